@@ -1,0 +1,45 @@
+"""Record ids: hashes of content, so that making the same record again makes the same id and nothing counts twice."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+ID_LENGTH = 20
+
+
+def content_hash(*parts: Any) -> str:
+    """The first 20 hex digits (80 bits) of SHA-256 over the parts' canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:ID_LENGTH]
+
+
+def prompt_id(text: str) -> str:
+    return content_hash("prompt", text)
+
+
+def demonstration_id(prompt: str, response: str) -> str:
+    return content_hash("demonstration", prompt, response)
+
+
+def completion_id(prompt_id: str, policy_id: str, decoding: dict[str, Any], seed: int, index: int) -> str:
+    """``decoding`` holds the sampling settings; ``index`` counts the samples of one prompt."""
+    return content_hash("completion", prompt_id, policy_id, decoding, seed, index)
+
+
+def comparison_id(completion_ids: Sequence[str], kind: str, round_key: str) -> str:
+    """The same responses shown in any order are the same comparison."""
+    return content_hash("comparison", sorted(completion_ids), kind, round_key)
+
+
+def label_id(comparison_id: str, annotator: str, annotation_id: str, version: int) -> str:
+    """``annotator`` is a pseudonym, ``annotation_id`` the label store's own id."""
+    return content_hash("label", comparison_id, annotator, annotation_id, version)
+
+
+def split_of(key: str, validation: float, test: float) -> str:
+    """``train``, ``validation`` or ``test`` by a hash of ``key``: the same key always lands in the same split."""
+    position = int(content_hash("split", key)[:8], 16) / 0xFFFFFFFF
+    if position < test:
+        return "test"
+    return "validation" if position < test + validation else "train"

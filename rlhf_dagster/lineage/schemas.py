@@ -1,0 +1,129 @@
+"""One pyarrow schema for each table, with a description on every column."""
+
+import pandas as pd
+import pyarrow as pa
+
+from rlhf_dagster.errors import UserError
+
+STRING, INT, FLOAT, TIME = pa.string(), pa.int32(), pa.float64(), pa.timestamp("us", tz="UTC")
+STRINGS, INTS, FLOATS = pa.list_(STRING), pa.list_(INT), pa.list_(pa.float32())
+
+
+def _schema(**columns: tuple[pa.DataType, str]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, metadata={"description": text}) for name, (kind, text) in columns.items()])
+
+
+PROMPTS = _schema(
+    prompt_id=(STRING, "hash of the text"),
+    text=(STRING, "what the policy continues or answers"),
+    source=(STRING, "where the prompt came from"),
+    user=(STRING, "who wrote it, as a pseudonym; splits keep a user together"),
+    split=(STRING, "train, validation or test"),
+)
+DEMONSTRATIONS = _schema(
+    demonstration_id=(STRING, "hash of prompt and response"),
+    prompt_id=(STRING, "hash of the prompt's text"),
+    prompt=(STRING, "the prompt"),
+    response=(STRING, "what a person wrote for it"),
+    source=(STRING, "where the demonstration came from"),
+    split=(STRING, "train or validation"),
+)
+PRETRAINING_TEXT = _schema(
+    text_id=(STRING, "hash of the text"),
+    text=(STRING, "one document"),
+    source=(STRING, "where the document came from"),
+    split=(STRING, "train or validation"),
+)
+COMPLETIONS = _schema(
+    completion_id=(STRING, "hash of prompt, policy, decoding settings, seed and index"),
+    prompt_id=(STRING, "the prompt"),
+    prompt=(STRING, "the prompt's text"),
+    policy_id=(STRING, "the policy that sampled it; `imported` for responses that came with imported judgments"),
+    index=(INT, "counts the samples of one prompt"),
+    text=(STRING, "the response"),
+    token_ids=(INTS, "the response's tokens"),
+    log_probs=(FLOATS, "log-probability of each token under the policy, at the sampling temperature, in nats"),
+    reference_log_probs=(FLOATS, "the same under the SFT policy; empty where it was not measured"),
+    decoding=(STRING, "sampling settings, as JSON"),
+    seed=(INT, "seed of the sampling run"),
+)
+COMPARISONS = _schema(
+    comparison_id=(STRING, "hash of the completions, kind and round"),
+    round=(STRING, "the labelling round"),
+    kind=(STRING, "pair or best_of_k"),
+    purpose=(STRING, "train (reward-model data) or evaluation (A/B judgments)"),
+    prompt_id=(STRING, "the prompt"),
+    prompt=(STRING, "the prompt's text"),
+    completion_ids=(STRINGS, "the completions compared, sorted by id"),
+    responses=(STRINGS, "their texts, in the order of completion_ids"),
+    policy_ids=(STRINGS, "who sampled them, in the order of completion_ids; never shown to annotators"),
+    display_order=(INTS, "display_order[position] is the index into completion_ids shown there"),
+    labels_wanted=(INT, "how many annotators should judge it"),
+    project=(STRING, "the label store's project"),
+    task_id=(STRING, "the label store's task"),
+)
+LABELS = _schema(
+    label_id=(STRING, "hash of comparison, annotator, annotation and version"),
+    comparison_id=(STRING, "the comparison judged"),
+    round=(STRING, "the labelling round"),
+    kind=(STRING, "pair or best_of_k"),
+    purpose=(STRING, "train or evaluation"),
+    annotator=(STRING, "pseudonym"),
+    annotation_id=(STRING, "the label store's id"),
+    version=(INT, "counts the edits of one annotation, from 1"),
+    latest=(pa.bool_(), "whether this is the annotation's last version"),
+    status=(STRING, "submitted, skipped or deleted"),
+    ranks=(INTS, "rank of each response in the order of completion_ids, 1 is best, equal ranks tie; null: cannot decide"),
+    chosen_position=(INT, "display position of the single best response; null where there is none"),
+    strength=(FLOAT, "how much better, 0 to 1; null where it was not asked"),
+    flags=(STRINGS, "problems the annotator marked"),
+    reason=(STRING, "the annotator's words"),
+    seconds=(FLOAT, "time spent, in seconds"),
+    created_at=(TIME, "when the annotation was made"),
+    updated_at=(TIME, "when this version was made"),
+)
+QUARANTINE = _schema(
+    annotation_id=(STRING, "the label store's id"),
+    comparison_id=(STRING, "the comparison it claims to judge"),
+    annotator=(STRING, "pseudonym"),
+    problem=(STRING, "why it cannot be used"),
+    raw=(STRING, "what the label store returned, as JSON"),
+)
+PREFERENCES = _schema(
+    label_id=(STRING, "the label this row comes from"),
+    comparison_id=(STRING, "the comparison judged"),
+    round=(STRING, "the round it was labelled in"),
+    kind=(STRING, "pair or best_of_k"),
+    prompt_id=(STRING, "the prompt"),
+    prompt=(STRING, "the prompt's text"),
+    responses=(STRINGS, "the texts compared"),
+    policy_ids=(STRINGS, "who sampled them"),
+    target=(FLOATS, "probability that each response is the best, 1 in all; ties share"),
+    annotator=(STRING, "pseudonym"),
+    weight=(FLOAT, "weight in the loss"),
+    split=(STRING, "train, validation (other prompts) or held_out_annotators (people never trained on, other comparisons)"),
+)
+QUALITY = _schema(
+    annotator=(STRING, "pseudonym"),
+    labels=(INT, "labels given"),
+    share_undecided=(FLOAT, "share of ties at the top and of `cannot decide`"),
+    agreement=(FLOAT, "share of decided comparisons on which another annotator chose the same best response"),
+    agreement_low=(FLOAT, "lower end of its 95% Wilson interval"),
+    agreement_high=(FLOAT, "upper end"),
+    agreement_n=(INT, "pairs of judgments compared"),
+    first_position_share=(FLOAT, "share of decided labels that chose the first position shown"),
+    first_position_low=(FLOAT, "lower end of its 95% Wilson interval"),
+    first_position_high=(FLOAT, "upper end"),
+    chance_first=(FLOAT, "what that share would be with no side preference"),
+    median_seconds=(FLOAT, "median time for a label, in seconds"),
+    review=(STRING, "why somebody should look at this annotator's work; empty if nothing stands out"),
+)
+
+
+def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
+    """A table of exactly this schema: columns are ordered, types cast, and a missing or surplus column is an error."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=schema.names)
+    wrong = sorted(set(frame.columns) ^ set(schema.names))
+    if wrong:
+        raise UserError(f"The table's columns do not fit its schema: {', '.join(wrong)} missing or unknown.")
+    return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)

@@ -1,0 +1,67 @@
+"""The base of every settings class, and the sentence a wrong setting gets."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rlhf_dagster.errors import UserError
+
+
+class Settings(BaseModel):
+    """Typed, frozen settings: an unknown key or a value of the wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls, values: Any, source: str) -> Self:
+        """Validate ``values``; raises :class:`UserError` naming ``source`` and the path of the first wrong setting."""
+        if not isinstance(values, dict):
+            raise UserError(f"{source}: expected a mapping of settings, found {type(values).__name__}.")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UserError(f"{source}: {explain(cls, error)}") from None
+
+    def changed(self, **changes: Any) -> Self:
+        """A validated copy with some settings replaced."""
+        return type(self).model_validate(self.model_dump() | changes)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty mapping."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `rlhf init DIR` writes a commented one.")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = str(error).replace("\n", " ")
+        raise UserError(f"{path}: not valid YAML: {detail}.") from None
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """One sentence about the first problem of a validation error, with a suggestion for a mistyped key."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"]) or "the settings"
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}."
+        return f"`{path}` is not a setting; {hint}"
+    if first["type"] == "missing":
+        return f"`{path}` is missing; please set it."
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    shown = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    return f"`{path}`: {message[:1].lower()}{message[1:]}{shown}."
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return sorted(model.model_fields)

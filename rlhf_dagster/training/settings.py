@@ -1,0 +1,104 @@
+"""Settings of the base model and of each training stage. Importing this imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlhf_dagster.settings import Settings
+
+
+class TinyModelSettings(Settings):
+    """A GPT-2 shape that is made and pretrained on the spot."""
+
+    tokenizer: Literal["word", "bpe"] = "word"
+    """`word` keeps every word of the text (small closed vocabularies); `bpe` learns byte-level pieces."""
+    vocabulary: int = Field(1024, ge=32)
+    """Largest number of tokens (the `word` tokenizer stops earlier when the text has fewer words)."""
+    layers: int = Field(3, ge=1)
+    width: int = Field(128, ge=8)
+    heads: int = Field(4, ge=1)
+    context: int = Field(64, ge=8)
+    """Longest sequence, in tokens."""
+    steps: int = Field(600, ge=1)
+    """Optimiser steps of pretraining."""
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    seed: int = 0
+    """Seed of the base model alone, so that loops with different seeds share one cached base model."""
+
+
+class BaseModelSettings(Settings):
+    """Where the pretrained model comes from."""
+
+    source: Literal["tiny", "hub", "folder"] = "tiny"
+    name: str = ""
+    """Hub id (`source: hub`) or path (`source: folder`)."""
+    revision: str = ""
+    """Hub revision; pin a commit so that the same name stays the same model."""
+    tiny: TinyModelSettings = TinyModelSettings()
+
+
+class SamplingSettings(Settings):
+    """How a policy is sampled, everywhere: for comparisons, in PPO and in evaluation."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Logits are divided by it in sampling and in every log-probability."""
+    prompt_tokens: int = Field(32, ge=1)
+    """Prompts are cut on the left to this many tokens."""
+    response_tokens: int = Field(24, ge=1)
+    """Longest response, in tokens."""
+    fixed_length: bool = True
+    """Every response has exactly `response_tokens` tokens: the end-of-text token cannot be drawn (Ziegler et al. 2019).
+    When false, a response ends at the end-of-text token."""
+    batch_size: int = Field(256, ge=1)
+    """Prompts sampled at once."""
+
+
+class SftSettings(Settings):
+    epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    max_tokens: int = Field(64, ge=2)
+    """Prompt and response together are cut to this many tokens."""
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class RewardModelSettings(Settings):
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(32, ge=1)
+    """Labels in a batch; all responses of a label are scored in the same forward pass."""
+    learning_rate: float = Field(5e-4, gt=0)
+    adam_epsilon: float = Field(1e-5, gt=0)
+    max_tokens: int = Field(64, ge=2)
+    normalisation_samples: int = Field(256, ge=8)
+    """Samples of the reference policy on which scores are set to mean 0 and deviation 1, before and after training."""
+
+
+class PpoSettings(Settings):
+    updates: int = Field(60, ge=1)
+    batch_size: int = Field(64, ge=8)
+    """Episodes sampled for an update."""
+    minibatches: int = Field(1, ge=1)
+    epochs: int = Field(4, ge=1)
+    """Passes over the episodes of an update."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Falls linearly to 0 over the updates."""
+    adam_epsilon: float = Field(1e-5, gt=0)
+    clip_range: float = Field(0.2, gt=0)
+    value_clip_range: float = Field(0.2, gt=0)
+    value_coef: float = Field(0.1, ge=0)
+    gamma: float = Field(1.0, gt=0, le=1)
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    whiten_rewards: bool = True
+    """Scale rewards to deviation 1, keeping their mean."""
+    kl_coef: float = Field(0.15, ge=0)
+    """Initial weight of the per-token KL reward against the SFT policy."""
+    kl_target: float | None = Field(6.0, gt=0)
+    """Nats per sequence that the adaptive controller steers to; null keeps `kl_coef` fixed."""
+    kl_horizon: int = Field(10_000, ge=1)
+    """Episodes over which the controller corrects an error of 100%."""
+    pretraining_coef: float = Field(0.0, ge=0)
+    """Weight of the language-modelling loss on pretraining text mixed into each update (PPO-ptx, InstructGPT)."""
+    missing_end_penalty: float | None = None
+    """Score that replaces the reward model's for a response without end-of-text; null switches the rule off."""
+    max_grad_norm: float | None = Field(None, gt=0)
