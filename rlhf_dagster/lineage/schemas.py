@@ -47,6 +47,11 @@ COMPLETIONS = _schema(
     decoding=(STRING, "sampling settings, as JSON"),
     seed=(INT, "seed of the sampling run"),
 )
+EVALUATION_COMPLETIONS = COMPLETIONS.append(
+    pa.field(
+        "role", STRING, metadata={"description": "policy, sft or behaviour: whom the response stands for in this round"}
+    )
+)
 COMPARISONS = _schema(
     comparison_id=(STRING, "hash of the completions, kind and round"),
     round=(STRING, "the labelling round"),
@@ -73,7 +78,10 @@ LABELS = _schema(
     version=(INT, "counts the edits of one annotation, from 1"),
     latest=(pa.bool_(), "whether this is the annotation's last version"),
     status=(STRING, "submitted, skipped or deleted"),
-    ranks=(INTS, "rank of each response in the order of completion_ids, 1 is best, equal ranks tie; null: cannot decide"),
+    ranks=(
+        INTS,
+        "rank of each response in the order of completion_ids, 1 is best, equal ranks tie; null: cannot decide",
+    ),
     chosen_position=(INT, "display position of the single best response; null where there is none"),
     strength=(FLOAT, "how much better, 0 to 1; null where it was not asked"),
     flags=(STRINGS, "problems the annotator marked"),
@@ -101,7 +109,10 @@ PREFERENCES = _schema(
     target=(FLOATS, "probability that each response is the best, 1 in all; ties share"),
     annotator=(STRING, "pseudonym"),
     weight=(FLOAT, "weight in the loss"),
-    split=(STRING, "train, validation (other prompts) or held_out_annotators (people never trained on, other comparisons)"),
+    split=(
+        STRING,
+        "train, validation (other prompts) or held_out_annotators (people never trained on, other comparisons)",
+    ),
 )
 QUALITY = _schema(
     annotator=(STRING, "pseudonym"),

@@ -7,6 +7,15 @@ from pydantic import Field
 from rlhf_dagster.settings import Settings
 
 
+class ComputeSettings(Settings):
+    """What a training or sampling stage runs on."""
+
+    threads: int = Field(2, ge=1)
+    """Most CPU threads that PyTorch may use; OMP_NUM_THREADS lowers it further."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a CUDA device where there is one."""
+
+
 class TinyModelSettings(Settings):
     """A GPT-2 shape that is made and pretrained on the spot."""
 
@@ -19,10 +28,10 @@ class TinyModelSettings(Settings):
     heads: int = Field(4, ge=1)
     context: int = Field(64, ge=8)
     """Longest sequence, in tokens."""
-    steps: int = Field(600, ge=1)
+    steps: int = Field(500, ge=1)
     """Optimiser steps of pretraining."""
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(4e-3, gt=0)
     seed: int = 0
     """Seed of the base model alone, so that loops with different seeds share one cached base model."""
 

@@ -1,0 +1,37 @@
+# Every target sets itself up in .venv on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo
+ROUNDS ?= 2
+SEED ?= 0
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test ui lint docs clean
+
+demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
+	$(BIN)/rlhf demo --out $(OUT) --rounds $(ROUNDS) --seed $(SEED)
+
+ui: $(STAMP)  ## the Dagster UI on the demo's instance (run `make demo` first)
+	$(BIN)/rlhf ui --loop $(OUT)
+
+test: $(STAMP)  ## all tests; those that need a browser skip without one, unless CI=true
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: $(STAMP)  ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## the settings page, from the code
+	$(BIN)/python -m rlhf_dagster.config_text > docs/config.md
+
+clean:
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# constraints.txt pins torch to a build that needs no CUDA download on machines without a GPU.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,37 @@
+"""Group `data`: prompts, demonstrations and pretraining text."""
+
+import dagster as dg
+import pandas as pd
+
+from rlhf_dagster.assets.define import loop_asset, table_result
+from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
+from rlhf_dagster.loop_folder import LoopFolder
+
+
+@loop_asset("data")
+def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataFrame]:
+    """What the policy continues or answers: deduplicated, and split by user (or by text) into train, validation and test.
+
+    The reward model and PPO see only train prompts; the evaluation report measures on test prompts alone.
+    """
+    frame = build_prompts(loop.config, loop.root)
+    return table_result(frame, ["prompt_id", "split"], **_by_split(frame))
+
+
+@loop_asset("data")
+def demonstrations(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataFrame]:
+    """Prompts with responses that people wrote, from which SFT learns the form of an answer."""
+    frame = build_demonstrations(loop.config, loop.root)
+    return table_result(frame, ["demonstration_id", "split"], **_by_split(frame))
+
+
+@loop_asset("data")
+def pretraining_text(loop: dg.ResourceParam[LoopFolder], demonstrations: pd.DataFrame) -> dg.MaterializeResult[pd.DataFrame]:
+    """Text for a tiny base model, for PPO-ptx and for the alignment tax; imported loops fall back on the demonstrations."""
+    frame = build_pretraining_text(loop.config, loop.root, demonstrations)
+    words = int(frame["text"].str.split().str.len().sum())
+    return table_result(frame, ["text_id", "split"], words=words, **_by_split(frame))
+
+
+def _by_split(frame: pd.DataFrame) -> dict[str, int]:
+    return {f"{split}_rows": int(n) for split, n in frame["split"].value_counts().items()}

@@ -1,0 +1,109 @@
+"""How assets of the loop are declared, and the metadata they share."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.progress import Progress
+from rlhf_dagster.resources.io_managers import TABLES
+from rlhf_dagster.stages.models import StageResult
+
+GPU_POOL = "gpu"
+JSON: dict[str, Any] = {"kinds": {"json"}, "io_manager_key": "json"}
+MODEL: dict[str, Any] = {"kinds": {"huggingface"}, "io_manager_key": "models"}
+
+
+def loop_asset(
+    group: str, *, by_round: bool = False, gpu: bool = False, code_version: str = "1", **options: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """``dg.asset`` with the loop's conventions: io manager by kind of output, schema on tables, the round partition, the GPU pool."""
+
+    def declare(compute: Callable[..., Any]) -> dg.AssetsDefinition:
+        name = compute.__name__
+        schema = TABLES.get(name)
+        kinds = {"parquet"} if schema else options.pop("kinds")
+        return dg.asset(
+            group_name=group,
+            kinds=kinds | ({"torch"} if gpu else set()),
+            io_manager_key="tables" if schema else options.pop("io_manager_key"),
+            partitions_def=rounds if by_round else None,
+            pool=GPU_POOL if gpu else None,
+            code_version=code_version,
+            metadata={"dagster/column_schema": _column_schema(name)} if schema else None,
+            **options,
+        )(_one_sentence(compute))
+
+    return declare
+
+
+def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """What the user can mend fails the asset with its sentence and no stack trace of ours."""
+
+    @functools.wraps(compute)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return compute(*args, **kwargs)
+        except UserError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+
+    return run
+
+
+def _column_schema(name: str) -> dg.TableSchema:
+    columns = [
+        dg.TableColumn(field.name, str(field.type), description=(field.metadata or {}).get(b"description", b"").decode())
+        for field in TABLES[name]
+    ]
+    return dg.TableSchema(columns)
+
+
+def stage_progress(context: dg.AssetExecutionContext) -> Progress:
+    return Progress(context.asset_key.path[-1], context.log.info)
+
+
+def table_result(frame: pd.DataFrame, version_columns: list[str], **metadata: Any) -> dg.MaterializeResult[pd.DataFrame]:
+    """A table whose data version is the hash of the given columns: making the same rows again leaves downstream fresh."""
+    rows = sorted(map(str, frame[version_columns].itertuples(index=False, name=None)))
+    return dg.MaterializeResult(value=frame, metadata=metadata, data_version=dg.DataVersion(content_hash(*rows)))
+
+
+def model_result(result: StageResult, **metadata: Any) -> dg.MaterializeResult[Any]:
+    """A kept model with its last numbers and a picture of its training curves."""
+    checkpoint = result.checkpoint
+    shown: dict[str, Any] = {
+        "model_id": checkpoint.model_id,
+        "checkpoint": dg.MetadataValue.path(str(checkpoint.folder)),
+        **{name: dg.MetadataValue.float(float(value)) for name, value in result.metrics.items()},
+        **metadata,
+    }
+    if result.warnings:
+        shown["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in result.warnings))
+    if result.curves:
+        shown["training_curves"] = curves_picture(result.curves)
+    return dg.MaterializeResult(value=checkpoint, metadata=shown, data_version=dg.DataVersion(checkpoint.digest))
+
+
+def curves_picture(curves: dict[str, list[float]]) -> dg.MarkdownMetadataValue:
+    """The curves as a small picture inside Markdown, which the UI shows."""
+    from rlhf_dagster.evaluation.plots import markdown_image, training_curves
+
+    return dg.MetadataValue.md(markdown_image(training_curves(curves), "training curves"))
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
+    """Rows as a Markdown table with the first row's keys as its head."""
+    if not rows:
+        return dg.MetadataValue.md("none")
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(_cell, row.values())) for row in rows)]
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

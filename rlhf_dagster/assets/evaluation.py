@@ -1,0 +1,96 @@
+"""Group `evaluation`: the report, and the judgments of people."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table, stage_progress, table_result
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.stages.evaluation import decide, evaluate_round, read_human_evaluation
+from rlhf_dagster.stages.labels import send_evaluation_batch
+from rlhf_dagster.stages.sampling import sample_evaluation
+
+
+@loop_asset("evaluation", by_round=True, gpu=True)
+def evaluation_completions(
+    context: dg.AssetExecutionContext,
+    loop: dg.ResourceParam[LoopFolder],
+    round_manifest: dict[str, str],
+    ppo_policy: Checkpoint,
+    sft_checkpoint: Checkpoint,
+    prompts: pd.DataFrame,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """One response of the new policy, of SFT and of the behaviour policy for each test prompt."""
+    frame = sample_evaluation(loop, round_manifest, ppo_policy, sft_checkpoint, prompts)
+    return table_result(frame, ["completion_id", "text", "role"], prompts=int(frame["prompt_id"].nunique()))
+
+
+@loop_asset("evaluation", by_round=True, gpu=True, **JSON)
+def eval_report(
+    loop: dg.ResourceParam[LoopFolder],
+    round_manifest: dict[str, str],
+    evaluation_completions: pd.DataFrame,
+    reward_model: Checkpoint,
+    ppo_policy: Checkpoint,
+    reward_model_accuracy: dict[str, Any],
+    label_quality: dict[str, Any],
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """Is the new policy better, and at what distance from SFT: win rates by judge, KL, length, diversity, samples."""
+    report, page = evaluate_round(
+        loop,
+        round_manifest,
+        evaluation_completions,
+        reward_model,
+        ppo_policy,
+        reward_model_accuracy,
+        label_quality,
+    )
+    path = loop.asset_path("eval_report", round_manifest["round"], "html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    policy = report["policies"]["policy"]
+    rates = {f"win_rate_vs_{rate['against']}_by_{rate['judge'].replace(' ', '_')}": rate["value"] for rate in report["win_rates"]}
+    return dg.MaterializeResult(
+        value=report,
+        metadata={
+            "page": dg.MetadataValue.url(path.resolve().as_uri()),
+            "kl_nats": policy["kl"]["value"],
+            "mean_length_tokens": policy["length"]["value"],
+            "distinct_share": policy["distinct"],
+            **rates,
+            "win_rates": markdown_table(report["win_rates"]),
+        },
+    )
+
+
+@dg.asset_check(asset=eval_report, blocking=True)
+def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, Any]) -> dg.AssetCheckResult:
+    """The promotion gate on what machines can measure; nobody is asked to judge a policy that fails it."""
+    decision = decide(loop, eval_report, None)
+    description = " ".join(decision.reasons) or "Every automatic rule of the gate is met."
+    return dg.AssetCheckResult(
+        passed=decision.outcome == "pass", description=description, metadata={"outcome": decision.outcome}
+    )
+
+
+@loop_asset("evaluation", by_round=True, deps=["eval_report"])
+def evaluation_batch(
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], evaluation_completions: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """A/B comparisons of the new policy against SFT and against the behaviour policy, sent to the label store."""
+    batch = send_evaluation_batch(loop, context.partition_key, evaluation_completions, stage_progress(context))
+    return table_result(batch.comparisons, ["comparison_id", "display_order"], comparisons=len(batch.comparisons))
+
+
+@loop_asset("evaluation", by_round=True, deps=["evaluation_batch"], **JSON)
+def human_evaluation(
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], evaluation_completions: pd.DataFrame
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """Win rates of the new policy by the annotators' A/B judgments."""
+    judged = read_human_evaluation(loop, context.partition_key, evaluation_completions)
+    rates = {f"win_rate_vs_{rate['against']}": rate["value"] for rate in judged["win_rates"]}
+    return dg.MaterializeResult(
+        value=judged, metadata={"judgments": judged["judgments"], **rates, "win_rates": markdown_table(judged["win_rates"])}
+    )

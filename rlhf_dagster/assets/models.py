@@ -1,0 +1,32 @@
+"""Group `model`: the base model and the SFT checkpoint."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
+from rlhf_dagster.assets.launch import SftLaunch, for_this_run
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.stages.models import build_base_model, train_sft
+
+
+@loop_asset("model", gpu=True, **MODEL)
+def base_model(
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], pretraining_text: Path
+) -> dg.MaterializeResult[Checkpoint]:
+    """The pretrained model: a Hub id and revision, a folder, or a tiny GPT-2 pretrained here and cached by content."""
+    return model_result(build_base_model(loop, pretraining_text, stage_progress(context)))
+
+
+@loop_asset("model", gpu=True, **MODEL)
+def sft_checkpoint(
+    context: dg.AssetExecutionContext,
+    config: SftLaunch,  # type: ignore[valid-type]
+    loop: dg.ResourceParam[LoopFolder],
+    base_model: Checkpoint,
+    demonstrations: Path,
+) -> dg.MaterializeResult[Checkpoint]:
+    """The base model after supervised fine-tuning on demonstrations: the first champion, and every policy's reference."""
+    settings = for_this_run(loop.config.sft, config)
+    return model_result(train_sft(loop, settings, base_model, demonstrations, stage_progress(context)))

@@ -1,0 +1,38 @@
+"""Group `policy`: the policies that learn from the reward model."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
+from rlhf_dagster.assets.launch import PpoLaunch, for_this_run
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.stages.models import train_ppo
+
+
+@loop_asset("policy", by_round=True, gpu=True, **MODEL)
+def ppo_policy(
+    context: dg.AssetExecutionContext,
+    config: PpoLaunch,  # type: ignore[valid-type]
+    loop: dg.ResourceParam[LoopFolder],
+    sft_checkpoint: Checkpoint,
+    reward_model: Checkpoint,
+    prompts: Path,
+    pretraining_text: Path,
+    preference_dataset: Path,
+) -> dg.MaterializeResult[Checkpoint]:
+    """The policy after PPO against this round's reward model, held to the SFT policy by a KL reward."""
+    settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
+    result = train_ppo(
+        loop,
+        context.partition_key,
+        settings,
+        sft=sft_checkpoint,
+        reward_model=reward_model,
+        prompts=prompts,
+        pretraining_text=pretraining_text,
+        preferences=preference_dataset,
+        progress=progress,
+    )
+    return model_result(result)

@@ -1,0 +1,110 @@
+"""Group `preferences`: what was sampled, compared, labelled, and what a reward model may learn from it."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table, stage_progress, table_result
+from rlhf_dagster.labeling.parse import usable_labels
+from rlhf_dagster.labeling.quality import label_quality as measure_quality
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.stages.labels import read_labels, send_training_batch, snapshot_preferences
+from rlhf_dagster.stages.sampling import pin_round, sample_completions
+
+
+@loop_asset("preferences", by_round=True, **JSON)
+def round_manifest(
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder]
+) -> dg.MaterializeResult[dict[str, str]]:
+    """Which policy this round samples from: the champion when the round began, pinned once and never changed."""
+    manifest = pin_round(loop, context.partition_key)
+    return dg.MaterializeResult(value=manifest, metadata=manifest, data_version=dg.DataVersion(manifest["behaviour_policy"]))
+
+
+@loop_asset("preferences", by_round=True, gpu=True)
+def completions(
+    loop: dg.ResourceParam[LoopFolder], round_manifest: dict[str, str], prompts: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Samples of the pinned policy for training prompts, with the log-probability of every token."""
+    frame = sample_completions(loop, round_manifest, prompts)
+    return table_result(
+        frame,
+        ["completion_id", "text"],
+        behaviour_policy=round_manifest["behaviour_policy"],
+        prompts=int(frame["prompt_id"].nunique()),
+        distinct_share=float(frame["text"].nunique() / len(frame)),
+        samples=markdown_table(frame[["prompt", "text"]].head(5).to_dict("records")),
+    )
+
+
+@loop_asset("preferences", by_round=True)
+def preference_batch(
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], completions: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Comparisons of the completions, each in an order drawn at random, sent to the label store. Sending again adds nothing."""
+    batch = send_training_batch(loop, context.partition_key, completions, stage_progress(context))
+    frame = batch.comparisons
+    return table_result(
+        frame,
+        ["comparison_id", "display_order"],
+        comparisons=len(frame),
+        newly_sent=batch.sent,
+        already_there=batch.already_there,
+        labels_wanted=int(frame["labels_wanted"].sum()),
+    )
+
+
+@loop_asset("preferences", by_round=True)
+def preference_labels(
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], preference_batch: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Every version of every annotation of the round, parsed. What cannot be parsed is quarantined with its reason."""
+    frame, quarantined = read_labels(loop, context.partition_key, "train")
+    usable = usable_labels(frame)
+    if usable.empty:
+        raise dg.Failure(f"{context.partition_key} has no usable label yet; label its comparisons, then run this again.")
+    return table_result(
+        frame,
+        ["label_id", "status"],
+        labels=len(frame),
+        usable_labels=len(usable),
+        labelled_comparisons=int(usable["comparison_id"].nunique()),
+        comparisons=len(preference_batch),
+        annotators=int(frame["annotator"].nunique()),
+        quarantined=quarantined,
+    )
+
+
+@loop_asset("preferences", by_round=True, **JSON)
+def label_quality(
+    preference_labels: pd.DataFrame, preference_batch: pd.DataFrame
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """How far the round's labels can be trusted: agreement with its interval, side preference, speed, whom to talk to."""
+    annotators, summary = measure_quality(preference_labels, preference_batch)
+    rows = annotators.to_dict("records")
+    metadata: dict[str, Any] = {name: value for name, value in summary.items() if isinstance(value, int | float)}
+    for name in ("agreement", "alpha", "first_position"):
+        if summary[name]:
+            metadata[name] = summary[name]["value"]
+    return dg.MaterializeResult(
+        value={"summary": summary, "annotators": rows},
+        metadata=metadata | {"annotators": markdown_table(rows)},
+    )
+
+
+@loop_asset("preferences", by_round=True)
+def preference_dataset(
+    context: dg.AssetExecutionContext,
+    loop: dg.ResourceParam[LoopFolder],
+    preference_labels: pd.DataFrame,
+    preference_batch: pd.DataFrame,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The frozen snapshot a reward model trains on: usable labels of all rounds up to this one, split three ways.
+
+    `validation` holds other prompts, `held_out_annotators` people whose labels are never trained on.
+    """
+    frame, summary = snapshot_preferences(loop, context.partition_key)
+    counts = {f"{split}_labels": int(n) for split, n in frame["split"].value_counts().items()}
+    rounds_used = ", ".join(loop.rounds_with("preference_labels", context.partition_key))
+    return table_result(frame, ["label_id", "split"], rounds=rounds_used, **counts, **summary)

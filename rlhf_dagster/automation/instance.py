@@ -1,0 +1,85 @@
+"""The Dagster instance of a loop's folder."""
+
+import os
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import dagster as dg
+
+from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.errors import UserError
+
+PROCESS_TAG = "rlhf/process"
+ALIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def dagster_home(root: Path) -> Path:
+    return root / "dagster"
+
+
+def prepare_home(root: Path) -> Path:
+    """``root/dagster`` with our instance config, unless there is one already."""
+    home = dagster_home(root)
+    target = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            with resources.as_file(resources.files("rlhf_dagster") / "templates" / "dagster.yaml") as template:
+                shutil.copyfile(template, target)
+    except OSError as error:
+        raise UserError(f"{root}: cannot write there ({error.strerror}); choose another folder.") from None
+    return home
+
+
+def open_instance(root: Path) -> dg.DagsterInstance:
+    """The loop's own instance, with the GPU pool's limit set and runs of dead processes closed."""
+    home = prepare_home(root)
+    os.environ["DAGSTER_HOME"] = str(home)
+    instance = dg.DagsterInstance.get()
+    storage = instance.event_log_storage
+    if GPU_POOL not in {limit.name for limit in storage.get_pool_limits()}:
+        storage.set_concurrency_slots(GPU_POOL, 1)
+    close_dead_runs(instance)
+    return instance
+
+
+def process_tag() -> dict[str, str]:
+    """A run tag that says which process executes it."""
+    return {PROCESS_TAG: f"{os.getpid()}:{_started(os.getpid())}"}
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Fail the runs whose process is gone and free their places in the pools; returns their ids."""
+    closed = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
+        tag = run.tags.get(PROCESS_TAG)
+        if tag and not _alive(tag):
+            instance.report_run_failed(run, "The process that executed this run is gone.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            closed.append(run.run_id)
+    return closed
+
+
+def _alive(tag: str) -> bool:
+    pid, started = tag.split(":")
+    return bool(started) and _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """When a process started, so that a reused pid is not taken for it; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return "unknown"

@@ -1,0 +1,48 @@
+"""The jobs of a loop. Between `collect_round` and `train_round`, and before `release_round`, people work."""
+
+from typing import Any
+
+import dagster as dg
+
+from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.config import LoopConfig
+
+PREPARE = ["prompts", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
+COLLECT = ["round_manifest", "completions", "preference_batch"]
+LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_model", "reward_model_accuracy"]
+TRAIN = [*LEARN, "ppo_policy", "evaluation_completions", "eval_report", "evaluation_batch"]
+RELEASE = ["human_evaluation", "promotion"]
+
+
+def job_assets(config: LoopConfig) -> dict[str, list[str]]:
+    """The assets of each job, upstream first.
+
+    Where nobody has to be waited for, `train_round` goes on to the promotion.
+    """
+    waits = config.evaluation.human_judgments > 0 and not config.label_store.simulated_annotators
+    return {
+        "prepare": PREPARE,
+        "collect_round": COLLECT,
+        "train_round": TRAIN if waits else TRAIN + RELEASE,
+        "release_round": RELEASE,
+    }
+
+
+DESCRIPTIONS = {
+    "prepare": "Data, base model and SFT checkpoint: once, before the first round.",
+    "collect_round": "Pin the behaviour policy, sample it, and send comparisons to the annotators.",
+    "train_round": "Read the labels, train reward model and policy, and report; a policy that fails the gate goes no further.",
+    "release_round": "Read the A/B judgments and move the champion, or say why not.",
+}
+
+
+def loop_jobs(config: LoopConfig) -> list[Any]:
+    return [
+        dg.define_asset_job(
+            name,
+            selection=dg.AssetSelection.assets(*assets),
+            partitions_def=None if name == "prepare" else rounds,
+            description=DESCRIPTIONS[name],
+        )
+        for name, assets in job_assets(config).items()
+    ]

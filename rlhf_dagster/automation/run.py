@@ -1,0 +1,112 @@
+"""Run a loop's jobs in this process, on the loop's own Dagster instance."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import dagster as dg
+
+from rlhf_dagster.automation.instance import open_instance, process_tag
+from rlhf_dagster.automation.jobs import job_assets
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop import build_loop
+from rlhf_dagster.loop_folder import LoopFolder
+
+EventListener = Callable[[dg.DagsterEvent], None]
+_listener: EventListener | None = None
+
+
+class _EventHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "dagster_meta", {}).get("dagster_event")
+        if event is not None and _listener is not None:
+            _listener(event)
+
+
+@dg.logger(description="Hands Dagster's events to whoever runs the job in this process, and prints nothing.")
+def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
+    logger = logging.Logger("rlhf_dagster.events", level=logging.DEBUG)
+    logger.addHandler(_EventHandler())
+    return logger
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a job went: the run, whether all of it succeeded, and the sentence of the first failure."""
+
+    run_id: str
+    success: bool
+    failure: str = ""
+    failed_asset: str = ""
+
+
+@dataclass(frozen=True)
+class LoopRunner:
+    """Executes jobs of a loop. What is already materialised is not made again unless something upstream is."""
+
+    loop: LoopFolder
+    instance: dg.DagsterInstance
+
+    @classmethod
+    def open(cls, loop: LoopFolder) -> "LoopRunner":
+        return cls(loop, open_instance(loop.root))
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        built = build_loop(self.loop.config, self.loop.root)
+        return dg.Definitions.merge(built, dg.Definitions(loggers={"events": event_logger}))
+
+    def missing(self, job: str, round_key: str | None, until: str | None = None) -> list[str]:
+        """Assets of a job from the first one that is not there on, optionally up to ``until``."""
+        assets = job_assets(self.loop.config)[job]
+        if until is not None:
+            if until not in assets:
+                raise UserError(f"Job {job} has no asset {until}; it has {', '.join(assets)}.")
+            assets = assets[: assets.index(until) + 1]
+        there = [self._is_there(asset, round_key) for asset in assets]
+        return assets[there.index(False) :] if False in there else []
+
+    def run(
+        self, job: str, round_key: str | None = None, assets: list[str] | None = None, listener: EventListener | None = None
+    ) -> RunOutcome:
+        """Execute a job, or some of its assets, for one round."""
+        global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone
+        _listener = listener
+        definition = self.definitions.resolve_job_def(job)
+        result = definition.execute_in_process(
+            instance=self.instance,
+            partition_key=round_key,
+            asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
+            run_config={"loggers": {"events": {}}},
+            tags=process_tag(),
+            raise_on_error=False,
+        )
+        _listener = None
+        return _outcome(result)
+
+    def _is_there(self, asset: str, round_key: str | None) -> bool:
+        key = dg.AssetKey(asset)
+        if round_key is None:
+            return self.instance.get_latest_materialization_event(key) is not None
+        return round_key in self.instance.get_materialized_partitions(key)
+
+
+def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
+    if result.success:
+        return RunOutcome(result.run_id, success=True)
+    for event in result.all_events:
+        if event.is_step_failure:
+            return RunOutcome(result.run_id, False, _sentence(event), (event.step_key or "").split(".")[0])
+    return RunOutcome(result.run_id, False, "the run failed before its first step; see its log in the UI")
+
+
+def _sentence(event: dg.DagsterEvent) -> str:
+    """A user's sentence where there is one, otherwise the innermost error's text."""
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else "no reason given"

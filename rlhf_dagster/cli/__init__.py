@@ -1,0 +1,22 @@
+"""The `rlhf` command."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command; what the user can mend is one sentence on stderr and exit code 2."""
+    # Idle OpenMP threads that spin starve their neighbours on a small or busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from rlhf_dagster.cli.app import app
+    from rlhf_dagster.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        print(f"rlhf: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("rlhf: stopped; what is done stays done, run the same command again to go on.", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,101 @@
+"""Commands of `rlhf`, each a thin call of a plain function."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlhf_dagster.cli import loops
+
+LoopOption = Annotated[Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+app = typer.Typer(
+    help="Reinforcement learning from human feedback as a Dagster asset graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+round_app = typer.Typer(help="Open a labelling round, or see where the rounds stand.", no_args_is_help=True)
+app.add_typer(round_app, name="round")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    rounds: Annotated[int, typer.Option(help="Labelling rounds to run.")] = 2,
+    seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole loop on the embedded task, through Dagster. Stopped and run again, it goes on where it was."""
+    from rlhf_dagster.cli.demo import run_demo
+
+    summary = run_demo(out, rounds, seed, quiet=as_json)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    source: Annotated[str, typer.Option(help="`task` (the embedded task) or `imports` (your own files).")] = "task",
+) -> None:
+    """Make a loop: a folder with a commented loop.yaml and a Dagster instance."""
+    loops.init(folder, source)
+
+
+@app.command()
+def ui(
+    loop: LoopOption,
+    port: Annotated[int, typer.Option(help="Port of the web server on this machine.")] = 3000,
+) -> None:
+    """Open the Dagster UI on a loop (web server and daemon, until Ctrl-C)."""
+    loops.ui(loop, port)
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="prompts, demonstrations or judgments")],
+    file: Annotated[Path, typer.Argument(help="JSONL file, gzipped or not.")],
+    loop: LoopOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring existing data into a loop. A bad line is refused with its number and the reason; the rest is kept."""
+    loops.import_data(kind, file, loop, as_json)
+
+
+@app.command()
+def run(
+    job: Annotated[str, typer.Argument(help="prepare, collect_round, train_round or release_round")],
+    loop: LoopOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round, such as round-0001; default: the newest.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this asset.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Make again what is already there.")] = False,
+) -> None:
+    """Run a job of a loop here, as the UI would. What is already there is not made again."""
+    loops.run(job, loop, round_key, until, again)
+
+
+@app.command()
+def annotate(
+    loop: LoopOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: the newest.")] = None,
+    annotators: Annotated[int | None, typer.Option(min=1, help="How many people; default: all the task has.")] = None,
+    purpose: Annotated[str, typer.Option(help="train or evaluation")] = "train",
+) -> None:
+    """Let the task's simulated annotators answer what is not labelled yet."""
+    loops.annotate(loop, round_key, annotators, purpose)
+
+
+@round_app.command("open")
+def round_open(loop: LoopOption) -> None:
+    """Open the next labelling round."""
+    loops.open_round(loop)
+
+
+@round_app.command("status")
+def round_status(loop: LoopOption, as_json: JsonOption = False) -> None:
+    """What each round sampled, how much of it is labelled, and what became of it."""
+    loops.status(loop, as_json)

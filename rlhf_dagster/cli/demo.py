@@ -1,0 +1,122 @@
+"""`rlhf demo`: the whole loop on the embedded task, through Dagster."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from rich.console import Console
+
+from rlhf_dagster.automation.instance import prepare_home
+from rlhf_dagster.automation.rounds import open_rounds, round_key, rounds
+from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.console import RunView
+from rlhf_dagster.cli.tables import rounds_table
+from rlhf_dagster.config import CONFIG_FILE
+from rlhf_dagster.config_text import commented_yaml
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.summary import champion, round_rows
+
+SUMMARY = "summary.json"
+
+
+def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[str, Any]:
+    """Run ``n_rounds`` rounds in the folder ``out`` and return the summary, which is also written there."""
+    if n_rounds < 1:
+        raise UserError(f"--rounds {n_rounds}: at least 1 round is needed.")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: a seed is 0 or more.")
+    began, console = time.monotonic(), Console(quiet=quiet)
+    loop = _open_demo(out, seed)
+    runner = LoopRunner.open(loop)
+    console.print(f"RLHF on the task `{loop.config.data.task}`: {n_rounds} rounds, seed {seed}, everything under {out}/", highlight=False)
+    view = RunView(console)
+    with view.watching():
+        _run(runner, view, "prepare", None)
+        for number in range(1, n_rounds + 1):
+            key = round_key(number)
+            runner.instance.add_dynamic_partitions(str(rounds.name), [key])
+            _run(runner, view, "collect_round", key)
+            _run_training(runner, view, key)
+    summary = _write_summary(loop, runner.instance, time.monotonic() - began)
+    _show(console, out, summary)
+    return summary
+
+
+def _open_demo(out: Path, seed: int) -> LoopFolder:
+    path = out / CONFIG_FILE
+    if path.exists():
+        loop = LoopFolder.open(out)
+        if loop.config.seed != seed:
+            raise UserError(f"{out} holds a demo with seed {loop.config.seed}; give --seed {loop.config.seed} to go on, or another --out.")
+        return loop
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not a demo's folder; choose another --out.")
+    prepare_home(out)
+    path.write_text(commented_yaml({"name": "sentiment", "seed": seed}), encoding="utf-8")
+    return LoopFolder.open(out)
+
+
+def _run(runner: LoopRunner, view: RunView, job: str, key: str | None) -> None:
+    assets = runner.missing(job, key)
+    view.console.print(f"{job}{f' {key}' if key else ''}{'' if assets else ': done before'}", style="bold", highlight=False)
+    if not assets:
+        return
+    outcome = runner.run(job, key, assets, view.event)
+    if not outcome.success:
+        raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
+
+
+def _run_training(runner: LoopRunner, view: RunView, key: str) -> None:
+    """A policy that the gate's check stops is a result, not a failure: the round ends there."""
+    if round_rows(runner.loop, [key])[0]["reasons"]:
+        view.console.print(f"train_round {key}: done before", style="bold", highlight=False)
+        return
+    try:
+        _run(runner, view, "train_round", key)
+    except UserError:
+        if not round_rows(runner.loop, [key])[0]["reasons"]:
+            raise
+
+
+def _write_summary(loop: LoopFolder, instance: dg.DagsterInstance, seconds: float) -> dict[str, Any]:
+    sft = json.loads(loop.asset_path("sft_checkpoint", suffix="json").read_text())
+    keys = open_rounds(instance)
+    summary = {
+        "task": loop.config.data.task,
+        "seed": loop.config.seed,
+        "rounds": round_rows(loop, keys),
+        "champion": champion(loop),
+        "sft": {"policy": sft["model_id"], "checkpoint": sft["path"]},
+        "seconds": {"total": round(seconds, 1), **_step_seconds(instance)},
+    }
+    (loop.root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return summary
+
+
+def _step_seconds(instance: dg.DagsterInstance) -> dict[str, float]:
+    """Seconds of each stage over all rounds, by Dagster's own clock of the successful steps."""
+    totals: dict[str, float] = {}
+    for run in reversed(instance.get_runs()):
+        for step in instance.get_run_step_stats(run.run_id):
+            if step.status == dg.StepEventStatus.SUCCESS and step.start_time and step.end_time:
+                asset = step.step_key.split(".")[0]
+                totals[asset] = round(totals.get(asset, 0.0) + step.end_time - step.start_time, 1)
+    return totals
+
+
+def _show(console: Console, out: Path, summary: dict[str, Any]) -> None:
+    console.print()
+    console.print(rounds_table(summary["rounds"]))
+    last = summary["rounds"][-1]
+    console.print(f"Took {summary['seconds']['total']:.0f} s.", highlight=False)
+    for label, what in (
+        ("champion", f"{out / summary['champion']['checkpoint']}  (open it with transformers)"),
+        ("report", str(out / last["report"])),
+        ("numbers", str(out / SUMMARY)),
+        ("look around", f"rlhf ui --loop {out}"),
+        ("another round", f"rlhf demo --out {out} --seed {summary['seed']} --rounds {len(summary['rounds']) + 1}"),
+    ):
+        console.print(f"  {label:<14} {what}", highlight=False, soft_wrap=True)

@@ -1,0 +1,161 @@
+"""The commands that work on one loop's folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rlhf_dagster.config import CONFIG_FILE
+from rlhf_dagster.errors import UserError
+
+STARTERS: dict[str, dict[str, Any]] = {
+    "task": {"name": "sentiment", "data": {"source": "task", "task": "sentiment"}},
+    "imports": {
+        "name": "my_loop",
+        "data": {"source": "imports"},
+        "base_model": {"source": "tiny", "tiny": {"tokenizer": "bpe", "context": 256}},
+        "sampling": {"prompt_tokens": 64, "response_tokens": 64, "fixed_length": False},
+        "sft": {"max_tokens": 256},
+        "reward_model": {"max_tokens": 256},
+        "label_store": {"kind": "embedded", "simulated_annotators": False},
+    },
+}
+
+
+def init(folder: Path, source: str) -> None:
+    from rlhf_dagster.automation.instance import prepare_home
+    from rlhf_dagster.config_text import commented_yaml
+
+    if source not in STARTERS:
+        raise UserError(f"--source {source}: choose one of {', '.join(STARTERS)}.")
+    path = folder / CONFIG_FILE
+    if path.exists():
+        raise UserError(f"{path} exists already; edit it, or choose another folder.")
+    prepare_home(folder)
+    path.write_text(commented_yaml(STARTERS[source]), encoding="utf-8")
+    print(f"{path} written. Next:")
+    if source == "imports":
+        print(f"  rlhf import demonstrations FILE --loop {folder}   (also: prompts, judgments)")
+    print(f"  rlhf run prepare --loop {folder}      data, base model, SFT")
+    print(f"  rlhf ui --loop {folder}               the same in the browser")
+
+
+def ui(folder: Path, port: int) -> None:
+    from rlhf_dagster.automation.instance import open_instance
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    loop = LoopFolder.open(folder)
+    open_instance(loop.root).dispose()
+    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if dagster is None or shutil.which("dagster-webserver", path=str(Path(dagster).parent)) is None:
+        raise UserError("The UI needs dagster-webserver: pip install 'rlhf-dagster[ui]'.")
+    environment = os.environ | {"RLHF_LOOP": str(loop.root), "DAGSTER_HOME": str(loop.root / "dagster")}
+    print(f"Dagster UI of {loop.root}: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    command = [dagster, "dev", "-m", "rlhf_dagster.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    raise SystemExit(subprocess.call(command, env=environment))  # noqa: S603
+
+
+def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rlhf_dagster.imports import import_file
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    loop = LoopFolder.open(folder)
+    report = import_file(kind, file, loop.root, loop.label_store)
+    if as_json:
+        print(json.dumps(asdict(report), indent=1))
+        return
+    for number, reason in report.refused:
+        print(f"{file}, line {number}: {reason}", file=sys.stderr)
+    print(f"{report.read:,} lines read: {report.added:,} added, {report.already_there:,} already there, {len(report.refused):,} refused.")
+    if kind == "judgments" and report.added:
+        print(f"They are round-0000. Next: rlhf run collect_round --round round-0000 --loop {folder}, then train_round.")
+
+
+def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
+    from rlhf_dagster.automation.jobs import job_assets
+    from rlhf_dagster.automation.rounds import open_import_round
+    from rlhf_dagster.automation.run import LoopRunner
+    from rlhf_dagster.cli.console import RunView
+    from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
+
+    loop = LoopFolder.open(folder)
+    jobs = job_assets(loop.config)
+    if job not in jobs:
+        raise UserError(f"There is no job {job}; choose one of {', '.join(jobs)}.")
+    runner = LoopRunner.open(loop)
+    if round_key == IMPORT_ROUND:
+        open_import_round(runner.instance)
+    key = None if job == "prepare" else _round(runner, round_key)
+    assets = jobs[job] if again else runner.missing(job, key, until)
+    if again and until:
+        assets = assets[: assets.index(until) + 1]
+    if not assets:
+        print(f"{job} {key or ''}: everything is there; --again makes it again.")
+        return
+    view = RunView(Console())
+    with view.watching():
+        outcome = runner.run(job, key, assets, view.event)
+    if not outcome.success:
+        raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
+
+
+def annotate(folder: Path, round_key: str | None, annotators: int | None, purpose: str) -> None:
+    from rlhf_dagster.automation.run import LoopRunner
+    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.progress import Progress
+    from rlhf_dagster.stages.labels import simulate
+
+    if purpose not in ("train", "evaluation"):
+        raise UserError(f"--purpose {purpose}: choose train or evaluation.")
+    loop = LoopFolder.open(folder)
+    if not loop.config.has_task:
+        raise UserError(f"{folder}: simulated annotators exist for embedded tasks only; here people label.")
+    key = _round(LoopRunner.open(loop), round_key)
+    simulate(loop, key, purpose, Progress("annotate", print), annotators)
+    counts = loop.label_store.count(key, purpose)
+    print(f"{key}: {counts.usable:,} usable labels on {counts.labelled:,} of {counts.comparisons:,} comparisons.")
+
+
+def open_round(folder: Path) -> None:
+    from rlhf_dagster.automation.rounds import open_next_round
+    from rlhf_dagster.automation.run import LoopRunner
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    key = open_next_round(LoopRunner.open(LoopFolder.open(folder)).instance)
+    print(f"{key} is open. Next: rlhf run collect_round --loop {folder}")
+
+
+def status(folder: Path, as_json: bool) -> None:
+    from rlhf_dagster.automation.rounds import open_rounds
+    from rlhf_dagster.automation.run import LoopRunner
+    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.summary import round_rows
+
+    loop = LoopFolder.open(folder)
+    rows = round_rows(loop, open_rounds(LoopRunner.open(loop).instance))
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print(f"No round is open. Next: rlhf round open --loop {folder}")
+    from rlhf_dagster.cli.tables import rounds_table
+
+    Console().print(rounds_table(rows))
+
+
+def _round(runner: Any, round_key: str | None) -> str:
+    from rlhf_dagster.automation.rounds import open_rounds
+
+    keys = open_rounds(runner.instance)
+    if not keys:
+        raise UserError("No round is open; open one with `rlhf round open`.")
+    if round_key is not None and round_key not in keys:
+        raise UserError(f"There is no round {round_key}; open are {', '.join(keys)}.")
+    return round_key or keys[-1]

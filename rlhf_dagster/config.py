@@ -1,0 +1,136 @@
+"""The one typed config of a loop: what it learns, from whom, with which settings. Importing this imports no torch."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rlhf_dagster.evaluation.settings import EvaluationSettings, GateSettings
+from rlhf_dagster.labeling.settings import LabelingSettings, LabelStoreSettings
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.settings import Settings, read_yaml
+from rlhf_dagster.training.presets import PRESETS
+from rlhf_dagster.training.settings import (
+    BaseModelSettings,
+    ComputeSettings,
+    PpoSettings,
+    RewardModelSettings,
+    SamplingSettings,
+    SftSettings,
+)
+
+CONFIG_FILE = "loop.yaml"
+
+
+class HubDataset(Settings):
+    """A data set that `datasets.load_dataset` opens: a Hub id, or a local folder of Parquet, JSON or CSV files."""
+
+    name: str
+    config: str | None = None
+    revision: str | None = None
+    """Pin a commit, so that the same name stays the same data."""
+    split: str = "train"
+    prompt: str | None = None
+    """Column with the prompt."""
+    response: str | None = None
+    """Column with the response (demonstrations)."""
+    text: str | None = None
+    """Column with the text (pretraining)."""
+    user: str | None = None
+    """Column that says who wrote the prompt; splits keep a user together."""
+
+
+class DataSettings(Settings):
+    """Where prompts, demonstrations and pretraining text come from.
+
+    `task` generates them; `imports` takes what `rlhf import` brought in; a `*_dataset` replaces either for its table.
+    """
+
+    source: Literal["task", "imports"] = "task"
+    task: str = "sentiment"
+    """The embedded task (`source: task`)."""
+    prompts: int = Field(6000, ge=1)
+    """Prompts to generate (`source: task`)."""
+    demonstrations: int = Field(2500, ge=1)
+    """Demonstrations to generate (`source: task`)."""
+    pretraining_texts: int = Field(12_000, ge=1)
+    """Documents to generate (`source: task`)."""
+    pretraining_files: list[str] = []
+    """Text files (a document ends at an empty line) or `.jsonl` files with a `text` key, relative to the config.
+    With `source: imports` and none given, the imported demonstrations are the pretraining text."""
+    prompts_dataset: HubDataset | None = None
+    demonstrations_dataset: HubDataset | None = None
+    pretraining_dataset: HubDataset | None = None
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Share of prompts (by user where known) kept for decisions during development."""
+    test: float = Field(0.1, ge=0, lt=1)
+    """Share of prompts kept for the evaluation report alone."""
+
+    @model_validator(mode="after")
+    def _columns_named(self) -> Self:
+        needs = {"prompts_dataset": ["prompt"], "demonstrations_dataset": ["prompt", "response"], "pretraining_dataset": ["text"]}
+        for field, columns in needs.items():
+            dataset = getattr(self, field)
+            missing = [column for column in columns if dataset and not getattr(dataset, column)]
+            if missing:
+                raise ValueError(f"{field} must name its `{missing[0]}` column")
+        return self
+
+
+class LoopConfig(Settings):
+    """A whole loop. Every field has a default; the defaults are the embedded demo."""
+
+    name: str = Field("sentiment", pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the loop, shown in the UI."""
+    owner: str = "team:rlhf"
+    """Owner shown on every asset: an e-mail address or `team:NAME`."""
+    seed: int = Field(0, ge=0)
+    """Everything random in the loop derives from it, except the base model, which has a seed of its own."""
+    preset: Literal["tiny", "ziegler2019", "instructgpt"] = "tiny"
+    """Defaults of `sampling`, `sft`, `reward_model` and `ppo`; settings given here win over the preset."""
+    data: DataSettings = DataSettings()
+    base_model: BaseModelSettings = BaseModelSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    sft: SftSettings = SftSettings()
+    labeling: LabelingSettings = LabelingSettings()
+    label_store: LabelStoreSettings = LabelStoreSettings()
+    reward_model: RewardModelSettings = RewardModelSettings()
+    ppo: PpoSettings = PpoSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gate: GateSettings = GateSettings()
+    compute: ComputeSettings = ComputeSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        preset = PRESETS.get(values.get("preset", "tiny")) if isinstance(values, dict) else None
+        if preset is None:
+            return values
+        defaults = {stage: settings.model_dump() for stage, settings in preset.items()}
+        return values | {stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()}
+
+    @model_validator(mode="after")
+    def _somebody_labels(self) -> Self:
+        if self.label_store.simulated_annotators and self.data.source != "task":
+            raise ValueError("label_store.simulated_annotators needs `data.source: task`; set it to false for people")
+        return self
+
+    @property
+    def has_task(self) -> bool:
+        return self.data.source == "task"
+
+    def stage_seed(self, stage: str, round_key: str = "") -> int:
+        """A 31-bit seed for one stage of one round."""
+        return int(content_hash("seed", self.seed, stage, round_key)[:8], 16) & 0x7FFFFFFF
+
+
+def load_config(folder: Path) -> LoopConfig:
+    """The config in ``folder/loop.yaml``; raises UserError with the file, the setting and what is wrong."""
+    path = folder / CONFIG_FILE
+    return LoopConfig.parse(read_yaml(path), str(path))
+
+
+def _overlay(defaults: dict[str, Any], given: Any) -> Any:
+    if given is None:
+        return defaults
+    return defaults | given if isinstance(given, dict) else given

@@ -1,0 +1,64 @@
+"""The config as text for people: a commented YAML file, and the reference page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from rlhf_dagster.config import LoopConfig
+
+HEAD = """\
+# The config of one loop. What stands behind `# ` is the default; take the mark away to change it.
+# A wrong key or value is refused with its name when the loop is opened.
+"""
+
+
+def commented_yaml(chosen: dict[str, Any]) -> str:
+    """A config file with the chosen settings, and every other one as a comment with its default and its meaning."""
+    return HEAD + "\n".join(_lines(LoopConfig(**chosen), chosen, everything=False)) + "\n"
+
+
+def reference_page() -> str:
+    """Markdown tables of every setting, one for each section."""
+    lines = ["# Settings", "", "Every setting of `loop.yaml` (and of the component's `attributes`), with its default.", ""]
+    lines += _table("The loop", LoopConfig())
+    for name, field in LoopConfig.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            lines += _table(f"`{name}`", field.default)
+            for inner, inner_field in type(field.default).model_fields.items():
+                if isinstance(inner_field.default, BaseModel):
+                    lines += _table(f"`{name}.{inner}`", inner_field.default)
+    return "\n".join(lines)
+
+
+def _lines(model: BaseModel, chosen: dict[str, Any], everything: bool) -> Iterator[str]:
+    for name, field in type(model).model_fields.items():
+        yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
+        block = _block(name, getattr(model, name), chosen.get(name), everything)
+        yield from block if everything or name in chosen else (f"# {line}" for line in block)
+
+
+def _block(name: str, value: Any, given: Any, everything: bool) -> list[str]:
+    if isinstance(value, BaseModel):
+        return [f"{name}:", *(f"  {line}" for line in _lines(value, given or {}, everything or given is None))]
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return [f"{name}: {text}"]
+
+
+def _table(title: str, model: BaseModel) -> list[str]:
+    rows = [
+        f"| `{name}` | {_type(field.annotation)} | `{getattr(model, name)}` | {(field.description or '').replace(chr(10), ' ')} |"
+        for name, field in type(model).model_fields.items()
+        if not isinstance(getattr(model, name), BaseModel)
+    ]
+    return [f"## {title}", "", *([(type(model).__doc__ or "").strip(), ""] if type(model).__doc__ else []),
+            "| setting | type | default | meaning |", "|---|---|---|---|", *rows, ""]  # fmt: skip
+
+
+def _type(annotation: Any) -> str:
+    return str(getattr(annotation, "__name__", annotation)).replace("typing.", "").replace("|", "or")
+
+
+if __name__ == "__main__":
+    print(reference_page())

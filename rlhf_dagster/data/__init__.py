@@ -1,0 +1,1 @@
+"""Prompts, demonstrations and pretraining text, from a task, imported files or a data set."""

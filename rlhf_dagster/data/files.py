@@ -1,0 +1,54 @@
+"""Documents from text and JSONL files, rows from a data set."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlhf_dagster.config import HubDataset
+from rlhf_dagster.errors import UserError
+
+
+def read_documents(path: Path) -> list[str]:
+    """Documents of a text file (an empty line ends one) or of a ``.jsonl`` file (key ``text``)."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `data.pretraining_files` names it.")
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; convert it first.") from None
+    if path.suffix != ".jsonl":
+        return [part.strip() for part in re.split(r"\n\s*\n", content) if part.strip()]
+    return [_text(path, number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+
+
+def _text(path: Path, number: int, line: str) -> str:
+    try:
+        text = json.loads(line)["text"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise UserError(f"{path}, line {number}: expected a JSON object with a `text` key.") from None
+    if not isinstance(text, str):
+        raise UserError(f"{path}, line {number}: `text` must be a string.")
+    return text
+
+
+def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a data set under our own column names (prompt, response, text, user)."""
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise UserError("Reading a data set needs the `datasets` package: pip install 'rlhf-dagster[datasets]'.") from None
+    local = root / source.name
+    name = str(local) if local.exists() else source.name
+    try:
+        rows = load_dataset(name, source.config, split=source.split, revision=source.revision)
+    except (OSError, ValueError, ConnectionError) as error:
+        detail = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"The data set {source.name} cannot be read: {detail}.") from None
+    columns = {ours: getattr(source, ours) for ours in ("prompt", "response", "text", "user") if getattr(source, ours)}
+    missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
+    if missing:
+        raise UserError(f"The data set {source.name} has no column `{missing[0]}`; it has {', '.join(rows.column_names)}.")
+    for row in rows:
+        yield {ours: row[theirs] for ours, theirs in columns.items()}

@@ -1,0 +1,18 @@
+"""The code location: the loop in the folder `$RLHF_LOOP`, or else the loops declared under `defs/`."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    folder = os.environ.get("RLHF_LOOP")
+    if not folder:
+        return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    from rlhf_dagster.loop import build_loop
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    loop = LoopFolder.open(Path(folder))
+    return build_loop(loop.config, loop.root)

@@ -1,0 +1,162 @@
+"""The figures of an evaluation as one JSON-able dict; :func:`render_report` makes them a page."""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.evaluation.intervals import Rate, mean_interval
+from rlhf_dagster.evaluation.metrics import distinct_n, distinct_responses, repetition, sequence_kl, shared_ngrams
+from rlhf_dagster.evaluation.page import LABEL_COUNTS, render_report
+from rlhf_dagster.evaluation.samples import ROLES, Scores, check_scores, responses_by_role
+from rlhf_dagster.evaluation.win_rate import (
+    BEHAVIOUR,
+    GOLD_JUDGE,
+    PEOPLE,
+    POLICY,
+    REWARD_MODEL,
+    SFT,
+    WinRate,
+    find_win_rate,
+    win_rate,
+)
+
+__all__ = ["JUDGES", "build_report", "headline", "jsonable", "render_report"]
+
+JUDGES = (GOLD_JUDGE, *PEOPLE, REWARD_MODEL)
+"""All judges, the most trustworthy first: the headline quotes the first that there is."""
+
+
+def build_report(
+    *,
+    round_key: str,
+    task: str,
+    completions: pd.DataFrame,
+    scores: Scores,
+    judged: Sequence[WinRate] = (),
+    reward_accuracy: Mapping[str, Any] | None = None,
+    label_quality: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    training: Mapping[str, Mapping[str, Any]] | None = None,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """All figures of a round's evaluation; the result holds only what JSON can hold, None for a missing number.
+
+    - ``completions``: see :func:`samples.responses_by_role`; the policies' ids are read from it.
+    - ``scores``: what the scalar judges gave, the reward model at least.
+    - ``judged``: win rates from judgments of pairs.
+    - ``reward_accuracy``: see :func:`reward_accuracy.reward_accuracy`.
+    - ``label_quality``: the summary of labeling.quality, with the annotators' ``agreement`` and ``alpha``.
+    - ``labels``: counts of ``comparisons``, ``labels``, ``usable``, ``annotators``, ``skipped``, ``quarantined``, and
+      ``by_round``, a list of the same with ``round``; without it, the counts in ``label_quality``.
+    - ``training``: each stage's final metrics.
+    """
+    quality = label_quality or {}
+    rows = responses_by_role(completions)
+    check_scores(scores, len(rows[POLICY]))
+    ids = {role: _policy_id(frame, role) for role, frame in rows.items()}
+    rates = [
+        win_rate(given[POLICY], given[against], judge=judge, against=against)
+        for judge, given in scores.items()
+        for against in (SFT, BEHAVIOUR)
+    ]
+    ordered = sorted([*rates, *judged], key=lambda rate: (-JUDGES.index(rate.judge), rate.against != SFT))
+    report = {
+        "round": round_key,
+        "task": task,
+        "policy_id": ids[POLICY],
+        "behaviour_policy": ids[BEHAVIOUR],
+        "policies": {role: _policy_figures(ids[role], rows[role], scores, role) for role in ROLES},
+        "win_rates": [rate.as_dict() for rate in ordered],
+        "reward_model": {
+            **(reward_accuracy or {"splits": {}}),
+            "agreement": (quality.get("agreement") or {}) | {"alpha": (quality.get("alpha") or {}).get("value")},
+        },
+        "labels": dict(labels or {count: quality[count] for count in LABEL_COUNTS if count in quality}),
+        "training": {stage: dict(metrics) for stage, metrics in (training or {}).items()},
+        "warnings": [*warnings, *_disagreements(ordered)],
+    }
+    return jsonable(report | {"headline": headline(report)})
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """One sentence: the win rate against SFT by the most trustworthy judge, its interval, and the KL spent."""
+    name, kl = report["policy_id"], report["policies"][POLICY]["kl"]
+    spent = "" if kl["value"] is None else f", at {kl['value']:.1f} nats of KL"
+    rate = find_win_rate([rate for rate in report["win_rates"] if rate["n"]], JUDGES, SFT)
+    if rate is None:
+        return f"{name} has not been judged against SFT{spent}."
+    unit = "judgments" if rate["judge"] in PEOPLE else "prompts"
+    verdict = "is not clearly better or worse than SFT: preferred on"
+    if rate["low"] > 0.5:
+        verdict = "beats SFT on"
+    elif rate["high"] < 0.5:
+        verdict = "is worse than SFT: preferred on only"
+    return (
+        f"{name} {verdict} {rate['value']:.0%} of {rate['n']:,} {unit} by the {rate['judge']} "
+        f"(95% interval {100 * rate['low']:.0f}–{100 * rate['high']:.0f}%){spent}."
+    )
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` with plain Python numbers, lists and dicts throughout, and None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, bool | Integral):
+        return value if isinstance(value, bool) else int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    if isinstance(value, Sequence):
+        return [jsonable(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _policy_id(rows: pd.DataFrame, role: str) -> str:
+    ids = sorted(rows["policy_id"].unique())
+    if len(ids) > 1:
+        raise UserError(f"The responses of {role} come from several policies ({', '.join(ids)}); sample them from one.")
+    return str(ids[0])
+
+
+def _policy_figures(policy_id: str, rows: pd.DataFrame, scores: Scores, role: str) -> dict[str, Any]:
+    texts = rows["text"].tolist()
+    return {
+        "policy_id": policy_id,
+        "n": len(texts),
+        "kl": _kl(rows).as_dict(),
+        "length": float(rows["token_ids"].map(len).mean()),
+        "distinct": distinct_responses(texts),
+        "distinct_1": distinct_n(texts, 1),
+        "distinct_2": distinct_n(texts, 2),
+        "repetition": repetition(texts),
+        "shared_trigrams": shared_ngrams(texts),
+        "scores": {judge: mean_interval(given[role]).as_dict() for judge, given in scores.items()},
+    }
+
+
+def _kl(rows: pd.DataFrame) -> Rate:
+    """NaN where the reference was not measured for every response."""
+    pairs = list(zip(rows["log_probs"], rows["reference_log_probs"], strict=True))
+    if any(reference is None or len(reference) != len(own) for own, reference in pairs):
+        return Rate(math.nan, math.nan, math.nan, 0)
+    return sequence_kl([own for own, _ in pairs], [reference for _, reference in pairs])
+
+
+def _disagreements(rates: Sequence[WinRate]) -> list[str]:
+    """A sentence for each judge that finds the policy worse where the reward model finds it better."""
+    trained_on = {rate.against: rate for rate in rates if rate.judge == REWARD_MODEL and rate.low > 0.5}
+    names = {SFT: "SFT", BEHAVIOUR: "the behaviour policy"}
+    return [
+        f"By the reward model the policy beats {names[rate.against]} on {trained_on[rate.against].value:.0%}, "
+        f"by the {rate.judge} on only {rate.value:.0%}: the policy exploits the reward model's errors "
+        "(over-optimisation); spend less KL or collect labels on this policy's responses."
+        for rate in rates
+        if rate.against in trained_on and rate.high < 0.5
+    ]

@@ -1,0 +1,46 @@
+"""Existing prompts, demonstrations and judgments, brought into a loop from JSON lines."""
+
+from pathlib import Path
+from typing import Literal
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.imports.judgments import ROUND, add_judgments
+from rlhf_dagster.imports.lines import parse_lines, read_lines
+from rlhf_dagster.imports.records import parse_demonstration, parse_judgment, parse_prompt
+from rlhf_dagster.imports.report import ImportReport
+from rlhf_dagster.imports.tables import add_demonstrations, add_prompts
+from rlhf_dagster.labeling.store import LabelStore
+from rlhf_dagster.lineage.files import locked
+
+Kind = Literal["prompts", "demonstrations", "judgments"]
+
+__all__ = ["ROUND", "ImportReport", "import_file"]
+
+
+def import_file(kind: Kind, file: Path, root: Path, store: LabelStore | None = None) -> ImportReport:
+    """Add the records of ``file`` to the loop under ``root``, each once, however often it is imported.
+
+    ``file`` holds one JSON object a line, plain (``.jsonl``) or compressed (``.jsonl.gz``). Prompts and demonstrations
+    go to ``root/imports/*.parquet``. Judgments become completions and comparisons there, and annotations of
+    round ``round-0000`` in ``store``, which only they need. A line that cannot be used is refused, with its number and
+    the reason, and the others are kept. Raises :class:`UserError` for a file that cannot be read at all.
+    """
+    file, folder = Path(file), Path(root) / "imports"
+    if kind == "judgments" and store is None:
+        raise UserError("Judgments need a label store to go to; this loop has none.")
+    lines = read_lines(file)
+    with locked(folder / ".lock"):
+        if kind == "judgments":
+            assert store is not None  # noqa: S101  # checked above, for the type checker
+            judgments, refused = parse_lines(lines, parse_judgment)
+            added, there, conflicts = add_judgments(judgments, folder, store, source=file.name)
+            refused = sorted(refused + conflicts)
+        elif kind == "demonstrations":
+            demonstrations, refused = parse_lines(lines, parse_demonstration)
+            added, there = add_demonstrations([record for _, record in demonstrations], folder, source=file.name)
+        elif kind == "prompts":
+            prompts, refused = parse_lines(lines, parse_prompt)
+            added, there = add_prompts([record for _, record in prompts], folder, source=file.name)
+        else:
+            raise UserError(f"{kind!r} cannot be imported; choose prompts, demonstrations or judgments.")
+    return ImportReport(read=len(lines), added=added, already_there=there, refused=tuple(refused))

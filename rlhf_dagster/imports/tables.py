@@ -1,0 +1,97 @@
+"""Imported records as Parquet tables under ``imports/``, each record once."""
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.imports.records import DemonstrationLine, PromptLine
+from rlhf_dagster.lineage.files import write_atomically
+from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id, split_of
+from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PROMPTS
+
+VALIDATION, TEST = 0.1, 0.1
+"""Shares of the prompts; both splits are never trained on."""
+
+
+def add_prompts(lines: Iterable[PromptLine], folder: Path, source: str) -> tuple[int, int]:
+    """Append prompts to ``prompts.parquet``; returns how many were new and how many were there already.
+
+    A user's prompts stay in one split; ``source`` stands in where a line names none.
+    """
+    rows = [
+        {
+            "prompt_id": prompt_id(line.prompt),
+            "text": line.prompt,
+            "source": line.source or source,
+            "user": pseudonym(line.user),
+            "split": _split(line.prompt, line.user),
+        }
+        for line in lines
+    ]
+    return append_new(folder / "prompts.parquet", rows, PROMPTS)
+
+
+def add_demonstrations(lines: Iterable[DemonstrationLine], folder: Path, source: str) -> tuple[int, int]:
+    """Append demonstrations to ``demonstrations.parquet``; returns how many were new and how many were not.
+
+    One whose prompt is a test prompt goes to validation, so that no test prompt is trained on.
+    """
+    rows = [
+        {
+            "demonstration_id": demonstration_id(line.prompt, line.response),
+            "prompt_id": prompt_id(line.prompt),
+            "prompt": line.prompt,
+            "response": line.response,
+            "source": line.source or source,
+            "split": "train" if _split(line.prompt, line.user) == "train" else "validation",
+        }
+        for line in lines
+    ]
+    return append_new(folder / "demonstrations.parquet", rows, DEMONSTRATIONS)
+
+
+def append_new(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:
+    """Append the rows whose id, the schema's first column, is not in ``file`` yet; returns counts of new and old."""
+    identity = schema.names[0]
+    present = read_table(file, schema)
+    known = set(present[identity].to_pylist())
+    new: dict[str, Mapping[str, Any]] = {}
+    total = 0
+    for row in rows:
+        total += 1
+        if row[identity] not in known:
+            new.setdefault(row[identity], row)
+    if new or not file.exists():
+        write_table(file, pa.concat_tables([present, pa.Table.from_pylist(list(new.values()), schema=schema)]))
+    return len(new), total - len(new)
+
+
+def read_table(file: Path, schema: pa.Schema) -> pa.Table:
+    """The table in ``file``; an empty one if there is none yet."""
+    if not file.exists():
+        return schema.empty_table()
+    try:
+        return pq.read_table(file).cast(schema)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        detail = str(error).split("\n", maxsplit=1)[0]
+        raise UserError(f"{file}: not a table of imported records ({detail}); move it away and import again.") from None
+
+
+def write_table(file: Path, rows: pa.Table) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="zstd")
+    write_atomically(file, buffer.getvalue())
+
+
+def pseudonym(name: str) -> str:
+    """Stands for a person in every table; the empty name stays empty."""
+    return content_hash("person", name) if name else ""
+
+
+def _split(prompt: str, user: str) -> str:
+    return split_of(pseudonym(user) or prompt, validation=VALIDATION, test=TEST)

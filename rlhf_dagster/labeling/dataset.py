@@ -1,0 +1,142 @@
+"""The preference data set: the labels of all rounds as targets for the reward model, split so that nothing leaks."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.labeling.outcome import target
+from rlhf_dagster.labeling.parse import usable_labels
+from rlhf_dagster.labeling.rows import records
+from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.lineage.ids import content_hash, split_of
+from rlhf_dagster.lineage.schemas import PREFERENCES, table
+
+MIN_ANNOTATORS = 3
+"""With fewer people than this nobody is held out: too little would be left to learn from."""
+HELD_OUT = "held_out_annotators"
+
+
+def build_preferences(
+    labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings, seed: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows of PREFERENCES, sorted by label id, and a summary of what went where.
+
+    ``labels`` and ``comparisons`` hold all rounds so far (columns of LABELS and COMPARISONS); only usable labels of
+    purpose ``train`` count. The splits change one thing at a time against training:
+
+    - ``validation``: every label of a share of the prompts, drawn by a hash of the prompt id; other prompts.
+    - ``held_out_annotators``: labels by the people held out, on prompts that are trained on, of comparisons that are
+      not; other people. They are the same people in every round as long as nobody joins.
+    - ``train``: the rest, without any label of a held-out person and without any comparison of the split above.
+
+    Where many people judge each comparison, those held out touch most comparisons, and keeping all of these from
+    training would leave little. So at most the share ``settings.held_out_annotators`` of a round's comparisons is kept
+    out, drawn by a hash; on the others only the held-out people's own labels are dropped. Two comparisons of the same
+    texts are one here.
+    """
+    usable = usable_labels(labels)
+    usable = usable[usable["purpose"] == "train"]
+    details = {row["comparison_id"]: row for row in records(comparisons)}
+    rows = [_row(label, details[label["comparison_id"]]) for label in records(usable)]
+    held_out = held_out_annotators(sorted({row["annotator"] for row in rows}), settings.held_out_annotators, seed)
+    contents = [_content(row) for row in rows]
+    in_validation = [_is_validation(row["prompt_id"], settings.validation, seed) for row in rows]
+    by_held_out = [row["annotator"] in held_out for row in rows]
+    touched = [held and not validation for held, validation in zip(by_held_out, in_validation, strict=True)]
+    rounds = [row["round"] for row in rows]
+    kept_out = _kept_out(rounds, contents, touched, share=settings.held_out_annotators, seed=seed)
+    splits = [
+        _split(validation, held, content in kept_out)
+        for validation, held, content in zip(in_validation, by_held_out, contents, strict=True)
+    ]
+    kept = [row | {"split": split} for row, split in zip(rows, splits, strict=True) if split]
+    kept.sort(key=lambda row: row["label_id"])
+    summary = {
+        "labels": len(rows),
+        "train": splits.count("train"),
+        "validation": splits.count("validation"),
+        HELD_OUT: splits.count(HELD_OUT),
+        "dropped": splits.count(""),
+        "annotators": len({row["annotator"] for row in rows}),
+        "annotators_held_out": len(held_out),
+        "comparisons": len(set(contents)),
+        "comparisons_held_out": len(kept_out),
+    }
+    return table(kept, PREFERENCES).to_pandas(), summary
+
+
+def held_out_annotators(names: list[str], share: float, seed: int) -> set[str]:
+    """The people never trained on: the rounded ``share`` of ``names`` with the smallest hash, at least one.
+
+    Nobody if ``share`` is 0 or there are fewer than three people.
+    """
+    if share == 0 or len(names) < MIN_ANNOTATORS:
+        return set()
+    ranked = sorted(names, key=lambda name: content_hash("held-out annotator", seed, name))
+    return set(ranked[: max(1, round(share * len(names)))])
+
+
+def snapshot_hash(preferences: pd.DataFrame) -> str:
+    """SHA-256 of the rows, whatever their order: equal for equal training data, also after a trip through Parquet."""
+    digest = hashlib.sha256()
+    rows = table(preferences, PREFERENCES).to_pylist()
+    for row in sorted(rows, key=lambda row: row["label_id"]):
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _row(label: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "label_id": label["label_id"],
+        "comparison_id": label["comparison_id"],
+        "round": label["round"],
+        "kind": label["kind"],
+        "prompt_id": comparison["prompt_id"],
+        "prompt": comparison["prompt"],
+        "responses": comparison["responses"],
+        "policy_ids": comparison["policy_ids"],
+        "target": target(label["ranks"]),
+        "annotator": label["annotator"],
+        "weight": 1.0,
+    }
+
+
+def _split(validation: bool, held_out: bool, kept_out: bool) -> str:
+    """The split of a label; empty if it is in none."""
+    if validation:
+        return "validation"
+    if held_out:
+        return HELD_OUT if kept_out else ""
+    return "" if kept_out else "train"
+
+
+def _is_validation(prompt: str, share: float, seed: int) -> bool:
+    # A key of its own: the prompts' splits use the prompt's text, and only prompts of one of these are ever labelled.
+    return split_of(f"preferences/{seed}/{prompt}", validation=share, test=0) == "validation"
+
+
+def _kept_out(rounds: list[str], contents: list[str], touched: list[bool], *, share: float, seed: int) -> set[str]:
+    """The contents that no training label may be about: of those ``touched``, at most ``share`` of each round's.
+
+    The lists describe one label each: its round, what it is about, and whether a held-out person gave it.
+    """
+    judged: dict[str, set[str]] = {}
+    candidates: dict[str, set[str]] = {}
+    for round_key, content, is_touched in zip(rounds, contents, touched, strict=True):
+        judged.setdefault(round_key, set()).add(content)
+        if is_touched:
+            candidates.setdefault(round_key, set()).add(content)
+    kept_out: set[str] = set()
+    for round_key, ids in candidates.items():
+        ranked = sorted(ids, key=lambda content: content_hash("held-out comparison", seed, content))
+        kept_out.update(ranked[: math.ceil(share * len(judged[round_key]))])
+    return kept_out
+
+
+def _content(row: Mapping[str, Any]) -> str:
+    """The same for comparisons of the same responses to the same prompt."""
+    return content_hash(row["prompt_id"], sorted(row["responses"]))

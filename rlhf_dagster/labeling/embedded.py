@@ -1,0 +1,217 @@
+"""A label store in one SQLite file, for simulated annotators, imported judgments and tests."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.parse import count_labels, labels_table
+from rlhf_dagster.labeling.rows import records
+from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
+from rlhf_dagster.lineage.files import locked
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.lineage.schemas import COMPARISONS, table
+
+BUSY_SECONDS = 60.0
+"""How long a writer waits for another one."""
+
+_LAYOUT = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS projects (
+    project TEXT PRIMARY KEY, round TEXT NOT NULL, purpose TEXT NOT NULL, UNIQUE (round, purpose));
+CREATE TABLE IF NOT EXISTS comparisons (
+    task_id INTEGER PRIMARY KEY AUTOINCREMENT, comparison_id TEXT NOT NULL UNIQUE,
+    project TEXT NOT NULL REFERENCES projects, content TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS comparisons_by_project ON comparisons (project);
+CREATE TABLE IF NOT EXISTS annotations (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, annotation_id TEXT NOT NULL, version INTEGER NOT NULL,
+    comparison_id TEXT NOT NULL REFERENCES comparisons (comparison_id), annotator TEXT NOT NULL, status TEXT NOT NULL,
+    result TEXT NOT NULL, seconds REAL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+    UNIQUE (annotation_id, version));
+CREATE INDEX IF NOT EXISTS annotations_by_comparison ON annotations (comparison_id);
+CREATE TRIGGER IF NOT EXISTS annotations_are_never_changed BEFORE UPDATE ON annotations
+    BEGIN SELECT RAISE (ABORT, 'annotations are append-only'); END;
+CREATE TRIGGER IF NOT EXISTS annotations_are_never_removed BEFORE DELETE ON annotations
+    BEGIN SELECT RAISE (ABORT, 'annotations are append-only'); END;
+"""
+_READ = """
+SELECT a.* FROM annotations a JOIN comparisons c USING (comparison_id)
+WHERE c.project = ? AND a.position > ? ORDER BY a.position
+"""
+_NEWEST = "SELECT * FROM annotations WHERE annotation_id = ? ORDER BY version DESC LIMIT 1"
+_INSERT = """
+INSERT INTO annotations
+    (annotation_id, version, comparison_id, annotator, status, result, seconds, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+class EmbeddedLabelStore:
+    """A :class:`~rlhf_dagster.labeling.store.LabelStore` in the file ``path``.
+
+    Every operation is one short transaction on its own connection, so threads, forks and other processes can work on
+    the file at the same time. Annotations are append-only: an edit, a skip and a deletion are new versions.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        # The lock, because SQLite does not wait for other processes when it changes the journal mode.
+        with locked(self.path.with_name(f"{self.path.name}.lock")):
+            try:
+                self._set_up()
+            except sqlite3.DatabaseError as error:
+                raise UserError(f"{self.path}: cannot keep labels here ({error}); choose another file.") from None
+
+    def ensure_project(self, round_key: str, purpose: str) -> str:
+        project = _project(round_key, purpose)
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO projects VALUES (?, ?, ?)", (project, round_key, purpose))
+        return project
+
+    def send(self, comparisons: pd.DataFrame) -> SendResult:
+        rows = records(comparisons)
+        for round_key, purpose in sorted({(row["round"], row["purpose"]) for row in rows}):
+            self.ensure_project(round_key, purpose)
+        values = [(row["comparison_id"], _project(row["round"], row["purpose"]), _content(row)) for row in rows]
+        with self._transaction() as connection:
+            before = connection.total_changes
+            connection.executemany(
+                "INSERT OR IGNORE INTO comparisons (comparison_id, project, content) VALUES (?, ?, ?)", values
+            )
+            sent = connection.total_changes - before
+        return SendResult(sent=sent, already_there=len(rows) - sent)
+
+    def count(self, round_key: str, purpose: str) -> LabelCounts:
+        comparisons = self.comparisons(round_key, purpose)
+        labels, _ = labels_table(self.read(round_key, purpose)[0], comparisons)
+        return count_labels(labels, comparisons)
+
+    def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
+        start = since or 0
+        with self._connection() as connection:
+            rows = connection.execute(_READ, (_project(round_key, purpose), start)).fetchall()
+        return [_annotation(row) for row in rows], rows[-1]["position"] if rows else start
+
+    def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
+        query = "SELECT task_id, project, content FROM comparisons WHERE project = ? ORDER BY task_id"
+        with self._connection() as connection:
+            rows = connection.execute(query, (_project(round_key, purpose),)).fetchall()
+        filled = [
+            json.loads(row["content"]) | {"project": row["project"], "task_id": str(row["task_id"])} for row in rows
+        ]
+        return table(filled, COMPARISONS).to_pandas()
+
+    def submit(
+        self,
+        comparison_id: str,
+        annotator: str,
+        result: Mapping[str, Any],
+        seconds: float | None = None,
+        at: datetime | None = None,
+    ) -> str:
+        """Record an answer and return its annotation id; see :meth:`submit_many`."""
+        return self.submit_many([Submission(comparison_id, annotator, result, seconds, at)])[0]
+
+    def skip(self, comparison_id: str, annotator: str, seconds: float | None = None) -> str:
+        """Record that an annotator passed over a comparison."""
+        return self.submit_many([Submission(comparison_id, annotator, {}, seconds, status="skipped")])[0]
+
+    def delete(self, comparison_id: str, annotator: str) -> str:
+        """Record that an annotation was taken back; its earlier versions stay readable."""
+        identity = _annotation_id(comparison_id, annotator)
+        with self._connection() as connection:
+            if connection.execute(_NEWEST, (identity,)).fetchone() is None:
+                raise UserError(f"{annotator} has no annotation of comparison {comparison_id} to delete.")
+        return self.submit_many([Submission(comparison_id, annotator, status="deleted")])[0]
+
+    def submit_many(self, submissions: Iterable[Submission]) -> list[str]:
+        with self._transaction() as connection:
+            return [_record(connection, submission) for submission in submissions]
+
+    def _set_up(self) -> None:
+        with self._connection() as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == _LAYOUT:
+                return
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={_LAYOUT}; COMMIT;")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA foreign_keys=ON")
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction, which holds the lock from its start: what it reads stays true until it ends."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+
+def _record(connection: sqlite3.Connection, submission: Submission) -> str:
+    identity = _annotation_id(submission.comparison_id, submission.annotator)
+    result = json.dumps(submission.result, sort_keys=True, ensure_ascii=False)
+    newest = connection.execute(_NEWEST, (identity,)).fetchone()
+    if newest is not None and (newest["status"], newest["result"]) == (submission.status, result):
+        return identity
+    at = _stamp(submission.at or datetime.now(UTC))
+    version, created_at = (1, at) if newest is None else (newest["version"] + 1, newest["created_at"])
+    key = (identity, version, submission.comparison_id, submission.annotator, submission.status)
+    try:
+        connection.execute(_INSERT, (*key, result, submission.seconds, created_at, at))
+    except sqlite3.IntegrityError:
+        raise UserError(
+            f"There is no comparison {submission.comparison_id} in the label store; send it first."
+        ) from None
+    return identity
+
+
+def _annotation(row: sqlite3.Row) -> Annotation:
+    return Annotation(
+        annotation_id=row["annotation_id"],
+        comparison_id=row["comparison_id"],
+        annotator=row["annotator"],
+        version=row["version"],
+        status=row["status"],
+        result=json.loads(row["result"]),
+        seconds=row["seconds"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+        updated_at=datetime.fromisoformat(row["updated_at"]),
+    )
+
+
+def _annotation_id(comparison_id: str, annotator: str) -> str:
+    return content_hash("annotation", comparison_id, annotator)
+
+
+def _project(round_key: str, purpose: str) -> str:
+    return f"{round_key}/{purpose}"
+
+
+def _content(row: Mapping[str, Any]) -> str:
+    """A comparison as JSON; lists that came out of Parquet are arrays."""
+    plain = {
+        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()
+    }
+    return json.dumps(plain, ensure_ascii=False)
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

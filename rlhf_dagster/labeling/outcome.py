@@ -1,0 +1,62 @@
+"""Outcomes: what a judgment says about the responses compared.
+
+An outcome is a list of ranks, one for each response: 1 is best, equal ranks tie, and no rank is left out (dense
+ranking). It exists in two orders. *Display* order is what the annotator saw; *canonical* order is that of the sorted
+completion ids. ``display_order[position]`` is the canonical index of the response shown at ``position``.
+"""
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def problem_with(ranks: Sequence[int], kind: str) -> str:
+    """Why ``ranks`` are no outcome of this kind of comparison; empty if they are one."""
+    if any(isinstance(rank, bool) or not isinstance(rank, Integral) for rank in ranks):
+        return "ranks must be whole numbers"
+    distinct = set(ranks)
+    if distinct != set(range(1, len(distinct) + 1)):
+        return "ranks must start at 1 and leave none out"
+    if kind == "pair":
+        return "" if len(ranks) == 2 else f"a pair has 2 responses, not {len(ranks)}"
+    if kind == "best_of_k":
+        if len(ranks) < 2:
+            return "a comparison has at least 2 responses"
+        return "" if max(ranks) <= 2 else "best_of_k only tells the best from the rest, ranks 1 and 2"
+    return f"{kind!r} is no kind of comparison"
+
+
+def ranks_from_best(best: Iterable[int], k: int) -> list[int]:
+    """Rank 1 for the ``best`` of ``k`` responses and 2 for the others; raises ValueError if none or an unknown one."""
+    chosen = set(best)
+    if not chosen or not chosen <= set(range(k)):
+        raise ValueError(f"the best responses must be some of 0 to {k - 1}")
+    return [1 if index in chosen else 2 for index in range(k)]
+
+
+def best(ranks: Sequence[int]) -> list[int]:
+    """Indices of the responses with rank 1."""
+    return [index for index, rank in enumerate(ranks) if rank == 1]
+
+
+def target(ranks: Sequence[int]) -> list[float]:
+    """Probability that each response is the best: equal over the responses with rank 1; sums to 1.
+
+    With a single best of K this is the label of Ziegler et al. (2019), section 2.1; a tie between two responses gives
+    each one half.
+    """
+    top = set(best(ranks))
+    return [1 / len(top) if index in top else 0.0 for index in range(len(ranks))]
+
+
+def to_canonical(shown: Sequence[T], display_order: Sequence[int]) -> list[T]:
+    """Values in display order, put into canonical order."""
+    position_of = {index: position for position, index in enumerate(display_order)}
+    return [shown[position_of[index]] for index in range(len(display_order))]
+
+
+def to_display(values: Sequence[T], display_order: Sequence[int]) -> list[T]:
+    """Values in canonical order, put into display order."""
+    return [values[index] for index in display_order]

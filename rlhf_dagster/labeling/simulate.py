@@ -1,0 +1,109 @@
+"""Simulated annotators at work in a label store."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.outcome import problem_with, to_display
+from rlhf_dagster.labeling.parse import result_of
+from rlhf_dagster.labeling.rows import records
+from rlhf_dagster.labeling.store import LabelStore, Submission
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.tasks.base import SimulatedAnnotator
+
+BATCH = 100
+"""Labels recorded in one transaction."""
+
+
+@dataclass(frozen=True)
+class AnnotationSummary:
+    comparisons: int
+    made: int
+    """Labels made now."""
+    already_there: int
+    """Labels that these or other annotators had given before."""
+    annotators: int
+    """People who gave a label now."""
+
+
+def annotate(
+    store: LabelStore,
+    annotators: Sequence[SimulatedAnnotator],
+    round_key: str,
+    purpose: str,
+    seed: int,
+    *,
+    progress: Callable[..., None] | None = None,
+) -> AnnotationSummary:
+    """Give every comparison of a round the labels it wants and does not have yet.
+
+    Who judges what depends on ``seed`` and the comparisons alone, not on what is done already, so that work which was
+    stopped and taken up again ends with the same labels. Annotators judge what is shown, in the order shown.
+    ``progress(step, total)`` counts labels.
+    """
+    by_name = {annotator.name: annotator for annotator in annotators}
+    if not by_name:
+        raise UserError("There are no simulated annotators for this task; let people annotate, or choose another task.")
+    rows = {row["comparison_id"]: row for row in records(store.comparisons(round_key, purpose))}
+    submitted, seen = _done(store, round_key, purpose)
+    todo = [
+        (name, rows[comparison])
+        for comparison, ranking in assignment({key: row["labels_wanted"] for key, row in rows.items()}, by_name, seed)
+        for name in _missing(ranking, rows[comparison]["labels_wanted"], submitted.get(comparison, 0), seen, comparison)
+    ]
+    for start in range(0, len(todo), BATCH):
+        batch = todo[start : start + BATCH]
+        store.submit_many([_judgment(by_name[name], row) for name, row in batch])
+        if progress:
+            progress(start + len(batch), len(todo))
+    return AnnotationSummary(len(rows), len(todo), sum(submitted.values()), len({name for name, _ in todo}))
+
+
+def assignment(
+    wanted: Mapping[str, int], names: Sequence[str] | Mapping[str, Any], seed: int
+) -> list[tuple[str, list[str]]]:
+    """For each comparison id all annotators, the ``wanted[id]`` who should judge it first.
+
+    Those have the least to do so far, equals in the order of a hash of comparison and name: nobody has more than one
+    comparison more than another, and every two annotators meet.
+    """
+    load = dict.fromkeys(sorted(names), 0)
+    plan = []
+    for comparison in sorted(wanted, key=lambda key: content_hash("assignment", seed, key)):
+        ranking = sorted(load, key=lambda name: (load[name], content_hash("annotator", seed, comparison, name)))
+        for name in ranking[: wanted[comparison]]:
+            load[name] += 1
+        plan.append((comparison, ranking))
+    return plan
+
+
+def _done(store: LabelStore, round_key: str, purpose: str) -> tuple[dict[str, int], set[tuple[str, str]]]:
+    """How many labels each comparison has, and which (comparison, annotator) have an annotation of any status."""
+    annotations, _ = store.read(round_key, purpose)
+    newest = {(annotation.comparison_id, annotation.annotator): annotation.status for annotation in annotations}
+    submitted: dict[str, int] = {}
+    for (comparison, _), status in newest.items():
+        submitted[comparison] = submitted.get(comparison, 0) + (status == "submitted")
+    return submitted, set(newest)
+
+
+def _missing(ranking: Sequence[str], wanted: int, have: int, seen: set[tuple[str, str]], comparison: str) -> list[str]:
+    """Who should still judge a comparison; never somebody who did, or who skipped it."""
+    return [name for name in ranking if (comparison, name) not in seen][: max(0, wanted - have)]
+
+
+def _judgment(annotator: SimulatedAnnotator, row: Mapping[str, Any]) -> Submission:
+    shown = to_display(row["responses"], row["display_order"])
+    judgment = annotator.judge(row["prompt"], shown, row["kind"], row["comparison_id"])
+    problem = _problem(judgment.ranks, len(shown), row["kind"])
+    if problem:
+        raise UserError(f"Simulated annotator {annotator.name} gave {judgment.ranks}: {problem}; correct its judge().")
+    result = result_of(judgment.ranks, row["kind"])
+    return Submission(row["comparison_id"], annotator.name, result, float(judgment.seconds))
+
+
+def _problem(ranks: Sequence[int] | None, k: int, kind: str) -> str:
+    if ranks is None:
+        return ""
+    return problem_with(ranks, kind) if len(ranks) == k else f"{k} responses need {k} ranks"

@@ -1,0 +1,94 @@
+"""The label store: where comparisons go to annotators and annotations come back from."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+Status = Literal["submitted", "skipped", "deleted"]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One version of one annotation, as the label store holds it: not parsed, perhaps not parsable."""
+
+    annotation_id: str
+    comparison_id: str
+    annotator: str
+    """Pseudonym."""
+    version: int
+    """Counts the edits, from 1."""
+    status: str
+    """``submitted``, ``skipped`` or ``deleted``."""
+    result: Mapping[str, Any]
+    """What the annotator answered, in display positions; see :mod:`rlhf_dagster.labeling.parse` for its forms."""
+    seconds: float | None
+    """Time spent, in seconds; None where it was not measured."""
+    created_at: datetime
+    """When the annotation was made."""
+    updated_at: datetime
+    """When this version was made."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one annotator says about one comparison."""
+
+    comparison_id: str
+    annotator: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    at: datetime | None = None
+    """When it was submitted; None is now."""
+    status: str = "submitted"
+
+
+@dataclass(frozen=True)
+class SendResult:
+    sent: int
+    already_there: int
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """What has been done in a round."""
+
+    comparisons: int
+    labelled: int
+    """Comparisons with at least one label."""
+    labels: int
+    """Submitted annotations in their last version, one that says ``cannot decide`` included."""
+    usable: int
+    """Labels that can be read and decide something; what training will use."""
+    skipped: int
+    """Annotations whose last version is a skip."""
+    complete: int
+    """Comparisons with as many labels as wanted."""
+
+
+class LabelStore(Protocol):
+    """What every label store does. A round has one project for each purpose, ``train`` or ``evaluation``."""
+
+    def ensure_project(self, round_key: str, purpose: str) -> str:
+        """The id of the round's project, which is made if it is missing."""
+
+    def send(self, comparisons: pd.DataFrame) -> SendResult:
+        """Offer comparisons (columns of COMPARISONS) for annotation, once each, however often this is called."""
+
+    def count(self, round_key: str, purpose: str) -> LabelCounts:
+        """What has been done in the round."""
+
+    def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
+        """Annotation versions later than position ``since`` (None: all), oldest first, and the position reached."""
+
+    def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
+        """The comparisons sent (columns of COMPARISONS), with the store's project and task ids."""
+
+    def submit_many(self, submissions: Iterable[Submission]) -> list[str]:
+        """Record answers, all or none, on behalf of their annotators, and return the annotation ids.
+
+        An annotator has one annotation for a comparison. The same answer again changes nothing; another one is an edit,
+        which makes a new version. Raises :class:`~rlhf_dagster.errors.UserError` for a comparison that was never sent.
+        """

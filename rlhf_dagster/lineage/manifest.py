@@ -1,0 +1,126 @@
+"""The manifest beside every checkpoint: what a model was made from, record by record."""
+
+import base64
+import hashlib
+import json
+import platform
+import subprocess
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import rlhf_dagster
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.files import write_atomically
+
+MANIFEST = "manifest.json"
+PACKAGES = ("accelerate", "dagster", "numpy", "pandas", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    kind: str,
+    round_key: str = "",
+    parents: Mapping[str, Mapping[str, str]] | None = None,
+    dataset_hash: str | None = None,
+    label_ids: Iterable[str] = (),
+    seed: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    curves: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, Any]:
+    """Write ``folder/manifest.json`` and return its content.
+
+    ``kind`` is ``base``, ``sft``, ``reward_model``, ``ppo`` or ``dpo``. ``parents`` gives, by its role, the
+    ``model_id`` of each checkpoint the model was trained from or with and the ``digest`` of its files.
+    ``dataset_hash`` is the hash of the data's snapshot and ``label_ids`` the preference labels in it that the model was
+    trained on, in any order. ``config``, ``metrics`` and ``curves`` are plain JSON values.
+    """
+    content = {
+        "kind": kind,
+        "round": round_key,
+        "parents": {role: dict(parent) for role, parent in (parents or {}).items()},
+        "dataset": dataset_hash,
+        "labels": _packed(label_ids),
+        "seed": seed,
+        "config": dict(config or {}),
+        "metrics": dict(metrics or {}),
+        "curves": {name: list(values) for name, values in (curves or {}).items()},
+        "rlhf_dagster": rlhf_dagster.__version__,
+        "git": git_state(Path(rlhf_dagster.__file__).parent),
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_atomically(Path(folder) / MANIFEST, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    return content
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest in a checkpoint's folder."""
+    file = Path(folder) / MANIFEST
+    if not file.is_file():
+        raise UserError(f"{folder}: no {MANIFEST} here; give the folder of a checkpoint that a loop has made.")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({error}); the checkpoint is damaged, make it again.") from None
+
+
+def label_ids(manifest: Mapping[str, Any]) -> list[str]:
+    """The ids of the labels behind a model, sorted; raises :class:`UserError` if they do not match their checksum."""
+    packed = manifest["labels"]
+    try:
+        text = zlib.decompress(base64.b64decode(packed["ids"])).decode()
+    except (ValueError, zlib.error):
+        text = ""
+    if hashlib.sha256(text.encode()).hexdigest() != packed["sha256"]:
+        raise UserError("The label ids in this manifest do not match their checksum; make the model again.")
+    return text.split("\n") if text else []
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that holds ``folder``, and whether tracked files differ from it; None outside of one.
+
+    A package installed in a virtual environment inside somebody's checkout is not that checkout's code, so
+    ``folder/__init__.py`` must be a tracked file.
+    """
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "changed": bool(changes)} if commit else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:  # git is not installed
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _packed(ids: Iterable[str]) -> dict[str, Any]:
+    distinct = sorted(set(ids))
+    data = "\n".join(distinct).encode()
+    return {
+        "count": len(distinct),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "encoding": "zlib+base64 of the sorted ids, one a line",
+        "ids": base64.b64encode(zlib.compress(data, 9)).decode(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

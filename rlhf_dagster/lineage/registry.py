@@ -1,0 +1,204 @@
+"""The policy registry: which policies exist, which one each round samples from, and which one is the champion.
+
+On disk: ``policies/ID.json`` and ``pins/ROUND.json``, each written once, and ``history.jsonl``, one line for every
+change of the champion. The last line of the history names the champion.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.files import locked, write_atomically, write_once
+
+INITIAL_ROUND = ""
+"""The round of the SFT policy, which sorts before every labelling round."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+@dataclass(frozen=True)
+class PolicyRecord:
+    policy_id: str
+    checkpoint: str
+    """Folder of the checkpoint, relative to the loop's root."""
+    kind: str
+    """``sft``, ``ppo`` or ``dpo``."""
+    round_key: str
+    parents: tuple[str, ...]
+    """Ids of the models it was trained from."""
+
+
+@dataclass(frozen=True)
+class ChampionRecord:
+    """One change of the champion."""
+
+    policy_id: str
+    round_key: str
+    action: Literal["initial", "promotion", "rollback"]
+    by: str
+    reason: str
+    at: str
+    """When, as ISO 8601 in UTC."""
+
+
+@dataclass(frozen=True)
+class PromotionResult:
+    promoted: bool
+    champion: str
+    """Id of the champion after the call."""
+    reason: str
+    """What was done, or why nothing was."""
+
+
+class PolicyRegistry:
+    """Policies under the folder ``root``; safe for several processes at once and against being killed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def register(
+        self, policy_id: str, checkpoint: str, kind: str, round_key: str, parents: Sequence[str] = ()
+    ) -> PolicyRecord:
+        """Record a policy; the same record again is a no-op, another one under the same id a :class:`UserError`."""
+        if Path(checkpoint).is_absolute():
+            raise UserError(f"The checkpoint of policy {policy_id} must be a path relative to the loop: {checkpoint}.")
+        record = PolicyRecord(policy_id, str(checkpoint), kind, round_key, tuple(parents))
+        if write_once(self._policy_file(policy_id), _json(asdict(record))):
+            return record
+        if self.get(policy_id) != record:
+            raise UserError(f"Policy {policy_id} is already registered differently; give the new policy its own id.")
+        return record
+
+    def get(self, policy_id: str) -> PolicyRecord:
+        file = self._policy_file(policy_id)
+        if not file.is_file():
+            known = ", ".join(self.policies()) or "none"
+            raise UserError(f"There is no policy {policy_id}; registered: {known}.")
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return PolicyRecord(**values | {"parents": tuple(values["parents"])})
+
+    def policies(self) -> list[str]:
+        """Ids of all policies, sorted."""
+        return sorted(file.stem for file in (self.root / "policies").glob("[!.]*.json"))
+
+    def history(self) -> list[ChampionRecord]:
+        """Every change of the champion, oldest first."""
+        if not self._history_file.is_file():
+            return []
+        lines = self._history_file.read_text(encoding="utf-8").splitlines()
+        return [ChampionRecord(**json.loads(line)) for line in lines]
+
+    def champion(self) -> ChampionRecord | None:
+        history = self.history()
+        return history[-1] if history else None
+
+    def pin(self, round_key: str) -> str:
+        """Fix the policy that a round samples from: the champion at the first call, the same answer ever after."""
+        champion = self.champion()
+        if champion is None:
+            raise UserError(f"Round {round_key} cannot be pinned: no champion yet; train the SFT policy first.")
+        values = {"round": round_key, "policy_id": champion.policy_id, "at": _now()}
+        if write_once(self._pin_file(round_key), _json(values)):
+            return champion.policy_id
+        return json.loads(self._pin_file(round_key).read_text(encoding="utf-8"))["policy_id"]
+
+    def pinned(self, round_key: str) -> str | None:
+        """The policy that a round samples from; None before :meth:`pin`."""
+        file = self._pin_file(round_key)
+        return json.loads(file.read_text(encoding="utf-8"))["policy_id"] if file.is_file() else None
+
+    def set_initial(self, policy_id: str) -> PromotionResult:
+        """Make the SFT policy the champion; a no-op for the same one, and once a round has been promoted."""
+        self.get(policy_id)
+        with locked(self._lock_file):
+            history = self.history()
+            if history and (history[-1].policy_id == policy_id or {entry.action for entry in history} != {"initial"}):
+                return PromotionResult(False, history[-1].policy_id, f"{history[-1].policy_id} is the champion.")
+            return self._append(policy_id, INITIAL_ROUND, "initial", "loop", "the SFT policy starts the loop")
+
+    def promote(self, policy_id: str, round_key: str, by: str, reason: str) -> PromotionResult:
+        """Make a policy the champion, unless that would undo a later decision.
+
+        Refused, with the reason, when a later round has been promoted, or when the policy was champion before
+        and gave way to another one: a rerun of an old round changes nothing. :meth:`rollback` is the way back.
+        """
+        self.get(policy_id)
+        with locked(self._lock_file):
+            history = self.history()
+            refusal = _refusal(policy_id, round_key, history)
+            if refusal:
+                return PromotionResult(False, history[-1].policy_id, refusal)
+            return self._append(policy_id, round_key, "promotion", by, reason)
+
+    def rollback(self, to_policy_id: str, by: str, reason: str) -> PromotionResult:
+        """Make an earlier policy the champion again; by whom and why stays on record."""
+        record = self.get(to_policy_id)
+        with locked(self._lock_file):
+            history = self.history()
+            if history and history[-1].policy_id == to_policy_id:
+                return PromotionResult(False, to_policy_id, f"{to_policy_id} is already the champion.")
+            served = [entry.round_key for entry in history if entry.policy_id == to_policy_id]
+            if not served:
+                raise UserError(f"Policy {to_policy_id} was never champion, so there is no way back to it; promote it.")
+            return self._append(to_policy_id, record.round_key, "rollback", by, reason)
+
+    def _append(
+        self,
+        policy_id: str,
+        round_key: str,
+        action: Literal["initial", "promotion", "rollback"],
+        by: str,
+        reason: str,
+    ) -> PromotionResult:
+        """Write the history with one more line; the caller holds the lock."""
+        entries = [*self.history(), ChampionRecord(policy_id, round_key, action, by, reason, _now())]
+        write_atomically(self._history_file, b"".join(_json(asdict(entry)) for entry in entries))
+        return PromotionResult(True, policy_id, f"{policy_id} is the champion ({action}): {reason}")
+
+    @property
+    def _history_file(self) -> Path:
+        return self.root / "history.jsonl"
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / "history.lock"
+
+    def _policy_file(self, policy_id: str) -> Path:
+        return self.root / "policies" / f"{_checked(policy_id, 'policy id')}.json"
+
+    def _pin_file(self, round_key: str) -> Path:
+        return self.root / "pins" / f"{_checked(round_key, 'round')}.json"
+
+
+def _refusal(policy_id: str, round_key: str, history: list[ChampionRecord]) -> str:
+    """Why a promotion must not happen; empty if it may."""
+    if not history:
+        return ""
+    champion = history[-1]
+    if champion.policy_id == policy_id:
+        return f"{policy_id} is already the champion."
+    # Not the champion's round: after a rollback, rerunning the round that was rolled back must not bring it back.
+    newest = max(entry.round_key for entry in history)
+    if round_key < newest:
+        return f"{policy_id} of round {round_key or 'SFT'} comes after a promotion of the later round {newest}."
+    if any(entry.policy_id == policy_id for entry in history):
+        return f"{policy_id} was champion before and gave way to {champion.policy_id}; roll back to return to it."
+    return ""
+
+
+def _checked(name: str, what: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{name!r} cannot be a {what}: use letters, digits, dot, dash and underscore.")
+    return name
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False) + "\n").encode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

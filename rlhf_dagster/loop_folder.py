@@ -1,0 +1,67 @@
+"""A loop on disk: its config and the folder that holds everything it makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_dagster.config import LoopConfig, load_config
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.store import LabelStore
+from rlhf_dagster.lineage.registry import PolicyRegistry
+from rlhf_dagster.models import Checkpoint, ModelStore
+
+IMPORT_ROUND = "round-0000"
+"""The round that holds imported judgments."""
+IMPORTED_POLICY = "imported"
+
+
+@dataclass(frozen=True)
+class LoopFolder:
+    """``root`` holds ``assets/`` (tables, reports, pointers), ``models/``, ``registry/``, ``imports/`` and the label store."""
+
+    config: LoopConfig
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> "LoopFolder":
+        """The loop whose ``loop.yaml`` is in ``root``."""
+        return cls(load_config(root), root.resolve())
+
+    @property
+    def models(self) -> ModelStore:
+        return ModelStore(self.root)
+
+    @property
+    def registry(self) -> PolicyRegistry:
+        return PolicyRegistry(self.root / "registry")
+
+    @property
+    def label_store(self) -> LabelStore:
+        return EmbeddedLabelStore(self.root / "label_store.sqlite")
+
+    def asset_path(self, asset: str, round_key: str = "", suffix: str = "parquet") -> Path:
+        """The file of an asset: ``assets/<asset>[/<round>].<suffix>``."""
+        stem = Path(asset, round_key) if round_key else Path(asset)
+        return self.root / "assets" / f"{stem}.{suffix}"
+
+    def rounds_with(self, asset: str, up_to: str) -> list[str]:
+        """Keys of the rounds up to and including ``up_to`` that have a table of ``asset``, oldest first."""
+        keys = (path.stem for path in (self.root / "assets" / asset).glob("*.parquet"))
+        return sorted(key for key in keys if key <= up_to)
+
+    def table_of_rounds(self, asset: str, up_to: str) -> pd.DataFrame:
+        """The tables of all rounds up to ``up_to`` in one.
+
+        Earlier rounds are read without an edge of the asset graph: with one, each new round would turn old ones stale.
+        """
+        rounds = self.rounds_with(asset, up_to)
+        return pd.concat([pd.read_parquet(self.asset_path(asset, key)) for key in rounds], ignore_index=True)
+
+    def policy(self, policy_id: str) -> Checkpoint:
+        """The kept checkpoint of a registered policy."""
+        path = self.registry.get(policy_id).checkpoint
+        if not (self.root / path).is_dir():
+            raise UserError(f"{self.root / path}: the checkpoint of policy {policy_id} is gone; restore it or roll back.")
+        return Checkpoint(policy_id, path, "", str(self.root))

@@ -1,0 +1,107 @@
+"""How assets reach the loop's folder: tables as Parquet, decisions and reports as JSON, models as pointers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from rlhf_dagster.lineage import schemas
+from rlhf_dagster.models import Checkpoint
+
+TABLES: dict[str, pa.Schema] = {
+    "prompts": schemas.PROMPTS,
+    "demonstrations": schemas.DEMONSTRATIONS,
+    "pretraining_text": schemas.PRETRAINING_TEXT,
+    "completions": schemas.COMPLETIONS,
+    "preference_batch": schemas.COMPARISONS,
+    "preference_labels": schemas.LABELS,
+    "preference_dataset": schemas.PREFERENCES,
+    "evaluation_completions": schemas.EVALUATION_COMPLETIONS,
+    "evaluation_batch": schemas.COMPARISONS,
+}
+
+
+class _FileIOManager(dg.UPathIOManager):
+    """Writes beside the target and renames, so that a crash leaves the old file."""
+
+    def write(self, asset: str, obj: Any, path: Path) -> None:
+        raise NotImplementedError
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
+        target = Path(str(path))
+        beside = target.with_name(f".{target.name}.new")
+        self.write(context.asset_key.path[-1], obj, beside)
+        beside.replace(target)
+
+
+class _ParquetIOManager(_FileIOManager):
+    extension = ".parquet"
+
+    def write(self, asset: str, obj: Any, path: Path) -> None:
+        pq.write_table(schemas.table(obj, TABLES[asset]), path)
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+        """The table, or its path where the asset asks for a ``Path`` (training reads files by itself)."""
+        target = Path(str(path))
+        return target if context.dagster_type.typing_type is Path else pd.read_parquet(target)
+
+    def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
+        return {"dagster/row_count": dg.MetadataValue.int(len(obj))}
+
+
+class _JsonIOManager(_FileIOManager):
+    extension = ".json"
+
+    def write(self, asset: str, obj: Any, path: Path) -> None:
+        path.write_text(json.dumps(obj, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+        return json.loads(Path(str(path)).read_text(encoding="utf-8"))
+
+
+class _CheckpointIOManager(_FileIOManager):
+    extension = ".json"
+
+    def __init__(self, base_path: UPath, root: Path):
+        super().__init__(base_path)
+        self.root = root
+
+    def write(self, asset: str, obj: Checkpoint, path: Path) -> None:
+        path.write_text(obj.to_json() + "\n", encoding="utf-8")
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Checkpoint:
+        return Checkpoint.from_json(Path(str(path)).read_text(encoding="utf-8"), self.root)
+
+
+class _Files(dg.ConfigurableIOManagerFactory):
+    root: str
+
+    @property
+    def base_path(self) -> UPath:
+        return UPath(self.root) / "assets"
+
+
+class ParquetFiles(_Files):
+    """``root/assets/<asset>[/<round>].parquet`` with the asset's schema; a wrong column is an error."""
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> dg.IOManager:
+        return _ParquetIOManager(self.base_path)
+
+
+class JsonFiles(_Files):
+    """``root/assets/<asset>/<round>.json``."""
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> dg.IOManager:
+        return _JsonIOManager(self.base_path)
+
+
+class ModelPointers(_Files):
+    """``root/assets/<asset>[/<round>].json``: which kept model is the asset's current one."""
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> dg.IOManager:
+        return _CheckpointIOManager(self.base_path, Path(self.root))

@@ -1,0 +1,176 @@
+"""Judging a round's policy: by the reward model, by annotators, and by the gold judge where the task has one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.evaluation.gate import GateDecision, gate
+from rlhf_dagster.evaluation.report import build_report, render_report
+from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
+from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.win_rate import (
+    ANNOTATORS,
+    BEHAVIOUR,
+    GOLD_JUDGE,
+    POLICY,
+    REWARD_MODEL,
+    SFT,
+    SIMULATED_ANNOTATORS,
+    WinRate,
+    win_rate_from_ranks,
+)
+from rlhf_dagster.labeling.comparisons import build_ab_comparisons
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.parse import labels_table, usable_labels
+from rlhf_dagster.labeling.simulate import annotate
+from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.stages.labels import read_labels
+from rlhf_dagster.tasks.base import get_task
+
+
+def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
+    """Accuracy by split, and of the held-out labels by round, kind and annotator, each beside length baseline and chance."""
+    from rlhf_dagster.training.reward_scores import score_responses
+
+    responses = preferences["responses"].map(list)
+    prompts = preferences["prompt"].repeat(responses.map(len))
+    config = loop.config
+    flat = score_responses(reward_model.folder, list(prompts), list(responses.explode()), config.sampling, config.compute)
+    scores = pd.Series(flat, index=prompts.index).groupby(level=0).agg(list)
+    return reward_accuracy(preferences, scores.loc[preferences.index].tolist())
+
+
+def judge_scores(loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint) -> Scores:
+    """``{judge: {role: scores}}`` of the judges that give a number, in the prompt order of :func:`responses_by_role`."""
+    from rlhf_dagster.training.reward_scores import load_reward_model, score_responses
+
+    config = loop.config
+    model = load_reward_model(reward_model.folder, config.compute)
+    scores: dict[str, dict[str, list[float]]] = {REWARD_MODEL: {}}
+    for role, rows in responses_by_role(completions).items():
+        prompts, texts = rows["prompt"].tolist(), rows["text"].tolist()
+        scores[REWARD_MODEL][role] = score_responses(model, prompts, texts, config.sampling).tolist()
+        if config.has_task:
+            task = get_task(config.data.task)
+            gold = [task.gold_score(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+            scores.setdefault(GOLD_JUDGE, {})[role] = gold
+    return scores
+
+
+def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: str) -> list[WinRate]:
+    """Win rates by the task's simulated annotators, one for each pair of responses; none for a task without any."""
+    if not loop.config.has_task:
+        return []
+    seed = loop.config.stage_seed("simulated_win_rates", round_key)
+    people = get_task(loop.config.data.task).annotators(loop.config.stage_seed("annotators"))
+    ids = policy_ids(completions)
+    pairs = [(ids[POLICY], other) for other in dict.fromkeys([ids[SFT], ids[BEHAVIOUR]])]
+    responses = completions.drop_duplicates("completion_id")
+    comparisons = build_ab_comparisons(responses, pairs, len(responses) * len(pairs), round_key, seed)
+    with TemporaryDirectory() as folder:
+        store = EmbeddedLabelStore(Path(folder, "judgments.sqlite"))
+        store.ensure_project(round_key, "evaluation")
+        store.send(comparisons)
+        annotate(store, people, round_key, "evaluation", seed)
+        labels, _ = labels_table(store.read(round_key, "evaluation")[0], comparisons)
+    return _win_rates(labels, comparisons, ids, SIMULATED_ANNOTATORS)
+
+
+def evaluate_round(
+    loop: LoopFolder,
+    manifest: dict[str, str],
+    completions: pd.DataFrame,
+    reward_model: Checkpoint,
+    policy: Checkpoint,
+    accuracy: dict[str, Any],
+    quality: dict[str, Any],
+) -> tuple[dict[str, Any], str]:
+    """The report's figures, and its page."""
+    round_key, trained = manifest["round"], {"reward_model": reward_model, "ppo_policy": policy}
+    scores = judge_scores(loop, completions, reward_model)
+    manifests = {stage: read_manifest(model.folder) for stage, model in trained.items()}
+    report = build_report(
+        round_key=round_key,
+        task=loop.config.name,
+        completions=completions,
+        scores=scores,
+        judged=simulated_win_rates(loop, completions, round_key),
+        reward_accuracy=accuracy,
+        label_quality=quality["summary"],
+        labels=_label_counts(loop, round_key, quality["summary"]),
+        training={stage: training["metrics"] for stage, training in manifests.items()},
+        warnings=[warning for training in manifests.values() for warning in training.get("warnings", [])],
+    )
+    samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
+    return report, render_report(report, samples, manifests["ppo_policy"]["curves"], decide(loop, report, None))
+
+
+def read_human_evaluation(loop: LoopFolder, round_key: str, completions: pd.DataFrame) -> dict[str, Any]:
+    """Win rates of the new policy by the annotators' A/B judgments that have arrived."""
+    labels, quarantined = read_labels(loop, round_key, "evaluation")
+    comparisons = loop.label_store.comparisons(round_key, "evaluation")
+    judge = SIMULATED_ANNOTATORS if loop.config.label_store.simulated_annotators else ANNOTATORS
+    ids = policy_ids(completions)
+    rates = [rate.as_dict() for rate in _win_rates(labels, comparisons, ids, judge) if rate.n]
+    return {
+        "round": round_key,
+        "policy_id": ids[POLICY],
+        "win_rates": rates,
+        "comparisons": len(comparisons),
+        "judgments": len(usable_labels(labels)),
+        "quarantined": quarantined,
+    }
+
+
+def decide(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | None) -> GateDecision:
+    """The gate, as ``promotion`` asks it; the blocking check asks with ``human=None``, before people are asked to judge."""
+    required = human is not None and loop.config.evaluation.human_judgments > 0
+    return gate(report, human if required else None, loop.config.gate, human_required=required)
+
+
+def policy_ids(completions: pd.DataFrame) -> dict[str, str]:
+    """The policy behind each role."""
+    return {str(role): rows["policy_id"].iloc[0] for role, rows in completions.groupby("role")}
+
+
+def _win_rates(labels: pd.DataFrame, comparisons: pd.DataFrame, ids: dict[str, str], judge: str) -> list[WinRate]:
+    """The policy's win rates against SFT and the behaviour policy, which are one policy in the first round."""
+    judged = labels[labels["latest"] & (labels["status"] == "submitted")]
+    judged = judged.merge(comparisons[["comparison_id", "policy_ids"]], on="comparison_id")
+    rates = []
+    for role in (SFT, BEHAVIOUR):
+        rows = judged[[set(pair) == {ids[POLICY], ids[role]} for pair in judged["policy_ids"]]]
+        ranks = [_ranks_of(ids[POLICY], row.policy_ids, row.ranks) for row in rows.itertuples()]
+        rates.append(win_rate_from_ranks(ranks, judge, role, clusters=rows["comparison_id"].tolist()))
+    return rates
+
+
+def _ranks_of(policy_id: str, pair: Sequence[str], ranks: Sequence[int] | None) -> tuple[int, int] | None:
+    """(rank of the policy, rank of its opponent); None where the annotator could not decide."""
+    if ranks is None:
+        return None
+    own = list(pair).index(policy_id)
+    return int(ranks[own]), int(ranks[1 - own])
+
+
+def _label_counts(loop: LoopFolder, round_key: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """Counts of this round's labels and of every round's so far."""
+    store = loop.label_store
+    counts = {key: store.count(key, "train") for key in loop.rounds_with("preference_labels", round_key)}
+    rows = [
+        {
+            "round": key,
+            "comparisons": n.comparisons,
+            "labels": n.labels,
+            "usable": n.usable,
+            "skipped": n.skipped,
+        }
+        for key, n in counts.items()
+    ]
+    totals = {name: sum(row[name] for row in rows) for name in ("comparisons", "labels", "usable", "skipped")}
+    return totals | {"annotators": summary["annotators"], "quarantined": 0, "by_round": rows}

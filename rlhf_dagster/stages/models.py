@@ -1,0 +1,192 @@
+"""The stages that make a model: build the spec, train, write the manifest, keep the result. No Dagster here."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.labeling.dataset import snapshot_hash
+from rlhf_dagster.lineage.manifest import write_manifest
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.progress import Progress
+from rlhf_dagster.settings import Settings
+from rlhf_dagster.training.settings import PpoSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TrainingResult
+
+BASE_MODEL_RECIPE = "1"
+"""Part of the cache key of pretrained tiny models; change it with the pretraining code."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A kept checkpoint with the training's last numbers, curves and warnings."""
+
+    checkpoint: Checkpoint
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progress) -> StageResult:
+    """The base model: from the Hub or a folder, or a tiny one pretrained here and cached by content."""
+    from rlhf_dagster.training.base_model import load_base_model
+    from rlhf_dagster.training.tiny_model import make_tiny_model
+
+    settings = loop.config.base_model
+    work = _fresh(loop.models.work_folder("base"))
+    if settings.source != "tiny":
+        return _keep(loop, "base", "", load_base_model(settings, work), settings.tiny.seed, {"base_model": settings})
+    texts = pd.read_parquet(pretraining_text)
+    cached = base_model_cache() / content_hash("base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"]))
+    metrics: dict[str, float] = {"from_cache": 1.0}
+    curves: dict[str, list[float]] = {}
+    if not cached.is_dir():
+        train = texts.loc[texts["split"] == "train", "text"].tolist()
+        result = make_tiny_model(train, settings.tiny, work, loop.config.compute, progress)
+        _copy(work, cached)
+        metrics, curves = {"from_cache": 0.0, **result.metrics}, result.curves
+    else:
+        shutil.copytree(cached, work)
+    return _keep(loop, "base", "", TrainingResult(work, metrics, curves), settings.tiny.seed, {"base_model": settings})
+
+
+def train_sft(
+    loop: LoopFolder, settings: SftSettings, base: Checkpoint, demonstrations: Path, progress: Progress
+) -> StageResult:
+    """Fine-tune the base model on demonstrations and register the result; it is the champion until a round promotes another."""
+    from rlhf_dagster.training.sft import train_sft as train
+
+    config, seed = loop.config, loop.config.stage_seed("sft")
+    spec = SftSpec(
+        model=base.folder,
+        demonstrations=demonstrations,
+        output=_fresh(loop.models.work_folder("sft")),
+        settings=settings,
+        sampling=config.sampling,
+        seed=seed,
+        compute=config.compute,
+    )
+    result = train(spec, progress)
+    kept = _keep(loop, "sft", "", result, seed, {"sft": settings, "sampling": config.sampling}, parents={"base_model": base})
+    loop.registry.register(kept.checkpoint.model_id, kept.checkpoint.path, "sft", "", [base.model_id])
+    loop.registry.set_initial(kept.checkpoint.model_id)
+    return kept
+
+
+def train_reward_model(
+    loop: LoopFolder,
+    round_key: str,
+    settings: RewardModelSettings,
+    sft: Checkpoint,
+    preferences: Path,
+    prompts: Path,
+    progress: Progress,
+) -> StageResult:
+    """Train the reward model of a round from the SFT checkpoint on all labels so far."""
+    from rlhf_dagster.training.reward_model import train_reward_model as train
+
+    config, seed = loop.config, loop.config.stage_seed("reward_model", round_key)
+    spec = RewardModelSpec(
+        sft=sft.folder,
+        preferences=preferences,
+        prompts=prompts,
+        output=_fresh(loop.models.work_folder("reward", round_key)),
+        settings=settings,
+        sampling=config.sampling,
+        seed=seed,
+        compute=config.compute,
+    )
+    result = train(spec, progress)
+    return _keep(
+        loop, "reward", round_key, result, seed, {"reward_model": settings}, parents={"sft_checkpoint": sft}, preferences=preferences
+    )
+
+
+def train_ppo(
+    loop: LoopFolder,
+    round_key: str,
+    settings: PpoSettings,
+    sft: Checkpoint,
+    reward_model: Checkpoint,
+    prompts: Path,
+    pretraining_text: Path,
+    preferences: Path,
+    progress: Progress,
+) -> StageResult:
+    """Train the policy of a round with PPO from the SFT checkpoint and register it (promotion is a later decision)."""
+    from rlhf_dagster.training.ppo import train_ppo as train
+
+    config, seed = loop.config, loop.config.stage_seed("ppo", round_key)
+    spec = PpoSpec(
+        sft=sft.folder,
+        start=sft.folder,
+        reward_model=reward_model.folder,
+        prompts=prompts,
+        pretraining_text=pretraining_text,
+        output=_fresh(loop.models.work_folder("ppo", round_key)),
+        settings=settings,
+        sampling=config.sampling,
+        seed=seed,
+        compute=config.compute,
+    )
+    result = train(spec, progress)
+    parents = {"sft_checkpoint": sft, "reward_model": reward_model}
+    configs = {"ppo": settings, "sampling": config.sampling}
+    kept = _keep(loop, "ppo", round_key, result, seed, configs, parents=parents, preferences=preferences)
+    loop.registry.register(kept.checkpoint.model_id, kept.checkpoint.path, "ppo", round_key, [sft.model_id, reward_model.model_id])
+    return kept
+
+
+def base_model_cache() -> Path:
+    """``$RLHF_CACHE``, or the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlhf_dagster"
+    return Path(os.environ.get("RLHF_CACHE", default)) / "base_models"
+
+
+def _fresh(folder: Path) -> Path:
+    """An absent folder with an existing parent; leftovers of a killed run are removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _copy(source: Path, target: Path) -> None:
+    beside = target.with_name(f"{target.name}.{os.getpid()}.new")
+    shutil.copytree(source, beside)
+    try:
+        beside.rename(target)
+    except OSError:  # another process has put the same model there
+        shutil.rmtree(beside)
+
+
+def _keep(
+    loop: LoopFolder,
+    kind: str,
+    round_key: str,
+    result: TrainingResult,
+    seed: int,
+    settings: dict[str, Settings],
+    parents: dict[str, Checkpoint] | None = None,
+    preferences: Path | None = None,
+) -> StageResult:
+    checkpoint = loop.models.identify(result.folder, kind, round_key)
+    snapshot = pd.read_parquet(preferences) if preferences else None
+    write_manifest(
+        result.folder,
+        kind=kind,
+        round_key=round_key,
+        parents={role: {"model_id": parent.model_id, "digest": parent.digest} for role, parent in (parents or {}).items()},
+        dataset_hash=None if snapshot is None else snapshot_hash(snapshot),
+        label_ids=[] if snapshot is None else snapshot.loc[snapshot["split"] == "train", "label_id"],
+        seed=seed,
+        config={name: value.model_dump() for name, value in settings.items()},
+        metrics=result.metrics,
+        curves=result.curves,
+    )
+    loop.models.keep(result.folder, checkpoint)
+    return StageResult(checkpoint, result.metrics, result.curves, result.warnings)

@@ -1,0 +1,76 @@
+"""What a task gives the loop: prompts, demonstrations, text to pretrain on, a gold judge and simulated annotators."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from rlhf_dagster.errors import UserError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
+
+KNOWN_TASKS = {"sentiment": "rlhf_dagster.tasks.sentiment"}
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """What one annotator answered to one comparison."""
+
+    ranks: list[int] | None
+    """Rank of each response in the order shown; 1 is best, equal ranks tie; None means `cannot decide`."""
+    seconds: float
+    """Time spent, in seconds."""
+
+
+class SimulatedAnnotator(Protocol):
+    """A stand-in for a person, who sees nothing but the texts."""
+
+    @property
+    def name(self) -> str: ...
+
+    def judge(self, prompt: str, responses: Sequence[str], kind: str, key: str) -> Judgment:
+        """Compare ``responses``, given in the order shown.
+
+        ``kind`` is ``pair`` or ``best_of_k``; ``key`` is the comparison's id. The judgment depends on the annotator,
+        its seed and these arguments alone.
+        """
+        ...
+
+
+class Task(Protocol):
+    """A source of text with a known right answer; everything is deterministic in ``seed``.
+
+    ``split`` is ``train``, ``validation`` or ``test``, and always that of the prompt: a demonstration or a document
+    belongs to the split that its own prompt belongs to.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def prompts(self, n: int, seed: int, split: str) -> list[str]:
+        """``n`` distinct prompts."""
+        ...
+
+    def demonstrations(self, n: int, seed: int, split: str) -> list[tuple[str, str]]:
+        """``n`` distinct pairs of prompt and response."""
+        ...
+
+    def pretraining_text(self, n: int, seed: int, split: str) -> list[str]:
+        """``n`` distinct documents."""
+        ...
+
+    def gold_score(self, prompt: str, response: str) -> float:
+        """How good the response is; for simulated annotators and final measurement only, never for training."""
+        ...
+
+    def annotators(self, seed: int) -> Sequence[SimulatedAnnotator]:
+        """The simulated annotators, whose characters depend on ``seed``."""
+        ...
+
+
+def get_task(name: str) -> Task:
+    """The embedded task called ``name``."""
+    if name not in KNOWN_TASKS:
+        raise UserError(f"There is no task called `{name}`; choose one of: {', '.join(sorted(KNOWN_TASKS))}.")
+    return importlib.import_module(KNOWN_TASKS[name]).TASK

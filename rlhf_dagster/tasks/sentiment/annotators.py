@@ -1,0 +1,135 @@
+"""A dozen simulated annotators who read the same texts and do not quite agree.
+
+Each judges by a noisy utility: its own weights on the gold judge's features, a liking for some words, and Gumbel
+noise, which makes its best-of-K choices follow the Plackett-Luce model and its pairs Bradley-Terry.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.tasks.base import Judgment
+from rlhf_dagster.tasks.sentiment.gold import features
+from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS
+
+ANNOTATORS = 12
+KINDS = ("pair", "best_of_k")
+FAVOURITES = 8
+"""Domain words that an annotator likes to read about."""
+READING_SECONDS = 0.12
+"""For each word shown, at pace 1."""
+SPREAD_OF_SECONDS = 0.4
+"""Deviation of the logarithm of the time for a label."""
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """One simulated person. Utilities are in units of the gold score."""
+
+    name: str
+    seed: int
+    noise: float = 1.0
+    """Scale of the Gumbel noise on each utility."""
+    tie_threshold: float = 0.25
+    """Utilities closer than this look equally good."""
+    sentiment: float = 1.0
+    grammar: float = 1.0
+    repetition: float = 1.0
+    off_topic: float = 0.5
+    taste: float = 0.15
+    """Gain for each favourite word in the text."""
+    favourites: frozenset[str] = field(default_factory=frozenset)
+    first_bias: float = 0.0
+    """Gain of the response shown first."""
+    careless: float = 0.0
+    """Share of comparisons answered at random, without reading."""
+    pace: float = 1.0
+    """Factor on the time for a label."""
+
+    def judge(self, prompt: str, responses: Sequence[str], kind: str, key: str) -> Judgment:
+        """Compare ``responses`` in the order shown; see :class:`rlhf_dagster.tasks.base.SimulatedAnnotator`.
+
+        A pair ties where both are within the threshold. Best of K has several best ones where others are within it,
+        and is None (cannot decide) where all of them are.
+        """
+        _check(responses, kind)
+        rng = _rng(self.name, self.seed, key, prompt, list(responses), kind)
+        if rng.random() < self.careless:
+            best = rng.randrange(len(responses))
+            ranks = [1 if position == best else 2 for position in range(len(responses))]
+            return Judgment(ranks, self._seconds(rng, words=0))
+        utilities = [self.utility(prompt, response, key) for response in responses]
+        utilities[0] += self.first_bias
+        words = sum(len(text.split()) for text in (prompt, *responses))
+        return Judgment(self._ranks(utilities, kind), self._seconds(rng, words))
+
+    def utility(self, prompt: str, response: str, key: str) -> float:
+        """How much it likes the response, in the mood it is in at comparison ``key``; the same wherever it is shown."""
+        seen = features(prompt, response)
+        value = self.sentiment * seen.sentiment + self.taste * len(self.favourites & seen.words)
+        value -= self.grammar * seen.errors + self.repetition * seen.repetition + self.off_topic * seen.off_topic
+        return value + self.noise * _gumbel(_rng(self.name, self.seed, key, response))
+
+    def _ranks(self, utilities: Sequence[float], kind: str) -> list[int] | None:
+        best = max(utilities)
+        ranks = [1 if best - utility <= self.tie_threshold else 2 for utility in utilities]
+        return None if kind == "best_of_k" and 2 not in ranks else ranks
+
+    def _seconds(self, rng: random.Random, words: int) -> float:
+        median = self.pace * (2.0 + READING_SECONDS * words)
+        return round(median * math.exp(rng.gauss(0.0, SPREAD_OF_SECONDS)), 1)
+
+
+# What is peculiar about some of the annotators, by position; the others differ in degree only.
+PECULIAR: dict[int, dict[str, float]] = {
+    3: {"first_bias": 1.5},
+    6: {"careless": 1 / 3, "pace": 0.4},
+    8: {"pace": 3.0},
+    10: {"tie_threshold": 1.2},
+}
+
+
+def make_annotators(seed: int) -> list[Annotator]:
+    """``ann-01`` to ``ann-12``.
+
+    ``ann-04`` prefers the first position, ``ann-07`` is careless, ``ann-09`` slow, and ``ann-11`` often ties.
+    """
+    return [_make(position, seed) for position in range(ANNOTATORS)]
+
+
+def _make(position: int, seed: int) -> Annotator:
+    name = f"ann-{position + 1:02d}"
+    rng = _rng("character", name, seed)
+    nouns = sorted({word for domain in DOMAINS for slot in ("aspect", "aspects") for word in domain.words[slot]})
+    character = {
+        "noise": rng.uniform(0.7, 1.3),
+        "tie_threshold": rng.uniform(0.05, 0.3),
+        "sentiment": rng.uniform(0.8, 1.2),
+        "grammar": rng.uniform(0.5, 1.5),
+        "repetition": rng.uniform(0.5, 1.5),
+        "off_topic": rng.uniform(0.2, 0.8),
+        "taste": rng.uniform(0.1, 0.4),
+        "pace": math.exp(rng.gauss(0.0, 0.2)),
+    }
+    favourites = frozenset(rng.sample(nouns, FAVOURITES))
+    return Annotator(name=name, seed=seed, favourites=favourites, **(character | PECULIAR.get(position, {})))
+
+
+def _rng(*parts: object) -> random.Random:
+    return random.Random(int(content_hash("annotator", *parts), 16))
+
+
+def _gumbel(rng: random.Random) -> float:
+    """Standard Gumbel, by inverting its distribution function; the argument of the logarithm is never 0."""
+    return -math.log(-math.log((rng.getrandbits(52) + 0.5) / 2**52))
+
+
+def _check(responses: Sequence[str], kind: str) -> None:
+    if kind not in KINDS:
+        raise UserError(f"`{kind}` is no kind of comparison that annotators know; use one of: {', '.join(KINDS)}.")
+    if len(responses) < 2 or (kind == "pair" and len(responses) > 2):
+        wanted = "exactly 2" if kind == "pair" else "at least 2"
+        raise UserError(f"A comparison of kind `{kind}` has {len(responses)} responses; give it {wanted}.")

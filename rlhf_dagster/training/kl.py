@@ -1,0 +1,92 @@
+"""The distance to the reference policy: estimators, the per-token reward, and controllers of its coefficient.
+
+The estimators are those of Schulman 2020, Approximating KL Divergence (joschu.net/blog/kl-approx.html).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rlhf_dagster.training.settings import PpoSettings
+
+
+def k1(log_probs: Tensor, reference: Tensor) -> Tensor:
+    """log(pi / ref) of each sampled token, in nats: estimates KL(pi, ref) without bias (Schulman 2020)."""
+    return log_probs - reference
+
+
+def k2(log_probs: Tensor, reference: Tensor) -> Tensor:
+    """Half the squared log-ratio: biased, low variance (Schulman 2020)."""
+    return 0.5 * (log_probs - reference).square()
+
+
+def k3(log_probs: Tensor, reference: Tensor) -> Tensor:
+    """ref/pi - 1 - log(ref/pi): unbiased and never negative (Schulman 2020)."""
+    log_ratio = reference - log_probs
+    return log_ratio.exp() - 1 - log_ratio
+
+
+def sequence_kl(log_probs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """[B] sum of k1 over the response tokens of [B, T] log-probs: the mean over samples estimates the sequence KL."""
+    return (k1(log_probs, reference) * mask).sum(dim=1)
+
+
+def token_rewards(log_probs: Tensor, reference: Tensor, scores: Tensor, mask: Tensor, coef: float) -> Tensor:
+    """Rewards [B, T]: -coef k1 at each response token, the score added at the last (Ziegler et al. 2019, equation 2).
+
+    Args:
+        log_probs: [B, T] log-probs of the sampled tokens under the policy that sampled them.
+        reference: [B, T] the same under the reference policy.
+        scores: [B] the reward model's scores.
+        mask: [B, T] 1 at response tokens, at least one in each row and before all padding.
+        coef: weight of the KL, beta.
+    """
+    rewards = -coef * k1(log_probs, reference) * mask
+    last = mask.sum(dim=1).long() - 1
+    return rewards.scatter_add(1, last[:, None], scores[:, None].to(rewards.dtype))
+
+
+@dataclass
+class FixedKl:
+    """A coefficient that never changes."""
+
+    coef: float
+
+    def update(self, kl: float, episodes: int) -> None:
+        """Does nothing."""
+
+    def state_dict(self) -> dict[str, float]:
+        return {"coef": self.coef}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.coef = state["coef"]
+
+
+@dataclass
+class AdaptiveKl:
+    """A log-space proportional controller of the coefficient (Ziegler et al. 2019, section 2.2).
+
+    With e = clip(kl / target - 1, -0.2, 0.2), the coefficient is multiplied by 1 + e n / horizon after n episodes.
+    """
+
+    coef: float
+    target: float
+    """Nats for a sequence."""
+    horizon: int
+    """Episodes."""
+
+    def update(self, kl: float, episodes: int) -> None:
+        error = min(max(kl / self.target - 1, -0.2), 0.2)
+        self.coef *= 1 + error * episodes / self.horizon
+
+    def state_dict(self) -> dict[str, float]:
+        return {"coef": self.coef}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.coef = state["coef"]
+
+
+def kl_controller(settings: PpoSettings) -> FixedKl | AdaptiveKl:
+    if settings.kl_target is None:
+        return FixedKl(settings.kl_coef)
+    return AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon)

@@ -1,0 +1,183 @@
+"""Proximal policy optimisation against a reward model, with a KL penalty to the SFT policy."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.schemas import PRETRAINING_TEXT, PROMPTS
+from rlhf_dagster.training.alarms import alarms
+from rlhf_dagster.training.checkpoints import replacing
+from rlhf_dagster.training.kl import kl_controller
+from rlhf_dagster.training.log_probs import Decoding, decoding_of
+from rlhf_dagster.training.policies import Policy, context_of, load_policy, require_context, save_policy
+from rlhf_dagster.training.ppo_policy import PolicyWithValue, save_value_head
+from rlhf_dagster.training.ppo_rollout import Score, collect, learning_targets, rollout_numbers
+from rlhf_dagster.training.ppo_update import optimise
+from rlhf_dagster.training.reward_scores import load_reward_model, score_tokens
+from rlhf_dagster.training.sampling import draw_uniforms
+from rlhf_dagster.training.seeding import seed_everything
+from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.training.specs import PpoSpec, Progress, TrainingResult, silent
+from rlhf_dagster.training.tables import read_table, rows_of_split
+from rlhf_dagster.training.tokens import TokenIds, encode_prompts, pad
+from rlhf_dagster.training.windows import text_windows
+
+LONGEST_WINDOW = 1024
+FINAL_UPDATES = 5
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Where episodes come from and how they are judged."""
+
+    prompts: Sequence[TokenIds]
+    reference: PreTrainedModel
+    score: Score
+    decoding: Decoding
+    pretraining: Tensor | None = None
+    """[N, L] windows of text for PPO-ptx."""
+
+
+def train_ppo(spec: PpoSpec, progress: Progress = silent) -> TrainingResult:
+    """Optimise `spec.start` on the `train` prompts.
+
+    Metrics are the means of the last 5 updates; curves have one number for each update (see :func:`run_ppo`).
+    """
+    start, reference = load_policy(spec.start, spec.compute), load_policy(spec.sft, spec.compute)
+    reward_model = load_reward_model(spec.reward_model, spec.compute)
+    _check(spec, start, reference, reward_model.model)
+    rows = rows_of_split(read_table(spec.prompts, PROMPTS), "train", spec.prompts)
+    seed_everything(spec.seed)
+    episodes = Episodes(
+        prompts=encode_prompts(start.tokenizer, rows["text"].tolist(), spec.sampling.prompt_tokens),
+        reference=reference.model.requires_grad_(False),
+        score=lambda batch: score_tokens(reward_model.model, batch),
+        decoding=decoding_of(start.tokenizer, spec.sampling),
+        pretraining=_pretraining_windows(spec, start),
+    )
+    policy = PolicyWithValue(start.model).to(start.device)
+    curves = run_ppo(policy, episodes, spec.settings, spec.seed, progress)
+    with replacing(spec.output) as folder:
+        save_policy(start, spec.sampling, folder)
+        save_value_head(policy, folder)
+    metrics = {name: sum(curve[-FINAL_UPDATES:]) / len(curve[-FINAL_UPDATES:]) for name, curve in curves.items()}
+    return TrainingResult(spec.output, metrics, curves, alarms(curves))
+
+
+def run_ppo(
+    policy: PolicyWithValue, episodes: Episodes, settings: PpoSettings, seed: int, progress: Progress = silent
+) -> dict[str, list[float]]:
+    """Train ``policy`` in place; returns a curve for each of the numbers below, one value for each update.
+
+    `reward`, `kl`, `entropy`, `explained_variance`, `response_length` and `distinct_responses` describe the rollout
+    (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `clip_fraction`, `approx_kl` and `ratio_first` the
+    optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
+    """
+    accelerator = Accelerator(cpu=policy.model.device.type == "cpu")
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, weight_decay=0.0, fused=True
+    )
+    policy, optimizer = accelerator.prepare(policy, optimizer)
+    generator = torch.Generator().manual_seed(seed)
+    prompts = _prompt_batches(episodes.prompts, settings.batch_size, generator)
+    pretraining = _window_sampler(episodes.pretraining, generator)
+    controller = kl_controller(settings)
+    curves: dict[str, list[float]] = {}
+    for update in range(settings.updates):
+        learning_rate = settings.learning_rate * (1 - update / settings.updates)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        batch = pad(next(prompts), episodes.decoding.pad_id, "left").to(accelerator.device)
+        uniforms = draw_uniforms(settings.batch_size, episodes.decoding.max_tokens, generator).to(accelerator.device)
+        rollout = collect(
+            policy,
+            episodes.reference,
+            episodes.score,
+            batch,
+            uniforms=uniforms,
+            decoding=episodes.decoding,
+            missing_end_penalty=settings.missing_end_penalty,
+        )
+        targets = learning_targets(rollout, settings, controller.coef)
+        optimised = optimise(
+            policy,
+            optimizer,
+            rollout,
+            targets,
+            settings,
+            decoding=episodes.decoding,
+            accelerator=accelerator,
+            generator=generator,
+            pretraining=pretraining,
+        )
+        numbers = _to_floats(rollout_numbers(rollout, targets) | optimised)
+        _require_finite(numbers, update)
+        numbers |= {"kl_coef": controller.coef, "learning_rate": learning_rate}
+        controller.update(numbers["kl"], settings.batch_size)
+        for name, number in numbers.items():
+            curves.setdefault(name, []).append(number)
+        progress(update + 1, settings.updates, **numbers)
+    return curves
+
+
+def _prompt_batches(prompts: Sequence[TokenIds], size: int, generator: torch.Generator) -> Iterator[list[TokenIds]]:
+    """Endless batches: every prompt once in a random order, then again in another."""
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < size:
+            waiting += torch.randperm(len(prompts), generator=generator).tolist()
+        batch, waiting = waiting[:size], waiting[size:]
+        yield [prompts[index] for index in batch]
+
+
+def _window_sampler(windows: Tensor | None, generator: torch.Generator) -> Callable[[int], Tensor] | None:
+    if windows is None:
+        return None
+    return lambda n: windows[torch.randint(len(windows), (n,), generator=generator)]
+
+
+def _to_floats(numbers: dict[str, Tensor]) -> dict[str, float]:
+    """All at once: one transfer from the device for an update."""
+    return dict(zip(numbers, torch.stack([number.float() for number in numbers.values()]).tolist(), strict=True))
+
+
+def _require_finite(numbers: dict[str, float], update: int) -> None:
+    wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
+    if wrong:
+        raise UserError(f"PPO diverged at update {update + 1}: {wrong[0]} is not finite; lower ppo.learning_rate.")
+
+
+def _pretraining_windows(spec: PpoSpec, start: Policy) -> Tensor | None:
+    if spec.settings.pretraining_coef == 0:
+        return None
+    if spec.pretraining_text is None:
+        raise UserError("ppo.pretraining_coef is above 0 but there is no pretraining text; give some or set it to 0.")
+    rows = rows_of_split(read_table(spec.pretraining_text, PRETRAINING_TEXT), "train", spec.pretraining_text)
+    context = min(context_of(start.model.config) or LONGEST_WINDOW, LONGEST_WINDOW)
+    return text_windows(start.tokenizer, rows["text"].tolist(), context)
+
+
+def _check(spec: PpoSpec, start: Policy, reference: Policy, reward_model: PreTrainedModel) -> None:
+    settings, sampling = spec.settings, spec.sampling
+    if settings.minibatches > settings.batch_size:
+        raise UserError(
+            f"ppo.minibatches is {settings.minibatches}, more than the {settings.batch_size} episodes of an update."
+        )
+    if settings.missing_end_penalty is not None and sampling.fixed_length:
+        raise UserError(
+            "ppo.missing_end_penalty needs `sampling.fixed_length: false`: no response of a fixed length ends."
+        )
+    if start.tokenizer.get_vocab() != reference.tokenizer.get_vocab():
+        raise UserError(
+            f"{spec.start}: its tokenizer differs from that of {spec.sft}; start from a policy trained from it."
+        )
+    # The reward model reads one more token: the end-of-text of a response that was cut.
+    needed = sampling.prompt_tokens + sampling.response_tokens + (0 if sampling.fixed_length else 1)
+    for model in (start.model, reward_model):
+        require_context(model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")

@@ -1,0 +1,93 @@
+"""Scoring responses with a reward model: a plain sequence classifier with one output, plus a bias in its config."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.policies import load_model, load_tokenizer
+from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
+from rlhf_dagster.training.tokens import PaddedBatch, TokenIds, encode_prompts, encode_responses, pad, position_ids
+
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A sequence classifier with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> RewardModel:
+    """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
+    device = use_device(compute or ComputeSettings())
+    model = load_model(AutoModelForSequenceClassification, folder)
+    if not hasattr(model.config, "score_bias"):
+        raise UserError(
+            f"{folder}: not a reward model, config.json has no score_bias; give a folder that this loop trained."
+        )
+    return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
+
+
+def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
+    """Scores [N] read at the last real token of each row of [N, L] ids, padded on either side."""
+    logits = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=position_ids(batch.attention_mask),
+        use_cache=False,
+    ).logits
+    return logits[:, 0].float() + getattr(model.config, "score_bias", 0.0)
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    max_tokens: int | None,
+) -> list[TokenIds]:
+    """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
+
+    The response ends with end-of-text where lengths vary, so that the score is always read there; with a fixed length
+    it is read at the last token. A row that is too long loses its end.
+    """
+    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
+    answers = encode_responses(tokenizer, responses, add_end=not sampling.fixed_length)
+    return [(prompt + answer)[:max_tokens] for prompt, answer in zip(encoded, answers, strict=True)]
+
+
+@torch.no_grad()
+def score_responses(
+    reward_model: Path | RewardModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None = None,
+) -> np.ndarray:
+    """Normalised scores [N] (float64) of ``responses[i]`` to ``prompts[i]``: mean 0 and deviation 1 on SFT samples."""
+    reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
+    limit = getattr(reward_model.model.config, "max_position_embeddings", None)
+    rows = encode_pairs(reward_model.tokenizer, prompts, responses, sampling, limit)
+    # Rows of similar length share a batch, which saves padding; the order is put back below.
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    scores = np.zeros(len(rows))
+    for start in range(0, len(rows), BATCH_SIZE):
+        part = order[start : start + BATCH_SIZE]
+        batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(
+            reward_model.device
+        )
+        scores[part] = score_tokens(reward_model.model, batch).cpu().numpy()
+    return scores

@@ -1,0 +1,150 @@
+"""Supervised fine-tuning on demonstrations."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
+from rlhf_dagster.training.checkpoints import replacing
+from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
+from rlhf_dagster.training.seeding import seed_everything
+from rlhf_dagster.training.settings import SamplingSettings, SftSettings
+from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silent
+from rlhf_dagster.training.tables import read_table, rows_of_split
+from rlhf_dagster.training.tokens import TokenIds, encode_prompts, encode_responses, pad
+from rlhf_dagster.training.trainer import fit, training_arguments
+from rlhf_dagster.training.windows import IGNORED
+
+MEASURED_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    prompt: TokenIds
+    response: TokenIds
+
+
+class Demonstrations(Dataset[Demonstration]):
+    """Encoded demonstrations: the prompt cut on the left, the response on the right.
+
+    A response ends with end-of-text, unless it is cut: to `sampling.response_tokens` where responses have a fixed
+    length, otherwise to what `sft.max_tokens` leaves.
+    """
+
+    def __init__(
+        self, frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, settings: SftSettings, sampling: SamplingSettings
+    ) -> None:
+        prompts = encode_prompts(tokenizer, frame["prompt"].tolist(), sampling.prompt_tokens)
+        responses = encode_responses(tokenizer, frame["response"].tolist(), add_end=True)
+        longest = sampling.response_tokens if sampling.fixed_length else settings.max_tokens
+        self.rows = [
+            Demonstration(prompt, response[: min(longest, settings.max_tokens - len(prompt))])
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Demonstration:
+        return self.rows[index]
+
+
+class SftTrainer(Trainer):
+    """A Trainer with the language-modelling loss of the response tokens, averaged over the tokens of a batch."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss = response_loss(model, inputs)
+        return (loss, {}) if return_outputs else loss
+
+
+def train_sft(spec: SftSpec, progress: Progress = silent) -> TrainingResult:
+    """Fine-tune on the `train` demonstrations with the language-modelling loss of the response tokens alone.
+
+    Metrics are losses in nats for each response token, before (`initial_validation_loss`) and after training; those of
+    validation are absent where the table has no such rows.
+    """
+    frame = read_table(spec.demonstrations, DEMONSTRATIONS)
+    train_rows = rows_of_split(frame, "train", spec.demonstrations)
+    policy = load_policy(spec.model, spec.compute)
+    _check(policy, spec)
+    train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
+    validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
+    initial = mean_response_loss(policy, validation, spec.settings.batch_size)
+    losses = _fit(policy, train, spec, progress)
+    metrics = {
+        "train_loss": mean_response_loss(policy, train, spec.settings.batch_size),
+        "initial_validation_loss": initial,
+        "validation_loss": mean_response_loss(policy, validation, spec.settings.batch_size),
+        "demonstrations": float(len(train)),
+        "validation_demonstrations": float(len(validation)),
+    }
+    with replacing(spec.output) as folder:
+        save_policy(policy, spec.sampling, folder)
+    return TrainingResult(spec.output, {k: v for k, v in metrics.items() if v is not None}, {"loss": losses})
+
+
+def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """Mean negative log-likelihood of the response tokens of a collated batch, in nats."""
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED)
+
+
+@torch.no_grad()
+def mean_response_loss(policy: Policy, rows: Demonstrations, batch_size: int) -> float | None:
+    """Mean negative log-likelihood of the response tokens of the first 1,024 rows, in nats; None without rows."""
+    total = tokens = 0.0
+    policy.model.eval()
+    for start in range(0, min(len(rows), MEASURED_ROWS), batch_size):
+        batch = _collate(rows.rows[start : start + batch_size], policy.tokenizer.pad_token_id)
+        n = float((batch["labels"] != IGNORED).sum())
+        loss = response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
+        total, tokens = total + loss.item() * n, tokens + n
+    return total / tokens if tokens else None
+
+
+def _fit(policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress) -> list[float]:
+    settings = spec.settings
+    seed_everything(spec.seed)
+    with training_arguments(
+        policy.device,
+        spec.seed,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    ) as arguments:
+        trainer = SftTrainer(
+            model=policy.model,
+            args=arguments,
+            train_dataset=train,
+            data_collator=lambda rows: _collate(rows, policy.tokenizer.pad_token_id),
+        )
+        losses = fit(trainer, progress)
+    policy.model.eval()
+    return losses
+
+
+def _collate(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:
+    """Right-padded ids and mask [B, L], and labels that are -100 at prompt and padding."""
+    batch = pad([row.prompt + row.response for row in rows], pad_id, "right")
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
+    for label, row in zip(labels, rows, strict=True):
+        label[: len(row.prompt)] = IGNORED
+    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": labels}
+
+
+def _check(policy: Policy, spec: SftSpec) -> None:
+    require_context(policy.model.config, spec.settings.max_tokens, "sft.max_tokens")
+    needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
+    require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
+    if spec.sampling.prompt_tokens >= spec.settings.max_tokens:
+        raise UserError("sft.max_tokens must be above sampling.prompt_tokens, or no room is left for a response.")

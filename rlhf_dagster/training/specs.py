@@ -1,0 +1,110 @@
+"""What each training stage is given and what it returns: plain values and paths. Importing this imports no torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.settings import (
+    ComputeSettings,
+    PpoSettings,
+    RewardModelSettings,
+    SamplingSettings,
+    SftSettings,
+    TinyModelSettings,
+)
+
+
+class Progress(Protocol):
+    """Called after each optimiser step (each update in PPO) with the numbers that move."""
+
+    def __call__(self, step: int, total: int, **numbers: float) -> None: ...
+
+
+def silent(step: int, total: int, **numbers: float) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished stage: where the checkpoint is, final numbers, one list per curve, and what looked wrong."""
+
+    folder: Path
+    metrics: dict[str, float]
+    curves: dict[str, list[float]]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TinyModelSpec:
+    """Pretrain a tiny model on the `train` rows of a PRETRAINING_TEXT table."""
+
+    pretraining_text: Path
+    output: Path
+    settings: TinyModelSettings = field(default_factory=TinyModelSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+
+@dataclass(frozen=True)
+class SftSpec:
+    """Fine-tune ``model`` on the `train` rows of a DEMONSTRATIONS table; its `validation` rows are only measured."""
+
+    model: Path
+    demonstrations: Path
+    output: Path
+    settings: SftSettings = field(default_factory=SftSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seed: int = 0
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+
+@dataclass(frozen=True)
+class RewardModelSpec:
+    """Train a reward model from the SFT checkpoint on a PREFERENCES table, normalised on prompts of a PROMPTS table."""
+
+    sft: Path
+    preferences: Path
+    prompts: Path
+    output: Path
+    settings: RewardModelSettings = field(default_factory=RewardModelSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seed: int = 0
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+
+@dataclass(frozen=True)
+class PpoSpec:
+    """Optimise ``start`` (normally the SFT checkpoint) against a reward model, with ``sft`` as the fixed reference.
+
+    ``pretraining_text`` is a PRETRAINING_TEXT table, used where `settings.pretraining_coef` is above 0.
+    """
+
+    sft: Path
+    start: Path
+    reward_model: Path
+    prompts: Path
+    pretraining_text: Path | None
+    output: Path
+    settings: PpoSettings = field(default_factory=PpoSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seed: int = 0
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+
+
+Spec = TypeVar("Spec", TinyModelSpec, SftSpec, RewardModelSpec, PpoSpec)
+
+
+def spec_to_json(spec: TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec) -> str:
+    return TypeAdapter(type(spec)).dump_json(spec, indent=1).decode()
+
+
+def spec_from_json(kind: type[Spec], text: str, source: str) -> Spec:
+    """The spec in ``text``; raises UserError naming ``source`` and the first wrong setting."""
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{source}: `{path}`: {first['msg']}; please correct it.") from None

@@ -1,0 +1,149 @@
+"""A GPT-2 of about a million parameters, pretrained on the spot."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.schemas import PRETRAINING_TEXT
+from rlhf_dagster.training.checkpoints import replacing
+from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.policies import Policy, save_policy
+from rlhf_dagster.training.seeding import seed_everything
+from rlhf_dagster.training.settings import ComputeSettings, TinyModelSettings
+from rlhf_dagster.training.specs import Progress, TinyModelSpec, TrainingResult, silent
+from rlhf_dagster.training.tables import read_table, rows_of_split
+from rlhf_dagster.training.windows import language_model_loss, text_windows
+
+PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
+WARM_UP = 0.1
+
+
+def train_tiny_model(spec: TinyModelSpec, progress: Progress = silent) -> TrainingResult:
+    """Make and pretrain a tiny model from a PRETRAINING_TEXT table."""
+    frame = read_table(spec.pretraining_text, PRETRAINING_TEXT)
+    texts = rows_of_split(frame, "train", spec.pretraining_text)["text"].tolist()
+    return make_tiny_model(texts, spec.settings, spec.output, spec.compute, progress)
+
+
+def make_tiny_model(
+    texts: Sequence[str],
+    settings: TinyModelSettings,
+    output: Path,
+    compute: ComputeSettings | None = None,
+    progress: Progress = silent,
+) -> TrainingResult:
+    """Train a tokenizer and a GPT-2 on ``texts`` with the language-modelling loss, and write them to ``output``.
+
+    Each document is a row that begins at position 0, as prompts do later; longer ones are cut in windows.
+    """
+    if not any(text.strip() for text in texts):
+        raise UserError("The pretraining text is empty; a tiny model needs at least one document.")
+    device = use_device(compute or ComputeSettings())
+    seed_everything(settings.seed)
+    tokenizer = make_tokenizer(texts, settings)
+    windows = text_windows(tokenizer, texts, settings.context)
+    model = GPT2LMHeadModel(_config(tokenizer, settings)).to(device)  # type: ignore[arg-type]
+    losses = _pretrain(model, windows, settings, progress)
+    with replacing(output) as folder:
+        save_policy(Policy(model.eval(), tokenizer), None, folder)
+    metrics = {"loss": sum(losses[-20:]) / len(losses[-20:]), "parameters": float(model.num_parameters())}
+    return TrainingResult(output, metrics | {"vocabulary": float(len(tokenizer))}, {"loss": losses})
+
+
+def make_tokenizer(texts: Sequence[str], settings: TinyModelSettings) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer (whitespace separates words) or byte-level BPE, of at most `vocabulary` tokens."""
+    backend = (
+        _word_level(texts, settings.vocabulary)
+        if settings.tokenizer == "word"
+        else _byte_level(texts, settings.vocabulary)
+    )
+    special = {"pad_token": PAD, "eos_token": END}
+    if settings.tokenizer == "word":
+        special["unk_token"] = UNKNOWN
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        clean_up_tokenization_spaces=False,
+        model_max_length=settings.context,
+        padding_side="left",
+        **special,
+    )
+
+
+def _word_level(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    counts = Counter(word for text in texts for word in text.split())
+    # Ties in the count go by the alphabet, so that the order of the texts does not matter.
+    words = sorted(counts.keys() - {PAD, END, UNKNOWN}, key=lambda word: (-counts[word], word))
+    names = [PAD, END, UNKNOWN, *words][:vocabulary]
+    tokenizer = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def _byte_level(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocabulary < len(alphabet) + 2:
+        raise UserError(
+            f"base_model.tiny.vocabulary is {vocabulary}; a `bpe` tokenizer needs at least {len(alphabet) + 2}."
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[PAD, END], initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _config(tokenizer: PreTrainedTokenizerFast, settings: TinyModelSettings) -> GPT2Config:
+    if settings.width % settings.heads:
+        raise UserError(
+            f"base_model.tiny.width is {settings.width}; it must be a multiple of heads ({settings.heads})."
+        )
+    return GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=settings.context,
+        n_embd=settings.width,
+        n_layer=settings.layers,
+        n_head=settings.heads,
+        # The same curve as GPT-2's own `gelu_new` (the tanh form), in one fused kernel.
+        activation_function="gelu_pytorch_tanh",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def _pretrain(model: GPT2LMHeadModel, windows: Tensor, settings: TinyModelSettings, progress: Progress) -> list[float]:
+    generator = torch.Generator().manual_seed(settings.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_up_then_linear(step, settings.steps))
+    losses = []
+    model.train()
+    for step in range(1, settings.steps + 1):
+        rows = torch.randint(len(windows), (settings.batch_size,), generator=generator)
+        loss = language_model_loss(model, windows[rows].to(model.device))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        progress(step, settings.steps, loss=losses[-1])
+    return losses
+
+
+def _warm_up_then_linear(step: int, steps: int) -> float:
+    warm_up = max(int(WARM_UP * steps), 1)
+    return min((step + 1) / warm_up, (steps - step) / max(steps - warm_up, 1))

@@ -1,0 +1,298 @@
+"""The report's figures, its samples and its page."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.evaluation.gate import GateDecision
+from rlhf_dagster.evaluation.report import build_report, headline, jsonable, render_report
+from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.win_rate import WinRate
+
+ACCURACY = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 90}
+SPLIT = {
+    "accuracy": ACCURACY,
+    "length_baseline": ACCURACY | {"value": 0.31},
+    "chance": 0.25,
+    "log_likelihood": -1.1,
+    "chance_log_likelihood": -1.386,
+    "calibration_error": 0.04,
+    "labels": 100,
+    "comparisons": 90,
+    "tied": 2,
+}
+QUALITY = {
+    "comparisons": 120,
+    "labels": 150,
+    "usable": 140,
+    "undecided": 11,
+    "annotators": 12,
+    "agreement": {"value": 0.61, "low": 0.55, "high": 0.67, "n": 200},
+    "alpha": {"value": 0.44, "comparisons": 20},
+}
+
+
+def make(completions: pd.DataFrame, scores: Scores, **changes: Any) -> dict[str, Any]:
+    judged = [WinRate("simulated annotators", "sft", 0.8, 0.7, 0.9, 60, 45, 6, 9, 4)]
+    given = {
+        "round_key": "round-0002",
+        "task": "sentiment",
+        "judged": judged,
+        "reward_accuracy": {"splits": {"held_out_annotators": SPLIT}},
+        "label_quality": QUALITY,
+        "training": {"ppo": {"kl": np.float64(2.0), "loss": math.nan}},
+        "warnings": ["the learning rate was high"],
+    }
+    return build_report(completions=completions, scores=scores, **(given | changes))
+
+
+def test_figures_of_each_policy(completions: pd.DataFrame, scores: Scores) -> None:
+    report = make(completions, scores)
+    policy, sft = report["policies"]["policy"], report["policies"]["sft"]
+    assert (report["policy_id"], report["behaviour_policy"]) == ("ppo-round-0002", "ppo-round-0001")
+    assert (policy["kl"]["value"], policy["kl"]["n"], sft["kl"]["value"]) == (2.0, 3, 0.0)
+    assert policy["length"] == 3.0
+    assert (policy["distinct"], sft["distinct"]) == (1.0, pytest.approx(2 / 3))
+    # Pairs inside: "good good good" repeats one of two; "fine day" and the third repeat nothing.
+    assert policy["repetition"] == pytest.approx(0.5 / 3)
+    assert policy["scores"]["gold judge"]["value"] == 2.0
+
+
+def test_win_rates_are_aligned_by_prompt(completions: pd.DataFrame, scores: Scores) -> None:
+    found = {(rate["judge"], rate["against"]): rate for rate in make(completions, scores)["win_rates"]}
+    assert [tuple(key) for key in found] == [
+        ("reward model", "sft"),
+        ("reward model", "behaviour"),
+        ("simulated annotators", "sft"),
+        ("gold judge", "sft"),
+        ("gold judge", "behaviour"),
+    ]
+    assert found["reward model", "sft"]["value"] == pytest.approx(2 / 3)
+    assert found["reward model", "behaviour"]["value"] == pytest.approx(2 / 3)
+    assert (found["gold judge", "behaviour"]["ties"], found["gold judge", "behaviour"]["losses"]) == (1, 2)
+
+
+def test_the_report_is_json_without_nan(completions: pd.DataFrame, scores: Scores) -> None:
+    report = make(completions, scores)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["training"]["ppo"] == {"kl": 2.0, "loss": None}
+    assert report["reward_model"]["agreement"] == QUALITY["agreement"] | {"alpha": 0.44}
+    assert report["labels"] == {
+        "comparisons": 120,
+        "labels": 150,
+        "usable": 140,
+        "undecided": 11,
+        "annotators": 12,
+    }
+
+
+def test_kl_is_missing_unless_it_was_measured_everywhere(completions: pd.DataFrame, scores: Scores) -> None:
+    completions.at[1, "reference_log_probs"] = []
+    assert make(completions, scores)["policies"]["policy"]["kl"] == {"value": None, "low": None, "high": None, "n": 0}
+
+
+def test_rows_of_every_role_follow_the_policys_prompts(completions: pd.DataFrame) -> None:
+    rows = responses_by_role(completions)
+    assert all(frame["prompt_id"].tolist() == ["p0", "p1", "p2"] for frame in rows.values())
+    assert rows["sft"]["text"].tolist() == ["bad day", "bad day", "so so"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda frame: frame[frame["role"] != "policy"], "no responses of the policy"),
+        (
+            lambda frame: frame[(frame["role"] != "sft") | (frame["prompt_id"] != "p1")],
+            "2 responses of sft where each of 3",
+        ),
+        (lambda frame: pd.concat([frame, frame.tail(1)]), "4 responses of behaviour"),
+        (lambda frame: frame.assign(policy_id=range(len(frame))), "come from several policies"),
+    ],
+)
+def test_incomplete_responses_are_refused(completions: pd.DataFrame, scores: Scores, spoil: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(spoil(completions.astype({"policy_id": object})).astype({"policy_id": str}), scores)
+
+
+def test_incomplete_scores_are_refused(completions: pd.DataFrame, scores: Scores) -> None:
+    with pytest.raises(UserError, match="no scores of the reward model"):
+        make(completions, {"gold judge": scores["gold judge"]})
+    short = {**scores["reward model"], "sft": [0.0]}
+    with pytest.raises(UserError, match="scored 1 of 3 responses of sft"):
+        make(completions, {"reward model": short})
+
+
+def sentence(value: float | None, low: float, high: float, judge: str = "gold judge", n: int = 512) -> str:
+    rate = {"judge": judge, "against": "sft", "value": value, "low": low, "high": high, "n": n}
+    return headline({"policy_id": "ppo", "policies": {"policy": {"kl": {"value": 6.14}}}, "win_rates": [rate]})
+
+
+def test_headline_says_what_the_interval_allows() -> None:
+    assert sentence(0.931, 0.906, 0.949) == (
+        "ppo beats SFT on 93% of 512 prompts by the gold judge (95% interval 91–95%), at 6.1 nats of KL."
+    )
+    assert "is not clearly better or worse than SFT: preferred on 55% of 512" in sentence(0.55, 0.49, 0.61)
+    assert "is worse than SFT: preferred on only 40% of 512 judgments by the annotators" in sentence(
+        0.4, 0.35, 0.45, "annotators"
+    )
+    assert sentence(None, 0, 1, n=0) == "ppo has not been judged against SFT, at 6.1 nats of KL."
+
+
+def test_headline_quotes_the_most_trustworthy_judge(completions: pd.DataFrame, scores: Scores) -> None:
+    assert "by the gold judge" in make(completions, scores)["headline"]
+    assert "by the simulated annotators" in make(completions, {"reward model": scores["reward model"]})["headline"]
+    alone = make(completions, {"reward model": scores["reward model"]}, judged=())
+    assert "by the reward model" in alone["headline"]
+    unanswered = WinRate("annotators", "sft", math.nan, 0.0, 1.0, 0, 0, 0, 0, 7)
+    waiting = make(completions, {"reward model": scores["reward model"]}, judged=[unanswered])
+    assert "by the reward model" in waiting["headline"]
+
+
+def test_a_judge_that_contradicts_the_reward_model_is_a_warning(completions: pd.DataFrame, scores: Scores) -> None:
+    count = 40
+    frame = pd.concat([completions[completions["prompt_id"] == "p0"].assign(prompt_id=f"q{i}") for i in range(count)])
+    high, low = [1.0] * count, [0.0] * count
+    flattered = {
+        "reward model": {"policy": high, "sft": low, "behaviour": high},
+        "gold judge": {"policy": low, "sft": high, "behaviour": low},
+    }
+    warnings = make(frame, flattered)["warnings"]
+    assert len(warnings) == 2
+    assert "beats SFT on 100%, by the gold judge on only 0%" in warnings[1]
+    unsure = flattered["gold judge"] | {"policy": [1.0, 0.0] * 20, "sft": [0.0, 1.0] * 20}
+    assert len(make(frame, flattered | {"gold judge": unsure})["warnings"]) == 1
+
+
+def many(count: int) -> tuple[pd.DataFrame, Scores]:
+    rows = [
+        {"prompt_id": f"p{i}", "prompt": f"prompt {i}", "role": role, "text": f"{role} {i}"}
+        for role in ("policy", "sft", "behaviour")
+        for i in range(count)
+    ]
+    rising, flat = [float(i) for i in range(count)], [0.0] * count
+    return pd.DataFrame(rows), {"reward model": {"policy": rising, "sft": flat, "behaviour": rising}}
+
+
+def test_samples_are_best_worst_and_random() -> None:
+    samples = choose_samples(*many(40), seed=1)
+    assert [(sample.chosen, sample.margin) for sample in samples[:6]] == [
+        ("best", 39.0), ("best", 38.0), ("best", 37.0), ("worst", 0.0), ("worst", 1.0), ("worst", 2.0)
+    ]  # fmt: skip
+    assert [sample.chosen for sample in samples[6:]] == ["random", "random"]
+    assert all(3 <= sample.margin <= 36 for sample in samples[6:])
+    assert all(sample.responses["sft"] == f"sft {sample.margin:.0f}" for sample in samples)
+    assert choose_samples(*many(40), seed=1) == samples
+    assert choose_samples(*many(40), seed=2) != samples
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9])
+def test_few_prompts_are_shown_once_each(count: int) -> None:
+    samples = choose_samples(*many(count), seed=0)
+    assert len({sample.prompt for sample in samples}) == len(samples) == min(count, 8)
+
+
+class Page(HTMLParser):
+    """The tags, the addresses they name, and the text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(completions: pd.DataFrame, scores: Scores, **changes: Any) -> Page:
+    curves = {"reward": [0.0, 1.0], "kl": [0.0, 2.0], "ratio_first": [1.0, 1.0]}
+    decision = GateDecision("fail", ["The sequence KL to SFT is 12 nats."])
+    report = make(completions, scores, **changes)
+    return Page(render_report(report, choose_samples(completions, scores, seed=0), curves, decision))
+
+
+def test_the_page_shows_the_figures(completions: pd.DataFrame, scores: Scores) -> None:
+    text = re.sub(r"\s+", " ", page_of(completions, scores).text)
+    for shown in (
+        "ppo-round-0002 is not clearly better or worse than SFT: preferred on 100% of 3 prompts",
+        "round-0002",
+        "80.0%",
+        "0.44",
+        "31.0%",
+        "Automatic gate: fail",
+    ):
+        assert shown in text
+    assert "The sequence KL to SFT is 12 nats." in text
+    assert "Other annotators" in text
+    assert "Random" in text
+    assert "the learning rate was high" in text
+
+
+def test_the_page_stands_alone(completions: pd.DataFrame, scores: Scores) -> None:
+    page = page_of(completions, scores)
+    assert page.tags.count("img") == 1
+    assert not {"script", "link", "iframe", "form", "object"} & set(page.tags)
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+
+
+def test_every_text_from_outside_is_escaped(completions: pd.DataFrame, scores: Scores) -> None:
+    evil = "<img src=x onerror=alert(1)>\"'</p>"
+    hostile = completions.assign(text=evil, prompt=evil)
+    hostile["policy_id"] = hostile["policy_id"] + evil
+    labels = {"comparisons": 1, "by_round": [{"round": evil, "comparisons": 1}]}
+    page = page_of(hostile, scores, round_key=evil, task=evil, warnings=[evil], labels=labels)
+    assert (
+        page.tags == page_of(completions, scores, labels=labels | {"by_round": [{"round": "r", "comparisons": 1}]}).tags
+    )
+    # Three samples with a prompt and three responses each, the warning, and the names of round, task and policies.
+    assert page.text.count("<img src=x onerror=alert(1)>\"'</p>") >= 3 * 4 + 1 + 6
+
+
+def test_the_page_names_the_behaviour_policy_once_where_it_is_sft(completions: pd.DataFrame, scores: Scores) -> None:
+    completions.loc[completions["role"] == "behaviour", "policy_id"] = "sft"
+    text = page_of(completions, scores).text
+    assert "SFT, the behaviour policy of this round" in text
+    assert text.count("Reward model\n") == page_of(completions, scores).text.count("Reward model\n")
+    assert "Behaviour policy" not in text
+
+
+def test_the_page_says_only_what_the_judges_present_are(completions: pd.DataFrame, scores: Scores) -> None:
+    assert "It never enters training and the gate never reads it" in page_of(completions, scores).text
+    alone = page_of(completions, {"reward model": scores["reward model"]}, judged=()).text.lower()
+    assert "gold judge" not in alone
+    assert "simulated annotators" not in alone
+
+
+def test_the_page_bears_missing_figures(completions: pd.DataFrame, scores: Scores) -> None:
+    completions["reference_log_probs"] = [[] for _ in range(len(completions))]
+    nothing = SPLIT | dict.fromkeys(("accuracy", "length_baseline", "chance", "log_likelihood", "calibration_error"))
+    undecided = WinRate("annotators", "sft", math.nan, 0.0, 1.0, 0, 0, 0, 0, 7)
+    report = make(
+        completions, scores, judged=[undecided], label_quality=None, reward_accuracy={"splits": {"validation": nothing}}
+    )
+    text = Page(render_report(report, [])).text
+    assert "None" not in text
+    assert "nan" not in text.lower().split()
+    assert "No label counts were given." in text
+    Page(render_report(make(completions, scores, reward_accuracy=None), []))
+
+
+def test_jsonable() -> None:
+    given = {"a": np.int64(3), 2: (np.float32(0.5), math.inf), "b": np.array([1, 2]), "c": True, "d": None, "e": "x"}
+    assert jsonable(given) == {"a": 3, "2": [0.5, None], "b": [1, 2], "c": True, "d": None, "e": "x"}
+    assert type(jsonable(np.int64(3))) is int
+    assert jsonable(np.bool_(True)) is True
+    with pytest.raises(TypeError, match="object has no form"):
+        jsonable(object())

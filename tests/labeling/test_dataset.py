@@ -1,0 +1,166 @@
+from collections import Counter
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from rlhf_dagster.labeling.dataset import HELD_OUT, build_preferences, held_out_annotators, snapshot_hash
+from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.lineage.schemas import COMPARISONS, LABELS, PREFERENCES, table
+
+TIME = pd.Timestamp("2026-01-01", tz="UTC")
+
+
+def tables(judgments: list[tuple[int, str]], round_key: str = "round-0001") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pairs judged: (number of the comparison, annotator); ten comparisons share a prompt."""
+    labels, comparisons = [], {}
+    for number, name in judgments:
+        identity = f"{round_key}/c{number:05}"
+        comparisons[identity] = dict.fromkeys(COMPARISONS.names) | {
+            "comparison_id": identity,
+            "prompt_id": f"p{number // 10:04}",
+            "prompt": f"prompt {number // 10}",
+            "responses": [f"left {number}", f"right {number}"],
+            "policy_ids": ["a", "b"],
+        }
+        labels.append(
+            dict.fromkeys(LABELS.names)
+            | {
+                "label_id": f"{identity}/{name}",
+                "comparison_id": identity,
+                "round": round_key,
+                "kind": "pair",
+                "purpose": "train",
+                "annotator": name,
+                "latest": True,
+                "status": "submitted",
+                "ranks": [2, 1],
+                "updated_at": TIME,
+            }
+        )
+    return table(labels, LABELS).to_pandas(), table(list(comparisons.values()), COMPARISONS).to_pandas()
+
+
+def team(n: int, people: int = 10, overlap: int = 7) -> list[tuple[int, str]]:
+    """One label for each comparison, three for every seventh; people take turns."""
+    return [
+        (number, f"ann-{(number + extra) % people}")
+        for number in range(n)
+        for extra in range(3 if number % overlap == 0 else 1)
+    ]
+
+
+def crowd(n: int) -> list[tuple[int, str]]:
+    """Five labels for each comparison by people who give five each."""
+    return [(number, f"w{(number * 5 + extra) // 5 % n}-{extra}") for number in range(n) for extra in range(5)]
+
+
+SETTINGS = LabelingSettings(kind="pair", held_out_annotators=0.2, validation=0.1)
+
+
+def test_rows_hold_what_was_judged() -> None:
+    frame, summary = build_preferences(*tables([(1, "a"), (2, "b")]), SETTINGS, seed=0)
+    assert list(frame.columns) == PREFERENCES.names
+    row = frame.iloc[0]
+    assert list(row["responses"]) == ["left 1", "right 1"]
+    assert list(row["target"]) == [0.0, 1.0]
+    assert row["weight"] == 1.0
+    assert list(frame["label_id"]) == sorted(frame["label_id"])
+    assert summary["labels"] == 2
+
+
+def test_only_usable_training_labels_count() -> None:
+    labels, comparisons = tables([(number, "a") for number in range(5)])
+    labels.loc[0, "latest"] = False
+    labels.loc[1, "status"] = "skipped"
+    labels.at[2, "ranks"] = None
+    labels.loc[3, "purpose"] = "evaluation"
+    frame, _ = build_preferences(labels, comparisons, SETTINGS.changed(validation=0), seed=0)
+    assert [identity.rsplit("/")[1] for identity in frame["label_id"]] == ["c00004"]
+
+
+@pytest.mark.parametrize("judgments", [team(1000), crowd(1000)], ids=["team", "crowd"])
+def test_nothing_leaks_between_the_splits(judgments) -> None:
+    labels, comparisons = tables(judgments)
+    frame, summary = build_preferences(labels, comparisons, SETTINGS, seed=0)
+    train, validation, held_out = (frame[frame["split"] == name] for name in ("train", "validation", HELD_OUT))
+    assert min(len(train), len(validation), len(held_out)) > 0
+    assert not set(validation["prompt_id"]) & (set(train["prompt_id"]) | set(held_out["prompt_id"]))
+    assert not set(held_out["annotator"]) & set(train["annotator"])
+    assert not set(held_out["comparison_id"]) & set(train["comparison_id"])
+    assert set(held_out["prompt_id"]) & set(train["prompt_id"])  # only the people are new
+    sizes = Counter(frame["split"]) | Counter(dropped=len(labels) - len(frame))
+    assert {name: summary[name] for name in sizes} == sizes
+    assert len(train) > 0.5 * len(labels)
+
+
+def test_a_team_loses_little() -> None:
+    _, summary = build_preferences(*tables(team(1000)), SETTINGS, seed=0)
+    assert summary["annotators_held_out"] == 2
+    assert summary["dropped"] < 0.1 * summary["labels"]
+
+
+def test_with_few_people_or_no_share_nobody_is_held_out() -> None:
+    assert held_out_annotators(["a", "b"], 0.5, seed=0) == set()
+    assert held_out_annotators(["a", "b", "c"], 0.0, seed=0) == set()
+    assert len(held_out_annotators(["a", "b", "c"], 0.01, seed=0)) == 1
+    assert len(held_out_annotators([str(n) for n in range(12)], 0.2, seed=0)) == 2
+
+
+def test_a_later_round_leaves_the_splits_of_earlier_ones_alone() -> None:
+    first, second = tables(team(500)), tables(team(500), "round-0002")
+    before, _ = build_preferences(*first, SETTINGS, seed=0)
+    both = [pd.concat(parts, ignore_index=True) for parts in zip(first, second, strict=True)]
+    # The second round compares other responses.
+    both[1]["responses"] = [
+        [f"{text} {row['comparison_id'][:10]}" for text in row["responses"]] for row in both[1].to_dict("records")
+    ]
+    first[1]["responses"] = both[1]["responses"][: len(first[1])]
+    before, _ = build_preferences(*first, SETTINGS, seed=0)
+    after, _ = build_preferences(*both, SETTINGS, seed=0)
+    pd.testing.assert_frame_equal(before, after[after["round"] == "round-0001"].reset_index(drop=True))
+
+
+def test_the_same_texts_under_two_ids_stay_on_one_side() -> None:
+    labels, comparisons = tables(crowd(300))
+    again, same_comparisons = tables([(number, f"x{number % 7}") for number in range(300)], "round-0002")
+    frame, _ = build_preferences(
+        pd.concat([labels, again], ignore_index=True),
+        pd.concat([comparisons, same_comparisons], ignore_index=True),
+        SETTINGS,
+        seed=0,
+    )
+    texts = {name: {tuple(pair) for pair in rows["responses"]} for name, rows in frame.groupby("split")}
+    assert texts[HELD_OUT]
+    assert not texts[HELD_OUT] & texts["train"]
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abcdefg")), max_size=60, unique=True),
+    st.floats(0, 0.9),
+    st.floats(0, 0.9),
+    st.integers(0, 3),
+)
+def test_every_label_is_in_one_split_or_counted_as_dropped(judgments, held_out, validation, seed) -> None:
+    options = LabelingSettings(kind="pair", held_out_annotators=held_out, validation=validation)
+    frame, summary = build_preferences(*tables(judgments), options, seed=seed)
+    assert frame["label_id"].is_unique
+    assert len(frame) + summary["dropped"] == summary["labels"] == len(judgments)
+    trained = frame[frame["split"] == "train"]
+    kept = frame[frame["split"] == HELD_OUT]
+    assert not set(trained["comparison_id"]) & set(kept["comparison_id"])
+    assert not set(trained["annotator"]) & set(kept["annotator"])
+
+
+def test_snapshot_hash_is_that_of_the_content(tmp_path) -> None:
+    frame, _ = build_preferences(*tables(team(60)), SETTINGS, seed=0)
+    frame.to_parquet(tmp_path / "p.parquet")
+    assert snapshot_hash(pd.read_parquet(tmp_path / "p.parquet")) == snapshot_hash(frame)
+    assert snapshot_hash(frame.sample(frac=1, random_state=0)) == snapshot_hash(frame)
+    for column, value in {"split": "train!", "weight": 0.5, "prompt": "other"}.items():
+        changed = frame.copy()
+        changed.loc[0, column] = value
+        assert snapshot_hash(changed) != snapshot_hash(frame)

@@ -1,0 +1,139 @@
+"""What every label store must do. A new store joins ``STORES``."""
+
+import multiprocessing
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.comparisons import build_comparisons
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.labeling.store import LabelStore, SendResult, Submission
+
+ROUND, PURPOSE = "round-0001", "train"
+STORES: dict[str, Callable[[Path], LabelStore]] = {"embedded": lambda folder: EmbeddedLabelStore(folder / "l.sqlite")}
+
+
+@pytest.fixture(params=STORES)
+def any_store(request, tmp_path) -> LabelStore:
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture
+def batch(completions):
+    return build_comparisons(completions(6), LabelingSettings(overlap=0.5, overlap_labels=2), ROUND, seed=0)
+
+
+def test_a_project_is_made_once_for_each_round_and_purpose(any_store) -> None:
+    first = any_store.ensure_project(ROUND, PURPOSE)
+    assert any_store.ensure_project(ROUND, PURPOSE) == first
+    assert len({first, any_store.ensure_project(ROUND, "evaluation"), any_store.ensure_project("r2", PURPOSE)}) == 3
+
+
+def test_sending_again_adds_nothing(any_store, batch) -> None:
+    assert any_store.send(batch.head(4)) == SendResult(sent=4, already_there=0)
+    assert any_store.send(batch) == SendResult(sent=2, already_there=4)
+    assert any_store.send(batch) == SendResult(sent=0, already_there=6)
+    assert any_store.count(ROUND, PURPOSE).comparisons == 6
+
+
+def test_comparisons_come_back_as_sent_with_the_stores_ids(any_store, batch) -> None:
+    any_store.send(batch)
+    back = any_store.comparisons(ROUND, PURPOSE)
+    assert set(back["project"]) == {any_store.ensure_project(ROUND, PURPOSE)}
+    assert back["task_id"].is_unique
+    for sent, held in zip(batch.to_dict("records"), back.to_dict("records"), strict=True):
+        for name in set(sent) - {"project", "task_id"}:
+            assert list(sent[name]) == list(held[name]) if hasattr(sent[name], "__len__") else sent[name] == held[name]
+
+
+def test_rounds_and_purposes_are_apart(any_store, batch) -> None:
+    any_store.send(batch)
+    assert any_store.comparisons("round-0002", PURPOSE).empty
+    assert any_store.read(ROUND, "evaluation") == ([], 0)
+    assert any_store.count("round-0002", PURPOSE).comparisons == 0
+
+
+def test_every_version_is_read_and_reading_goes_on_from_a_position(any_store, batch) -> None:
+    any_store.send(batch)
+    first, second = batch["comparison_id"][:2]
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    any_store.submit_many([Submission(first, "ann", {"best": 0}, 3.5, at)])
+    versions, position = any_store.read(ROUND, PURPOSE)
+    assert [(v.comparison_id, v.annotator, v.version, v.status, v.result, v.seconds) for v in versions] == [
+        (first, "ann", 1, "submitted", {"best": 0}, 3.5)
+    ]
+    assert (versions[0].created_at, versions[0].updated_at) == (at, at)
+    assert any_store.read(ROUND, PURPOSE, position) == ([], position)
+
+    any_store.submit_many([Submission(first, "ann", {"best": 1}), Submission(second, "ann", status="skipped")])
+    later, end = any_store.read(ROUND, PURPOSE, position)
+    assert end > position
+    assert [(v.comparison_id, v.version, v.status) for v in later] == [(first, 2, "submitted"), (second, 1, "skipped")]
+    assert later[0].annotation_id == versions[0].annotation_id
+    assert later[0].created_at == at
+    assert any_store.read(ROUND, PURPOSE)[0] == versions + later
+
+
+def test_the_same_answer_again_is_no_new_version(any_store, batch) -> None:
+    any_store.send(batch)
+    answer = Submission(batch["comparison_id"][0], "ann", {"best": 2, "reason": "kinder"}, 4.0)
+    ids = {any_store.submit_many([answer])[0] for _ in range(3)}
+    assert len(ids) == 1
+    assert len(any_store.read(ROUND, PURPOSE)[0]) == 1
+
+
+def test_an_answer_to_an_unknown_comparison_is_refused_and_leaves_nothing(any_store, batch) -> None:
+    any_store.send(batch)
+    known = Submission(batch["comparison_id"][0], "ann", {"best": 2})
+    with pytest.raises(UserError, match="no comparison nothing"):
+        any_store.submit_many([known, Submission("nothing", "ann", {"best": 2})])
+    assert any_store.read(ROUND, PURPOSE)[0] == []
+
+
+def test_counts_by_hand(any_store, batch) -> None:
+    any_store.send(batch)
+    twice = list(batch.loc[batch["labels_wanted"] == 2, "comparison_id"])
+    once = list(batch.loc[batch["labels_wanted"] == 1, "comparison_id"])
+    any_store.submit_many(
+        [
+            Submission(twice[0], "a", {"best": 0}),
+            Submission(twice[0], "b", {"cannot_decide": True}),
+            Submission(twice[1], "a", {"best": 0}),
+            Submission(once[0], "a", {"best": 77}),  # unreadable, so it is no label
+            Submission(once[1], "a", {"best": 1}),
+            Submission(once[2], "a", {"best": 1}),
+            Submission(once[2], "a", status="skipped"),
+        ]
+    )
+    counts = any_store.count(ROUND, PURPOSE)
+    assert (counts.comparisons, counts.labelled, counts.labels, counts.usable) == (6, 3, 4, 3)
+    assert (counts.skipped, counts.complete) == (1, 2)
+
+
+def _send_at_once(folder: Path, make: str, batch, barrier, results) -> None:
+    barrier.wait()
+    try:
+        results.put(STORES[make](folder).send(batch).sent)
+    except Exception as error:
+        results.put(repr(error))
+
+
+@pytest.mark.parametrize("make", STORES)
+def test_processes_that_open_a_new_store_and_send_at_once_send_everything_once(tmp_path, batch, make: str) -> None:
+    context = multiprocessing.get_context("fork")
+    for attempt in range(10):
+        folder = tmp_path / str(attempt)
+        barrier, results = context.Barrier(4), context.Queue()
+        arguments = (folder, make, batch, barrier, results)
+        workers = [context.Process(target=_send_at_once, args=arguments) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        sent = [results.get() for _ in workers]
+        for worker in workers:
+            worker.join()
+        assert sorted(sent) == [0, 0, 0, len(batch)]
+        assert len(STORES[make](folder).comparisons(ROUND, PURPOSE)) == len(batch)

@@ -1,0 +1,103 @@
+from collections import Counter
+
+import pytest
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.parse import labels_table, usable_labels
+from rlhf_dagster.labeling.simulate import annotate, assignment
+from rlhf_dagster.tasks.base import Judgment
+
+ROUND, PURPOSE = "round-0001", "train"
+NAMES = [f"ann-{number:02d}" for number in range(1, 6)]
+
+
+def answers(store) -> set:
+    return {(a.comparison_id, a.annotator, str(a.result), a.version) for a in store.read(ROUND, PURPOSE)[0]}
+
+
+@pytest.mark.parametrize("kind", ["best_of_k", "pair"])
+def test_labels_say_what_the_annotator_meant_whatever_the_order_shown(sent, annotator, kind: str) -> None:
+    store, batch = sent(20, kind=kind)
+    annotate(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
+    labels, quarantine = labels_table(store.read(ROUND, PURPOSE)[0], batch)
+    assert quarantine.empty
+    rows = usable_labels(labels).merge(batch, on="comparison_id")
+    assert len(rows) == 20
+    for row in rows.to_dict("records"):
+        assert row["responses"][list(row["ranks"]).index(1)] == max(row["responses"])
+    assert rows["chosen_position"].nunique() > 1
+
+
+def test_every_comparison_gets_the_labels_it_wants_from_different_people(sent, annotator) -> None:
+    store, _batch = sent(40, overlap=0.5, labels=3)
+    summary = annotate(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
+    assert (summary.comparisons, summary.made, summary.annotators) == (40, 20 + 60, 5)
+    counts = store.count(ROUND, PURPOSE)
+    assert (counts.complete, counts.labels) == (40, 80)
+    work = Counter(annotation.annotator for annotation in store.read(ROUND, PURPOSE)[0])
+    assert max(work.values()) - min(work.values()) <= 1
+
+
+def test_work_that_was_stopped_ends_the_same(sent, annotator, monkeypatch, tmp_path) -> None:
+    store, batch = sent(30, overlap=0.3)
+    people = [annotator(name) for name in NAMES]
+    monkeypatch.setattr("rlhf_dagster.labeling.simulate.BATCH", 7)
+
+    def stop(step: int, total: int) -> None:
+        if step >= 21:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        annotate(store, people, ROUND, PURPOSE, seed=0, progress=stop)
+    assert len(answers(store)) == 21
+    rest = annotate(store, people, ROUND, PURPOSE, seed=0)
+    assert (rest.made, rest.already_there) == (48 - 21, 21)
+    assert annotate(store, people, ROUND, PURPOSE, seed=0).made == 0
+
+    undisturbed = EmbeddedLabelStore(tmp_path / "undisturbed.sqlite")
+    undisturbed.send(batch)
+    annotate(undisturbed, people, ROUND, PURPOSE, seed=0)
+    assert answers(store) == answers(undisturbed)
+
+
+def test_the_same_seed_asks_the_same_people(sent, annotator) -> None:
+    _store, batch = sent(30)
+    wanted = dict.fromkeys(batch["comparison_id"], 1)
+    first = {key: ranking[0] for key, ranking in assignment(wanted, NAMES, seed=1)}
+    reverse = dict(reversed(wanted.items()))
+    assert {key: ranking[0] for key, ranking in assignment(reverse, NAMES[::-1], seed=1)} == first
+    assert {key: ranking[0] for key, ranking in assignment(wanted, NAMES, seed=2)} != first
+
+
+def test_a_skip_is_made_up_for_by_somebody_else_and_a_persons_label_counts(sent, annotator) -> None:
+    store, batch = sent(2)
+    first, second = batch["comparison_id"]
+    store.submit(first, "a person", {"best": 0})
+    store.skip(second, "ann-01")
+    annotate(store, [annotator("ann-01"), annotator("ann-02")], ROUND, PURPOSE, seed=0)
+    assert {(key, who) for key, who, *_ in answers(store)} == {
+        (first, "a person"),
+        (second, "ann-01"),
+        (second, "ann-02"),
+    }
+
+
+def test_nobody_to_ask_is_one_sentence(sent) -> None:
+    store, _ = sent(1)
+    with pytest.raises(UserError, match="no simulated annotators"):
+        annotate(store, [], ROUND, PURPOSE, seed=0)
+
+
+@pytest.mark.parametrize(("ranks", "part"), [([1, 2], "4 responses need 4 ranks"), ([2, 2, 2, 2], "start at 1")])
+def test_a_wrong_judgment_names_the_annotator(sent, ranks: list[int], part: str) -> None:
+    class Wrong:
+        name = "ann-wrong"
+
+        def judge(self, prompt, responses, kind, key) -> Judgment:
+            return Judgment(ranks, 1.0)
+
+    store, _ = sent(1)
+    with pytest.raises(UserError, match=f"ann-wrong.*{part}"):
+        annotate(store, [Wrong()], ROUND, PURPOSE, seed=0)
+    assert answers(store) == set()

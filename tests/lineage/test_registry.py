@@ -1,0 +1,202 @@
+import json
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage import registry as registry_module
+from rlhf_dagster.lineage.registry import PolicyRegistry
+
+
+@pytest.fixture
+def registry(tmp_path) -> PolicyRegistry:
+    made = PolicyRegistry(tmp_path / "registry")
+    made.register("sft", "models/sft", "sft", "")
+    for number in (1, 2, 3):
+        made.register(f"ppo-{number}", f"models/ppo-{number}", "ppo", f"round-{number:04}", ["sft"])
+    return made
+
+
+def champion(registry: PolicyRegistry) -> str | None:
+    current = registry.champion()
+    return current.policy_id if current else None
+
+
+def test_registering_again_is_a_no_op_and_differently_an_error(registry) -> None:
+    again = registry.register("ppo-1", "models/ppo-1", "ppo", "round-0001", ["sft"])
+    assert registry.get("ppo-1") == again
+    with pytest.raises(UserError, match="already registered differently"):
+        registry.register("ppo-1", "models/other", "ppo", "round-0001", ["sft"])
+    assert registry.get("ppo-1").checkpoint == "models/ppo-1"
+    assert registry.policies() == ["ppo-1", "ppo-2", "ppo-3", "sft"]
+
+
+@pytest.mark.parametrize("name", ["", "../sft", "a/b", ".hidden", "x" * 300])
+def test_ids_that_are_no_file_names_are_refused(registry, name: str) -> None:
+    with pytest.raises(UserError, match="cannot be a policy id"):
+        registry.register(name, "models/x", "ppo", "round-0001")
+
+
+def test_checkpoints_are_relative(registry) -> None:
+    with pytest.raises(UserError, match="relative"):
+        registry.register("x", "/models/x", "ppo", "round-0001")
+
+
+def test_an_unknown_policy_names_the_known_ones(registry) -> None:
+    for call in (
+        lambda: registry.get("ghost"),
+        lambda: registry.set_initial("ghost"),
+        lambda: registry.promote("ghost", "round-0001", "gate", "better"),
+        lambda: registry.rollback("ghost", "ada", "worse"),
+    ):
+        with pytest.raises(UserError, match=r"no policy ghost; registered: ppo-1, ppo-2, ppo-3, sft"):
+            call()
+
+
+def test_sft_is_champion_until_a_round_is_promoted(registry) -> None:
+    assert registry.champion() is None
+    assert registry.set_initial("sft").promoted
+    assert not registry.set_initial("sft").promoted
+    registry.register("sft-2", "models/sft-2", "sft", "")
+    assert registry.set_initial("sft-2").promoted
+    registry.promote("ppo-1", "round-0001", "gate", "better")
+    assert not registry.set_initial("sft").promoted
+    assert champion(registry) == "ppo-1"
+    assert [entry.action for entry in registry.history()] == ["initial", "initial", "promotion"]
+
+
+def test_promotion_moves_only_forward(registry) -> None:
+    registry.set_initial("sft")
+    assert registry.promote("ppo-2", "round-0002", "gate", "better").promoted
+    same = registry.promote("ppo-2", "round-0002", "gate", "better")
+    assert (same.promoted, same.champion) == (False, "ppo-2")
+    old = registry.promote("ppo-1", "round-0001", "gate", "better")
+    assert (old.promoted, old.champion) == (False, "ppo-2")
+    assert "later round round-0002" in old.reason
+    assert len(registry.history()) == 2
+    assert registry.promote("ppo-3", "round-0003", "gate", "better").promoted
+
+
+def test_a_rollback_holds_against_reruns_until_a_newer_round(registry) -> None:
+    registry.set_initial("sft")
+    registry.promote("ppo-1", "round-0001", "gate", "better")
+    registry.promote("ppo-2", "round-0002", "gate", "better")
+    assert registry.rollback("ppo-1", "ada", "repeats itself").promoted
+    assert not registry.rollback("ppo-1", "ada", "again").promoted
+    rerun = registry.promote("ppo-2", "round-0002", "gate", "better")
+    assert (rerun.promoted, rerun.champion) == (False, "ppo-1")
+    assert "gave way" in rerun.reason
+    last = registry.history()[-1]
+    assert (last.policy_id, last.round_key, last.action, last.by, last.reason) == (
+        "ppo-1",
+        "round-0001",
+        "rollback",
+        "ada",
+        "repeats itself",
+    )
+    assert registry.promote("ppo-3", "round-0003", "gate", "better").promoted
+
+
+def test_after_a_rollback_older_rounds_stay_refused(registry) -> None:
+    registry.set_initial("sft")
+    registry.promote("ppo-2", "round-0002", "gate", "better")
+    registry.rollback("sft", "ada", "repeats itself")
+    late = registry.promote("ppo-1", "round-0001", "gate", "better")
+    assert (late.promoted, late.champion) == (False, "sft")
+
+
+def test_rollback_goes_only_to_former_champions(registry) -> None:
+    registry.set_initial("sft")
+    with pytest.raises(UserError, match="never champion"):
+        registry.rollback("ppo-1", "ada", "hope")
+
+
+def test_a_pin_stays_when_the_champion_moves(registry) -> None:
+    registry.set_initial("sft")
+    assert registry.pinned("round-0001") is None
+    assert registry.pin("round-0001") == "sft"
+    registry.promote("ppo-1", "round-0001", "gate", "better")
+    assert registry.pin("round-0001") == registry.pinned("round-0001") == "sft"
+    assert registry.pin("round-0002") == "ppo-1"
+
+
+def test_nothing_can_be_pinned_before_there_is_a_champion(registry) -> None:
+    with pytest.raises(UserError, match="train the SFT policy first"):
+        registry.pin("round-0001")
+
+
+def test_history_is_only_ever_added_to(registry) -> None:
+    file = registry.root / "history.jsonl"
+    registry.set_initial("sft")
+    before = file.read_bytes()
+    registry.promote("ppo-1", "round-0001", "gate", "besser für alle")
+    assert file.read_bytes().startswith(before)
+    assert [json.loads(line)["policy_id"] for line in file.read_text(encoding="utf-8").splitlines()] == ["sft", "ppo-1"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "link"])
+def test_killed_at_any_step_the_registry_is_whole(registry, step: str) -> None:
+    registry.set_initial("sft")
+    child = os.fork()
+    if child == 0:
+        try:
+            _die_at(step)
+            registry.pin("round-0001") if step == "link" else registry.promote("ppo-1", "round-0001", "gate", "better")
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert champion(registry) == "sft"
+    assert registry.pinned("round-0001") is None
+    assert registry.pin("round-0001") == "sft"
+    assert registry.promote("ppo-1", "round-0001", "gate", "better").promoted
+    assert registry.policies() == ["ppo-1", "ppo-2", "ppo-3", "sft"]
+
+
+def _die_at(step: str) -> None:
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    target = registry_module.Path if step == "replace" else os
+    setattr(target, step, die)
+
+
+def _pin(root, policy: str, barrier, results) -> None:
+    registry = PolicyRegistry(root)
+    registry.champion = lambda: registry_module.ChampionRecord(policy, "", "initial", "", "", "")
+    barrier.wait()
+    results.put(registry.pin("round-0001"))
+
+
+def test_of_processes_pinning_at_once_one_wins_for_all(registry) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(6), context.Queue()
+    names = [f"ppo-{number}" for number in range(6)]
+    workers = [context.Process(target=_pin, args=(registry.root, name, barrier, results)) for name in names]
+    for worker in workers:
+        worker.start()
+    winners = {results.get() for _ in workers}
+    for worker in workers:
+        worker.join()
+    assert winners == {registry.pinned("round-0001")}
+
+
+def _promote(root, number: int, barrier) -> None:
+    registry = PolicyRegistry(root)
+    barrier.wait()
+    registry.promote(f"ppo-{number}", f"round-{number:04}", "gate", "better")
+
+
+def test_promotions_at_once_leave_the_newest_and_lose_no_line(registry) -> None:
+    registry.set_initial("sft")
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(3)
+    workers = [context.Process(target=_promote, args=(registry.root, number, barrier)) for number in (1, 2, 3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert champion(registry) == "ppo-3"
+    rounds = [entry.round_key for entry in registry.history()]
+    assert rounds == sorted(rounds)

@@ -1,0 +1,29 @@
+import subprocess
+import sys
+
+import pytest
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.tasks import Task, get_task
+from rlhf_dagster.tasks.sentiment import TASK
+
+
+def test_get_task_returns_the_embedded_task():
+    task: Task = get_task("sentiment")
+    assert task is TASK
+    assert task.name == "sentiment"
+
+
+def test_an_unknown_task_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"no task called `sentimant`.*sentiment"):
+        get_task("sentimant")
+
+
+def test_loading_a_task_imports_no_heavy_library():
+    heavy = "torch transformers dagster pandas pyarrow scipy matplotlib"
+    code = (
+        "import sys; from rlhf_dagster.tasks import get_task; get_task('sentiment').prompts(1, 0, 'train'); "
+        f"print(*sorted(set(sys.modules) & set('{heavy}'.split())))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert loaded.stdout.strip() == ""

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+import torch
+from toy_language import COMPUTE, TINY
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.base_model import load_base_model
+from rlhf_dagster.training.policies import load_policy
+from rlhf_dagster.training.settings import BaseModelSettings
+from rlhf_dagster.training.tiny_model import make_tokenizer
+
+
+@pytest.fixture
+def unpadded(tmp_path: Path) -> Path:
+    """A model like GPT-2: one special token, which is its padding token too, and dropout."""
+    backend = make_tokenizer(["a b c d"], TINY.changed(tokenizer="bpe", vocabulary=260)).backend_tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>")
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    return tmp_path / "gpt2"
+
+
+def test_a_padding_token_of_its_own_is_added_and_nothing_else_changes(unpadded: Path, tmp_path: Path) -> None:
+    load_base_model(BaseModelSettings(source="folder", name=str(unpadded)), tmp_path / "base")
+    policy = load_policy(tmp_path / "base", COMPUTE)
+    assert policy.tokenizer.pad_token_id not in (None, policy.tokenizer.eos_token_id)
+    assert policy.model.config.pad_token_id == policy.tokenizer.pad_token_id
+    before, after = AutoModelForCausalLM.from_pretrained(unpadded).eval(), policy.model
+    ids = AutoTokenizer.from_pretrained(unpadded)("a b c", return_tensors="pt")["input_ids"]
+    size = before.config.vocab_size
+    torch.testing.assert_close(after(ids).logits[..., :size], before(ids).logits)
+
+
+def test_dropout_is_off_even_in_training_mode(unpadded: Path, tmp_path: Path) -> None:
+    load_base_model(BaseModelSettings(source="folder", name=str(unpadded)), tmp_path / "base")
+    model = load_policy(tmp_path / "base", COMPUTE).model.train()
+    ids = torch.arange(8)[None]
+    torch.testing.assert_close(model(ids).logits, model(ids).logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"source": "folder", "name": "/no/such/folder"}, "no such model folder"),
+        ({"source": "hub", "name": "nobody/nothing"}, "nobody/nothing"),
+        ({"source": "hub"}, "base_model.name is empty"),
+    ],
+)
+def test_a_missing_model_is_a_user_error(settings: dict, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=problem):
+        load_base_model(BaseModelSettings(**settings), tmp_path / "base")
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_checkpoint_without_some_weights_is_a_user_error(base: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path)
+    AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("transformer.ln_f.weight")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks transformer.ln_f.weight"):
+        load_policy(tmp_path, COMPUTE)
+
+
+def test_damaged_weights_are_a_user_error(base: Path, tmp_path: Path) -> None:
+    for file in base.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[: 100 if file.suffix == ".safetensors" else None])
+    with pytest.raises(UserError, match="cannot be opened"):
+        load_policy(tmp_path, COMPUTE)

@@ -1,0 +1,224 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor
+from toy_language import COMPUTE, FIXED, VARIABLE, Tables, prompt_row, reward_spec, write
+from transformers import AutoModelForCausalLM
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.schemas import PROMPTS
+from rlhf_dagster.training.checkpoints import folder_digest
+from rlhf_dagster.training.log_probs import decoding_of, policy_log_softmax
+from rlhf_dagster.training.policies import Policy, load_policy
+from rlhf_dagster.training.ppo import Episodes, _prompt_batches, run_ppo, train_ppo
+from rlhf_dagster.training.ppo_policy import PolicyWithValue, load_value_head
+from rlhf_dagster.training.ppo_rollout import Rollout, Score, collect
+from rlhf_dagster.training.reward_model import train_reward_model
+from rlhf_dagster.training.reward_scores import load_reward_model, score_responses, score_tokens
+from rlhf_dagster.training.sampling import draw_uniforms, sample
+from rlhf_dagster.training.settings import PpoSettings, SamplingSettings
+from rlhf_dagster.training.specs import PpoSpec, TrainingResult
+from rlhf_dagster.training.tokens import PaddedBatch, encode_prompts, pad
+
+SHORT = PpoSettings(updates=3, batch_size=16, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def reward(sft: Path, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_reward_model(reward_spec(sft, tables, tmp_path_factory.mktemp("models") / "reward")).folder
+
+
+def ppo_spec(sft: Path, reward: Path, tables: Tables, output: Path, settings: PpoSettings = SHORT) -> PpoSpec:
+    return PpoSpec(sft, sft, reward, tables.prompts, tables.text, output, settings, FIXED, seed=1, compute=COMPUTE)
+
+
+@pytest.fixture(scope="module")
+def result(sft: Path, reward: Path, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    return train_ppo(ppo_spec(sft, reward, tables, tmp_path_factory.mktemp("models") / "ppo"))
+
+
+def count(word_id: int) -> Score:
+    """A reward that counts one token in the last place."""
+    return lambda batch: (batch.input_ids[:, -1] == word_id).float()
+
+
+def toy_episodes(policy: Policy, sft: Path, sampling: SamplingSettings, score: Score) -> Episodes:
+    prompts = encode_prompts(policy.tokenizer, ["red dog .", "good", "blue cat bad"], sampling.prompt_tokens)
+    reference = load_policy(sft, COMPUTE).model.requires_grad_(False)
+    return Episodes(prompts, reference, score, decoding_of(policy.tokenizer, sampling))
+
+
+def test_the_first_update_has_ratio_1_and_kl_0(result: TrainingResult) -> None:
+    assert result.curves["kl"][0] == pytest.approx(0, abs=1e-4)
+    assert result.curves["clip_fraction"][0] < 0.5
+    for ratio in result.curves["ratio_first"]:
+        assert ratio == pytest.approx(1, abs=1e-4)
+    assert result.curves["kl"][-1] > 0
+    assert result.warnings == []
+
+
+@pytest.mark.parametrize("sampling", [FIXED, VARIABLE])
+def test_ratio_is_1_at_any_temperature_and_minibatch_count(
+    policy: Policy, sft: Path, sampling: SamplingSettings
+) -> None:
+    sampling = sampling.changed(temperature=0.6)
+    episodes = toy_episodes(policy, sft, sampling, count(4))
+    curves = run_ppo(PolicyWithValue(policy.model), episodes, SHORT.changed(minibatches=3), seed=0)
+    assert curves["ratio_first"] == pytest.approx([1.0] * 3, abs=1e-4)
+
+
+def test_every_curve_has_a_number_for_each_update(result: TrainingResult) -> None:
+    expected = {"reward", "kl", "kl_coef", "entropy", "ratio_first", "clip_fraction", "approx_kl", "value_loss"}
+    expected |= {"explained_variance", "response_length", "distinct_responses", "policy_loss", "learning_rate"}
+    assert set(result.curves) == expected
+    assert {len(curve) for curve in result.curves.values()} == {3}
+    assert result.curves["learning_rate"] == pytest.approx([3e-3, 2e-3, 1e-3])
+
+
+def test_the_coefficient_moves_after_the_update_that_it_judged(result: TrainingResult) -> None:
+    coefs, kl = result.curves["kl_coef"], result.curves["kl"]
+    for update in (0, 1):
+        error = min(max(kl[update] / SHORT.kl_target - 1, -0.2), 0.2)  # type: ignore[operator]
+        assert coefs[update + 1] == pytest.approx(coefs[update] * (1 + error * 16 / SHORT.kl_horizon))
+    assert coefs[0] == SHORT.kl_coef
+
+
+def test_the_value_head_begins_at_zero_and_is_saved_beside_the_checkpoint(result: TrainingResult, sft: Path) -> None:
+    policy = PolicyWithValue(load_policy(sft, COMPUTE).model)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    assert (policy(ids, torch.ones_like(ids), 2)[1] == 0).all()
+    load_value_head(policy, result.folder)
+    assert (policy(ids, torch.ones_like(ids), 2)[1] != 0).any()
+
+
+def test_plain_transformers_opens_the_policy(result: TrainingResult, sft: Path) -> None:
+    trained, start = (AutoModelForCausalLM.from_pretrained(folder) for folder in (result.folder, sft))
+    changed = [not torch.equal(a, b) for a, b in zip(trained.parameters(), start.parameters(), strict=True)]
+    assert all(changed)
+    assert trained.generation_config.max_new_tokens == FIXED.response_tokens
+
+
+def test_the_same_seed_makes_the_same_weights(
+    result: TrainingResult, sft: Path, reward: Path, tables: Tables, tmp_path: Path
+) -> None:
+    torch.manual_seed(123)
+    again = train_ppo(ppo_spec(sft, reward, tables, tmp_path / "again"))
+    assert folder_digest(again.folder) == folder_digest(result.folder)
+    assert again.curves == result.curves
+    other = train_ppo(replace(ppo_spec(sft, reward, tables, tmp_path / "other"), seed=2))
+    assert folder_digest(other.folder) != folder_digest(result.folder)
+
+
+def test_it_raises_the_reward(sft: Path, reward: Path, tables: Tables, tmp_path: Path) -> None:
+    settings = PpoSettings(updates=25, batch_size=32, learning_rate=5e-3, kl_coef=0.05)
+    output = train_ppo(ppo_spec(sft, reward, tables, tmp_path / "ppo", settings)).folder
+    prompts = pq.read_table(tables.prompts).to_pandas()["text"].tolist()
+    means = []
+    for folder in (sft, output):
+        texts = [drawn.text for drawn in sample(folder, prompts, FIXED, 4, 2, compute=COMPUTE)]
+        repeated = [prompt for prompt in prompts for _ in range(2)]
+        means.append(score_responses(reward, repeated, texts, FIXED, COMPUTE).mean())
+    assert means[1] > means[0] + 1
+
+
+def test_it_approaches_the_optimum_of_a_bandit_in_closed_form(policy: Policy, sft: Path) -> None:
+    """The best one-token policy under a KL penalty is ref(y) exp(r(y) / beta) / Z (Ziegler et al. 2019, section 2)."""
+    beta, sampling = 0.5, FIXED.changed(response_tokens=1)
+    good = policy.tokenizer.convert_tokens_to_ids("good")
+    episodes = toy_episodes(policy, sft, sampling, count(good))
+    settings = PpoSettings(updates=60, batch_size=256, learning_rate=4e-3, kl_coef=beta, kl_target=None, clip_range=0.2)
+    curves = run_ppo(PolicyWithValue(policy.model), episodes, settings, seed=0)
+    batch = pad(list(episodes.prompts), policy.tokenizer.pad_token_id, "left")
+    reference, learned = (_last_distribution(model, batch, episodes) for model in (episodes.reference, policy.model))
+    optimum = reference * torch.where(torch.arange(reference.shape[1]) == good, math.exp(1 / beta), 1.0)
+    optimum /= optimum.sum(dim=1, keepdim=True)
+    assert (optimum[:, good] - reference[:, good] > 0.25).all()
+    torch.testing.assert_close(learned[:, good], optimum[:, good], atol=0.08, rtol=0)
+    # The other tokens must keep their proportions, which only the KL penalty asks for.
+    assert (learned - optimum).abs().sum(dim=1).max() < 0.25
+    assert curves["reward"][-1] > curves["reward"][0] + 0.2
+
+
+@torch.no_grad()
+def _last_distribution(model: torch.nn.Module, batch: PaddedBatch, episodes: Episodes) -> Tensor:
+    positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
+    logits = model(batch.input_ids, attention_mask=batch.attention_mask, position_ids=positions).logits[:, -1]
+    return policy_log_softmax(logits, episodes.decoding).exp()
+
+
+def one_rollout(policy: Policy, sft: Path, score: Score, penalty: float | None) -> Rollout:
+    with torch.no_grad():
+        policy.model.transformer.wte.weight[policy.tokenizer.eos_token_id] *= 3
+    episodes = toy_episodes(policy, sft, VARIABLE, score)
+    prompts = pad(list(episodes.prompts) * 20, policy.tokenizer.pad_token_id, "left")
+    uniforms = draw_uniforms(60, VARIABLE.response_tokens, torch.Generator().manual_seed(0))
+    return collect(
+        PolicyWithValue(policy.model),
+        episodes.reference,
+        episodes.score,
+        prompts,
+        uniforms=uniforms,
+        decoding=episodes.decoding,
+        missing_end_penalty=penalty,
+    )
+
+
+def test_a_missing_end_replaces_the_score(policy: Policy, sft: Path) -> None:
+    rollout = one_rollout(policy, sft, lambda batch: torch.full((60,), 7.0), -1.0)
+    ended = (rollout.tokens == policy.tokenizer.eos_token_id).any(dim=1)
+    assert 0 < ended.sum() < 60
+    assert rollout.scores.tolist() == [7.0 if end else -1.0 for end in ended]
+
+
+def test_the_reward_model_reads_rollouts_as_it_reads_texts(policy: Policy, sft: Path, reward: Path) -> None:
+    model = load_reward_model(reward, COMPUTE)
+    rollout = one_rollout(policy, sft, lambda batch: score_tokens(model.model, batch), None)
+    tokenizer, mask = policy.tokenizer, rollout.mask.bool()
+    texts = [
+        tokenizer.decode(row[keep], skip_special_tokens=True) for row, keep in zip(rollout.tokens, mask, strict=True)
+    ]
+    prompts = ["red dog .", "good", "blue cat bad"] * 20
+    expected = score_responses(model, prompts, texts, VARIABLE)
+    assert rollout.scores.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+    assert ((rollout.log_probs == 0) == ~mask).all()
+    assert ((rollout.reference_log_probs == 0) == ~mask).all()
+
+
+def test_pretraining_text_enters_the_loss(sft: Path, reward: Path, tables: Tables, tmp_path: Path) -> None:
+    settings = SHORT.changed(pretraining_coef=1.0)
+    with_text = train_ppo(ppo_spec(sft, reward, tables, tmp_path / "ptx", settings))
+    assert len(with_text.curves["pretraining_loss"]) == 3
+    with pytest.raises(UserError, match="no pretraining text"):
+        train_ppo(replace(ppo_spec(sft, reward, tables, tmp_path / "none", settings), pretraining_text=None))
+
+
+def test_bad_settings_are_user_errors(sft: Path, reward: Path, tables: Tables, tmp_path: Path) -> None:
+    spec = ppo_spec(sft, reward, tables, tmp_path / "ppo")
+    cases = {
+        r"ppo\.minibatches": replace(spec, settings=SHORT.changed(minibatches=17)),
+        r"missing_end_penalty needs": replace(spec, settings=SHORT.changed(missing_end_penalty=-1.0)),
+        r"context has 24": replace(spec, sampling=FIXED.changed(response_tokens=19)),
+        r"another kind of model": replace(spec, reward_model=sft),
+        r"no row of split 'train'": replace(spec, prompts=write(tmp_path, "none", [prompt_row(7, "red")], PROMPTS)),
+    }
+    for problem, wrong in cases.items():
+        with pytest.raises(UserError, match=problem):
+            train_ppo(wrong)
+    assert not spec.output.exists()
+
+
+def test_divergence_is_a_user_error(policy: Policy, sft: Path) -> None:
+    episodes = toy_episodes(policy, sft, FIXED, lambda batch: torch.full((16,), math.nan))
+    with pytest.raises(UserError, match="diverged at update 1"):
+        run_ppo(PolicyWithValue(policy.model), episodes, SHORT, seed=0)
+
+
+def test_prompts_are_used_evenly(policy: Policy) -> None:
+    batches = _prompt_batches([[index] for index in range(10)], 4, torch.Generator().manual_seed(0))
+    drawn = [ids[0] for _ in range(5) for ids in next(batches)]
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert drawn[:10] not in (drawn[10:], sorted(drawn[:10]))
