@@ -15,7 +15,7 @@ class RlhfLoopAttributes(LoopConfig):
     """The loop's config, and where its files live."""
 
     root: str | None = None
-    """Folder of the loop's tables, models and label store; by default `$RLHF_ROOT`, or `.rlhf/<name>` in the working folder."""
+    """Folder of tables, models and label store; by default `$RLHF_ROOT`, or `.rlhf/<name>` in the working folder."""
 
 
 class RlhfLoopScaffolder(dg.Scaffolder):
@@ -23,7 +23,9 @@ class RlhfLoopScaffolder(dg.Scaffolder):
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
         name = request.target_path.name.replace("-", "_")
-        dg.scaffold_component(request, {"name": name, "seed": 0, "preset": "tiny", "data": {"source": "task", "task": "sentiment"}})
+        dg.scaffold_component(
+            request, {"name": name, "seed": 0, "preset": "tiny", "data": {"source": "task", "task": "sentiment"}}
+        )
 
 
 @dg.scaffold_with(RlhfLoopScaffolder)

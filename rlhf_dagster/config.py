@@ -55,7 +55,7 @@ class DataSettings(Settings):
     """Demonstrations to generate (`source: task`)."""
     pretraining_texts: int = Field(12_000, ge=1)
     """Documents to generate (`source: task`)."""
-    pretraining_files: list[str] = []
+    pretraining_files: list[str] = Field([])
     """Text files (a document ends at an empty line) or `.jsonl` files with a `text` key, relative to the config.
     With `source: imports` and none given, the imported demonstrations are the pretraining text."""
     prompts_dataset: HubDataset | None = None
@@ -68,7 +68,11 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _columns_named(self) -> Self:
-        needs = {"prompts_dataset": ["prompt"], "demonstrations_dataset": ["prompt", "response"], "pretraining_dataset": ["text"]}
+        needs = {
+            "prompts_dataset": ["prompt"],
+            "demonstrations_dataset": ["prompt", "response"],
+            "pretraining_dataset": ["text"],
+        }
         for field, columns in needs.items():
             dataset = getattr(self, field)
             missing = [column for column in columns if dataset and not getattr(dataset, column)]
@@ -107,7 +111,9 @@ class LoopConfig(Settings):
         if preset is None:
             return values
         defaults = {stage: settings.model_dump() for stage, settings in preset.items()}
-        return values | {stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()}
+        return values | {
+            stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()
+        }
 
     @model_validator(mode="after")
     def _somebody_labels(self) -> Self:

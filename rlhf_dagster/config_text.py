@@ -21,7 +21,12 @@ def commented_yaml(chosen: dict[str, Any]) -> str:
 
 def reference_page() -> str:
     """Markdown tables of every setting, one for each section."""
-    lines = ["# Settings", "", "Every setting of `loop.yaml` (and of the component's `attributes`), with its default.", ""]
+    lines = [
+        "# Settings",
+        "",
+        "Every setting of `loop.yaml` (and of the component's `attributes`), with its default.",
+        "",
+    ]
     lines += _table("The loop", LoopConfig())
     for name, field in LoopConfig.model_fields.items():
         if isinstance(field.default, BaseModel):
@@ -48,7 +53,7 @@ def _block(name: str, value: Any, given: Any, everything: bool) -> list[str]:
 
 def _table(title: str, model: BaseModel) -> list[str]:
     rows = [
-        f"| `{name}` | {_type(field.annotation)} | `{getattr(model, name)}` | {(field.description or '').replace(chr(10), ' ')} |"
+        f"| `{name}` | {_type(field.annotation)} | `{getattr(model, name)}` | {_one_line(field.description)} |"
         for name, field in type(model).model_fields.items()
         if not isinstance(getattr(model, name), BaseModel)
     ]
@@ -56,9 +61,13 @@ def _table(title: str, model: BaseModel) -> list[str]:
             "| setting | type | default | meaning |", "|---|---|---|---|", *rows, ""]  # fmt: skip
 
 
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
 def _type(annotation: Any) -> str:
     return str(getattr(annotation, "__name__", annotation)).replace("typing.", "").replace("|", "or")
 
 
 if __name__ == "__main__":
-    print(reference_page())
+    print(reference_page())  # noqa: T201

@@ -16,7 +16,7 @@ ASSET_MODULES = [data, models, preferences, reward, policy, evaluation, release]
 def build_loop(config: LoopConfig, root: Path) -> dg.Definitions:
     """Everything Dagster needs for one loop whose files live in ``root``. A code location holds one loop."""
     folder = str(root.resolve())
-    assets = dg.load_assets_from_modules(ASSET_MODULES)
+    assets = [asset for asset in dg.load_assets_from_modules(ASSET_MODULES) if isinstance(asset, dg.AssetsDefinition)]
     owned = [asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=[config.owner])) for asset in assets]
     return dg.Definitions(
         assets=owned,

@@ -19,7 +19,7 @@ IMPORTED_POLICY = "imported"
 
 @dataclass(frozen=True)
 class LoopFolder:
-    """``root`` holds ``assets/`` (tables, reports, pointers), ``models/``, ``registry/``, ``imports/`` and the label store."""
+    """``root`` holds ``assets/`` (tables, reports, pointers), ``models/``, ``registry/`` and the label store."""
 
     config: LoopConfig
     root: Path
@@ -63,5 +63,7 @@ class LoopFolder:
         """The kept checkpoint of a registered policy."""
         path = self.registry.get(policy_id).checkpoint
         if not (self.root / path).is_dir():
-            raise UserError(f"{self.root / path}: the checkpoint of policy {policy_id} is gone; restore it or roll back.")
+            raise UserError(
+                f"{self.root / path}: the checkpoint of policy {policy_id} is gone; restore it or roll back."
+            )
         return Checkpoint(policy_id, path, "", str(self.root))

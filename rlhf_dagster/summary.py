@@ -16,7 +16,9 @@ def round_rows(loop: LoopFolder, rounds: list[str]) -> list[dict[str, Any]]:
 
 
 def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
-    manifest, report, human, decision = (_read(loop, name, key) for name in ("round_manifest", "eval_report", "human_evaluation", "promotion"))
+    manifest, report, human, decision = (
+        _read(loop, name, key) for name in ("round_manifest", "eval_report", "human_evaluation", "promotion")
+    )
     counts = loop.label_store.count(key, "train")
     row: dict[str, Any] = {
         "round": key,
@@ -30,7 +32,8 @@ def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
         "report": report and _relative(loop, "eval_report", key, "html"),
     }
     if report and decision is None:
-        row["reasons"] = list(decide(loop, report, None).reasons)
+        early = decide(loop, report, None)
+        row["reasons"] = [] if early.passed else early.reasons
     return row
 
 
@@ -49,7 +52,9 @@ def _reward_model(loop: LoopFolder, key: str) -> dict[str, Any] | None:
     }
 
 
-def _policy(loop: LoopFolder, key: str, report: dict[str, Any] | None, human: dict[str, Any] | None) -> dict[str, Any] | None:
+def _policy(
+    loop: LoopFolder, key: str, report: dict[str, Any] | None, human: dict[str, Any] | None
+) -> dict[str, Any] | None:
     if report is None:
         return None
     rates = [*report["win_rates"], *(human["win_rates"] if human else [])]
@@ -65,7 +70,9 @@ def _policy(loop: LoopFolder, key: str, report: dict[str, Any] | None, human: di
 def champion(loop: LoopFolder) -> dict[str, Any] | None:
     """The champion's id and checkpoint, relative to the loop's folder."""
     current = loop.registry.champion()
-    return current and {"policy": current.policy_id, "checkpoint": loop.policy(current.policy_id).path}
+    if current is None:
+        return None
+    return {"policy": current.policy_id, "checkpoint": loop.policy(current.policy_id).path}
 
 
 def _checkpoint(loop: LoopFolder, asset: str, key: str) -> str | None:

@@ -10,7 +10,7 @@ from rlhf_dagster.loop_folder import LoopFolder
 
 @loop_asset("data")
 def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataFrame]:
-    """What the policy continues or answers: deduplicated, and split by user (or by text) into train, validation and test.
+    """What the policy continues or answers: deduplicated, and split by user (or text) into train, validation and test.
 
     The reward model and PPO see only train prompts; the evaluation report measures on test prompts alone.
     """
@@ -26,10 +26,12 @@ def demonstrations(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[p
 
 
 @loop_asset("data")
-def pretraining_text(loop: dg.ResourceParam[LoopFolder], demonstrations: pd.DataFrame) -> dg.MaterializeResult[pd.DataFrame]:
-    """Text for a tiny base model, for PPO-ptx and for the alignment tax; imported loops fall back on the demonstrations."""
+def pretraining_text(
+    loop: dg.ResourceParam[LoopFolder], demonstrations: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Text for a tiny base model and for PPO-ptx; imported loops fall back on the demonstrations."""
     frame = build_pretraining_text(loop.config, loop.root, demonstrations)
-    words = int(frame["text"].str.split().str.len().sum())
+    words = sum(len(text.split()) for text in frame["text"])
     return table_result(frame, ["text_id", "split"], words=words, **_by_split(frame))
 
 

@@ -1,7 +1,7 @@
 """How assets of the loop are declared, and the metadata they share."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -22,7 +22,7 @@ MODEL: dict[str, Any] = {"kinds": {"huggingface"}, "io_manager_key": "models"}
 def loop_asset(
     group: str, *, by_round: bool = False, gpu: bool = False, code_version: str = "1", **options: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """``dg.asset`` with the loop's conventions: io manager by kind of output, schema on tables, the round partition, the GPU pool."""
+    """``dg.asset`` with the loop's conventions: io manager and schema by kind of output, round partition, GPU pool."""
 
     def declare(compute: Callable[..., Any]) -> dg.AssetsDefinition:
         name = compute.__name__
@@ -57,7 +57,9 @@ def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 def _column_schema(name: str) -> dg.TableSchema:
     columns = [
-        dg.TableColumn(field.name, str(field.type), description=(field.metadata or {}).get(b"description", b"").decode())
+        dg.TableColumn(
+            field.name, str(field.type), description=(field.metadata or {}).get(b"description", b"").decode()
+        )
         for field in TABLES[name]
     ]
     return dg.TableSchema(columns)
@@ -67,8 +69,10 @@ def stage_progress(context: dg.AssetExecutionContext) -> Progress:
     return Progress(context.asset_key.path[-1], context.log.info)
 
 
-def table_result(frame: pd.DataFrame, version_columns: list[str], **metadata: Any) -> dg.MaterializeResult[pd.DataFrame]:
-    """A table whose data version is the hash of the given columns: making the same rows again leaves downstream fresh."""
+def table_result(
+    frame: pd.DataFrame, version_columns: list[str], **metadata: Any
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """A table whose data version is the hash of some columns: making the same rows again leaves downstream fresh."""
     rows = sorted(map(str, frame[version_columns].itertuples(index=False, name=None)))
     return dg.MaterializeResult(value=frame, metadata=metadata, data_version=dg.DataVersion(content_hash(*rows)))
 
@@ -96,11 +100,11 @@ def curves_picture(curves: dict[str, list[float]]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(markdown_image(training_curves(curves), "training curves"))
 
 
-def markdown_table(rows: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
+def markdown_table(rows: Sequence[Mapping[Any, Any]]) -> dg.MarkdownMetadataValue:
     """Rows as a Markdown table with the first row's keys as its head."""
     if not rows:
         return dg.MetadataValue.md("none")
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(_cell, row.values())) for row in rows)]
+    lines = [list(map(str, rows[0])), ["---"] * len(rows[0]), *(list(map(_cell, row.values())) for row in rows)]
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 

@@ -1,11 +1,13 @@
 """Group `evaluation`: the report, and the judgments of people."""
 
+import warnings
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table, stage_progress, table_result
+from rlhf_dagster.automation.rounds import rounds
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.stages.evaluation import decide, evaluate_round, read_human_evaluation
@@ -51,13 +53,16 @@ def eval_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     policy = report["policies"]["policy"]
-    rates = {f"win_rate_vs_{rate['against']}_by_{rate['judge'].replace(' ', '_')}": rate["value"] for rate in report["win_rates"]}
+    rates = {
+        f"win_rate_vs_{rate['against']}_by_{rate['judge'].replace(' ', '_')}": rate["value"]
+        for rate in report["win_rates"]
+    }
     return dg.MaterializeResult(
         value=report,
         metadata={
             "page": dg.MetadataValue.url(path.resolve().as_uri()),
             "kl_nats": policy["kl"]["value"],
-            "mean_length_tokens": policy["length"]["value"],
+            "mean_length_tokens": policy["length"],
             "distinct_share": policy["distinct"],
             **rates,
             "win_rates": markdown_table(report["win_rates"]),
@@ -65,7 +70,13 @@ def eval_report(
     )
 
 
-@dg.asset_check(asset=eval_report, blocking=True)
+with warnings.catch_warnings():
+    # A check without partitions would be handed the reports of all rounds; that checks can have them is in preview.
+    warnings.simplefilter("ignore", dg.PreviewWarning)
+    round_check = dg.asset_check(asset=eval_report, blocking=True, partitions_def=rounds)
+
+
+@round_check
 def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, Any]) -> dg.AssetCheckResult:
     """The promotion gate on what machines can measure; nobody is asked to judge a policy that fails it."""
     decision = decide(loop, eval_report, None)
@@ -92,5 +103,6 @@ def human_evaluation(
     judged = read_human_evaluation(loop, context.partition_key, evaluation_completions)
     rates = {f"win_rate_vs_{rate['against']}": rate["value"] for rate in judged["win_rates"]}
     return dg.MaterializeResult(
-        value=judged, metadata={"judgments": judged["judgments"], **rates, "win_rates": markdown_table(judged["win_rates"])}
+        value=judged,
+        metadata={"judgments": judged["judgments"], **rates, "win_rates": markdown_table(judged["win_rates"])},
     )

@@ -12,7 +12,7 @@ Stage = TypeVar("Stage", bound=Settings)
 
 
 def launch_config(settings: type[Settings]) -> type[dg.Config]:
-    """A Dagster config with every setting of a stage, each unset by default: what is set wins over the loop's config for this run."""
+    """A Dagster config with every setting of a stage, unset by default: what is set wins over the loop's config."""
     fields: dict[str, Any] = {
         name: (_launchable(field.annotation), Field(None, description=field.description))
         for name, field in settings.model_fields.items()

@@ -27,6 +27,6 @@ def sft_checkpoint(
     base_model: Checkpoint,
     demonstrations: Path,
 ) -> dg.MaterializeResult[Checkpoint]:
-    """The base model after supervised fine-tuning on demonstrations: the first champion, and every policy's reference."""
+    """The base model after fine-tuning on demonstrations: the first champion, and every policy's reference."""
     settings = for_this_run(loop.config.sft, config)
     return model_result(train_sft(loop, settings, base_model, demonstrations, stage_progress(context)))

@@ -19,7 +19,9 @@ def round_manifest(
 ) -> dg.MaterializeResult[dict[str, str]]:
     """Which policy this round samples from: the champion when the round began, pinned once and never changed."""
     manifest = pin_round(loop, context.partition_key)
-    return dg.MaterializeResult(value=manifest, metadata=manifest, data_version=dg.DataVersion(manifest["behaviour_policy"]))
+    return dg.MaterializeResult(
+        value=manifest, metadata=manifest, data_version=dg.DataVersion(manifest["behaviour_policy"])
+    )
 
 
 @loop_asset("preferences", by_round=True, gpu=True)
@@ -42,7 +44,7 @@ def completions(
 def preference_batch(
     context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], completions: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """Comparisons of the completions, each in an order drawn at random, sent to the label store. Sending again adds nothing."""
+    """Comparisons of the completions, each in a random order, sent to the label store. Sending again adds nothing."""
     batch = send_training_batch(loop, context.partition_key, completions, stage_progress(context))
     frame = batch.comparisons
     return table_result(
@@ -63,7 +65,9 @@ def preference_labels(
     frame, quarantined = read_labels(loop, context.partition_key, "train")
     usable = usable_labels(frame)
     if usable.empty:
-        raise dg.Failure(f"{context.partition_key} has no usable label yet; label its comparisons, then run this again.")
+        raise dg.Failure(
+            f"{context.partition_key} has no usable label yet; label its comparisons, then run this again."
+        )
     return table_result(
         frame,
         ["label_id", "status"],
@@ -80,7 +84,7 @@ def preference_labels(
 def label_quality(
     preference_labels: pd.DataFrame, preference_batch: pd.DataFrame
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """How far the round's labels can be trusted: agreement with its interval, side preference, speed, whom to talk to."""
+    """How far the round's labels can be trusted: agreement, side preference, speed, and whom to talk to."""
     annotators, summary = measure_quality(preference_labels, preference_batch)
     rows = annotators.to_dict("records")
     metadata: dict[str, Any] = {name: value for name, value in summary.items() if isinstance(value, int | float)}
@@ -99,12 +103,14 @@ def preference_dataset(
     loop: dg.ResourceParam[LoopFolder],
     preference_labels: pd.DataFrame,
     preference_batch: pd.DataFrame,
+    prompts: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The frozen snapshot a reward model trains on: usable labels of all rounds up to this one, split three ways.
 
-    `validation` holds other prompts, `held_out_annotators` people whose labels are never trained on.
+    `validation` holds comparisons of their own, `held_out_annotators` people whose labels are never trained on. Prompts
+    of the test split are in none of the three.
     """
-    frame, summary = snapshot_preferences(loop, context.partition_key)
+    frame, summary = snapshot_preferences(loop, context.partition_key, prompts)
     counts = {f"{split}_labels": int(n) for split, n in frame["split"].value_counts().items()}
     rounds_used = ", ".join(loop.rounds_with("preference_labels", context.partition_key))
     return table_result(frame, ["label_id", "split"], rounds=rounds_used, **counts, **summary)

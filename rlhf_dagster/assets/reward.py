@@ -23,10 +23,20 @@ def reward_model(
     preference_dataset: Path,
     prompts: Path,
 ) -> dg.MaterializeResult[Checkpoint]:
-    """Predicts which response people prefer. Trained from the SFT checkpoint on all labels so far; scores have mean 0 and
-    deviation 1 on samples of the SFT policy."""
+    """Predicts which response people prefer. Trained from the SFT checkpoint on all labels so far.
+
+    Its scores have mean 0 and deviation 1 on samples of the SFT policy.
+    """
     settings, progress = for_this_run(loop.config.reward_model, config), stage_progress(context)
-    result = train_reward_model(loop, context.partition_key, settings, sft_checkpoint, preference_dataset, prompts, progress)
+    result = train_reward_model(
+        loop,
+        context.partition_key,
+        settings,
+        sft=sft_checkpoint,
+        preferences=preference_dataset,
+        prompts=prompts,
+        progress=progress,
+    )
     return model_result(result)
 
 
@@ -36,7 +46,7 @@ def reward_model_accuracy(
     reward_model: Checkpoint,
     preference_dataset: pd.DataFrame,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """How often the reward model picks what people picked, on prompts and on people it never saw, beside two baselines."""
+    """How often the reward model picks what people picked, on labels it never saw, beside two baselines."""
     accuracy = measure_reward_model(loop, reward_model, preference_dataset)
     rows, metadata = [], {}
     for split, figures in accuracy["splits"].items():

@@ -24,8 +24,9 @@ class _EventHandler(logging.Handler):
             _listener(event)
 
 
-@dg.logger(description="Hands Dagster's events to whoever runs the job in this process, and prints nothing.")
+@dg.logger
 def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
+    """Hands Dagster's events to whoever runs the job in this process, and prints nothing."""
     logger = logging.Logger("rlhf_dagster.events", level=logging.DEBUG)
     logger.addHandler(_EventHandler())
     return logger
@@ -68,7 +69,11 @@ class LoopRunner:
         return assets[there.index(False) :] if False in there else []
 
     def run(
-        self, job: str, round_key: str | None = None, assets: list[str] | None = None, listener: EventListener | None = None
+        self,
+        job: str,
+        round_key: str | None = None,
+        assets: list[str] | None = None,
+        listener: EventListener | None = None,
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
         global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone

@@ -8,7 +8,9 @@ import typer
 
 from rlhf_dagster.cli import loops
 
-LoopOption = Annotated[Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")]
+LoopOption = Annotated[
+    Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 app = typer.Typer(
@@ -70,7 +72,9 @@ def import_(
 def run(
     job: Annotated[str, typer.Argument(help="prepare, collect_round, train_round or release_round")],
     loop: LoopOption,
-    round_key: Annotated[str | None, typer.Option("--round", help="The round, such as round-0001; default: the newest.")] = None,
+    round_key: Annotated[
+        str | None, typer.Option("--round", help="The round, such as round-0001; default: the newest.")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this asset.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Make again what is already there.")] = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """What a person sees while jobs run: a line for each asset, with a bar for the one at work."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -44,9 +44,14 @@ class RunView:
     def __init__(self, console: Console):
         self.console = console
         self._bars = Progress(
-            TextColumn("  {task.description:<24}"), BarColumn(24), TextColumn("{task.fields[tail]}"), TimeElapsedColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
+            TextColumn("  {task.description:<24}"),
+            BarColumn(24),
+            TextColumn("{task.fields[tail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self._bar: TaskID | None = None
         self._last_line = 0.0
         self._started: dict[str, float] = {}
@@ -64,7 +69,10 @@ class RunView:
             self._done(asset, event.step_materialization_data.materialization.metadata)
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            self.console.print(f"  {check.check_name:<24} {'passed' if check.passed else 'FAILED'}: {check.description}", highlight=False)
+            self.console.print(
+                f"  {check.check_name:<24} {'passed' if check.passed else 'FAILED'}: {check.description}",
+                highlight=False,
+            )
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and asset in self._started:
             self._clear()
             self.console.print(f"  {asset:<24} [red]failed[/red]")
@@ -82,10 +90,14 @@ class RunView:
         self._started[asset] = self._last_line = time.monotonic()
         self._bar = self._bars.add_task(asset, total=None, tail="")
 
-    def _done(self, asset: str, metadata: dict[str, dg.MetadataValue]) -> None:
+    def _done(self, asset: str, metadata: Mapping[str, dg.MetadataValue]) -> None:
         self._clear()
         seconds = time.monotonic() - self._started.get(asset, time.monotonic())
-        shown = [f"{NAMES.get(name, name).replace('_', ' ')} {_plain(metadata[name])}" for name in HEADLINES.get(asset, []) if name in metadata]
+        shown = [
+            f"{NAMES.get(name, name).replace('_', ' ')} {_plain(metadata[name])}"
+            for name in HEADLINES.get(asset, [])
+            if name in metadata
+        ]
         self.console.print(f"  {asset:<24} {seconds:6.1f} s  {', '.join(shown)}", highlight=False, soft_wrap=True)
 
     def _clear(self) -> None:

@@ -31,7 +31,10 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[s
     began, console = time.monotonic(), Console(quiet=quiet)
     loop = _open_demo(out, seed)
     runner = LoopRunner.open(loop)
-    console.print(f"RLHF on the task `{loop.config.data.task}`: {n_rounds} rounds, seed {seed}, everything under {out}/", highlight=False)
+    console.print(
+        f"RLHF on the task `{loop.config.data.task}`: {n_rounds} rounds, seed {seed}, everything under {out}/",
+        highlight=False,
+    )
     view = RunView(console)
     with view.watching():
         _run(runner, view, "prepare", None)
@@ -50,7 +53,8 @@ def _open_demo(out: Path, seed: int) -> LoopFolder:
     if path.exists():
         loop = LoopFolder.open(out)
         if loop.config.seed != seed:
-            raise UserError(f"{out} holds a demo with seed {loop.config.seed}; give --seed {loop.config.seed} to go on, or another --out.")
+            used = loop.config.seed
+            raise UserError(f"{out} holds a demo with seed {used}; give --seed {used} to go on, or another --out.")
         return loop
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not a demo's folder; choose another --out.")
@@ -61,7 +65,9 @@ def _open_demo(out: Path, seed: int) -> LoopFolder:
 
 def _run(runner: LoopRunner, view: RunView, job: str, key: str | None) -> None:
     assets = runner.missing(job, key)
-    view.console.print(f"{job}{f' {key}' if key else ''}{'' if assets else ': done before'}", style="bold", highlight=False)
+    view.console.print(
+        f"{job}{f' {key}' if key else ''}{'' if assets else ': done before'}", style="bold", highlight=False
+    )
     if not assets:
         return
     outcome = runner.run(job, key, assets, view.event)
@@ -101,7 +107,7 @@ def _step_seconds(instance: dg.DagsterInstance) -> dict[str, float]:
     totals: dict[str, float] = {}
     for run in reversed(instance.get_runs()):
         for step in instance.get_run_step_stats(run.run_id):
-            if step.status == dg.StepEventStatus.SUCCESS and step.start_time and step.end_time:
+            if step.status and step.status.value == "SUCCESS" and step.start_time and step.end_time:
                 asset = step.step_key.split(".")[0]
                 totals[asset] = round(totals.get(asset, 0.0) + step.end_time - step.start_time, 1)
     return totals

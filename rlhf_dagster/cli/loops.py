@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from rich.console import Console
 
@@ -63,19 +63,26 @@ def ui(folder: Path, port: int) -> None:
 def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rlhf_dagster.imports import import_file
+    from rlhf_dagster.imports import Kind, import_file
     from rlhf_dagster.loop_folder import LoopFolder
 
     loop = LoopFolder.open(folder)
-    report = import_file(kind, file, loop.root, loop.label_store)
+    if kind not in get_args(Kind):
+        raise UserError(f"{kind} cannot be imported; choose one of {', '.join(get_args(Kind))}.")
+    report = import_file(cast(Kind, kind), file, loop.root, loop.label_store)
     if as_json:
         print(json.dumps(asdict(report), indent=1))
         return
     for number, reason in report.refused:
         print(f"{file}, line {number}: {reason}", file=sys.stderr)
-    print(f"{report.read:,} lines read: {report.added:,} added, {report.already_there:,} already there, {len(report.refused):,} refused.")
+    print(
+        f"{report.read:,} lines read: {report.added:,} added, {report.already_there:,} already there, "
+        f"{len(report.refused):,} refused."
+    )
     if kind == "judgments" and report.added:
-        print(f"They are round-0000. Next: rlhf run collect_round --round round-0000 --loop {folder}, then train_round.")
+        print(
+            f"They are round-0000. Next: rlhf run collect_round --round round-0000 --loop {folder}, then train_round."
+        )
 
 
 def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:

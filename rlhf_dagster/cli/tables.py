@@ -8,7 +8,17 @@ from rich.table import Table
 def rounds_table(rows: list[dict[str, Any]]) -> Table:
     """The rounds of a loop, with intervals beside every rate."""
     table = Table(title="Rounds", title_justify="left", caption_justify="left")
-    columns = ("round", "samples from", "comparisons", "labels", "reward model: accuracy on new people", "longest wins", "KL to SFT, nats", "preferred to SFT", "promoted")
+    columns = (
+        "round",
+        "samples from",
+        "comparisons",
+        "labels",
+        "reward model: accuracy on new people",
+        "longest wins",
+        "KL to SFT, nats",
+        "preferred to SFT",
+        "promoted",
+    )
     for name in columns:
         table.add_column(name, overflow="fold")
     for row in rows:

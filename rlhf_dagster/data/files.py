@@ -38,7 +38,9 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise UserError("Reading a data set needs the `datasets` package: pip install 'rlhf-dagster[datasets]'.") from None
+        raise UserError(
+            "Reading a data set needs the `datasets` package: pip install 'rlhf-dagster[datasets]'."
+        ) from None
     local = root / source.name
     name = str(local) if local.exists() else source.name
     try:
@@ -49,6 +51,8 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
     columns = {ours: getattr(source, ours) for ours in ("prompt", "response", "text", "user") if getattr(source, ours)}
     missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
     if missing:
-        raise UserError(f"The data set {source.name} has no column `{missing[0]}`; it has {', '.join(rows.column_names)}.")
+        raise UserError(
+            f"The data set {source.name} has no column `{missing[0]}`; it has {', '.join(rows.column_names)}."
+        )
     for row in rows:
         yield {ours: row[theirs] for ours, theirs in columns.items()}

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from rlhf_dagster.config import DataSettings, HubDataset, LoopConfig
 from rlhf_dagster.data.files import read_dataset, read_documents
@@ -34,8 +35,12 @@ def build_demonstrations(config: LoopConfig, root: Path) -> pd.DataFrame:
     if config.has_task and not data.demonstrations_dataset:
         rows = _task_demonstrations(get_task(data.task), config)
     else:
-        rows = [_demonstration(*pair, split_of(pair[0], data.validation, data.test)) for pair in _given_pairs(data, root)]
-    return _finish([row for row in rows if row["split"] != "test"], DEMONSTRATIONS, "demonstration_id", "demonstrations")
+        rows = [
+            _demonstration(*pair, split_of(pair[0], data.validation, data.test)) for pair in _given_pairs(data, root)
+        ]
+    return _finish(
+        [row for row in rows if row["split"] != "test"], DEMONSTRATIONS, "demonstration_id", "demonstrations"
+    )
 
 
 def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +56,10 @@ def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.Da
         return _finish(_task_documents(task, data, seed), PRETRAINING_TEXT, "text_id", "pretraining text")
     else:
         kept = demonstrations[demonstrations["split"] == "train"]
-        texts = [(f"{prompt}\n{response}", "demonstrations") for prompt, response in zip(kept["prompt"], kept["response"], strict=True)]
+        texts = [
+            (f"{prompt}\n{response}", "demonstrations")
+            for prompt, response in zip(kept["prompt"], kept["response"], strict=True)
+        ]
     rows = [_document(text, source, split_of(text, 0.05, 0)) for text, source in texts]
     return _finish(rows, PRETRAINING_TEXT, "text_id", "pretraining text")
 
@@ -80,14 +88,20 @@ def _given_pairs(data: DataSettings, root: Path) -> list[tuple[str, str, str]]:
 
 def _task_documents(task: Task, data: DataSettings, seed: int) -> list[dict]:
     sizes = {"train": data.pretraining_texts, "validation": max(data.pretraining_texts // 20, 1)}
-    return [_document(text, task.name, split) for split, n in sizes.items() for text in task.pretraining_text(n, seed, split)]
+    return [
+        _document(text, task.name, split)
+        for split, n in sizes.items()
+        for text in task.pretraining_text(n, seed, split)
+    ]
 
 
 def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> list[dict]:
     rows = []
     for row in read_dataset(dataset, root):
         user = content_hash("user", str(row["user"])) if row.get("user") else ""
-        rows.append(_prompt(row["prompt"], dataset.name, user, split_of(user or row["prompt"], data.validation, data.test)))
+        rows.append(
+            _prompt(row["prompt"], dataset.name, user, split_of(user or row["prompt"], data.validation, data.test))
+        )
     return rows
 
 
@@ -122,9 +136,9 @@ def _imported(root: Path, kind: str) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def _finish(rows: list[dict], schema: object, key: str, name: str) -> pd.DataFrame:
+def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.DataFrame:
     """Keep the first of each id, in order of id, and insist on something to work with."""
     if not rows:
         raise UserError(f"There are no {name}: the source is empty; check `data` in the loop's config.")
     frame = pd.DataFrame(rows).drop_duplicates(key).sort_values(key, ignore_index=True)
-    return table(frame, schema).to_pandas()  # type: ignore[arg-type]
+    return table(frame, schema).to_pandas()

@@ -8,7 +8,7 @@ from rlhf_dagster.settings import Settings
 class EvaluationSettings(Settings):
     prompts: int = Field(512, ge=1)
     """Held-out prompts that every policy answers."""
-    human_judgments: int = Field(300, ge=0)
+    human_judgments: int = Field(400, ge=0)
     """A/B judgments asked of annotators, half against SFT and half against the behaviour policy; 0 asks for none."""
 
 
@@ -16,8 +16,8 @@ class GateSettings(Settings):
     """When a policy may become the champion."""
 
     min_win_rate: float = Field(0.5, ge=0, le=1)
-    """The lower end of the 95% interval of the win rate against the behaviour policy must be above this, by the people's A/B
-    judgments where the loop asks for them, otherwise by the reward model."""
+    """The lower end of the 95% interval of the win rate against the behaviour policy must be above this, by the
+    people's A/B judgments where the loop asks for them, otherwise by the reward model."""
     max_kl: float = Field(10.0, gt=0)
     """Largest mean sequence KL to SFT, in nats."""
     min_distinct: float = Field(0.95, ge=0, le=1)

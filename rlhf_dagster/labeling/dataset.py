@@ -28,7 +28,8 @@ def build_preferences(
     ``labels`` and ``comparisons`` hold all rounds so far (columns of LABELS and COMPARISONS); only usable labels of
     purpose ``train`` count. The splits change one thing at a time against training:
 
-    - ``validation``: every label of a share of the prompts, drawn by a hash of the prompt id; other prompts.
+    - ``validation``: every label of a share of the prompts, or of the comparisons (``settings.validation_by``), drawn
+      by a hash; other prompts.
     - ``held_out_annotators``: labels by the people held out, on prompts that are trained on, of comparisons that are
       not; other people. They are the same people in every round as long as nobody joins.
     - ``train``: the rest, without any label of a held-out person and without any comparison of the split above.
@@ -44,7 +45,8 @@ def build_preferences(
     rows = [_row(label, details[label["comparison_id"]]) for label in records(usable)]
     held_out = held_out_annotators(sorted({row["annotator"] for row in rows}), settings.held_out_annotators, seed)
     contents = [_content(row) for row in rows]
-    in_validation = [_is_validation(row["prompt_id"], settings.validation, seed) for row in rows]
+    units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
+    in_validation = [_is_validation(unit, settings.validation, seed) for unit in units]
     by_held_out = [row["annotator"] in held_out for row in rows]
     touched = [held and not validation for held, validation in zip(by_held_out, in_validation, strict=True)]
     rounds = [row["round"] for row in rows]
@@ -114,9 +116,9 @@ def _split(validation: bool, held_out: bool, kept_out: bool) -> str:
     return "" if kept_out else "train"
 
 
-def _is_validation(prompt: str, share: float, seed: int) -> bool:
+def _is_validation(unit: str, share: float, seed: int) -> bool:
     # A key of its own: the prompts' splits use the prompt's text, and only prompts of one of these are ever labelled.
-    return split_of(f"preferences/{seed}/{prompt}", validation=share, test=0) == "validation"
+    return split_of(f"preferences/{seed}/{unit}", validation=share, test=0) == "validation"
 
 
 def _kept_out(rounds: list[str], contents: list[str], touched: list[bool], *, share: float, seed: int) -> set[str]:

@@ -19,7 +19,9 @@ class LabelingSettings(Settings):
     held_out_annotators: float = Field(0.2, ge=0, lt=1)
     """Share of the annotators whose labels the reward model never trains on."""
     validation: float = Field(0.1, ge=0, lt=1)
-    """Share of the prompts kept from reward-model training."""
+    """Share of the prompts, or of the comparisons, kept from reward-model training."""
+    validation_by: Literal["prompt", "comparison"] = "prompt"
+    """`prompt` measures on new prompts; `comparison`, for few prompts with many comparisons each, on known ones."""
 
     @property
     def responses(self) -> int:
@@ -30,4 +32,4 @@ class LabelStoreSettings(Settings):
     kind: Literal["embedded"] = "embedded"
     """`embedded`: an SQLite file beside the loop's tables."""
     simulated_annotators: bool = True
-    """Let the task's simulated annotators answer as soon as a batch arrives. Tasks without any ignore nothing: it is an error."""
+    """Let the task's simulated annotators answer as soon as a batch arrives; false where people label."""

@@ -1,6 +1,8 @@
 """Judging a round's policy: by the reward model, by annotators, and by the gold judge where the task has one."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,19 +36,18 @@ from rlhf_dagster.tasks.base import get_task
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
-    """Accuracy by split, and of the held-out labels by round, kind and annotator, each beside length baseline and chance."""
+    """Accuracy by split, and of held-out labels by round, kind and annotator, beside length baseline and chance."""
     from rlhf_dagster.training.reward_scores import score_responses
 
-    responses = preferences["responses"].map(list)
-    prompts = preferences["prompt"].repeat(responses.map(len))
-    config = loop.config
-    flat = score_responses(reward_model.folder, list(prompts), list(responses.explode()), config.sampling, config.compute)
-    scores = pd.Series(flat, index=prompts.index).groupby(level=0).agg(list)
-    return reward_accuracy(preferences, scores.loc[preferences.index].tolist())
+    config, responses = loop.config, [list(texts) for texts in preferences["responses"]]
+    prompts = [prompt for prompt, texts in zip(preferences["prompt"], responses, strict=True) for _ in texts]
+    texts = [text for texts in responses for text in texts]
+    flat = iter(score_responses(reward_model.folder, prompts, texts, config.sampling, config.compute))
+    return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses])
 
 
 def judge_scores(loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint) -> Scores:
-    """``{judge: {role: scores}}`` of the judges that give a number, in the prompt order of :func:`responses_by_role`."""
+    """``{judge: {role: scores}}`` of the judges that give a number, in the order of :func:`responses_by_role`."""
     from rlhf_dagster.training.reward_scores import load_reward_model, score_responses
 
     config = loop.config
@@ -128,7 +129,7 @@ def read_human_evaluation(loop: LoopFolder, round_key: str, completions: pd.Data
 
 
 def decide(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | None) -> GateDecision:
-    """The gate, as ``promotion`` asks it; the blocking check asks with ``human=None``, before people are asked to judge."""
+    """The gate, as ``promotion`` asks it; the blocking check asks with ``human=None``, before people judge."""
     required = human is not None and loop.config.evaluation.human_judgments > 0
     return gate(report, human if required else None, loop.config.gate, human_required=required)
 
@@ -145,7 +146,7 @@ def _win_rates(labels: pd.DataFrame, comparisons: pd.DataFrame, ids: dict[str, s
     rates = []
     for role in (SFT, BEHAVIOUR):
         rows = judged[[set(pair) == {ids[POLICY], ids[role]} for pair in judged["policy_ids"]]]
-        ranks = [_ranks_of(ids[POLICY], row.policy_ids, row.ranks) for row in rows.itertuples()]
+        ranks = [_ranks_of(ids[POLICY], *row) for row in zip(rows["policy_ids"], rows["ranks"], strict=True)]
         rates.append(win_rate_from_ranks(ranks, judge, role, clusters=rows["comparison_id"].tolist()))
     return rates
 
@@ -162,15 +163,6 @@ def _label_counts(loop: LoopFolder, round_key: str, summary: dict[str, Any]) -> 
     """Counts of this round's labels and of every round's so far."""
     store = loop.label_store
     counts = {key: store.count(key, "train") for key in loop.rounds_with("preference_labels", round_key)}
-    rows = [
-        {
-            "round": key,
-            "comparisons": n.comparisons,
-            "labels": n.labels,
-            "usable": n.usable,
-            "skipped": n.skipped,
-        }
-        for key, n in counts.items()
-    ]
+    rows: list[dict[str, Any]] = [{"round": key, **asdict(n)} for key, n in counts.items()]
     totals = {name: sum(row[name] for row in rows) for name in ("comparisons", "labels", "usable", "skipped")}
     return totals | {"annotators": summary["annotators"], "quarantined": 0, "by_round": rows}

@@ -61,7 +61,14 @@ def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFr
 def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress, annotators: int | None = None) -> Any:
     """Let the task's simulated annotators give the labels that are still missing."""
     people = get_task(loop.config.data.task).annotators(loop.config.stage_seed("annotators"))[:annotators]
-    return annotate(loop.label_store, people, round_key, purpose, seed=loop.config.stage_seed("annotate", round_key), progress=progress)
+    return annotate(
+        loop.label_store,
+        people,
+        round_key,
+        purpose,
+        seed=loop.config.stage_seed("annotate", round_key),
+        progress=progress,
+    )
 
 
 def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.DataFrame, int]:
@@ -79,11 +86,16 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
     return labels, len(quarantine)
 
 
-def snapshot_preferences(loop: LoopFolder, round_key: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Usable labels of all rounds up to this one, split for training (schema PREFERENCES), and counts of what was left out."""
-    return build_preferences(
-        loop.table_of_rounds("preference_labels", round_key),
-        loop.table_of_rounds("preference_batch", round_key),
-        loop.config.labeling,
-        seed=loop.config.seed,
-    )
+def snapshot_preferences(
+    loop: LoopFolder, round_key: str, prompts: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Usable labels of all rounds up to this one, split for training (schema PREFERENCES), and counts by split.
+
+    Imported judgments can be about any prompt; those about prompts of the test split are left out.
+    """
+    labels = loop.table_of_rounds("preference_labels", round_key)
+    comparisons = loop.table_of_rounds("preference_batch", round_key)
+    test = comparisons["prompt_id"].isin(prompts.loc[prompts["split"] == "test", "prompt_id"])
+    kept = labels[~labels["comparison_id"].isin(comparisons.loc[test, "comparison_id"])]
+    frame, summary = build_preferences(kept, comparisons, loop.config.labeling, seed=loop.config.seed)
+    return frame, summary | {"on_test_prompts": len(labels) - len(kept)}

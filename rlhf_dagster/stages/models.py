@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.labeling.dataset import snapshot_hash
-from rlhf_dagster.lineage.manifest import write_manifest
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.progress import Progress
@@ -40,25 +40,28 @@ def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progres
     settings = loop.config.base_model
     work = _fresh(loop.models.work_folder("base"))
     if settings.source != "tiny":
-        return _keep(loop, "base", "", load_base_model(settings, work), settings.tiny.seed, {"base_model": settings})
+        return _keep(loop, "base", "", load_base_model(settings, work), seed=0, settings={"base_model": settings})
     texts = pd.read_parquet(pretraining_text)
-    cached = base_model_cache() / content_hash("base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"]))
-    metrics: dict[str, float] = {"from_cache": 1.0}
-    curves: dict[str, list[float]] = {}
-    if not cached.is_dir():
+    cached = base_model_cache() / content_hash(
+        "base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"])
+    )
+    if cached.is_dir():
+        shutil.copytree(cached, work)
+        manifest = read_manifest(work)
+        result = TrainingResult(work, manifest["metrics"], manifest["curves"])
+    else:
         train = texts.loc[texts["split"] == "train", "text"].tolist()
         result = make_tiny_model(train, settings.tiny, work, loop.config.compute, progress)
-        _copy(work, cached)
-        metrics, curves = {"from_cache": 0.0, **result.metrics}, result.curves
-    else:
-        shutil.copytree(cached, work)
-    return _keep(loop, "base", "", TrainingResult(work, metrics, curves), settings.tiny.seed, {"base_model": settings})
+    kept = _keep(loop, "base", "", result, seed=settings.tiny.seed, settings={"base_model": settings})
+    if not cached.is_dir():
+        _copy(kept.checkpoint.folder, cached)
+    return kept
 
 
 def train_sft(
     loop: LoopFolder, settings: SftSettings, base: Checkpoint, demonstrations: Path, progress: Progress
 ) -> StageResult:
-    """Fine-tune the base model on demonstrations and register the result; it is the champion until a round promotes another."""
+    """Fine-tune the base model on demonstrations and register the result, which is the first champion."""
     from rlhf_dagster.training.sft import train_sft as train
 
     config, seed = loop.config, loop.config.stage_seed("sft")
@@ -72,7 +75,15 @@ def train_sft(
         compute=config.compute,
     )
     result = train(spec, progress)
-    kept = _keep(loop, "sft", "", result, seed, {"sft": settings, "sampling": config.sampling}, parents={"base_model": base})
+    kept = _keep(
+        loop,
+        "sft",
+        "",
+        result,
+        seed=seed,
+        settings={"sft": settings, "sampling": config.sampling},
+        parents={"base_model": base},
+    )
     loop.registry.register(kept.checkpoint.model_id, kept.checkpoint.path, "sft", "", [base.model_id])
     loop.registry.set_initial(kept.checkpoint.model_id)
     return kept
@@ -82,6 +93,7 @@ def train_reward_model(
     loop: LoopFolder,
     round_key: str,
     settings: RewardModelSettings,
+    *,
     sft: Checkpoint,
     preferences: Path,
     prompts: Path,
@@ -103,7 +115,14 @@ def train_reward_model(
     )
     result = train(spec, progress)
     return _keep(
-        loop, "reward", round_key, result, seed, {"reward_model": settings}, parents={"sft_checkpoint": sft}, preferences=preferences
+        loop,
+        "reward",
+        round_key,
+        result,
+        seed=seed,
+        settings={"reward_model": settings},
+        parents={"sft_checkpoint": sft},
+        preferences=preferences,
     )
 
 
@@ -111,6 +130,7 @@ def train_ppo(
     loop: LoopFolder,
     round_key: str,
     settings: PpoSettings,
+    *,
     sft: Checkpoint,
     reward_model: Checkpoint,
     prompts: Path,
@@ -136,9 +156,11 @@ def train_ppo(
     )
     result = train(spec, progress)
     parents = {"sft_checkpoint": sft, "reward_model": reward_model}
-    configs = {"ppo": settings, "sampling": config.sampling}
-    kept = _keep(loop, "ppo", round_key, result, seed, configs, parents=parents, preferences=preferences)
-    loop.registry.register(kept.checkpoint.model_id, kept.checkpoint.path, "ppo", round_key, [sft.model_id, reward_model.model_id])
+    configs: dict[str, Settings] = {"ppo": settings, "sampling": config.sampling}
+    kept = _keep(loop, "ppo", round_key, result, seed=seed, settings=configs, parents=parents, preferences=preferences)
+    loop.registry.register(
+        kept.checkpoint.model_id, kept.checkpoint.path, "ppo", round_key, [sft.model_id, reward_model.model_id]
+    )
     return kept
 
 
@@ -169,6 +191,7 @@ def _keep(
     kind: str,
     round_key: str,
     result: TrainingResult,
+    *,
     seed: int,
     settings: dict[str, Settings],
     parents: dict[str, Checkpoint] | None = None,
@@ -180,7 +203,9 @@ def _keep(
         result.folder,
         kind=kind,
         round_key=round_key,
-        parents={role: {"model_id": parent.model_id, "digest": parent.digest} for role, parent in (parents or {}).items()},
+        parents={
+            role: {"model_id": parent.model_id, "digest": parent.digest} for role, parent in (parents or {}).items()
+        },
         dataset_hash=None if snapshot is None else snapshot_hash(snapshot),
         label_ids=[] if snapshot is None else snapshot.loc[snapshot["split"] == "train", "label_id"],
         seed=seed,

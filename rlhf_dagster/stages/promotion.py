@@ -18,7 +18,7 @@ def promote_round(
     promoted, reasons = decision.outcome == "pass", list(decision.reasons)
     if promoted:
         moved = loop.registry.promote(policy.model_id, round_key, by="gate", reason="every rule of the gate is met")
-        promoted, reasons = moved.promoted, reasons if moved.promoted else [moved.explanation]
+        promoted, reasons = moved.promoted, reasons if moved.promoted else [moved.reason]
     champion = loop.registry.champion()
     return {
         "round": round_key,

@@ -31,27 +31,35 @@ def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.D
     labeling, seed = loop.config.labeling, loop.config.stage_seed("completions", round_key)
     train = prompts[prompts["split"] == "train"]
     if train.empty:
-        raise UserError("No prompt is in the train split; give more prompts, or lower `data.validation` and `data.test`.")
+        raise UserError(
+            "No prompt is in the train split; give more prompts, or lower `data.validation` and `data.test`."
+        )
     chosen = _draw(train, math.ceil(labeling.comparisons_per_round * SPARE), seed)
     per_prompt = labeling.responses * math.ceil(labeling.comparisons_per_round / len(chosen))
-    return sample_policy(loop, loop.policy(policy_id), chosen, seed, per_prompt)
+    return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt)
 
 
 def sample_evaluation(
     loop: LoopFolder, manifest: dict[str, str], policy: Checkpoint, sft: Checkpoint, prompts: pd.DataFrame
 ) -> pd.DataFrame:
-    """One response of the new policy, SFT and the behaviour policy for each test prompt (schema EVALUATION_COMPLETIONS)."""
+    """One response of policy, SFT and behaviour policy for each test prompt (schema EVALUATION_COMPLETIONS)."""
     config, round_key = loop.config, manifest["round"]
     seed = config.stage_seed("evaluation", round_key)
     test = prompts[prompts["split"] == "test"]
     if test.empty:
-        raise UserError("No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`.")
+        raise UserError(
+            "No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`."
+        )
     chosen = _draw(test, config.evaluation.prompts, seed)
-    behaviour = sft if manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY) else loop.policy(manifest["behaviour_policy"])
+    behaviour = (
+        sft
+        if manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY)
+        else loop.policy(manifest["behaviour_policy"])
+    )
     sampled: dict[str, pd.DataFrame] = {}
     for model in (policy, sft, behaviour):
         if model.model_id not in sampled:
-            sampled[model.model_id] = sample_policy(loop, model, chosen, seed, 1, reference=sft)
+            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=seed, reference=sft)
     roles = {"policy": policy, "sft": sft, "behaviour": behaviour}
     return pd.concat([sampled[model.model_id].assign(role=role) for role, model in roles.items()], ignore_index=True)
 
@@ -60,8 +68,9 @@ def sample_policy(
     loop: LoopFolder,
     policy: Checkpoint,
     prompts: pd.DataFrame,
+    *,
     seed: int,
-    samples_per_prompt: int,
+    samples_per_prompt: int = 1,
     reference: Checkpoint | None = None,
 ) -> pd.DataFrame:
     """Samples of one policy, with log-probabilities under it and, where given, under a reference policy."""
@@ -70,12 +79,13 @@ def sample_policy(
     sampling, compute = loop.config.sampling, loop.config.compute
     decoding = sampling.model_dump(exclude={"batch_size"})
     samples = sample(policy.folder, prompts["text"].tolist(), sampling, seed, samples_per_prompt, compute=compute)
-    keys = [(row.prompt_id, row.text, index) for row in prompts.itertuples() for index in range(samples_per_prompt)]
+    rows = list(zip(prompts["prompt_id"].astype(str), prompts["text"].astype(str), strict=True))
+    keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
     reference_log_probs: list[list[float]] = [[] for _ in samples]
     if reference is not None:
         texts, tokens = [text for _, text, _ in keys], [sample.token_ids for sample in samples]
         reference_log_probs = response_log_probs(reference.folder, texts, tokens, sampling, compute)
-    rows = [
+    records = [
         {
             "completion_id": completion_id(prompt_id, policy.model_id, decoding, seed, index),
             "prompt_id": prompt_id,
@@ -91,7 +101,7 @@ def sample_policy(
         }
         for (prompt_id, prompt, index), sample, reference in zip(keys, samples, reference_log_probs, strict=True)
     ]
-    return pd.DataFrame(rows, columns=COMPLETIONS.names)
+    return pd.DataFrame(records, columns=COMPLETIONS.names)
 
 
 def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
@@ -103,5 +113,8 @@ def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
 def imported_table(loop: LoopFolder, name: str) -> pd.DataFrame:
     path = loop.root / "imports" / f"{name}.parquet"
     if not path.exists():
-        raise UserError(f"{IMPORT_ROUND} holds imported judgments, and there are none; run `rlhf import judgments FILE --loop {loop.root}`.")
+        raise UserError(
+            f"{IMPORT_ROUND} holds imported judgments, and there are none; "
+            f"run `rlhf import judgments FILE --loop {loop.root}`."
+        )
     return pd.read_parquet(path)

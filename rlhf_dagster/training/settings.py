@@ -23,12 +23,12 @@ class TinyModelSettings(Settings):
     """`word` keeps every word of the text (small closed vocabularies); `bpe` learns byte-level pieces."""
     vocabulary: int = Field(1024, ge=32)
     """Largest number of tokens (the `word` tokenizer stops earlier when the text has fewer words)."""
-    layers: int = Field(3, ge=1)
+    layers: int = Field(2, ge=1)
     width: int = Field(128, ge=8)
     heads: int = Field(4, ge=1)
     context: int = Field(64, ge=8)
     """Longest sequence, in tokens."""
-    steps: int = Field(500, ge=1)
+    steps: int = Field(1200, ge=1)
     """Optimiser steps of pretraining."""
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(4e-3, gt=0)
@@ -73,10 +73,10 @@ class SftSettings(Settings):
 
 
 class RewardModelSettings(Settings):
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(32, ge=1)
     """Labels in a batch; all responses of a label are scored in the same forward pass."""
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     adam_epsilon: float = Field(1e-5, gt=0)
     max_tokens: int = Field(64, ge=2)
     normalisation_samples: int = Field(256, ge=8)
@@ -84,13 +84,13 @@ class RewardModelSettings(Settings):
 
 
 class PpoSettings(Settings):
-    updates: int = Field(60, ge=1)
+    updates: int = Field(100, ge=1)
     batch_size: int = Field(64, ge=8)
     """Episodes sampled for an update."""
-    minibatches: int = Field(1, ge=1)
-    epochs: int = Field(4, ge=1)
+    minibatches: int = Field(2, ge=1)
+    epochs: int = Field(2, ge=1)
     """Passes over the episodes of an update."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-4, gt=0)
     """Falls linearly to 0 over the updates."""
     adam_epsilon: float = Field(1e-5, gt=0)
     clip_range: float = Field(0.2, gt=0)
@@ -100,11 +100,11 @@ class PpoSettings(Settings):
     gae_lambda: float = Field(0.95, ge=0, le=1)
     whiten_rewards: bool = True
     """Scale rewards to deviation 1, keeping their mean."""
-    kl_coef: float = Field(0.15, ge=0)
+    kl_coef: float = Field(0.1, ge=0)
     """Initial weight of the per-token KL reward against the SFT policy."""
-    kl_target: float | None = Field(6.0, gt=0)
+    kl_target: float | None = Field(7.0, gt=0)
     """Nats per sequence that the adaptive controller steers to; null keeps `kl_coef` fixed."""
-    kl_horizon: int = Field(10_000, ge=1)
+    kl_horizon: int = Field(1_500, ge=1)
     """Episodes over which the controller corrects an error of 100%."""
     pretraining_coef: float = Field(0.0, ge=0)
     """Weight of the language-modelling loss on pretraining text mixed into each update (PPO-ptx, InstructGPT)."""
