@@ -16,6 +16,7 @@ def ppo_policy(
     context: dg.AssetExecutionContext,
     config: PpoLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
+    round_manifest: dict[str, str],
     sft_checkpoint: Checkpoint,
     reward_model: Checkpoint,
     prompts: Path,
@@ -29,6 +30,7 @@ def ppo_policy(
         context.partition_key,
         settings,
         sft=sft_checkpoint,
+        behaviour_policy=round_manifest["behaviour_policy"],
         reward_model=reward_model,
         prompts=prompts,
         pretraining_text=pretraining_text,

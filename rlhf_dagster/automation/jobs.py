@@ -31,7 +31,7 @@ def job_assets(config: LoopConfig) -> dict[str, list[str]]:
 DESCRIPTIONS = {
     "prepare": "Data, base model and SFT checkpoint: once, before the first round.",
     "collect_round": "Pin the behaviour policy, sample it, and send comparisons to the annotators.",
-    "train_round": "Read the labels, train reward model and policy, and report; a policy that fails the gate stops here.",
+    "train_round": "Read the labels, train reward model and policy, report; a policy that fails the gate stops here.",
     "release_round": "Read the A/B judgments and move the champion, or say why not.",
 }
 

@@ -11,7 +11,7 @@ import pandas as pd
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop_folder import IMPORTED_POLICY, LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.settings import Settings
@@ -132,19 +132,22 @@ def train_ppo(
     settings: PpoSettings,
     *,
     sft: Checkpoint,
+    behaviour_policy: str,
     reward_model: Checkpoint,
     prompts: Path,
     pretraining_text: Path,
     preferences: Path,
     progress: Progress,
 ) -> StageResult:
-    """Train the policy of a round with PPO from the SFT checkpoint and register it (promotion is a later decision)."""
+    """Train the policy of a round with PPO and register it; whether it is promoted is a later decision."""
     from rlhf_dagster.training.ppo import train_ppo as train
 
     config, seed = loop.config, loop.config.stage_seed("ppo", round_key)
+    goes_on = settings.start == "behaviour" and behaviour_policy != IMPORTED_POLICY
+    start = loop.policy(behaviour_policy) if goes_on else sft
     spec = PpoSpec(
         sft=sft.folder,
-        start=sft.folder,
+        start=start.folder,
         reward_model=reward_model.folder,
         prompts=prompts,
         pretraining_text=pretraining_text,
@@ -155,7 +158,7 @@ def train_ppo(
         compute=config.compute,
     )
     result = train(spec, progress)
-    parents = {"sft_checkpoint": sft, "reward_model": reward_model}
+    parents = {"sft_checkpoint": sft, "start": start, "reward_model": reward_model}
     configs: dict[str, Settings] = {"ppo": settings, "sampling": config.sampling}
     kept = _keep(loop, "ppo", round_key, result, seed=seed, settings=configs, parents=parents, preferences=preferences)
     loop.registry.register(
