@@ -12,7 +12,7 @@ from rlhf_dagster.automation.instance import prepare_home
 from rlhf_dagster.automation.rounds import open_rounds, round_key, rounds
 from rlhf_dagster.automation.run import LoopRunner
 from rlhf_dagster.cli.console import RunView
-from rlhf_dagster.cli.tables import rounds_table
+from rlhf_dagster.cli.tables import rounds_table, why_not
 from rlhf_dagster.config import CONFIG_FILE
 from rlhf_dagster.config_text import commented_yaml
 from rlhf_dagster.errors import UserError
@@ -116,6 +116,8 @@ def _step_seconds(instance: dg.DagsterInstance) -> dict[str, float]:
 def _show(console: Console, out: Path, summary: dict[str, Any]) -> None:
     console.print()
     console.print(rounds_table(summary["rounds"]))
+    for sentence in why_not(summary["rounds"]):
+        console.print(sentence, highlight=False, soft_wrap=True)
     last = summary["rounds"][-1]
     console.print(f"Took {summary['seconds']['total']:.0f} s.", highlight=False)
     for label, what in (

@@ -152,9 +152,13 @@ def status(folder: Path, as_json: bool) -> None:
         return
     if not rows:
         print(f"No round is open. Next: rlhf round open --loop {folder}")
-    from rlhf_dagster.cli.tables import rounds_table
+        return
+    from rlhf_dagster.cli.tables import rounds_table, why_not
 
-    Console().print(rounds_table(rows))
+    console = Console()
+    console.print(rounds_table(rows))
+    for sentence in why_not(rows):
+        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def _round(runner: Any, round_key: str | None) -> str:

@@ -42,6 +42,7 @@ ZIEGLER_2019: dict[str, Settings] = {
         normalisation_samples=256,  # LMHP train_reward.py, normalize_samples
     ),
     "ppo": PpoSettings(
+        start="behaviour",  # paper, section 2.3: online data collection goes on training the policy
         updates=1953,  # 1M episodes (LMHP launch.py) in batches of 512
         batch_size=512,  # LMHP launch.py, books tasks
         minibatches=1,  # LMHP train_policy.py, nminibatches
@@ -83,6 +84,7 @@ INSTRUCT_GPT: dict[str, Settings] = {
         max_tokens=2048,  # IG, appendix C
     ),
     "ppo": PpoSettings(
+        start="sft",  # IG, section 3.1: policies are initialised from supervised fine-tuning
         updates=500,  # 256k episodes (IG, appendix C.4) in batches of 512
         batch_size=512,  # IG, appendix C.4
         minibatches=8,  # IG, appendix C.4: minibatches of 64

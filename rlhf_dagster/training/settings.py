@@ -85,8 +85,8 @@ class RewardModelSettings(Settings):
 
 class PpoSettings(Settings):
     start: Literal["sft", "behaviour"] = "behaviour"
-    """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round sampled
-    from, so that training goes on (Ziegler et al. 2019, online data collection). The KL reference is SFT either way."""
+    """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
+    sampled from, so that training goes on (Ziegler et al. 2019, online data). The KL reference is SFT either way."""
     updates: int = Field(100, ge=1)
     batch_size: int = Field(64, ge=8)
     """Episodes sampled for an update."""
