@@ -80,6 +80,12 @@ class DataSettings(Settings):
                 raise ValueError(f"{field} must name its `{missing[0]}` column")
         return self
 
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation ({self.validation:g}) and test ({self.test:g}) leave no prompt to train on")
+        return self
+
 
 class LoopConfig(Settings):
     """A whole loop. Every field has a default; the defaults are the embedded demo."""
@@ -107,10 +113,10 @@ class LoopConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:
-        preset = PRESETS.get(values.get("preset", "tiny")) if isinstance(values, dict) else None
-        if preset is None:
+        preset = values.get("preset", "tiny") if isinstance(values, dict) else None
+        if not isinstance(preset, str) or preset not in PRESETS:
             return values
-        defaults = {stage: settings.model_dump() for stage, settings in preset.items()}
+        defaults = {stage: settings.model_dump() for stage, settings in PRESETS[preset].items()}
         return values | {
             stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()
         }

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,16 +35,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; `rlhf init DIR` writes a commented one.")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         detail = str(error).replace("\n", " ")
         raise UserError(f"{path}: not valid YAML: {detail}.") from None
+    return {} if content is None else content
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> str:
     """One sentence about the first problem of a validation error, with a suggestion for a mistyped key."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"]) or "the settings"
+    # A mistyped key comes after the setting that it leaves missing, and explains it.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _known_keys(model, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
@@ -54,14 +56,15 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
         return f"`{path}` is missing; please set it."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     shown = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
-    return f"`{path}`: {message[:1].lower()}{message[1:]}{shown}."
+    return f"{f'`{path}`: ' if path else ''}{message[:1].lower()}{message[1:]}{shown}."
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        options = (get_args(field.annotation) or (field.annotation,)) if field else ()
+        models = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+        if not models:
             return []
-        model = inner
+        model = models[0]
     return sorted(model.model_fields)

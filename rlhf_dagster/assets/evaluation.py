@@ -1,6 +1,7 @@
 """Group `evaluation`: the report, and the judgments of people."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -70,13 +71,15 @@ def eval_report(
     )
 
 
-with warnings.catch_warnings():
-    # A check without partitions would be handed the reports of all rounds; that checks can have them is in preview.
-    warnings.simplefilter("ignore", dg.PreviewWarning)
-    round_check = dg.asset_check(asset=eval_report, blocking=True, partitions_def=rounds)
+def _round_check(compute: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
+    """A blocking check of one round's report; without partitions it would be handed the reports of all rounds."""
+    with warnings.catch_warnings():
+        # Partitions of checks are in preview.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.asset_check(asset=eval_report, blocking=True, partitions_def=rounds)(compute)
 
 
-@round_check
+@_round_check
 def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, Any]) -> dg.AssetCheckResult:
     """The promotion gate on what machines can measure; nobody is asked to judge a policy that fails it."""
     decision = decide(loop, eval_report, None)

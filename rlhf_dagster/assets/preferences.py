@@ -86,7 +86,8 @@ def label_quality(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """How far the round's labels can be trusted: agreement, side preference, speed, and whom to talk to."""
     annotators, summary = measure_quality(preference_labels, preference_batch)
-    rows = annotators.to_dict("records")
+    # JSON has no NaN, which is what pandas makes of a figure that is missing for one annotator.
+    rows = annotators.astype(object).where(annotators.notna(), None).to_dict("records")
     metadata: dict[str, Any] = {name: value for name, value in summary.items() if isinstance(value, int | float)}
     for name in ("agreement", "alpha", "first_position"):
         if summary[name]:

@@ -58,15 +58,24 @@ class LoopRunner:
         built = build_loop(self.loop.config, self.loop.root)
         return dg.Definitions.merge(built, dg.Definitions(loggers={"events": event_logger}))
 
-    def missing(self, job: str, round_key: str | None, until: str | None = None) -> list[str]:
-        """Assets of a job from the first one that is not there on, optionally up to ``until``."""
+    def assets(self, job: str, until: str | None = None) -> list[str]:
+        """Assets of a job, upstream first, optionally up to ``until``."""
         assets = job_assets(self.loop.config)[job]
-        if until is not None:
-            if until not in assets:
-                raise UserError(f"Job {job} has no asset {until}; it has {', '.join(assets)}.")
-            assets = assets[: assets.index(until) + 1]
-        there = [self._is_there(asset, round_key) for asset in assets]
-        return assets[there.index(False) :] if False in there else []
+        if until is None:
+            return assets
+        if until not in assets:
+            raise UserError(f"Job {job} has no asset {until}; it has {', '.join(assets)}.")
+        return assets[: assets.index(until) + 1]
+
+    def missing(self, job: str, round_key: str | None, until: str | None = None) -> list[str]:
+        """Assets of a job that are not there, and those downstream of them, optionally up to ``until``."""
+        graph = self.definitions.resolve_asset_graph()
+        missing: list[str] = []
+        for asset in self.assets(job, until):
+            parents = {key.path[-1] for key in graph.get(dg.AssetKey(asset)).parent_keys}
+            if not parents.isdisjoint(missing) or not self._is_there(asset, round_key):
+                missing.append(asset)
+        return missing
 
     def run(
         self,
@@ -78,16 +87,17 @@ class LoopRunner:
         """Execute a job, or some of its assets, for one round."""
         global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone
         _listener = listener
-        definition = self.definitions.resolve_job_def(job)
-        result = definition.execute_in_process(
-            instance=self.instance,
-            partition_key=round_key,
-            asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
-            run_config={"loggers": {"events": {}}},
-            tags=process_tag(),
-            raise_on_error=False,
-        )
-        _listener = None
+        try:
+            result = self.definitions.resolve_job_def(job).execute_in_process(
+                instance=self.instance,
+                partition_key=round_key,
+                asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
+                run_config={"loggers": {"events": {}}},
+                tags=process_tag(),
+                raise_on_error=False,
+            )
+        finally:
+            _listener = None
         return _outcome(result)
 
     def _is_there(self, asset: str, round_key: str | None) -> bool:

@@ -54,7 +54,9 @@ def ui(
     port: Annotated[int, typer.Option(help="Port of the web server on this machine.")] = 3000,
 ) -> None:
     """Open the Dagster UI on a loop (web server and daemon, until Ctrl-C)."""
-    loops.ui(loop, port)
+    from rlhf_dagster.cli.ui import serve
+
+    serve(loop, port)
 
 
 @app.command("import")
@@ -64,7 +66,10 @@ def import_(
     loop: LoopOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring existing data into a loop. A bad line is refused with its number and the reason; the rest is kept."""
+    """Bring existing data into a loop.
+
+    A bad line is refused with its number and the reason, and the rest is kept; the exit code is then 2.
+    """
     loops.import_data(kind, file, loop, as_json)
 
 

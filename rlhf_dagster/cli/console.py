@@ -68,10 +68,13 @@ class RunView:
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._done(asset, event.step_materialization_data.materialization.metadata)
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            # The step of a blocking check that fails fails too, which needs no second line.
+            self._started.pop(asset, None)
             check = event.asset_check_evaluation_data
             self.console.print(
                 f"  {check.check_name:<24} {'passed' if check.passed else 'FAILED'}: {check.description}",
                 highlight=False,
+                soft_wrap=True,
             )
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and asset in self._started:
             self._clear()

@@ -1,9 +1,6 @@
 """The commands that work on one loop's folder."""
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -45,21 +42,6 @@ def init(folder: Path, source: str) -> None:
     print(f"  rlhf ui --loop {folder}               the same in the browser")
 
 
-def ui(folder: Path, port: int) -> None:
-    from rlhf_dagster.automation.instance import open_instance
-    from rlhf_dagster.loop_folder import LoopFolder
-
-    loop = LoopFolder.open(folder)
-    open_instance(loop.root).dispose()
-    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if dagster is None or shutil.which("dagster-webserver", path=str(Path(dagster).parent)) is None:
-        raise UserError("The UI needs dagster-webserver: pip install 'rlhf-dagster[ui]'.")
-    environment = os.environ | {"RLHF_LOOP": str(loop.root), "DAGSTER_HOME": str(loop.root / "dagster")}
-    print(f"Dagster UI of {loop.root}: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    command = [dagster, "dev", "-m", "rlhf_dagster.definitions", "-h", "127.0.0.1", "-p", str(port)]
-    raise SystemExit(subprocess.call(command, env=environment))  # noqa: S603
-
-
 def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
@@ -72,7 +54,7 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     report = import_file(cast(Kind, kind), file, loop.root, loop.label_store)
     if as_json:
         print(json.dumps(asdict(report), indent=1))
-        return
+        raise SystemExit(2 if report.refused else 0)
     for number, reason in report.refused:
         print(f"{file}, line {number}: {reason}", file=sys.stderr)
     print(
@@ -83,6 +65,8 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
         print(
             f"They are round-0000. Next: rlhf run collect_round --round round-0000 --loop {folder}, then train_round."
         )
+    if report.refused:
+        raise SystemExit(2)
 
 
 def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
@@ -93,16 +77,13 @@ def run(job: str, folder: Path, round_key: str | None, until: str | None, again:
     from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
 
     loop = LoopFolder.open(folder)
-    jobs = job_assets(loop.config)
-    if job not in jobs:
+    if job not in (jobs := job_assets(loop.config)):
         raise UserError(f"There is no job {job}; choose one of {', '.join(jobs)}.")
     runner = LoopRunner.open(loop)
     if round_key == IMPORT_ROUND:
         open_import_round(runner.instance)
     key = None if job == "prepare" else _round(runner, round_key)
-    assets = jobs[job] if again else runner.missing(job, key, until)
-    if again and until:
-        assets = assets[: assets.index(until) + 1]
+    assets = runner.assets(job, until) if again else runner.missing(job, key, until)
     if not assets:
         print(f"{job} {key or ''}: everything is there; --again makes it again.")
         return

@@ -52,7 +52,8 @@ def percent(share: float | None, digits: int = 0) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """With a typographic minus, so that columns line up and lines do not break at a hyphen."""
-    return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
+    # Adding 0.0 after rounding turns -0.0 into 0.0.
+    return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def count(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """Judging a round's policy: by the reward model, by annotators, and by the gold judge where the task has one."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +30,7 @@ from rlhf_dagster.labeling.simulate import annotate
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
-from rlhf_dagster.stages.labels import read_labels
+from rlhf_dagster.stages.labels import label_counts, read_labels
 from rlhf_dagster.tasks.base import get_task
 
 
@@ -103,7 +102,7 @@ def evaluate_round(
         judged=simulated_win_rates(loop, completions, round_key),
         reward_accuracy=accuracy,
         label_quality=quality["summary"],
-        labels=_label_counts(loop, round_key, quality["summary"]),
+        labels=label_counts(loop, round_key),
         training={stage: training["metrics"] for stage, training in manifests.items()},
         warnings=[warning for training in manifests.values() for warning in training.get("warnings", [])],
     )
@@ -157,12 +156,3 @@ def _ranks_of(policy_id: str, pair: Sequence[str], ranks: Sequence[int] | None) 
         return None
     own = list(pair).index(policy_id)
     return int(ranks[own]), int(ranks[1 - own])
-
-
-def _label_counts(loop: LoopFolder, round_key: str, summary: dict[str, Any]) -> dict[str, Any]:
-    """Counts of this round's labels and of every round's so far."""
-    store = loop.label_store
-    counts = {key: store.count(key, "train") for key in loop.rounds_with("preference_labels", round_key)}
-    rows: list[dict[str, Any]] = [{"round": key, **asdict(n)} for key, n in counts.items()]
-    totals = {name: sum(row[name] for row in rows) for name in ("comparisons", "labels", "usable", "skipped")}
-    return totals | {"annotators": summary["annotators"], "quarantined": 0, "by_round": rows}

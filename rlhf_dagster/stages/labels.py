@@ -1,6 +1,7 @@
 """Comparisons out, labels in, and the snapshot a reward model trains on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -79,11 +80,31 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
     store = loop.label_store
     annotations, _ = store.read(round_key, purpose, None)
     labels, quarantine = labels_table(annotations, store.comparisons(round_key, purpose))
-    path = loop.root / "quarantine" / f"{purpose}-{round_key}.parquet"
+    path = _quarantine(loop, round_key, purpose)
     if len(quarantine) or path.exists():
         path.parent.mkdir(exist_ok=True)
         pq.write_table(table(quarantine, QUARANTINE), path)
     return labels, len(quarantine)
+
+
+def label_counts(loop: LoopFolder, up_to: str) -> dict[str, Any]:
+    """What has been labelled for training in all rounds up to one: totals, and ``by_round`` the same for each."""
+    rows = [_counts_of_round(loop, key) for key in loop.rounds_with("preference_labels", up_to)]
+    added = ("comparisons", "labels", "usable", "skipped", "quarantined")
+    people = loop.table_of_rounds("preference_labels", up_to)["annotator"].nunique()
+    return {name: sum(row[name] for row in rows) for name in added} | {"annotators": people, "by_round": rows}
+
+
+def _counts_of_round(loop: LoopFolder, round_key: str) -> dict[str, Any]:
+    people = pd.read_parquet(loop.asset_path("preference_labels", round_key), columns=["annotator"])
+    path = _quarantine(loop, round_key, "train")
+    quarantined = pq.read_metadata(path).num_rows if path.exists() else 0
+    counts = asdict(loop.label_store.count(round_key, "train"))
+    return {"round": round_key, **counts, "annotators": people["annotator"].nunique(), "quarantined": quarantined}
+
+
+def _quarantine(loop: LoopFolder, round_key: str, purpose: str) -> Path:
+    return loop.root / "quarantine" / f"{purpose}-{round_key}.parquet"
 
 
 def snapshot_preferences(

@@ -175,8 +175,10 @@ def base_model_cache() -> Path:
 
 def _fresh(folder: Path) -> Path:
     """An absent folder with an existing parent; leftovers of a killed run are removed."""
-    shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # What training writes beside the folder before it is whole begins with a dot and the folder's name.
+    for leftover in (folder, *folder.parent.glob(f".{folder.name}.*")):
+        shutil.rmtree(leftover, ignore_errors=True)
     return folder
 
 

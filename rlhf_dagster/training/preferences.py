@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -25,6 +26,20 @@ class EncodedLabel:
     target: list[float]
     """Probability that each is the best."""
     weight: float
+
+
+def merge_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for each comparison: the mean of its labels' targets, with the sum of their weights.
+
+    The cross-entropy is linear in the target, so the loss and its gradient are those of the separate labels, for one
+    forward pass instead of one for each annotator.
+    """
+    rows = []
+    for _, labels in frame.groupby("comparison_id", sort=False):
+        weights = labels["weight"].to_numpy(dtype=float)
+        target = np.average(np.stack(labels["target"].tolist()), axis=0, weights=weights)
+        rows.append(labels.iloc[0].to_dict() | {"target": target.tolist(), "weight": float(weights.sum())})
+    return pd.DataFrame(rows, columns=frame.columns)
 
 
 def encode_labels(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, spec: RewardModelSpec) -> list[EncodedLabel]:

@@ -15,7 +15,15 @@ from rlhf_dagster.training.checkpoints import replacing
 from rlhf_dagster.training.compute import use_device
 from rlhf_dagster.training.losses import preference_loss
 from rlhf_dagster.training.policies import Policy, load_model, load_policy, load_tokenizer, require_context, save_model
-from rlhf_dagster.training.preferences import EncodedLabel, check_labels, collate, encode_labels, evaluate, label_scores
+from rlhf_dagster.training.preferences import (
+    EncodedLabel,
+    check_labels,
+    collate,
+    encode_labels,
+    evaluate,
+    label_scores,
+    merge_labels,
+)
 from rlhf_dagster.training.reward_scores import RewardModel, score_tokens
 from rlhf_dagster.training.sampling import sample
 from rlhf_dagster.training.seeding import seed_everything
@@ -24,7 +32,8 @@ from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tokens import TokenIds, encode_prompts, pad
 from rlhf_dagster.training.trainer import fit, training_arguments
 
-SPLITS = ("train", "validation", "held_out_annotators")
+HELD_OUT = ("validation", "held_out_annotators")
+FINAL_STEPS = 20
 
 
 class RewardTrainer(Trainer):
@@ -45,23 +54,22 @@ class RewardTrainer(Trainer):
 def train_reward_model(spec: RewardModelSpec, progress: Progress = silent) -> TrainingResult:
     """Train on the `train` labels, with scores normalised before and after on samples of the fixed SFT policy.
 
-    Metrics: loss (nats) and top-1 accuracy for each split that has rows, and the mean and deviation of the final scores
-    on the normalisation samples (0 and 1 but for rounding).
+    Metrics: the training loss (mean of the last 20 steps), loss (nats) and top-1 accuracy for each held-out split that
+    has rows, and the mean and deviation of the final scores on the normalisation samples (0 and 1 but for rounding).
     """
     frame = read_table(spec.preferences, PREFERENCES)
-    rows_of_split(frame, "train", spec.preferences)
     check_labels(frame, spec.preferences)
+    train = merge_labels(rows_of_split(frame, "train", spec.preferences))
     reward_model = initial_reward_model(spec)
-    labels = {split: encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec) for split in SPLITS}
     reference = reference_samples(spec, load_policy(spec.sft, spec.compute))
     normalise(reward_model, reference)
-    losses = _fit(reward_model, labels["train"], spec, progress)
+    losses = _fit(reward_model, encode_labels(train, reward_model.tokenizer, spec), spec, progress)
     normalise(reward_model, reference)
-    metrics: dict[str, float] = {}
-    for split, rows in labels.items():
-        metrics |= {
-            f"{name}_{split}": value for name, value in evaluate(reward_model, rows, spec.settings.batch_size).items()
-        }
+    metrics = {"comparisons": float(len(train)), "loss_train": sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:])}
+    for split in HELD_OUT:
+        labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
+        measured = evaluate(reward_model, labels, spec.settings.batch_size)
+        metrics |= {f"{name}_{split}": value for name, value in measured.items()}
     scores = score_sequences(reward_model, reference)
     metrics |= {"reference_mean": float(scores.mean()), "reference_std": float(scores.std())}
     with replacing(spec.output) as folder:

@@ -75,7 +75,7 @@ class SftSettings(Settings):
 class RewardModelSettings(Settings):
     epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(32, ge=1)
-    """Labels in a batch; all responses of a label are scored in the same forward pass."""
+    """Comparisons in a batch; all responses of a comparison are scored in the same forward pass."""
     learning_rate: float = Field(2e-3, gt=0)
     adam_epsilon: float = Field(1e-5, gt=0)
     max_tokens: int = Field(64, ge=2)
@@ -87,7 +87,7 @@ class PpoSettings(Settings):
     start: Literal["sft", "behaviour"] = "behaviour"
     """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
     sampled from, so that training goes on (Ziegler et al. 2019, online data). The KL reference is SFT either way."""
-    updates: int = Field(100, ge=1)
+    updates: int = Field(70, ge=1)
     batch_size: int = Field(64, ge=8)
     """Episodes sampled for an update."""
     minibatches: int = Field(2, ge=1)

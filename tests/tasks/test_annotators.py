@@ -11,7 +11,7 @@ from rlhf_dagster.tasks.sentiment import TASK
 from rlhf_dagster.tasks.sentiment.annotators import Annotator, make_annotators
 
 PROMPT = "we watched this new film on monday ."
-GREAT, FINE, BAD, AWFUL = (f"the plot was {word} ." for word in ("great", "fine", "bad", "awful"))
+GREAT, FINE, BAD, AWFUL = (f"the plot was {word} ." for word in ("great", "good", "bad", "awful"))
 EXACT = Annotator("exact", seed=0, noise=0.0, tie_threshold=0.2)
 ANNOTATORS = make_annotators(0)
 BY_NAME = {annotator.name: annotator for annotator in ANNOTATORS}

@@ -13,10 +13,12 @@ from rlhf_dagster.tasks.sentiment.grammar import vocabulary
 
 PROMPT = "we watched this new film on monday ."
 POSITIVE = (
-    "the acting was great . i thought that the plot was excellent . my wife loved the music from the first minute . the"
+    "the acting was great . i thought that the plot was excellent and good . "
+    "my wife loved the music from the first minute and"
 )
 NEGATIVE = (
-    "the acting was awful . i thought that the plot was terrible . my wife hated the music from the first minute . the"
+    "the acting was awful . i thought that the plot was terrible and bad . "
+    "my wife hated the music from the first minute and"
 )
 
 
@@ -95,8 +97,8 @@ def test_a_response_may_finish_the_sentence_of_the_prompt():
 
 
 def test_the_order_of_typical_responses():
-    stuffed = gold_score(PROMPT, "great wonderful superb excellent brilliant amazing fantastic perfect " * 3)
-    mixed = gold_score(PROMPT, "the acting was great . i thought that the plot was terrible . the film")
+    stuffed = gold_score(PROMPT, "great wonderful superb excellent brilliant amazing perfect charming " * 3)
+    mixed = gold_score(PROMPT, "the acting was great . the plot was terrible . the film")
     assert gold_score(PROMPT, POSITIVE) > 3
     assert -1 < mixed < 1
     assert gold_score(PROMPT, NEGATIVE) < -3

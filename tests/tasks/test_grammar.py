@@ -17,9 +17,17 @@ from rlhf_dagster.tasks.sentiment.grammar import (
     vocabulary,
 )
 from rlhf_dagster.tasks.sentiment.recogniser import recognise
-from rlhf_dagster.tasks.sentiment.vocabulary import NEGATIVE, POSITIVE, STRENGTHS
+from rlhf_dagster.tasks.sentiment.vocabulary import (
+    NEGATIVE,
+    NEGATIVE_COMPANY,
+    POSITIVE,
+    POSITIVE_COMPANY,
+    STRENGTHS,
+)
 
 DOMAINS = sorted(DOMAIN_BY_NAME)
+LONGEST_SENTENCE = 15
+"""`my wife loved the plot from the first minute and wrote to the office .`"""
 
 
 def value(sentence: list[str]) -> float:
@@ -44,7 +52,7 @@ def test_every_beginning_of_a_sampled_sentence_is_recognised(case):
 @given(sentences())
 def test_a_sampled_sentence_is_one_sentence_of_known_tokens(case):
     _, sentence = case
-    assert 5 <= len(sentence) <= 13
+    assert 5 <= len(sentence) <= LONGEST_SENTENCE
     assert set(sentence) <= vocabulary()
     assert [token in SENTENCE_ENDS for token in sentence] == [False] * (len(sentence) - 1) + [True]
 
@@ -78,8 +86,8 @@ def test_no_content_word_comes_twice_in_a_sentence(case):
         ("the food was .", 3),
         ("the food food was good .", 2),
         ("the food was good . the", 5),
-        ("it was an enjoyable film with good actors .", 9),
-        ("it was a enjoyable film with good actors .", 3),
+        ("it was an excellent film with good actors .", 9),
+        ("it was a excellent film with good actors .", 3),
         ("it was an good film with good actors .", 3),
         ("the waiter was good and the actors were good .", 6),
         ("xyz", 0),
@@ -114,6 +122,16 @@ def test_both_polarities_have_as_many_words_of_each_strength():
         assert [len(set(words.split())) for words in POSITIVE[slot]] == [
             len(set(words.split())) for words in NEGATIVE[slot]
         ]
+
+
+def test_company_words_go_with_one_polarity_and_have_no_strength_of_their_own():
+    for slot in POSITIVE_COMPANY:
+        assert len(set(POSITIVE_COMPANY[slot])) == len(set(NEGATIVE_COMPANY[slot]))
+    phrases = [
+        phrase for company in (POSITIVE_COMPANY, NEGATIVE_COMPANY) for slot in company for phrase in company[slot]
+    ]
+    assert len(phrases) == len(set(phrases))
+    assert not STRENGTHS.keys() & {word for phrase in phrases for word in phrase.split()}
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

@@ -41,7 +41,8 @@ def test_demonstrations_begin_with_their_prompt_and_go_on_in_whole_legal_sentenc
     assert len(set(DEMONSTRATIONS)) == len(DEMONSTRATIONS)
     for prompt, response in DEMONSTRATIONS[:300]:
         assert prompt_of(f"{prompt} {response}") == prompt
-        assert 24 <= len(response.split()) <= 36
+        # The last sentence begins before token 24 and has at most 15 tokens.
+        assert 24 <= len(response.split()) <= 23 + 15
         seen = features(prompt, response)
         assert response[-1] in ".!"
         assert seen.errors == seen.off_topic == 0
@@ -97,7 +98,7 @@ def test_everything_is_determined_by_seed_split_and_purpose():
 
 def test_the_texts_of_a_seed_stay_the_same():
     """A change here changes every cached base model and every recorded result; make it on purpose."""
-    assert sample_prompts(1, 0) == ["after five months i finally bought this quiet tablet ."]
+    assert sample_prompts(1, 0) == ["we attended this concert this morning . it rained when we saw the show ."]
 
 
 def test_different_seeds_draw_mostly_different_prompts():

@@ -39,7 +39,7 @@ def test_it_learns_the_order_from_labels_of_mixed_size(trained: TrainingResult) 
     scores = score_responses(trained.folder, ["red dog ."] * 300, responses, FIXED, COMPUTE)
     assert np.corrcoef(scores, [good_share(response) for response in responses])[0, 1] > 0.8
     assert trained.metrics["accuracy_validation"] > 0.7
-    assert trained.metrics["labels_train"] + trained.metrics["labels_validation"] == 400
+    assert trained.metrics["comparisons"] + trained.metrics["labels_validation"] == 400
 
 
 def test_scores_have_mean_0_and_deviation_1_on_fresh_samples_of_the_sft_policy(
