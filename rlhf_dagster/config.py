@@ -1,9 +1,10 @@
 """The one typed config of a loop: what it learns, from whom, with which settings. Importing this imports no torch."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf_dagster.evaluation.settings import EvaluationSettings, GateSettings
 from rlhf_dagster.labeling.settings import LabelingSettings, LabelStoreSettings
@@ -20,6 +21,8 @@ from rlhf_dagster.training.settings import (
 )
 
 CONFIG_FILE = "loop.yaml"
+OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+"""What Dagster accepts as an owner."""
 
 
 class HubDataset(Settings):
@@ -109,6 +112,13 @@ class LoopConfig(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     compute: ComputeSettings = ComputeSettings()
+
+    @field_validator("owner")
+    @classmethod
+    def _known_to_dagster(cls, owner: str) -> str:
+        if not OWNER.fullmatch(owner):
+            raise ValueError("must be an e-mail address or `team:NAME`")
+        return owner
 
     @model_validator(mode="before")
     @classmethod

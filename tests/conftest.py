@@ -1,8 +1,82 @@
-"""Test-wide settings: one torch thread for each worker, and no way to a hub."""
+"""Test-wide settings (one torch thread for each worker, no way to a hub), and small loops made once a session."""
 
 import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Pytest's importlib mode leaves sys.path alone; the helpers are a plain module beside the tests.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loops import ROUND, copy_loop, open_runner, run_missing, run_round, write_loop
+
+from rlhf_dagster.automation.rounds import open_next_round
+from rlhf_dagster.automation.run import LoopRunner
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Folders of one loop at three points of its first round."""
+
+    prepared: Path
+    """Data, base model and SFT checkpoint; no round is open."""
+    unjudged: Path
+    """The policy is trained and sampled; the report is not written."""
+    finished: Path
+    """The policy is promoted."""
+
+
+@pytest.fixture(scope="session")
+def base_model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of base models for the session, so that the small one is pretrained once."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLHF_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> Stages:
+    """The small loop's first round, run once a session. Tests that change something work on a copy."""
+    root = tmp_path_factory.mktemp("stages")
+    folders = Stages(root / "prepared", root / "unjudged", root / "finished")
+    runner = open_runner(write_loop(folders.prepared))
+    assert run_missing(runner, "prepare").success
+    shutil.copytree(folders.prepared, folders.unjudged)
+    runner = open_runner(folders.unjudged)
+    key = open_next_round(runner.instance)
+    assert key == ROUND
+    assert run_missing(runner, "collect_round", key).success
+    assert run_missing(runner, "train_round", key, until="evaluation_completions").success
+    shutil.copytree(folders.unjudged, folders.finished)
+    assert run_missing(open_runner(folders.finished), "train_round", key).success
+    return folders
+
+
+@pytest.fixture(scope="session")
+def finished(stages: Stages) -> LoopRunner:
+    """The finished loop, to look at."""
+    return open_runner(stages.finished)
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[..., LoopRunner]:
+    """``copy_of(folder, **sections)``: a copy to work on, with some settings replaced."""
+    return lambda source, **sections: copy_loop(source, tmp_path / "loop", **sections)
+
+
+@pytest.fixture(scope="session")
+def two_rounds(tmp_path_factory: pytest.TempPathFactory, stages: Stages) -> LoopRunner:
+    """The finished loop after a second round, to look at."""
+    runner = copy_loop(stages.finished, tmp_path_factory.mktemp("two"))
+    run_round(runner)
+    return runner

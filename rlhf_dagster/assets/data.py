@@ -19,9 +19,9 @@ def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataF
 
 
 @loop_asset("data")
-def demonstrations(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataFrame]:
+def demonstrations(loop: dg.ResourceParam[LoopFolder], prompts: pd.DataFrame) -> dg.MaterializeResult[pd.DataFrame]:
     """Prompts with responses that people wrote, from which SFT learns the form of an answer."""
-    frame = build_demonstrations(loop.config, loop.root)
+    frame = build_demonstrations(loop.config, loop.root, prompts)
     return table_result(frame, ["demonstration_id", "split"], **_by_split(frame))
 
 

@@ -77,13 +77,18 @@ def table_result(
     return dg.MaterializeResult(value=frame, metadata=metadata, data_version=dg.DataVersion(content_hash(*rows)))
 
 
+def numbers(figures: Mapping[str, float]) -> dict[str, dg.FloatMetadataValue]:
+    """Figures as the UI lists and plots them, by round, to four significant digits; the files keep all digits."""
+    return {name: dg.MetadataValue.float(float(f"{value:.4g}")) for name, value in figures.items()}
+
+
 def model_result(result: StageResult, **metadata: Any) -> dg.MaterializeResult[Any]:
     """A kept model with its last numbers and a picture of its training curves."""
     checkpoint = result.checkpoint
     shown: dict[str, Any] = {
         "model_id": checkpoint.model_id,
         "checkpoint": dg.MetadataValue.path(str(checkpoint.folder)),
-        **{name: dg.MetadataValue.float(float(value)) for name, value in result.metrics.items()},
+        **numbers(result.metrics),
         **metadata,
     }
     if result.warnings:

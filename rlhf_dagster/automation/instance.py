@@ -10,7 +10,11 @@ import dagster as dg
 from rlhf_dagster.assets.define import GPU_POOL
 from rlhf_dagster.errors import UserError
 
-PROCESS_TAG = "rlhf/process"
+CODE_LOCATION = "rlhf_dagster"
+"""The code location's name in every workspace.yaml; runs made here belong to it in the UI."""
+# Tags under `.dagster/` are not shown.
+LOCATION_TAG = ".dagster/repository"
+PROCESS_TAG = ".dagster/rlhf_process"
 ALIVE = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -50,9 +54,10 @@ def open_instance(root: Path) -> dg.DagsterInstance:
     return instance
 
 
-def process_tag() -> dict[str, str]:
-    """A run tag that says which process executes it."""
-    return {PROCESS_TAG: f"{os.getpid()}:{_started(os.getpid())}"}
+def run_tags() -> dict[str, str]:
+    """Which process executes a run, and the code location whose jobs and assets list it."""
+    process = f"{os.getpid()}:{_started(os.getpid())}"
+    return {PROCESS_TAG: process, LOCATION_TAG: f"__repository__@{CODE_LOCATION}"}
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:

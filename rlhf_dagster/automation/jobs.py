@@ -4,7 +4,6 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.automation.rounds import rounds
 from rlhf_dagster.config import LoopConfig
 
 PREPARE = ["prompts", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
@@ -41,7 +40,6 @@ def loop_jobs(config: LoopConfig) -> list[Any]:
         dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*assets),
-            partitions_def=None if name == "prepare" else rounds,
             description=DESCRIPTIONS[name],
         )
         for name, assets in job_assets(config).items()

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import dagster as dg
 
-from rlhf_dagster.automation.instance import open_instance, process_tag
+from rlhf_dagster.automation.instance import open_instance, run_tags
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop import build_loop
@@ -93,7 +93,7 @@ class LoopRunner:
                 partition_key=round_key,
                 asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
                 run_config={"loggers": {"events": {}}},
-                tags=process_tag(),
+                tags=run_tags(),
                 raise_on_error=False,
             )
         finally:

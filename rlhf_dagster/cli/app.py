@@ -68,7 +68,7 @@ def import_(
 ) -> None:
     """Bring existing data into a loop.
 
-    A bad line is refused with its number and the reason, and the rest is kept; the exit code is then 2.
+    A bad line is refused with its number and the reason, and the rest is kept. The exit code is 2 if nothing is left.
     """
     loops.import_data(kind, file, loop, as_json)
 

@@ -1,12 +1,14 @@
 """What a person sees while jobs run: a line for each asset, with a bar for the one at work."""
 
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rlhf_dagster.progress import describe, listening
 
@@ -14,7 +16,7 @@ HEADLINES: dict[str, list[str]] = {
     "prompts": ["dagster/row_count"],
     "demonstrations": ["dagster/row_count"],
     "pretraining_text": ["dagster/row_count", "words"],
-    "base_model": ["model_id", "from_cache", "validation_loss"],
+    "base_model": ["model_id", "loss"],
     "sft_checkpoint": ["model_id", "validation_loss"],
     "round_manifest": ["behaviour_policy"],
     "completions": ["dagster/row_count", "prompts", "distinct_share"],
@@ -22,7 +24,7 @@ HEADLINES: dict[str, list[str]] = {
     "preference_labels": ["usable_labels", "annotators", "quarantined"],
     "label_quality": ["alpha", "agreement"],
     "preference_dataset": ["train_labels", "validation_labels", "held_out_annotators_labels"],
-    "reward_model": ["model_id", "train_loss"],
+    "reward_model": ["model_id", "loss_train", "accuracy_validation"],
     "reward_model_accuracy": ["accuracy_validation", "accuracy_held_out_annotators"],
     "ppo_policy": ["model_id", "reward", "kl"],
     "evaluation_completions": ["prompts"],
@@ -36,6 +38,14 @@ SHOWN_NUMBERS = 3
 """A stage's first numbers are the ones to watch."""
 LINE_EVERY = 15.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
+
+
+def terminal(quiet: bool = False) -> Console:
+    """A console on a copy of standard output: Dagster redirects the original while a step runs, to keep its prints."""
+    try:
+        return Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1), quiet=quiet)
+    except OSError:  # standard output is not a file, as under a test runner
+        return Console(quiet=quiet)
 
 
 class RunView:
@@ -52,7 +62,8 @@ class RunView:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._bar: TaskID | None = None
+        # One bar for all assets: a display that shrinks to nothing leaves the cursor in the wrong place.
+        self._bar = self._bars.add_task("", total=None, tail="")
         self._last_line = 0.0
         self._started: dict[str, float] = {}
 
@@ -60,6 +71,10 @@ class RunView:
     def watching(self) -> Iterator["RunView"]:
         with self._bars, listening(self.progress):
             yield self
+
+    def say(self, line: str, style: str | None = None) -> None:
+        """A line above the bar; a file gets it unwrapped (soft wrapping in a terminal would run into the bar)."""
+        self.console.print(line, style=style, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def event(self, event: dg.DagsterEvent) -> None:
         asset = (event.step_key or "").split(".")[0]
@@ -71,42 +86,30 @@ class RunView:
             # The step of a blocking check that fails fails too, which needs no second line.
             self._started.pop(asset, None)
             check = event.asset_check_evaluation_data
-            self.console.print(
-                f"  {check.check_name:<24} {'passed' if check.passed else 'FAILED'}: {check.description}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            verdict = "passed" if check.passed else f"failed: {check.description}"
+            self.say(f"  {check.check_name:<24} {verdict}")
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and asset in self._started:
-            self._clear()
-            self.console.print(f"  {asset:<24} [red]failed[/red]")
+            self.say(f"  {asset:<24} [red]failed[/red]")
 
     def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
         tail = f"{step} of {total}{describe(dict(list(numbers.items())[:SHOWN_NUMBERS]))}"
-        if self._bar is not None:
-            self._bars.update(self._bar, completed=step, total=total, tail=tail)
+        self._bars.update(self._bar, completed=step, total=total, tail=tail)
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY:
             self._last_line = time.monotonic()
-            self.console.print(f"    {stage}: {tail}", highlight=False)
+            self.say(f"    {stage}: {tail}")
 
     def _start(self, asset: str) -> None:
-        self._clear()
         self._started[asset] = self._last_line = time.monotonic()
-        self._bar = self._bars.add_task(asset, total=None, tail="")
+        self._bars.reset(self._bar, description=asset, total=None, tail="")
 
     def _done(self, asset: str, metadata: Mapping[str, dg.MetadataValue]) -> None:
-        self._clear()
         seconds = time.monotonic() - self._started.get(asset, time.monotonic())
         shown = [
             f"{NAMES.get(name, name).replace('_', ' ')} {_plain(metadata[name])}"
             for name in HEADLINES.get(asset, [])
             if name in metadata
         ]
-        self.console.print(f"  {asset:<24} {seconds:6.1f} s  {', '.join(shown)}", highlight=False, soft_wrap=True)
-
-    def _clear(self) -> None:
-        if self._bar is not None:
-            self._bars.remove_task(self._bar)
-            self._bar = None
+        self.say(f"  {asset:<24} {seconds:6.1f} s  {', '.join(shown)}")
 
 
 def _plain(value: dg.MetadataValue) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rlhf_dagster.automation.instance import prepare_home
 from rlhf_dagster.automation.rounds import open_rounds, round_key, rounds
 from rlhf_dagster.automation.run import LoopRunner
-from rlhf_dagster.cli.console import RunView
+from rlhf_dagster.cli.console import RunView, terminal
 from rlhf_dagster.cli.tables import rounds_table, why_not
 from rlhf_dagster.config import CONFIG_FILE
 from rlhf_dagster.config_text import commented_yaml
@@ -28,7 +28,7 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[s
         raise UserError(f"--rounds {n_rounds}: at least 1 round is needed.")
     if seed < 0:
         raise UserError(f"--seed {seed}: a seed is 0 or more.")
-    began, console = time.monotonic(), Console(quiet=quiet)
+    began, console = time.monotonic(), terminal(quiet)
     loop = _open_demo(out, seed)
     runner = LoopRunner.open(loop)
     console.print(
@@ -65,9 +65,7 @@ def _open_demo(out: Path, seed: int) -> LoopFolder:
 
 def _run(runner: LoopRunner, view: RunView, job: str, key: str | None) -> None:
     assets = runner.missing(job, key)
-    view.console.print(
-        f"{job}{f' {key}' if key else ''}{'' if assets else ': done before'}", style="bold", highlight=False
-    )
+    view.say(f"{job}{f' {key}' if key else ''}{'' if assets else ': done before'}", style="bold")
     if not assets:
         return
     outcome = runner.run(job, key, assets, view.event)
@@ -78,7 +76,7 @@ def _run(runner: LoopRunner, view: RunView, job: str, key: str | None) -> None:
 def _run_training(runner: LoopRunner, view: RunView, key: str) -> None:
     """A policy that the gate's check stops is a result, not a failure: the round ends there."""
     if round_rows(runner.loop, [key])[0]["reasons"]:
-        view.console.print(f"train_round {key}: done before", style="bold", highlight=False)
+        view.say(f"train_round {key}: done before", style="bold")
         return
     try:
         _run(runner, view, "train_round", key)

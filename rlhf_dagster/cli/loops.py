@@ -3,12 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from rich.console import Console
 
 from rlhf_dagster.config import CONFIG_FILE
 from rlhf_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from rlhf_dagster.imports import ImportReport
 
 STARTERS: dict[str, dict[str, Any]] = {
     "task": {"name": "sentiment", "data": {"source": "task", "task": "sentiment"}},
@@ -54,7 +57,14 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     report = import_file(cast(Kind, kind), file, loop.root, loop.label_store)
     if as_json:
         print(json.dumps(asdict(report), indent=1))
-        raise SystemExit(2 if report.refused else 0)
+    else:
+        _show_import(kind, file, folder, report)
+    # Some refused lines among many are nothing to stop a script for; a file without one that can be used is.
+    if len(report.refused) == report.read:
+        raise SystemExit(2)
+
+
+def _show_import(kind: str, file: Path, folder: Path, report: "ImportReport") -> None:
     for number, reason in report.refused:
         print(f"{file}, line {number}: {reason}", file=sys.stderr)
     print(
@@ -65,15 +75,13 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
         print(
             f"They are round-0000. Next: rlhf run collect_round --round round-0000 --loop {folder}, then train_round."
         )
-    if report.refused:
-        raise SystemExit(2)
 
 
 def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
     from rlhf_dagster.automation.jobs import job_assets
     from rlhf_dagster.automation.rounds import open_import_round
     from rlhf_dagster.automation.run import LoopRunner
-    from rlhf_dagster.cli.console import RunView
+    from rlhf_dagster.cli.console import RunView, terminal
     from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
 
     loop = LoopFolder.open(folder)
@@ -87,7 +95,7 @@ def run(job: str, folder: Path, round_key: str | None, until: str | None, again:
     if not assets:
         print(f"{job} {key or ''}: everything is there; --again makes it again.")
         return
-    view = RunView(Console())
+    view = RunView(terminal())
     with view.watching():
         outcome = runner.run(job, key, assets, view.event)
     if not outcome.success:

@@ -20,7 +20,8 @@ def read_documents(path: Path) -> list[str]:
         raise UserError(f"{path}: not UTF-8 text; convert it first.") from None
     if path.suffix != ".jsonl":
         return [part.strip() for part in re.split(r"\n\s*\n", content) if part.strip()]
-    return [_text(path, number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+    # Only "\n" ends a line: JSON strings may hold the other characters that str.splitlines breaks at.
+    return [_text(path, number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
 
 
 def _text(path: Path, number: int, line: str) -> str:
@@ -37,6 +38,7 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
     """Rows of a data set under our own column names (prompt, response, text, user)."""
     try:
         from datasets import load_dataset
+        from datasets.exceptions import DatasetsError
     except ImportError:
         raise UserError(
             "Reading a data set needs the `datasets` package: pip install 'rlhf-dagster[datasets]'."
@@ -45,7 +47,7 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
     name = str(local) if local.exists() else source.name
     try:
         rows = load_dataset(name, source.config, split=source.split, revision=source.revision)
-    except (OSError, ValueError, ConnectionError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         detail = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"The data set {source.name} cannot be read: {detail}.") from None
     columns = {ours: getattr(source, ours) for ours in ("prompt", "response", "text", "user") if getattr(source, ours)}
@@ -54,5 +56,11 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
         raise UserError(
             f"The data set {source.name} has no column `{missing[0]}`; it has {', '.join(rows.column_names)}."
         )
-    for row in rows:
-        yield {ours: row[theirs] for ours, theirs in columns.items()}
+    for number, row in enumerate(rows, 1):
+        yield {ours: _value(source, number, theirs, row[theirs]) for ours, theirs in columns.items()}
+
+
+def _value(source: HubDataset, number: int, column: str, value: Any) -> Any:
+    if column != source.user and not isinstance(value, str):
+        raise UserError(f"The data set {source.name}, row {number}: `{column}` is not text; choose another column.")
+    return value

@@ -29,14 +29,19 @@ def build_prompts(config: LoopConfig, root: Path) -> pd.DataFrame:
     return _finish(rows, PROMPTS, "prompt_id", "prompts")
 
 
-def build_demonstrations(config: LoopConfig, root: Path) -> pd.DataFrame:
-    """Demonstrations (schema DEMONSTRATIONS); those whose prompt is in the test split are left out."""
+def build_demonstrations(config: LoopConfig, root: Path, prompts: pd.DataFrame) -> pd.DataFrame:
+    """Demonstrations (schema DEMONSTRATIONS); those whose prompt is in the test split are left out.
+
+    A prompt that is among ``prompts`` (schema PROMPTS) has its split there, which may be that of its user.
+    """
     data = config.data
+    known = dict(zip(prompts["text"], prompts["split"], strict=True))
     if config.has_task and not data.demonstrations_dataset:
         rows = _task_demonstrations(get_task(data.task), config)
     else:
         rows = [
-            _demonstration(*pair, split_of(pair[0], data.validation, data.test)) for pair in _given_pairs(data, root)
+            _demonstration(*pair, known.get(pair[0]) or split_of(pair[0], data.validation, data.test))
+            for pair in _given_pairs(data, root)
         ]
     return _finish(
         [row for row in rows if row["split"] != "test"], DEMONSTRATIONS, "demonstration_id", "demonstrations"
@@ -139,6 +144,6 @@ def _imported(root: Path, kind: str) -> pd.DataFrame:
 def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.DataFrame:
     """Keep the first of each id, in order of id, and insist on something to work with."""
     if not rows:
-        raise UserError(f"There are no {name}: the source is empty; check `data` in the loop's config.")
+        raise UserError(f"No {name}: the source is empty; check `data` in the loop's config.")
     frame = pd.DataFrame(rows).drop_duplicates(key).sort_values(key, ignore_index=True)
     return table(frame, schema).to_pandas()

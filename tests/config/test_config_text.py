@@ -1,0 +1,58 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlhf_dagster.cli.loops import STARTERS
+from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.config_text import commented_yaml, reference_page
+from rlhf_dagster.training.presets import PRESETS
+
+CHOSEN = {
+    **STARTERS,
+    **{preset: {"preset": preset, "seed": 5} for preset in PRESETS},
+    "nothing": {},
+    "nested": {"base_model": {"tiny": {"layers": 3}}, "ppo": {"kl_target": None, "max_grad_norm": 1.0}},
+    "dataset": {"data": {"prompts_dataset": {"name": "owner/name: odd", "prompt": "q"}, "pretraining_files": ["a: b"]}},
+}
+SETTING = re.compile(r"# (\s*[a-z0-9_]+:( .*)?)")
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_commented_file_is_the_same_config(name) -> None:
+    text = commented_yaml(CHOSEN[name])
+    assert LoopConfig.parse(yaml.safe_load(text) or {}, name) == LoopConfig(**CHOSEN[name])
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_taking_the_marks_away_changes_nothing(name) -> None:
+    """Each setting in a comment is a valid line with the default as its value."""
+    lines = commented_yaml(CHOSEN[name]).splitlines()
+    opened = [match[1] if (match := SETTING.fullmatch(line)) else line for line in lines]
+    # In a section that is in use, its own settings are indented before the mark.
+    opened = [re.sub(r"^( +)# ([a-z0-9_]+:( .*)?)$", r"\1\2", line) for line in opened]
+    values = yaml.safe_load("\n".join(opened))
+    assert values.keys() == LoopConfig.model_fields.keys()
+    assert values["sft"].keys() == type(LoopConfig().sft).model_fields.keys()
+    assert LoopConfig.parse(values, name) == LoopConfig(**CHOSEN[name])
+
+
+def test_only_what_is_chosen_is_set() -> None:
+    assert yaml.safe_load(commented_yaml(STARTERS["task"])) == STARTERS["task"]
+    assert yaml.safe_load(commented_yaml(STARTERS["imports"])) == STARTERS["imports"]
+
+
+def test_every_setting_has_its_row_in_the_reference() -> None:
+    page = reference_page()
+    for section in ("data", "base_model", "base_model.tiny", "sampling", "ppo", "gate", "compute"):
+        assert f"## `{section}`" in page
+    for setting, default in (("seed", 0), ("kl_horizon", LoopConfig().ppo.kl_horizon), ("min_judgments", 100)):
+        assert re.search(rf"^\| `{setting}` \| \S.* \| `{default}` \| \S.* \|$", page, re.MULTILINE)
+
+
+def test_the_page_in_the_repository_is_the_code_s() -> None:
+    page = Path(__file__).parents[2] / "docs" / "config.md"
+    if not page.exists():
+        pytest.skip("docs/config.md is not there; `make docs` writes it")
+    assert page.read_text(encoding="utf-8").strip() == reference_page().strip()

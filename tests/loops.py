@@ -1,0 +1,85 @@
+"""Loops small enough to run every stage in seconds, for tests of what stands around the algorithms."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlhf_dagster.automation.rounds import open_next_round
+from rlhf_dagster.automation.run import LoopRunner, RunOutcome
+from rlhf_dagster.config import CONFIG_FILE
+from rlhf_dagster.loop_folder import LoopFolder
+
+ROUND = "round-0001"
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "seed": 3,
+    "data": {"prompts": 400, "demonstrations": 120, "pretraining_texts": 300},
+    "base_model": {"tiny": {"layers": 1, "width": 32, "heads": 2, "steps": 30}},
+    "sampling": {"response_tokens": 12},
+    "sft": {"epochs": 1},
+    "labeling": {"comparisons_per_round": 40, "held_out_annotators": 0.25},
+    "reward_model": {"epochs": 1, "normalisation_samples": 16},
+    "ppo": {"updates": 3, "batch_size": 16, "minibatches": 1, "epochs": 1},
+    "evaluation": {"prompts": 24, "human_judgments": 24},
+    # A policy of three updates is no better than SFT, so every rule is one that any policy keeps.
+    "gate": {"min_win_rate": 0.0, "max_kl": 1000, "min_distinct": 0.0, "max_length_ratio": 1000, "min_judgments": 5},
+    "compute": {"threads": 1},
+}
+
+
+def small(**sections: Any) -> dict[str, Any]:
+    """The small config with some settings replaced; a mapping replaces only the settings it names."""
+    return SMALL | {
+        name: SMALL.get(name, {}) | dict(section) if isinstance(section, Mapping) else section
+        for name, section in sections.items()
+    }
+
+
+def write_loop(folder: Path, **sections: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(small(**sections)), encoding="utf-8")
+    return folder
+
+
+def copy_loop(source: Path, target: Path, **sections: Any) -> LoopRunner:
+    """A loop of one's own in the state of another one, with some settings replaced."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    return open_runner(write_loop(target, **sections))
+
+
+def open_runner(folder: Path) -> LoopRunner:
+    return LoopRunner.open(LoopFolder.open(folder))
+
+
+def run_missing(runner: LoopRunner, job: str, round_key: str | None = None, until: str | None = None) -> RunOutcome:
+    return runner.run(job, round_key, runner.missing(job, round_key, until))
+
+
+def run_round(runner: LoopRunner) -> str:
+    """Open the next round and take it through both jobs; returns its key."""
+    key = open_next_round(runner.instance)
+    for job in ("collect_round", "train_round"):
+        outcome = run_missing(runner, job, key)
+        assert outcome.success, outcome
+    return key
+
+
+def rlhf(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The `rlhf` command in a process of its own."""
+    command = [str(Path(sys.executable).with_name("rlhf")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+def assert_one_sentence(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Exit code 2 and one line on stderr that holds ``parts``."""
+    lines = result.stderr.splitlines()
+    assert (result.returncode, len(lines)) == (2, 1), (result.returncode, result.stderr, result.stdout)
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in lines[0]
