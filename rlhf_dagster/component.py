@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from rlhf_dagster.config import LoopConfig
 from rlhf_dagster.errors import UserError
@@ -16,6 +16,12 @@ class RlhfLoopAttributes(LoopConfig):
 
     root: str | None = None
     """Folder of tables, models and label store; by default `$RLHF_ROOT`, or `.rlhf/<name>` in the working folder."""
+
+    @field_validator("owner")
+    @classmethod
+    def _known_to_dagster(cls, owner: str) -> str:
+        """Here it may be a template such as `{{ env.OWNER }}`; what that gives is checked when it is resolved."""
+        return owner
 
 
 class RlhfLoopScaffolder(dg.Scaffolder):

@@ -1,7 +1,9 @@
 """The config as text for people: a commented YAML file, and the reference page."""
 
+import inspect
 from collections.abc import Iterator
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -47,18 +49,22 @@ def _lines(model: BaseModel, chosen: dict[str, Any], everything: bool) -> Iterat
 def _block(name: str, value: Any, given: Any, everything: bool) -> list[str]:
     if isinstance(value, BaseModel):
         return [f"{name}:", *(f"  {line}" for line in _lines(value, given or {}, everything or given is None))]
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
-    return [f"{name}: {text}"]
+    return [f"{name}: {_yaml(value)}"]
 
 
 def _table(title: str, model: BaseModel) -> list[str]:
     rows = [
-        f"| `{name}` | {_type(field.annotation)} | `{getattr(model, name)}` | {_one_line(field.description)} |"
+        f"| `{name}` | {_type(field.annotation)} | `{_yaml(getattr(model, name))}` | {_one_line(field.description)} |"
         for name, field in type(model).model_fields.items()
         if not isinstance(getattr(model, name), BaseModel)
     ]
-    return [f"## {title}", "", *([(type(model).__doc__ or "").strip(), ""] if type(model).__doc__ else []),
-            "| setting | type | default | meaning |", "|---|---|---|---|", *rows, ""]  # fmt: skip
+    about = inspect.getdoc(type(model)) if type(model).__doc__ else None
+    head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    return [f"## {title}", "", *([about, ""] if about else []), *head, *rows, ""]
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 
 def _one_line(text: str | None) -> str:
@@ -66,7 +72,14 @@ def _one_line(text: str | None) -> str:
 
 
 def _type(annotation: Any) -> str:
-    return str(getattr(annotation, "__name__", annotation)).replace("typing.", "").replace("|", "or")
+    """A type as a person would say it: the choices of a literal, the parts of a union."""
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(annotation))
+    if isinstance(annotation, UnionType):
+        return " or ".join(map(_type, get_args(annotation)))
+    if annotation is NoneType:
+        return "null"
+    return str(annotation) if get_origin(annotation) else annotation.__name__
 
 
 if __name__ == "__main__":

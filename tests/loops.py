@@ -1,19 +1,24 @@
 """Loops small enough to run every stage in seconds, for tests of what stands around the algorithms."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
 from rlhf_dagster.automation.rounds import open_next_round
 from rlhf_dagster.automation.run import LoopRunner, RunOutcome
+from rlhf_dagster.cli import main
 from rlhf_dagster.config import CONFIG_FILE
 from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.models import Checkpoint
 
 ROUND = "round-0001"
 SMALL: dict[str, Any] = {
@@ -61,6 +66,11 @@ def run_missing(runner: LoopRunner, job: str, round_key: str | None = None, unti
     return runner.run(job, round_key, runner.missing(job, round_key, until))
 
 
+def checkpoint(loop: LoopFolder, asset: str, round_key: str = "") -> Checkpoint:
+    """The model that an asset points to."""
+    return Checkpoint.from_json(loop.asset_path(asset, round_key, "json").read_text(), loop.root)
+
+
 def run_round(runner: LoopRunner) -> str:
     """Open the next round and take it through both jobs; returns its key."""
     key = open_next_round(runner.instance)
@@ -74,6 +84,18 @@ def rlhf(*arguments: object, **environment: str) -> subprocess.CompletedProcess[
     """The `rlhf` command in a process of its own."""
     command = [str(Path(sys.executable).with_name("rlhf")), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+def rlhf_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which saves the second that a new one takes; for commands that run no job."""
+    command = ["rlhf", *map(str, arguments)]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with mock.patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 def assert_one_sentence(result: subprocess.CompletedProcess[str], *parts: str) -> None:

@@ -77,24 +77,40 @@ def table_result(
     return dg.MaterializeResult(value=frame, metadata=metadata, data_version=dg.DataVersion(content_hash(*rows)))
 
 
-def numbers(figures: Mapping[str, float]) -> dict[str, dg.FloatMetadataValue]:
+def numbers(figures: Mapping[str, float | None]) -> dict[str, dg.FloatMetadataValue]:
     """Figures as the UI lists and plots them, by round, to four significant digits; the files keep all digits."""
-    return {name: dg.MetadataValue.float(float(f"{value:.4g}")) for name, value in figures.items()}
+    there = {name: value for name, value in figures.items() if value is not None}
+    return {name: dg.MetadataValue.float(float(f"{value:.4g}")) for name, value in there.items()}
 
 
-def model_result(result: StageResult, **metadata: Any) -> dg.MaterializeResult[Any]:
-    """A kept model with its last numbers and a picture of its training curves."""
+def win_rates_table(rates: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """Win rates of the round's policy, a line for each judge and opponent; three columns fit the UI's table."""
+    return markdown_table(
+        [
+            {"judge": rate["judge"], "against": rate["against"], "win rate (95% interval)": _rate_cell(rate)}
+            for rate in rates
+        ]
+    )
+
+
+def _rate_cell(rate: Mapping[str, Any]) -> str:
+    if rate["value"] is None:
+        return "no decided judgment"
+    return f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) of {rate['n']}"
+
+
+def model_result(result: StageResult, shown_metrics: Sequence[str] = ()) -> dg.MaterializeResult[Any]:
+    """A kept model with its last numbers, all of them or ``shown_metrics``, and a picture of its training curves."""
     checkpoint = result.checkpoint
     shown: dict[str, Any] = {
         "model_id": checkpoint.model_id,
         "checkpoint": dg.MetadataValue.path(str(checkpoint.folder)),
-        **numbers(result.metrics),
-        **metadata,
     }
-    if result.warnings:
-        shown["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in result.warnings))
     if result.curves:
         shown["training_curves"] = curves_picture(result.curves)
+    if result.warnings:
+        shown["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in result.warnings))
+    shown |= numbers({name: result.metrics[name] for name in shown_metrics or result.metrics})
     return dg.MaterializeResult(value=checkpoint, metadata=shown, data_version=dg.DataVersion(checkpoint.digest))
 
 

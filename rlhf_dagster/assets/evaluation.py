@@ -7,8 +7,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table, stage_progress, table_result
+from rlhf_dagster.assets.define import JSON, loop_asset, numbers, stage_progress, table_result, win_rates_table
 from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.stages.evaluation import decide, evaluate_round, read_human_evaluation
@@ -40,7 +41,12 @@ def eval_report(
     reward_model_accuracy: dict[str, Any],
     label_quality: dict[str, Any],
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """Is the new policy better, and at what distance from SFT: win rates by judge, KL, length, diversity, samples."""
+    """Is the new policy better, and at what distance from SFT? Measured on test prompts, and written as an HTML page.
+
+    Open the file of `report` in a browser: samples side by side, training curves, and the labels behind the policy.
+    `vs_<opponent>_<judge>` are win rates (a tie counts half) against the SFT policy and the behaviour policy of the
+    round; `kl_nats` is the mean sequence KL to SFT.
+    """
     report, page = evaluate_round(
         loop,
         round_manifest,
@@ -54,19 +60,15 @@ def eval_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     policy = report["policies"]["policy"]
-    rates = {
-        f"win_rate_vs_{rate['against']}_by_{rate['judge'].replace(' ', '_')}": rate["value"]
-        for rate in report["win_rates"]
-    }
+    # The UI cuts off a name of more than 33 letters.
+    rates = {f"vs_{rate['against']}_{rate['judge'].replace(' ', '_')}": rate["value"] for rate in report["win_rates"]}
+    lengths = {"mean_length_tokens": policy["length"], "distinct_share": policy["distinct"]}
     return dg.MaterializeResult(
         value=report,
         metadata={
-            "page": dg.MetadataValue.url(path.resolve().as_uri()),
-            "kl_nats": policy["kl"]["value"],
-            "mean_length_tokens": policy["length"],
-            "distinct_share": policy["distinct"],
-            **rates,
-            "win_rates": markdown_table(report["win_rates"]),
+            "report": dg.MetadataValue.path(str(path.resolve())),
+            "win_rates": win_rates_table(report["win_rates"]),
+            **numbers(rates | {"kl_nats": policy["kl"]["value"]} | lengths),
         },
     )
 
@@ -84,8 +86,14 @@ def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, A
     """The promotion gate on what machines can measure; nobody is asked to judge a policy that fails it."""
     decision = decide(loop, eval_report, None)
     description = " ".join(decision.reasons) or "Every automatic rule of the gate is met."
+    rate = find_win_rate(eval_report["win_rates"], (REWARD_MODEL,), BEHAVIOUR) or {}
+    figures = {
+        "win_rate_vs_behaviour": rate.get("value"),
+        "lower_end_of_interval": rate.get("low"),
+        "kl_nats": eval_report["policies"]["policy"]["kl"]["value"],
+    }
     return dg.AssetCheckResult(
-        passed=decision.outcome == "pass", description=description, metadata={"outcome": decision.outcome}
+        passed=decision.passed, description=description, metadata={"outcome": decision.outcome, **numbers(figures)}
     )
 
 
@@ -107,5 +115,9 @@ def human_evaluation(
     rates = {f"win_rate_vs_{rate['against']}": rate["value"] for rate in judged["win_rates"]}
     return dg.MaterializeResult(
         value=judged,
-        metadata={"judgments": judged["judgments"], **rates, "win_rates": markdown_table(judged["win_rates"])},
+        metadata={
+            "win_rates": win_rates_table(judged["win_rates"]),
+            "judgments": judged["judgments"],
+            **numbers(rates),
+        },
     )

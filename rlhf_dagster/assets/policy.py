@@ -10,6 +10,9 @@ from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.stages.models import train_ppo
 
+COMPARED_BY_ROUND = ("reward", "kl", "kl_coef", "entropy", "explained_variance", "distinct_responses", "ratio_first")
+"""What the UI plots by round. The other curves say something about an update, not about a round."""
+
 
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)
 def ppo_policy(
@@ -23,7 +26,13 @@ def ppo_policy(
     pretraining_text: Path,
     preference_dataset: Path,
 ) -> dg.MaterializeResult[Checkpoint]:
-    """The policy after PPO against this round's reward model, held to the SFT policy by a KL reward."""
+    """The policy after PPO against this round's reward model, held to the SFT policy by a KL reward.
+
+    The numbers are means over the last updates: `reward` is the reward model's score (the SFT policy has mean 0 and
+    deviation 1), `kl` the sequence KL to SFT in nats, `entropy` that of a token in nats, `kl_coef` the weight of the
+    KL reward, `explained_variance` how well the value head predicts the returns (1 is best). `ratio_first`, the
+    probability ratio before an update has changed anything, must be 1.
+    """
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
     result = train_ppo(
         loop,
@@ -37,4 +46,4 @@ def ppo_policy(
         preferences=preference_dataset,
         progress=progress,
     )
-    return model_result(result)
+    return model_result(result, COMPARED_BY_ROUND)

@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table, stage_progress, table_result
+from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table, numbers, stage_progress, table_result
+from rlhf_dagster.automation.rounds import require_round_key
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality import label_quality as measure_quality
 from rlhf_dagster.loop_folder import LoopFolder
@@ -18,6 +19,7 @@ def round_manifest(
     context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder]
 ) -> dg.MaterializeResult[dict[str, str]]:
     """Which policy this round samples from: the champion when the round began, pinned once and never changed."""
+    require_round_key(context.partition_key)
     manifest = pin_round(loop, context.partition_key)
     return dg.MaterializeResult(
         value=manifest, metadata=manifest, data_version=dg.DataVersion(manifest["behaviour_policy"])
@@ -35,7 +37,7 @@ def completions(
         ["completion_id", "text"],
         behaviour_policy=round_manifest["behaviour_policy"],
         prompts=int(frame["prompt_id"].nunique()),
-        distinct_share=float(frame["text"].nunique() / len(frame)),
+        **numbers({"distinct_share": frame["text"].nunique() / len(frame)}),
         samples=markdown_table(frame[["prompt", "text"]].head(5).to_dict("records")),
     )
 
@@ -84,17 +86,22 @@ def preference_labels(
 def label_quality(
     preference_labels: pd.DataFrame, preference_batch: pd.DataFrame
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """How far the round's labels can be trusted: agreement, side preference, speed, and whom to talk to."""
+    """How far the round's labels can be trusted: agreement, position preference, speed, and whom to talk to.
+
+    Of comparisons that several people judged, `agreement` is the share of pairs of labels that name the same response
+    and `alpha` is Krippendorff's (0 by chance, 1 for full agreement). `first_position` is the share of choices that
+    fall on the response shown first, which should be near one over the number of responses.
+    """
     annotators, summary = measure_quality(preference_labels, preference_batch)
     # JSON has no NaN, which is what pandas makes of a figure that is missing for one annotator.
     rows = annotators.astype(object).where(annotators.notna(), None).to_dict("records")
     metadata: dict[str, Any] = {name: value for name, value in summary.items() if isinstance(value, int | float)}
     for name in ("agreement", "alpha", "first_position"):
         if summary[name]:
-            metadata[name] = summary[name]["value"]
+            metadata |= numbers({name: summary[name]["value"]})
     return dg.MaterializeResult(
         value={"summary": summary, "annotators": rows},
-        metadata=metadata | {"annotators": markdown_table(rows)},
+        metadata=metadata | {"by_annotator": markdown_table(rows)},
     )
 
 

@@ -28,12 +28,16 @@ HEADLINES: dict[str, list[str]] = {
     "reward_model_accuracy": ["accuracy_validation", "accuracy_held_out_annotators"],
     "ppo_policy": ["model_id", "reward", "kl"],
     "evaluation_completions": ["prompts"],
-    "eval_report": ["win_rate_vs_sft_by_reward_model", "win_rate_vs_sft_by_gold_judge", "kl_nats"],
+    "eval_report": ["vs_sft_reward_model", "vs_sft_gold_judge", "kl_nats"],
     "evaluation_batch": ["comparisons"],
     "human_evaluation": ["judgments", "win_rate_vs_sft", "win_rate_vs_behaviour"],
     "promotion": ["promoted", "champion"],
 }
-NAMES = {"dagster/row_count": "rows"}
+NAMES = {
+    "dagster/row_count": "rows",
+    "vs_sft_reward_model": "win rate vs SFT by reward model",
+    "vs_sft_gold_judge": "by gold judge",
+}
 SHOWN_NUMBERS = 3
 """A stage's first numbers are the ones to watch."""
 LINE_EVERY = 15.0

@@ -27,7 +27,14 @@ TABLES: dict[str, pa.Schema] = {
 
 
 class _FileIOManager(dg.UPathIOManager):
-    """Writes beside the target and renames, so that a crash leaves the old file."""
+    """Files under ``root/assets``, written beside the target and renamed, so that a crash leaves the old file.
+
+    Not a configurable resource: where a loop's files live is no setting of a run, so the launchpad does not offer it.
+    """
+
+    def __init__(self, root: str):
+        super().__init__(UPath(root) / "assets")
+        self.root = Path(root)
 
     def write(self, asset: str, obj: Any, path: Path) -> None:
         raise NotImplementedError
@@ -39,7 +46,9 @@ class _FileIOManager(dg.UPathIOManager):
         beside.replace(target)
 
 
-class _ParquetIOManager(_FileIOManager):
+class ParquetFiles(_FileIOManager):
+    """``root/assets/<asset>[/<round>].parquet`` with the asset's schema; a wrong column is an error."""
+
     extension = ".parquet"
 
     def write(self, asset: str, obj: Any, path: Path) -> None:
@@ -54,7 +63,9 @@ class _ParquetIOManager(_FileIOManager):
         return {"dagster/row_count": dg.MetadataValue.int(len(obj))}
 
 
-class _JsonIOManager(_FileIOManager):
+class JsonFiles(_FileIOManager):
+    """``root/assets/<asset>/<round>.json``."""
+
     extension = ".json"
 
     def write(self, asset: str, obj: Any, path: Path) -> None:
@@ -64,44 +75,13 @@ class _JsonIOManager(_FileIOManager):
         return json.loads(Path(str(path)).read_text(encoding="utf-8"))
 
 
-class _CheckpointIOManager(_FileIOManager):
-    extension = ".json"
+class ModelPointers(_FileIOManager):
+    """``root/assets/<asset>[/<round>].json``: which kept model is the asset's current one."""
 
-    def __init__(self, base_path: UPath, root: Path):
-        super().__init__(base_path)
-        self.root = root
+    extension = ".json"
 
     def write(self, asset: str, obj: Checkpoint, path: Path) -> None:
         path.write_text(obj.to_json() + "\n", encoding="utf-8")
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Checkpoint:
         return Checkpoint.from_json(Path(str(path)).read_text(encoding="utf-8"), self.root)
-
-
-class _Files(dg.ConfigurableIOManagerFactory):
-    root: str
-
-    @property
-    def base_path(self) -> UPath:
-        return UPath(self.root) / "assets"
-
-
-class ParquetFiles(_Files):
-    """``root/assets/<asset>[/<round>].parquet`` with the asset's schema; a wrong column is an error."""
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> dg.IOManager:
-        return _ParquetIOManager(self.base_path)
-
-
-class JsonFiles(_Files):
-    """``root/assets/<asset>/<round>.json``."""
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> dg.IOManager:
-        return _JsonIOManager(self.base_path)
-
-
-class ModelPointers(_Files):
-    """``root/assets/<asset>[/<round>].json``: which kept model is the asset's current one."""
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> dg.IOManager:
-        return _CheckpointIOManager(self.base_path, Path(self.root))

@@ -144,7 +144,9 @@ def _win_rates(labels: pd.DataFrame, comparisons: pd.DataFrame, ids: dict[str, s
     judged = judged.merge(comparisons[["comparison_id", "policy_ids"]], on="comparison_id")
     rates = []
     for role in (SFT, BEHAVIOUR):
-        rows = judged[[set(pair) == {ids[POLICY], ids[role]} for pair in judged["policy_ids"]]]
+        of_both = [set(pair) == {ids[POLICY], ids[role]} for pair in judged["policy_ids"]]
+        # Without a judgment the bare list would be taken for an empty choice of columns.
+        rows = judged[pd.Series(of_both, index=judged.index, dtype=bool)]
         ranks = [_ranks_of(ids[POLICY], *row) for row in zip(rows["policy_ids"], rows["ranks"], strict=True)]
         rates.append(win_rate_from_ranks(ranks, judge, role, clusters=rows["comparison_id"].tolist()))
     return rates

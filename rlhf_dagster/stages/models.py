@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,8 @@ from rlhf_dagster.loop_folder import IMPORTED_POLICY, LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.settings import PpoSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.training.checkpoints import folder_digest
+from rlhf_dagster.training.settings import BaseModelSettings, PpoSettings, RewardModelSettings, SftSettings
 from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TrainingResult
 
 BASE_MODEL_RECIPE = "1"
@@ -40,7 +41,9 @@ def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progres
     settings = loop.config.base_model
     work = _fresh(loop.models.work_folder("base"))
     if settings.source != "tiny":
-        return _keep(loop, "base", "", load_base_model(settings, work), seed=0, settings={"base_model": settings})
+        # A folder is relative to the config, wherever the process runs.
+        found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
+        return _keep(loop, "base", "", load_base_model(found, work), seed=0, settings={"base_model": settings})
     texts = pd.read_parquet(pretraining_text)
     cached = base_model_cache() / content_hash(
         "base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"])
@@ -143,8 +146,7 @@ def train_ppo(
     from rlhf_dagster.training.ppo import train_ppo as train
 
     config, seed = loop.config, loop.config.stage_seed("ppo", round_key)
-    goes_on = settings.start == "behaviour" and behaviour_policy != IMPORTED_POLICY
-    start = loop.policy(behaviour_policy) if goes_on else sft
+    start = _start(loop, settings, behaviour_policy, sft)
     spec = PpoSpec(
         sft=sft.folder,
         start=start.folder,
@@ -165,6 +167,18 @@ def train_ppo(
         kept.checkpoint.model_id, kept.checkpoint.path, "ppo", round_key, [sft.model_id, reward_model.model_id]
     )
     return kept
+
+
+def _start(loop: LoopFolder, settings: PpoSettings, behaviour_policy: str, sft: Checkpoint) -> Checkpoint:
+    """The checkpoint that PPO starts from, with its digest, which the registry does not hold."""
+    if settings.start == "sft" or behaviour_policy in (sft.model_id, IMPORTED_POLICY):
+        return sft
+    policy = loop.policy(behaviour_policy)
+    return replace(policy, digest=folder_digest(policy.folder))
+
+
+def _in_folder(settings: BaseModelSettings) -> bool:
+    return settings.source == "folder" and bool(settings.name)
 
 
 def base_model_cache() -> Path:

@@ -1,1 +1,157 @@
-def test_x(two_rounds): pass
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+from loops import ROUND, open_runner, run_missing
+
+import rlhf_dagster.assets.reward as reward_assets
+from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.automation.instance import PROCESS_TAG, close_dead_runs, run_tags
+from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE, TRAIN
+from rlhf_dagster.automation.rounds import open_next_round
+from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.errors import UserError
+
+
+def runs_of(runner: LoopRunner, asset: str) -> int:
+    """How often an asset was materialised."""
+    found = runner.instance.fetch_materializations(dg.AssetRecordsFilter(dg.AssetKey(asset)), limit=100)
+    return len(found.records)
+
+
+def test_nothing_is_missing_from_what_is_finished(finished) -> None:
+    assert finished.missing("prepare", None) == []
+    assert finished.missing("collect_round", ROUND) == []
+    assert finished.missing("train_round", ROUND) == []
+
+
+def test_a_round_is_missing_by_itself(finished) -> None:
+    assert finished.missing("collect_round", "round-0002") == COLLECT
+    assert finished.missing("train_round", "round-0002") == TRAIN + RELEASE
+    assert finished.missing("train_round", "round-0002", until="reward_model") == LEARN[:-1]
+    assert finished.missing("release_round", "round-0002") == RELEASE
+
+
+def test_what_was_made_before_is_not_missing(stages) -> None:
+    runner = open_runner(stages.unjudged)
+    assert runner.missing("train_round", ROUND) == ["eval_report", "evaluation_batch", *RELEASE]
+    assert runner.missing("train_round", ROUND, until="evaluation_completions") == []
+
+
+def test_what_is_downstream_of_a_missing_asset_is_missing_and_the_rest_is_not(stages, copy_of) -> None:
+    runner = copy_of(stages.unjudged)
+    runner.instance.wipe_assets([dg.AssetKey("preference_batch")])
+    assert runner.missing("collect_round", ROUND) == ["preference_batch"]
+    runner.instance.wipe_assets([dg.AssetKey("label_quality")])
+    # The reward model and the policy do not need it; the report does.
+    assert runner.missing("train_round", ROUND) == ["label_quality", "eval_report", "evaluation_batch", *RELEASE]
+    runner.instance.wipe_assets([dg.AssetKey("demonstrations")])
+    assert runner.missing("prepare", None) == ["demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
+
+
+def test_an_asset_that_a_job_does_not_have_is_one_sentence(finished) -> None:
+    with pytest.raises(UserError, match="Job prepare has no asset promotion; it has prompts, demonstrations"):
+        finished.missing("prepare", None, until="promotion")
+    assert finished.assets("prepare", until="demonstrations") == PREPARE[:2]
+
+
+def test_a_run_that_failed_goes_on_where_it_stopped(stages, copy_of, monkeypatch) -> None:
+    runner = copy_of(stages.prepared)
+    key = open_next_round(runner.instance)
+    assert run_missing(runner, "collect_round", key).success
+
+    def fail(*_: object, **__: object) -> None:
+        raise UserError("The reward model cannot be measured today.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reward_assets, "measure_reward_model", fail)
+        outcome = run_missing(runner, "train_round", key)
+    assert (outcome.success, outcome.failed_asset) == (False, "reward_model_accuracy")
+    assert outcome.failure == "The reward model cannot be measured today."
+    made = {asset: runs_of(runner, asset) for asset in TRAIN}
+    assert made["reward_model"] == made["ppo_policy"] == made["evaluation_completions"] == 1
+    assert made["reward_model_accuracy"] == made["eval_report"] == 0
+    assert runner.missing("train_round", key) == ["reward_model_accuracy", "eval_report", "evaluation_batch", *RELEASE]
+    assert run_missing(runner, "train_round", key).success
+    assert {asset: runs_of(runner, asset) for asset in [*COLLECT, *TRAIN, *RELEASE]} == dict.fromkeys(
+        [*COLLECT, *TRAIN, *RELEASE], 1
+    )
+    assert runner.missing("train_round", key) == []
+
+
+def test_an_error_of_ours_is_told_by_its_own_text(stages, copy_of, monkeypatch) -> None:
+    runner = copy_of(stages.unjudged)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(reward_assets, "measure_reward_model", fail)
+    outcome = runner.run("train_round", ROUND, ["reward_model_accuracy"])
+    assert (outcome.success, outcome.failed_asset) == (False, "reward_model_accuracy")
+    assert outcome.failure == "ZeroDivisionError: division by zero"
+
+
+def test_a_listener_hears_the_events_of_its_run_alone(stages, copy_of) -> None:
+    runner = copy_of(stages.prepared)
+    heard: list[dg.DagsterEvent] = []
+    assert runner.run("prepare", None, ["prompts"], heard.append).success
+    made = [event for event in heard if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
+    assert [event.asset_key.to_user_string() for event in made] == ["prompts"]
+    before = len(heard)
+    assert runner.run("prepare", None, ["prompts"]).success
+    assert len(heard) == before
+
+
+def test_the_gpu_pool_holds_one_step(finished) -> None:
+    limits = {limit.name: limit.limit for limit in finished.instance.event_log_storage.get_pool_limits()}
+    assert limits[GPU_POOL] == 1
+
+
+def _dead_process() -> str:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    return f"{process.pid}:12345"
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_run_whose_process_is_gone_is_closed_and_its_place_in_the_pool_is_free(stages, copy_of, dead) -> None:
+    runner = copy_of(stages.prepared)
+    instance, storage = runner.instance, runner.instance.event_log_storage
+    tags = {PROCESS_TAG: _dead_process()} if dead else run_tags()
+    run = instance.create_run_for_job(
+        runner.definitions.resolve_job_def("prepare"), status=dg.DagsterRunStatus.STARTED, tags=tags
+    )
+    assert storage.claim_concurrency_slot(GPU_POOL, run.run_id, "base_model").is_claimed
+    assert close_dead_runs(instance) == ([run.run_id] if dead else [])
+    status = instance.get_run_by_id(run.run_id).status
+    assert status == (dg.DagsterRunStatus.FAILURE if dead else dg.DagsterRunStatus.STARTED)
+    assert storage.get_concurrency_info(GPU_POOL).active_slot_count == (0 if dead else 1)
+
+
+def test_runs_that_others_execute_are_left_alone(stages, copy_of) -> None:
+    runner = copy_of(stages.prepared)
+    job = runner.definitions.resolve_job_def("prepare")
+    runner.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert close_dead_runs(runner.instance) == []
+
+
+def test_a_pid_that_another_process_has_now_is_dead(stages, copy_of) -> None:
+    """The tag holds when the process started, so that a reused pid is not taken for it."""
+    runner = copy_of(stages.prepared)
+    pid, started = run_tags()[PROCESS_TAG].split(":")
+    job = runner.definitions.resolve_job_def("prepare")
+    run = runner.instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: f"{pid}:{int(started) - 1}"}
+    )
+    assert close_dead_runs(runner.instance) == [run.run_id]
+
+
+def test_opening_a_loop_closes_what_a_killed_process_left(stages, copy_of) -> None:
+    runner = copy_of(stages.prepared)
+    job = runner.definitions.resolve_job_def("prepare")
+    run = runner.instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: _dead_process()}
+    )
+    again = open_runner(runner.loop.root)
+    assert again.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE

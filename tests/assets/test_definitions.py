@@ -1,0 +1,178 @@
+import json
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+from loops import small, write_loop
+
+from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.automation.jobs import DESCRIPTIONS, job_assets
+from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.cli.console import HEADLINES
+from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.schemas import COMPLETIONS
+from rlhf_dagster.loop import build_loop
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.resources.io_managers import TABLES
+
+GROUPS = {
+    "data": {"prompts", "demonstrations", "pretraining_text"},
+    "model": {"base_model", "sft_checkpoint"},
+    "preferences": {
+        *("round_manifest", "completions", "preference_batch", "preference_labels", "label_quality"),
+        "preference_dataset",
+    },
+    "reward": {"reward_model", "reward_model_accuracy"},
+    "policy": {"ppo_policy"},
+    "evaluation": {"evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation"},
+    "release": {"promotion"},
+}
+ASSETS = {asset for assets in GROUPS.values() for asset in assets}
+ONCE = GROUPS["data"] | GROUPS["model"]
+MODELS = {"base_model", "sft_checkpoint", "reward_model", "ppo_policy"}
+TORCH = MODELS | {"completions", "evaluation_completions", "eval_report", "reward_model_accuracy"}
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory) -> dg.Definitions:
+    return build_loop(LoopConfig(owner="team:lab"), tmp_path_factory.mktemp("loop"))
+
+
+@pytest.fixture(scope="module")
+def specs(definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def test_the_loop_is_all_there_in_its_groups(specs) -> None:
+    groups: dict[str, set[str]] = {}
+    for name, spec in specs.items():
+        groups.setdefault(spec.group_name, set()).add(name)
+    assert groups == GROUPS
+
+
+def test_the_graph_has_no_cycle(definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+    levels = definitions.resolve_asset_graph().toposorted_asset_keys_by_level
+    assert {key.to_user_string() for level in levels for key in level} == ASSETS
+
+
+@pytest.mark.parametrize("name", sorted(ASSETS))
+def test_every_asset_explains_itself(specs, name) -> None:
+    spec = specs[name]
+    assert len(spec.description) > 40
+    assert spec.description.rstrip()[-1] in ".?"
+    assert spec.owners == ["team:lab"]
+    assert spec.code_version
+    assert spec.partitions_def == (None if name in ONCE else rounds)
+    kind = "parquet" if name in TABLES else "huggingface" if name in MODELS else "json"
+    assert spec.kinds == ({kind, "torch"} if name in TORCH else {kind})
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_every_table_has_a_schema_with_described_columns(specs, name) -> None:
+    columns = specs[name].metadata["dagster/column_schema"].columns
+    assert [column.name for column in columns] == TABLES[name].names
+    assert [column.type for column in columns] == [str(field.type) for field in TABLES[name]]
+    assert all(column.description for column in columns)
+
+
+def test_the_evaluation_table_is_completions_with_a_role() -> None:
+    assert TABLES["evaluation_completions"].names == [*COMPLETIONS.names, "role"]
+
+
+def test_what_needs_a_device_waits_in_the_gpu_pool(definitions) -> None:
+    pools = {
+        key.to_user_string(): asset.op.pool
+        for asset in definitions.assets
+        if isinstance(asset, dg.AssetsDefinition)
+        for key in asset.keys
+    }
+    assert {name for name, pool in pools.items() if pool == GPU_POOL} == TORCH
+    assert {pool for name, pool in pools.items() if name not in TORCH} == {None}
+
+
+def test_the_report_has_a_blocking_check_by_round(definitions) -> None:
+    (spec,) = [spec for check in definitions.asset_checks for spec in check.check_specs]
+    assert spec.key == dg.AssetCheckKey(dg.AssetKey("eval_report"), "may_be_promoted")
+    assert spec.blocking
+    assert spec.partitions_def == rounds
+
+
+PEOPLE = {"label_store": {"simulated_annotators": False}}
+
+
+@pytest.mark.parametrize(
+    ("config", "trains_to"),
+    [({}, "promotion"), (PEOPLE, "evaluation_batch"), (PEOPLE | {"evaluation": {"human_judgments": 0}}, "promotion")],
+)
+def test_jobs_select_their_assets_and_train_round_waits_for_people_alone(tmp_path, config, trains_to) -> None:
+    loop = LoopConfig.parse(config, "test")
+    built = build_loop(loop, tmp_path)
+    wanted = job_assets(loop)
+    assert wanted["train_round"][-1] == trains_to
+    assert wanted.keys() == DESCRIPTIONS.keys()
+    graph = built.resolve_asset_graph()
+    for name, assets in wanted.items():
+        job = built.resolve_job_def(name)
+        assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(assets)
+        assert job.partitions_def == (None if name == "prepare" else rounds)
+        assert job.description == DESCRIPTIONS[name]
+        for position, asset in enumerate(assets):
+            parents = {key.to_user_string() for key in graph.get(dg.AssetKey(asset)).parent_keys}
+            assert not parents & set(assets[position:])
+    checks = {key.name for key in built.resolve_job_def("train_round").asset_layer.asset_graph.asset_check_keys}
+    assert checks == {"may_be_promoted"}
+
+
+def test_the_jobs_together_make_every_asset_once() -> None:
+    jobs = job_assets(LoopConfig.parse(PEOPLE, "test"))
+    assert sorted(asset for assets in jobs.values() for asset in assets) == sorted(ASSETS)
+
+
+def test_the_terminal_has_a_headline_for_every_asset() -> None:
+    assert HEADLINES.keys() == ASSETS
+
+
+LOADED = """
+import json, sys
+import rlhf_dagster.definitions
+definitions = rlhf_dagster.definitions.defs()
+heavy = ("torch", "transformers", "datasets", "matplotlib", "scipy", "accelerate")
+print(json.dumps({
+    "assets": sorted(key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()),
+    "jobs": sorted(job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")),
+    "owners": sorted({owner for spec in definitions.resolve_all_asset_specs() for owner in spec.owners}),
+    "heavy": sorted(set(heavy) & set(sys.modules)),
+}))
+"""
+
+
+@pytest.mark.parametrize("where", ["defs", "RLHF_LOOP"])
+def test_the_code_location_loads_without_a_heavy_library(tmp_path, monkeypatch, where) -> None:
+    owner = "team:rlhf"
+    if where == "RLHF_LOOP":
+        owner = "team:mine"
+        monkeypatch.setenv("RLHF_LOOP", str(write_loop(tmp_path / "loop", owner=owner)))
+    else:
+        monkeypatch.delenv("RLHF_LOOP", raising=False)
+        monkeypatch.setenv("RLHF_ROOT", str(tmp_path))
+    result = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found == {"assets": sorted(ASSETS), "jobs": sorted(DESCRIPTIONS), "owners": [owner], "heavy": []}
+    if where == "RLHF_LOOP":
+        # Dagster's own loading of a defs folder warns of its parameters in beta.
+        assert result.stderr == ""
+
+
+def test_a_loop_that_is_not_there_is_one_sentence(tmp_path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        LoopFolder.open(tmp_path / "nowhere")
+
+
+def test_two_loops_do_not_share_a_folder(tmp_path) -> None:
+    one, two = (build_loop(LoopConfig.parse(small(), "test"), tmp_path / name) for name in ("one", "two"))
+    roots = [built.resources["tables"].root for built in (one, two)]
+    assert roots == [tmp_path / "one", tmp_path / "two"]

@@ -1,0 +1,195 @@
+"""What Dagster knows after a round: metadata, data versions, settings of one run, failures."""
+
+import shutil
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from loops import ROUND, checkpoint, run_missing
+
+from rlhf_dagster.automation.jobs import job_assets
+from rlhf_dagster.automation.run import LoopRunner, event_logger
+from rlhf_dagster.cli.console import HEADLINES
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.resources.io_managers import TABLES, ParquetFiles
+
+ONCE = {"prompts", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"}
+MODELS = ["base_model", "sft_checkpoint", "reward_model", "ppo_policy"]
+
+
+def key_of(asset: str) -> str | None:
+    return None if asset in ONCE else ROUND
+
+
+def materialisation(runner: LoopRunner, asset: str, key: str | None) -> dg.AssetMaterialization:
+    """The latest one of an asset."""
+    partitions = [key] if key else None
+    found = runner.instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=partitions), limit=1
+    ).records[0]
+    return found.asset_materialization
+
+
+def metadata(runner: LoopRunner, asset: str) -> dict[str, Any]:
+    found = materialisation(runner, asset, key_of(asset)).metadata
+    return {name: value.value for name, value in found.items()}
+
+
+@pytest.mark.parametrize("asset", sorted(TABLES))
+def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset) -> None:
+    path = finished.loop.asset_path(asset, key_of(asset) or "")
+    table = pq.read_table(path)
+    assert table.schema.equals(TABLES[asset], check_metadata=False)
+    assert [field.metadata for field in table.schema] == [field.metadata for field in TABLES[asset]]
+    assert metadata(finished, asset)["dagster/row_count"] == table.num_rows > 0
+
+
+@pytest.mark.parametrize("asset", MODELS)
+def test_a_model_shows_its_numbers_and_a_picture_of_its_curves(finished, asset) -> None:
+    shown = metadata(finished, asset)
+    model = checkpoint(finished.loop, asset, key_of(asset) or "")
+    manifest = read_manifest(model.folder)
+    assert shown["model_id"] == model.model_id
+    assert shown["checkpoint"].endswith(f"/{model.path}")
+    assert manifest["metrics"]
+    for name, value in manifest["metrics"].items():
+        assert shown[name] == pytest.approx(value, rel=1e-3)
+    assert shown["training_curves"].startswith("![training curves](data:image/png;base64,")
+
+
+def test_the_report_s_numbers_are_numbers_that_the_ui_plots(finished) -> None:
+    found = materialisation(finished, "eval_report", ROUND).metadata
+    numbers = {name for name, value in found.items() if isinstance(value, dg.FloatMetadataValue | dg.IntMetadataValue)}
+    assert "kl_nats" in numbers
+    assert len([name for name in numbers if "vs_" in name]) >= 4
+    page = finished.loop.asset_path("eval_report", ROUND, "html")
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("asset", sorted(HEADLINES))
+def test_the_terminal_shows_a_number_of_every_asset(finished, asset) -> None:
+    assert set(HEADLINES[asset]) & metadata(finished, asset).keys()
+
+
+def test_no_metadata_is_missing_or_not_a_number(finished) -> None:
+    for asset in HEADLINES:
+        for name, value in metadata(finished, asset).items():
+            assert value is not None, (asset, name)
+            assert value == value, (asset, name)  # NaN is the one value that differs from itself
+
+
+def versions(runner: LoopRunner) -> dict[str, str]:
+    return {asset: materialisation(runner, asset, key_of(asset)).tags["dagster/data_version"] for asset in HEADLINES}
+
+
+def test_the_same_again_has_the_same_data_versions(stages, copy_of) -> None:
+    """So that a repeated run leaves everything downstream fresh, and the same seed makes the same loop."""
+    runner = copy_of(stages.finished)
+    before = versions(runner)
+    shutil.rmtree(runner.loop.root / "models" / checkpoint(runner.loop, "ppo_policy", ROUND).model_id)
+    for job, assets in job_assets(runner.loop.config).items():
+        if job != "release_round":
+            assert runner.run(job, None if job == "prepare" else ROUND, assets).success
+    assert versions(runner) == before
+
+
+def test_another_seed_has_other_data_versions(stages, copy_of, finished) -> None:
+    runner = copy_of(stages.prepared, seed=4)
+    assert runner.run("prepare", None, ["prompts", "demonstrations", "pretraining_text"]).success
+    one, other = (
+        {
+            asset: materialisation(loop, asset, None).tags["dagster/data_version"]
+            for asset in ("prompts", "demonstrations")
+        }
+        for loop in (finished, runner)
+    )
+    assert all(one[asset] != other[asset] for asset in one)
+    text = [materialisation(loop, "pretraining_text", None).tags["dagster/data_version"] for loop in (finished, runner)]
+    assert text[0] == text[1]
+
+
+def launch(runner: LoopRunner, asset: str, **settings: Any) -> dg.ExecuteInProcessResult:
+    """Materialise one asset as the launchpad does, with some settings for this run."""
+    definitions = dg.Definitions.merge(runner.definitions, dg.Definitions(loggers={"events": event_logger}))
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=runner.instance,
+        asset_selection=[dg.AssetKey(asset)],
+        partition_key=key_of(asset),
+        run_config={"ops": {asset: {"config": settings}}, "loggers": {"events": {}}},
+        raise_on_error=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("asset", "stage", "settings"),
+    [
+        ("sft_checkpoint", "sft", {"learning_rate": 1e-5}),
+        ("reward_model", "reward_model", {"learning_rate": 1e-5}),
+        ("ppo_policy", "ppo", {"updates": 2, "start": "sft"}),
+    ],
+)
+def test_a_setting_from_the_launchpad_holds_for_one_run(stages, copy_of, asset, stage, settings) -> None:
+    runner = copy_of(stages.unjudged)
+    usual = getattr(runner.loop.config, stage)
+    assert launch(runner, asset, **settings).success
+    model = checkpoint(runner.loop, asset, key_of(asset) or "")
+    assert read_manifest(model.folder)["config"][stage] == usual.changed(**settings).model_dump()
+    assert model != checkpoint(LoopFolder.open(stages.unjudged), asset, key_of(asset) or "")
+    assert run_missing(runner, "train_round", ROUND).success
+    assert getattr(runner.loop.config, stage) == usual
+
+
+@pytest.mark.parametrize(
+    ("asset", "settings", "sentence"),
+    [
+        ("ppo_policy", {"updates": 0}, "run config: `updates`: input should be greater than or equal to 1 (found 0)."),
+        ("ppo_policy", {"start": "afresh"}, "run config: `start`: input should be 'sft' or 'behaviour'"),
+        ("sft_checkpoint", {"epochs": -1.0}, "run config: `epochs`: input should be greater than 0 (found -1.0)."),
+    ],
+)
+def test_a_wrong_setting_from_the_launchpad_is_one_sentence(stages, copy_of, asset, settings, sentence) -> None:
+    result = launch(copy_of(stages.unjudged), asset, **settings)
+    (failure,) = result.get_step_failure_events()
+    data = failure.step_failure_data
+    assert data.user_failure_data.description.startswith(sentence)
+    assert data.error.cls_name == "Failure"
+
+
+def test_what_the_user_can_mend_fails_with_its_sentence_and_is_not_retried(stages, copy_of) -> None:
+    runner = copy_of(stages.prepared, data={"test": 0.0})
+    assert runner.run("prepare", None, ["prompts"]).success
+    for path in (stages.unjudged / "assets").iterdir():
+        if path.is_dir():
+            shutil.copytree(path, runner.loop.root / "assets" / path.name)
+    runner.instance.add_dynamic_partitions("rounds", [ROUND])
+    outcome = runner.run("train_round", ROUND, ["evaluation_completions"])
+    assert not outcome.success
+    assert outcome.failed_asset == "evaluation_completions"
+    assert outcome.failure == (
+        "No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`."
+    )
+
+
+def test_labels_that_have_not_come_stop_the_round_with_a_sentence(stages, copy_of) -> None:
+    runner = copy_of(stages.prepared, label_store={"simulated_annotators": False})
+    runner.instance.add_dynamic_partitions("rounds", [ROUND])
+    assert run_missing(runner, "collect_round", ROUND).success
+    outcome = run_missing(runner, "train_round", ROUND)
+    assert (outcome.success, outcome.failed_asset) == (False, "preference_labels")
+    assert outcome.failure == f"{ROUND} has no usable label yet; label its comparisons, then run this again."
+
+
+def test_a_table_of_the_wrong_columns_is_never_written(finished, tmp_path) -> None:
+    manager = ParquetFiles(tmp_path)
+    frame = pd.read_parquet(finished.loop.asset_path("prompts"))
+    path = tmp_path / "assets" / "prompts.parquet"
+    context = dg.build_output_context(asset_key=dg.AssetKey("prompts"))
+    manager.handle_output(context, frame)
+    with pytest.raises(UserError, match="user missing or unknown"):
+        manager.handle_output(context, frame.drop(columns="user"))
+    pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
+    assert [found.name for found in path.parent.iterdir()] == ["prompts.parquet"]

@@ -1,0 +1,27 @@
+import dagster as dg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_dagster.automation.rounds import open_import_round, open_next_round, open_rounds, round_key
+from rlhf_dagster.loop_folder import IMPORT_ROUND
+
+
+@given(st.integers(0, 9998))
+def test_keys_sort_in_the_order_of_rounds(number) -> None:
+    assert round_key(number) < round_key(number + 1)
+
+
+def test_rounds_open_one_after_the_other_and_imports_come_first() -> None:
+    with dg.DagsterInstance.local_temp() as instance:
+        assert open_rounds(instance) == []
+        assert [open_next_round(instance) for _ in range(2)] == ["round-0001", "round-0002"]
+        assert open_import_round(instance) == IMPORT_ROUND == round_key(0)
+        assert open_import_round(instance) == IMPORT_ROUND
+        assert open_rounds(instance) == ["round-0000", "round-0001", "round-0002"]
+        assert open_next_round(instance) == "round-0003"
+
+
+def test_the_first_round_after_an_import_is_round_one() -> None:
+    with dg.DagsterInstance.local_temp() as instance:
+        open_import_round(instance)
+        assert open_next_round(instance) == "round-0001"

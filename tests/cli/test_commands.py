@@ -1,0 +1,126 @@
+import json
+
+import pandas as pd
+import pytest
+from loops import ROUND, rlhf, rlhf_here, small, write_loop
+
+from rlhf_dagster.cli.loops import STARTERS
+from rlhf_dagster.config import LoopConfig, load_config
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.summary import round_rows
+
+
+@pytest.mark.parametrize("source", STARTERS)
+def test_init_writes_a_commented_config_that_loads(tmp_path, source) -> None:
+    folder = tmp_path / "new" / "loop"
+    result = rlhf_here("init", folder, "--source", source)
+    assert result.returncode == 0, result.stderr
+    assert f"rlhf run prepare --loop {folder}" in result.stdout
+    assert ("rlhf import" in result.stdout) == (source == "imports")
+    assert load_config(folder) == LoopConfig(**STARTERS[source])
+    assert (folder / "dagster" / "dagster.yaml").is_file()
+    assert "\n# sft:\n" in (folder / "loop.yaml").read_text() or source == "imports"
+
+
+def test_help_names_every_command() -> None:
+    result = rlhf_here("--help")
+    assert result.returncode == 0
+    for command in ("demo", "init", "ui", "import", "run", "annotate", "round"):
+        assert f"\n  {command} " in result.stdout
+
+
+def test_status_is_the_rounds_as_json(stages) -> None:
+    result = rlhf_here("round", "status", "--loop", stages.finished, "--json")
+    assert json.loads(result.stdout) == round_rows(LoopFolder.open(stages.finished), [ROUND])
+    text = rlhf("round", "status", "--loop", stages.finished, COLUMNS="80")
+    assert ROUND in text.stdout
+    assert "yes" in text.stdout
+    assert (text.stderr, max(map(len, text.stdout.splitlines())) <= 80) == ("", True)
+
+
+def test_status_without_a_round_says_what_to_do(tmp_path) -> None:
+    loop = write_loop(tmp_path)
+    assert rlhf_here("round", "status", "--loop", loop).stdout == (
+        f"No round is open. Next: rlhf round open --loop {loop}\n"
+    )
+    assert rlhf_here("round", "open", "--loop", loop).stdout.startswith("round-0001 is open.")
+    rows = json.loads(rlhf_here("round", "status", "--loop", loop, "--json").stdout)
+    assert rows == [
+        {"round": "round-0001", "behaviour_policy": None, "comparisons": 0, "labels": 0, "reward_model": None}
+        | {"policy": None, "promoted": False, "reasons": [], "report": None}
+    ]
+
+
+def test_run_makes_what_is_missing_and_again_makes_it_again(copy_of, stages) -> None:
+    loop = copy_of(stages.finished).loop.root
+    nothing = rlhf("run", "train_round", "--loop", loop)
+    assert (nothing.returncode, nothing.stderr) == (0, "")
+    assert f"train_round {ROUND}: everything is there" in nothing.stdout
+    again = rlhf("run", "train_round", "--loop", loop, "--until", "label_quality", "--again")
+    assert (again.returncode, again.stderr) == (0, "")
+    made = [line.split()[0] for line in again.stdout.splitlines() if line.startswith("  ")]
+    assert made == ["preference_labels", "label_quality"]
+
+
+def test_people_label_by_hand_and_annotate_stands_in_for_them(copy_of, stages) -> None:
+    loop = copy_of(stages.prepared, label_store={"simulated_annotators": False}).loop.root
+    assert rlhf_here("round", "open", "--loop", loop).returncode == 0
+    assert rlhf("run", "collect_round", "--loop", loop).returncode == 0
+    store = LoopFolder.open(loop).label_store
+    assert (store.count(ROUND, "train").comparisons, store.count(ROUND, "train").labels) == (40, 0)
+    result = rlhf_here("annotate", "--loop", loop, "--annotators", 3)
+    assert (result.returncode, result.stderr) == (0, "")
+    counts = store.count(ROUND, "train")
+    assert counts.labels >= 40
+    assert result.stdout.splitlines()[-1] == (
+        f"{ROUND}: {counts.usable} usable labels on {counts.labelled} of 40 comparisons."
+    )
+    again = rlhf_here("annotate", "--loop", loop, "--annotators", 3)
+    assert store.count(ROUND, "train") == counts
+    assert again.returncode == 0
+
+
+def records(kind: str) -> list[dict]:
+    texts = [f"the plot was {word} ." for word in ("good", "bad", "great", "dull")]
+    if kind == "prompts":
+        return [{"prompt": f"we saw film {n} .", "user": f"user {n % 9}"} for n in range(60)]
+    if kind == "demonstrations":
+        return [{"prompt": f"we saw film {n} .", "response": texts[n % 4]} for n in range(60)]
+    pair = {"responses": texts[:2], "choice": 0}
+    return [
+        {"comparison": f"c{n}", "prompt": f"we saw film {n} .", "annotator": f"person {annotator}"} | pair
+        for n in range(60)
+        for annotator in range(n % 2 + 1)
+    ]
+
+
+KINDS = ("prompts", "demonstrations", "judgments")
+
+
+def test_own_files_from_import_to_a_reward_model(tmp_path, base_model_cache) -> None:
+    own = {"data": {"source": "imports", "test": 0.3}, "label_store": {"simulated_annotators": False}}
+    tiny = small()["base_model"]["tiny"] | {"tokenizer": "bpe", "vocabulary": 300}
+    loop = write_loop(tmp_path / "loop", **own, base_model={"tiny": tiny}, sampling={"fixed_length": False})
+    for kind in KINDS:
+        file = tmp_path / f"{kind}.jsonl"
+        file.write_text("\n".join(map(json.dumps, records(kind))), encoding="utf-8")
+        n = len(records(kind))
+        for added, there in ((n, 0), (0, n)):
+            result = rlhf_here("import", kind, file, "--loop", loop, "--json")
+            assert result.returncode == 0, result.stderr
+            assert json.loads(result.stdout) == {"read": n, "added": added, "already_there": there, "refused": []}
+    for command in (
+        ["prepare"],
+        ["collect_round", "--round", "round-0000"],
+        ["train_round", "--round", "round-0000", "--until", "reward_model_accuracy"],
+    ):
+        result = rlhf("run", *command, "--loop", loop)
+        assert (result.returncode, result.stderr) == (0, "")
+    folder = LoopFolder.open(loop)
+    accuracy = json.loads(folder.asset_path("reward_model_accuracy", "round-0000", "json").read_text())
+    assert accuracy["splits"].keys() >= {"train", "validation"}
+    snapshot = pd.read_parquet(folder.asset_path("preference_dataset", "round-0000"))
+    prompts = pd.read_parquet(folder.asset_path("prompts")).set_index("prompt_id")["split"]
+    assert "test" in set(prompts)
+    assert "test" not in set(prompts.loc[snapshot["prompt_id"]])
+    assert set(snapshot["round"]) == {"round-0000"}

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.imports import import_file
+from rlhf_dagster.lineage.ids import demonstration_id, prompt_id
+from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PRETRAINING_TEXT, PROMPTS, table
+
+IMPORTS = {"label_store": {"simulated_annotators": False}}
+
+
+def config(**data: Any) -> LoopConfig:
+    return LoopConfig(data={"prompts": 300, "demonstrations": 100, "pretraining_texts": 100} | data)
+
+
+def imported(**data: Any) -> LoopConfig:
+    return LoopConfig(data={"source": "imports"} | data, **IMPORTS)
+
+
+def load(root: Path, kind: Any, records: list[dict[str, Any]]) -> None:
+    file = root / f"{kind}.jsonl"
+    file.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    assert not import_file(kind, file, root).refused
+
+
+def has_schema(frame: pd.DataFrame, schema: pa.Schema) -> bool:
+    identity = schema.names[0]
+    return table(frame, schema).to_pandas().equals(frame) and frame[identity].is_monotonic_increasing
+
+
+NO_PROMPTS = pd.DataFrame(columns=PROMPTS.names)
+
+
+@pytest.fixture(scope="module")
+def task_tables(tmp_path_factory):
+    root, settings = tmp_path_factory.mktemp("task"), config()
+    prompts = build_prompts(settings, root)
+    demonstrations = build_demonstrations(settings, root, prompts)
+    return prompts, demonstrations, build_pretraining_text(settings, root, demonstrations)
+
+
+def test_the_task_s_tables_have_their_sizes_and_schemas(task_tables) -> None:
+    prompts, demonstrations, text = task_tables
+    assert has_schema(prompts, PROMPTS)
+    assert has_schema(demonstrations, DEMONSTRATIONS)
+    assert has_schema(text, PRETRAINING_TEXT)
+    assert prompts["split"].value_counts().to_dict() == {"train": 240, "validation": 30, "test": 30}
+    assert demonstrations["split"].value_counts().to_dict() == {"train": 80, "validation": 10}
+    assert text["split"].value_counts().to_dict() == {"train": 100, "validation": 5}
+
+
+def test_no_prompt_is_in_two_splits_of_any_table(task_tables) -> None:
+    prompts, demonstrations, text = task_tables
+    assert prompts["text"].is_unique
+    assert (prompts["prompt_id"] == prompts["text"].map(prompt_id)).all()
+    split = dict(zip(prompts["text"], prompts["split"], strict=True))
+    both = demonstrations[demonstrations["prompt"].isin(split)]
+    assert (both["prompt"].map(split) == both["split"]).all()
+    test = tuple(text for text, found in split.items() if found == "test")
+    assert not set(demonstrations["prompt"]) & set(test)
+    assert not any(document.startswith(test) for document in text["text"])
+
+
+def test_the_seed_decides_prompts_but_not_the_base_models_text(tmp_path) -> None:
+    one, two = LoopConfig(seed=1, data=config().data), LoopConfig(seed=2, data=config().data)
+    assert build_prompts(one, tmp_path).equals(build_prompts(one, tmp_path))
+    assert not build_prompts(one, tmp_path).equals(build_prompts(two, tmp_path))
+    assert build_pretraining_text(one, tmp_path, NO_PROMPTS).equals(build_pretraining_text(two, tmp_path, NO_PROMPTS))
+
+
+def test_imported_prompts_split_by_user_or_text_with_the_configs_shares(tmp_path) -> None:
+    load(tmp_path, "prompts", [{"prompt": f"{user} asks {n}", "user": user} for user in "abcdefgh" for n in range(20)])
+    load(tmp_path, "prompts", [{"prompt": f"anonymous {n}"} for n in range(400)])
+    frame = build_prompts(imported(validation=0.0, test=0.5), tmp_path)
+    assert has_schema(frame, PROMPTS)
+    assert len(frame) == 560
+    users = frame[frame["user"] != ""].groupby("user")["split"]
+    assert (users.nunique() == 1).all()
+    assert set(users.first()) == {"train", "test"}
+    # Half of 400, give or take five standard deviations.
+    assert abs((frame.loc[frame["user"] == "", "split"] == "test").sum() - 200) < 50
+    assert "validation" not in set(frame["split"])
+
+
+def test_no_demonstration_is_about_a_test_prompt_also_where_users_decide_the_split(tmp_path) -> None:
+    asked = [{"prompt": f"{user} asks {n}", "user": user} for user in map(str, range(30)) for n in range(3)]
+    load(tmp_path, "prompts", asked)
+    load(tmp_path, "demonstrations", [{"prompt": row["prompt"], "response": "an answer"} for row in asked])
+    load(tmp_path, "demonstrations", [{"prompt": f"nobody asks {n}", "response": "anyway"} for n in range(100)])
+    settings = imported(test=0.4)
+    prompts = build_prompts(settings, tmp_path)
+    split = dict(zip(prompts["text"], prompts["split"], strict=True))
+    frame = build_demonstrations(settings, tmp_path, prompts)
+    assert has_schema(frame, DEMONSTRATIONS)
+    known = frame[frame["prompt"].isin(split)]
+    assert set(known["prompt"]) == {text for text, found in split.items() if found != "test"}
+    assert (known["prompt"].map(split) == known["split"]).all()
+    assert 40 < len(frame) - len(known) < 80  # 60 of 100, give or take four standard deviations
+
+
+def test_the_same_pair_is_kept_once(tmp_path) -> None:
+    load(tmp_path, "demonstrations", [{"prompt": "p", "response": response} for response in ("a", "b", "a")])
+    frame = build_demonstrations(imported(test=0.0, validation=0.0), tmp_path, NO_PROMPTS)
+    assert set(frame["demonstration_id"]) == {demonstration_id("p", "a"), demonstration_id("p", "b")}
+
+
+def test_demonstrations_are_the_pretraining_text_of_imports_unless_files_are_given(tmp_path) -> None:
+    load(tmp_path, "demonstrations", [{"prompt": f"p{n}", "response": "r"} for n in range(40)])
+    settings = imported(test=0.0, validation=0.5)
+    demonstrations = build_demonstrations(settings, tmp_path, NO_PROMPTS)
+    text = build_pretraining_text(settings, tmp_path, demonstrations)
+    assert has_schema(text, PRETRAINING_TEXT)
+    train = demonstrations.loc[demonstrations["split"] == "train", "prompt"]
+    assert 0 < len(train) < 40
+    assert set(text["text"]) == {f"{prompt}\nr" for prompt in train}
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n\none\n", encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"text": "three"}\n{"text": "two"}\n', encoding="utf-8")
+    files = imported(pretraining_files=["a.txt", "b.jsonl"])
+    text = build_pretraining_text(files, tmp_path, demonstrations)
+    assert dict(zip(text["text"], text["source"], strict=True)) == {"one": "a.txt", "two": "a.txt", "three": "b.jsonl"}
+
+
+def test_a_data_set_replaces_one_table_and_keeps_users_together(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("datasets")
+    import datasets.config
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "asked").mkdir()
+    rows = [{"q": f"{user} asks {n % 4}", "a": f"answer {n}", "by": user} for user in "abcdefghij" for n in range(8)]
+    (tmp_path / "asked" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    source = {"name": "asked", "prompt": "q", "response": "a", "text": "a", "user": "by"}
+    settings = config(prompts_dataset=source, demonstrations_dataset=source, pretraining_dataset=source, test=0.4)
+    prompts = build_prompts(settings, tmp_path)
+    assert has_schema(prompts, PROMPTS)
+    assert set(prompts["text"]) == {row["q"] for row in rows}
+    by_user = prompts.groupby("user")["split"]
+    assert len(by_user) == 10
+    assert (by_user.nunique() == 1).all()
+    assert not set(prompts["user"]) & set("abcdefghij")
+    demonstrations = build_demonstrations(settings, tmp_path, prompts)
+    test = set(prompts.loc[prompts["split"] == "test", "text"])
+    assert test
+    assert set(demonstrations["prompt"]) == set(prompts["text"]) - test
+    assert set(build_pretraining_text(settings, tmp_path, demonstrations)["text"]) == {f"answer {n}" for n in range(8)}
+
+
+def test_nothing_to_work_with_is_one_sentence(tmp_path) -> None:
+    for build, kind in [(build_prompts, "prompts"), (_demonstrations, "demonstrations")]:
+        with pytest.raises(UserError, match=f"{kind}.parquet: nothing imported yet; run `rlhf import {kind} FILE"):
+            build(imported(), tmp_path)
+    (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"No pretraining text: the source is empty; check `data`"):
+        build_pretraining_text(config(pretraining_files=["blank.txt"]), tmp_path, NO_PROMPTS)
+    with pytest.raises(UserError, match="No demonstrations"):
+        _demonstrations(config(validation=0.0, test=0.99, demonstrations=1), tmp_path)
+
+
+def _demonstrations(settings: LoopConfig, root: Path) -> pd.DataFrame:
+    return build_demonstrations(settings, root, NO_PROMPTS)

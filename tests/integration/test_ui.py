@@ -1,0 +1,132 @@
+"""The loop in the Dagster UI, as a person sees it in a browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
+
+from integration.ui import Server, browsing, click, require_browser, screenshot, serving, wait_for
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+from rlhf_dagster.automation.jobs import job_assets
+from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.ui import LOG
+from rlhf_dagster.loop import build_loop
+
+pytestmark = pytest.mark.integration
+
+SHOWN_WHOLE = 18
+"""Letters of an asset's name; the graph shortens longer ones in the middle."""
+
+
+@pytest.fixture(scope="module")
+def server(two_rounds: LoopRunner) -> Iterator[Server]:
+    require_browser()
+    with serving(two_rounds.loop.root) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(server: Server) -> Iterator[WebDriver]:
+    with browsing() as driver:
+        driver.get(server.address)
+        # A server that answers has not loaded the code location yet; the first page waits for it.
+        wait_for(driver, "Overview", "Runs")
+        yield driver
+
+
+def test_graph_shows_every_asset_in_its_group(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
+    browser.get(f"{server.address}/asset-groups/")
+    specs = build_loop(two_rounds.loop.config, two_rounds.loop.root).resolve_all_asset_specs()
+    groups = {spec.group_name or "" for spec in specs}
+    wait_for(browser, "Global asset lineage", *groups)
+    screenshot(browser, "asset-groups")
+    ActionChains(browser).key_down(Keys.ALT).send_keys("e").key_up(Keys.ALT).perform()
+    assets = {asset for assets in job_assets(two_rounds.loop.config).values() for asset in assets}
+    wait_for(browser, *(asset for asset in assets if len(asset) <= SHOWN_WHOLE))
+    screenshot(browser, "asset-graph")
+
+
+def test_policy_page_has_its_numbers_and_curves(browser: WebDriver, server: Server) -> None:
+    browser.get(f"{server.address}/assets/ppo_policy")
+    wait_for(browser, "The policy after PPO", "round-0002", "model_id", "checkpoint", "kl_coef", "training_curves")
+    screenshot(browser, "ppo-policy")
+    click(browser, "[Show Markdown]")
+    WebDriverWait(browser, 60).until(lambda _: picture_width(browser) > 0)
+    screenshot(browser, "ppo-policy-curves")
+
+
+def test_policy_page_plots_numbers_by_round(browser: WebDriver, server: Server) -> None:
+    browser.get(f"{server.address}/assets/ppo_policy")
+    wait_for(browser, "Plots")
+    click(browser, "Plots")
+    wait_for(browser, "Partitions", "reward", "kl", "entropy")
+    plots = WebDriverWait(browser, 60).until(lambda _: browser.find_elements(By.CSS_SELECTOR, "canvas"))
+    assert len(plots) >= 3
+    screenshot(browser, "ppo-policy-plots")
+
+
+def test_check_of_the_report_says_what_the_gate_found(browser: WebDriver, server: Server) -> None:
+    browser.get(f"{server.address}/assets/eval_report?view=checks")
+    wait_for(browser, "may_be_promoted", "blocking", "Passed", "round-0002", "The sequence KL to SFT is", "kl_nats")
+    screenshot(browser, "eval-report-check")
+
+
+def test_report_page_names_judges_and_file(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
+    browser.get(f"{server.address}/assets/eval_report")
+    page = wait_for(browser, "vs_behaviour_reward_model", "vs_sft_simulated_annotators", "vs_sft_gold_judge")
+    path = two_rounds.loop.asset_path("eval_report", "round-0002", "html")
+    assert str(path) in page.replace("\n", "")
+    assert path.is_file()
+    screenshot(browser, "eval-report")
+
+
+def test_table_page_describes_its_columns(browser: WebDriver, server: Server) -> None:
+    browser.get(f"{server.address}/assets/completions")
+    wait_for(browser, "Row count", "log_probs", "log-probability of each token under the policy")
+    screenshot(browser, "completions")
+
+
+def test_run_page_lists_the_stages(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
+    newest = two_rounds.instance.get_runs(limit=1)[0]
+    browser.get(f"{server.address}/runs/{newest.run_id}")
+    wait_for(browser, "Success", "train_round", "round-0002", "reward_model", "ppo_policy", "promotion")
+    screenshot(browser, "run")
+
+
+def test_jobs_know_the_runs_made_from_the_terminal(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
+    browser.get(f"{server.address}/jobs")
+    wait_for(browser, *job_assets(two_rounds.loop.config), " ago")
+    screenshot(browser, "jobs")
+    browser.get(f"{server.address}/locations/rlhf_dagster/jobs/train_round")
+    wait_for(browser, "Latest run:", "Read the labels, train reward model and policy")
+    screenshot(browser, "job")
+
+
+def test_launchpad_offers_settings_and_no_plumbing(browser: WebDriver, server: Server) -> None:
+    browser.get(f"{server.address}/locations/rlhf_dagster/jobs/train_round/playground")
+    page = wait_for(browser, "No errors", "ppo_policy", "Launch Run")
+    assert "root:" not in page
+    screenshot(browser, "launchpad")
+
+
+def test_terminal_shows_one_line_and_dagster_writes_a_log(two_rounds: LoopRunner) -> None:
+    root = two_rounds.loop.root
+    with serving(root) as server:
+        assert urlopen(f"{server.address}/server_info").status == 200
+        assert server.stop() == (0, "")
+    assert server.first_line.startswith(f"Dagster UI of the loop {two_rounds.loop.config.name}: {server.address} ")
+    assert "Serving dagster-webserver" in Path(root, "dagster", LOG).read_text(encoding="utf-8")
+
+
+def picture_width(browser: WebDriver) -> int:
+    """Natural width of the training curves, 0 until they are drawn."""
+    script = "const i = document.querySelector('img[alt=\"training curves\"]'); return i ? i.naturalWidth : 0"
+    return int(browser.execute_script(script))
