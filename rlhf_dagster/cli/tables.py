@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
 def rounds_table(rows: list[dict[str, Any]]) -> Table:
     """The rounds of a loop, with a 95% interval and the sample size beside every rate; fits 80 columns."""
-    table = Table(title="Rounds (95% intervals)", title_justify="left", pad_edge=False)
+    table = Table(title="Rounds (95% intervals)", title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name in ("round", "comparisons\nlabels", "reward model\non new people", "longest\nwins", "preferred\nto SFT"):
         table.add_column(name)
     for name in ("KL, nats", "promoted"):

@@ -41,7 +41,7 @@ class BaseModelSettings(Settings):
 
     source: Literal["tiny", "hub", "folder"] = "tiny"
     name: str = ""
-    """Hub id (`source: hub`) or path (`source: folder`)."""
+    """Hub id (`source: hub`), or path, relative to the config (`source: folder`)."""
     revision: str = ""
     """Hub revision; pin a commit so that the same name stays the same model."""
     tiny: TinyModelSettings = TinyModelSettings()

@@ -9,6 +9,8 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 from rlhf_dagster.component import RlhfLoop
 
+# Dagster warns of its own classes in beta.
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 TYPE = "rlhf_dagster.component.RlhfLoop"
 
 

@@ -1,7 +1,9 @@
 """The loop in the Dagster UI, as a person sees it in a browser."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
 
 from integration.ui import Server, browsing, click, require_browser, screenshot, serving, wait_for
+from loops import assert_one_sentence, rlhf
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -124,6 +127,14 @@ def test_terminal_shows_one_line_and_dagster_writes_a_log(two_rounds: LoopRunner
         assert server.stop() == (0, "")
     assert server.first_line.startswith(f"Dagster UI of the loop {two_rounds.loop.config.name}: {server.address} ")
     assert "Serving dagster-webserver" in Path(root, "dagster", LOG).read_text(encoding="utf-8")
+
+
+def test_a_port_in_use_is_one_sentence(stages: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert_one_sentence(rlhf("ui", "--loop", stages.prepared, "--port", port), f"--port {port}", "another port")
 
 
 def picture_width(browser: WebDriver) -> int:
