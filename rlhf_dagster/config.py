@@ -137,6 +137,18 @@ class LoopConfig(Settings):
             raise ValueError("label_store.simulated_annotators needs `data.source: task`; set it to false for people")
         return self
 
+    @model_validator(mode="after")
+    def _gate_can_pass(self) -> Self:
+        least, asked = self.gate.min_judgments, self.evaluation.human_judgments
+        if self.evaluation.prompts < least:
+            raise ValueError(f"evaluation.prompts is {self.evaluation.prompts}; gate.min_judgments asks for {least}")
+        if 0 < asked < 2 * least:
+            raise ValueError(
+                f"evaluation.human_judgments is {asked}; half of them are against the behaviour policy, and "
+                f"gate.min_judgments asks for {least}: ask for {2 * least} or more, or for 0"
+            )
+        return self
+
     @property
     def has_task(self) -> bool:
         return self.data.source == "task"

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from rlhf_dagster.errors import UserError
 
@@ -14,6 +15,16 @@ class Settings(BaseModel):
     """Typed, frozen settings: an unknown key or a value of the wrong type is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Pydantic reads true as 1. Its strict mode would refuse that, but also 1e-3, which is a string in YAML.
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        options = {annotation, *get_args(annotation)}
+        if isinstance(value, bool) and bool not in options and options & {int, float}:
+            raise PydanticKnownError("float_type" if float in options else "int_type")
+        return value
 
     @classmethod
     def parse(cls, values: Any, source: str) -> Self:

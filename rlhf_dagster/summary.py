@@ -19,6 +19,8 @@ def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
     manifest, report, human, decision = (
         _read(loop, name, key) for name in ("round_manifest", "eval_report", "human_evaluation", "promotion")
     )
+    if report and decision and decision["policy"] != report["policy_id"]:
+        decision = None  # about an earlier policy of this round
     counts = loop.label_store.count(key, "train")
     row: dict[str, Any] = {
         "round": key,
@@ -44,11 +46,13 @@ def _reward_model(loop: LoopFolder, key: str) -> dict[str, Any] | None:
     splits = figures["splits"]
     others, people = splits.get("validation"), splits.get("held_out_annotators")
     shown = people or others
+    quality = _read(loop, "label_quality", key)
     return {
         "checkpoint": _checkpoint(loop, "reward_model", key),
         "accuracy": others and others["accuracy"],
         "held_out_annotators": people and people["accuracy"],
         "length_baseline": shown and shown["length_baseline"],
+        "annotators_agreement": quality and quality["summary"]["agreement"],
     }
 
 

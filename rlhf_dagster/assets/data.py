@@ -20,7 +20,10 @@ def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataF
 
 @loop_asset("data")
 def demonstrations(loop: dg.ResourceParam[LoopFolder], prompts: pd.DataFrame) -> dg.MaterializeResult[pd.DataFrame]:
-    """Prompts with responses that people wrote, from which SFT learns the form of an answer."""
+    """Prompts with responses that people wrote, from which SFT learns the form of an answer.
+
+    Those by users, or to prompts, of the test split are left out.
+    """
     frame = build_demonstrations(loop.config, loop.root, prompts)
     return table_result(frame, ["demonstration_id", "split"], **_by_split(frame))
 

@@ -97,21 +97,33 @@ def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, A
     )
 
 
-@loop_asset("evaluation", by_round=True, deps=["eval_report"])
+@loop_asset("evaluation", by_round=True)
 def evaluation_batch(
-    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], evaluation_completions: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    loop: dg.ResourceParam[LoopFolder],
+    evaluation_completions: pd.DataFrame,
+    eval_report: dict[str, Any],
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """A/B comparisons of the new policy against SFT and against the behaviour policy, sent to the label store."""
+    """A/B comparisons of the new policy against SFT and against the behaviour policy, sent to the label store.
+
+    It asks the gate itself: run alone after a failed check, it asks nobody to judge.
+    """
+    early = decide(loop, eval_report, None)
+    if not early.passed:
+        raise dg.Failure(f"{eval_report['policy_id']} is not worth judging: {' '.join(early.reasons)}")
     batch = send_evaluation_batch(loop, context.partition_key, evaluation_completions, stage_progress(context))
     return table_result(batch.comparisons, ["comparison_id", "display_order"], comparisons=len(batch.comparisons))
 
 
-@loop_asset("evaluation", by_round=True, deps=["evaluation_batch"], **JSON)
+@loop_asset("evaluation", by_round=True, **JSON)
 def human_evaluation(
-    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], evaluation_completions: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    loop: dg.ResourceParam[LoopFolder],
+    evaluation_completions: pd.DataFrame,
+    evaluation_batch: pd.DataFrame,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Win rates of the new policy by the annotators' A/B judgments."""
-    judged = read_human_evaluation(loop, context.partition_key, evaluation_completions)
+    judged = read_human_evaluation(loop, context.partition_key, evaluation_completions, evaluation_batch)
     rates = {f"win_rate_vs_{rate['against']}": rate["value"] for rate in judged["win_rates"]}
     return dg.MaterializeResult(
         value=judged,

@@ -118,7 +118,7 @@ def preference_dataset(
     `validation` holds comparisons of their own, `held_out_annotators` people whose labels are never trained on. Prompts
     of the test split are in none of the three.
     """
-    frame, summary = snapshot_preferences(loop, context.partition_key, prompts)
+    frame, summary = snapshot_preferences(loop, context.partition_key, preference_labels, preference_batch, prompts)
     counts = {f"{split}_labels": int(n) for split, n in frame["split"].value_counts().items()}
     rounds_used = ", ".join(loop.rounds_with("preference_labels", context.partition_key))
     return table_result(frame, ["label_id", "split"], rounds=rounds_used, **counts, **summary)

@@ -46,26 +46,32 @@ def reward_model_accuracy(
     loop: dg.ResourceParam[LoopFolder],
     reward_model: Checkpoint,
     preference_dataset: pd.DataFrame,
+    label_quality: dict[str, Any],
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """How often the reward model picks what people picked, on labels it never saw, beside two baselines.
 
     `validation` holds comparisons of their own, `held_out_annotators` people whose labels are never trained on.
-    `longest_wins` is the accuracy of preferring the longest response; chance is one over the number of responses.
+    `longest_wins` is the accuracy of preferring the longest response; chance is one over the number of responses. How
+    often two annotators of the round agree is shown with it.
     """
     accuracy = measure_reward_model(loop, reward_model, preference_dataset)
-    rows: list[dict[str, Any]] = []
-    metadata: dict[str, Any] = {}
-    for split, figures in accuracy["splits"].items():
-        own, length = figures["accuracy"], figures["length_baseline"]
-        metadata |= numbers({f"accuracy_{split}": own["value"], f"longest_wins_{split}": length["value"]})
-        rows.append(
-            {
-                "split": split,
-                "accuracy": own["value"],
-                "95% interval": f"{own['low']:.3f} to {own['high']:.3f}",
-                "n": own["n"],
-                "longest wins": length["value"],
-                "chance": figures["chance"],
-            }
-        )
+    measured = {split: figures for split, figures in accuracy["splits"].items() if figures["accuracy"]}
+    agreement = label_quality["summary"]["agreement"] or {}
+    metadata = numbers({"annotators_agreement": agreement.get("value")})
+    for split, figures in measured.items():
+        own, length = figures["accuracy"]["value"], figures["length_baseline"]["value"]
+        metadata |= numbers({f"accuracy_{split}": own, f"longest_wins_{split}": length})
+    rows = [_accuracy_row(split, figures) for split, figures in measured.items()]
     return dg.MaterializeResult(value=accuracy, metadata={"accuracy": markdown_table(rows), **metadata})
+
+
+def _accuracy_row(split: str, figures: dict[str, Any]) -> dict[str, Any]:
+    own = figures["accuracy"]
+    return {
+        "split": split,
+        "accuracy": own["value"],
+        "95% interval": f"{own['low']:.3f} to {own['high']:.3f}",
+        "n": own["n"],
+        "longest wins": figures["length_baseline"]["value"],
+        "chance": figures["chance"],
+    }

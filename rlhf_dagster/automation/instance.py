@@ -72,6 +72,17 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return closed
 
 
+def require_free_pool(instance: dg.DagsterInstance) -> None:
+    """Raise UserError while another run holds the GPU pool, which this process would wait for without a word."""
+    holders = instance.event_log_storage.get_concurrency_info(GPU_POOL).active_run_ids
+    if holders:
+        run_id = sorted(holders)[0]
+        raise UserError(
+            f"Run {run_id[:8]} holds the `{GPU_POOL}` pool: wait until it ends, or, if its process is gone, terminate "
+            "it in the UI (Runs) or free the pool there (Deployment > Concurrency)."
+        )
+
+
 def _alive(tag: str) -> bool:
     pid, started = tag.split(":")
     return bool(started) and _started(int(pid)) == started

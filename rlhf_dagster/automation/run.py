@@ -7,7 +7,7 @@ from functools import cached_property
 
 import dagster as dg
 
-from rlhf_dagster.automation.instance import open_instance, run_tags
+from rlhf_dagster.automation.instance import open_instance, require_free_pool, run_tags
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop import build_loop
@@ -34,12 +34,16 @@ def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a job went: the run, whether all of it succeeded, and the sentence of the first failure."""
+    """How a job went: the run, whether all of it succeeded, and the sentence of the first failure.
+
+    ``stopped_by_gate`` says that all that failed is the gate's check, which is a result and not an error.
+    """
 
     run_id: str
     success: bool
     failure: str = ""
     failed_asset: str = ""
+    stopped_by_gate: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class LoopRunner:
         listener: EventListener | None = None,
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
+        require_free_pool(self.instance)
         global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone
         _listener = listener
         try:
@@ -111,6 +116,11 @@ def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
     if result.success:
         return RunOutcome(result.run_id, success=True)
     for event in result.all_events:
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                asset = check.asset_key.path[-1]
+                return RunOutcome(result.run_id, False, check.description or "", asset, stopped_by_gate=True)
         if event.is_step_failure:
             return RunOutcome(result.run_id, False, _sentence(event), (event.step_key or "").split(".")[0])
     return RunOutcome(result.run_id, False, "the run failed before its first step; see its log in the UI")

@@ -1,7 +1,6 @@
 """`rlhf demo`: the whole loop on the embedded task, through Dagster."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[s
         raise UserError(f"--rounds {n_rounds}: at least 1 round is needed.")
     if seed < 0:
         raise UserError(f"--seed {seed}: a seed is 0 or more.")
-    began, console = time.monotonic(), terminal(quiet)
+    console = terminal(quiet)
     loop = _open_demo(out, seed)
     runner = LoopRunner.open(loop)
     console.print(
@@ -43,7 +42,7 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[s
             runner.instance.add_dynamic_partitions(str(rounds.name), [key])
             _run(runner, view, "collect_round", key)
             _run_training(runner, view, key)
-    summary = _write_summary(loop, runner.instance, time.monotonic() - began)
+    summary = _write_summary(loop, runner.instance)
     _show(console, out, summary)
     return summary
 
@@ -69,23 +68,19 @@ def _run(runner: LoopRunner, view: RunView, job: str, key: str | None) -> None:
     if not assets:
         return
     outcome = runner.run(job, key, assets, view.event)
-    if not outcome.success:
+    if not (outcome.success or outcome.stopped_by_gate):
         raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
 
 
 def _run_training(runner: LoopRunner, view: RunView, key: str) -> None:
-    """A policy that the gate's check stops is a result, not a failure: the round ends there."""
+    """A round whose policy the gate's check stopped is done: that is a result, not a failure."""
     if round_rows(runner.loop, [key])[0]["reasons"]:
         view.say(f"train_round {key}: done before", style="bold")
         return
-    try:
-        _run(runner, view, "train_round", key)
-    except UserError:
-        if not round_rows(runner.loop, [key])[0]["reasons"]:
-            raise
+    _run(runner, view, "train_round", key)
 
 
-def _write_summary(loop: LoopFolder, instance: dg.DagsterInstance, seconds: float) -> dict[str, Any]:
+def _write_summary(loop: LoopFolder, instance: dg.DagsterInstance) -> dict[str, Any]:
     sft = json.loads(loop.asset_path("sft_checkpoint", suffix="json").read_text())
     keys = open_rounds(instance)
     summary = {
@@ -94,10 +89,16 @@ def _write_summary(loop: LoopFolder, instance: dg.DagsterInstance, seconds: floa
         "rounds": round_rows(loop, keys),
         "champion": champion(loop),
         "sft": {"policy": sft["model_id"], "checkpoint": sft["path"]},
-        "seconds": {"total": round(seconds, 1), **_step_seconds(instance)},
+        "seconds": {"total": _total_seconds(instance), **_step_seconds(instance)},
     }
     (loop.root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
+
+
+def _total_seconds(instance: dg.DagsterInstance) -> float:
+    """Seconds of all runs that ended by themselves, those of earlier calls included."""
+    spans = [(record.start_time, record.end_time) for record in instance.get_run_records() if record.end_time]
+    return round(sum(end - start for start, end in spans if start and end), 1)
 
 
 def _step_seconds(instance: dg.DagsterInstance) -> dict[str, float]:

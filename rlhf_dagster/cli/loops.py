@@ -12,6 +12,7 @@ from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
     from rlhf_dagster.imports import ImportReport
+    from rlhf_dagster.loop_folder import LoopFolder
 
 STARTERS: dict[str, dict[str, Any]] = {
     "task": {"name": "sentiment", "data": {"source": "task", "task": "sentiment"}},
@@ -55,26 +56,51 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     if kind not in get_args(Kind):
         raise UserError(f"{kind} cannot be imported; choose one of {', '.join(get_args(Kind))}.")
     report = import_file(cast(Kind, kind), file, loop.root, loop.label_store)
+    next_commands = []
+    if kind == "judgments" and len(report.refused) < report.read:
+        next_commands = _open_import_round(loop, folder)
     if as_json:
         print(json.dumps(asdict(report), indent=1))
     else:
-        _show_import(kind, file, folder, report)
+        _show_import(file, report, next_commands)
     # Some refused lines among many are nothing to stop a script for; a file without one that can be used is.
     if len(report.refused) == report.read:
         raise SystemExit(2)
 
 
-def _show_import(kind: str, file: Path, folder: Path, report: "ImportReport") -> None:
+def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
+    """Open the round of imported judgments; returns the commands that take what was imported into it."""
+    import dagster as dg
+
+    from rlhf_dagster.automation.instance import open_instance
+    from rlhf_dagster.automation.jobs import job_assets
+    from rlhf_dagster.automation.rounds import open_import_round
+
+    with open_instance(loop.root) as instance:
+        key = open_import_round(instance)
+        jobs = {job: [dg.AssetKey(asset) for asset in assets] for job, assets in job_assets(loop.config).items()}
+        prepared = all(instance.get_latest_materialization_event(asset) for asset in jobs["prepare"])
+        commands = [] if prepared else [f"rlhf run prepare --loop {folder}"]
+        for job in ("collect_round", "train_round"):
+            # A job takes what is there for done, also where it was made from fewer judgments.
+            made = any(key in instance.get_materialized_partitions(asset) for asset in jobs[job])
+            commands.append(f"rlhf run {job} --round {key} --loop {folder}{' --again' if made else ''}")
+    return commands
+
+
+def _show_import(file: Path, report: "ImportReport", next_commands: list[str]) -> None:
+    from rlhf_dagster.loop_folder import IMPORT_ROUND
+
     for number, reason in report.refused:
         print(f"{file}, line {number}: {reason}", file=sys.stderr)
     print(
         f"{report.read:,} lines read: {report.added:,} added, {report.already_there:,} already there, "
         f"{len(report.refused):,} refused."
     )
-    if kind == "judgments" and report.added:
-        print(
-            f"They are round-0000. Next: rlhf run collect_round --round round-0000 --loop {folder}, then train_round."
-        )
+    if report.added and next_commands:
+        print(f"The judgments are {IMPORT_ROUND}. Next:")
+        for command in next_commands:
+            print(f"  {command}")
 
 
 def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
@@ -98,7 +124,9 @@ def run(job: str, folder: Path, round_key: str | None, until: str | None, again:
     view = RunView(terminal())
     with view.watching():
         outcome = runner.run(job, key, assets, view.event)
-    if not outcome.success:
+    if outcome.stopped_by_gate:
+        print(f"{key} stops here, by the gate: {outcome.failure}")
+    elif not outcome.success:
         raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
 
 

@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
+from rich import box
 from rich.table import Table
+
+TITLE = "Rounds: the reward model on people it never saw, the policy against SFT"
 
 
 def rounds_table(rows: list[dict[str, Any]]) -> Table:
     """The rounds of a loop, with a 95% interval and the sample size beside every rate; fits 80 columns."""
-    table = Table(title="Rounds (95% intervals)", title_justify="left", box=SIMPLE_HEAD, padding=0)
-    for name in ("round", "comparisons\nlabels", "reward model\non new people", "longest\nwins", "preferred\nto SFT"):
-        table.add_column(name)
-    for name in ("KL, nats", "promoted"):
+    table = Table(title=TITLE, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("round", "compared\nlabels", "reward\nmodel", "longest\nwins", "people\nagree", "preferred\nto SFT"):
+        table.add_column(name, no_wrap=True)
+    for name in ("KL\nnats", "promoted"):
         table.add_column(name, justify="right")
     for row in rows:
         reward, policy = row["reward_model"] or {}, row["policy"] or {}
@@ -22,6 +24,7 @@ def rounds_table(rows: list[dict[str, Any]]) -> Table:
             f"{row['comparisons']:,}\n{row['labels']:,}",
             _rate(reward.get("held_out_annotators") or reward.get("accuracy")),
             _rate(reward.get("length_baseline")),
+            _rate(reward.get("annotators_agreement")),
             f"{_rate(win)}\n{win['judge']}" if win else "-",
             f"{policy['kl']:.1f}" if policy else "-",
             "yes" if row["promoted"] else "no",

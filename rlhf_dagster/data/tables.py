@@ -1,7 +1,8 @@
 """The three data tables, whatever their source."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -9,11 +10,20 @@ import pyarrow as pa
 from rlhf_dagster.config import DataSettings, HubDataset, LoopConfig
 from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.imports.tables import pseudonym, read_table
 from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id, split_of
-from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PRETRAINING_TEXT, PROMPTS, table
+from rlhf_dagster.lineage.schemas import (
+    DEMONSTRATIONS,
+    IMPORTED_DEMONSTRATIONS,
+    IMPORTED_PROMPTS,
+    PRETRAINING_TEXT,
+    PROMPTS,
+    table,
+)
 from rlhf_dagster.tasks.base import Task, get_task
 
 SPLITS = ("train", "validation", "test")
+"""In the order of how far they are held out."""
 
 
 def build_prompts(config: LoopConfig, root: Path) -> pd.DataFrame:
@@ -24,15 +34,19 @@ def build_prompts(config: LoopConfig, root: Path) -> pd.DataFrame:
     elif config.has_task:
         rows = _task_prompts(get_task(data.task), config)
     else:
-        rows = _imported(root, "prompts").to_dict("records")
-        rows = [row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)} for row in rows]
+        rows = [
+            row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)}
+            for row in _imported(root, "prompts", IMPORTED_PROMPTS)
+        ]
     return _finish(rows, PROMPTS, "prompt_id", "prompts")
 
 
 def build_demonstrations(config: LoopConfig, root: Path, prompts: pd.DataFrame) -> pd.DataFrame:
-    """Demonstrations (schema DEMONSTRATIONS); those whose prompt is in the test split are left out.
+    """Demonstrations (schema DEMONSTRATIONS); those in the test split are left out.
 
-    A prompt that is among ``prompts`` (schema PROMPTS) has its split there, which may be that of its user.
+    A demonstration is held out with its user, where that is known, and with its prompt, where that is among ``prompts``
+    (schema PROMPTS); of their two splits it has the one that is held out further. Failing both, its prompt's text
+    decides.
     """
     data = config.data
     known = dict(zip(prompts["text"], prompts["split"], strict=True))
@@ -40,8 +54,10 @@ def build_demonstrations(config: LoopConfig, root: Path, prompts: pd.DataFrame) 
         rows = _task_demonstrations(get_task(data.task), config)
     else:
         rows = [
-            _demonstration(*pair, known.get(pair[0]) or split_of(pair[0], data.validation, data.test))
-            for pair in _given_pairs(data, root)
+            _demonstration(
+                row["prompt"], row["response"], row["source"], _demonstration_split(row["prompt"], row["user"], known, data)
+            )
+            for row in _given_demonstrations(data, root)
         ]
     return _finish(
         [row for row in rows if row["split"] != "test"], DEMONSTRATIONS, "demonstration_id", "demonstrations"
@@ -83,12 +99,19 @@ def _task_demonstrations(task: Task, config: LoopConfig) -> list[dict]:
     ]
 
 
-def _given_pairs(data: DataSettings, root: Path) -> list[tuple[str, str, str]]:
+def _given_demonstrations(data: DataSettings, root: Path) -> list[dict[str, Any]]:
+    """Rows with `prompt`, `response`, `source` and `user`, a pseudonym or empty."""
     dataset = data.demonstrations_dataset
-    if dataset:
-        return [(row["prompt"], row["response"], dataset.name) for row in read_dataset(dataset, root)]
-    frame = _imported(root, "demonstrations")
-    return list(frame[["prompt", "response", "source"]].itertuples(index=False, name=None))
+    if not dataset:
+        return _imported(root, "demonstrations", IMPORTED_DEMONSTRATIONS)
+    return [row | {"source": dataset.name, "user": _user(row)} for row in read_dataset(dataset, root)]
+
+
+def _demonstration_split(prompt: str, user: str, known: Mapping[str, str], data: DataSettings) -> str:
+    splits = [known[prompt]] if prompt in known else []
+    if user or not splits:
+        splits.append(split_of(user or prompt, data.validation, data.test))
+    return max(splits, key=SPLITS.index)
 
 
 def _task_documents(task: Task, data: DataSettings, seed: int) -> list[dict]:
@@ -103,11 +126,16 @@ def _task_documents(task: Task, data: DataSettings, seed: int) -> list[dict]:
 def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> list[dict]:
     rows = []
     for row in read_dataset(dataset, root):
-        user = content_hash("user", str(row["user"])) if row.get("user") else ""
+        user = _user(row)
         rows.append(
             _prompt(row["prompt"], dataset.name, user, split_of(user or row["prompt"], data.validation, data.test))
         )
     return rows
+
+
+def _user(row: Mapping[str, Any]) -> str:
+    """The pseudonym that an import gives the same person, whose rows share a split wherever they come from."""
+    return "" if row.get("user") is None else pseudonym(str(row["user"]))
 
 
 def _prompt(text: str, source: str, user: str, split: str) -> dict:
@@ -134,11 +162,11 @@ def _sizes(n: int, data: DataSettings) -> dict[str, int]:
     return {"train": n - sum(held_out.values())} | held_out
 
 
-def _imported(root: Path, kind: str) -> pd.DataFrame:
+def _imported(root: Path, kind: str, schema: pa.Schema) -> list[dict[str, Any]]:
     path = root / "imports" / f"{kind}.parquet"
     if not path.exists():
         raise UserError(f"{path}: nothing imported yet; run `rlhf import {kind} FILE --loop {root}`.")
-    return pd.read_parquet(path)
+    return read_table(path, schema).to_pylist()
 
 
 def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.imports.judgments import ROUND, add_judgments
+from rlhf_dagster.imports.judgments import add_judgments
 from rlhf_dagster.imports.lines import parse_lines, read_lines
 from rlhf_dagster.imports.records import parse_demonstration, parse_judgment, parse_prompt
 from rlhf_dagster.imports.report import ImportReport
@@ -14,7 +14,7 @@ from rlhf_dagster.lineage.files import locked
 
 Kind = Literal["prompts", "demonstrations", "judgments"]
 
-__all__ = ["ROUND", "ImportReport", "import_file"]
+__all__ = ["ImportReport", "import_file"]
 
 
 def import_file(kind: Kind, file: Path, root: Path, store: LabelStore | None = None) -> ImportReport:

@@ -17,10 +17,9 @@ from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.lineage.files import write_atomically
 from rlhf_dagster.lineage.ids import completion_id, prompt_id
 from rlhf_dagster.lineage.schemas import COMPARISONS, COMPLETIONS, table
+from rlhf_dagster.loop_folder import IMPORT_ROUND, IMPORTED_POLICY
 
-ROUND, PURPOSE = "round-0000", "train"
-"""Imported judgments come before the first round that the loop opens."""
-POLICY = "imported"
+PURPOSE = "train"
 
 Numbered = tuple[int, JudgmentLine]
 Key = tuple[str, str]
@@ -37,7 +36,7 @@ def add_judgments(
     """
     consistent, refused = _consistent(judgments)
     completions, comparisons = _records(line for _, line in consistent)
-    sent = {row["comparison_id"]: row for row in records(store.comparisons(ROUND, PURPOSE))}
+    sent = {row["comparison_id"]: row for row in records(store.comparisons(IMPORT_ROUND, PURPOSE))}
     shown = {name: sent.get(row["comparison_id"], row) for name, row in comparisons.items()}
     submissions, there, conflicts = _submissions(consistent, shown, _choices(store))
 
@@ -47,7 +46,7 @@ def add_judgments(
     _add_names({line.annotator for _, line in consistent}, folder / "annotators.json")
     store.send(pd.DataFrame(list(comparisons.values()), columns=COMPARISONS.names))
     store.submit_many(submissions)
-    write_table(folder / "comparisons.parquet", table(store.comparisons(ROUND, PURPOSE), COMPARISONS))
+    write_table(folder / "comparisons.parquet", table(store.comparisons(IMPORT_ROUND, PURPOSE), COMPARISONS))
     return len(submissions), there, refused + conflicts
 
 
@@ -74,7 +73,7 @@ def _records(lines: Iterable[JudgmentLine]) -> tuple[list[dict[str, Any]], dict[
     completions, comparisons = [], {}
     for name, given in by_name.items():
         members = _completions(given[0])
-        row = comparison_row(members, _kind(given[0]), ROUND, PURPOSE, seed=0)
+        row = comparison_row(members, _kind(given[0]), IMPORT_ROUND, PURPOSE, seed=0)
         row["display_order"] = _order(row, given[0])
         row["labels_wanted"] = len({line.annotator for line in given})
         completions += members
@@ -106,7 +105,7 @@ def _submissions(
 
 def _choices(store: LabelStore) -> dict[Key, dict[str, Any]]:
     """The last answer, without its reason, that the store has of each annotator to each comparison."""
-    annotations, _ = store.read(ROUND, PURPOSE)
+    annotations, _ = store.read(IMPORT_ROUND, PURPOSE)
     return {
         (annotation.comparison_id, annotation.annotator): {
             key: value for key, value in annotation.result.items() if key != "reason"
@@ -156,10 +155,10 @@ def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
         decoding = {"comparison": line.comparison, "text": text}
         rows.append(
             {
-                "completion_id": completion_id(prompt, POLICY, decoding, 0, index),
+                "completion_id": completion_id(prompt, IMPORTED_POLICY, decoding, 0, index),
                 "prompt_id": prompt,
                 "prompt": line.prompt,
-                "policy_id": POLICY,
+                "policy_id": IMPORTED_POLICY,
                 "index": index,
                 "text": text,
                 "token_ids": [],

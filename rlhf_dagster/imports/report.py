@@ -11,5 +11,6 @@ class ImportReport:
     """Lines that are not blank."""
     added: int
     already_there: int
+    """Also a prompt or demonstration that was there without its user, whose name it now has as a pseudonym."""
     refused: tuple[tuple[int, str], ...]
     """Line number, counted from 1, and the reason."""

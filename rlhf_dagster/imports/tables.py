@@ -11,17 +11,14 @@ import pyarrow.parquet as pq
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.imports.records import DemonstrationLine, PromptLine
 from rlhf_dagster.lineage.files import write_atomically
-from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id, split_of
-from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PROMPTS
-
-VALIDATION, TEST = 0.1, 0.1
-"""Shares of the prompts; both splits are never trained on."""
+from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id
+from rlhf_dagster.lineage.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_PROMPTS
 
 
 def add_prompts(lines: Iterable[PromptLine], folder: Path, source: str) -> tuple[int, int]:
     """Append prompts to ``prompts.parquet``; returns how many were new and how many were there already.
 
-    A user's prompts stay in one split; ``source`` stands in where a line names none.
+    ``source`` stands in where a line names none.
     """
     rows = [
         {
@@ -29,18 +26,14 @@ def add_prompts(lines: Iterable[PromptLine], folder: Path, source: str) -> tuple
             "text": line.prompt,
             "source": line.source or source,
             "user": pseudonym(line.user),
-            "split": _split(line.prompt, line.user),
         }
         for line in lines
     ]
-    return append_new(folder / "prompts.parquet", rows, PROMPTS)
+    return append_new(folder / "prompts.parquet", rows, IMPORTED_PROMPTS)
 
 
 def add_demonstrations(lines: Iterable[DemonstrationLine], folder: Path, source: str) -> tuple[int, int]:
-    """Append demonstrations to ``demonstrations.parquet``; returns how many were new and how many were not.
-
-    One whose prompt is a test prompt goes to validation, so that no test prompt is trained on.
-    """
+    """Append demonstrations to ``demonstrations.parquet``; returns how many were new and how many were not."""
     rows = [
         {
             "demonstration_id": demonstration_id(line.prompt, line.response),
@@ -48,27 +41,32 @@ def add_demonstrations(lines: Iterable[DemonstrationLine], folder: Path, source:
             "prompt": line.prompt,
             "response": line.response,
             "source": line.source or source,
-            "split": "train" if _split(line.prompt, line.user) == "train" else "validation",
+            "user": pseudonym(line.user),
         }
         for line in lines
     ]
-    return append_new(folder / "demonstrations.parquet", rows, DEMONSTRATIONS)
+    return append_new(folder / "demonstrations.parquet", rows, IMPORTED_DEMONSTRATIONS)
 
 
 def append_new(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:
-    """Append the rows whose id, the schema's first column, is not in ``file`` yet; returns counts of new and old."""
+    """Append the rows whose id, the schema's first column, is not in ``file`` yet; returns counts of new and old.
+
+    A row that names its `user` takes the place of one that does not, and counts as old: imported judgments bring
+    their prompts without one, and the split needs it.
+    """
     identity = schema.names[0]
-    present = read_table(file, schema)
-    known = set(present[identity].to_pylist())
-    new: dict[str, Mapping[str, Any]] = {}
-    total = 0
+    kept: dict[str, Mapping[str, Any]] = {row[identity]: row for row in read_table(file, schema).to_pylist()}
+    present, total, changed = len(kept), 0, not file.exists()
     for row in rows:
         total += 1
-        if row[identity] not in known:
-            new.setdefault(row[identity], row)
-    if new or not file.exists():
-        write_table(file, pa.concat_tables([present, pa.Table.from_pylist(list(new.values()), schema=schema)]))
-    return len(new), total - len(new)
+        before = kept.get(row[identity])
+        if before is None or (row.get("user") and not before.get("user")):
+            kept[row[identity]] = row
+            changed = True
+    if changed:
+        write_table(file, pa.Table.from_pylist(list(kept.values()), schema=schema))
+    new = len(kept) - present
+    return new, total - new
 
 
 def read_table(file: Path, schema: pa.Schema) -> pa.Table:
@@ -91,7 +89,3 @@ def write_table(file: Path, rows: pa.Table) -> None:
 def pseudonym(name: str) -> str:
     """Stands for a person in every table; the empty name stays empty."""
     return content_hash("person", name) if name else ""
-
-
-def _split(prompt: str, user: str) -> str:
-    return split_of(pseudonym(user) or prompt, validation=VALIDATION, test=TEST)

@@ -15,6 +15,7 @@ from typing import Any
 import rlhf_dagster
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.files import write_atomically
+from rlhf_dagster.lineage.ids import content_hash
 
 MANIFEST = "manifest.json"
 PACKAGES = ("accelerate", "dagster", "numpy", "pandas", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
@@ -36,7 +37,7 @@ def write_manifest(
     """Write ``folder/manifest.json`` and return its content.
 
     ``kind`` is ``base``, ``sft``, ``reward_model``, ``ppo`` or ``dpo``. ``parents`` gives, by its role, the
-    ``model_id`` of each checkpoint the model was trained from or with and the ``digest`` of its files.
+    ``model_id`` and the ``digest`` of each checkpoint the model was trained from or with.
     ``dataset_hash`` is the hash of the data's snapshot and ``label_ids`` the preference labels in it that the model was
     trained on, in any order. ``config``, ``metrics`` and ``curves`` are plain JSON values.
     """
@@ -69,6 +70,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{file}: not valid JSON ({error}); the checkpoint is damaged, make it again.") from None
+
+
+def inputs_hash(manifest: Mapping[str, Any]) -> str:
+    """Content hash of what a manifest says a model was made from: parents, data, labels, seed and config.
+
+    Numbers that came out, versions and the time stay outside: making the same model again gives the same hash.
+    """
+    parents = {role: parent["digest"] for role, parent in manifest["parents"].items()}
+    claims = [manifest[name] for name in ("kind", "round", "dataset", "seed", "config")]
+    # The checksum of the ids, because the same ids may be compressed to other bytes.
+    return content_hash("inputs", parents, manifest["labels"]["sha256"], *claims)
 
 
 def label_ids(manifest: Mapping[str, Any]) -> list[str]:

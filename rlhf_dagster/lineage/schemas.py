@@ -28,6 +28,9 @@ DEMONSTRATIONS = _schema(
     source=(STRING, "where the demonstration came from"),
     split=(STRING, "train or validation"),
 )
+IMPORTED_PROMPTS = PROMPTS.remove(PROMPTS.get_field_index("split"))
+"""Imported tables have no split: it depends on the loop's shares, and is drawn where the data assets are made."""
+IMPORTED_DEMONSTRATIONS = DEMONSTRATIONS.set(DEMONSTRATIONS.get_field_index("split"), PROMPTS.field("user"))
 PRETRAINING_TEXT = _schema(
     text_id=(STRING, "hash of the text"),
     text=(STRING, "one document"),

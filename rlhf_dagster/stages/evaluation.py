@@ -1,6 +1,5 @@
 """Judging a round's policy: by the reward model, by annotators, and by the gold judge where the task has one."""
 
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,7 @@ from rlhf_dagster.evaluation.win_rate import (
     SFT,
     SIMULATED_ANNOTATORS,
     WinRate,
-    win_rate_from_ranks,
+    win_rate_from_labels,
 )
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -110,10 +109,12 @@ def evaluate_round(
     return report, render_report(report, samples, manifests["ppo_policy"]["curves"], decide(loop, report, None))
 
 
-def read_human_evaluation(loop: LoopFolder, round_key: str, completions: pd.DataFrame) -> dict[str, Any]:
-    """Win rates of the new policy by the annotators' A/B judgments that have arrived."""
+def read_human_evaluation(
+    loop: LoopFolder, round_key: str, completions: pd.DataFrame, comparisons: pd.DataFrame
+) -> dict[str, Any]:
+    """Win rates of the new policy by the annotators' A/B judgments of ``comparisons`` that have arrived."""
     labels, quarantined = read_labels(loop, round_key, "evaluation")
-    comparisons = loop.label_store.comparisons(round_key, "evaluation")
+    labels = labels[labels["comparison_id"].isin(comparisons["comparison_id"])]
     judge = SIMULATED_ANNOTATORS if loop.config.label_store.simulated_annotators else ANNOTATORS
     ids = policy_ids(completions)
     rates = [rate.as_dict() for rate in _win_rates(labels, comparisons, ids, judge) if rate.n]
@@ -140,21 +141,7 @@ def policy_ids(completions: pd.DataFrame) -> dict[str, str]:
 
 def _win_rates(labels: pd.DataFrame, comparisons: pd.DataFrame, ids: dict[str, str], judge: str) -> list[WinRate]:
     """The policy's win rates against SFT and the behaviour policy, which are one policy in the first round."""
-    judged = labels[labels["latest"] & (labels["status"] == "submitted")]
-    judged = judged.merge(comparisons[["comparison_id", "policy_ids"]], on="comparison_id")
-    rates = []
-    for role in (SFT, BEHAVIOUR):
-        of_both = [set(pair) == {ids[POLICY], ids[role]} for pair in judged["policy_ids"]]
-        # Without a judgment the bare list would be taken for an empty choice of columns.
-        rows = judged[pd.Series(of_both, index=judged.index, dtype=bool)]
-        ranks = [_ranks_of(ids[POLICY], *row) for row in zip(rows["policy_ids"], rows["ranks"], strict=True)]
-        rates.append(win_rate_from_ranks(ranks, judge, role, clusters=rows["comparison_id"].tolist()))
-    return rates
-
-
-def _ranks_of(policy_id: str, pair: Sequence[str], ranks: Sequence[int] | None) -> tuple[int, int] | None:
-    """(rank of the policy, rank of its opponent); None where the annotator could not decide."""
-    if ranks is None:
-        return None
-    own = list(pair).index(policy_id)
-    return int(ranks[own]), int(ranks[1 - own])
+    return [
+        win_rate_from_labels(labels, comparisons, ids[POLICY], ids[role], judge=judge, against=role)
+        for role in (SFT, BEHAVIOUR)
+    ]

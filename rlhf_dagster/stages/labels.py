@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons, build_comparisons
 from rlhf_dagster.labeling.dataset import build_preferences
-from rlhf_dagster.labeling.parse import labels_table
+from rlhf_dagster.labeling.parse import count_labels, labels_table
 from rlhf_dagster.labeling.simulate import annotate
 from rlhf_dagster.lineage.schemas import QUARANTINE, table
 from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
@@ -37,7 +37,10 @@ def send_training_batch(loop: LoopFolder, round_key: str, completions: pd.DataFr
 
 
 def send_evaluation_batch(loop: LoopFolder, round_key: str, completions: pd.DataFrame, progress: Progress) -> Batch:
-    """A/B comparisons of the new policy against SFT and against the behaviour policy, on test prompts."""
+    """A/B comparisons of the new policy against SFT and against the behaviour policy, on test prompts.
+
+    The batch holds this policy's comparisons alone, also where an earlier policy of the round was judged before.
+    """
     ids = completions.groupby("role")["policy_id"].first()
     others = list(dict.fromkeys([ids["sft"], ids["behaviour"]]))
     comparisons = build_ab_comparisons(
@@ -56,7 +59,10 @@ def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFr
     result = store.send(comparisons)
     if loop.config.label_store.simulated_annotators and round_key != IMPORT_ROUND:
         simulate(loop, round_key, purpose, progress)
-    return Batch(store.comparisons(round_key, purpose), result.sent, result.already_there)
+    known = store.comparisons(round_key, purpose)
+    # A round's training data is all that was ever sent for it; judgments are about the policy at hand.
+    batch = known if purpose == "train" else known[known["comparison_id"].isin(comparisons["comparison_id"])]
+    return Batch(batch.reset_index(drop=True), result.sent, result.already_there)
 
 
 def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress, annotators: int | None = None) -> Any:
@@ -88,19 +94,16 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
 
 
 def label_counts(loop: LoopFolder, up_to: str) -> dict[str, Any]:
-    """What has been labelled for training in all rounds up to one: totals, and ``by_round`` the same for each."""
-    rows = [_counts_of_round(loop, key) for key in loop.rounds_with("preference_labels", up_to)]
+    """What the label store holds for training in all rounds up to one: totals, and ``by_round`` the same for each."""
+    people: set[str] = set()
+    rows = []
+    for key in loop.rounds_with("preference_labels", up_to):
+        labels, quarantined = read_labels(loop, key, "train")
+        counts = asdict(count_labels(labels, loop.label_store.comparisons(key, "train")))
+        rows.append({"round": key, **counts, "annotators": labels["annotator"].nunique(), "quarantined": quarantined})
+        people |= set(labels["annotator"])
     added = ("comparisons", "labels", "usable", "skipped", "quarantined")
-    people = loop.table_of_rounds("preference_labels", up_to)["annotator"].nunique()
-    return {name: sum(row[name] for row in rows) for name in added} | {"annotators": people, "by_round": rows}
-
-
-def _counts_of_round(loop: LoopFolder, round_key: str) -> dict[str, Any]:
-    people = pd.read_parquet(loop.asset_path("preference_labels", round_key), columns=["annotator"])
-    path = _quarantine(loop, round_key, "train")
-    quarantined = pq.read_metadata(path).num_rows if path.exists() else 0
-    counts = asdict(loop.label_store.count(round_key, "train"))
-    return {"round": round_key, **counts, "annotators": people["annotator"].nunique(), "quarantined": quarantined}
+    return {name: sum(row[name] for row in rows) for name in added} | {"annotators": len(people), "by_round": rows}
 
 
 def _quarantine(loop: LoopFolder, round_key: str, purpose: str) -> Path:
@@ -108,14 +111,18 @@ def _quarantine(loop: LoopFolder, round_key: str, purpose: str) -> Path:
 
 
 def snapshot_preferences(
-    loop: LoopFolder, round_key: str, prompts: pd.DataFrame
+    loop: LoopFolder, round_key: str, labels: pd.DataFrame, comparisons: pd.DataFrame, prompts: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Usable labels of all rounds up to this one, split for training (schema PREFERENCES), and counts by split.
 
-    Imported judgments can be about any prompt; those about prompts of the test split are left out.
+    ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now:
+    what was labelled late, edited or deleted since counts. Imported judgments can be about any prompt; those about
+    prompts of the test split are left out.
     """
-    labels = loop.table_of_rounds("preference_labels", round_key)
-    comparisons = loop.table_of_rounds("preference_batch", round_key)
+    earlier = [key for key in loop.rounds_with("preference_labels", round_key) if key != round_key]
+    labels = pd.concat([labels, *(read_labels(loop, key, "train")[0] for key in earlier)], ignore_index=True)
+    batches = [loop.label_store.comparisons(key, "train") for key in earlier]
+    comparisons = pd.concat([comparisons, *batches], ignore_index=True)
     test = comparisons["prompt_id"].isin(prompts.loc[prompts["split"] == "test", "prompt_id"])
     kept = labels[~labels["comparison_id"].isin(comparisons.loc[test, "comparison_id"])]
     frame, summary = build_preferences(kept, comparisons, loop.config.labeling, seed=loop.config.seed)

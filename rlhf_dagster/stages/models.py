@@ -12,10 +12,9 @@ from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
 from rlhf_dagster.loop_folder import IMPORTED_POLICY, LoopFolder
-from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.models import Checkpoint, model_digest
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.checkpoints import folder_digest
 from rlhf_dagster.training.settings import BaseModelSettings, PpoSettings, RewardModelSettings, SftSettings
 from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TrainingResult
 
@@ -174,7 +173,7 @@ def _start(loop: LoopFolder, settings: PpoSettings, behaviour_policy: str, sft: 
     if settings.start == "sft" or behaviour_policy in (sft.model_id, IMPORTED_POLICY):
         return sft
     policy = loop.policy(behaviour_policy)
-    return replace(policy, digest=folder_digest(policy.folder))
+    return replace(policy, digest=model_digest(policy.folder))
 
 
 def _in_folder(settings: BaseModelSettings) -> bool:
@@ -216,7 +215,6 @@ def _keep(
     parents: dict[str, Checkpoint] | None = None,
     preferences: Path | None = None,
 ) -> StageResult:
-    checkpoint = loop.models.identify(result.folder, kind, round_key)
     snapshot = pd.read_parquet(preferences) if preferences else None
     write_manifest(
         result.folder,
@@ -232,5 +230,6 @@ def _keep(
         metrics=result.metrics,
         curves=result.curves,
     )
+    checkpoint = loop.models.identify(result.folder, kind, round_key)
     loop.models.keep(result.folder, checkpoint)
     return StageResult(checkpoint, result.metrics, result.curves, result.warnings)

@@ -51,16 +51,15 @@ def sample_evaluation(
             "No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`."
         )
     chosen = _draw(test, config.evaluation.prompts, seed)
-    behaviour = (
-        sft
-        if manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY)
-        else loop.policy(manifest["behaviour_policy"])
-    )
+    started_from_sft = manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY)
+    behaviour = sft if started_from_sft else loop.policy(manifest["behaviour_policy"])
     sampled: dict[str, pd.DataFrame] = {}
-    for model in (policy, sft, behaviour):
-        if model.model_id not in sampled:
-            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=seed, reference=sft)
     roles = {"policy": policy, "sft": sft, "behaviour": behaviour}
+    for role, model in roles.items():
+        if model.model_id not in sampled:
+            # With random numbers of its own, so that the responses compared are independent.
+            role_seed = config.stage_seed(f"evaluation of {role}", round_key)
+            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=role_seed, reference=sft)
     return pd.concat([sampled[model.model_id].assign(role=role) for role, model in roles.items()], ignore_index=True)
 
 

@@ -86,7 +86,10 @@ class AdaptiveKl:
         self.coef = state["coef"]
 
 
-def kl_controller(settings: PpoSettings) -> FixedKl | AdaptiveKl:
+KlController = FixedKl | AdaptiveKl
+
+
+def kl_controller(settings: PpoSettings) -> KlController:
     if settings.kl_target is None:
         return FixedKl(settings.kl_coef)
     return AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon)

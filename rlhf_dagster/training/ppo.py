@@ -13,13 +13,13 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.training.alarms import alarms
 from rlhf_dagster.training.checkpoints import replacing
-from rlhf_dagster.training.kl import kl_controller
+from rlhf_dagster.training.kl import KlController, kl_controller
 from rlhf_dagster.training.log_probs import Decoding, decoding_of
 from rlhf_dagster.training.policies import Policy, context_of, load_policy, require_context, save_policy
-from rlhf_dagster.training.ppo_policy import PolicyWithValue, save_value_head
+from rlhf_dagster.training.ppo_policy import PolicyWithValue, resume_ppo_state, save_ppo_state
 from rlhf_dagster.training.ppo_rollout import Score, collect, learning_targets, rollout_numbers
 from rlhf_dagster.training.ppo_update import optimise
-from rlhf_dagster.training.reward_scores import load_reward_model, score_tokens
+from rlhf_dagster.training.reward_scores import load_reward_model, require_room, score_tokens
 from rlhf_dagster.training.sampling import draw_uniforms
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import PpoSettings
@@ -47,6 +47,7 @@ class Episodes:
 def train_ppo(spec: PpoSpec, progress: Progress = silent) -> TrainingResult:
     """Optimise `spec.start` on the `train` prompts.
 
+    A start that PPO has made brings its value head and its adaptive KL coefficient; the optimiser begins anew.
     Metrics are the means of the last 5 updates; curves have one number for each update (see :func:`run_ppo`).
     """
     start, reference = load_policy(spec.start, spec.compute), load_policy(spec.sft, spec.compute)
@@ -62,18 +63,27 @@ def train_ppo(spec: PpoSpec, progress: Progress = silent) -> TrainingResult:
         pretraining=_pretraining_windows(spec, start),
     )
     policy = PolicyWithValue(start.model).to(start.device)
-    curves = run_ppo(policy, episodes, spec.settings, spec.seed, progress)
+    controller = kl_controller(spec.settings)
+    resume_ppo_state(policy, controller, spec.start)
+    curves = run_ppo(policy, episodes, spec.settings, spec.seed, progress, controller)
     with replacing(spec.output) as folder:
         save_policy(start, spec.sampling, folder)
-        save_value_head(policy, folder)
+        save_ppo_state(policy, controller, folder)
     metrics = {name: sum(curve[-FINAL_UPDATES:]) / len(curve[-FINAL_UPDATES:]) for name, curve in curves.items()}
     return TrainingResult(spec.output, metrics, curves, alarms(curves))
 
 
 def run_ppo(
-    policy: PolicyWithValue, episodes: Episodes, settings: PpoSettings, seed: int, progress: Progress = silent
+    policy: PolicyWithValue,
+    episodes: Episodes,
+    settings: PpoSettings,
+    seed: int,
+    progress: Progress = silent,
+    controller: KlController | None = None,
 ) -> dict[str, list[float]]:
     """Train ``policy`` in place; returns a curve for each of the numbers below, one value for each update.
+
+    ``controller`` of the KL coefficient goes on from its state, in place; without one, from the settings.
 
     `reward`, `kl`, `entropy`, `explained_variance`, `response_length` and `distinct_responses` describe the rollout
     (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `clip_fraction`, `approx_kl` and `ratio_first` the
@@ -87,7 +97,7 @@ def run_ppo(
     generator = torch.Generator().manual_seed(seed)
     prompts = _prompt_batches(episodes.prompts, settings.batch_size, generator)
     pretraining = _window_sampler(episodes.pretraining, generator)
-    controller = kl_controller(settings)
+    controller = controller or kl_controller(settings)
     curves: dict[str, list[float]] = {}
     for update in range(settings.updates):
         learning_rate = settings.learning_rate * (1 - update / settings.updates)
@@ -177,7 +187,6 @@ def _check(spec: PpoSpec, start: Policy, reference: Policy, reward_model: PreTra
         raise UserError(
             f"{spec.start}: its tokenizer differs from that of {spec.sft}; start from a policy trained from it."
         )
-    # The reward model reads one more token: the end-of-text of a response that was cut.
-    needed = sampling.prompt_tokens + sampling.response_tokens + (0 if sampling.fixed_length else 1)
-    for model in (start.model, reward_model):
-        require_context(model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
+    needed = sampling.prompt_tokens + sampling.response_tokens
+    require_context(start.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
+    require_room(reward_model.config.score_max_tokens, sampling)

@@ -1,15 +1,24 @@
-"""The policy that PPO trains: a causal language model with a value head on the same trunk."""
+"""The policy that PPO trains: a causal language model with a value head on the same trunk.
 
+What a later run goes on from besides the language model, the value head and the KL coefficient, is kept in two files
+beside it.
+"""
+
+import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.kl import AdaptiveKl, KlController
 from rlhf_dagster.training.log_probs import response_outputs
 
 VALUE_HEAD_FILE = "value_head.safetensors"
+KL_CONTROLLER_FILE = "kl_controller.json"
 
 
 class PolicyWithValue(nn.Module):
@@ -41,3 +50,25 @@ def save_value_head(policy: PolicyWithValue, folder: Path) -> None:
 def load_value_head(policy: PolicyWithValue, folder: Path) -> None:
     policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD_FILE))
     policy.value_head.to(torch.device(policy.model.device))
+
+
+def save_ppo_state(policy: PolicyWithValue, controller: KlController, folder: Path) -> None:
+    """Write value head and KL coefficient beside the language model."""
+    save_value_head(policy, folder)
+    (folder / KL_CONTROLLER_FILE).write_text(json.dumps(controller.state_dict()) + "\n", encoding="utf-8")
+
+
+def resume_ppo_state(policy: PolicyWithValue, controller: KlController, folder: Path) -> None:
+    """Take over value head and KL coefficient from the checkpoint that ``policy`` was opened from, where it has them.
+
+    A fixed coefficient stays the one of the settings. Raises UserError where the files are damaged.
+    """
+    head, state = folder / VALUE_HEAD_FILE, folder / KL_CONTROLLER_FILE
+    try:
+        if head.is_file():
+            load_value_head(policy, folder)
+        if state.is_file() and isinstance(controller, AdaptiveKl):
+            controller.load_state_dict(json.loads(state.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{folder}: PPO cannot go on from its value head and KL ({reason}); make it again.") from None

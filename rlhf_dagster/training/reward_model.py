@@ -24,7 +24,7 @@ from rlhf_dagster.training.preferences import (
     label_scores,
     merge_labels,
 )
-from rlhf_dagster.training.reward_scores import RewardModel, score_tokens
+from rlhf_dagster.training.reward_scores import RewardModel, require_room, score_tokens
 from rlhf_dagster.training.sampling import sample
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.specs import Progress, RewardModelSpec, TrainingResult, silent
@@ -89,12 +89,10 @@ def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
         num_labels=1,
         pad_token_id=tokenizer.pad_token_id,
         score_bias=0.0,
+        score_max_tokens=spec.settings.max_tokens,
     )
     require_context(model.config, spec.settings.max_tokens, "reward_model.max_tokens")
-    if spec.sampling.prompt_tokens >= spec.settings.max_tokens:
-        raise UserError(
-            "reward_model.max_tokens must be above sampling.prompt_tokens, or no room is left for a response."
-        )
+    require_room(spec.settings.max_tokens, spec.sampling)
     head = _head(model)
     torch.nn.init.normal_(head.weight, std=1 / math.sqrt(head.weight.shape[1] + 1))
     return RewardModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]

@@ -1,4 +1,8 @@
-"""Scoring responses with a reward model: a plain sequence classifier with one output, plus a bias in its config."""
+"""Scoring responses with a reward model: a plain sequence classifier with one output.
+
+Its config holds two values of ours: `score_bias`, which is added to the output, and `score_max_tokens`, the length of
+the inputs that it was trained on.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,10 +38,11 @@ def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> R
     """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
     device = use_device(compute or ComputeSettings())
     model = load_model(AutoModelForSequenceClassification, folder)
-    if not hasattr(model.config, "score_bias"):
-        raise UserError(
-            f"{folder}: not a reward model, config.json has no score_bias; give a folder that this loop trained."
-        )
+    for name in ("score_bias", "score_max_tokens"):
+        if not hasattr(model.config, name):
+            raise UserError(
+                f"{folder}: not a reward model, config.json has no {name}; give a folder that this loop trained."
+            )
     return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
 
 
@@ -57,16 +62,31 @@ def encode_pairs(
     prompts: Sequence[str],
     responses: Sequence[str],
     sampling: SamplingSettings,
-    max_tokens: int | None,
+    max_tokens: int,
 ) -> list[TokenIds]:
     """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
 
-    The response ends with end-of-text where lengths vary, so that the score is always read there; with a fixed length
-    it is read at the last token. A row that is too long loses its end.
+    The row ends with end-of-text where lengths vary, so that the score is always read there; with a fixed length it is
+    read at the last token. A response that is too long is cut before the end-of-text token is added.
     """
     encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
-    answers = encode_responses(tokenizer, responses, add_end=not sampling.fixed_length)
-    return [(prompt + answer)[:max_tokens] for prompt, answer in zip(encoded, answers, strict=True)]
+    answers = encode_responses(tokenizer, responses, add_end=False)
+    end = [] if sampling.fixed_length else [tokenizer.eos_token_id]
+    room = max_tokens - len(end)
+    return [(prompt + answer)[:room] + end for prompt, answer in zip(encoded, answers, strict=True)]
+
+
+def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
+    """Raise UserError where a sampled response could be longer than the reward model reads.
+
+    The longest has `prompt_tokens` + `response_tokens`, and where lengths vary an end-of-text token after the cut.
+    """
+    needed = sampling.prompt_tokens + sampling.response_tokens + (0 if sampling.fixed_length else 1)
+    if needed > max_tokens:
+        raise UserError(
+            f"reward_model.max_tokens is {max_tokens} but prompt and response have up to {needed} tokens; "
+            "raise it, or lower sampling.prompt_tokens or sampling.response_tokens."
+        )
 
 
 @torch.no_grad()
@@ -77,10 +97,14 @@ def score_responses(
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
 ) -> np.ndarray:
-    """Normalised scores [N] (float64) of ``responses[i]`` to ``prompts[i]``: mean 0 and deviation 1 on SFT samples."""
+    """Normalised scores [N] (float64) of ``responses[i]`` to ``prompts[i]``: mean 0 and deviation 1 on SFT samples.
+
+    Responses are cut to the length that the model was trained on.
+    """
     reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
-    limit = getattr(reward_model.model.config, "max_position_embeddings", None)
-    rows = encode_pairs(reward_model.tokenizer, prompts, responses, sampling, limit)
+    rows = encode_pairs(
+        reward_model.tokenizer, prompts, responses, sampling, reward_model.model.config.score_max_tokens
+    )
     # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     scores = np.zeros(len(rows))

@@ -79,6 +79,8 @@ class RewardModelSettings(Settings):
     learning_rate: float = Field(2e-3, gt=0)
     adam_epsilon: float = Field(1e-5, gt=0)
     max_tokens: int = Field(64, ge=2)
+    """Prompt and response together are cut to this many tokens, in training and whenever the model scores. A sampled
+    response must fit, with its end-of-text token."""
     normalisation_samples: int = Field(256, ge=8)
     """Samples of the reference policy on which scores are set to mean 0 and deviation 1, before and after training."""
 
@@ -86,7 +88,8 @@ class RewardModelSettings(Settings):
 class PpoSettings(Settings):
     start: Literal["sft", "behaviour"] = "behaviour"
     """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
-    sampled from, so that training goes on (Ziegler et al. 2019, online data). The KL reference is SFT either way."""
+    sampled from, so that training goes on (Ziegler et al. 2019, online data), with its value head and the adaptive KL
+    coefficient it had reached. The KL reference is SFT either way."""
     updates: int = Field(70, ge=1)
     batch_size: int = Field(64, ge=8)
     """Episodes sampled for an update."""
@@ -104,7 +107,8 @@ class PpoSettings(Settings):
     whiten_rewards: bool = True
     """Scale rewards to deviation 1, keeping their mean."""
     kl_coef: float = Field(0.1, ge=0)
-    """Initial weight of the per-token KL reward against the SFT policy."""
+    """Initial weight of the per-token KL reward against the SFT policy. With `start: behaviour` and a `kl_target`, only
+    a policy that starts from SFT takes it from here, as in the first round; later ones go on from their start's."""
     kl_target: float | None = Field(7.0, gt=0)
     """Nats per sequence that the adaptive controller steers to; null keeps `kl_coef` fixed."""
     kl_horizon: int = Field(1_500, ge=1)

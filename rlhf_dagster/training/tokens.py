@@ -37,15 +37,13 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], m
     return [begin + ids[max(len(ids) - room, 0) :] or [tokenizer.eos_token_id] for ids in encoded]
 
 
-def encode_responses(
-    tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], add_end: bool, max_tokens: int | None = None
-) -> list[TokenIds]:
-    """Ids of each response, with the end-of-text token where ``add_end``, then cut on the right to ``max_tokens``."""
+def encode_responses(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], add_end: bool) -> list[TokenIds]:
+    """Ids of each response, with the end-of-text token where ``add_end``."""
     if not responses:
         return []
     end = [tokenizer.eos_token_id] if add_end else []
     encoded = tokenizer(list(responses), add_special_tokens=False, verbose=False)["input_ids"]
-    return [(ids + end)[:max_tokens] for ids in encoded]
+    return [ids + end for ids in encoded]
 
 
 def pad(sequences: Sequence[TokenIds], pad_id: int, side: str) -> PaddedBatch:

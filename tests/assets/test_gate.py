@@ -32,7 +32,7 @@ def failed(request, stages, copy_of) -> LoopRunner:
     """A loop whose policy of round 1 fails the gate, after its training run."""
     runner = copy_of(stages.unjudged, gate=request.param)
     outcome = run_missing(runner, "train_round", ROUND)
-    assert not outcome.success
+    assert (outcome.success, outcome.stopped_by_gate, outcome.failed_asset) == (False, True, "eval_report")
     return runner
 
 
@@ -48,14 +48,24 @@ def test_a_policy_that_fails_stops_at_the_report(failed) -> None:
     assert evaluation.description.endswith(".")
 
 
-def test_promotion_launched_alone_afterwards_promotes_nothing(failed) -> None:
+def test_nobody_is_asked_to_judge_it_when_the_rest_is_launched_alone(failed) -> None:
     before = champion(failed)
-    for asset in AFTER_THE_CHECK:
-        assert failed.run("train_round", ROUND, [asset]).success
-    found = decision(failed, ROUND)
-    assert (found["promoted"], found["outcome"], found["champion"]) == (False, "fail", before)
-    assert found["reasons"]
+    outcome = failed.run("train_round", ROUND, AFTER_THE_CHECK)
+    assert (outcome.success, outcome.failed_asset) == (False, "evaluation_batch")
+    assert checkpoint(failed.loop, "ppo_policy", ROUND).model_id in outcome.failure
+    assert failed.loop.label_store.count(ROUND, "evaluation").comparisons == 0
     assert champion(failed) == before
+
+
+@pytest.mark.parametrize("gate", BAD, ids=lambda gate: next(iter(gate)))
+def test_promotion_launched_alone_asks_the_gate_itself(gate, finished, copy_of) -> None:
+    runner = copy_of(finished.loop.root, gate=gate)
+    history = runner.loop.registry.history()
+    assert runner.run("train_round", ROUND, ["promotion"]).success
+    found = decision(runner, ROUND)
+    assert (found["promoted"], found["outcome"]) == (False, "fail")
+    assert found["reasons"]
+    assert runner.loop.registry.history() == history
 
 
 def test_the_next_round_samples_from_the_old_champion(failed) -> None:

@@ -44,8 +44,11 @@ def test_what_is_downstream_of_a_missing_asset_is_missing_and_the_rest_is_not(st
     runner.instance.wipe_assets([dg.AssetKey("preference_batch")])
     assert runner.missing("collect_round", ROUND) == ["preference_batch"]
     runner.instance.wipe_assets([dg.AssetKey("label_quality")])
-    # The reward model and the policy do not need it; the report does.
-    assert runner.missing("train_round", ROUND) == ["label_quality", "eval_report", "evaluation_batch", *RELEASE]
+    # The reward model and the policy do not need it; what is said about them does.
+    assert runner.missing("train_round", ROUND) == [
+        *("label_quality", "reward_model_accuracy", "eval_report", "evaluation_batch"),
+        *RELEASE,
+    ]
     runner.instance.wipe_assets([dg.AssetKey("demonstrations")])
     assert runner.missing("prepare", None) == ["demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 
