@@ -40,7 +40,7 @@ class HubDataset(Settings):
     text: str | None = None
     """Column with the text (pretraining)."""
     user: str | None = None
-    """Column that says who wrote the prompt; splits keep a user together."""
+    """Column that says whose prompt or demonstration it is; splits keep a user together."""
 
 
 class DataSettings(Settings):

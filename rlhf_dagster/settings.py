@@ -2,7 +2,8 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Self, get_args
+from types import UnionType
+from typing import Any, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -20,8 +21,7 @@ class Settings(BaseModel):
     @classmethod
     def _no_boolean_as_number(cls, value: Any, info: ValidationInfo) -> Any:
         # Pydantic reads true as 1. Its strict mode would refuse that, but also 1e-3, which is a string in YAML.
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        options = {annotation, *get_args(annotation)}
+        options = _options(cls.model_fields[info.field_name or ""].annotation)
         if isinstance(value, bool) and bool not in options and options & {int, float}:
             raise PydanticKnownError("float_type" if float in options else "int_type")
         return value
@@ -68,6 +68,11 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     shown = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
     return f"{f'`{path}`: ' if path else ''}{message[:1].lower()}{message[1:]}{shown}."
+
+
+def _options(annotation: Any) -> set[Any]:
+    """The types that a setting may have: the members of a union, or the one type."""
+    return set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -54,9 +54,7 @@ def build_demonstrations(config: LoopConfig, root: Path, prompts: pd.DataFrame) 
         rows = _task_demonstrations(get_task(data.task), config)
     else:
         rows = [
-            _demonstration(
-                row["prompt"], row["response"], row["source"], _demonstration_split(row["prompt"], row["user"], known, data)
-            )
+            _demonstration(row["prompt"], row["response"], row["source"], _demonstration_split(row, known, data))
             for row in _given_demonstrations(data, root)
         ]
     return _finish(
@@ -107,7 +105,9 @@ def _given_demonstrations(data: DataSettings, root: Path) -> list[dict[str, Any]
     return [row | {"source": dataset.name, "user": _user(row)} for row in read_dataset(dataset, root)]
 
 
-def _demonstration_split(prompt: str, user: str, known: Mapping[str, str], data: DataSettings) -> str:
+def _demonstration_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings) -> str:
+    """``known`` maps the text of a prompt to its split."""
+    prompt, user = row["prompt"], row["user"]
     splits = [known[prompt]] if prompt in known else []
     if user or not splits:
         splits.append(split_of(user or prompt, data.validation, data.test))

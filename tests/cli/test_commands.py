@@ -1,12 +1,13 @@
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from loops import ROUND, rlhf, rlhf_here, small, write_loop
+from loops import ROUND, open_runner, rlhf, rlhf_here, run_missing, small, write_loop
 
 from rlhf_dagster.cli.loops import STARTERS
 from rlhf_dagster.config import LoopConfig, load_config
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
 from rlhf_dagster.summary import round_rows
 
 
@@ -33,7 +34,7 @@ def test_status_is_the_rounds_as_json(stages) -> None:
     result = rlhf_here("round", "status", "--loop", stages.finished, "--json")
     assert json.loads(result.stdout) == round_rows(LoopFolder.open(stages.finished), [ROUND])
     text = rlhf("round", "status", "--loop", stages.finished, COLUMNS="80")
-    for word in (ROUND, "comparisons", "reward model", "promoted", "gold judge", "yes"):
+    for word in (ROUND, "compared", "reward model", "promoted", "gold judge", "yes"):
         assert word in text.stdout
     assert (text.stderr, max(map(len, text.stdout.splitlines())) <= 80) == ("", True)
 
@@ -92,6 +93,48 @@ def records(kind: str) -> list[dict]:
         for n in range(60)
         for annotator in range(n % 2 + 1)
     ]
+
+
+def import_records(loop: Path, kind: str, rows: list[dict]) -> list[list[str]]:
+    """Import and return the arguments of each `rlhf` command that the import recommends."""
+    file = loop / f"{kind}.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    result = rlhf_here("import", kind, file, "--loop", loop)
+    assert (result.returncode, result.stderr) == (0, "")
+    return [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("  rlhf ")]
+
+
+def test_imported_judgments_open_their_round_and_later_ones_are_taken_in_again(tmp_path) -> None:
+    loop = write_loop(tmp_path, data={"source": "imports"}, label_store={"simulated_annotators": False})
+    assert import_records(loop, "prompts", records("prompts")) == []
+    assert json.loads(rlhf_here("round", "status", "--loop", loop, "--json").stdout) == []
+    prepare = ["run", "prepare", "--loop", str(loop)]
+    collect, train = (
+        ["run", job, "--round", IMPORT_ROUND, "--loop", str(loop)] for job in ("collect_round", "train_round")
+    )
+    judgments = records("judgments")
+    assert import_records(loop, "judgments", judgments[:60]) == [prepare, collect, train]
+    (row,) = json.loads(rlhf_here("round", "status", "--loop", loop, "--json").stdout)
+    assert (row["round"], row["comparisons"], row["labels"]) == (IMPORT_ROUND, 40, 60)
+
+    runner = open_runner(loop)
+    assert run_missing(runner, "prepare", until="prompts").success
+    assert run_missing(runner, "collect_round", IMPORT_ROUND).success
+    assert import_records(loop, "judgments", judgments[:60]) == []
+    assert import_records(loop, "judgments", judgments[60:]) == [prepare, [*collect, "--again"], train]
+    assert rlhf(*collect, "--again").returncode == 0
+    batch = LoopFolder.open(loop).asset_path("preference_batch", IMPORT_ROUND)
+    assert len(pd.read_parquet(batch)) == 60
+    assert run_missing(runner, "train_round", IMPORT_ROUND, until="preference_labels").success
+    new = [judgments[0] | {"annotator": "somebody else"}]
+    assert import_records(loop, "judgments", new) == [prepare, [*collect, "--again"], [*train, "--again"]]
+
+
+def test_an_import_of_which_nothing_is_kept_opens_no_round(tmp_path) -> None:
+    loop = write_loop(tmp_path, data={"source": "imports"}, label_store={"simulated_annotators": False})
+    (tmp_path / "judgments.jsonl").write_text("{")
+    assert rlhf_here("import", "judgments", tmp_path / "judgments.jsonl", "--loop", loop).returncode == 2
+    assert "No round is open" in rlhf_here("round", "status", "--loop", loop).stdout
 
 
 KINDS = ("prompts", "demonstrations", "judgments")

@@ -10,7 +10,8 @@ from rlhf_dagster.config import LoopConfig
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.imports import import_file
-from rlhf_dagster.lineage.ids import demonstration_id, prompt_id
+from rlhf_dagster.imports.tables import pseudonym
+from rlhf_dagster.lineage.ids import demonstration_id, prompt_id, split_of
 from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PRETRAINING_TEXT, PROMPTS, table
 
 IMPORTS = {"label_store": {"simulated_annotators": False}}
@@ -105,6 +106,36 @@ def test_no_demonstration_is_about_a_test_prompt_also_where_users_decide_the_spl
     assert 40 < len(frame) - len(known) < 80  # 60 of 100, give or take four standard deviations
 
 
+def test_a_demonstration_is_held_out_with_its_user(tmp_path) -> None:
+    users = [str(user) for user in range(30)]
+    load(tmp_path, "prompts", [{"prompt": f"{user} asks", "user": user} for user in users])
+    own = [{"prompt": f"{user} writes {n}", "response": "r", "user": user} for user in users for n in range(4)]
+    load(tmp_path, "demonstrations", own)
+    settings = imported(validation=0.2, test=0.3)
+    prompts = build_prompts(settings, tmp_path)
+    split = {text.split()[0]: found for text, found in zip(prompts["text"], prompts["split"], strict=True)}
+    assert set(split.values()) == {"train", "validation", "test"}
+    frame = build_demonstrations(settings, tmp_path, prompts)
+    assert [split[prompt.split()[0]] for prompt in frame["prompt"]] == frame["split"].tolist()
+    assert len(frame) == 4 * sum(found != "test" for found in split.values())
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("train", "user"), ("validation", "validation"), ("test", "test")])
+def test_of_a_users_and_a_prompts_split_the_one_held_out_further_counts(tmp_path, asked, expected) -> None:
+    answers = [{"prompt": "shared", "response": str(user), "user": str(user)} for user in range(40)]
+    load(tmp_path, "demonstrations", answers)
+    prompts = pd.DataFrame([{"prompt_id": prompt_id("shared"), "text": "shared", "split": asked}])
+    settings = imported(validation=0.3, test=0.3)
+    if expected == "test":
+        with pytest.raises(UserError, match="No demonstrations"):
+            build_demonstrations(settings, tmp_path, prompts)
+        return
+    frame = build_demonstrations(settings, tmp_path, prompts)
+    by_user = {str(user): split_of(pseudonym(str(user)), 0.3, 0.3) for user in range(40)}
+    kept = {user: expected if expected != "user" else found for user, found in by_user.items() if found != "test"}
+    assert dict(zip(frame["response"], frame["split"], strict=True)) == kept
+
+
 def test_the_same_pair_is_kept_once(tmp_path) -> None:
     load(tmp_path, "demonstrations", [{"prompt": "p", "response": response} for response in ("a", "b", "a")])
     frame = build_demonstrations(imported(test=0.0, validation=0.0), tmp_path, NO_PROMPTS)
@@ -149,6 +180,34 @@ def test_a_data_set_replaces_one_table_and_keeps_users_together(tmp_path, monkey
     assert test
     assert set(demonstrations["prompt"]) == set(prompts["text"]) - test
     assert set(build_pretraining_text(settings, tmp_path, demonstrations)["text"]) == {f"answer {n}" for n in range(8)}
+
+
+def test_a_person_is_in_one_split_whether_imported_or_of_a_data_set(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("datasets")
+    import datasets.config
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "answered").mkdir()
+    rows = [{"q": f"{user} answers", "a": "answer", "by": user} for user in range(30)]
+    (tmp_path / "answered" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    load(tmp_path, "prompts", [{"prompt": f"{user} asks", "user": str(user)} for user in range(30)])
+    source = {"name": "answered", "prompt": "q", "response": "a", "user": "by"}
+    settings = imported(demonstrations_dataset=source, test=0.4)
+    prompts = build_prompts(settings, tmp_path)
+    split = {text.split()[0]: found for text, found in zip(prompts["text"], prompts["split"], strict=True)}
+    frame = build_demonstrations(settings, tmp_path, prompts)
+    assert {prompt.split()[0]: found for prompt, found in zip(frame["prompt"], frame["split"], strict=True)} == {
+        user: found for user, found in split.items() if found != "test"
+    }
+
+
+def test_an_import_of_an_older_form_is_one_sentence(tmp_path) -> None:
+    (tmp_path / "imports").mkdir()
+    for kind, schema in (("prompts", PROMPTS), ("demonstrations", DEMONSTRATIONS)):
+        schema.empty_table().to_pandas().to_parquet(tmp_path / "imports" / f"{kind}.parquet")
+    for build in (build_prompts, _demonstrations):
+        with pytest.raises(UserError, match=r"not a table of imported records .*; move it away and import again"):
+            build(imported(), tmp_path)
 
 
 def test_nothing_to_work_with_is_one_sentence(tmp_path) -> None:

@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.imports import ROUND, ImportReport, import_file
+from rlhf_dagster.imports import ImportReport, import_file
 from rlhf_dagster.imports.tables import pseudonym
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.lineage.ids import demonstration_id, prompt_id
-from rlhf_dagster.lineage.schemas import COMPARISONS, COMPLETIONS, DEMONSTRATIONS, PROMPTS
+from rlhf_dagster.lineage.schemas import COMPARISONS, COMPLETIONS, IMPORTED_DEMONSTRATIONS, IMPORTED_PROMPTS
+from rlhf_dagster.loop_folder import IMPORT_ROUND, IMPORTED_POLICY
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def judgment(
 
 
 def labels(store: EmbeddedLabelStore) -> pd.DataFrame:
-    comparisons = store.comparisons(ROUND, "train")
-    rows, quarantine = labels_table(store.read(ROUND, "train")[0], comparisons)
+    comparisons = store.comparisons(IMPORT_ROUND, "train")
+    rows, quarantine = labels_table(store.read(IMPORT_ROUND, "train")[0], comparisons)
     assert quarantine.empty
     return rows.merge(comparisons[["comparison_id", "responses", "display_order"]], on="comparison_id")
 
@@ -60,40 +61,50 @@ def test_prompts_are_kept_once_with_their_source(load, tmp_path) -> None:
     again = load("prompts", records)
     assert (again.added, again.already_there) == (0, 3)
     table = pq.read_table(tmp_path / "imports" / "prompts.parquet")
-    assert table.schema.equals(PROMPTS)
+    assert table.schema.equals(IMPORTED_PROMPTS)
     rows = {row["text"]: row for row in table.to_pylist()}
     assert rows["one"]["prompt_id"] == prompt_id("one")
     assert (rows["one"]["source"], rows["two"]["source"]) == ("web", "some-prompts.jsonl")
 
 
-def test_splits_have_their_shares_and_keep_a_user_together(load, tmp_path) -> None:
-    load("prompts", [{"prompt": f"prompt {n}"} for n in range(1000)])
-    shares = pd.read_parquet(tmp_path / "imports" / "prompts.parquet")["split"].value_counts()
-    # Standard deviation of a tenth of 1000 is 9.5; the bound is 5 of them.
-    assert abs(shares["test"] - 100) < 48
-    assert abs(shares["validation"] - 100) < 48
-    load("prompts", [{"prompt": f"by {user} {n}", "user": user} for user in map(str, range(40)) for n in range(5)])
-    frame = pd.read_parquet(tmp_path / "imports" / "prompts.parquet")
-    users = frame[frame["user"] != ""].groupby("user")["split"]
-    assert (users.nunique() == 1).all()
-    assert set(users.first()) == {"train", "validation", "test"}
-    assert "7" not in set(frame["user"])
+def imported(tmp_path: Path, kind: str) -> dict[str, dict[str, Any]]:
+    """Rows of an imported table by the text of the prompt."""
+    rows = pq.read_table(tmp_path / "imports" / f"{kind}.parquet").to_pylist()
+    return {row["text" if kind == "prompts" else "prompt"]: row for row in rows}
 
 
-def test_demonstrations_of_test_prompts_are_not_trained_on(load, tmp_path) -> None:
-    prompts = [{"prompt": f"prompt {n}"} for n in range(300)]
-    load("prompts", prompts)
-    report = load("demonstrations", [row | {"response": "answer"} for row in prompts])
-    assert report.added == 300
+@pytest.mark.parametrize("kind", ["prompts", "demonstrations"])
+def test_users_are_kept_as_pseudonyms(load, tmp_path, kind) -> None:
+    answer = {"response": "answer"} if kind == "demonstrations" else {}
+    load(kind, [{"prompt": "one", "user": "Grace Hopper"} | answer, {"prompt": "two"} | answer])
+    rows = imported(tmp_path, kind)
+    assert (rows["one"]["user"], rows["two"]["user"]) == (pseudonym("Grace Hopper"), "")
+    assert not any(b"Hopper" in file.read_bytes() for file in (tmp_path / "imports").iterdir())
+
+
+def test_the_table_of_demonstrations(load, tmp_path) -> None:
+    assert load("demonstrations", [{"prompt": "one", "response": "answer"}]).added == 1
     table = pq.read_table(tmp_path / "imports" / "demonstrations.parquet")
-    assert table.schema.equals(DEMONSTRATIONS)
-    frame = table.to_pandas().merge(pd.read_parquet(tmp_path / "imports" / "prompts.parquet"), on="prompt_id")
-    assert set(zip(frame["split_y"], frame["split_x"], strict=True)) == {
-        ("train", "train"),
-        ("validation", "validation"),
-        ("test", "validation"),
-    }
-    assert frame["demonstration_id"][0] == demonstration_id(frame["prompt"][0], "answer")
+    assert table.schema.equals(IMPORTED_DEMONSTRATIONS)
+    assert table["demonstration_id"].to_pylist() == [demonstration_id("one", "answer")]
+
+
+def test_a_prompt_gains_the_user_that_judgments_did_not_name(load, tmp_path) -> None:
+    load("judgments", [judgment()])
+    assert imported(tmp_path, "prompts")["Which?"]["user"] == ""
+    report = load("prompts", [{"prompt": "Which?", "user": "Grace", "source": "web"}, {"prompt": "new"}])
+    assert (report.added, report.already_there) == (1, 1)
+    rows = imported(tmp_path, "prompts")
+    assert (rows["Which?"]["user"], rows["Which?"]["source"]) == (pseudonym("Grace"), "web")
+    assert len(rows) == pq.read_metadata(tmp_path / "imports" / "prompts.parquet").num_rows == 2
+
+
+def test_a_row_keeps_the_first_user_it_is_given(load, tmp_path) -> None:
+    lines = [{"prompt": "p", "response": "r"} | user for user in ({}, {"user": "a"}, {"user": "b"}, {})]
+    assert load("demonstrations", lines).added == 1
+    assert imported(tmp_path, "demonstrations")["p"]["user"] == pseudonym("a")
+    assert load("demonstrations", lines[2:]).added == 0
+    assert imported(tmp_path, "demonstrations")["p"]["user"] == pseudonym("a")
 
 
 def test_judgments_become_labels_that_say_the_same(load, store, tmp_path) -> None:
@@ -131,7 +142,7 @@ def test_judgments_become_labels_that_say_the_same(load, store, tmp_path) -> Non
     assert (row["seconds"], row["reason"], row["chosen_position"]) == (30.0, "clearer", 0)
     assert row["created_at"] == pd.Timestamp("2016-01-31T16:00:30Z")
     assert len(usable_labels(frame)) == 5
-    counts = store.count(ROUND, "train")
+    counts = store.count(IMPORT_ROUND, "train")
     assert (counts.comparisons, counts.complete, counts.labels) == (2, 2, 6)
 
 
@@ -153,11 +164,11 @@ def test_the_tables_of_judgments(load, store, tmp_path) -> None:
     completions, comparisons = (pq.read_table(folder / f"{name}.parquet") for name in ("completions", "comparisons"))
     assert completions.schema.equals(COMPLETIONS)
     assert comparisons.schema.equals(COMPARISONS)
-    pd.testing.assert_frame_equal(comparisons.to_pandas(), store.comparisons(ROUND, "train"))
-    assert set(completions["policy_id"].to_pylist()) == {"imported"}
+    pd.testing.assert_frame_equal(comparisons.to_pandas(), store.comparisons(IMPORT_ROUND, "train"))
+    assert set(completions["policy_id"].to_pylist()) == {IMPORTED_POLICY}
     used = [identity for ids in comparisons["completion_ids"].to_pylist() for identity in ids]
     assert sorted(used) == sorted(completions["completion_id"].to_pylist())
-    assert set(comparisons["round"].to_pylist()) == {"round-0000"}
+    assert set(comparisons["round"].to_pylist()) == {IMPORT_ROUND}
     assert pd.read_parquet(folder / "prompts.parquet")["text"].tolist() == ["Which?"]
 
 
@@ -174,11 +185,11 @@ def test_names_are_in_the_key_file_alone(load, store, tmp_path) -> None:
 def test_a_second_import_adds_nothing(load, store) -> None:
     records = [judgment("c1", name, choice) for name, choice in [("Ada", 0), ("Bob", "tie"), ("Cy", None)]]
     load("judgments", records)
-    before = store.read(ROUND, "train")
+    before = store.read(IMPORT_ROUND, "train")
     assert load("judgments", records) == ImportReport(3, added=0, already_there=3, refused=())
     other_reason = [judgment("c1", "Ada", 0, reason="I thought again")]
     assert load("judgments", other_reason).already_there == 1
-    assert store.read(ROUND, "train") == before
+    assert store.read(IMPORT_ROUND, "train") == before
     assert load("judgments", [judgment("c1", "Ada", 1, responses=("right", "left"))]).already_there == 1
 
 
@@ -217,7 +228,7 @@ def test_an_import_that_was_killed_can_be_repeated(load, store, monkeypatch) -> 
         with pytest.raises(KeyboardInterrupt):
             load("judgments", records)
     assert load("judgments", records).added == 2
-    assert store.count(ROUND, "train").complete == 2
+    assert store.count(IMPORT_ROUND, "train").complete == 2
 
 
 def test_judgments_need_a_store_and_kinds_are_known(tmp_path) -> None:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_dagster.imports import ROUND, import_file
+from rlhf_dagster.imports import import_file
 from rlhf_dagster.labeling.dataset import HELD_OUT, build_preferences
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.quality import label_quality
 from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.loop_folder import IMPORT_ROUND
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "ukp_arguments"
 
@@ -22,8 +23,8 @@ def loop(tmp_path_factory):
     store = EmbeddedLabelStore(root / "labels.sqlite")
     names = {"prompts": "prompts.jsonl", "demonstrations": "demonstrations.jsonl", "judgments": "judgments.jsonl.gz"}
     reports = {kind: import_file(kind, DATA / name, root, store) for kind, name in names.items()}
-    comparisons = store.comparisons(ROUND, "train")
-    labels, quarantine = labels_table(store.read(ROUND, "train")[0], comparisons)
+    comparisons = store.comparisons(IMPORT_ROUND, "train")
+    labels, quarantine = labels_table(store.read(IMPORT_ROUND, "train")[0], comparisons)
     assert quarantine.empty
     return reports, labels, comparisons
 

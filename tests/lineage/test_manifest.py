@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import rlhf_dagster
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.manifest import git_state, label_ids, read_manifest, write_manifest
+from rlhf_dagster.lineage.manifest import git_state, inputs_hash, label_ids, read_manifest, write_manifest
 
 IDS = ["b" * 20, "a" * 20, "c" * 20]
 
@@ -54,6 +54,40 @@ def test_label_ids_are_sorted_counted_and_checked(tmp_path) -> None:
 
 def test_no_labels_are_an_empty_list(tmp_path) -> None:
     assert label_ids(write_manifest(tmp_path, kind="sft")) == []
+
+
+ORIGIN = {
+    "kind": "reward_model",
+    "round_key": "round-0001",
+    "parents": {"sft_checkpoint": {"model_id": "sft-1", "digest": "d1"}},
+    "dataset_hash": "abc",
+    "label_ids": IDS,
+    "seed": 7,
+    "config": {"reward_model": {"epochs": 2.0}},
+}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"parents": {"sft_checkpoint": {"model_id": "sft-1", "digest": "d2"}}},
+        {"parents": {"start": {"model_id": "sft-1", "digest": "d1"}}},
+        {"dataset_hash": "abd"},
+        {"label_ids": IDS[:2]},
+        {"seed": 8},
+        {"config": {"reward_model": {"epochs": 3.0}}},
+    ],
+)
+def test_the_hash_of_the_inputs_sees_each_of_them(tmp_path, other) -> None:
+    assert inputs_hash(write_manifest(tmp_path, **ORIGIN)) != inputs_hash(write_manifest(tmp_path, **ORIGIN | other))
+
+
+def test_the_hash_of_the_inputs_sees_nothing_else(tmp_path) -> None:
+    written = write_manifest(tmp_path, **ORIGIN | {"label_ids": [*reversed(IDS), IDS[0]]}, metrics={"loss": 1.0})
+    recompressed = written["labels"] | {"ids": "other bytes"}
+    later = {"created_at": "2031-01-01", "packages": {}, "git": None, "curves": {"loss": [2.0]}, "labels": recompressed}
+    assert inputs_hash(written | later) == inputs_hash(write_manifest(tmp_path, **ORIGIN))
+    assert inputs_hash(read_manifest(tmp_path)) == inputs_hash(written)
 
 
 @hypothesis_settings(max_examples=20, deadline=None)

@@ -7,8 +7,8 @@ from loops import ROUND, run_missing
 from rlhf_dagster.automation.rounds import open_import_round
 from rlhf_dagster.imports import import_file
 from rlhf_dagster.lineage.schemas import QUARANTINE
-from rlhf_dagster.loop_folder import IMPORT_ROUND
-from rlhf_dagster.stages.labels import read_labels, send_evaluation_batch, send_training_batch, snapshot_preferences
+from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
+from rlhf_dagster.stages.labels import label_counts, read_labels, send_evaluation_batch, send_training_batch, snapshot_preferences
 
 
 def silent(*_: object, **__: object) -> None:
@@ -64,25 +64,44 @@ def _only_held_out_leave(first: pd.DataFrame, second: pd.DataFrame) -> bool:
     return bool((gone["comparison_id"].isin(held_out["comparison_id"]) | (gone["split"] != "train")).all())
 
 
+def tables(loop: LoopFolder, key: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Labels and comparisons of a round, and the prompts."""
+    of_round = [pd.read_parquet(loop.asset_path(name, key)) for name in ("preference_labels", "preference_batch")]
+    return of_round[0], of_round[1], pd.read_parquet(loop.asset_path("prompts"))
+
+
 def test_a_rerun_of_an_old_round_does_not_see_later_labels(two_rounds) -> None:
     loop = two_rounds.loop
-    prompts = pd.read_parquet(loop.asset_path("prompts"))
-    again, _ = snapshot_preferences(loop, ROUND, prompts)
+    again, _ = snapshot_preferences(loop, ROUND, *tables(loop, ROUND))
     kept = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
     assert again["label_id"].tolist() == kept["label_id"].tolist()
     assert again["split"].tolist() == kept["split"].tolist()
 
 
+def test_what_was_labelled_late_or_deleted_in_an_earlier_round_counts(two_rounds, copy_of) -> None:
+    loop = copy_of(two_rounds.loop.root).loop
+    given, comparisons, prompts = tables(loop, "round-0002")
+    before, _ = snapshot_preferences(loop, "round-0002", given, comparisons, prompts)
+    gone = before[before["round"] == ROUND].iloc[0]
+    loop.label_store.delete(gone["comparison_id"], gone["annotator"])
+    old = loop.label_store.comparisons(ROUND, "train")["comparison_id"].iloc[0]
+    loop.label_store.submit(old, "latecomer", {"best": 0}, seconds=3.0)
+    after, _ = snapshot_preferences(loop, "round-0002", given, comparisons, prompts)
+    assert gone["label_id"] not in set(after["label_id"])
+    counts = label_counts(loop, "round-0002")
+    assert counts["by_round"][0]["labels"] == len(tables(loop, ROUND)[0])
+    assert counts["annotators"] == given["annotator"].nunique() + 1
+
+
 def test_labels_about_test_prompts_are_left_out_and_counted(finished) -> None:
     loop = finished.loop
-    prompts = pd.read_parquet(loop.asset_path("prompts"))
+    labels, comparisons, prompts = tables(loop, ROUND)
     judged = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
     target = judged["prompt_id"].iloc[0]
     prompts.loc[prompts["prompt_id"] == target, "split"] = "test"
-    frame, summary = snapshot_preferences(loop, ROUND, prompts)
+    frame, summary = snapshot_preferences(loop, ROUND, labels, comparisons, prompts)
     assert target not in set(frame["prompt_id"])
-    labels = pd.read_parquet(loop.asset_path("preference_labels", ROUND))
-    batch = pd.read_parquet(loop.asset_path("preference_batch", ROUND)).set_index("comparison_id")
+    batch = comparisons.set_index("comparison_id")
     assert summary["on_test_prompts"] == (batch.loc[labels["comparison_id"], "prompt_id"] == target).sum() > 0
 
 

@@ -7,7 +7,8 @@ from loops import ROUND, checkpoint
 
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import label_ids, read_manifest
-from rlhf_dagster.stages.models import base_model_cache, build_base_model, train_ppo, train_sft
+from rlhf_dagster.models import model_digest
+from rlhf_dagster.stages.models import base_model_cache, build_base_model, train_ppo, train_reward_model, train_sft
 from rlhf_dagster.training.checkpoints import folder_digest
 
 
@@ -16,10 +17,10 @@ def silent(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("asset", ["base_model", "sft_checkpoint", "reward_model", "ppo_policy"])
-def test_a_pointer_names_a_model_whose_content_has_its_digest(finished, asset) -> None:
+def test_a_pointer_names_a_model_that_has_its_digest(finished, asset) -> None:
     by_round = asset in ("reward_model", "ppo_policy")
     found = checkpoint(finished.loop, asset, ROUND if by_round else "")
-    assert folder_digest(found.folder) == found.digest
+    assert model_digest(found.folder) == found.digest
     assert found.model_id.endswith(found.digest[:10])
 
 
@@ -60,7 +61,7 @@ def test_a_second_loop_takes_its_base_model_from_the_cache(stages, copy_of, monk
     monkeypatch.setattr(tiny, "make_tiny_model", lambda *_: pytest.fail("pretrained again"))
     result = build_base_model(loop, loop.asset_path("pretraining_text"), silent)
     assert result.checkpoint == made
-    assert folder_digest(made.folder) == made.digest
+    assert model_digest(made.folder) == made.digest
     assert result.curves
     assert [path for path in base_model_cache().iterdir() if path.suffix == ".new"] == []
 
@@ -98,6 +99,27 @@ def test_training_the_same_again_makes_the_same_model_and_registers_it_once(stag
     assert result.checkpoint == checkpoint(loop, "ppo_policy", ROUND)
     assert sorted(path.name for path in (loop.root / "models").iterdir()) == before
     assert (loop.registry.policies(), loop.registry.history()) == (policies, history)
+
+
+def test_other_validation_labels_make_another_reward_model_of_the_same_weights(stages, copy_of) -> None:
+    loop = copy_of(stages.unjudged).loop
+    first = checkpoint(loop, "reward_model", ROUND)
+    path = loop.asset_path("preference_dataset", ROUND)
+    snapshot = pd.read_parquet(path)
+    fewer = snapshot.drop(snapshot.index[snapshot["split"] != "train"][:1])
+    assert len(fewer) == len(snapshot) - 1
+    fewer.to_parquet(path)
+    sft, prompts = checkpoint(loop, "sft_checkpoint"), loop.asset_path("prompts")
+    settings = loop.config.reward_model
+    other, again = (
+        train_reward_model(loop, ROUND, settings, sft=sft, preferences=path, prompts=prompts, progress=silent)
+        for _ in range(2)
+    )
+    assert folder_digest(other.checkpoint.folder) == folder_digest(first.folder)
+    assert other.checkpoint.model_id != first.model_id
+    assert read_manifest(other.checkpoint.folder)["dataset"] == snapshot_hash(fewer)
+    assert read_manifest(first.folder)["dataset"] == snapshot_hash(snapshot)
+    assert again.checkpoint == other.checkpoint
 
 
 @pytest.mark.parametrize(("start", "parent"), [("behaviour", "ppo-round-0001"), ("sft", "sft-")])

@@ -1,10 +1,13 @@
+import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, prompt_row, reward_spec, write
 from transformers import AutoModelForCausalLM
@@ -15,7 +18,7 @@ from rlhf_dagster.training.checkpoints import folder_digest
 from rlhf_dagster.training.log_probs import decoding_of, policy_log_softmax
 from rlhf_dagster.training.policies import Policy, load_policy
 from rlhf_dagster.training.ppo import Episodes, _prompt_batches, run_ppo, train_ppo
-from rlhf_dagster.training.ppo_policy import PolicyWithValue, load_value_head
+from rlhf_dagster.training.ppo_policy import KL_CONTROLLER_FILE, VALUE_HEAD_FILE, PolicyWithValue, load_value_head
 from rlhf_dagster.training.ppo_rollout import Rollout, Score, collect
 from rlhf_dagster.training.reward_model import train_reward_model
 from rlhf_dagster.training.reward_scores import load_reward_model, score_responses, score_tokens
@@ -93,6 +96,36 @@ def test_the_value_head_begins_at_zero_and_is_saved_beside_the_checkpoint(result
     assert (policy(ids, torch.ones_like(ids), 2)[1] == 0).all()
     load_value_head(policy, result.folder)
     assert (policy(ids, torch.ones_like(ids), 2)[1] != 0).any()
+
+
+def test_a_start_that_ppo_made_brings_its_value_head_and_its_kl_coefficient(
+    result: TrainingResult, sft: Path, reward: Path, tables: Tables, tmp_path: Path
+) -> None:
+    still = SHORT.changed(updates=1, learning_rate=1e-12)
+    spec = replace(ppo_spec(sft, reward, tables, tmp_path / "on", still), start=result.folder)
+    went_on = train_ppo(spec)
+    coef, kl = result.curves["kl_coef"][-1], result.curves["kl"][-1]
+    error = min(max(kl / SHORT.kl_target - 1, -0.2), 0.2)  # type: ignore[operator]
+    assert went_on.curves["kl_coef"] == [pytest.approx(coef * (1 + error * 16 / SHORT.kl_horizon))]
+    assert went_on.curves["kl_coef"][0] != SHORT.kl_coef
+    before, after = (load_file(folder / VALUE_HEAD_FILE) for folder in (result.folder, went_on.folder))
+    assert before["weight"].abs().max() > 1e-3
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
+    fixed = replace(spec, output=tmp_path / "fixed", settings=still.changed(kl_target=None))
+    assert train_ppo(fixed).curves["kl_coef"] == [SHORT.kl_coef]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(KL_CONTROLLER_FILE, "{"), (KL_CONTROLLER_FILE, '{"beta": 1}'), (VALUE_HEAD_FILE, "half")]
+)
+def test_a_damaged_start_is_a_user_error(
+    result: TrainingResult, sft: Path, reward: Path, tables: Tables, tmp_path: Path, name: str, content: str
+) -> None:
+    assert json.loads((result.folder / KL_CONTROLLER_FILE).read_text()).keys() == {"coef"}
+    damaged = shutil.copytree(result.folder, tmp_path / "damaged")
+    (damaged / name).write_text(content)
+    with pytest.raises(UserError, match="PPO cannot go on"):
+        train_ppo(replace(ppo_spec(sft, reward, tables, tmp_path / "ppo"), start=damaged))
 
 
 def test_plain_transformers_opens_the_policy(result: TrainingResult, sft: Path) -> None:
@@ -202,6 +235,7 @@ def test_bad_settings_are_user_errors(sft: Path, reward: Path, tables: Tables, t
         r"ppo\.minibatches": replace(spec, settings=SHORT.changed(minibatches=17)),
         r"missing_end_penalty needs": replace(spec, settings=SHORT.changed(missing_end_penalty=-1.0)),
         r"context has 24": replace(spec, sampling=FIXED.changed(response_tokens=19)),
+        r"reward_model\.max_tokens is 16": replace(spec, sampling=FIXED.changed(response_tokens=11)),
         r"another kind of model": replace(spec, reward_model=sft),
         r"no row of split 'train'": replace(spec, prompts=write(tmp_path, "none", [prompt_row(7, "red")], PROMPTS)),
     }

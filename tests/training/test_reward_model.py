@@ -25,6 +25,7 @@ from rlhf_dagster.training.reward_model import (
 )
 from rlhf_dagster.training.reward_scores import encode_pairs, load_reward_model, score_responses
 from rlhf_dagster.training.sampling import sample
+from rlhf_dagster.training.settings import SamplingSettings
 from rlhf_dagster.training.specs import TrainingResult
 
 
@@ -116,6 +117,35 @@ def test_the_score_is_read_at_the_end_token_where_lengths_vary(sft: Path) -> Non
     tokenizer = load_policy(sft, COMPUTE).tokenizer
     for sampling, expected in ((FIXED, "red dog cat"), (VARIABLE, "red dog cat <eos>")):
         assert tokenizer.decode(encode_pairs(tokenizer, ["red dog"], ["cat"], sampling, 16)[0]) == expected
+
+
+def test_a_long_response_is_cut_before_the_end_token(sft: Path) -> None:
+    tokenizer = load_policy(sft, COMPUTE).tokenizer
+    for sampling, expected in ((FIXED, "red dog cat bad good"), (VARIABLE, "red dog cat bad <eos>")):
+        ids = encode_pairs(tokenizer, ["red dog"], ["cat bad good ."], sampling, 5)[0]
+        assert tokenizer.decode(ids) == expected
+
+
+@pytest.mark.parametrize("sampling", [FIXED, VARIABLE])
+def test_a_response_is_scored_at_the_length_of_training(trained: TrainingResult, sampling: SamplingSettings) -> None:
+    model = load_reward_model(trained.folder, COMPUTE)
+    assert model.model.config.score_max_tokens == 16
+    fits = " ".join(["cat", "dog"] * 7)[: None if sampling.fixed_length else -len(" dog")]
+    fitting, longer = score_responses(model, ["red ."] * 2, [fits, f"{fits} good good"], sampling)
+    assert longer == pytest.approx(fitting, abs=1e-5)
+    assert abs(score_responses(model, ["red ."], [fits.replace("dog", "good")], sampling)[0] - fitting) > 0.1
+
+
+@pytest.mark.parametrize(("sampling", "needed"), [(FIXED, 11), (VARIABLE, 12)])
+def test_a_sampled_response_must_fit(
+    sft: Path, tables: Tables, tmp_path: Path, sampling: SamplingSettings, needed: int
+) -> None:
+    spec = replace(reward_spec(sft, tables, tmp_path), sampling=sampling)
+    exact = initial_reward_model(replace(spec, settings=spec.settings.changed(max_tokens=needed)))
+    assert exact.model.config.score_max_tokens == needed
+    short = replace(spec, settings=spec.settings.changed(max_tokens=needed - 1))
+    with pytest.raises(UserError, match=rf"reward_model\.max_tokens is {needed - 1} but .* up to {needed} tokens"):
+        initial_reward_model(short)
 
 
 def test_the_same_seed_makes_the_same_weights(
