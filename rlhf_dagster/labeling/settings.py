@@ -12,7 +12,7 @@ class LabelingSettings(Settings):
     """What an annotator decides: the better of two responses, or the best of `responses_per_prompt`."""
     responses_per_prompt: int = Field(4, ge=2, le=9)
     """Responses compared at once; a `pair` always has 2."""
-    comparisons_per_round: int = Field(1250, ge=1)
+    comparisons_per_round: int = Field(1500, ge=1)
     overlap: float = Field(0.15, ge=0, le=1)
     """Share of comparisons that `overlap_labels` annotators judge, from which agreement is measured."""
     overlap_labels: int = Field(3, ge=2)

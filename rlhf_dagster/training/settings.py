@@ -90,7 +90,7 @@ class PpoSettings(Settings):
     """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
     sampled from, so that training goes on (Ziegler et al. 2019, online data), with its value head and the adaptive KL
     coefficient it had reached. The KL reference is SFT either way."""
-    updates: int = Field(70, ge=1)
+    updates: int = Field(90, ge=1)
     batch_size: int = Field(64, ge=8)
     """Episodes sampled for an update."""
     minibatches: int = Field(2, ge=1)

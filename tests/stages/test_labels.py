@@ -8,7 +8,13 @@ from rlhf_dagster.automation.rounds import open_import_round
 from rlhf_dagster.imports import import_file
 from rlhf_dagster.lineage.schemas import QUARANTINE
 from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
-from rlhf_dagster.stages.labels import label_counts, read_labels, send_evaluation_batch, send_training_batch, snapshot_preferences
+from rlhf_dagster.stages.labels import (
+    label_counts,
+    read_labels,
+    send_evaluation_batch,
+    send_training_batch,
+    snapshot_preferences,
+)
 
 
 def silent(*_: object, **__: object) -> None:
