@@ -92,7 +92,7 @@ def test_the_killed_run_is_closed(killed_and_finished) -> None:
 
 def test_the_terminal_ends_with_the_rounds_and_where_everything_is(killed_and_finished) -> None:
     out, _, text = killed_and_finished
-    tail = text[text.index("Rounds (95% intervals)") :]
+    tail = text[text.index("Rounds: the reward model") :]
     assert all(key in tail for key in ROUNDS)
     assert f"rlhf ui --loop {out}" in tail
     assert str(out / "assets/eval_report/round-0002.html") in tail
