@@ -33,13 +33,14 @@ def write_manifest(
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
     curves: Mapping[str, Sequence[float]] | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write ``folder/manifest.json`` and return its content.
 
     ``kind`` is ``base``, ``sft``, ``reward_model``, ``ppo`` or ``dpo``. ``parents`` gives, by its role, the
     ``model_id`` and the ``digest`` of each checkpoint the model was trained from or with.
     ``dataset_hash`` is the hash of the data's snapshot and ``label_ids`` the preference labels in it that the model was
-    trained on, in any order. ``config``, ``metrics`` and ``curves`` are plain JSON values.
+    trained on, in any order. ``config``, ``metrics`` and ``curves`` are plain JSON values, ``warnings`` sentences.
     """
     content = {
         "kind": kind,
@@ -51,6 +52,7 @@ def write_manifest(
         "config": dict(config or {}),
         "metrics": dict(metrics or {}),
         "curves": {name: list(values) for name, values in (curves or {}).items()},
+        "warnings": list(warnings),
         "rlhf_dagster": rlhf_dagster.__version__,
         "git": git_state(Path(rlhf_dagster.__file__).parent),
         "python": platform.python_version(),

@@ -103,7 +103,7 @@ def evaluate_round(
         label_quality=quality["summary"],
         labels=label_counts(loop, round_key),
         training={stage: training["metrics"] for stage, training in manifests.items()},
-        warnings=[warning for training in manifests.values() for warning in training.get("warnings", [])],
+        warnings=[warning for training in manifests.values() for warning in training["warnings"]],
     )
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
     return report, render_report(report, samples, manifests["ppo_policy"]["curves"], decide(loop, report, None))

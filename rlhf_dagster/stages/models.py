@@ -229,6 +229,7 @@ def _keep(
         config={name: value.model_dump() for name, value in settings.items()},
         metrics=result.metrics,
         curves=result.curves,
+        warnings=result.warnings,
     )
     checkpoint = loop.models.identify(result.folder, kind, round_key)
     loop.models.keep(result.folder, checkpoint)
