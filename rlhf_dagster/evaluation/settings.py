@@ -8,7 +8,7 @@ from rlhf_dagster.settings import Settings
 class EvaluationSettings(Settings):
     prompts: int = Field(512, ge=1)
     """Held-out prompts that every policy answers."""
-    human_judgments: int = Field(400, ge=0)
+    human_judgments: int = Field(600, ge=0)
     """A/B judgments asked of annotators, half against SFT and half against the behaviour policy; 0 asks for none."""
 
 
