@@ -72,8 +72,16 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return closed
 
 
-def require_free_pool(instance: dg.DagsterInstance) -> None:
-    """Raise UserError while another run holds the GPU pool, which this process would wait for without a word."""
+def require_idle(instance: dg.DagsterInstance) -> None:
+    """Raise UserError while another process runs a job of this loop, or holds the GPU pool.
+
+    Two runs of one stage would write to one work folder, and a held pool would be waited for without a word.
+    """
+    for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
+        tag = run.tags.get(PROCESS_TAG, "")
+        if tag and _alive(tag) and not tag.startswith(f"{os.getpid()}:"):
+            pid = tag.split(":")[0]
+            raise UserError(f"Process {pid} is running {run.job_name} on this loop: wait until it ends, or stop it.")
     holders = instance.event_log_storage.get_concurrency_info(GPU_POOL).active_run_ids
     if holders:
         run_id = sorted(holders)[0]

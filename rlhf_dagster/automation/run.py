@@ -7,7 +7,7 @@ from functools import cached_property
 
 import dagster as dg
 
-from rlhf_dagster.automation.instance import open_instance, require_free_pool, run_tags
+from rlhf_dagster.automation.instance import open_instance, require_idle, run_tags
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop import build_loop
@@ -89,7 +89,7 @@ class LoopRunner:
         listener: EventListener | None = None,
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
-        require_free_pool(self.instance)
+        require_idle(self.instance)
         global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone
         _listener = listener
         try:

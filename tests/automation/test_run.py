@@ -7,7 +7,7 @@ from loops import ROUND, open_runner, run_missing
 
 import rlhf_dagster.assets.reward as reward_assets
 from rlhf_dagster.assets.define import GPU_POOL
-from rlhf_dagster.automation.instance import PROCESS_TAG, close_dead_runs, run_tags
+from rlhf_dagster.automation.instance import PROCESS_TAG, _started, close_dead_runs, run_tags
 from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE, TRAIN
 from rlhf_dagster.automation.rounds import open_next_round
 from rlhf_dagster.automation.run import LoopRunner
@@ -158,3 +158,24 @@ def test_opening_a_loop_closes_what_a_killed_process_left(stages, copy_of) -> No
     )
     again = open_runner(runner.loop.root)
     assert again.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_loop_that_another_process_works_on_is_left_alone(stages, copy_of) -> None:
+    runner = copy_of(stages.unjudged)
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        tags = {PROCESS_TAG: f"{other.pid}:{_started(other.pid)}"}
+        job = runner.definitions.resolve_job_def("train_round")
+        runner.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+        with pytest.raises(UserError, match=rf"Process {other.pid} is running train_round on this loop"):
+            runner.run("train_round", ROUND, ["label_quality"])
+    finally:
+        other.communicate(b"\n")
+
+
+def test_a_pool_that_a_run_of_the_ui_holds_is_said(stages, copy_of) -> None:
+    runner = copy_of(stages.unjudged)
+    run = runner.instance.create_run_for_job(runner.definitions.resolve_job_def("prepare"))
+    runner.instance.event_log_storage.claim_concurrency_slot(GPU_POOL, run.run_id, "base_model")
+    with pytest.raises(UserError, match=rf"Run {run.run_id[:8]} holds the `gpu` pool"):
+        runner.run("train_round", ROUND, ["label_quality"])
