@@ -61,7 +61,7 @@ def build_ab_comparisons(
 
 
 def comparison_row(
-    members: Iterable[dict[str, Any]], kind: str, round_key: str, purpose: str, seed: int
+    members: Iterable[dict[str, Any]], kind: str, round_key: str, purpose: str, seed: int, role: str = "label"
 ) -> dict[str, Any]:
     """One row of COMPARISONS for the completions ``members`` (rows of COMPLETIONS of one prompt)."""
     ordered = sorted(members, key=lambda row: row["completion_id"])
@@ -72,12 +72,15 @@ def comparison_row(
         "round": round_key,
         "kind": kind,
         "purpose": purpose,
+        "role": role,
         "prompt_id": ordered[0]["prompt_id"],
         "prompt": ordered[0]["prompt"],
         "completion_ids": ids,
         "responses": [row["text"] for row in ordered],
         "policy_ids": [row["policy_id"] for row in ordered],
         "display_order": display_order(len(ids), identity, seed),
+        "gold_ranks": None,
+        "repeat_of": "",
         "labels_wanted": 1,
         "project": "",
         "task_id": "",

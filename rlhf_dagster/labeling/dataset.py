@@ -18,12 +18,14 @@ from rlhf_dagster.lineage.schemas import PREFERENCES, table
 MIN_ANNOTATORS = 3
 """With fewer people than this nobody is held out: too little would be left to learn from."""
 HELD_OUT = "held_out_annotators"
+TRAINED_ROLES = ("label", "challenger")
+"""Gold questions, repeats and drift guards measure the annotators; nothing is learned from them."""
 
 
 def build_preferences(
     labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings, seed: int
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows of PREFERENCES, sorted by label id, and a summary of what went where.
+    """Rows of PREFERENCES, sorted by comparison and annotator, and a summary of what went where.
 
     ``labels`` and ``comparisons`` hold all rounds so far (columns of LABELS and COMPARISONS); only usable labels of
     purpose ``train`` count. The splits change one thing at a time against training:
@@ -41,6 +43,8 @@ def build_preferences(
     """
     usable = usable_labels(labels)
     usable = usable[usable["purpose"] == "train"]
+    trained = comparisons.loc[comparisons["role"].isin(TRAINED_ROLES), "comparison_id"]
+    usable = usable[usable["comparison_id"].isin(trained)]
     details = {row["comparison_id"]: row for row in records(comparisons)}
     rows = [_row(label, details[label["comparison_id"]]) for label in records(usable)]
     held_out = held_out_annotators(sorted({row["annotator"] for row in rows}), settings.held_out_annotators, seed)
@@ -56,7 +60,8 @@ def build_preferences(
         for validation, held, content in zip(in_validation, by_held_out, contents, strict=True)
     ]
     kept = [row | {"split": split} for row, split in zip(rows, splits, strict=True) if split]
-    kept.sort(key=lambda row: row["label_id"])
+    # Not by label id alone: the order must not depend on which label store gave the ids.
+    kept.sort(key=lambda row: (row["comparison_id"], row["annotator"], row["label_id"]))
     summary = {
         "labels": len(rows),
         "train": splits.count("train"),
@@ -101,6 +106,7 @@ def _row(label: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, A
         "prompt": comparison["prompt"],
         "responses": comparison["responses"],
         "policy_ids": comparison["policy_ids"],
+        "ranks": label["ranks"],
         "target": target(label["ranks"]),
         "annotator": label["annotator"],
         "weight": 1.0,

@@ -1,4 +1,4 @@
-"""A label store in one SQLite file, for simulated annotators, imported judgments and tests."""
+"""A label store in one SQLite file: for simulated annotators and imported judgments, and the ledger of other stores."""
 
 import json
 import sqlite3
@@ -23,6 +23,8 @@ BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""
 
 _LAYOUT = 1
+_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
+"""What a comparison is that was stored before these columns were there."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS projects (
     project TEXT PRIMARY KEY, round TEXT NOT NULL, purpose TEXT NOT NULL, UNIQUE (round, purpose));
@@ -69,18 +71,14 @@ class EmbeddedLabelStore:
             except sqlite3.DatabaseError as error:
                 raise UserError(f"{self.path}: cannot keep labels here ({error}); choose another file.") from None
 
-    def ensure_project(self, round_key: str, purpose: str) -> str:
-        project = _project(round_key, purpose)
-        with self._transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO projects VALUES (?, ?, ?)", (project, round_key, purpose))
-        return project
-
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
-        for round_key, purpose in sorted({(row["round"], row["purpose"]) for row in rows}):
-            self.ensure_project(round_key, purpose)
+        projects = sorted({(row["round"], row["purpose"]) for row in rows})
         values = [(row["comparison_id"], _project(row["round"], row["purpose"]), _content(row)) for row in rows]
         with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO projects VALUES (?, ?, ?)", [(_project(*key), *key) for key in projects]
+            )
             before = connection.total_changes
             connection.executemany(
                 "INSERT OR IGNORE INTO comparisons (comparison_id, project, content) VALUES (?, ?, ?)", values
@@ -104,7 +102,8 @@ class EmbeddedLabelStore:
         with self._connection() as connection:
             rows = connection.execute(query, (_project(round_key, purpose),)).fetchall()
         filled = [
-            json.loads(row["content"]) | {"project": row["project"], "task_id": str(row["task_id"])} for row in rows
+            _LATER_COLUMNS | json.loads(row["content"]) | {"project": row["project"], "task_id": str(row["task_id"])}
+            for row in rows
         ]
         return table(filled, COMPARISONS).to_pandas()
 
@@ -125,7 +124,7 @@ class EmbeddedLabelStore:
 
     def delete(self, comparison_id: str, annotator: str) -> str:
         """Record that an annotation was taken back; its earlier versions stay readable."""
-        identity = _annotation_id(comparison_id, annotator)
+        identity = annotation_id(comparison_id, annotator)
         with self._connection() as connection:
             if connection.execute(_NEWEST, (identity,)).fetchone() is None:
                 raise UserError(f"{annotator} has no annotation of comparison {comparison_id} to delete.")
@@ -134,6 +133,15 @@ class EmbeddedLabelStore:
     def submit_many(self, submissions: Iterable[Submission]) -> list[str]:
         with self._transaction() as connection:
             return [_record(connection, submission) for submission in submissions]
+
+    def append(self, annotations: Iterable[Annotation]) -> int:
+        """Record what another store holds: each as the next version of its annotation id, unless it says the same.
+
+        ``version`` is not read: versions count what was seen here. Returns how many were new. An edit may change the
+        annotator too.
+        """
+        with self._transaction() as connection:
+            return sum(_append(connection, annotation) for annotation in annotations)
 
     def _set_up(self) -> None:
         with self._connection() as connection:
@@ -166,21 +174,30 @@ class EmbeddedLabelStore:
 
 
 def _record(connection: sqlite3.Connection, submission: Submission) -> str:
-    identity = _annotation_id(submission.comparison_id, submission.annotator)
-    result = json.dumps(submission.result, sort_keys=True, ensure_ascii=False)
-    newest = connection.execute(_NEWEST, (identity,)).fetchone()
-    if newest is not None and (newest["status"], newest["result"]) == (submission.status, result):
-        return identity
-    at = _stamp(submission.at or datetime.now(UTC))
-    version, created_at = (1, at) if newest is None else (newest["version"] + 1, newest["created_at"])
-    key = (identity, version, submission.comparison_id, submission.annotator, submission.status)
+    identity = annotation_id(submission.comparison_id, submission.annotator)
+    at = submission.at or datetime.now(UTC)
+    content = (submission.comparison_id, submission.annotator, 1, submission.status, submission.result)
+    _append(connection, Annotation(identity, *content, submission.seconds, created_at=at, updated_at=at))
+    return identity
+
+
+def _append(connection: sqlite3.Connection, annotation: Annotation) -> bool:
+    """Add a version, unless the newest one says the same; returns whether it was added."""
+    result = json.dumps(annotation.result, sort_keys=True, ensure_ascii=False)
+    newest = connection.execute(_NEWEST, (annotation.annotation_id,)).fetchone()
+    said = (annotation.annotator, annotation.status, result)
+    if newest is not None and (newest["annotator"], newest["status"], newest["result"]) == said:
+        return False
+    version = 1 if newest is None else newest["version"] + 1
+    created_at = _stamp(annotation.created_at) if newest is None else newest["created_at"]
+    key = (annotation.annotation_id, version, annotation.comparison_id, annotation.annotator, annotation.status)
     try:
-        connection.execute(_INSERT, (*key, result, submission.seconds, created_at, at))
+        connection.execute(_INSERT, (*key, result, annotation.seconds, created_at, _stamp(annotation.updated_at)))
     except sqlite3.IntegrityError:
         raise UserError(
-            f"There is no comparison {submission.comparison_id} in the label store; send it first."
+            f"There is no comparison {annotation.comparison_id} in the label store; send it first."
         ) from None
-    return identity
+    return True
 
 
 def _annotation(row: sqlite3.Row) -> Annotation:
@@ -197,7 +214,8 @@ def _annotation(row: sqlite3.Row) -> Annotation:
     )
 
 
-def _annotation_id(comparison_id: str, annotator: str) -> str:
+def annotation_id(comparison_id: str, annotator: str) -> str:
+    """The id of a person's annotation of a comparison, the same in every store."""
     return content_hash("annotation", comparison_id, annotator)
 
 

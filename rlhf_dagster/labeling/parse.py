@@ -180,6 +180,8 @@ def _row(annotation: Annotation, comparison: Mapping[str, Any]) -> dict[str, Any
         "ranks": None,
         "chosen_position": None,
         "strength": None,
+        "axes": "",
+        "text": "",
         "flags": [],
         "reason": "",
         "seconds": annotation.seconds,

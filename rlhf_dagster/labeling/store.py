@@ -69,10 +69,10 @@ class LabelCounts:
 
 
 class LabelStore(Protocol):
-    """What every label store does. A round has one project for each purpose, ``train`` or ``evaluation``."""
+    """What every label store does.
 
-    def ensure_project(self, round_key: str, purpose: str) -> str:
-        """The id of the round's project, which is made if it is missing."""
+    A round's comparisons for one purpose (``train``, ``evaluation`` or ``demonstrations``) belong together.
+    """
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         """Offer comparisons (columns of COMPARISONS) for annotation, once each, however often this is called."""
@@ -90,5 +90,6 @@ class LabelStore(Protocol):
         """Record answers, all or none, on behalf of their annotators, and return the annotation ids.
 
         An annotator has one annotation for a comparison. The same answer again changes nothing; another one is an edit,
-        which makes a new version. Raises :class:`~rlhf_dagster.errors.UserError` for a comparison that was never sent.
+        which makes a new version. A store with a clock of its own may ignore ``at``. Raises
+        :class:`~rlhf_dagster.errors.UserError` for a comparison that was never sent.
         """

@@ -58,14 +58,17 @@ EVALUATION_COMPLETIONS = COMPLETIONS.append(
 COMPARISONS = _schema(
     comparison_id=(STRING, "hash of the completions, kind and round"),
     round=(STRING, "the labelling round"),
-    kind=(STRING, "pair or best_of_k"),
-    purpose=(STRING, "train (reward-model data) or evaluation (A/B judgments)"),
+    kind=(STRING, "pair, best_of_k, ranking, rating or demonstration"),
+    purpose=(STRING, "train (reward-model data), evaluation (A/B judgments) or demonstrations (writing)"),
+    role=(STRING, "why it is asked: label, gold, repeat, challenger or drift; only label and challenger train"),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
     completion_ids=(STRINGS, "the completions compared, sorted by id"),
     responses=(STRINGS, "their texts, in the order of completion_ids"),
     policy_ids=(STRINGS, "who sampled them, in the order of completion_ids; never shown to annotators"),
     display_order=(INTS, "display_order[position] is the index into completion_ids shown there"),
+    gold_ranks=(INTS, "the known answer of a gold question, in the order of completion_ids; null where there is none"),
+    repeat_of=(STRING, "the comparison whose responses are shown again, or in the other order; empty where none"),
     labels_wanted=(INT, "how many annotators should judge it"),
     project=(STRING, "the label store's project"),
     task_id=(STRING, "the label store's task"),
@@ -74,8 +77,8 @@ LABELS = _schema(
     label_id=(STRING, "hash of comparison, annotator, annotation and version"),
     comparison_id=(STRING, "the comparison judged"),
     round=(STRING, "the labelling round"),
-    kind=(STRING, "pair or best_of_k"),
-    purpose=(STRING, "train or evaluation"),
+    kind=(STRING, "pair, best_of_k, ranking, rating or demonstration"),
+    purpose=(STRING, "train, evaluation or demonstrations"),
     annotator=(STRING, "pseudonym"),
     annotation_id=(STRING, "the label store's id"),
     version=(INT, "counts the edits of one annotation, from 1"),
@@ -87,7 +90,12 @@ LABELS = _schema(
     ),
     chosen_position=(INT, "display position of the single best response; null where there is none"),
     strength=(FLOAT, "how much better, 0 to 1; null where it was not asked"),
-    flags=(STRINGS, "problems the annotator marked"),
+    axes=(
+        STRING,
+        "what was judged on each axis, as JSON, in the order of completion_ids: ratings, or ranks (A/B); empty if none",
+    ),
+    text=(STRING, "the response written (demonstration); empty elsewhere"),
+    flags=(STRINGS, "problems the annotator marked: both_bad, unsafe, bad_prompt"),
     reason=(STRING, "the annotator's words"),
     seconds=(FLOAT, "time spent, in seconds"),
     created_at=(TIME, "when the annotation was made"),
@@ -104,11 +112,12 @@ PREFERENCES = _schema(
     label_id=(STRING, "the label this row comes from"),
     comparison_id=(STRING, "the comparison judged"),
     round=(STRING, "the round it was labelled in"),
-    kind=(STRING, "pair or best_of_k"),
+    kind=(STRING, "pair, best_of_k, ranking or rating"),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
     responses=(STRINGS, "the texts compared"),
     policy_ids=(STRINGS, "who sampled them"),
+    ranks=(INTS, "rank of each response, 1 is best, equal ranks tie"),
     target=(FLOATS, "probability that each response is the best, 1 in all; ties share"),
     annotator=(STRING, "pseudonym"),
     weight=(FLOAT, "weight in the loss"),
@@ -140,4 +149,7 @@ def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
     wrong = sorted(set(frame.columns) ^ set(schema.names))
     if wrong:
         raise UserError(f"The table's columns do not fit its schema: {', '.join(wrong)} missing or unknown.")
+    # Pandas makes a column of NaN out of a list column that is null everywhere.
+    empty = [field.name for field in schema if pa.types.is_list(field.type) and frame[field.name].isna().all()]
+    frame = frame.assign(**{name: pd.Series(None, index=frame.index, dtype=object) for name in empty})
     return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)

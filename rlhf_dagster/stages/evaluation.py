@@ -73,7 +73,6 @@ def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: 
     comparisons = build_ab_comparisons(responses, pairs, len(responses) * len(pairs), round_key, seed)
     with TemporaryDirectory() as folder:
         store = EmbeddedLabelStore(Path(folder, "judgments.sqlite"))
-        store.ensure_project(round_key, "evaluation")
         store.send(comparisons)
         annotate(store, people, round_key, "evaluation", seed)
         labels, _ = labels_table(store.read(round_key, "evaluation")[0], comparisons)

@@ -55,7 +55,6 @@ def send_evaluation_batch(loop: LoopFolder, round_key: str, completions: pd.Data
 
 def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFrame, progress: Progress) -> Batch:
     store = loop.label_store
-    store.ensure_project(round_key, purpose)
     result = store.send(comparisons)
     if loop.config.label_store.simulated_annotators and round_key != IMPORT_ROUND:
         simulate(loop, round_key, purpose, progress)
