@@ -56,6 +56,9 @@ class DataSettings(Settings):
     """Prompts to generate (`source: task`)."""
     demonstrations: int = Field(2500, ge=1)
     """Demonstrations to generate (`source: task`)."""
+    demonstrations_to_write: int = Field(0, ge=0)
+    """Train prompts to send to the label store, where people write the response that an ideal assistant would give.
+    What they wrote joins the demonstrations that there are."""
     pretraining_texts: int = Field(12_000, ge=1)
     """Documents to generate (`source: task`)."""
     pretraining_files: list[str] = Field([])
@@ -135,6 +138,14 @@ class LoopConfig(Settings):
     def _somebody_labels(self) -> Self:
         if self.label_store.simulated_annotators and self.data.source != "task":
             raise ValueError("label_store.simulated_annotators needs `data.source: task`; set it to false for people")
+        return self
+
+    @model_validator(mode="after")
+    def _people_write(self) -> Self:
+        if self.data.demonstrations_to_write and self.label_store.simulated_annotators:
+            raise ValueError(
+                "data.demonstrations_to_write asks people; set label_store.simulated_annotators to false, or ask for 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from rlhf_dagster.models import Checkpoint, ModelStore
 IMPORT_ROUND = "round-0000"
 """The round that holds imported judgments."""
 IMPORTED_POLICY = "imported"
+LEDGER = "label_store.sqlite"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,18 @@ class LoopFolder:
         return PolicyRegistry(self.root / "registry")
 
     @property
+    def ledger(self) -> EmbeddedLabelStore:
+        """Comparisons and annotations of this loop, whichever label store they came through."""
+        return EmbeddedLabelStore(self.root / LEDGER)
+
+    @property
     def label_store(self) -> LabelStore:
-        return EmbeddedLabelStore(self.root / "label_store.sqlite")
+        """Where annotators work. Opening it asks no server."""
+        if self.config.label_store.kind == "embedded":
+            return self.ledger
+        from rlhf_dagster.labeling.label_studio.open import open_label_studio
+
+        return open_label_studio(self.config, self.root, self.root / LEDGER)
 
     def asset_path(self, asset: str, round_key: str = "", suffix: str = "parquet") -> Path:
         """The file of an asset: ``assets/<asset>[/<round>].<suffix>``."""

@@ -6,6 +6,7 @@ import pandas as pd
 from rlhf_dagster.assets.define import loop_asset, table_result
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
 from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.stages.demonstrations import read_written, send_prompts
 
 
 @loop_asset("data")
@@ -19,13 +20,26 @@ def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataF
 
 
 @loop_asset("data")
-def demonstrations(loop: dg.ResourceParam[LoopFolder], prompts: pd.DataFrame) -> dg.MaterializeResult[pd.DataFrame]:
+def demonstration_batch(
+    loop: dg.ResourceParam[LoopFolder], prompts: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Prompts that annotators write responses to (`data.demonstrations_to_write`). Sending again adds nothing."""
+    frame, sent = send_prompts(loop, prompts)
+    return table_result(frame, ["comparison_id"], newly_sent=sent, prompts=len(frame))
+
+
+@loop_asset("data")
+def demonstrations(
+    loop: dg.ResourceParam[LoopFolder], prompts: pd.DataFrame, demonstration_batch: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
     """Prompts with responses that people wrote, from which SFT learns the form of an answer.
 
-    Those by users, or to prompts, of the test split are left out.
+    What annotators wrote joins them. Those by users, or to prompts, of the test split are left out.
     """
-    frame = build_demonstrations(loop.config, loop.root, prompts)
-    return table_result(frame, ["demonstration_id", "split"], **_by_split(frame))
+    written = read_written(loop)
+    frame = build_demonstrations(loop.config, loop.root, prompts, written)
+    counts = {"written_by_annotators": len(written), "asked_of_annotators": len(demonstration_batch)}
+    return table_result(frame, ["demonstration_id", "split"], **counts, **_by_split(frame))
 
 
 @loop_asset("data")

@@ -6,7 +6,7 @@ import dagster as dg
 
 from rlhf_dagster.config import LoopConfig
 
-PREPARE = ["prompts", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
+PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]
 LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_model", "reward_model_accuracy"]
 TRAIN = [*LEARN, "ppo_policy", "evaluation_completions", "eval_report", "evaluation_batch"]

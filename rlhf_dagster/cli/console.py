@@ -14,6 +14,7 @@ from rlhf_dagster.progress import describe, listening
 
 HEADLINES: dict[str, list[str]] = {
     "prompts": ["dagster/row_count"],
+    "demonstration_batch": ["prompts"],
     "demonstrations": ["dagster/row_count"],
     "pretraining_text": ["dagster/row_count", "words"],
     "base_model": ["model_id", "loss"],

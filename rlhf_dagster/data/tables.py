@@ -1,6 +1,6 @@
 """The three data tables, whatever their source."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import pyarrow as pa
 from rlhf_dagster.config import DataSettings, HubDataset, LoopConfig
 from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.imports.tables import pseudonym, read_table
-from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id, split_of
+from rlhf_dagster.imports.tables import read_table
+from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id, pseudonym, split_of
 from rlhf_dagster.lineage.schemas import (
     DEMONSTRATIONS,
     IMPORTED_DEMONSTRATIONS,
@@ -41,8 +41,12 @@ def build_prompts(config: LoopConfig, root: Path) -> pd.DataFrame:
     return _finish(rows, PROMPTS, "prompt_id", "prompts")
 
 
-def build_demonstrations(config: LoopConfig, root: Path, prompts: pd.DataFrame) -> pd.DataFrame:
+def build_demonstrations(
+    config: LoopConfig, root: Path, prompts: pd.DataFrame, written: Sequence[Mapping[str, Any]] = ()
+) -> pd.DataFrame:
     """Demonstrations (schema DEMONSTRATIONS); those in the test split are left out.
+
+    ``written`` are rows of IMPORTED_DEMONSTRATIONS that annotators wrote; they join those of the source.
 
     A demonstration is held out with its user, where that is known, and with its prompt, where that is among ``prompts``
     (schema PROMPTS); of their two splits it has the one that is held out further. Failing both, its prompt's text
@@ -51,12 +55,13 @@ def build_demonstrations(config: LoopConfig, root: Path, prompts: pd.DataFrame) 
     data = config.data
     known = dict(zip(prompts["text"], prompts["split"], strict=True))
     if config.has_task and not data.demonstrations_dataset:
-        rows = _task_demonstrations(get_task(data.task), config)
+        rows, given = _task_demonstrations(get_task(data.task), config), list(written)
     else:
-        rows = [
-            _demonstration(row["prompt"], row["response"], row["source"], _demonstration_split(row, known, data))
-            for row in _given_demonstrations(data, root)
-        ]
+        rows, given = [], [*_given_demonstrations(data, root, optional=bool(written)), *written]
+    rows += [
+        _demonstration(row["prompt"], row["response"], row["source"], _demonstration_split(row, known, data))
+        for row in given
+    ]
     return _finish(
         [row for row in rows if row["split"] != "test"], DEMONSTRATIONS, "demonstration_id", "demonstrations"
     )
@@ -97,10 +102,12 @@ def _task_demonstrations(task: Task, config: LoopConfig) -> list[dict]:
     ]
 
 
-def _given_demonstrations(data: DataSettings, root: Path) -> list[dict[str, Any]]:
+def _given_demonstrations(data: DataSettings, root: Path, optional: bool) -> list[dict[str, Any]]:
     """Rows with `prompt`, `response`, `source` and `user`, a pseudonym or empty."""
     dataset = data.demonstrations_dataset
     if not dataset:
+        if optional and not _import_path(root, "demonstrations").exists():
+            return []
         return _imported(root, "demonstrations", IMPORTED_DEMONSTRATIONS)
     return [row | {"source": dataset.name, "user": _user(row)} for row in read_dataset(dataset, root)]
 
@@ -163,10 +170,14 @@ def _sizes(n: int, data: DataSettings) -> dict[str, int]:
 
 
 def _imported(root: Path, kind: str, schema: pa.Schema) -> list[dict[str, Any]]:
-    path = root / "imports" / f"{kind}.parquet"
+    path = _import_path(root, kind)
     if not path.exists():
         raise UserError(f"{path}: nothing imported yet; run `rlhf import {kind} FILE --loop {root}`.")
     return read_table(path, schema).to_pylist()
+
+
+def _import_path(root: Path, kind: str) -> Path:
+    return root / "imports" / f"{kind}.parquet"
 
 
 def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.DataFrame:

@@ -83,7 +83,8 @@ def win_rate_from_labels(
     """The win rate of ``policy_a`` over ``policy_b`` by the A/B judgments in ``labels``.
 
     ``labels`` and ``comparisons`` have the columns of lineage.schemas LABELS and COMPARISONS; counted are the latest
-    submitted labels of the evaluation pairs made of these two policies, whatever else the tables hold.
+    submitted labels of the evaluation pairs made of these two policies, whatever else the tables hold. Of two
+    annotations by one person of one comparison the one made last counts.
     """
     if policy_a == policy_b:
         raise ValueError(f"{policy_a} cannot be compared with itself")
@@ -94,6 +95,8 @@ def win_rate_from_labels(
         if sorted(policies) == sorted((policy_a, policy_b))
     }
     counted = labels[labels["latest"] & (labels["status"] == "submitted") & labels["comparison_id"].isin(list(places))]
+    last = counted.sort_values(["updated_at", "label_id"]).drop_duplicates(["comparison_id", "annotator"], keep="last")
+    counted = counted[counted.index.isin(last.index)]
     clusters = counted["comparison_id"].tolist()
     ranks = [
         [int(given[place]) for place in places[comparison]] if pd.api.types.is_list_like(given) else None

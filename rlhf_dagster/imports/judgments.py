@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 
 from rlhf_dagster.imports.records import JudgmentLine, PromptLine
-from rlhf_dagster.imports.tables import add_prompts, append_new, pseudonym, write_table
+from rlhf_dagster.imports.tables import add_prompts, append_new, write_table
 from rlhf_dagster.labeling.comparisons import comparison_row
 from rlhf_dagster.labeling.outcome import ranks_from_best, to_canonical, to_display
 from rlhf_dagster.labeling.parse import result_of
 from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.lineage.files import write_atomically
-from rlhf_dagster.lineage.ids import completion_id, prompt_id
+from rlhf_dagster.lineage.ids import completion_id, prompt_id, pseudonym
 from rlhf_dagster.lineage.schemas import COMPARISONS, COMPLETIONS, table
 from rlhf_dagster.loop_folder import IMPORT_ROUND, IMPORTED_POLICY
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.imports.records import DemonstrationLine, PromptLine
 from rlhf_dagster.lineage.files import write_atomically
-from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id
+from rlhf_dagster.lineage.ids import demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.lineage.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_PROMPTS
 
 
@@ -84,8 +84,3 @@ def write_table(file: Path, rows: pa.Table) -> None:
     buffer = io.BytesIO()
     pq.write_table(rows, buffer, compression="zstd")
     write_atomically(file, buffer.getvalue())
-
-
-def pseudonym(name: str) -> str:
-    """Stands for a person in every table; the empty name stays empty."""
-    return content_hash("person", name) if name else ""

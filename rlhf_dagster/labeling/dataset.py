@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,7 +23,12 @@ TRAINED_ROLES = ("label", "challenger")
 
 
 def build_preferences(
-    labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings, seed: int
+    labels: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    settings: LabelingSettings,
+    seed: int,
+    weights: Mapping[str, float] | None = None,
+    left_out: Collection[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rows of PREFERENCES, sorted by comparison and annotator, and a summary of what went where.
 
@@ -39,8 +44,17 @@ def build_preferences(
     Where many people judge each comparison, those held out touch most comparisons, and keeping all of these from
     training would leave little. So at most the share ``settings.held_out_annotators`` of a round's comparisons is kept
     out, drawn by a hash; on the others only the held-out people's own labels are dropped. Two comparisons of the same
-    texts are one here.
+    texts, such as the two orders of one, are one here.
+
+    ``weights`` multiply the weight of an annotator's labels (1 for anybody not named; 0 leaves them out), and the
+    labels of the annotators ``left_out`` are dropped. Both apply to ``train`` alone and change nothing else: what a
+    choice of people is worth shows only on splits that it leaves as they are. Raises ValueError for a weight that is
+    negative or not finite.
     """
+    weights = weights or {}
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights.values()):
+        raise ValueError("weights of annotators must be finite and not negative")
+    unwanted = set(left_out) | {name for name, weight in weights.items() if weight == 0}
     usable = usable_labels(labels)
     usable = usable[usable["purpose"] == "train"]
     trained = comparisons.loc[comparisons["role"].isin(TRAINED_ROLES), "comparison_id"]
@@ -56,10 +70,12 @@ def build_preferences(
     rounds = [row["round"] for row in rows]
     kept_out = _kept_out(rounds, contents, touched, share=settings.held_out_annotators, seed=seed)
     splits = [
-        _split(validation, held, content in kept_out)
-        for validation, held, content in zip(in_validation, by_held_out, contents, strict=True)
+        _split(validation, held, content in kept_out, row["annotator"] in unwanted)
+        for row, validation, held, content in zip(rows, in_validation, by_held_out, contents, strict=True)
     ]
     kept = [row | {"split": split} for row, split in zip(rows, splits, strict=True) if split]
+    for row in kept:
+        row["weight"] = weights.get(row["annotator"], 1.0) if row["split"] == "train" else 1.0
     # Not by label id alone: the order must not depend on which label store gave the ids.
     kept.sort(key=lambda row: (row["comparison_id"], row["annotator"], row["label_id"]))
     summary = {
@@ -70,6 +86,7 @@ def build_preferences(
         "dropped": splits.count(""),
         "annotators": len({row["annotator"] for row in rows}),
         "annotators_held_out": len(held_out),
+        "annotators_left_out": len(unwanted & {row["annotator"] for row in rows}),
         "comparisons": len(set(contents)),
         "comparisons_held_out": len(kept_out),
     }
@@ -109,17 +126,16 @@ def _row(label: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, A
         "ranks": label["ranks"],
         "target": target(label["ranks"]),
         "annotator": label["annotator"],
-        "weight": 1.0,
     }
 
 
-def _split(validation: bool, held_out: bool, kept_out: bool) -> str:
+def _split(validation: bool, held_out: bool, kept_out: bool, unwanted: bool) -> str:
     """The split of a label; empty if it is in none."""
     if validation:
         return "validation"
     if held_out:
         return HELD_OUT if kept_out else ""
-    return "" if kept_out else "train"
+    return "" if kept_out or unwanted else "train"
 
 
 def _is_validation(unit: str, share: float, seed: int) -> bool:

@@ -2,8 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,13 @@ import numpy as np
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.database import Database
 from rlhf_dagster.labeling.parse import count_labels, labels_table
 from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
-from rlhf_dagster.lineage.files import locked
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.lineage.schemas import COMPARISONS, table
 
-BUSY_SECONDS = 60.0
-"""How long a writer waits for another one."""
-
-_LAYOUT = 1
 _LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
 """What a comparison is that was stored before these columns were there."""
 _TABLES = """
@@ -63,19 +58,17 @@ class EmbeddedLabelStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        # The lock, because SQLite does not wait for other processes when it changes the journal mode.
-        with locked(self.path.with_name(f"{self.path.name}.lock")):
-            try:
-                self._set_up()
-            except sqlite3.DatabaseError as error:
-                raise UserError(f"{self.path}: cannot keep labels here ({error}); choose another file.") from None
+        self._database = Database(path, _TABLES)
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
         projects = sorted({(row["round"], row["purpose"]) for row in rows})
         values = [(row["comparison_id"], _project(row["round"], row["purpose"]), _content(row)) for row in rows]
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO projects VALUES (?, ?, ?)", [(_project(*key), *key) for key in projects]
             )
@@ -93,19 +86,43 @@ class EmbeddedLabelStore:
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         start = since or 0
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             rows = connection.execute(_READ, (_project(round_key, purpose), start)).fetchall()
         return [_annotation(row) for row in rows], rows[-1]["position"] if rows else start
 
     def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
         query = "SELECT task_id, project, content FROM comparisons WHERE project = ? ORDER BY task_id"
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             rows = connection.execute(query, (_project(round_key, purpose),)).fetchall()
         filled = [
             _LATER_COLUMNS | json.loads(row["content"]) | {"project": row["project"], "task_id": str(row["task_id"])}
             for row in rows
         ]
         return table(filled, COMPARISONS).to_pandas()
+
+    def size(self, round_key: str, purpose: str) -> tuple[int, int]:
+        """Comparisons of a round, and the position of its last annotation: what changes when anything does."""
+        query = (
+            "SELECT COUNT(DISTINCT c.task_id), IFNULL(MAX(a.position), 0) FROM comparisons c "
+            "LEFT JOIN annotations a USING (comparison_id) WHERE c.project = ?"
+        )
+        with self._database.connection() as connection:
+            row = connection.execute(query, (_project(round_key, purpose),)).fetchone()
+        return int(row[0]), int(row[1])
+
+    def comparisons_by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Those of some comparisons that were sent, as rows of COMPARISONS without project and task id."""
+        query = "SELECT content FROM comparisons WHERE comparison_id = ?"
+        with self._database.connection() as connection:
+            found = [row for key in ids for row in connection.execute(query, (key,))]
+        rows = [_LATER_COLUMNS | json.loads(row["content"]) for row in found]
+        return {row["comparison_id"]: row for row in rows}
+
+    def newest(self, annotation_ids: Iterable[str]) -> dict[str, Annotation]:
+        """The last version of some annotations; those that are not there are left out."""
+        with self._database.connection() as connection:
+            found = [connection.execute(_NEWEST, (key,)).fetchone() for key in annotation_ids]
+        return {row["annotation_id"]: _annotation(row) for row in found if row is not None}
 
     def submit(
         self,
@@ -125,13 +142,13 @@ class EmbeddedLabelStore:
     def delete(self, comparison_id: str, annotator: str) -> str:
         """Record that an annotation was taken back; its earlier versions stay readable."""
         identity = annotation_id(comparison_id, annotator)
-        with self._connection() as connection:
+        with self._database.connection() as connection:
             if connection.execute(_NEWEST, (identity,)).fetchone() is None:
                 raise UserError(f"{annotator} has no annotation of comparison {comparison_id} to delete.")
         return self.submit_many([Submission(comparison_id, annotator, status="deleted")])[0]
 
     def submit_many(self, submissions: Iterable[Submission]) -> list[str]:
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return [_record(connection, submission) for submission in submissions]
 
     def append(self, annotations: Iterable[Annotation]) -> int:
@@ -140,37 +157,8 @@ class EmbeddedLabelStore:
         ``version`` is not read: versions count what was seen here. Returns how many were new. An edit may change the
         annotator too.
         """
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return sum(_append(connection, annotation) for annotation in annotations)
-
-    def _set_up(self) -> None:
-        with self._connection() as connection:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == _LAYOUT:
-                return
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={_LAYOUT}; COMMIT;")
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA foreign_keys=ON")
-            yield connection
-        finally:
-            connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction, which holds the lock from its start: what it reads stays true until it ends."""
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
 
 
 def _record(connection: sqlite3.Connection, submission: Submission) -> str:

@@ -11,6 +11,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+RANKED_KINDS = ("pair", "best_of_k", "ranking", "rating")
+"""Kinds of comparison whose outcome is ranks; a demonstration has none."""
+ORDERED_KINDS = ("ranking", "rating")
+"""Those that say more than which responses are best."""
+
 
 def problem_with(ranks: Sequence[int], kind: str) -> str:
     """Why ``ranks`` are no outcome of this kind of comparison; empty if they are one."""
@@ -19,13 +24,14 @@ def problem_with(ranks: Sequence[int], kind: str) -> str:
     distinct = set(ranks)
     if distinct != set(range(1, len(distinct) + 1)):
         return "ranks must start at 1 and leave none out"
-    if kind == "pair":
-        return "" if len(ranks) == 2 else f"a pair has 2 responses, not {len(ranks)}"
-    if kind == "best_of_k":
-        if len(ranks) < 2:
-            return "a comparison has at least 2 responses"
-        return "" if max(ranks) <= 2 else "best_of_k only tells the best from the rest, ranks 1 and 2"
-    return f"{kind!r} is no kind of comparison"
+    if kind not in RANKED_KINDS:
+        return f"{kind!r} is no kind of comparison that has ranks"
+    if kind == "pair" and len(ranks) != 2:
+        return f"a pair has 2 responses, not {len(ranks)}"
+    if len(ranks) < 2:
+        return "a comparison has at least 2 responses"
+    too_fine = kind == "best_of_k" and max(ranks) > 2
+    return "best_of_k only tells the best from the rest, ranks 1 and 2" if too_fine else ""
 
 
 def ranks_from_best(best: Iterable[int], k: int) -> list[int]:
@@ -34,6 +40,12 @@ def ranks_from_best(best: Iterable[int], k: int) -> list[int]:
     if not chosen or not chosen <= set(range(k)):
         raise ValueError(f"the best responses must be some of 0 to {k - 1}")
     return [1 if index in chosen else 2 for index in range(k)]
+
+
+def ranks_from_ratings(ratings: Sequence[int]) -> list[int]:
+    """Ranks by rating: the highest has rank 1, equal ratings tie, and no rank is left out."""
+    order = sorted(set(ratings), reverse=True)
+    return [order.index(rating) + 1 for rating in ratings]
 
 
 def best(ranks: Sequence[int]) -> list[int]:
@@ -49,6 +61,25 @@ def target(ranks: Sequence[int]) -> list[float]:
     """
     top = set(best(ranks))
     return [1 / len(top) if index in top else 0.0 for index in range(len(ranks))]
+
+
+def nested_choices(ranks: Sequence[int]) -> list[tuple[list[int], list[float]]]:
+    """The choices that ``ranks`` are made of: the best of all, the best of the rest, and so on.
+
+    Each is a list of indices and the :func:`target` over these. With softmax choices the product of their probabilities
+    is the Plackett-Luce model of an order (Luce 1959, *Individual Choice Behavior*; Plackett 1975, *The Analysis of
+    Permutations*): for scores s in the order from best to worst, ``log P = sum_j (s_j - log sum_{i >= j} exp s_i)``.
+    So the cross-entropies of an order without ties add up to -log P.
+
+    Responses that tie leave together and share the target, as in a tied pair; a last choice among responses that all
+    tie says that they are equally good. Where a single response is left there is nothing to choose.
+    """
+    choices = []
+    for rank in sorted(set(ranks)):
+        members = [index for index, other in enumerate(ranks) if other >= rank]
+        if len(members) > 1:
+            choices.append((members, target([ranks[index] - rank + 1 for index in members])))
+    return choices
 
 
 def to_canonical(shown: Sequence[T], display_order: Sequence[int]) -> list[T]:

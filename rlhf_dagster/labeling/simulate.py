@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.forms import OVERALL, result_of
 from rlhf_dagster.labeling.outcome import problem_with, to_display
-from rlhf_dagster.labeling.parse import result_of
 from rlhf_dagster.labeling.rows import records
+from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.lineage.ids import content_hash
-from rlhf_dagster.tasks.base import SimulatedAnnotator
+from rlhf_dagster.tasks.base import Judgment, SimulatedAnnotator
 
 BATCH = 100
 """Labels recorded in one transaction."""
@@ -35,47 +36,58 @@ def annotate(
     seed: int,
     *,
     progress: Callable[..., None] | None = None,
+    settings: LabelingSettings | None = None,
 ) -> AnnotationSummary:
     """Give every comparison of a round the labels it wants and does not have yet.
 
     Who judges what depends on ``seed`` and the comparisons alone, not on what is done already, so that work which was
     stopped and taken up again ends with the same labels. Annotators judge what is shown, in the order shown.
-    ``progress(step, total)`` counts labels.
+    ``progress(step, total)`` counts labels. ``settings`` say whether the strength of a preference is asked and which
+        axes are rated; without them annotators say all that they know.
     """
     by_name = {annotator.name: annotator for annotator in annotators}
     if not by_name:
         raise UserError("There are no simulated annotators for this task; let people annotate, or choose another task.")
     rows = {row["comparison_id"]: row for row in records(store.comparisons(round_key, purpose))}
+    repeats = {key: row["repeat_of"] for key, row in rows.items() if row["role"] == "repeat"}
+    wanted = {key: row["labels_wanted"] for key, row in rows.items()}
     submitted, seen = _done(store, round_key, purpose)
     todo = [
         (name, rows[comparison])
-        for comparison, ranking in assignment({key: row["labels_wanted"] for key, row in rows.items()}, by_name, seed)
+        for comparison, ranking in assignment(wanted, by_name, seed, repeats)
         for name in _missing(ranking, rows[comparison]["labels_wanted"], submitted.get(comparison, 0), seen, comparison)
     ]
     for start in range(0, len(todo), BATCH):
         batch = todo[start : start + BATCH]
-        store.submit_many([_judgment(by_name[name], row) for name, row in batch])
+        store.submit_many([_judgment(by_name[name], row, settings) for name, row in batch])
         if progress:
             progress(start + len(batch), len(todo))
     return AnnotationSummary(len(rows), len(todo), sum(submitted.values()), len({name for name, _ in todo}))
 
 
 def assignment(
-    wanted: Mapping[str, int], names: Sequence[str] | Mapping[str, Any], seed: int
+    wanted: Mapping[str, int],
+    names: Sequence[str] | Mapping[str, Any],
+    seed: int,
+    repeats: Mapping[str, str] | None = None,
 ) -> list[tuple[str, list[str]]]:
     """For each comparison id all annotators, the ``wanted[id]`` who should judge it first.
 
     Those have the least to do so far, equals in the order of a hash of comparison and name: nobody has more than one
-    comparison more than another, and every two annotators meet.
+    comparison more than another, and every two annotators meet. ``repeats`` maps comparisons to those that they repeat:
+    the same people judge them, after all others, so that the rest of the plan does not depend on them.
     """
+    repeats = repeats or {}
+    again = {repeat: first for repeat, first in repeats.items() if first in wanted and first not in repeats}
     load = dict.fromkeys(sorted(names), 0)
-    plan = []
-    for comparison in sorted(wanted, key=lambda key: content_hash("assignment", seed, key)):
+    plan = {}
+    order = sorted(wanted, key=lambda key: content_hash("assignment", seed, key))
+    for comparison in (key for key in order if key not in again):
         ranking = sorted(load, key=lambda name: (load[name], content_hash("annotator", seed, comparison, name)))
         for name in ranking[: wanted[comparison]]:
             load[name] += 1
-        plan.append((comparison, ranking))
-    return plan
+        plan[comparison] = ranking
+    return [*plan.items(), *((key, plan[again[key]]) for key in order if key in again)]
 
 
 def _done(store: LabelStore, round_key: str, purpose: str) -> tuple[dict[str, int], set[tuple[str, str]]]:
@@ -93,14 +105,28 @@ def _missing(ranking: Sequence[str], wanted: int, have: int, seen: set[tuple[str
     return [name for name in ranking if (comparison, name) not in seen][: max(0, wanted - have)]
 
 
-def _judgment(annotator: SimulatedAnnotator, row: Mapping[str, Any]) -> Submission:
+def _judgment(annotator: SimulatedAnnotator, row: Mapping[str, Any], settings: LabelingSettings | None) -> Submission:
     shown = to_display(row["responses"], row["display_order"])
     judgment = annotator.judge(row["prompt"], shown, row["kind"], row["comparison_id"])
     problem = _problem(judgment.ranks, len(shown), row["kind"])
     if problem:
         raise UserError(f"Simulated annotator {annotator.name} gave {judgment.ranks}: {problem}; correct its judge().")
-    result = result_of(judgment.ranks, row["kind"])
+    result = result_of(judgment.ranks, row["kind"], _ratings(judgment, settings))
+    if _asks_strength(row, settings) and judgment.strength is not None:
+        result["strength"] = judgment.strength
     return Submission(row["comparison_id"], annotator.name, result, float(judgment.seconds))
+
+
+def _asks_strength(row: Mapping[str, Any], settings: LabelingSettings | None) -> bool:
+    return row["kind"] == "pair" and row["purpose"] == "train" and (settings is None or settings.strength)
+
+
+def _ratings(judgment: Judgment, settings: LabelingSettings | None) -> Mapping[str, Sequence[int]] | None:
+    """Ratings on the axes asked; on one that the annotator does not know, those of ``overall``."""
+    given = judgment.ratings
+    if not given or not settings:
+        return given
+    return {axis: given[axis] if axis in given else given[OVERALL] for axis in settings.rating_axes}
 
 
 def _problem(ranks: Sequence[int] | None, k: int, kind: str) -> str:

@@ -15,6 +15,7 @@ from rlhf_dagster.models import Checkpoint
 
 TABLES: dict[str, pa.Schema] = {
     "prompts": schemas.PROMPTS,
+    "demonstration_batch": schemas.COMPARISONS,
     "demonstrations": schemas.DEMONSTRATIONS,
     "pretraining_text": schemas.PRETRAINING_TEXT,
     "completions": schemas.COMPLETIONS,

@@ -1,7 +1,7 @@
 """What a task gives the loop: prompts, demonstrations, text to pretrain on, a gold judge and simulated annotators."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -21,6 +21,11 @@ class Judgment:
     """Rank of each response in the order shown; 1 is best, equal ranks tie; None means `cannot decide`."""
     seconds: float
     """Time spent, in seconds."""
+    strength: float | None = None
+    """How much better the better one of a pair is, 0.5 (slightly) or 1 (much); None where nothing is better."""
+    ratings: Mapping[str, Sequence[int]] | None = None
+    """For the kind `rating`: by axis, from 1 (worst) to 7, in the order shown; ``overall`` stands in for an axis that
+    is not there."""
 
 
 class SimulatedAnnotator(Protocol):
@@ -32,8 +37,8 @@ class SimulatedAnnotator(Protocol):
     def judge(self, prompt: str, responses: Sequence[str], kind: str, key: str) -> Judgment:
         """Compare ``responses``, given in the order shown.
 
-        ``kind`` is ``pair`` or ``best_of_k``; ``key`` is the comparison's id. The judgment depends on the annotator,
-        its seed and these arguments alone.
+        ``kind`` is ``pair``, ``best_of_k``, ``ranking`` or ``rating``; ``key`` is the comparison's id. The judgment
+        depends on the annotator, its seed and these arguments alone.
         """
         ...
 

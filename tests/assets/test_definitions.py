@@ -18,7 +18,7 @@ from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.resources.io_managers import TABLES
 
 GROUPS = {
-    "data": {"prompts", "demonstrations", "pretraining_text"},
+    "data": {"prompts", "demonstration_batch", "demonstrations", "pretraining_text"},
     "model": {"base_model", "sft_checkpoint"},
     "preferences": {
         *("round_manifest", "completions", "preference_batch", "preference_labels", "label_quality"),

@@ -17,7 +17,7 @@ from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.resources.io_managers import TABLES, ParquetFiles
 
-ONCE = {"prompts", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"}
+ONCE = {"prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"}
 MODELS = ["base_model", "sft_checkpoint", "reward_model", "ppo_policy"]
 
 
@@ -100,7 +100,7 @@ def test_the_same_again_has_the_same_data_versions(stages, copy_of) -> None:
 
 def test_another_seed_has_other_data_versions(stages, copy_of, finished) -> None:
     runner = copy_of(stages.prepared, seed=4)
-    assert runner.run("prepare", None, ["prompts", "demonstrations", "pretraining_text"]).success
+    assert runner.run("prepare", None, ["prompts", "demonstration_batch", "demonstrations", "pretraining_text"]).success
     one, other = (
         {
             asset: materialisation(loop, asset, None).tags["dagster/data_version"]

@@ -68,8 +68,11 @@ COMPARISONS = pd.DataFrame(
 
 
 def labels(*rows: tuple[str, list[int] | None]) -> pd.DataFrame:
+    """One by each of as many people."""
     frame = pd.DataFrame(rows, columns=["comparison_id", "ranks"])
-    return frame.assign(latest=True, status="submitted")
+    names = [f"person {number}" for number in range(len(frame))]
+    time = pd.Timestamp("2026-01-01", tz="UTC")
+    return frame.assign(latest=True, status="submitted", annotator=names, label_id=names, updated_at=time)
 
 
 def ranked(frame: pd.DataFrame, against: str = "sft") -> WinRate:
@@ -84,6 +87,15 @@ def test_ranks_follow_the_policies_and_not_the_places() -> None:
 def test_undecided_judgments_are_counted_apart() -> None:
     rate = ranked(labels(("c1", [1, 2]), ("c1", None), ("c2", None)))
     assert (rate.value, rate.n, rate.undecided) == (1.0, 1, 2)
+
+
+def test_the_last_of_two_annotations_by_one_person_counts() -> None:
+    frame = labels(("c1", [1, 2]), ("c1", [2, 1]), ("c1", [1, 2]))
+    frame.loc[:1, "annotator"] = "the same"
+    frame.loc[0, "updated_at"] = pd.Timestamp("2026-01-02", tz="UTC")
+    assert (ranked(frame).wins, ranked(frame).losses) == (2, 0)
+    frame.loc[0, "ranks"] = None
+    assert (ranked(frame).wins, ranked(frame).losses, ranked(frame).undecided) == (1, 0, 1)
 
 
 def test_other_pairs_training_labels_and_old_versions_do_not_count() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.imports import ImportReport, import_file
-from rlhf_dagster.imports.tables import pseudonym
+from rlhf_dagster.lineage.ids import pseudonym
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.lineage.ids import demonstration_id, prompt_id

@@ -160,7 +160,7 @@ def test_every_table_has_its_schema(killed_and_finished) -> None:
         asset = path.relative_to(folder).parts[0].removesuffix(".parquet")
         assert pq.read_schema(path).equals(TABLES[asset], check_metadata=False), path
         found[asset] = found.get(asset, 0) + 1
-    once = {"prompts", "demonstrations", "pretraining_text"}
+    once = {"prompts", "demonstration_batch", "demonstrations", "pretraining_text"}
     assert found == {asset: 1 if asset in once else 2 for asset in TABLES}
 
 

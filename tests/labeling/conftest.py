@@ -77,7 +77,10 @@ class LastWins:
 
     def judge(self, prompt: str, responses: Sequence[str], kind: str, key: str) -> Judgment:
         top = max(responses)
-        return Judgment([1 if text == top else 2 for text in responses], seconds=10.0)
+        ranks = [1 if text == top else 2 for text in responses]
+        if kind == "rating":
+            return Judgment(ranks, 10.0, ratings={"overall": [7 if rank == 1 else 3 for rank in ranks]})
+        return Judgment(ranks, 10.0, strength=1.0 if kind == "pair" else None)
 
 
 @pytest.fixture

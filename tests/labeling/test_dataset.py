@@ -20,6 +20,7 @@ def tables(judgments: list[tuple[int, str]], round_key: str = "round-0001") -> t
         identity = f"{round_key}/c{number:05}"
         comparisons[identity] = dict.fromkeys(COMPARISONS.names) | {
             "comparison_id": identity,
+            "role": "label",
             "prompt_id": f"p{number // 10:04}",
             "prompt": f"prompt {number // 10}",
             "responses": [f"left {number}", f"right {number}"],
@@ -153,6 +154,71 @@ def test_every_label_is_in_one_split_or_counted_as_dropped(judgments, held_out, 
     kept = frame[frame["split"] == HELD_OUT]
     assert not set(trained["comparison_id"]) & set(kept["comparison_id"])
     assert not set(trained["annotator"]) & set(kept["annotator"])
+
+
+@pytest.mark.parametrize("role", ["gold", "repeat", "drift"])
+def test_what_measures_the_annotators_is_not_trained_on(role: str) -> None:
+    labels, comparisons = tables([(1, "a"), (2, "a")])
+    comparisons.loc[0, "role"] = role
+    frame, _ = build_preferences(labels, comparisons, SETTINGS.changed(validation=0), seed=0)
+    assert [identity.rsplit("/")[1] for identity in frame["label_id"]] == ["c00002"]
+
+
+def test_both_orders_of_a_comparison_are_in_one_split() -> None:
+    labels, comparisons = tables(team(500))
+    again, other_order = labels.copy(), comparisons.copy()
+    other_order["repeat_of"] = other_order["comparison_id"]
+    for frame in (again, other_order):
+        frame["comparison_id"] = "other/" + frame["comparison_id"]
+    again["label_id"] = "other/" + again["label_id"]
+    # Somebody else judges the second time.
+    again["annotator"] = [f"ann-{(int(name[4:]) + 3) % 10}" for name in again["annotator"]]
+    options = SETTINGS.changed(validation_by="comparison")
+    for settings in (SETTINGS, options):
+        frame, _ = build_preferences(
+            pd.concat([labels, again], ignore_index=True),
+            pd.concat([comparisons, other_order], ignore_index=True),
+            settings,
+            seed=0,
+        )
+        splits = frame.groupby(frame["responses"].map(tuple))["split"].agg(set)
+        assert {HELD_OUT} in splits.tolist()
+        assert all(len(names) == 1 for names in splits)
+
+
+def test_a_ranking_keeps_its_ranks_and_the_best_as_target() -> None:
+    labels, comparisons = tables([(1, "a")])
+    labels["kind"] = "ranking"
+    labels.at[0, "ranks"] = [3, 1, 2, 1]
+    comparisons.at[0, "responses"] = ["w", "x", "y", "z"]
+    row = build_preferences(labels, comparisons, SETTINGS.changed(validation=0), seed=0)[0].iloc[0]
+    assert (row["kind"], list(row["ranks"]), list(row["target"])) == ("ranking", [3, 1, 2, 1], [0, 0.5, 0, 0.5])
+
+
+def test_weights_and_people_left_out_change_the_training_split_alone() -> None:
+    given = tables(team(1000))
+    everybody, before = build_preferences(*given, SETTINGS, seed=0)
+    trained = sorted(set(everybody.loc[everybody["split"] == "train", "annotator"]))
+    gone, light, weightless = trained[:3]
+    weights = {light: 0.25, weightless: 0.0}
+    frame, after = build_preferences(*given, SETTINGS, seed=0, weights=weights, left_out={gone, "nobody"})
+    pd.testing.assert_frame_equal(
+        everybody[everybody["split"] != "train"].reset_index(drop=True),
+        frame[frame["split"] != "train"].reset_index(drop=True),
+    )
+    train = frame[frame["split"] == "train"]
+    assert set(train["annotator"]) == set(trained) - {gone, weightless}
+    assert set(train.loc[train["annotator"] == light, "weight"]) == {0.25}
+    assert set(train.loc[train["annotator"] != light, "weight"]) == {1.0}
+    dropped = everybody["annotator"].isin([gone, weightless]) & (everybody["split"] == "train")
+    assert after["dropped"] == before["dropped"] + dropped.sum()
+    assert (before["annotators_left_out"], after["annotators_left_out"]) == (0, 2)
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="finite and not negative"):
+        build_preferences(*tables([(1, "a")]), SETTINGS, seed=0, weights={"a": weight})
 
 
 def test_snapshot_hash_is_that_of_the_content(tmp_path) -> None:

@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_dagster.labeling.outcome import best, problem_with, ranks_from_best, target, to_canonical, to_display
+from rlhf_dagster.labeling.outcome import (
+    best,
+    nested_choices,
+    problem_with,
+    ranks_from_best,
+    ranks_from_ratings,
+    target,
+    to_canonical,
+    to_display,
+)
 
 orders = st.integers(2, 9).flatmap(lambda k: st.permutations(range(k)))
 
@@ -61,8 +70,44 @@ def test_best_must_be_there(chosen: list[int]) -> None:
         ([1], "best_of_k", "at least 2"),
         ([], "best_of_k", "at least 2"),
         ([True, 2], "pair", "whole numbers"),
-        ([1, 2], "rating", "no kind"),
+        ([1, 2], "demonstration", "no kind"),
+        ([1], "ranking", "at least 2"),
+        ([1, 3], "ranking", "leave none out"),
+        ([2, 3], "rating", "start at 1"),
     ],
 )
 def test_what_is_no_outcome(ranks: list[int], kind: str, part: str) -> None:
     assert part in problem_with(ranks, kind)
+
+
+@given(st.lists(st.integers(1, 7), min_size=2, max_size=9))
+def test_ratings_order_as_their_ranks_do(ratings: list[int]) -> None:
+    ranks = ranks_from_ratings(ratings)
+    assert problem_with(ranks, "rating") == ""
+    assert problem_with(ranks, "ranking") == ""
+    for first, first_rank in zip(ratings, ranks, strict=True):
+        for second, second_rank in zip(ratings, ranks, strict=True):
+            assert (first > second) == (first_rank < second_rank)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "choices"),
+    [
+        ([1, 2], [([0, 1], [1, 0])]),
+        ([3, 1, 2], [([0, 1, 2], [0, 1, 0]), ([0, 2], [0, 1])]),
+        ([2, 1, 2, 1], [([0, 1, 2, 3], [0, 0.5, 0, 0.5]), ([0, 2], [0.5, 0.5])]),
+        ([2, 1, 1], [([0, 1, 2], [0, 0.5, 0.5])]),
+        ([1, 1], [([0, 1], [0.5, 0.5])]),
+    ],
+)
+def test_the_choices_of_a_ranking_by_hand(ranks: list[int], choices: list) -> None:
+    assert nested_choices(ranks) == choices
+
+
+@given(st.lists(st.integers(1, 7), min_size=2, max_size=9).map(ranks_from_ratings))
+def test_the_first_choice_is_that_of_the_best(ranks: list[int]) -> None:
+    first, *later = nested_choices(ranks)
+    assert first == (list(range(len(ranks))), target(ranks))
+    for members, shares in later:
+        assert len(members) >= 2
+        assert sum(shares) == pytest.approx(1)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_dagster.labeling.parse import Problem, labels_table, parse, result_of, shown_ranks, usable_labels
+from rlhf_dagster.labeling.parse import Problem, count_labels, labels_table, parse, usable_labels, written_labels
+from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.lineage.ids import label_id
 from rlhf_dagster.lineage.schemas import COMPARISONS, LABELS, QUARANTINE, table
@@ -18,17 +19,27 @@ COMPARISON = {
     "round": "round-0001",
     "kind": "best_of_k",
     "purpose": "train",
+    "role": "label",
     "prompt_id": "p",
     "prompt": "prompt",
     "completion_ids": ["w", "x", "y", "z"],
     "responses": ["W", "X", "Y", "Z"],
     "policy_ids": ["a"] * 4,
     "display_order": [2, 0, 3, 1],
+    "gold_ranks": None,
+    "repeat_of": "",
     "labels_wanted": 1,
     "project": "",
     "task_id": "",
 }
 PAIR = COMPARISON | {"comparison_id": "d", "kind": "pair", "display_order": [1, 0], "completion_ids": ["w", "x"]}
+AB = PAIR | {"purpose": "evaluation"}
+RANKING, RATING = COMPARISON | {"kind": "ranking"}, COMPARISON | {"kind": "rating"}
+WRITING = (
+    COMPARISON
+    | {"kind": "demonstration", "purpose": "demonstrations"}
+    | {name: [] for name in ("completion_ids", "responses", "policy_ids", "display_order")}
+)
 ANNOTATION = Annotation("a1", "c", "ann", 1, "submitted", {"best": 0}, 5.0, TIME, TIME)
 
 
@@ -49,6 +60,13 @@ def parsed(result: Any, comparison: dict = COMPARISON) -> Any:
         (PAIR, {"choice": 1}, [1, 2], 1),
         (PAIR, {"choice": "tie"}, [1, 1], None),
         (PAIR, {"cannot_decide": True}, None, None),
+        (AB, {"choice": 0, "axes": {"helpful": 1, "honest": "tie"}}, [2, 1], 0),
+        (RANKING, {"ranks": [1, 2, 2, 3]}, [2, 3, 1, 2], 0),
+        (RANKING, {"ranks": [2, 1, 3, 1]}, [1, 1, 2, 3], None),
+        (RANKING, {"cannot_decide": True}, None, None),
+        (RATING, {"ratings": {"overall": [7, 1, 7, 3]}}, [3, 2, 1, 1], None),
+        (RATING, {"cannot_decide": True}, None, None),
+        (WRITING, {"text": "Four."}, None, None),
     ],
 )
 def test_forms_of_a_result(comparison: dict, result: dict, ranks: list[int] | None, position: int | None) -> None:
@@ -58,8 +76,8 @@ def test_forms_of_a_result(comparison: dict, result: dict, ranks: list[int] | No
 
 
 def test_a_label_keeps_what_the_annotator_added() -> None:
-    row = parsed({"best": 1, "reason": "kinder", "strength": 0.5, "flags": ["rude"]})
-    assert (row["reason"], row["strength"], row["flags"]) == ("kinder", 0.5, ["rude"])
+    row = parsed({"best": 1, "reason": "kinder", "strength": 0.5, "flags": ["unsafe"]})
+    assert (row["reason"], row["strength"], row["flags"]) == ("kinder", 0.5, ["unsafe"])
     assert row["label_id"] == label_id("c", "ann", "a1", 1)
 
 
@@ -77,12 +95,36 @@ def test_a_label_keeps_what_the_annotator_added() -> None:
         (COMPARISON, {"best": [0, [1]]}, "a list"),
         (COMPARISON, {"choice": 0}, "keys that a best_of_k comparison does not: choice"),
         (COMPARISON, {"best": 0, "worst": 1}, "worst"),
-        (COMPARISON, {}, "either `best` or `cannot_decide`"),
-        (COMPARISON, {"best": 0, "cannot_decide": True}, "either `best` or `cannot_decide`"),
+        (COMPARISON, {}, "`best` or `cannot_decide`, and only one"),
+        (COMPARISON, {"best": 0, "cannot_decide": True}, "`best` or `cannot_decide`, and only one"),
         (COMPARISON, {"cannot_decide": False}, "only be true"),
         (COMPARISON, {"best": 0, "strength": 2}, "between 0 and 1"),
         (COMPARISON, {"best": 0, "strength": float("nan")}, "between 0 and 1"),
-        (COMPARISON, {"best": 0, "flags": "rude"}, "list of texts"),
+        (COMPARISON, {"best": 0, "flags": "unsafe"}, "list out of"),
+        (COMPARISON, {"best": 0, "flags": ["rude"]}, "list out of"),
+        (COMPARISON, {"best": 0, "flags": ["unsafe", "unsafe"]}, "twice"),
+        (COMPARISON, {"best": 0, "reason": "\ud800"}, "Unicode"),
+        (COMPARISON, {"unreadable": "The page has no control 'x'.", "raw": []}, "no control 'x'"),
+        (COMPARISON | {"kind": "poll"}, {"best": 0}, "'poll' is no kind"),
+        (PAIR, {"choice": 0, "axes": {}}, "axes"),
+        (AB, {"choice": 0, "axes": [1]}, "a list, not choices"),
+        (AB, {"choice": 0, "axes": {"helpful": 2}}, "something else"),
+        (AB, {"choice": 0, "axes": {"helpful": True}}, "something else"),
+        (AB, {"choice": 0, "axes": {"a b": 0}}, "no axis can have"),
+        (RANKING, {"ranks": [1, 2, 3]}, "3 ranks for 4"),
+        (RANKING, {"ranks": [1, 2, 2, 4]}, "leave none out"),
+        (RANKING, {"ranks": [1, 2, 3, 4.0]}, "whole numbers"),
+        (RANKING, {"ranks": {"a": 1}}, "an object, not a list"),
+        (RATING, {"ratings": {}}, "empty"),
+        (RATING, {"ratings": [1, 2, 3, 4]}, "a list, not ratings"),
+        (RATING, {"ratings": {"overall": [1, 2, 3]}}, "4 ratings"),
+        (RATING, {"ratings": {"overall": [1, 2, 3, 8]}}, "from 1 to 7"),
+        (RATING, {"ratings": {"overall": [1, 2, 3, 0]}}, "from 1 to 7"),
+        (RATING, {"ratings": {"overall": [1, 2, 3, True]}}, "from 1 to 7"),
+        (WRITING, {"text": " \n"}, "empty"),
+        (WRITING, {"text": ["Four."]}, "a list, not a text"),
+        (WRITING, {"cannot_decide": True}, "cannot_decide"),
+        (WRITING, {}, "must have `text`"),
         (COMPARISON, {"best": 0, "reason": 7}, "`reason`"),
         (COMPARISON, [{"best": 0}], "a list, not an object"),
         (COMPARISON, None, "nothing, not an object"),
@@ -110,12 +152,54 @@ def test_anything_is_a_label_or_a_problem(result: Any) -> None:
     assert isinstance(row, Problem) or 1 in row["ranks"]
 
 
-@given(st.sampled_from(["pair", "best_of_k"]), st.data())
-def test_result_and_ranks_are_inverse(kind: str, data: st.DataObject) -> None:
-    k = 2 if kind == "pair" else data.draw(st.integers(2, 9))
-    chosen = data.draw(st.none() | st.sets(st.integers(0, k - 1), min_size=1))
-    ranks = None if chosen is None else [1 if index in chosen else 2 for index in range(k)]
-    assert shown_ranks(result_of(ranks, kind), kind, k) == ranks
+def test_axes_are_kept_in_canonical_order() -> None:
+    result = {"ratings": {"overall": [7, 1, 7, 3], "helpful": [1, 2, 3, 4]}}
+    assert parsed(result, RATING)["axes"] == '{"helpful": [2, 4, 1, 3], "overall": [1, 3, 7, 7]}'
+    result = {"cannot_decide": True, "axes": {"honest": "tie", "helpful": 0}}
+    assert parsed(result, AB)["axes"] == '{"helpful": [2, 1], "honest": [1, 1]}'
+    assert parsed({"choice": 0}, AB)["axes"] == ""
+
+
+@pytest.mark.parametrize(
+    ("axes", "ranks"),
+    [
+        (["helpful", "overall"], [2, 1]),
+        (["fluent", "helpful"], [2, 1]),
+        (["overall"], [1, 2]),
+        (["fluent"], [1, 2]),  # none of them was rated, so `overall` decides
+    ],
+)
+def test_the_first_axis_that_was_rated_decides_the_ranks(axes: list[str], ranks: list[int]) -> None:
+    comparison = PAIR | {"kind": "rating", "display_order": [0, 1]}
+    annotation = replace(ANNOTATION, result={"ratings": {"overall": [5, 3], "helpful": [1, 2]}})
+    row = parse(annotation, comparison, LabelingSettings(kind="rating", rating_axes=axes))
+    assert isinstance(row, dict)
+    assert row["ranks"] == ranks
+
+
+def test_a_demonstration_counts_once_it_is_written() -> None:
+    batch = table([WRITING | {"comparison_id": name} for name in "cde"], COMPARISONS).to_pandas()
+    annotations = [
+        replace(ANNOTATION, result={"text": "Three."}),
+        replace(ANNOTATION, result={"text": "Four."}, version=2),
+        replace(ANNOTATION, annotation_id="a2", comparison_id="d", status="skipped", result={}),
+    ]
+    labels, _ = labels_table(annotations, batch)
+    assert list(written_labels(labels)["text"]) == ["Four."]
+    counts = count_labels(labels, batch)
+    assert (counts.comparisons, counts.labelled, counts.usable, counts.skipped) == (3, 1, 1, 1)
+    assert usable_labels(labels).empty
+
+
+def test_what_a_store_could_not_translate_is_kept_as_it_was() -> None:
+    raw = [{"from_name": "x", "value": "half of a pair: \ud800"}]
+    result = {"unreadable": "The page has no control 'x'.", "raw": raw}
+    labels, quarantine = labels_table(
+        [replace(ANNOTATION, result=result)], table([COMPARISON], COMPARISONS).to_pandas()
+    )
+    assert labels.empty
+    assert list(quarantine["problem"]) == ["The page has no control 'x'."]
+    assert quarantine["raw"][0] == '[{"from_name": "x", "value": "half of a pair: ?"}]'
 
 
 def versions(*changes: dict) -> tuple[pd.DataFrame, pd.DataFrame]:

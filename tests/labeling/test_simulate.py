@@ -4,9 +4,11 @@ import pytest
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.label_studio.results import decode, encode
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
+from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.simulate import annotate, assignment
-from rlhf_dagster.tasks.base import Judgment
+from rlhf_dagster.tasks.base import Judgment, get_task
 
 ROUND, PURPOSE = "round-0001", "train"
 NAMES = [f"ann-{number:02d}" for number in range(1, 6)]
@@ -16,7 +18,7 @@ def answers(store) -> set:
     return {(a.comparison_id, a.annotator, str(a.result), a.version) for a in store.read(ROUND, PURPOSE)[0]}
 
 
-@pytest.mark.parametrize("kind", ["best_of_k", "pair"])
+@pytest.mark.parametrize("kind", ["best_of_k", "pair", "ranking", "rating"])
 def test_labels_say_what_the_annotator_meant_whatever_the_order_shown(sent, annotator, kind: str) -> None:
     store, batch = sent(20, kind=kind)
     annotate(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
@@ -68,6 +70,61 @@ def test_the_same_seed_asks_the_same_people(sent, annotator) -> None:
     reverse = dict(reversed(wanted.items()))
     assert {key: ranking[0] for key, ranking in assignment(reverse, NAMES[::-1], seed=1)} == first
     assert {key: ranking[0] for key, ranking in assignment(wanted, NAMES, seed=2)} != first
+
+
+def test_repeats_go_to_those_who_judged_the_first_time_and_change_nothing_else() -> None:
+    wanted = {f"c{number}": 1 + number % 3 for number in range(30)}
+    repeats = {f"r{number}": f"c{number}" for number in range(10)} | {"far": "a comparison of another round"}
+    plan = dict(assignment(wanted, NAMES, seed=0))
+    both = dict(assignment(wanted | dict.fromkeys(repeats, 1), NAMES, seed=0, repeats=repeats))
+    near = {repeat: first for repeat, first in repeats.items() if first in wanted}
+    assert {repeat: both[repeat] for repeat in near} == {repeat: both[first] for repeat, first in near.items()}
+    assert set(both) == set(wanted) | set(repeats)
+    without_far = dict(assignment(wanted | dict.fromkeys(near, 1), NAMES, seed=0, repeats=near))
+    assert {key: without_far[key] for key in wanted} == plan
+
+
+def test_a_repeat_in_a_batch_is_judged_by_the_same_person(store, sent, annotator) -> None:
+    _, batch = sent(12)
+    again = batch.assign(
+        comparison_id="again/" + batch["comparison_id"], repeat_of=batch["comparison_id"], role="repeat"
+    )
+    store.send(again)
+    annotate(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
+    who = {comparison: name for comparison, name, *_ in answers(store)}
+    assert len(who) == 24
+    assert all(who[f"again/{comparison}"] == who[comparison] for comparison in batch["comparison_id"])
+
+
+@pytest.mark.parametrize(("asked", "strength"), [(True, {1.0}), (False, set())])
+def test_strength_is_given_where_it_is_asked(sent, annotator, asked: bool, strength: set) -> None:
+    store, _ = sent(5, kind="pair")
+    settings = LabelingSettings(kind="pair", strength=asked)
+    annotate(store, [annotator(NAMES[0])], ROUND, PURPOSE, seed=0, settings=settings)
+    results = [annotation.result for annotation in store.read(ROUND, PURPOSE)[0]]
+    assert {result["strength"] for result in results if "strength" in result} == strength
+
+
+def test_all_axes_asked_are_rated(sent, annotator) -> None:
+    store, _ = sent(1, kind="rating")
+    settings = LabelingSettings(kind="rating", rating_axes=["helpful", "overall"])
+    annotate(store, [annotator(NAMES[0])], ROUND, PURPOSE, seed=0, settings=settings)
+    ratings = store.read(ROUND, PURPOSE)[0][0].result["ratings"]
+    assert sorted(ratings["helpful"]) == [3, 3, 3, 7]
+    assert ratings["overall"] == ratings["helpful"]
+
+
+@pytest.mark.parametrize("kind", ["pair", "best_of_k", "ranking", "rating"])
+def test_what_the_tasks_annotators_say_survives_label_studios_form(sent, kind: str) -> None:
+    store, batch = sent(30, kind=kind)
+    settings = LabelingSettings(kind=kind)
+    annotate(store, get_task("sentiment").annotators(0), ROUND, PURPOSE, seed=0, settings=settings)
+    rows = {row["comparison_id"]: row for row in batch.to_dict("records")}
+    annotations, _ = store.read(ROUND, PURPOSE)
+    assert len(annotations) == 30
+    for annotation in annotations:
+        comparison = rows[annotation.comparison_id]
+        assert decode(encode(annotation.result, comparison, settings), comparison, settings) == annotation.result
 
 
 def test_a_skip_is_made_up_for_by_somebody_else_and_a_persons_label_counts(sent, annotator) -> None:

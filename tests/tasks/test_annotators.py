@@ -1,3 +1,5 @@
+import hashlib
+import json
 import math
 import statistics
 from itertools import combinations, permutations
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.outcome import problem_with, ranks_from_ratings
 from rlhf_dagster.tasks.sentiment import TASK
 from rlhf_dagster.tasks.sentiment.annotators import Annotator, make_annotators
 
@@ -148,9 +151,68 @@ def test_longer_texts_take_longer():
         ([GREAT], "pair", "has 1 responses; give it exactly 2"),
         ([GREAT, FINE, BAD], "pair", "has 3 responses; give it exactly 2"),
         ([], "best_of_k", "has 0 responses; give it at least 2"),
-        ([GREAT, FINE], "ranking", "`ranking` is no kind of comparison"),
+        ([GREAT], "ranking", "has 1 responses; give it at least 2"),
+        ([GREAT, FINE], "demonstration", "`demonstration` is no kind of comparison"),
     ],
 )
 def test_a_comparison_that_cannot_be_judged_is_refused(responses, kind, message):
     with pytest.raises(UserError, match=message):
         EXACT.judge(PROMPT, responses, kind, "c")
+
+
+def test_judgments_of_pairs_and_best_of_four_stay_what_they_were():
+    """The figures of a loop with simulated annotators rest on them."""
+    judgments = [
+        (kind, annotator.name, key, judgment.ranks, judgment.seconds)
+        for kind, k in (("pair", 2), ("best_of_k", 4))
+        for annotator in ANNOTATORS
+        for key, texts in enumerate(COMPARISONS)
+        for judgment in [annotator.judge("", texts[:k], kind, str(key))]
+    ]
+    digest = hashlib.sha256(json.dumps(judgments).encode()).hexdigest()
+    assert digest == "9390a8ce9601d9ace900e3364123cfb85f565a1a0942a66d56d8ea489bf5fb75"
+
+
+def test_a_ranking_orders_all_and_ties_what_is_close():
+    assert EXACT.judge(PROMPT, [AWFUL, GREAT, GREAT, FINE], "ranking", "c").ranks == [3, 1, 1, 2]
+    assert EXACT.judge(PROMPT, [GREAT] * 3, "ranking", "c").ranks == [1, 1, 1]
+    # Within 0.8 of the best are two; ties do not chain, so the others start a rank of their own.
+    tolerant = Annotator("a", 0, noise=0.0, tie_threshold=0.8)
+    assert tolerant.judge(PROMPT, [GREAT, FINE, BAD, AWFUL], "ranking", "c").ranks[:3] == [1, 1, 2]
+
+
+@given(st.sampled_from(ANNOTATORS), st.sampled_from(["ranking", "rating"]), st.integers(0, 10_000))
+def test_rankings_and_ratings_are_outcomes(annotator, kind, key):
+    judgment = annotator.judge(PROMPT, [GREAT, FINE, BAD, FINE], kind, str(key))
+    assert judgment == annotator.judge(PROMPT, [GREAT, FINE, BAD, FINE], kind, str(key))
+    assert problem_with(judgment.ranks, kind) == ""
+    assert judgment.strength is None
+    if kind == "rating":
+        assert judgment.ranks == ranks_from_ratings(judgment.ratings["overall"])
+        assert set(judgment.ratings["overall"]) <= set(range(1, 8))
+
+
+def test_ratings_rise_with_the_utility():
+    texts = [AWFUL, BAD, FINE, GREAT]
+    utilities = [EXACT.utility(PROMPT, text, "c") for text in texts]
+    assert utilities == sorted(utilities)
+    ratings = EXACT.judge(PROMPT, texts, "rating", "c").ratings["overall"]
+    assert ratings == sorted(ratings)
+    assert len(set(ratings)) > 1
+
+
+def test_an_unbiased_ranking_and_the_best_of_four_name_the_same_best():
+    for annotator in GOOD:
+        for key, texts in enumerate(COMPARISONS[:50]):
+            top = annotator.judge("", texts, "best_of_k", str(key)).ranks
+            ranking = annotator.judge("", texts, "ranking", str(key)).ranks
+            assert top is None or [rank == 1 for rank in ranking] == [rank == 1 for rank in top]
+
+
+def test_strength_says_how_far_apart_a_pair_is():
+    assert EXACT.judge(PROMPT, [AWFUL, GREAT], "pair", "c").strength == 1.0
+    assert EXACT.judge(PROMPT, [FINE, GREAT], "pair", "c").strength == 0.5
+    assert EXACT.judge(PROMPT, [GREAT, GREAT], "pair", "c").strength is None
+    assert EXACT.judge(PROMPT, [GREAT, FINE, BAD], "best_of_k", "c").strength is None
+    careless = Annotator("careless", 0, careless=1.0)
+    assert {careless.judge(PROMPT, [GREAT, BAD], "pair", str(key)).strength for key in range(30)} == {0.5, 1.0}

@@ -10,17 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.outcome import ranks_from_ratings
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.tasks.base import Judgment
 from rlhf_dagster.tasks.sentiment.gold import features
 from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS
 
 ANNOTATORS = 12
-KINDS = ("pair", "best_of_k")
+KINDS = ("pair", "best_of_k", "ranking", "rating")
 FAVOURITES = 8
 """Domain words that an annotator likes to read about."""
 READING_SECONDS = 0.12
 """For each word shown, at pace 1."""
+MUCH_BETTER = 2.5
+"""A gap between two utilities from which the better response is much better; about the median of sampled pairs."""
+MIDDLE_RATING, UTILITY_PER_RATING = 4, 1.75
+"""A utility of 0 is rated 4, each 1.75 more one higher, within 1 to 7; a tenth of the task's responses fall on the two
+ends."""
 SPREAD_OF_SECONDS = 0.4
 """Deviation of the logarithm of the time for a label."""
 
@@ -53,18 +59,21 @@ class Annotator:
         """Compare ``responses`` in the order shown; see :class:`rlhf_dagster.tasks.base.SimulatedAnnotator`.
 
         A pair ties where both are within the threshold. Best of K has several best ones where others are within it,
-        and is None (cannot decide) where all of them are.
+        and is None (cannot decide) where all of them are. A ranking ties what is within the threshold of the best of
+        those not ranked yet. A rating is a step function of the utility, the same on all axes, and ranks by it.
         """
         _check(responses, kind)
         rng = _rng(self.name, self.seed, key, prompt, list(responses), kind)
         if rng.random() < self.careless:
-            best = rng.randrange(len(responses))
-            ranks = [1 if position == best else 2 for position in range(len(responses))]
-            return Judgment(ranks, self._seconds(rng, words=0))
+            return self._at_random(rng, len(responses), kind)
         utilities = [self.utility(prompt, response, key) for response in responses]
         utilities[0] += self.first_bias
         words = sum(len(text.split()) for text in (prompt, *responses))
-        return Judgment(self._ranks(utilities, kind), self._seconds(rng, words))
+        seconds = self._seconds(rng, words)
+        if kind == "rating":
+            return _rated([_rating(utility) for utility in utilities], seconds)
+        ranks = self._ranks(utilities, kind)
+        return Judgment(ranks, seconds, _strength(ranks, abs(utilities[0] - utilities[1])) if kind == "pair" else None)
 
     def utility(self, prompt: str, response: str, key: str) -> float:
         """How much it likes the response, in the mood it is in at comparison ``key``; the same wherever it is shown."""
@@ -73,10 +82,33 @@ class Annotator:
         value -= self.grammar * seen.errors + self.repetition * seen.repetition + self.off_topic * seen.off_topic
         return value + self.noise * _gumbel(_rng(self.name, self.seed, key, response))
 
+    def _at_random(self, rng: random.Random, k: int, kind: str) -> Judgment:
+        """A judgment without reading. The order of the draws matters: what one seed gives stays the same."""
+        best = rng.randrange(k)
+        ranks = [1 if position == best else 2 for position in range(k)]
+        seconds = self._seconds(rng, words=0)
+        if kind == "rating":
+            return _rated([rng.randint(1, 7) for _ in range(k)], seconds)
+        if kind == "ranking":
+            ranks = rng.sample(range(1, k + 1), k)
+        return Judgment(ranks, seconds, rng.choice((0.5, 1.0)) if kind == "pair" else None)
+
     def _ranks(self, utilities: Sequence[float], kind: str) -> list[int] | None:
+        if kind == "ranking":
+            return self._order(utilities)
         best = max(utilities)
         ranks = [1 if best - utility <= self.tie_threshold else 2 for utility in utilities]
         return None if kind == "best_of_k" and 2 not in ranks else ranks
+
+    def _order(self, utilities: Sequence[float]) -> list[int]:
+        ranks, rank = [0] * len(utilities), 0
+        while 0 in ranks:
+            rank += 1
+            best = max(utility for utility, given in zip(utilities, ranks, strict=True) if not given)
+            for position, utility in enumerate(utilities):
+                if not ranks[position] and best - utility <= self.tie_threshold:
+                    ranks[position] = rank
+        return ranks
 
     def _seconds(self, rng: random.Random, words: int) -> float:
         median = self.pace * (2.0 + READING_SECONDS * words)
@@ -116,6 +148,20 @@ def _make(position: int, seed: int) -> Annotator:
     }
     favourites = frozenset(rng.sample(nouns, FAVOURITES))
     return Annotator(name=name, seed=seed, favourites=favourites, **(character | PECULIAR.get(position, {})))
+
+
+def _rating(utility: float) -> int:
+    return min(7, max(1, round(MIDDLE_RATING + utility / UTILITY_PER_RATING)))
+
+
+def _rated(ratings: list[int], seconds: float) -> Judgment:
+    return Judgment(ranks_from_ratings(ratings), seconds, ratings={"overall": ratings})
+
+
+def _strength(ranks: Sequence[int] | None, gap: float) -> float | None:
+    if ranks is None or ranks[0] == ranks[1]:
+        return None
+    return 1.0 if gap >= MUCH_BETTER else 0.5
 
 
 def _rng(*parts: object) -> random.Random:

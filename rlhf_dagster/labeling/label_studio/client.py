@@ -1,0 +1,244 @@
+"""The few requests that a label store makes of Label Studio, on label-studio-sdk.
+
+Tokens of both kinds, their refreshing, and the transport are the SDK's. Bodies are sent and read as plain JSON: the SDK
+turns each task into a model, which costs more than the server's own work.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+
+from rlhf_dagster.labeling.label_studio.errors import (
+    LabelStudioError,
+    LabelStudioGone,
+    response_error,
+    transport_error,
+    unauthorized,
+)
+
+OLDEST, TOO_NEW = (1, 21), (2, 0)
+PAGE = 1000
+"""Tasks read at once; larger pages gain nothing."""
+TASK_FIELDS = "id,updated_at,data,total_annotations,cancelled_annotations"
+ANNOTATION_FIELDS = "annotations,result,completed_by,was_cancelled,lead_time,created_at"
+"""The server prunes nested annotations by the same list, which makes reading twice as fast."""
+
+
+class LabelStudioClient:
+    """A Label Studio server, as the owner of ``token`` (a personal access token or a legacy one) sees it.
+
+    Every request has a timeout and none is repeated, because a server that gave no answer may still do what was asked.
+    Each failure is a :class:`~rlhf_dagster.labeling.label_studio.errors.LabelStudioError` with one sentence.
+    """
+
+    def __init__(self, url: str, token: str, timeout: float = 60.0) -> None:
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self._token = token
+        self._http = self._connect(token)
+
+    def secret_for(self, name: str) -> str:
+        """A password for a simulated annotator, which only the owner of the token can tell; nothing needs keeping."""
+        return hmac.new(self._token.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def __repr__(self) -> str:
+        return f"LabelStudioClient({self.url!r})"
+
+    def check(self) -> str:
+        """The server's version; raises LabelStudioError if there is no server, or if it is not supported."""
+        body = self._json("GET", "api/version")
+        release = str(body.get("release", "")) if isinstance(body, dict) else ""
+        numbers = release.split(".")
+        if len(numbers) < 2 or not all(part.isdigit() for part in numbers[:2]):
+            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.")
+        if not OLDEST <= (int(numbers[0]), int(numbers[1])) < TOO_NEW:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} is version {release}; versions from {_dotted(OLDEST)} to below "
+                f"{_dotted(TOO_NEW)} are supported."
+            )
+        return release
+
+    def me(self) -> dict[str, Any]:
+        return self._json("GET", "api/current-user/whoami")
+
+    def users(self) -> list[dict[str, Any]]:
+        """Members with ``id`` and ``email``."""
+        return self._json("GET", "api/users/")
+
+    def invite_url(self) -> str:
+        """The address at which new members sign up: whoever has it can join."""
+        return self.url + self._json("GET", "api/invite")["invite_url"]
+
+    def projects(self, title: str) -> list[dict[str, Any]]:
+        """Projects whose title contains ``title``, with id, title and description."""
+        params = {"title": title, "page_size": PAGE, "include": "id,title,description"}
+        return self._json("GET", "api/projects/", params)["results"]
+
+    def create_project(
+        self, title: str, label_config: str, instructions: str, labels_wanted: int, description: str
+    ) -> int:
+        """A new project's id. Its queue goes through the tasks in the order sent."""
+        body = {
+            "title": title,
+            "description": description,
+            "label_config": label_config,
+            "expert_instruction": instructions,
+            "show_instruction": True,
+            "show_skip_button": True,
+            # Submit stays enabled, and what must be answered is `required` in the config: with False, a page that has
+            # only a text area cannot be submitted.
+            "enable_empty_annotation": True,
+            "maximum_annotations": labels_wanted,
+            "sampling": "Sequential sampling",
+            "show_collab_predictions": False,
+            "skip_queue": "REQUEUE_FOR_OTHERS",
+        }
+        return int(self._json("POST", "api/projects/", body=body)["id"])
+
+    def delete_project(self, project: int) -> None:
+        self._request("DELETE", f"api/projects/{project}/")
+
+    def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Create tasks (``{"data": ...}`` each), all or none; their ids in order.
+
+        After a timeout or a lost connection nobody knows whether they were created: list the tasks before trying again.
+        """
+        path = f"api/projects/{project}/import"
+        answer = self._json("POST", path, {"return_task_ids": "true"}, body=list(tasks))
+        return [int(identity) for identity in answer["task_ids"]]
+
+    def delete_tasks(self, project: int, tasks: Sequence[int]) -> None:
+        body = {"selectedItems": {"all": False, "included": list(tasks)}}
+        self._request("POST", "api/dm/actions", {"id": "delete_tasks", "project": project}, body=body)
+
+    def set_overlap(self, task: int, annotators: int) -> None:
+        """How many annotators a task is shown to."""
+        self._request("PATCH", f"api/tasks/{task}/", body={"overlap": annotators})
+
+    def is_untouched(self, task: int) -> bool:
+        """Whether nobody has annotated a task or begun to."""
+        found = self._json("GET", f"api/tasks/{task}/")
+        return not (found["annotations"] or found["drafts"])
+
+    def probe(self, project: int) -> tuple[int, str | None]:
+        """How many tasks a project has, and when the newest change of one was (ISO 8601)."""
+        query = {"ordering": ["-tasks:updated_at"]}
+        body = self._page(project, query, page_size=1, include="id,updated_at")
+        tasks = body["tasks"]
+        return int(body["total"]), tasks[0]["updated_at"] if tasks else None
+
+    def task_page(
+        self,
+        project: int,
+        after_id: int = 0,
+        updated_since: datetime | None = None,
+        full: bool = True,
+        page_size: int = PAGE,
+    ) -> list[dict[str, Any]]:
+        """The next tasks by id, at most ``page_size``, with ``data``; with their annotations if ``full``.
+
+        Paging by id keeps its place while tasks come and go. ``updated_since`` is compared with the server's clock.
+        """
+        items = [_filter("id", "greater", "Number", after_id)]
+        if updated_since is not None:
+            # Without microseconds the server fails with status 500.
+            since = updated_since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            items.append(_filter("updated_at", "greater_or_equal", "Datetime", since))
+        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
+        include = f"{TASK_FIELDS},{ANNOTATION_FIELDS}" if full else TASK_FIELDS
+        return self._page(project, query, page_size, include)["tasks"]
+
+    def annotate(
+        self, task: int, result: Sequence[Mapping[str, Any]], lead_time: float | None, was_cancelled: bool = False
+    ) -> dict[str, Any]:
+        """Submit an annotation as the token's owner."""
+        body = {"result": list(result), "lead_time": lead_time, "was_cancelled": was_cancelled, "ground_truth": False}
+        return self._json("POST", f"api/tasks/{task}/annotations/", body=body)
+
+    def update_annotation(self, annotation: int, **fields: Any) -> dict[str, Any]:
+        return self._json("PATCH", f"api/annotations/{annotation}/", body=fields)
+
+    def delete_annotation(self, annotation: int) -> None:
+        self._request("DELETE", f"api/annotations/{annotation}/")
+
+    def _page(self, project: int, query: Mapping[str, Any], page_size: int, include: str) -> dict[str, Any]:
+        params = {
+            "project": project,
+            "page": 1,
+            "page_size": page_size,
+            "fields": "all" if "annotations" in include else "task_only",
+            "include": include,
+            "query": json.dumps(query),
+        }
+        try:
+            return self._json("GET", "api/tasks/", params)
+        except LabelStudioGone:
+            raise LabelStudioGone(
+                f"Label Studio at {self.url} has no project {project} (any more); was it deleted there?"
+            ) from None
+
+    def _json(self, method: str, path: str, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        response = self._request(method, path, params, body)
+        try:
+            return response.json()
+        except ValueError:
+            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.") from None
+
+    def _request(
+        self, method: str, path: str, params: Mapping[str, Any] | None = None, body: Any = None
+    ) -> httpx.Response:
+        from label_studio_sdk.core.api_error import ApiError
+
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            response = self._http.request(
+                path,
+                method=method,
+                params=dict(params or {}),
+                content=content,
+                headers={"Content-Type": "application/json"} if content else {},
+                request_options={"max_retries": 0},
+            )
+        except httpx.HTTPError as error:
+            raise transport_error(self.url, self.timeout, error) from None
+        except ApiError as error:
+            # The exchange of a personal access token for one that lasts minutes.
+            raise unauthorized(self.url, str((error.body or {}).get("detail", ""))) from None
+        except ValueError:
+            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.") from None
+        if not response.is_success:
+            raise response_error(self.url, method, path, response)
+        return response
+
+    def _connect(self, token: str) -> Any:
+        """The SDK's transport: authentication, refreshed where the token is a personal access token."""
+        from label_studio_sdk.client import LabelStudio
+        from label_studio_sdk.core.api_error import ApiError
+
+        # The server's cookies are refused (a session would demand CSRF tokens), and connections are not kept: its
+        # development server answers on a kept one 45 ms later.
+        http = httpx.Client(
+            timeout=self.timeout,
+            headers={"Connection": "close"},
+            limits=httpx.Limits(max_keepalive_connections=0),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+        try:
+            sdk = LabelStudio(base_url=self.url, api_key=token, httpx_client=http, timeout=self.timeout, max_retries=0)
+        except ApiError:
+            raise unauthorized(self.url, "") from None
+        return sdk._client_wrapper.httpx_client
+
+
+def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

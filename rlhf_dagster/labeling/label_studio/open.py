@@ -1,0 +1,56 @@
+"""The Label Studio store of a loop: address and token, and what the store needs to know of the config."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+    from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
+
+SERVER_FOLDER = "label-studio"
+"""Data folder, inside the loop's, of the server that `rlhf label-studio up` starts."""
+
+
+def open_label_studio(config: LoopConfig, root: Path, ledger: Path) -> "LabelStudioStore":
+    """The store; nothing is asked of the server, and no token is needed, before the first request."""
+    from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
+
+    return LabelStudioStore(
+        ledger,
+        config.label_store.url,
+        client=lambda: label_studio_client(config, root),
+        settings=config.labeling,
+        loop_name=config.name,
+    )
+
+
+def label_studio_client(config: LoopConfig, root: Path) -> "LabelStudioClient":
+    """A client of the loop's server; raises UserError where no token is to be found."""
+    from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+
+    settings = config.label_store
+    token = os.environ.get(settings.token_variable) or _local_token(settings.url, root)
+    if not token:
+        raise UserError(
+            f"There is no token for Label Studio at {settings.url}; set {settings.token_variable} to an access token "
+            "of your account there, or start a local server with `rlhf label-studio up`."
+        )
+    return LabelStudioClient(settings.url, token, settings.timeout)
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is on this machine."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+def _local_token(url: str, root: Path) -> str | None:
+    """The token of the loop's own server, which no other server may see."""
+    from rlhf_dagster.label_studio_server import local_credentials
+
+    credentials = local_credentials(root / SERVER_FOLDER) if is_local(url) else None
+    return credentials and credentials["LABEL_STUDIO_API_KEY"]

@@ -1,0 +1,53 @@
+"""Who is who: pseudonyms of Label Studio's users, and the file that is the only key to them."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rlhf_dagster.lineage.files import write_atomically
+from rlhf_dagster.lineage.ids import pseudonym
+
+SIMULATED_DOMAIN = "annotators.invalid"
+"""E-mail domain (it can never exist) of users who stand for simulated or imported annotators."""
+UNKNOWN = "unknown"
+"""Who made an annotation that names no user."""
+_LOCAL_PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
+
+
+def email_of(name: str) -> str:
+    """The address of the Label Studio user who stands for the annotator called ``name`` in our tables."""
+    return f"{name if _LOCAL_PART.fullmatch(name) else pseudonym(name)}@{SIMULATED_DOMAIN}"
+
+
+class People:
+    """The key file ``path``: pseudonym to e-mail address, readable by its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self, users: Mapping[int, str]) -> dict[int, str]:
+        """The pseudonym of each user, given their e-mail addresses by user id; new ones are added to the file."""
+        known = self._read()
+        kept = {email: name for name, email in known.items()}
+        names = {user: kept.get(email.lower()) or _name(email.lower()) for user, email in users.items()}
+        self._add({names[user]: email.lower() for user, email in users.items()}, known)
+        return names
+
+    def add_simulated(self, names: Iterable[str]) -> None:
+        """Keep these names as they are: whoever they belong to is not behind the address."""
+        self._add({name: email_of(name) for name in names}, self._read())
+
+    def _read(self) -> dict[str, str]:
+        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+
+    def _add(self, entries: Mapping[str, str], known: dict[str, str]) -> None:
+        if entries.items() <= known.items():
+            return
+        data = json.dumps(known | dict(entries), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        write_atomically(self.path, data.encode(), private=True)
+
+
+def _name(email: str) -> str:
+    local, _, domain = email.partition("@")
+    return local if domain == SIMULATED_DOMAIN else pseudonym(email)

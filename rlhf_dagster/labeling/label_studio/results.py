@@ -1,0 +1,118 @@
+"""Label Studio's results to and from our forms of a result.
+
+A result in Label Studio is a list of regions, one for each control that was answered, each with ``from_name`` (the
+control), ``to_name`` (what it judges), ``type`` and ``value``. The server checks none of it, so everything is checked
+here: what is not exactly what the labelling page can submit is kept aside with the reason.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rlhf_dagster.labeling.forms import FLAGS, UnreadableError, named, read_answer, read_extras
+from rlhf_dagster.labeling.label_studio.kinds import Control, Page, Values, choices_in, page_of
+from rlhf_dagster.labeling.settings import LabelingSettings
+
+_VALUE_KEYS = {"choices": "choices", "textarea": "text", "rating": "rating", "ranker": "ranker"}
+_ON_EVERY_PAGE = {"flags": Control("choices"), "rationale": Control("textarea")}
+
+
+def decode(regions: Any, comparison: Mapping[str, Any], settings: LabelingSettings) -> dict[str, Any]:
+    """Our result form (:mod:`rlhf_dagster.labeling.forms`) of what Label Studio holds for ``comparison``.
+
+    ``settings`` are those the project was made with. What cannot be read becomes ``{"unreadable": "why", "raw": ...}``;
+    nothing is raised.
+    """
+    try:
+        page = page_of(comparison, settings)
+        values = _values(regions, _controls(page))
+        result = page.decode(values) | _extras(values)
+        # The last word has the reader of all label stores.
+        read_answer(result, comparison)
+        read_extras(result)
+    except UnreadableError as error:
+        return {"unreadable": str(error), "raw": regions}
+    return result
+
+
+def encode(
+    result: Mapping[str, Any], comparison: Mapping[str, Any], settings: LabelingSettings
+) -> list[dict[str, Any]]:
+    """The regions that the labelling page would submit for ``result``: the inverse of :func:`decode`.
+
+    A result that cannot be read becomes regions that :func:`decode` cannot read either, so that it is quarantined
+    whichever label store it went to. What the page does not ask is left out. Strength has two steps in Label Studio:
+    above 0.75 is *much better*; anything else, also none, *slightly better*.
+    """
+    try:
+        page = page_of(comparison, settings)
+        read_answer(result, comparison)
+        values = page.encode(result) | _extra_values(read_extras(result))
+    except UnreadableError:
+        text = json.dumps(result, sort_keys=True, default=str)
+        return [_region("unreadable", Control("textarea"), [text])]
+    known = _controls(page)
+    return [_region(name, known[name], value) for name, value in values.items() if name in known]
+
+
+def _controls(page: Page) -> dict[str, Control]:
+    return page.controls() | _ON_EVERY_PAGE
+
+
+def _region(name: str, control: Control, value: Any) -> dict[str, Any]:
+    held = {_VALUE_KEYS[control.type]: value}
+    return {"from_name": name, "to_name": control.to_name, "type": control.type, "value": held}
+
+
+def _values(regions: Any, known: Mapping[str, Control]) -> dict[str, Any]:
+    """What each control holds."""
+    if not isinstance(regions, list):
+        raise UnreadableError(f"The annotation is {named(regions)}, not a list of regions.")
+    if not regions:
+        raise UnreadableError("The annotation is empty.")
+    values: dict[str, Any] = {}
+    for region in regions:
+        name = _control_name(region, known)
+        if name in values:
+            raise UnreadableError(f"The control `{name}` has more than one answer.")
+        values[name] = _value(region, name, known[name])
+    return values
+
+
+def _control_name(region: Any, known: Mapping[str, Control]) -> str:
+    if not isinstance(region, Mapping):
+        raise UnreadableError(f"A region is {named(region)}, not an object.")
+    name = region.get("from_name")
+    if not isinstance(name, str):
+        raise UnreadableError("A region does not name its control.")
+    if name not in known:
+        raise UnreadableError(f"The page has no control {name[:40]!r}.")
+    return name
+
+
+def _value(region: Mapping[str, Any], name: str, control: Control) -> Any:
+    if region.get("type") != control.type:
+        raise UnreadableError(f"The answer to `{name}` is not of the type {control.type}.")
+    if region.get("to_name") != control.to_name:
+        raise UnreadableError(f"The answer to `{name}` is not about `{control.to_name}`.")
+    value, key = region.get("value"), _VALUE_KEYS[control.type]
+    if not isinstance(value, Mapping) or set(value) != {key}:
+        raise UnreadableError(f"The value of `{name}` is not an object that holds `{key}` alone.")
+    answer = value[key]
+    if control.type in ("choices", "textarea") and not _is_texts(answer):
+        raise UnreadableError(f"The answer to `{name}` is not a list of texts.")
+    return answer
+
+
+def _extras(values: Values) -> dict[str, Any]:
+    flags, reason = choices_in(values, "flags", FLAGS), "\n".join(values.get("rationale", []))
+    return ({"flags": flags} if flags else {}) | ({"reason": reason} if reason else {})
+
+
+def _extra_values(extras: Mapping[str, Any]) -> dict[str, Any]:
+    values = {"flags": extras["flags"], "rationale": [extras["reason"]] if extras["reason"] else []}
+    return {name: value for name, value in values.items() if value}
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

@@ -1,0 +1,135 @@
+"""Tasks for comparisons, each exactly once, whatever was killed, timed out or deleted on the way."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
+from rlhf_dagster.labeling.label_studio.errors import LabelStudioTimeout
+from rlhf_dagster.labeling.label_studio.state import Project, SyncState, Task
+from rlhf_dagster.labeling.label_studio.tasks import task_data
+from rlhf_dagster.labeling.settings import LabelingSettings
+
+CHUNK = 1000
+"""Tasks in one request. Larger ones make an SQLite server wait for its annotators, and them for it."""
+ATTEMPTS = 4
+"""Imports of one chunk that may time out before we give up."""
+SETTLED = 3
+"""Equal counts in a row that make us believe that a late import has come to its end."""
+PAUSE = 2.0
+"""Seconds between two such counts."""
+TITLE_LENGTH = 50
+PURPOSES = {"train": "comparisons", "evaluation": "A/B judgments", "demonstrations": "writing"}
+
+Row = Mapping[str, Any]
+
+
+class Sender:
+    """Sends comparisons to one server. The caller holds the loop's lock: one sender at a time."""
+
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        state: SyncState,
+        settings: LabelingSettings,
+        loop_name: str,
+        sweep: Callable[[Project], None],
+    ) -> None:
+        """``sweep`` brings our record of a project's tasks up to the server's."""
+        self.client, self.state, self.settings, self.loop_name = client, state, settings, loop_name
+        self.sweep = sweep
+
+    def send(self, rows: Sequence[Row]) -> int:
+        """Make the missing tasks for ``rows`` (of COMPARISONS), in their order; returns how many were missing."""
+        groups: dict[tuple[str, str, str], list[Row]] = {}
+        for row in rows:
+            groups.setdefault((row["round"], row["purpose"], row["kind"]), []).append(row)
+        return sum(self._send_group(key, group) for key, group in groups.items())
+
+    def _send_group(self, key: tuple[str, str, str], rows: Sequence[Row]) -> int:
+        sent = {task.comparison_id for older in self._older(key) for task in self._tasks(older)}
+        missing = [row for row in rows if row["comparison_id"] not in sent]
+        if missing:
+            project = self._project(key, missing)
+            # It may have been made, and filled, just before we were killed.
+            there = {task.comparison_id for task in self._tasks(project)}
+            missing = [row for row in missing if row["comparison_id"] not in there]
+            for start in range(0, len(missing), CHUNK):
+                self._import(project, missing[start : start + CHUNK])
+        wanted = {row["comparison_id"]: int(row["labels_wanted"]) for row in rows}
+        for project in self._older(key):
+            self._set_overlaps(project, wanted)
+        return len(missing)
+
+    def _older(self, key: tuple[str, str, str]) -> list[Project]:
+        """The projects of a round that were made so far, whatever their labelling config."""
+        return [project for project in self.state.projects(*key[:2]) if project.kind == key[2]]
+
+    def _tasks(self, project: Project) -> list[Task]:
+        """Tasks that are there now, listed anew unless the project is new."""
+        if project.unsure:
+            self._wait_until_settled(project)
+        if project.unsure or project.listed:
+            self.sweep(project)
+            self.state.set_unsure(project.project, False)
+        return list(self.state.tasks(project.project).values())
+
+    def _import(self, project: Project, rows: Sequence[Row]) -> None:
+        """One chunk. Where no answer comes, what has arrived is found out before anything is sent again."""
+        todo = list(rows)
+        for attempt in range(1, ATTEMPTS + 1):
+            self.state.set_unsure(project.project, True)
+            try:
+                ids = self.client.import_tasks(project.project, [{"data": self._data(row)} for row in todo])
+            except LabelStudioTimeout:
+                if attempt == ATTEMPTS:
+                    raise
+                self._wait_until_settled(project)
+                self.sweep(project)
+                there = {task.comparison_id for task in self.state.tasks(project.project).values()}
+                todo = [row for row in todo if row["comparison_id"] not in there]
+                if not todo:
+                    self.state.set_unsure(project.project, False)
+                    return
+            else:
+                comparisons = {task: str(row["comparison_id"]) for task, row in zip(ids, todo, strict=True)}
+                self.state.add_tasks(project.project, comparisons, project.labels_wanted, sure=True)
+                return
+
+    def _data(self, row: Row) -> dict[str, Any]:
+        return task_data(row, self.settings)
+
+    def _set_overlaps(self, project: Project, wanted: Mapping[str, int]) -> None:
+        """Tell the server which tasks want another number of annotations than the project's."""
+        for task in self.state.tasks(project.project).values():
+            overlap = wanted.get(task.comparison_id, task.overlap)
+            if overlap != task.overlap:
+                self.client.set_overlap(task.task, overlap)
+                self.state.set_overlap(task.task, overlap)
+
+    def _wait_until_settled(self, project: Project) -> None:
+        """Wait until the server's count of tasks stands still: it may be at work on a request it never answered."""
+        counts: list[int] = []
+        while len(counts) < SETTLED or len(set(counts[-SETTLED:])) > 1:
+            if counts:
+                time.sleep(PAUSE)
+            counts.append(self.client.probe(project.project)[0])
+
+    def _project(self, key: tuple[str, str, str], rows: Sequence[Row]) -> Project:
+        """The project for a round's comparisons of one kind; another one where the labelling page has changed."""
+        round_key, purpose, kind = key
+        xml = labelling_config(kind, purpose, self.settings)
+        config = config_hash(xml)
+        if not any(project.config == config for project in self._older(key)):
+            labels_wanted = Counter(int(row["labels_wanted"]) for row in rows).most_common(1)[0][0]
+            title = f"{self.loop_name[:24]} {round_key}: {PURPOSES.get(purpose, purpose)}"[:TITLE_LENGTH]
+            # The marker finds a project that was made just before we were killed.
+            marker = f"rlhf_dagster {self.state.store_id}/{round_key}/{purpose}/{kind}/{config}"
+            made = [found["id"] for found in self.client.projects(title) if marker in (found["description"] or "")]
+            instructions = instructions_html(kind, purpose, self.settings)
+            identity = made[0] if made else self.client.create_project(title, xml, instructions, labels_wanted, marker)
+            settings = self.settings.model_dump_json()
+            self.state.add_project(identity, key, config, settings, labels_wanted, unsure=bool(made))
+        return next(project for project in self._older(key) if project.config == config)

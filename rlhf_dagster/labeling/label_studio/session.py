@@ -1,0 +1,76 @@
+"""One annotator at work in Label Studio: signed up by invitation, logged in as a browser is."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from rlhf_dagster.labeling.label_studio.errors import LabelStudioError, response_error, transport_error
+
+_CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
+
+
+class AnnotatorSession:
+    """Annotations made here are the annotator's own, as if made in a browser."""
+
+    def __init__(self, url: str, email: str, timeout: float) -> None:
+        self.url, self.email, self.timeout = url.rstrip("/"), email, timeout
+        self._http = httpx.Client(timeout=timeout, headers={"Connection": "close"})
+
+    def __repr__(self) -> str:
+        return f"AnnotatorSession({self.url!r}, {self.email!r})"
+
+    @classmethod
+    def join(cls, url: str, invite_url: str, email: str, password: str, timeout: float = 60.0) -> "AnnotatorSession":
+        """Sign up with the invitation. Raises LabelStudioError if the server refuses."""
+        session = cls(url, email, timeout)
+        fields = {"email": email, "password": password, "allow_newsletters": ""}
+        if not session._submit_form(invite_url, fields):
+            raise LabelStudioError(
+                f"Label Studio at {session.url} did not let {email} sign up; is the invitation valid?"
+            )
+        return session
+
+    @classmethod
+    def login(cls, url: str, email: str, password: str, timeout: float = 60.0) -> "AnnotatorSession":
+        """Log in. Raises LabelStudioError where the user is not known or has another password."""
+        session = cls(url, email, timeout)
+        if not session._submit_form(f"{session.url}/user/login/", {"email": email, "password": password}):
+            raise LabelStudioError(f"{email} cannot log in to Label Studio at {session.url} with this password.")
+        return session
+
+    def annotate(
+        self, task: int, result: Sequence[Mapping[str, Any]], lead_time: float | None, was_cancelled: bool = False
+    ) -> dict[str, Any]:
+        """Submit an annotation, or skip the task."""
+        body = {"result": list(result), "lead_time": lead_time, "was_cancelled": was_cancelled, "ground_truth": False}
+        return self._send("POST", f"api/tasks/{task}/annotations/", body)
+
+    def update_annotation(self, annotation: int, **fields: Any) -> dict[str, Any]:
+        return self._send("PATCH", f"api/annotations/{annotation}/", fields)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _submit_form(self, address: str, fields: Mapping[str, str]) -> bool:
+        """Fill in a form of the server's; whether it led on, as it does when it is accepted."""
+        page = self._request("GET", address)
+        token = _CSRF_FIELD.search(page.text)
+        if token is None:
+            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.")
+        data = {**fields, "csrfmiddlewaretoken": token[1]}
+        return self._request("POST", address, data=data, headers={"Referer": address}).status_code == 302
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        headers = {"X-CSRFToken": self._http.cookies.get("csrftoken") or "", "Referer": self.url}
+        response = self._request(method, f"{self.url}/{path}", json=body, headers=headers)
+        if not response.is_success:
+            raise response_error(self.url, method, path, response)
+        return response.json()
+
+    def _request(self, method: str, address: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, address, **options)
+        except httpx.HTTPError as error:
+            raise transport_error(self.url, self.timeout, error) from None

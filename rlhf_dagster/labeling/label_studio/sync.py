@@ -1,0 +1,182 @@
+"""Everything that happened to a project's annotations since we last looked, as versions in the ledger."""
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+from rlhf_dagster.labeling.label_studio.people import UNKNOWN, People
+from rlhf_dagster.labeling.label_studio.state import KnownAnnotation, Project, SyncState, Task, moment
+from rlhf_dagster.labeling.store import Annotation
+
+OVERLAP = timedelta(seconds=60)
+"""Changes are read again from so long before the newest one, since a transaction can end after a later one began."""
+
+
+class Synchroniser:
+    """Reads one server into the ledger. The caller holds the loop's lock: one reader at a time."""
+
+    def __init__(self, client: LabelStudioClient, state: SyncState, ledger: EmbeddedLabelStore, people: People) -> None:
+        self.client, self.state, self.ledger, self.people = client, state, ledger, people
+
+    def read_changes(self, project: Project) -> None:
+        """Read what has changed. Where nothing has, this is one small request."""
+        total, newest = self.client.probe(project.project)
+        if project.unsure or total != project.listed:
+            self.sweep(project)
+        elif newest is None or (newest == project.newest and self._is_settled(project)):
+            return
+        self._read_since(project, moment(project.newest) - OVERLAP if project.newest else None)
+
+    def sweep(self, project: Project) -> None:
+        """Compare all tasks with the server's: find new, deleted and changed ones, and delete unlabelled duplicates."""
+        known = self.state.tasks(project.project)
+        listed = {task["id"]: task for task in self._pages(project, full=False)}
+        sent = self.ledger.comparisons_by_id(_comparisons(listed.values()))
+        # Tasks that somebody made by hand in our project are not ours to read.
+        found = {identity: task for identity, task in listed.items() if _comparison(task) in sent}
+        surplus = [identity for identity in _surplus(found.values()) if self.client.is_untouched(identity)]
+        if surplus:
+            self.client.delete_tasks(project.project, surplus)
+        there = {identity: task for identity, task in found.items() if identity not in set(surplus)}
+        new = {identity: task["data"]["comparison"] for identity, task in there.items() if identity not in known}
+        self.state.add_tasks(project.project, new, project.labels_wanted)
+        gone = known.keys() - there.keys()
+        self._delete([annotation for annotation in self.state.annotations(gone) if not annotation.gone])
+        self.state.set_tasks_gone(gone)
+        changed = [
+            moment(task["updated_at"]) for identity, task in there.items() if _is_unread(task, known.get(identity))
+        ]
+        if changed:
+            self._read_since(project, min(changed))
+        self.state.set_listed(project.project, len(listed) - len(surplus))
+
+    def _read_since(self, project: Project, since: datetime | None) -> None:
+        began = time.time()
+        newest = project.newest
+        for page in self._full_pages(project, since):
+            self._take_in(project, page)
+            newest = max([task["updated_at"] for task in page] + ([newest] if newest else []), key=moment)
+        self.state.set_read(project, newest, began)
+
+    def _take_in(self, project: Project, page: list[dict[str, Any]]) -> None:
+        """Record the annotations of some tasks; those that we know and that are not there were deleted."""
+        known = self.state.tasks(project.project)
+        tasks = {
+            task["id"]: task
+            for task in page
+            if task["id"] in known and known[task["id"]].updated_at != task["updated_at"]
+        }
+        there = {annotation["id"] for task in tasks.values() for annotation in task["annotations"]}
+        before = [annotation for annotation in self.state.annotations(tasks) if not annotation.gone]
+        self._delete([annotation for annotation in before if annotation.annotation not in there])
+        found = [
+            (annotation, task["id"], known[task["id"]].comparison_id)
+            for task in tasks.values()
+            for annotation in task["annotations"]
+        ]
+        names = self._names({annotation["completed_by"] for annotation, _, _ in found})
+        ids = self.state.identify(
+            (annotation["id"], task, comparison, names[annotation["completed_by"]])
+            for annotation, task, comparison in found
+        )
+        self.ledger.append(
+            as_version(annotation, ids[annotation["id"]], comparison, names[annotation["completed_by"]])
+            for annotation, _, comparison in found
+        )
+        # Last, so that a task whose annotations were not recorded is read again.
+        self.state.set_updated({identity: task["updated_at"] for identity, task in tasks.items()})
+
+    def _delete(self, annotations: list[KnownAnnotation]) -> None:
+        newest = self.ledger.newest([annotation.annotation_id for annotation in annotations])
+        at = datetime.now(UTC)
+        self.ledger.append(
+            Annotation(
+                annotation_id=annotation.annotation_id,
+                comparison_id=annotation.comparison_id,
+                annotator=newest[annotation.annotation_id].annotator,
+                version=0,
+                status="deleted",
+                result={},
+                seconds=None,
+                created_at=at,
+                updated_at=at,
+            )
+            for annotation in annotations
+            if annotation.annotation_id in newest
+        )
+        self.state.set_annotations_gone(annotation.annotation for annotation in annotations)
+
+    def _names(self, users: set[int | None]) -> dict[int | None, str]:
+        """Pseudonyms by user id."""
+        names = self.state.names()
+        unknown = {user for user in users if user is not None} - names.keys()
+        if unknown:
+            emails = {user["id"]: user["email"] for user in self.client.users()}
+            # Somebody who is no member any more is known by number alone.
+            new = self.people.names({user: emails.get(user, f"user-{user}@gone.invalid") for user in unknown})
+            self.state.add_names(new)
+            names |= new
+        return {None: UNKNOWN} | names
+
+    def _is_settled(self, project: Project) -> bool:
+        return project.last_read - project.newest_seen >= OVERLAP.total_seconds()
+
+    def _full_pages(self, project: Project, since: datetime | None) -> Iterable[list[dict[str, Any]]]:
+        after = 0
+        while page := self.client.task_page(project.project, after, updated_since=since):
+            after = page[-1]["id"]
+            yield page
+
+    def _pages(self, project: Project, full: bool) -> Iterable[dict[str, Any]]:
+        after = 0
+        while page := self.client.task_page(project.project, after, full=full):
+            after = page[-1]["id"]
+            yield from page
+
+
+def as_version(annotation: Mapping[str, Any], identity: str, comparison: str, annotator: str) -> Annotation:
+    """An annotation as the server holds it, for the ledger; the result stays as it is."""
+    skipped = bool(annotation["was_cancelled"])
+    return Annotation(
+        annotation_id=identity,
+        comparison_id=comparison,
+        annotator=annotator,
+        version=0,
+        status="skipped" if skipped else "submitted",
+        result={} if skipped else annotation["result"],
+        seconds=annotation["lead_time"],
+        created_at=moment(annotation["created_at"]),
+        updated_at=moment(annotation["updated_at"]),
+    )
+
+
+def _comparison(task: Mapping[str, Any]) -> str:
+    """The comparison that a task claims to be about; empty if it is no task of ours."""
+    name = task["data"].get("comparison") if isinstance(task["data"], dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _comparisons(tasks: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {_comparison(task) for task in tasks} - {""}
+
+
+def _is_unread(task: Mapping[str, Any], known: Task | None) -> bool:
+    """Whether a listed task has changed since its annotations were read, or has some and never was read."""
+    if known is None or not known.updated_at:
+        return bool(task["total_annotations"] or task["cancelled_annotations"])
+    return bool(known.updated_at != task["updated_at"])
+
+
+def _surplus(tasks: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Unlabelled tasks of comparisons that have another task: all but a labelled one, or all but the first."""
+    by_comparison: dict[str, list[Mapping[str, Any]]] = {}
+    for task in tasks:
+        by_comparison.setdefault(task["data"]["comparison"], []).append(task)
+    surplus: list[int] = []
+    for group in by_comparison.values():
+        unlabelled = [task["id"] for task in group if not (task["total_annotations"] or task["cancelled_annotations"])]
+        surplus += unlabelled if len(unlabelled) < len(group) else sorted(unlabelled)[1:]
+    return surplus
