@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.files import locked
+from rlhf_dagster.lineage.ids import content_hash
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""
@@ -48,7 +49,19 @@ class Database:
             connection.execute("COMMIT")
 
     def _set_up(self, tables: str) -> None:
+        """Make the tables, once: a statement that could write would wait for whoever writes."""
+        layout = content_hash(tables)
         with self.connection() as connection:
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(f"BEGIN; {tables} COMMIT;")
+            if _has_layout(connection, layout):
+                return
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(
+                f"BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS layouts (layout TEXT NOT NULL); {tables} "  # noqa: S608
+                f"INSERT INTO layouts VALUES ('{layout}'); COMMIT;"
+            )
+
+
+def _has_layout(connection: sqlite3.Connection, layout: str) -> bool:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'layouts'").fetchone() is None:
+        return False
+    return connection.execute("SELECT 1 FROM layouts WHERE layout = ?", (layout,)).fetchone() is not None

@@ -1,0 +1,80 @@
+"""Text of models and people as HTML in which nothing can run, load or link.
+
+Label Studio's own Markdown and HTML tags let scripts through, so we render: Markdown without raw HTML, then an
+allow-list. Links and pictures are shown as they are written: annotators see what the model wrote, and nothing loads.
+"""
+
+import json
+import re
+from functools import cache
+from html import escape
+from typing import Any
+
+TAGS = {"p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"}
+TAGS |= {"strong", "del", "s", "table", "thead", "tbody", "tr", "th", "td"}
+EMPTY = '<p><span class="rl-empty">(empty response)</span></p>'
+_MARKDOWN = re.compile(r"[*_`#~|\[\]<>&\\]|^\s*(?:[-+]|\d+[.)])\s|^(?: {4}|\t)|^\s*[-=]{2,}\s*$", re.MULTILINE)
+"""Where nothing of this is in a text, it is its own Markdown."""
+_ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
+_TURN = re.compile(r"^(Human|User|Assistant|System): ?", re.MULTILINE)
+
+
+def to_html(text: str) -> str:
+    """Markdown as safe HTML. Line breaks are kept; a text without Markdown takes a short cut."""
+    if not text.strip():
+        return EMPTY
+    if not _MARKDOWN.search(text):
+        paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
+        return "".join(f"<p>{escape(part).replace(chr(10), '<br>')}</p>" for part in paragraphs)
+    import nh3
+
+    rendered = _markdown().render(text)
+    return nh3.clean(rendered, tags=TAGS, attributes={"ol": {"start"}}, url_schemes=set(), link_rel=None)
+
+
+def conversation_html(prompt: str) -> str:
+    """A prompt as HTML, as turns where it is a conversation.
+
+    That is a JSON list of ``{"role": ..., "content": ...}`` with the roles system, user and assistant, or a text whose
+    first line begins with ``User:``, ``Human:`` or ``System:`` and that has an ``Assistant:`` turn.
+    """
+    turns = _messages(prompt) or _marked_turns(prompt)
+    if not turns:
+        return to_html(prompt)
+    return "".join(
+        f'<div class="rl-turn"><div class="rl-role">{role}</div>{to_html(text) if text.strip() else ""}</div>'
+        for role, text in turns
+    )
+
+
+def _messages(prompt: str) -> list[tuple[str, str]]:
+    if not prompt.lstrip().startswith("["):
+        return []
+    try:
+        messages = json.loads(prompt)
+    except ValueError:
+        return []
+    if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
+        return []
+    return [(_ROLES[message["role"]], message["content"]) for message in messages]
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in _ROLES and isinstance(message.get("content"), str)
+
+
+def _marked_turns(prompt: str) -> list[tuple[str, str]]:
+    text = prompt.lstrip()
+    parts = _TURN.split(text)
+    roles = parts[1::2]
+    if not roles or parts[0] or roles[0] == "Assistant" or "Assistant" not in roles:
+        return []
+    return [(role, body.strip("\n")) for role, body in zip(roles, parts[2::2], strict=True)]
+
+
+@cache
+def _markdown() -> Any:
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+    return markdown.disable(["link", "image", "autolink", "reference"])
