@@ -16,6 +16,7 @@ ui: $(STAMP)  ## the Dagster UI on the demo's instance (run `make demo` first)
 	$(BIN)/rlhf ui --loop $(OUT)
 
 test: $(STAMP)  ## all tests; those that need a browser skip without one, unless CI=true
+	$(BIN)/rlhf label-studio install
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: $(STAMP)  ## ruff, mypy and the import rules

@@ -17,6 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Pytest's importlib mode leaves sys.path alone; the helpers are a plain module beside the tests.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from label_studio import LabelStudioServer, free_port, require_label_studio
 from loops import ROUND, copy_loop, open_runner, run_missing, run_round, write_loop
 
 from rlhf_dagster.automation.rounds import open_next_round
@@ -33,6 +34,16 @@ class Stages:
     """The policy is trained and sampled; the report is not written."""
     finished: Path
     """The policy is promoted."""
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioServer]:
+    """A real Label Studio, shared by the session's tests: each makes projects of its own."""
+    require_label_studio()
+    server = LabelStudioServer(tmp_path_factory.mktemp("label-studio"), free_port())
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

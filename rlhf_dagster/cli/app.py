@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 round_app = typer.Typer(help="Open a labelling round, or see where the rounds stand.", no_args_is_help=True)
 app.add_typer(round_app, name="round")
+label_studio_app = typer.Typer(help="A Label Studio server for a loop, on this machine.", no_args_is_help=True)
+app.add_typer(label_studio_app, name="label-studio")
 
 
 @app.command()
@@ -108,3 +110,22 @@ def round_open(loop: LoopOption) -> None:
 def round_status(loop: LoopOption, as_json: JsonOption = False) -> None:
     """What each round sampled, how much of it is labelled, and what became of it."""
     loops.status(loop, as_json)
+
+
+@label_studio_app.command("up")
+def label_studio_up(
+    loop: LoopOption,
+    port: Annotated[int | None, typer.Option(help="Port on this machine; default: that of label_store.url.")] = None,
+) -> None:
+    """Start Label Studio on loopback, with its data in the loop's folder, until Ctrl-C."""
+    from rlhf_dagster.cli.label_studio import up
+
+    up(loop, port)
+
+
+@label_studio_app.command("install")
+def label_studio_install() -> None:
+    """Install Label Studio into an environment of its own, once for all loops; `up` does it where it is missing."""
+    from rlhf_dagster.cli.label_studio import install
+
+    install()

@@ -1,4 +1,4 @@
-"""`rlhf ui`: Dagster's web server and daemon on one loop."""
+"""`rlhf ui`: Dagster's web server and daemon on one loop, and its Label Studio where it has one here."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,10 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from rlhf_dagster.automation.instance import dagster_home, open_instance
+from rlhf_dagster.cli.label_studio import install, port_of, show
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.label_studio_server import Server, running
+from rlhf_dagster.labeling.label_studio.open import SERVER_FOLDER, is_local
 from rlhf_dagster.loop_folder import LoopFolder
 
 HOST = "127.0.0.1"
@@ -33,17 +37,37 @@ def serve(folder: Path, port: int) -> None:
     # With handlers of our own, the services get the default ones, also where we were started with signals ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    services = _start(loop.root, port, log)
+    with ExitStack() as stack:
+        label_studio = _label_studio(loop, stack)
+        services = _start(loop.root, port, log)
+        stack.callback(_stop, services)
+        try:
+            _wait_until_ready(services, port, log)
+            print(f"Dagster UI of the loop {loop.config.name}: http://{HOST}:{port}  (Ctrl-C stops it; log: {log})")
+            sys.stdout.flush()
+            if label_studio:
+                show(loop, label_studio)
+            services.wait()
+            raise UserError(f"The UI stopped by itself; {log} says why.")
+        except KeyboardInterrupt:
+            pass
+
+
+def _label_studio(loop: LoopFolder, stack: ExitStack) -> Server | None:
+    """The loop's own Label Studio, where its annotators work on this machine and none runs yet."""
+    settings = loop.config.label_store
+    if settings.kind != "label_studio" or not is_local(settings.url) or _answers(settings.url):
+        return None
+    install()
+    return stack.enter_context(running(loop.root / SERVER_FOLDER, port_of(settings.url)))
+
+
+def _answers(url: str) -> bool:
     try:
-        _wait_until_ready(services, port, log)
-        print(f"Dagster UI of the loop {loop.config.name}: http://{HOST}:{port}  (Ctrl-C stops it; log: {log})")
-        sys.stdout.flush()
-        services.wait()
-        raise UserError(f"The UI stopped by itself; {log} says why.")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        _stop(services)
+        with urlopen(f"{url}/health", timeout=5):  # noqa: S310  # http(s) by the setting's pattern
+            return True
+    except (URLError, OSError):
+        return False
 
 
 def _require_free(port: int) -> None:

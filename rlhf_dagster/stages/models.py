@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rlhf_dagster.cache import cache_folder
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
@@ -181,9 +182,7 @@ def _in_folder(settings: BaseModelSettings) -> bool:
 
 
 def base_model_cache() -> Path:
-    """``$RLHF_CACHE``, or the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlhf_dagster"
-    return Path(os.environ.get("RLHF_CACHE", default)) / "base_models"
+    return cache_folder() / "base_models"
 
 
 def _fresh(folder: Path) -> Path:

@@ -8,10 +8,9 @@ import pytest
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.imports import ImportReport, import_file
-from rlhf_dagster.lineage.ids import pseudonym
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
-from rlhf_dagster.lineage.ids import demonstration_id, prompt_id
+from rlhf_dagster.lineage.ids import demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.lineage.schemas import COMPARISONS, COMPLETIONS, IMPORTED_DEMONSTRATIONS, IMPORTED_PROMPTS
 from rlhf_dagster.loop_folder import IMPORT_ROUND, IMPORTED_POLICY
 

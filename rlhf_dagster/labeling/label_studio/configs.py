@@ -13,24 +13,28 @@ from rlhf_dagster.labeling.label_studio.ranker import BUCKETS, LETTERS
 from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.lineage.ids import content_hash
 
-STYLE = """
-.rl-prompt { border-left: 4px solid #888; padding: 4px 12px; margin-bottom: 10px; }
-.rl-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px;
-  margin-bottom: 10px; }
-.rl-card { min-width: 0; border: 1px solid #bbb; border-radius: 6px; padding: 8px 12px; overflow: auto;
-  max-height: 60vh; }
-.rl-card:has(.rl-absent) { display: none; }
-.rl-prompt p, .rl-card p { margin: 0 0 8px; }
-.rl-card pre, .rl-prompt pre, .htx-ranker-item pre { white-space: pre-wrap; background: rgba(127,127,127,.14);
-  padding: 8px; border-radius: 4px; margin: 6px 0; }
-.rl-card code, .rl-prompt code, .htx-ranker-item code { font-family: ui-monospace, Menlo, Consolas, monospace;
-  font-size: 13px; }
-.rl-card ul, .rl-prompt ul { list-style: disc; padding-left: 20px; }
-.rl-card ol, .rl-prompt ol { list-style: decimal; padding-left: 20px; }
-.rl-card td, .rl-card th, .rl-prompt td, .rl-prompt th { border: 1px solid #999; padding: 2px 8px; }
-.rl-turn { margin: 0 0 10px; } .rl-role { font-weight: 600; font-size: 12px; text-transform: uppercase; opacity: .65; }
-.rl-empty { opacity: .55; font-style: italic; }
-.htx-ranker-item p:last-child { display: none; } .htx-ranker-item { white-space: pre-wrap; }
+_TEXT = ".rl-prompt, .rl-card, .htx-ranker-item"
+"""Where text of models is shown; the styles are Markdown's, which Label Studio's own reset takes away."""
+STYLE = f"""
+.rl-prompt {{ border-left: 4px solid #888; padding: 4px 12px; margin-bottom: 10px; }}
+.rl-cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px;
+  margin-bottom: 10px; }}
+.rl-card {{ min-width: 0; border: 1px solid #bbb; border-radius: 6px; padding: 8px 12px; overflow: auto;
+  max-height: 60vh; }}
+.rl-card:has(.rl-absent) {{ display: none; }}
+.rl-turn {{ margin: 0 0 10px; }}
+.rl-role {{ font-weight: 600; font-size: 12px; text-transform: uppercase; opacity: .65; }}
+.rl-empty {{ opacity: .55; font-style: italic; }}
+.htx-ranker-item {{ overflow-wrap: anywhere; }}
+.htx-ranker-item > p:last-child {{ display: none; }}
+:is({_TEXT}) p {{ margin: 0 0 8px; }}
+:is({_TEXT}) pre {{ white-space: pre-wrap; background: rgba(127,127,127,.14); padding: 8px; border-radius: 4px;
+  margin: 6px 0; }}
+:is({_TEXT}) code {{ font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 13px; }}
+:is({_TEXT}) ul {{ list-style: disc; padding-left: 20px; }}
+:is({_TEXT}) ol {{ list-style: decimal; padding-left: 20px; }}
+:is({_TEXT}) blockquote {{ border-left: 3px solid #999; padding-left: 10px; opacity: .85; }}
+:is({_TEXT}) :is(td, th) {{ border: 1px solid #999; padding: 2px 8px; }}
 """
 
 INSTRUCTIONS = {
@@ -46,8 +50,8 @@ INSTRUCTIONS = {
 GENERAL = """
 Judge what is written, not how long it is. The order of the responses means nothing. *Cannot decide* is an honest
 answer where you have read everything and could go either way, or lack the knowledge; **Skip** is for a task that
-you do not want to judge at all. Mark what applies: *Both bad*, *Unsafe content*, *Broken prompt*. A sentence on why is
-welcome.
+you do not want to judge at all. Mark what applies: *All are bad*, *Unsafe content*, *Broken prompt*. A sentence on why
+is welcome.
 
 The digits on your keyboard choose, **Ctrl+Enter** submits, **Ctrl+Space** skips.
 """
@@ -147,7 +151,7 @@ _AB_PAGE = _ab
 
 def _extras(kind: str) -> list[str]:
     """Flags and a free reason, on every page; their hotkeys come after those of any answer."""
-    flags = [("Both bad", "both_bad"), ("Unsafe content", "unsafe"), ("Broken prompt", "bad_prompt")]
+    flags = [("All are bad", "both_bad"), ("Unsafe content", "unsafe"), ("Broken prompt", "bad_prompt")]
     shown = flags[1:] if kind == "demonstration" else flags
     return [
         _choices("flags", shown, multiple=True, hotkeys=False),

@@ -53,4 +53,4 @@ def _local_token(url: str, root: Path) -> str | None:
     from rlhf_dagster.label_studio_server import local_credentials
 
     credentials = local_credentials(root / SERVER_FOLDER) if is_local(url) else None
-    return credentials and credentials["LABEL_STUDIO_API_KEY"]
+    return credentials["LABEL_STUDIO_API_KEY"] if credentials else None
