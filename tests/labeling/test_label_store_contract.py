@@ -1,8 +1,8 @@
-"""What every label store must do. A new store joins ``STORES``."""
+"""What every label store must do. A new store joins ``STORES``, and ``SERVERS`` if it needs one."""
 
 import multiprocessing
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,21 +10,43 @@ import pytest
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import LabelStore, SendResult, Submission
 
 ROUND, PURPOSE = "round-0001", "train"
-STORES: dict[str, Callable[[Path], LabelStore]] = {"embedded": lambda folder: EmbeddedLabelStore(folder / "l.sqlite")}
+SETTINGS = LabelingSettings(overlap=0.5, overlap_labels=2)
+Open = Callable[[Path], LabelStore]
 
 
-@pytest.fixture(params=STORES)
-def any_store(request, tmp_path) -> LabelStore:
-    return STORES[request.param](tmp_path)
+def open_embedded(folder: Path) -> LabelStore:
+    return EmbeddedLabelStore(folder / "labels.sqlite")
+
+
+@pytest.fixture(params=["embedded", "label_studio"])
+def open_store(request) -> Open:
+    """Opens a store whose files are in a folder; two on one folder are one store."""
+    if request.param == "embedded":
+        return open_embedded
+    server = request.getfixturevalue("label_studio")
+    return lambda folder: LabelStudioStore(
+        folder / "labels.sqlite", server.url, client=server.client, settings=SETTINGS, loop_name="contract"
+    )
+
+
+@pytest.fixture
+def any_store(open_store, tmp_path) -> LabelStore:
+    return open_store(tmp_path)
+
+
+@pytest.fixture
+def has_own_clock(any_store) -> bool:
+    return isinstance(any_store, LabelStudioStore)
 
 
 @pytest.fixture
 def batch(completions):
-    return build_comparisons(completions(6), LabelingSettings(overlap=0.5, overlap_labels=2), ROUND, seed=0)
+    return build_comparisons(completions(6), SETTINGS, ROUND, seed=0)
 
 
 def test_sending_again_adds_nothing(any_store, batch) -> None:
@@ -52,7 +74,7 @@ def test_rounds_and_purposes_are_apart(any_store, batch) -> None:
     assert any_store.count("round-0002", PURPOSE).comparisons == 0
 
 
-def test_every_version_is_read_and_reading_goes_on_from_a_position(any_store, batch) -> None:
+def test_every_version_is_read_and_reading_goes_on_from_a_position(any_store, has_own_clock, batch) -> None:
     any_store.send(batch)
     first, second = batch["comparison_id"][:2]
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -61,7 +83,10 @@ def test_every_version_is_read_and_reading_goes_on_from_a_position(any_store, ba
     assert [(v.comparison_id, v.annotator, v.version, v.status, v.result, v.seconds) for v in versions] == [
         (first, "ann", 1, "submitted", {"best": 0}, 3.5)
     ]
-    assert (versions[0].created_at, versions[0].updated_at) == (at, at)
+    if has_own_clock:
+        at = versions[0].created_at
+        assert abs(datetime.now(UTC) - at) < timedelta(hours=1)
+    assert (versions[0].created_at, versions[0].updated_at) == (at, pytest.approx(at, abs=timedelta(seconds=1)))
     assert any_store.read(ROUND, PURPOSE, position) == ([], position)
 
     any_store.submit_many([Submission(first, "ann", {"best": 1}), Submission(second, "ann", status="skipped")])
@@ -109,26 +134,38 @@ def test_counts_by_hand(any_store, batch) -> None:
     assert (counts.skipped, counts.complete) == (1, 2)
 
 
-def _send_at_once(folder: Path, make: str, batch, barrier, results) -> None:
+def test_who_takes_an_answer_back_and_gives_another_is_counted_once(any_store, batch) -> None:
+    any_store.send(batch)
+    comparison = batch["comparison_id"][0]
+    any_store.submit_many([Submission(comparison, "ann", {"best": 1})])
+    any_store.submit_many([Submission(comparison, "ann", status="deleted")])
+    assert any_store.count(ROUND, PURPOSE).labels == 0
+    any_store.submit_many([Submission(comparison, "ann", {"best": 2})])
+    counts = any_store.count(ROUND, PURPOSE)
+    assert (counts.labels, counts.usable) == (1, 1)
+    versions, _ = any_store.read(ROUND, PURPOSE)
+    assert [version.status for version in versions] == ["submitted", "deleted", "submitted"]
+
+
+def _send_at_once(folder: Path, open_store: Open, batch, barrier, results) -> None:
     barrier.wait()
     try:
-        results.put(STORES[make](folder).send(batch).sent)
+        results.put(open_store(folder).send(batch).sent)
     except Exception as error:
         results.put(repr(error))
 
 
-@pytest.mark.parametrize("make", STORES)
-def test_processes_that_open_a_new_store_and_send_at_once_send_everything_once(tmp_path, batch, make: str) -> None:
+def test_processes_that_open_a_new_store_and_send_at_once_send_everything_once(tmp_path, batch, open_store) -> None:
     context = multiprocessing.get_context("fork")
-    for attempt in range(10):
+    for attempt in range(10 if open_store is open_embedded else 3):
         folder = tmp_path / str(attempt)
         barrier, results = context.Barrier(4), context.Queue()
-        arguments = (folder, make, batch, barrier, results)
+        arguments = (folder, open_store, batch, barrier, results)
         workers = [context.Process(target=_send_at_once, args=arguments) for _ in range(4)]
         for worker in workers:
             worker.start()
         sent = [results.get() for _ in workers]
         for worker in workers:
             worker.join()
-        assert sorted(sent) == [0, 0, 0, len(batch)]
-        assert len(STORES[make](folder).comparisons(ROUND, PURPOSE)) == len(batch)
+        assert sorted(sent, key=str) == [0, 0, 0, len(batch)]
+        assert len(open_store(folder).comparisons(ROUND, PURPOSE)) == len(batch)
