@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from rlhf_dagster.config import LoopConfig, load_config
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.store import LabelStore
 from rlhf_dagster.lineage.registry import PolicyRegistry
 from rlhf_dagster.models import Checkpoint, ModelStore
+
+if TYPE_CHECKING:
+    from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
 IMPORT_ROUND = "round-0000"
 """The round that holds imported judgments."""
@@ -44,13 +47,18 @@ class LoopFolder:
         return EmbeddedLabelStore(self.root / LEDGER)
 
     @property
-    def label_store(self) -> LabelStore:
+    def label_store(self) -> "EmbeddedLabelStore | LabelStudioStore":
         """Where annotators work. Opening it asks no server."""
         if self.config.label_store.kind == "embedded":
             return self.ledger
         from rlhf_dagster.labeling.label_studio.open import open_label_studio
 
         return open_label_studio(self.config, self.root, self.root / LEDGER)
+
+    def label_pages(self, round_key: str, purpose: str) -> list[str]:
+        """Addresses of a round's tasks in Label Studio; none for the embedded store."""
+        store = self.label_store
+        return [] if isinstance(store, EmbeddedLabelStore) else store.addresses(round_key, purpose)
 
     def asset_path(self, asset: str, round_key: str = "", suffix: str = "parquet") -> Path:
         """The file of an asset: ``assets/<asset>[/<round>].<suffix>``."""

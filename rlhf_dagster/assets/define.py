@@ -10,6 +10,7 @@ import pandas as pd
 from rlhf_dagster.automation.rounds import rounds
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.resources.io_managers import TABLES
 from rlhf_dagster.stages.models import StageResult
@@ -75,6 +76,12 @@ def table_result(
     """A table whose data version is the hash of some columns: making the same rows again leaves downstream fresh."""
     rows = sorted(map(str, frame[version_columns].itertuples(index=False, name=None)))
     return dg.MaterializeResult(value=frame, metadata=metadata, data_version=dg.DataVersion(content_hash(*rows)))
+
+
+def label_store_link(loop: LoopFolder, round_key: str, purpose: str) -> dict[str, dg.UrlMetadataValue]:
+    """Where annotators find a round's tasks, in a store that has pages."""
+    addresses = loop.label_pages(round_key, purpose)
+    return {"label_studio": dg.MetadataValue.url(addresses[-1])} if addresses else {}
 
 
 def numbers(figures: Mapping[str, float | None]) -> dict[str, dg.FloatMetadataValue]:

@@ -7,7 +7,15 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import JSON, loop_asset, numbers, stage_progress, table_result, win_rates_table
+from rlhf_dagster.assets.define import (
+    JSON,
+    label_store_link,
+    loop_asset,
+    numbers,
+    stage_progress,
+    table_result,
+    win_rates_table,
+)
 from rlhf_dagster.automation.rounds import rounds
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.loop_folder import LoopFolder
@@ -112,7 +120,12 @@ def evaluation_batch(
     if not early.passed:
         raise dg.Failure(f"{eval_report['policy_id']} is not worth judging: {' '.join(early.reasons)}")
     batch = send_evaluation_batch(loop, context.partition_key, evaluation_completions, stage_progress(context))
-    return table_result(batch.comparisons, ["comparison_id", "display_order"], comparisons=len(batch.comparisons))
+    return table_result(
+        batch.comparisons,
+        ["comparison_id", "display_order"],
+        comparisons=len(batch.comparisons),
+        **label_store_link(loop, context.partition_key, "evaluation"),
+    )
 
 
 @loop_asset("evaluation", by_round=True, **JSON)

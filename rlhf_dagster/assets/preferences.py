@@ -5,13 +5,33 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table, numbers, stage_progress, table_result
+from rlhf_dagster.assets.define import (
+    JSON,
+    label_store_link,
+    loop_asset,
+    markdown_table,
+    numbers,
+    stage_progress,
+    table_result,
+)
 from rlhf_dagster.automation.rounds import require_round_key
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality import label_quality as measure_quality
 from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.labels import read_labels, send_training_batch, snapshot_preferences
+from rlhf_dagster.stages.labels import (
+    chosen_by,
+    read_labels,
+    read_quarantine,
+    send_training_batch,
+    snapshot_preferences,
+)
 from rlhf_dagster.stages.sampling import pin_round, sample_completions
+
+SHOWN = [
+    *("annotator", "labels", "agreement", "gold_accuracy", "consistency", "first_position_share", "median_seconds"),
+    *("competence", "review"),
+]
+"""Columns of the annotators' table in the UI; the file has all of them."""
 
 
 @loop_asset("preferences", by_round=True, **JSON)
@@ -56,6 +76,9 @@ def preference_batch(
         newly_sent=batch.sent,
         already_there=batch.already_there,
         labels_wanted=int(frame["labels_wanted"].sum()),
+        roles=markdown_table([{"role": role, "comparisons": n} for role, n in frame["role"].value_counts().items()]),
+        chosen_by=chosen_by(loop, context.partition_key),
+        **label_store_link(loop, context.partition_key, "train"),
     )
 
 
@@ -84,24 +107,32 @@ def preference_labels(
 
 @loop_asset("preferences", by_round=True, **JSON)
 def label_quality(
-    preference_labels: pd.DataFrame, preference_batch: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    loop: dg.ResourceParam[LoopFolder],
+    preference_labels: pd.DataFrame,
+    preference_batch: pd.DataFrame,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """How far the round's labels can be trusted: agreement, position preference, speed, and whom to talk to.
+    """How far the round's labels can be trusted: agreement, known answers, habits, and whom to talk to.
 
     Of comparisons that several people judged, `agreement` is the share of pairs of labels that name the same response
     and `alpha` is Krippendorff's (0 by chance, 1 for full agreement). `first_position` is the share of choices that
     fall on the response shown first, which should be near one over the number of responses.
     """
-    annotators, summary = measure_quality(preference_labels, preference_batch)
+    quarantine = read_quarantine(loop, context.partition_key, "train")
+    annotators, summary = measure_quality(preference_labels, preference_batch, quarantine)
     # JSON has no NaN, which is what pandas makes of a figure that is missing for one annotator.
     rows = annotators.astype(object).where(annotators.notna(), None).to_dict("records")
     metadata: dict[str, Any] = {name: value for name, value in summary.items() if isinstance(value, int | float)}
-    for name in ("agreement", "alpha", "first_position"):
+    for name in ("agreement", "alpha", "first_position", "gold", "consistency", "drift"):
         if summary[name]:
             metadata |= numbers({name: summary[name]["value"]})
     return dg.MaterializeResult(
         value={"summary": summary, "annotators": rows},
-        metadata=metadata | {"by_annotator": markdown_table(rows)},
+        metadata=metadata
+        | {
+            "by_annotator": markdown_table([{name: row[name] for name in SHOWN} for row in rows]),
+            "quarantined": markdown_table([{"reason": r, "annotations": n} for r, n in summary["quarantined"].items()]),
+        },
     )
 
 

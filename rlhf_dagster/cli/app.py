@@ -63,7 +63,7 @@ def ui(
 
 @app.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="prompts, demonstrations or judgments")],
+    kind: Annotated[str, typer.Argument(help="prompts, demonstrations, judgments or gold")],
     file: Annotated[Path, typer.Argument(help="JSONL file, gzipped or not.")],
     loop: LoopOption,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""Existing prompts, demonstrations and judgments, brought into a loop from JSON lines."""
+"""Existing prompts, demonstrations, judgments and gold questions, brought into a loop from JSON lines."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.imports.judgments import add_judgments
 from rlhf_dagster.imports.lines import parse_lines, read_lines
-from rlhf_dagster.imports.records import parse_demonstration, parse_judgment, parse_prompt
+from rlhf_dagster.imports.records import parse_demonstration, parse_gold, parse_judgment, parse_prompt
 from rlhf_dagster.imports.report import ImportReport
-from rlhf_dagster.imports.tables import add_demonstrations, add_prompts
+from rlhf_dagster.imports.tables import add_demonstrations, add_gold, add_prompts
 from rlhf_dagster.labeling.store import LabelStore
 from rlhf_dagster.lineage.files import locked
 
-Kind = Literal["prompts", "demonstrations", "judgments"]
+Kind = Literal["prompts", "demonstrations", "judgments", "gold"]
 
 __all__ = ["ImportReport", "import_file"]
 
@@ -20,8 +20,8 @@ __all__ = ["ImportReport", "import_file"]
 def import_file(kind: Kind, file: Path, root: Path, store: LabelStore | None = None) -> ImportReport:
     """Add the records of ``file`` to the loop under ``root``, each once, however often it is imported.
 
-    ``file`` holds one JSON object a line, plain (``.jsonl``) or compressed (``.jsonl.gz``). Prompts and demonstrations
-    go to ``root/imports/*.parquet``. Judgments become completions and comparisons there, and annotations of
+    ``file`` holds one JSON object a line, plain (``.jsonl``) or compressed (``.jsonl.gz``). Prompts, demonstrations
+    and gold questions go to ``root/imports/*.parquet``. Judgments become completions and comparisons there, and annotations of
     round ``round-0000`` in ``store``, which only they need. A line that cannot be used is refused, with its number and
     the reason, and the others are kept. Raises :class:`UserError` for a file that cannot be read at all.
     """
@@ -41,6 +41,9 @@ def import_file(kind: Kind, file: Path, root: Path, store: LabelStore | None = N
         elif kind == "prompts":
             prompts, refused = parse_lines(lines, parse_prompt)
             added, there = add_prompts([record for _, record in prompts], folder, source=file.name)
+        elif kind == "gold":
+            gold, refused = parse_lines(lines, parse_gold)
+            added, there = add_gold([record for _, record in gold], folder)
         else:
-            raise UserError(f"{kind!r} cannot be imported; choose prompts, demonstrations or judgments.")
+            raise UserError(f"{kind!r} cannot be imported; choose prompts, demonstrations, judgments or gold.")
     return ImportReport(read=len(lines), added=added, already_there=there, refused=tuple(refused))

@@ -45,6 +45,24 @@ class JudgmentLine:
         return (self.submitted_at - self.started_at).total_seconds()
 
 
+@dataclass(frozen=True)
+class GoldLine:
+    """A comparison whose best response is known."""
+
+    prompt: str
+    responses: tuple[str, ...]
+    best: int
+
+
+def parse_gold(values: Mapping[str, Any]) -> GoldLine:
+    _check_keys(values, required=("prompt", "responses", "choice"), optional=())
+    responses = _responses(values["responses"])
+    choice = _choice(values["choice"], len(responses))
+    if not isinstance(choice, int):
+        raise BadLineError("a gold question has one best response: `choice` must be its number")
+    return GoldLine(_text(values, "prompt"), responses, choice)
+
+
 def parse_prompt(values: Mapping[str, Any]) -> PromptLine:
     _check_keys(values, required=("prompt",), optional=("source", "user"))
     return PromptLine(_text(values, "prompt"), _optional_text(values, "source"), _optional_text(values, "user"))

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.imports.records import DemonstrationLine, PromptLine
+from rlhf_dagster.imports.records import DemonstrationLine, GoldLine, PromptLine
 from rlhf_dagster.lineage.files import write_atomically
-from rlhf_dagster.lineage.ids import demonstration_id, prompt_id, pseudonym
-from rlhf_dagster.lineage.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_PROMPTS
+from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id, pseudonym
+from rlhf_dagster.lineage.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS
 
 
 def add_prompts(lines: Iterable[PromptLine], folder: Path, source: str) -> tuple[int, int]:
@@ -46,6 +46,20 @@ def add_demonstrations(lines: Iterable[DemonstrationLine], folder: Path, source:
         for line in lines
     ]
     return append_new(folder / "demonstrations.parquet", rows, IMPORTED_DEMONSTRATIONS)
+
+
+def add_gold(lines: Iterable[GoldLine], folder: Path) -> tuple[int, int]:
+    """Append gold questions to ``gold.parquet``; returns how many were new and how many were not."""
+    rows = [
+        {
+            "gold_id": content_hash("gold question", line.prompt, sorted(line.responses)),
+            "prompt": line.prompt,
+            "responses": list(line.responses),
+            "best": line.best,
+        }
+        for line in lines
+    ]
+    return append_new(folder / "gold.parquet", rows, IMPORTED_GOLD)
 
 
 def append_new(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:

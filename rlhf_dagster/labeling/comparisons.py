@@ -1,36 +1,54 @@
 """Comparisons: which responses annotators judge side by side, in which order shown, and by how many people."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.rows import records
+from rlhf_dagster.labeling.selection import select
 from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.lineage.ids import comparison_id, content_hash
 from rlhf_dagster.lineage.schemas import COMPARISONS, table
 
 
 def build_comparisons(
-    completions: pd.DataFrame, settings: LabelingSettings, round_key: str, seed: int, purpose: str = "train"
+    completions: pd.DataFrame,
+    settings: LabelingSettings,
+    round_key: str,
+    seed: int,
+    purpose: str = "train",
+    gaps: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Comparisons of each prompt's completions, at most ``settings.comparisons_per_round``.
 
-    ``completions`` has the columns of COMPLETIONS, the result those of COMPARISONS, in the random order in which they
-    should be judged. A text that a prompt has twice counts once, since there is nothing to choose between equals;
-    what then stands alone is left out. ``settings.overlap`` of the comparisons want ``overlap_labels`` labels, the
-    others one. Everything drawn depends on ``seed`` and the comparison's id alone.
+    ``completions`` has the columns of COMPLETIONS, the result those of COMPARISONS, in the order in which they should
+    be judged: a random one, or by the reward model's ``gaps`` (:func:`~rlhf_dagster.labeling.selection.select`).
+    ``settings.overlap`` of the comparisons want ``overlap_labels`` labels, the others one. Everything drawn depends on
+    ``seed`` and the comparison's id alone.
+    """
+    rows = candidates(completions, settings, round_key, seed, purpose)
+    rows = select(rows, settings.comparisons_per_round, gaps, settings.selection_random, seed)
+    _want_overlap(rows, settings, seed)
+    return table(rows, COMPARISONS).to_pandas()
+
+
+def candidates(
+    completions: pd.DataFrame, settings: LabelingSettings, round_key: str, seed: int, purpose: str = "train"
+) -> list[dict[str, Any]]:
+    """All comparisons that the completions allow, in a random order.
+
+    A text that a prompt has twice counts once, since there is nothing to choose between equals; what then stands alone
+    is left out.
     """
     rows = []
     for _, group in completions.sort_values(["prompt_id", "index", "completion_id"]).groupby("prompt_id", sort=True):
         for members in _chunks(_distinct(records(group)), settings.responses):
             rows.append(comparison_row(members, settings.kind, round_key, purpose, seed))
     rows.sort(key=lambda row: content_hash("batch", seed, row["comparison_id"]))
-    rows = rows[: settings.comparisons_per_round]
-    _want_overlap(rows, settings, seed)
-    return table(rows, COMPARISONS).to_pandas()
+    return rows
 
 
 def build_ab_comparisons(
@@ -66,7 +84,7 @@ def comparison_row(
     """One row of COMPARISONS for the completions ``members`` (rows of COMPLETIONS of one prompt)."""
     ordered = sorted(members, key=lambda row: row["completion_id"])
     ids = [row["completion_id"] for row in ordered]
-    identity = comparison_id(ids, kind, round_key)
+    identity = comparison_id(ids, kind, round_key, "" if role == "label" else role)
     return {
         "comparison_id": identity,
         "round": round_key,

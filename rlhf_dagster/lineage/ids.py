@@ -27,9 +27,12 @@ def completion_id(prompt_id: str, policy_id: str, decoding: dict[str, Any], seed
     return content_hash("completion", prompt_id, policy_id, decoding, seed, index)
 
 
-def comparison_id(completion_ids: Sequence[str], kind: str, round_key: str) -> str:
-    """The same responses shown in any order are the same comparison."""
-    return content_hash("comparison", sorted(completion_ids), kind, round_key)
+def comparison_id(completion_ids: Sequence[str], kind: str, round_key: str, variant: str = "") -> str:
+    """The same responses shown in any order are the same comparison.
+
+    ``variant`` tells apart those that are meant to be asked once more, such as a gold question or a repeat.
+    """
+    return content_hash("comparison", sorted(completion_ids), kind, round_key, *([variant] if variant else []))
 
 
 def label_id(comparison_id: str, annotator: str, annotation_id: str, version: int) -> str:

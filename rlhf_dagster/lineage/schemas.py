@@ -31,6 +31,12 @@ DEMONSTRATIONS = _schema(
 IMPORTED_PROMPTS = PROMPTS.remove(PROMPTS.get_field_index("split"))
 """Imported tables have no split: it depends on the loop's shares, and is drawn where the data assets are made."""
 IMPORTED_DEMONSTRATIONS = DEMONSTRATIONS.set(DEMONSTRATIONS.get_field_index("split"), PROMPTS.field("user"))
+IMPORTED_GOLD = _schema(
+    gold_id=(STRING, "hash of prompt and responses"),
+    prompt=(STRING, "the prompt"),
+    responses=(STRINGS, "the responses"),
+    best=(INT, "index of the best response"),
+)
 PRETRAINING_TEXT = _schema(
     text_id=(STRING, "hash of the text"),
     text=(STRING, "one document"),
@@ -130,15 +136,27 @@ QUALITY = _schema(
     annotator=(STRING, "pseudonym"),
     labels=(INT, "labels given"),
     share_undecided=(FLOAT, "share of ties at the top and of `cannot decide`"),
+    share_skipped=(FLOAT, "skips, as a share of labels and skips"),
+    share_flagged=(FLOAT, "share of labels that mark a problem"),
     agreement=(FLOAT, "share of decided comparisons on which another annotator chose the same best response"),
     agreement_low=(FLOAT, "lower end of its 95% Wilson interval"),
     agreement_high=(FLOAT, "upper end"),
     agreement_n=(INT, "pairs of judgments compared"),
+    gold_accuracy=(FLOAT, "share of gold questions answered as known"),
+    gold_low=(FLOAT, "lower end of its 95% Wilson interval"),
+    gold_high=(FLOAT, "upper end"),
+    gold_n=(INT, "gold questions answered"),
+    consistency=(FLOAT, "share of comparisons judged twice that got the same answer"),
+    consistency_low=(FLOAT, "lower end of its 95% Wilson interval"),
+    consistency_high=(FLOAT, "upper end"),
+    consistency_n=(INT, "comparisons judged twice"),
     first_position_share=(FLOAT, "share of decided labels that chose the first position shown"),
     first_position_low=(FLOAT, "lower end of its 95% Wilson interval"),
     first_position_high=(FLOAT, "upper end"),
     chance_first=(FLOAT, "what that share would be with no side preference"),
+    share_untouched=(FLOAT, "share of rankings without ties left in the order shown; null where none was asked"),
     median_seconds=(FLOAT, "median time for a label, in seconds"),
+    competence=(FLOAT, "estimated probability of naming the best response; null where nobody can be compared"),
     review=(STRING, "why somebody should look at this annotator's work; empty if nothing stands out"),
 )
 

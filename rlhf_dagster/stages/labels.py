@@ -7,14 +7,18 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from rlhf_dagster.labeling.comparisons import build_ab_comparisons, build_comparisons
+from rlhf_dagster.labeling.comparisons import build_ab_comparisons
+from rlhf_dagster.labeling.competence import label_weights
 from rlhf_dagster.labeling.dataset import build_preferences
 from rlhf_dagster.labeling.parse import count_labels, labels_table
+from rlhf_dagster.labeling.quality import estimated_competence, label_quality
+from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.simulate import annotate
 from rlhf_dagster.lineage.schemas import QUARANTINE, table
 from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.stages.sampling import imported_table
+from rlhf_dagster.stages.training_batch import selecting_model, training_comparisons
 from rlhf_dagster.tasks.base import get_task
 
 
@@ -31,9 +35,15 @@ def send_training_batch(loop: LoopFolder, round_key: str, completions: pd.DataFr
     """Choose comparisons among the completions and send them; sending again adds nothing."""
     if round_key == IMPORT_ROUND:
         return _send(loop, round_key, "train", imported_table(loop, "comparisons"), progress)
-    seed = loop.config.stage_seed("comparisons", round_key)
-    comparisons = build_comparisons(completions, loop.config.labeling, round_key, purpose="train", seed=seed)
-    return _send(loop, round_key, "train", comparisons, progress)
+    return _send(loop, round_key, "train", training_comparisons(loop, round_key, completions), progress)
+
+
+def chosen_by(loop: LoopFolder, round_key: str) -> str:
+    """How the round's comparisons are chosen."""
+    if loop.config.labeling.selection == "random" or round_key == IMPORT_ROUND:
+        return "random"
+    model = selecting_model(loop, round_key)
+    return f"margin of {model.model_id}" if model else "random, because there is no reward model yet"
 
 
 def send_evaluation_batch(loop: LoopFolder, round_key: str, completions: pd.DataFrame, progress: Progress) -> Batch:
@@ -73,6 +83,7 @@ def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress,
         round_key,
         purpose,
         seed=loop.config.stage_seed("annotate", round_key),
+        settings=loop.config.labeling,
         progress=progress,
     )
 
@@ -84,7 +95,8 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
     """
     store = loop.label_store
     annotations, _ = store.read(round_key, purpose, None)
-    labels, quarantine = labels_table(annotations, store.comparisons(round_key, purpose))
+    comparisons = store.comparisons(round_key, purpose)
+    labels, quarantine = labels_table(annotations, comparisons, loop.config.labeling)
     path = _quarantine(loop, round_key, purpose)
     if len(quarantine) or path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -105,8 +117,28 @@ def label_counts(loop: LoopFolder, up_to: str) -> dict[str, Any]:
     return {name: sum(row[name] for row in rows) for name in added} | {"annotators": len(people), "by_round": rows}
 
 
+def read_quarantine(loop: LoopFolder, round_key: str, purpose: str) -> pd.DataFrame:
+    """What could not be parsed when the round's labels were last read (schema QUARANTINE)."""
+    path = _quarantine(loop, round_key, purpose)
+    return pd.read_parquet(path) if path.exists() else table([], QUARANTINE).to_pandas()
+
+
 def _quarantine(loop: LoopFolder, round_key: str, purpose: str) -> Path:
     return loop.root / "quarantine" / f"{purpose}-{round_key}.parquet"
+
+
+def annotator_weights(
+    labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings
+) -> dict[str, float] | None:
+    """The weight of each annotator's labels, with a mean of 1; None where all count the same."""
+    if settings.weights == "equal":
+        return None
+    return label_weights(estimated_competence(labels, comparisons), settings.responses)
+
+
+def flagged(labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings) -> list[str]:
+    """The annotators whose labels are not trained on, by the settings."""
+    return [] if settings.leave_out == "nobody" else label_quality(labels, comparisons)[1]["review"]
 
 
 def snapshot_preferences(
@@ -124,5 +156,7 @@ def snapshot_preferences(
     comparisons = pd.concat([comparisons, *batches], ignore_index=True)
     test = comparisons["prompt_id"].isin(prompts.loc[prompts["split"] == "test", "prompt_id"])
     kept = labels[~labels["comparison_id"].isin(comparisons.loc[test, "comparison_id"])]
-    frame, summary = build_preferences(kept, comparisons, loop.config.labeling, seed=loop.config.seed)
+    settings, seed = loop.config.labeling, loop.config.seed
+    weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
+    frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
     return frame, summary | {"on_test_prompts": len(labels) - len(kept)}

@@ -34,8 +34,11 @@ def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.D
         raise UserError(
             "No prompt is in the train split; give more prompts, or lower `data.validation` and `data.test`."
         )
-    chosen = _draw(train, math.ceil(labeling.comparisons_per_round * SPARE), seed)
-    per_prompt = labeling.responses * math.ceil(labeling.comparisons_per_round / len(chosen))
+    # Comparisons are chosen by a reward model only where an earlier round has made one.
+    chooses = labeling.selection == "margin" and any((loop.root / "assets" / "reward_model").glob("*.json"))
+    wanted = math.ceil(labeling.comparisons_per_round * (labeling.selection_pool if chooses else 1))
+    chosen = _draw(train, math.ceil(wanted * SPARE), seed)
+    per_prompt = labeling.responses * math.ceil(wanted / len(chosen))
     return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt)
 
 

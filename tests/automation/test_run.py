@@ -54,7 +54,7 @@ def test_what_is_downstream_of_a_missing_asset_is_missing_and_the_rest_is_not(st
 
 
 def test_an_asset_that_a_job_does_not_have_is_one_sentence(finished) -> None:
-    with pytest.raises(UserError, match="Job prepare has no asset promotion; it has prompts, demonstrations"):
+    with pytest.raises(UserError, match="Job prepare has no asset promotion; it has prompts, demonstration_batch"):
         finished.missing("prepare", None, until="promotion")
     assert finished.assets("prepare", until="demonstrations") == PREPARE[:3]
 

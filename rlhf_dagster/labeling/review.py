@@ -1,0 +1,72 @@
+"""The rule that says whose work somebody should look at. It decides nothing: filtering is the user's choice."""
+
+from dataclasses import dataclass
+from typing import Any
+
+MIN_FOR_REVIEW = 20
+"""Fewer judgments than this say too little about a person."""
+MIN_MEASURED = 5
+"""The same for gold questions and repeats, which are few; their intervals say the rest."""
+TOO_FAST = 1 / 3
+"""Share of the usual time below which a person's median time is worth a look."""
+CONSISTENT = 0.6
+"""Share of equal answers to a repeated comparison that is worth a look below it."""
+UNTOUCHED = 0.5
+"""The same, above it, for rankings left in the order shown."""
+
+Rate = dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known of one annotator; rates have ``value``, ``low``, ``high`` and ``n``, or are None."""
+
+    labels: int
+    pace: float
+    """Median time as a share of everybody's."""
+    agreement: Rate
+    others_agreement: Rate
+    first_position: Rate
+    """With ``chance``, what it would be without a side preference."""
+    gold: Rate
+    others_gold: Rate
+    consistency: Rate
+    untouched: Rate
+
+
+def review(found: Figures) -> str:
+    """Why somebody should look at an annotator's work; empty if nothing stands out beyond its interval."""
+    sentences = [*_agreement(found), *_known_answers(found), *_habits(found)]
+    return " ".join(sentences)
+
+
+def _agreement(found: Figures) -> list[str]:
+    own, others = found.agreement, found.others_agreement
+    if not own or not others or own["n"] < MIN_FOR_REVIEW or own["high"] >= others["value"]:
+        return []
+    return [f"Agrees with others on {own['value']:.0%}, they among themselves on {others['value']:.0%}."]
+
+
+def _known_answers(found: Figures) -> list[str]:
+    sentences = []
+    own, others = found.gold, found.others_gold
+    if own and others and own["n"] >= MIN_MEASURED and own["high"] < others["value"]:
+        sentences.append(f"Right on {own['value']:.0%} of {own['n']} gold questions, others on {others['value']:.0%}.")
+    again = found.consistency
+    if again and again["n"] >= MIN_MEASURED and again["high"] < CONSISTENT:
+        sentences.append(f"Gave the same answer to {again['value']:.0%} of {again['n']} repeated comparisons.")
+    return sentences
+
+
+def _habits(found: Figures) -> list[str]:
+    sentences = []
+    first, untouched = found.first_position, found.untouched
+    if first and first["n"] >= MIN_FOR_REVIEW and not first["low"] <= first["chance"] <= first["high"]:
+        sentences.append(
+            f"Chose the first response shown in {first['value']:.0%}, where chance is {first['chance']:.0%}."
+        )
+    if untouched and untouched["n"] >= MIN_MEASURED and untouched["low"] > UNTOUCHED:
+        sentences.append(f"Left {untouched['value']:.0%} of {untouched['n']} rankings in the order shown.")
+    if found.labels >= MIN_FOR_REVIEW and found.pace < TOO_FAST:
+        sentences.append(f"Takes {found.pace:.0%} of the usual time.")
+    return sentences
