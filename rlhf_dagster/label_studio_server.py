@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from rlhf_dagster.cache import cache_folder
 from rlhf_dagster.errors import UserError
@@ -26,12 +27,17 @@ from rlhf_dagster.lineage.files import locked, write_atomically
 VERSION = "1.23.2"
 REQUIREMENTS = (f"label-studio=={VERSION}", "setuptools")
 """It imports setuptools and does not say so."""
+CONSTRAINTS = f"label-studio-{VERSION}.txt"
+"""Versions of all it needs, beside our other templates."""
 HOST = "127.0.0.1"
 EMAIL = "admin@example.com"
+DATABASE = "label_studio.sqlite3"
 CREDENTIALS = "credentials.env"
 LOG = "label-studio.log"
 GRACE = 15.0
 """Seconds that the server has to stop by itself."""
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE")
+"""What the server sees of our environment: it would take DEBUG, HOST or POSTGRE_HOST there for settings of its own."""
 SETTINGS = {
     # Nobody joins without an invitation.
     "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
@@ -80,9 +86,11 @@ def install() -> Path:
         log = folder / "install.log"
         _logged([sys.executable, "-m", "venv", str(folder / "venv")], log)
         python = str(folder / "venv" / "bin" / "python")
-        _logged([python, "-m", "pip", "install", "--disable-pip-version-check", *REQUIREMENTS], log)
+        constraints = str(resources.files("rlhf_dagster") / "templates" / CONSTRAINTS)
+        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints]
+        _logged([*pip, *REQUIREMENTS], log)
         # Any command migrates the database first, which takes half a minute; a copy of it takes none.
-        _logged([_program(), "version"], log, {**SETTINGS, "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "template")})
+        _logged([_program(), "version"], log, _environment(folder / "template"))
         (folder / "ready").touch()
     return folder
 
@@ -139,10 +147,12 @@ def _prepare(folder: Path) -> None:
     """Data folder, database and credentials, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    if not (folder / "label_studio.sqlite3").exists():
-        shutil.copytree(environment_folder() / "template", folder, dirs_exist_ok=True)
-        # The template's key would sign the sessions of every server that was copied from it.
-        (folder / ".env").unlink(missing_ok=True)
+    if not (folder / DATABASE).exists():
+        # Only the database: the template's key would sign the sessions of every server that was copied from it.
+        beside = folder / f".{DATABASE}.new"
+        shutil.copyfile(environment_folder() / "template" / DATABASE, beside)
+        beside.chmod(0o600)
+        beside.replace(folder / DATABASE)
     if not (folder / CREDENTIALS).exists():
         given = os.environ
         credentials = {
@@ -156,9 +166,7 @@ def _prepare(folder: Path) -> None:
 
 def _start(folder: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
     credentials = local_credentials(folder) or {}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DJANGO"))}
-    environment |= SETTINGS | {
-        "LABEL_STUDIO_BASE_DATA_DIR": str(folder.resolve()),
+    environment = _environment(folder) | {
         "LABEL_STUDIO_USERNAME": credentials["LABEL_STUDIO_USERNAME"],
         "LABEL_STUDIO_PASSWORD": credentials["LABEL_STUDIO_PASSWORD"],
         "LABEL_STUDIO_USER_TOKEN": credentials["LABEL_STUDIO_API_KEY"],
@@ -173,12 +181,26 @@ def _start(folder: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     while process.poll() is None:
-        try:
-            with urlopen(f"http://{HOST}:{port}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.2)
+        if answers(f"http://{HOST}:{port}"):
+            return
+        time.sleep(0.2)
     raise UserError(f"Label Studio did not start; {log} says why.")
+
+
+def answers(url: str) -> bool:
+    """Whether a server on this machine is ready."""
+    opener = build_opener(ProxyHandler({}))  # a proxy does not know this machine
+    try:
+        with opener.open(f"{url}/health", timeout=5):
+            return True
+    except (URLError, OSError):
+        return False
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Environment of a server whose data is in ``folder``."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return kept | SETTINGS | {"LABEL_STUDIO_BASE_DATA_DIR": str(folder.resolve())}
 
 
 def _program() -> str:
@@ -186,9 +208,8 @@ def _program() -> str:
 
 
 def _logged(command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    """Run a command, in our environment or another one."""
     with log.open("a", encoding="utf-8") as output:
-        done = subprocess.run(  # noqa: S603
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}, check=False
-        )
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)  # noqa: S603
     if done.returncode:
         raise UserError(f"Label Studio could not be installed ({Path(command[0]).name} failed); {log} says why.")

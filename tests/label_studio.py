@@ -11,6 +11,9 @@ import pytest
 
 from rlhf_dagster.label_studio_server import EMAIL, Server, is_installed, local_credentials, running
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
+
+MEMBER_PASSWORD = "one-that-nobody-needs-to-guess"
 
 
 def require_label_studio() -> None:
@@ -47,6 +50,17 @@ class LabelStudioServer:
 
     def client(self, timeout: float = 60.0) -> LabelStudioClient:
         return LabelStudioClient(self.url, self.token, timeout)
+
+    def member(self, email: str) -> AnnotatorSession:
+        """A new member who signed up with the invitation."""
+        return AnnotatorSession.join(self.url, self.client().invite_url(), email, MEMBER_PASSWORD)
+
+    def personal_token(self, email: str) -> str:
+        """The personal access token of a new member; the server shows it once."""
+        member = self.member(email)
+        token = member._send("POST", "api/token/", {})["token"]
+        member.close()
+        return str(token)
 
     def start(self) -> None:
         self._server = self._stack.enter_context(running(self.folder, self.port))

@@ -1,5 +1,7 @@
 """`rlhf label-studio`: the real server, for one loop, on this machine."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ def up(folder: Path, port: int | None) -> None:
     url = loop.config.label_store.url
     if not is_local(url):
         raise UserError(f"label_store.url is {url}, which is not this machine; start Label Studio there.")
+    stop_when_asked()
     install()
     with server.running(loop.root / SERVER_FOLDER, port or port_of(url)) as running:
         show(loop, running)
@@ -33,6 +36,12 @@ def up(folder: Path, port: int | None) -> None:
         except KeyboardInterrupt:
             return
         raise UserError(f"Label Studio stopped by itself; {running.folder / server.LOG} says why.")
+
+
+def stop_when_asked() -> None:
+    """Have SIGTERM end us as Ctrl-C does, so that what we started ends too; also where signals were ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def port_of(url: str) -> int:
@@ -48,6 +57,9 @@ def show(loop: LoopFolder, running: server.Server) -> None:
     print(f"  log in as  {credentials['LABEL_STUDIO_USERNAME']}; the password is in {folder / server.CREDENTIALS}")
     print(f"  invite     {running.url}/organization, Add Members: nobody can join without the link that is there")
     settings = loop.config.label_store
+    given = os.environ.get(settings.token_variable)
+    if given and given != credentials["LABEL_STUDIO_API_KEY"]:
+        print(f"  token      {settings.token_variable} is set, and used instead of this server's own token")
     if settings.kind != "label_studio":
         print(f"  next       set label_store.kind to label_studio in {loop.root}/loop.yaml, so that tasks come here")
     elif running.url != settings.url:

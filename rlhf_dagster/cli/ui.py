@@ -14,9 +14,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from rlhf_dagster.automation.instance import dagster_home, open_instance
-from rlhf_dagster.cli.label_studio import install, port_of, show
+from rlhf_dagster.cli.label_studio import install, port_of, show, stop_when_asked
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.label_studio_server import Server, running
+from rlhf_dagster.label_studio_server import Server, answers, running
 from rlhf_dagster.labeling.label_studio.open import SERVER_FOLDER, is_local
 from rlhf_dagster.loop_folder import LoopFolder
 
@@ -34,9 +34,7 @@ def serve(folder: Path, port: int) -> None:
     _require_free(port)
     open_instance(loop.root).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
     log = dagster_home(loop.root) / LOG
-    # With handlers of our own, the services get the default ones, also where we were started with signals ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_when_asked()  # with handlers of our own, the services get the default ones
     with ExitStack() as stack:
         label_studio = _label_studio(loop, stack)
         services = _start(loop.root, port, log)
@@ -56,18 +54,10 @@ def serve(folder: Path, port: int) -> None:
 def _label_studio(loop: LoopFolder, stack: ExitStack) -> Server | None:
     """The loop's own Label Studio, where its annotators work on this machine and none runs yet."""
     settings = loop.config.label_store
-    if settings.kind != "label_studio" or not is_local(settings.url) or _answers(settings.url):
+    if settings.kind != "label_studio" or not is_local(settings.url) or answers(settings.url):
         return None
     install()
     return stack.enter_context(running(loop.root / SERVER_FOLDER, port_of(settings.url)))
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(f"{url}/health", timeout=5):  # noqa: S310  # http(s) by the setting's pattern
-            return True
-    except (URLError, OSError):
-        return False
 
 
 def _require_free(port: int) -> None:

@@ -21,9 +21,9 @@ def import_file(kind: Kind, file: Path, root: Path, store: LabelStore | None = N
     """Add the records of ``file`` to the loop under ``root``, each once, however often it is imported.
 
     ``file`` holds one JSON object a line, plain (``.jsonl``) or compressed (``.jsonl.gz``). Prompts, demonstrations
-    and gold questions go to ``root/imports/*.parquet``. Judgments become completions and comparisons there, and annotations of
-    round ``round-0000`` in ``store``, which only they need. A line that cannot be used is refused, with its number and
-    the reason, and the others are kept. Raises :class:`UserError` for a file that cannot be read at all.
+    and gold questions go to ``root/imports/*.parquet``. Judgments become completions and comparisons there, and
+    annotations of round ``round-0000`` in ``store``, which only they need. A line that cannot be used is refused, with
+    its number and the reason, and the others are kept. Raises :class:`UserError` for a file that cannot be read at all.
     """
     file, folder = Path(file), Path(root) / "imports"
     if kind == "judgments" and store is None:

@@ -7,6 +7,7 @@ turns each task into a model, which costs more than the server's own work.
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -17,11 +18,18 @@ import httpx
 from rlhf_dagster.labeling.label_studio.errors import (
     LabelStudioError,
     LabelStudioGone,
+    no_label_studio,
+    require_address,
     response_error,
+    status_error,
     transport_error,
     unauthorized,
 )
 
+REFRESH = "api/token/refresh/"
+"""Where a personal access token is exchanged for one that lasts minutes."""
+_TOKEN = re.compile(r"[!-~]+")
+"""What an HTTP header can hold."""
 OLDEST, TOO_NEW = (1, 21), (2, 0)
 PAGE = 1000
 """Tasks read at once; larger pages gain nothing."""
@@ -40,8 +48,8 @@ class LabelStudioClient:
     def __init__(self, url: str, token: str, timeout: float = 60.0) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
-        self._token = token
-        self._http = self._connect(token)
+        self._token = token.strip()
+        self._http = self._connect()
 
     def secret_for(self, name: str) -> str:
         """A password for a simulated annotator, which only the owner of the token can tell; nothing needs keeping."""
@@ -56,7 +64,7 @@ class LabelStudioClient:
         release = str(body.get("release", "")) if isinstance(body, dict) else ""
         numbers = release.split(".")
         if len(numbers) < 2 or not all(part.isdigit() for part in numbers[:2]):
-            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.")
+            raise no_label_studio(self.url)
         if not OLDEST <= (int(numbers[0]), int(numbers[1])) < TOO_NEW:
             raise LabelStudioError(
                 f"Label Studio at {self.url} is version {release}; versions from {_dotted(OLDEST)} to below "
@@ -100,6 +108,10 @@ class LabelStudioClient:
             "skip_queue": "REQUEUE_FOR_OTHERS",
         }
         return int(self._json("POST", "api/projects/", body=body)["id"])
+
+    def project_config(self, project: int) -> str:
+        """The labelling config that annotators see."""
+        return str(self._json("GET", f"api/projects/{project}/")["label_config"])
 
     def delete_project(self, project: int) -> None:
         self._request("DELETE", f"api/projects/{project}/")
@@ -188,7 +200,7 @@ class LabelStudioClient:
         try:
             return response.json()
         except ValueError:
-            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.") from None
+            raise no_label_studio(self.url) from None
 
     def _request(
         self, method: str, path: str, params: Mapping[str, Any] | None = None, body: Any = None
@@ -208,19 +220,21 @@ class LabelStudioClient:
         except httpx.HTTPError as error:
             raise transport_error(self.url, self.timeout, error) from None
         except ApiError as error:
-            # The exchange of a personal access token for one that lasts minutes.
-            raise unauthorized(self.url, str((error.body or {}).get("detail", ""))) from None
+            raise status_error(self.url, "POST", REFRESH, error.status_code, error.body, self._token) from None
         except ValueError:
-            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.") from None
+            raise no_label_studio(self.url) from None
         if not response.is_success:
             raise response_error(self.url, method, path, response)
         return response
 
-    def _connect(self, token: str) -> Any:
+    def _connect(self) -> Any:
         """The SDK's transport: authentication, refreshed where the token is a personal access token."""
         from label_studio_sdk.client import LabelStudio
         from label_studio_sdk.core.api_error import ApiError
 
+        require_address(self.url)
+        if not _TOKEN.fullmatch(self._token):
+            raise unauthorized(self.url, "")
         # The server's cookies are refused (a session would demand CSRF tokens), and connections are not kept: its
         # development server answers on a kept one 45 ms later.
         http = httpx.Client(
@@ -230,7 +244,9 @@ class LabelStudioClient:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
         try:
-            sdk = LabelStudio(base_url=self.url, api_key=token, httpx_client=http, timeout=self.timeout, max_retries=0)
+            # Without the slash the SDK refreshes tokens at the root of a server that is below a path.
+            base, options = f"{self.url}/", {"httpx_client": http, "timeout": self.timeout, "max_retries": 0}
+            sdk = LabelStudio(base_url=base, api_key=self._token, **options)
         except ApiError:
             raise unauthorized(self.url, "") from None
         return sdk._client_wrapper.httpx_client

@@ -1,6 +1,7 @@
 """What can go wrong between us and a Label Studio server, a sentence each. No message holds a token."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -41,7 +42,22 @@ def transport_error(url: str, timeout: float, error: httpx.HTTPError) -> LabelSt
 
 def response_error(url: str, method: str, path: str, response: httpx.Response) -> LabelStudioError:
     """The sentence for a response that is no success."""
-    status, detail = response.status_code, _detail(response)
+    if response.has_redirect_location:
+        return LabelStudioError(
+            f"{url} sends requests on to {response.headers['Location']}; correct label_store.url to where Label Studio "
+            "really is."
+        )
+    try:
+        body = response.json()
+    except ValueError:
+        body = "no JSON, so this may be no Label Studio"
+    secret = response.request.headers.get("Authorization", "").rpartition(" ")[2]
+    return status_error(url, method, path, response.status_code, body, secret)
+
+
+def status_error(url: str, method: str, path: str, status: int | None, body: Any, secret: str) -> LabelStudioError:
+    """The sentence for a status that is no success, without ``secret`` should the server have repeated it."""
+    detail = _detail(body, secret)
     if status == 401:
         return unauthorized(url, detail)
     if status == 403:
@@ -65,12 +81,23 @@ def unauthorized(url: str, detail: str) -> LabelStudioError:
     )
 
 
-def _detail(response: httpx.Response) -> str:
-    """What the server says is wrong, on one line."""
+def no_label_studio(url: str) -> LabelStudioError:
+    return LabelStudioError(f"What answers at {url} is no Label Studio; correct label_store.url.")
+
+
+def require_address(url: str) -> None:
+    """Raises LabelStudioError for an address that nothing could have."""
     try:
-        body: Any = response.json()
-    except ValueError:
-        return "no JSON, so this may be no Label Studio"
+        usable = bool(httpx.URL(url).host) and urlsplit(url).port != 0
+    except (httpx.InvalidURL, ValueError):
+        usable = False
+    if not usable:
+        raise LabelStudioError(f"{url} is no address; correct label_store.url.")
+
+
+def _detail(body: Any, secret: str) -> str:
+    """What the server says is wrong, on one line."""
     if isinstance(body, dict):
         body = body.get("validation_errors") or body.get("detail") or body
-    return " ".join(str(body).split())[:DETAIL].rstrip(".")
+    words = " ".join(str(body).split())
+    return (words.replace(secret, "...") if secret else words)[:DETAIL].rstrip(".")

@@ -12,17 +12,23 @@ from typing import Any
 
 TAGS = {"p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"}
 TAGS |= {"strong", "del", "s", "table", "thead", "tbody", "tr", "th", "td"}
-EMPTY = '<p><span class="rl-empty">(empty response)</span></p>'
-_MARKDOWN = re.compile(r"[*_`#~|\[\]<>&\\]|^\s*(?:[-+]|\d+[.)])\s|^(?: {4}|\t)|^\s*[-=]{2,}\s*$", re.MULTILINE)
+EMPTY = '<p><span class="rl-empty">(empty {what})</span></p>'
+_MARKDOWN = re.compile(r"[*_`#~|\[\]<>&\\]|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^(?: {4}| {0,3}\t)|^\s*[-=]+\s*$", re.MULTILINE)
 """Where nothing of this is in a text, it is its own Markdown."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""No database takes these: NUL, and halves of characters that cannot be encoded."""
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 _TURN = re.compile(r"^(Human|User|Assistant|System): ?", re.MULTILINE)
 
 
-def to_html(text: str) -> str:
-    """Markdown as safe HTML. Line breaks are kept; a text without Markdown takes a short cut."""
+def to_html(text: str, what: str = "response") -> str:
+    """Markdown as safe HTML. Line breaks are kept; a text without Markdown takes a short cut.
+
+    Where there is no text, the page says that ``what`` it shows is empty.
+    """
     if not text.strip():
-        return EMPTY
+        return EMPTY.format(what=what)
+    text = _UNSTORABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
     if not _MARKDOWN.search(text):
         paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
         return "".join(f"<p>{escape(part).replace(chr(10), '<br>')}</p>" for part in paragraphs)
@@ -40,7 +46,7 @@ def conversation_html(prompt: str) -> str:
     """
     turns = _messages(prompt) or _marked_turns(prompt)
     if not turns:
-        return to_html(prompt)
+        return to_html(prompt, "prompt")
     return "".join(
         f'<div class="rl-turn"><div class="rl-role">{role}</div>{to_html(text) if text.strip() else ""}</div>'
         for role, text in turns

@@ -6,7 +6,13 @@ from typing import Any
 
 import httpx
 
-from rlhf_dagster.labeling.label_studio.errors import LabelStudioError, response_error, transport_error
+from rlhf_dagster.labeling.label_studio.errors import (
+    LabelStudioError,
+    no_label_studio,
+    require_address,
+    response_error,
+    transport_error,
+)
 
 _CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
@@ -16,6 +22,7 @@ class AnnotatorSession:
 
     def __init__(self, url: str, email: str, timeout: float) -> None:
         self.url, self.email, self.timeout = url.rstrip("/"), email, timeout
+        require_address(self.url)
         self._http = httpx.Client(timeout=timeout, headers={"Connection": "close"})
 
     def __repr__(self) -> str:
@@ -58,7 +65,7 @@ class AnnotatorSession:
         page = self._request("GET", address)
         token = _CSRF_FIELD.search(page.text)
         if token is None:
-            raise LabelStudioError(f"What answers at {self.url} is no Label Studio; correct label_store.url.")
+            raise no_label_studio(self.url)
         data = {**fields, "csrfmiddlewaretoken": token[1]}
         return self._request("POST", address, data=data, headers={"Referer": address}).status_code == 302
 

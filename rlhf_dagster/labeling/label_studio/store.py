@@ -199,9 +199,10 @@ class LabelStudioStore:
             return
         with self._locked():
             for project in [project for key in present for project in self._state.projects(*key)]:
-                self._synchroniser.read_changes(project)
                 if sweep:
                     self._synchroniser.sweep(project)
+                else:
+                    self._synchroniser.read_changes(project)
 
     def _has_projects(self, round_key: str, purpose: str) -> bool:
         """Whether the round was ever sent to the server; asks nobody. Raises UserError if it went to another one."""

@@ -26,37 +26,47 @@ class Synchroniser:
         total, newest = self.client.probe(project.project)
         if project.unsure or total != project.listed:
             self.sweep(project)
-        elif newest is None or (newest == project.newest and self._is_settled(project)):
-            return
-        self._read_since(project, moment(project.newest) - OVERLAP if project.newest else None)
+        elif newest is not None and (newest != project.newest or _is_due(project)):
+            self._read_since(project, moment(project.newest) - OVERLAP if project.newest else None)
 
     def sweep(self, project: Project) -> None:
         """Compare all tasks with the server's: find new, deleted and changed ones, and delete unlabelled duplicates."""
-        known = self.state.tasks(project.project)
-        listed = {task["id"]: task for task in self._pages(project, full=False)}
-        sent = self.ledger.comparisons_by_id(_comparisons(listed.values()))
-        # Tasks that somebody made by hand in our project are not ours to read.
-        found = {identity: task for identity, task in listed.items() if _comparison(task) in sent}
+        began, known = time.time(), self.state.tasks(project.project)
+        never_read = project.newest is None
+        listed: dict[int, dict[str, Any]] = {}
+        for page in self._pages(project, full=never_read):
+            listed |= {task["id"]: task for task in page}
+            if never_read:
+                self._adopt(project, page, known)
+                self._take_in(project, page)
+        found = self._adopt(project, listed.values(), known)
         surplus = [identity for identity in _surplus(found.values()) if self.client.is_untouched(identity)]
         if surplus:
             self.client.delete_tasks(project.project, surplus)
-        there = {identity: task for identity, task in found.items() if identity not in set(surplus)}
-        new = {identity: task["data"]["comparison"] for identity, task in there.items() if identity not in known}
-        self.state.add_tasks(project.project, new, project.labels_wanted)
-        gone = known.keys() - there.keys()
+        gone = (known.keys() - found.keys()) | set(surplus)
         self._delete([annotation for annotation in self.state.annotations(gone) if not annotation.gone])
         self.state.set_tasks_gone(gone)
-        changed = [
-            moment(task["updated_at"]) for identity, task in there.items() if _is_unread(task, known.get(identity))
-        ]
-        if changed:
-            self._read_since(project, min(changed))
         self.state.set_listed(project.project, len(listed) - len(surplus))
+        changed = [moment(task["updated_at"]) for key, task in found.items() if _is_unread(task, known.get(key))]
+        if changed and not never_read:
+            self._read_since(project, min(changed))
+        elif found:
+            self.state.set_read(project, max((task["updated_at"] for task in found.values()), key=moment), began)
+
+    def _adopt(
+        self, project: Project, tasks: Iterable[dict[str, Any]], known: Mapping[int, Task]
+    ) -> dict[int, dict[str, Any]]:
+        """The tasks that are ours, by id, on record from now on. Those made by hand in our project are not."""
+        tasks = list(tasks)
+        sent = self.ledger.comparisons_by_id({_comparison(task) for task in tasks} - {""})
+        ours = {task["id"]: task for task in tasks if _comparison(task) in sent}
+        new = {identity: _comparison(task) for identity, task in ours.items() if identity not in known}
+        self.state.add_tasks(project.project, new, project.labels_wanted)
+        return ours
 
     def _read_since(self, project: Project, since: datetime | None) -> None:
-        began = time.time()
-        newest = project.newest
-        for page in self._full_pages(project, since):
+        began, newest = time.time(), project.newest
+        for page in self._pages(project, full=True, since=since):
             self._take_in(project, page)
             newest = max([task["updated_at"] for task in page] + ([newest] if newest else []), key=moment)
         self.state.set_read(project, newest, began)
@@ -121,20 +131,20 @@ class Synchroniser:
             names |= new
         return {None: UNKNOWN} | names
 
-    def _is_settled(self, project: Project) -> bool:
-        return project.last_read - project.newest_seen >= OVERLAP.total_seconds()
-
-    def _full_pages(self, project: Project, since: datetime | None) -> Iterable[list[dict[str, Any]]]:
+    def _pages(self, project: Project, full: bool, since: datetime | None = None) -> Iterable[list[dict[str, Any]]]:
         after = 0
-        while page := self.client.task_page(project.project, after, updated_since=since):
+        while page := self.client.task_page(project.project, after, updated_since=since, full=full):
             after = page[-1]["id"]
             yield page
 
-    def _pages(self, project: Project, full: bool) -> Iterable[dict[str, Any]]:
-        after = 0
-        while page := self.client.task_page(project.project, after, full=full):
-            after = page[-1]["id"]
-            yield from page
+
+def _is_due(project: Project) -> bool:
+    """Whether it is time to look once more at what came shortly before the newest change, and that was not done yet.
+
+    A sweep finds late changes too, so that what is read for training does not have to wait for this.
+    """
+    settled = project.newest_seen + OVERLAP.total_seconds()
+    return project.last_read < settled <= time.time()
 
 
 def as_version(annotation: Mapping[str, Any], identity: str, comparison: str, annotator: str) -> Annotation:
@@ -157,10 +167,6 @@ def _comparison(task: Mapping[str, Any]) -> str:
     """The comparison that a task claims to be about; empty if it is no task of ours."""
     name = task["data"].get("comparison") if isinstance(task["data"], dict) else None
     return name if isinstance(name, str) else ""
-
-
-def _comparisons(tasks: Iterable[Mapping[str, Any]]) -> set[str]:
-    return {_comparison(task) for task in tasks} - {""}
 
 
 def _is_unread(task: Mapping[str, Any], known: Task | None) -> bool:

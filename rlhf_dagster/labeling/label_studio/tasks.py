@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rlhf_dagster.labeling.label_studio.configs import CANNOT_KEY
 from rlhf_dagster.labeling.label_studio.html import conversation_html, to_html
 from rlhf_dagster.labeling.label_studio.ranker import LETTERS, items
 from rlhf_dagster.labeling.outcome import to_display
@@ -25,18 +26,22 @@ def task_data(comparison: Mapping[str, Any], settings: LabelingSettings) -> dict
     }
     if comparison["kind"] == "demonstration":
         return data
-    if comparison["kind"] == "ranking":
-        named = zip(items(len(shown)), LETTERS, shown, strict=False)
-        return data | {
-            "items": [{"id": identity, "title": letter.upper(), "html": html} for identity, letter, html in named]
-        }
-    cards = max(len(shown), 2 if comparison["kind"] == "pair" else settings.responses)
-    padded = shown + [ABSENT] * (cards - len(shown))
+    kind, k = comparison["kind"], len(shown)
+    cards = max(k, 2 if kind == "pair" else settings.responses)
+    padded = shown + [ABSENT] * (cards - k)
     data |= {f"{letter}_html": html for letter, html in zip(LETTERS, padded, strict=False)}
-    if comparison["kind"] == "best_of_k":
-        options = [*LETTERS[: len(shown)].upper(), "cannot_decide"]
-        data["choices"] = [
-            {"value": "Cannot decide" if option == "cannot_decide" else option, "alias": option, "hotkey": str(number)}
-            for number, option in enumerate(options, start=1)
-        ]
+    if kind == "best_of_k":
+        data["choices"] = [*(_choice(letter.upper(), str(n)) for n, letter in enumerate(LETTERS[:k], start=1)), _CANNOT]
+    if kind == "ranking":
+        named = zip(items(k), LETTERS, strict=False)
+        data["items"] = [{"id": identity, "title": letter.upper()} for identity, letter in named]
+    if kind == "rating":
+        data["absent"] = [{"value": letter.upper(), "selected": True} for letter in LETTERS[k:cards]]
     return data
+
+
+_CANNOT = {"value": "Cannot decide", "alias": "cannot_decide", "hotkey": CANNOT_KEY}
+
+
+def _choice(letter: str, key: str) -> dict[str, str]:
+    return {"value": letter, "alias": letter, "hotkey": key}

@@ -1,0 +1,51 @@
+"""The look of a labelling page.
+
+The page scrolls as a whole, so that long responses stay side by side, and what is asked stays in sight at the bottom.
+Label Studio turns ``>`` in a style into an entity, so there is no such selector here; ``!important`` is where its own
+rules have it.
+"""
+
+_TEXT = ".rl-prompt, .rl-card"
+"""Where text of models is shown: the styles are Markdown's, which Label Studio's own reset takes away."""
+STYLE = f"""
+.rl-prompt {{ border-left: 4px solid #6a7bc4; padding: 6px 14px; margin-bottom: 12px; max-height: 40vh; overflow: auto;
+  background: rgba(127,127,127,.06); }}
+.rl-cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); gap: 12px;
+  margin-bottom: 12px; }}
+.rl-card {{ min-width: 0; border: 1px solid rgba(127,127,127,.45); border-radius: 6px; padding: 8px 14px; }}
+.rl-card:has(.rl-absent) {{ display: none; }}
+.rl-card h4 {{ margin: 0 0 6px; }}
+.rl-turn {{ margin: 0 0 10px; }}
+.rl-role {{ font-weight: 600; font-size: 12px; text-transform: uppercase; opacity: .65; }}
+.rl-empty {{ color: #888; font-style: italic; }}
+.rl-absences {{ display: none; }}
+:is({_TEXT}) {{ overflow-wrap: anywhere; }}
+:is({_TEXT}) p {{ margin: 0 0 8px; }}
+:is({_TEXT}) pre {{ white-space: pre-wrap; background: rgba(127,127,127,.14); padding: 8px; border-radius: 4px;
+  margin: 6px 0 10px; }}
+:is({_TEXT}) code {{ font-family: ui-monospace, Menlo, Consolas, "Liberation Mono", monospace !important;
+  font-size: 13px; }}
+:is({_TEXT}) :is(p, li, td, th) code {{ background: rgba(127,127,127,.14); padding: 1px 4px; border-radius: 3px; }}
+:is({_TEXT}) ul {{ list-style: disc; padding-left: 22px; margin: 0 0 8px; }}
+:is({_TEXT}) ol {{ list-style: decimal; padding-left: 22px; margin: 0 0 8px; }}
+:is({_TEXT}) li {{ margin: 2px 0; }}
+:is({_TEXT}) li p {{ margin: 0; }}
+:is({_TEXT}) :is(h1, h2, h3, h4, h5, h6) {{ font-size: 16px; line-height: 1.3; margin: 8px 0 4px; }}
+:is({_TEXT}) blockquote {{ border-left: 3px solid #999; padding-left: 10px; opacity: .85; margin: 0 0 8px; }}
+:is({_TEXT}) table {{ border-collapse: collapse; margin: 0 0 10px; }}
+:is({_TEXT}) :is(td, th) {{ border: 1px solid #999; padding: 2px 8px; }}
+.rl-answer {{ position: sticky; bottom: 0; z-index: 5; padding: 8px 0 4px; background: var(--color-neutral-background);
+  border-top: 1px solid rgba(127,127,127,.45); }}
+.rl-answer h4, .rl-answer h5, .rl-ratings h5 {{ font-size: 14px; line-height: 1.3; margin: 2px 0; }}
+.rl-answer .lsf-choices {{ margin: 0 0 4px; }}
+.rl-axes {{ display: flex; flex-wrap: wrap; column-gap: 40px; }}
+.rl-ratings {{ border-bottom: 1px solid rgba(127,127,127,.45); margin-bottom: 8px; padding-bottom: 4px; }}
+.rl-ratings .ant-rate {{ margin-left: 0; padding-left: 0; }}
+.rl-ratings .ant-rate-star:not(.ant-rate-star-full) svg {{ color: #8a8a8a; }}
+.htx-ranker-column {{ min-height: 84px; min-width: 76px; padding: 6px; }}
+.htx-ranker-item {{ cursor: grab; text-align: center; padding: 4px; }}
+.htx-ranker-item p:last-child {{ display: none; }}
+.lsf-sidepanels__wrapper {{ display: none; }}
+@media (max-width: 760px), (max-height: 560px) {{
+  .rl-answer {{ position: static; }} .rl-prompt {{ max-height: none; }} }}
+"""
