@@ -36,7 +36,7 @@ CREDENTIALS = "credentials.env"
 LOG = "label-studio.log"
 GRACE = 15.0
 """Seconds that the server has to stop by itself."""
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE")
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 """What the server sees of our environment: it would take DEBUG, HOST or POSTGRE_HOST there for settings of its own."""
 SETTINGS = {
     # Nobody joins without an invitation.

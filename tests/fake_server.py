@@ -1,6 +1,7 @@
 """A web server that answers as a test wants, for what a real one cannot be made to do."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,8 +53,9 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[FakeServer]:
 
 
 class _Server(ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        """The client was gone before it was answered."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the client was gone before it was answered
+            super().handle_error(request, client_address)
 
 
 def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:

@@ -1,12 +1,12 @@
-"""Annotators' pages of a real Label Studio in a headless browser: open, decide, submit, and read what was stored."""
+"""An annotator at work on Label Studio's pages, in a browser: looks, clicks and types as a person does."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from integration.ui import PATIENCE, wait_for
+from integration.ui import PATIENCE, screenshot
 from label_studio import LabelStudioServer
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -14,13 +14,15 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.configs import instructions_html, labelling_config
-from rlhf_dagster.labeling.label_studio.results import decode
 from rlhf_dagster.labeling.label_studio.tasks import task_data
 from rlhf_dagster.labeling.settings import LabelingSettings
 
-SUBMIT = 'button[aria-label="Submit current annotation"]'
-SKIP = 'button[aria-label="skip-task"]'
+FEW_SECONDS = 5
+"""After which a key is believed lost: Label Studio binds its keys a moment after it shows a page."""
+TABS = 120
+"""Stops of the Tab key before we believe that something cannot be reached."""
 
 
 def log_in(driver: WebDriver, server: LabelStudioServer) -> None:
@@ -28,70 +30,170 @@ def log_in(driver: WebDriver, server: LabelStudioServer) -> None:
     driver.find_element(By.NAME, "email").send_keys(server.email)
     driver.find_element(By.NAME, "password").send_keys(server.password)
     driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
-    WebDriverWait(driver, PATIENCE).until(lambda _: "/user/login" not in driver.current_url)
+    WebDriverWait(driver, PATIENCE).until(lambda _: "/login" not in driver.current_url)
+
+
+def comparison(kind: str, purpose: str, number: int, responses: Sequence[str], prompt: str = "") -> dict[str, Any]:
+    """A row of COMPARISONS as far as a page is concerned; shown in the opposite order."""
+    return {
+        "comparison_id": f"comparison-{number}",
+        "kind": kind,
+        "purpose": purpose,
+        "prompt": prompt or f"Question {number}",
+        "responses": list(responses),
+        "display_order": list(range(len(responses)))[::-1],
+    }
 
 
 @dataclass
-class Page:
-    """One task of one kind, open for labelling."""
+class Work:
+    """A project, and an annotator who goes through its tasks."""
 
     driver: WebDriver
-    server: LabelStudioServer
-    settings: LabelingSettings
-    row: Mapping[str, Any]
+    client: LabelStudioClient
     project: int
 
     @classmethod
-    def open(
-        cls, driver: WebDriver, server: LabelStudioServer, settings: LabelingSettings, row: Mapping[str, Any]
-    ) -> "Page":
-        """Make a project with the one task, and open it as *Label All Tasks* does; the instructions are put away."""
-        client, kind, purpose = server.client(), row["kind"], row["purpose"]
-        config, instructions = labelling_config(kind, purpose, settings), instructions_html(kind, purpose, settings)
-        project = client.create_project(f"page {kind} {purpose}", config, instructions, 1, "")
-        client.import_tasks(project, [{"data": task_data(row, settings)}])
-        page = cls(driver, server, settings, row, project)
-        driver.get(f"{server.url}/projects/{project}/data?labeling=1")
-        page.find(SUBMIT)
-        wait_for(driver, "Instructions")
-        page.press(Keys.ESCAPE)
-        # A key that is pressed while the instructions fade away is lost.
-        time.sleep(1)
-        return page
+    def on(
+        cls, driver: WebDriver, server: LabelStudioServer, settings: LabelingSettings, rows: Sequence[dict[str, Any]]
+    ) -> "Work":
+        kind, purpose = rows[0]["kind"], rows[0]["purpose"]
+        client = server.client()
+        xml, told = labelling_config(kind, purpose, settings), instructions_html(kind, purpose, settings)
+        work = cls(driver, client, client.create_project(f"Pages: {kind} {purpose}", xml, told, 1, ""))
+        work.add([task_data(row, settings) for row in rows])
+        return work
 
-    def find(self, selector: str) -> WebElement:
-        """The first element of a selector, once it is there."""
-        found = lambda _: self.driver.find_elements(By.CSS_SELECTOR, selector)  # noqa: E731
-        return WebDriverWait(self.driver, PATIENCE).until(found)[0]
+    def add(self, data: Sequence[dict[str, Any]]) -> None:
+        self.client.import_tasks(self.project, [{"data": task} for task in data])
 
-    def choose(self, words: str, nth: int = 0) -> None:
-        """Click a choice by what it says."""
-        path = f"//label[normalize-space(.)='{words}' or starts-with(normalize-space(.), '{words}[')]"
-        WebDriverWait(self.driver, PATIENCE).until(lambda _: self.driver.find_elements(By.XPATH, path))
-        self.driver.find_elements(By.XPATH, path)[nth].click()
+    def begin(self, picture: str = "") -> None:
+        """Open the queue and read the instructions."""
+        self.driver.get(f"{self.client.url}/projects/{self.project}/data?labeling=1")
+        self.find(".lsf-modal-ls_visible .rl-text")
+        if picture:
+            screenshot(self.driver, f"{picture}_instructions")
+        self.find(".rl-prompt p")
+        self.press(Keys.ESCAPE)
+        self.until(lambda: not self.driver.find_elements(By.CSS_SELECTOR, ".lsf-modal-ls_visible"), "instructions gone")
+
+    def on_question(self, number: int) -> None:
+        self.until(lambda: f"Question {number}" in self.find(".rl-prompt").text, f"question {number}")
+
+    def find(self, css: str) -> WebElement:
+        return self.until(lambda: next(iter(self.driver.find_elements(By.CSS_SELECTOR, css)), None), css)
+
+    def until(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+        try:
+            # What is redrawn while we look at it is looked at again.
+            wait = WebDriverWait(self.driver, patience, 0.1, [StaleElementReferenceException])
+            return wait.until(lambda _: condition())
+        except TimeoutException:
+            page = self.driver.execute_script("return document.body.innerText")
+            raise AssertionError(f"{what} did not happen:\n{page}") from None
+
+    # With the mouse.
+
+    def choose(self, *words: str, row: int = -1) -> None:
+        """Click a choice; ``row`` of those that are called so."""
+        for name in words:
+            inputs = self.driver.find_elements(By.CSS_SELECTOR, f"input[name='{name}']")
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", inputs[row])
+            inputs[row].click()
+
+    def rate(self, row: int, stars: int) -> None:
+        """Click a star of a scale; scales are counted over the page."""
+        scales = [scale for scale in self.driver.find_elements(By.CSS_SELECTOR, ".ant-rate") if scale.is_displayed()]
+        star = scales[row].find_elements(By.CSS_SELECTOR, "li")[stars - 1]
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", star)
+        star.click()
+
+    def drag(self, letter: str, rank: int) -> None:
+        """Drag a response into a rank."""
+        item, column = self.find(f"[data-ranker-id=r-{letter}]"), self.columns()[rank]
+        hold = ActionChains(self.driver).click_and_hold(item).move_by_offset(6, 6).pause(0.2)
+        hold.move_to_element(column).move_by_offset(1, 1).pause(0.4).release().perform()
+        self.until(lambda: self.is_in(letter, rank), f"{letter} in rank {rank}")
+
+    def write(self, name: str, text: str) -> None:
+        self.find(f"textarea[name={name}]").send_keys(text)
+
+    def submit(self) -> None:
+        self.find("button[aria-label='Submit current annotation']").click()
+
+    def skip(self) -> None:
+        self.find("button[aria-label='skip-task']").click()
+
+    # With the keyboard.
 
     def press(self, *keys: str) -> None:
         for key in keys:
-            ActionChains(self.driver).send_keys(key).pause(0.3).perform()
+            ActionChains(self.driver).send_keys(key).perform()
 
-    def submit(self, with_keys: bool = False) -> None:
-        if with_keys:
-            ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
-        else:
-            self.find(SUBMIT).click()
+    def press_until_chosen(self, key: str, words: str) -> None:
+        """Press a key that makes a choice; once more where it was lost."""
+        for patience in (FEW_SECONDS, PATIENCE):
+            self.press(key)
+            try:
+                self.until(lambda: self.chosen(words), f"`{key}` chooses {words!r}", patience)
+                return
+            except AssertionError:
+                if patience == PATIENCE:
+                    raise
 
-    def stored(self) -> list[dict[str, Any]]:
-        """The annotations on the server, once there is one."""
+    def tab_to(self, css: str) -> None:
+        for _ in range(TABS):
+            if self.driver.execute_script("return document.activeElement.matches(arguments[0])", css):
+                return
+            self.press(Keys.TAB)
+        raise AssertionError(f"The Tab key does not lead to {css}.")
 
-        def there(_: Any) -> list[dict[str, Any]]:
-            return self.server.client().task_page(self.project)[0]["annotations"]
+    def carry(self, letter: str, rank: int) -> None:
+        """Lift a response that has no rank, move it to a rank, and drop it."""
+        self.tab_to(f"[data-ranker-id=r-{letter}]")
+        self.press(Keys.SPACE)
+        for _ in range(rank):
+            ActionChains(self.driver).pause(0.4).send_keys(Keys.ARROW_RIGHT).perform()
+        ActionChains(self.driver).pause(0.4).send_keys(Keys.SPACE).perform()
+        self.until(lambda: self.is_in(letter, rank), f"{letter} in rank {rank}")
 
-        return WebDriverWait(self.driver, PATIENCE).until(there)
+    def press_submit(self) -> None:
+        ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
 
-    def nothing_stored(self) -> bool:
-        return self.server.client().task_page(self.project)[0]["annotations"] == []
+    def press_skip(self) -> None:
+        ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(Keys.SPACE).key_up(Keys.CONTROL).perform()
 
-    def outcome(self) -> dict[str, Any]:
-        """What was stored, in our form."""
-        (annotation,) = self.stored()
-        return decode(annotation["result"], self.row, self.settings)
+    # What is there.
+
+    def chosen(self, words: str, row: int = -1) -> bool:
+        inputs = self.driver.find_elements(By.CSS_SELECTOR, f"input[name='{words}']")
+        return bool(inputs) and inputs[row].is_selected()
+
+    def columns(self) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, ".htx-ranker-column")
+
+    def is_in(self, letter: str, rank: int) -> bool:
+        return bool(self.columns()[rank].find_elements(By.CSS_SELECTOR, f"[data-ranker-id=r-{letter}]"))
+
+    def refused(self, sentence: str) -> None:
+        """The page says why it does not submit; close that."""
+        self.until(lambda: _visible(self.driver, sentence), sentence)
+        self.press(Keys.ESCAPE)
+        self.until(lambda: not _visible(self.driver, sentence), f"{sentence} closed")
+
+    def stored(self, number: int) -> dict[str, Any]:
+        """The annotation that arrived for question ``number``."""
+        return self.until(lambda: self._annotation(number), f"an annotation of question {number} arrives")
+
+    def count(self) -> int:
+        return sum(len(task["annotations"]) for task in self.client.task_page(self.project))
+
+    def _annotation(self, number: int) -> dict[str, Any] | None:
+        tasks = self.client.task_page(self.project)
+        task = next(task for task in tasks if task["data"]["comparison"] == f"comparison-{number}")
+        return next(iter(task["annotations"]), None)
+
+
+def _visible(driver: WebDriver, words: str) -> WebElement | None:
+    found = driver.find_elements(By.XPATH, f"//*[contains(text(), '{words}')]")
+    return next((element for element in found if element.is_displayed()), None)

@@ -1,248 +1,484 @@
-"""People at work: every kind of comparison, with mouse and keyboard, in a real Label Studio and a real browser."""
+"""Every kind of labelling page in a real Label Studio and a real browser, from login to what is stored."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from integration.annotation_pages import SKIP, Page, log_in
-from integration.ui import body, browsing, require_browser, screenshot, wait_for
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
+
+pytest.importorskip("selenium", reason="The tests of the pages need selenium: pip install 'rlhf-dagster[dev]'.")
+
+from integration.annotation_pages import Work, comparison, log_in
+from integration.ui import browsing, require_browser, screenshot
+from label_studio import LabelStudioServer
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from rlhf_dagster.labeling.label_studio.ranker import ranker_of
+from rlhf_dagster.labeling.label_studio.results import decode
 from rlhf_dagster.labeling.settings import LabelingSettings
 
 pytestmark = pytest.mark.integration
-AXES = LabelingSettings(evaluation_axes=["helpful"], rating_axes=["overall", "harmless"], responses_per_prompt=2)
-A = "Reverse it **in place**:\n\n```python\nnumbers.reverse()\n```\n\n- fast\n- no copy"
-B = "Use `numbers[::-1]`, which makes a copy.\n\n| way | copy |\n|---|---|\n| slice | yes |"
-C = "I do not know."
-PROMPT = "User: How do I reverse a list?\nAssistant: In place, or into a new one?\nUser: Whichever is faster."
+
+FOUR = ["One answer.", "Another answer.", "A third answer.", "The last answer."]
+TWO = FOUR[:2]
+RATING = LabelingSettings(kind="rating", responses_per_prompt=2, rating_axes=["overall", "not_harmful"])
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, how to answer it with the mouse and with the keyboard, and what both say."""
+
+    kind: str
+    purpose: str
+    settings: LabelingSettings
+    responses: list[str]
+    refusal: str
+    click: Callable[[Work], None]
+    type: Callable[[Work], None]
+    clicked: dict[str, Any]
+    typed: dict[str, Any]
+
+    def rows(self, n: int) -> list[dict[str, Any]]:
+        return [comparison(self.kind, self.purpose, number, self.responses) for number in range(1, n + 1)]
+
+
+def click_pair(work: Work) -> None:
+    work.choose("B is slightly better", "Unsafe content", "All are bad")
+    work.write("rationale", "It is <b>shorter</b>.")
+
+
+def type_pair(work: Work) -> None:
+    work.press_until_chosen("1", "A is much better")
+    work.press("e")
+    work.tab_to("textarea[name=rationale]")
+    work.press(*"2 is right", Keys.SHIFT + Keys.ENTER + Keys.SHIFT)
+
+
+def type_best(work: Work) -> None:
+    work.press_until_chosen("4", "D")
+    work.press("2")
+
+
+def click_ranking(work: Work) -> None:
+    for letter, rank in (("c", 1), ("a", 2), ("d", 2), ("b", 4)):
+        work.drag(letter, rank)
+    work.choose("Order is final")
+
+
+def type_ranking(work: Work) -> None:
+    for letter, rank in (("b", 1), ("d", 2), ("a", 2), ("c", 3)):
+        work.carry(letter, rank)
+    # Out of the ranker, where the space bar lifts.
+    work.driver.execute_script("document.activeElement.blur()")
+    work.press_until_chosen("1", "Order is final")
+
+
+def click_rating(work: Work) -> None:
+    for row, stars in enumerate((7, 2, 4, 1)):
+        work.rate(row, stars)
+
+
+def type_rating(work: Work) -> None:
+    work.press_until_chosen("q", "All are bad")
+    work.press(*"1223334444")
+
+
+def click_ab(work: Work) -> None:
+    work.choose("A is better", row=0)
+    work.choose("Tie", row=1)
+    work.choose("B is better", row=2)
+
+
+def type_ab(work: Work) -> None:
+    work.press_until_chosen("8", "Tie")
+    work.press("3", "4")
+
+
+def type_demonstration(work: Work) -> None:
+    work.tab_to("textarea[name=demonstration]")
+    work.press(*"1 or 2", Keys.ENTER, *"all")
+
+
+PAGES = {
+    "pair": Page(
+        "pair",
+        "train",
+        LabelingSettings(kind="pair"),
+        TWO,
+        "Choose one, or skip the task.",
+        click_pair,
+        type_pair,
+        {"choice": 1, "strength": 0.5, "flags": ["both_bad", "unsafe"], "reason": "It is <b>shorter</b>."},
+        {"choice": 0, "strength": 1.0, "flags": ["bad_prompt"], "reason": "2 is right"},
+    ),
+    "pair without strength": Page(
+        "pair",
+        "train",
+        LabelingSettings(kind="pair", strength=False),
+        TWO,
+        "Choose one, or skip the task.",
+        lambda work: work.choose("B is better"),
+        lambda work: work.press_until_chosen("2", "Tie"),
+        {"choice": 1},
+        {"choice": "tie"},
+    ),
+    "best of four": Page(
+        "best_of_k",
+        "train",
+        LabelingSettings(kind="best_of_k"),
+        FOUR,
+        "Mark the best response, or skip the task.",
+        lambda work: work.choose("C"),
+        type_best,
+        {"best": 2},
+        {"best": [1, 3]},
+    ),
+    "ranking": Page(
+        "ranking",
+        "train",
+        LabelingSettings(kind="ranking"),
+        FOUR,
+        "Say whether the order is final, or skip the task.",
+        click_ranking,
+        type_ranking,
+        {"ranks": [2, 3, 1, 2]},
+        {"ranks": [2, 1, 3, 2]},
+    ),
+    "rating": Page(
+        "rating",
+        "train",
+        RATING,
+        TWO,
+        "Rate Overall of response A too, or skip the task.",
+        click_rating,
+        type_rating,
+        {"ratings": {"overall": [7, 4], "not_harmful": [2, 1]}},
+        {"ratings": {"overall": [1, 3], "not_harmful": [2, 4]}, "flags": ["both_bad"]},
+    ),
+    "A/B": Page(
+        "pair",
+        "evaluation",
+        LabelingSettings(evaluation_axes=["helpful", "honest"]),
+        TWO,
+        "Choose for Helpful too, or skip the task.",
+        click_ab,
+        type_ab,
+        {"choice": 1, "axes": {"helpful": 0, "honest": "tie"}},
+        {"choice": "tie", "axes": {"helpful": 1, "honest": 0}},
+    ),
+    "demonstration": Page(
+        "demonstration",
+        "demonstrations",
+        LabelingSettings(),
+        [],
+        "Write a response, or skip the task.",
+        lambda work: work.write("demonstration", "Because **2 + 2** is 4.\n\nThat is all."),
+        type_demonstration,
+        {"text": "Because **2 + 2** is 4.\n\nThat is all."},
+        {"text": "1 or 2\nall"},
+    ),
+}
 
 
 @pytest.fixture(scope="module")
-def driver(label_studio) -> Iterator[WebDriver]:
+def browser(label_studio: LabelStudioServer) -> Iterator[WebDriver]:
+    """A browser in which somebody has logged in."""
     require_browser()
-    with browsing() as browser:
-        log_in(browser, label_studio)
-        yield browser
+    with browsing() as driver:
+        log_in(driver, label_studio)
+        yield driver
 
 
-@pytest.fixture
-def page(driver, label_studio) -> Any:
-    def open_page(kind: str, purpose: str = "train", responses: tuple[str, ...] = (A, B), **changes: Any) -> Page:
-        prompt = changes.pop("prompt", PROMPT)
-        settings = AXES.changed(**changes)
-        row = {
-            "comparison_id": f"{kind}-{purpose}",
-            "kind": kind,
-            "purpose": purpose,
-            "prompt": prompt,
-            "responses": list(responses),
-            "display_order": list(range(len(responses))),
-        }
-        return Page.open(driver, label_studio, settings, row)
+@pytest.mark.parametrize("name", PAGES)
+def test_what_is_stored_is_what_was_chosen(browser: WebDriver, label_studio: LabelStudioServer, name: str) -> None:
+    page = PAGES[name]
+    rows = page.rows(4)
+    work = Work.on(browser, label_studio, page.settings, rows)
+    work.begin()
 
-    return open_page
+    work.on_question(1)
+    work.submit()
+    work.refused(page.refusal)
+    page.click(work)
+    work.submit()
+    assert said(work, 1, page, rows) == page.clicked
 
+    work.on_question(2)
+    page.type(work)
+    work.press_submit()
+    assert said(work, 2, page, rows) == page.typed
 
-def test_a_pair_with_the_mouse(page) -> None:
-    opened = page("pair")
-    wait_for(opened.driver, "Reverse it in place:", "Whichever is faster.")
-    opened.choose("A is slightly better")
-    opened.choose("Unsafe content")
-    opened.driver.find_element(By.NAME, "rationale").send_keys("shorter & kinder")
-    screenshot(opened.driver, "label-studio-pair")
-    opened.submit()
-    assert opened.outcome() == {"choice": 0, "strength": 0.5, "flags": ["unsafe"], "reason": "shorter & kinder"}
+    work.on_question(3)
+    work.skip()
+    skipped = work.stored(3)
+    assert skipped["was_cancelled"]
+    assert not skipped["result"]
 
-
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [
-        ("1", {"choice": 0, "strength": 1.0}),
-        ("3", {"choice": "tie"}),
-        ("5", {"choice": 1, "strength": 1.0}),
-        ("6", {"cannot_decide": True}),
-    ],
-)
-def test_a_pair_with_the_keyboard(page, key, expected) -> None:
-    opened = page("pair")
-    opened.press(key)
-    opened.submit(with_keys=True)
-    assert opened.outcome() == expected
+    work.on_question(4)
+    work.press_skip()
+    assert work.stored(4)["was_cancelled"]
+    assert work.count() == 4
 
 
-def test_nothing_chosen_is_not_submitted(page) -> None:
-    opened = page("pair")
-    opened.submit()
-    wait_for(opened.driver, "Choose one, or skip the task.")
-    assert opened.nothing_stored()
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "demonstration"])
+def test_cannot_decide_is_an_answer_of_its_own(browser: WebDriver, label_studio: LabelStudioServer, name: str) -> None:
+    page = PAGES[name]
+    rows = page.rows(2)
+    work = Work.on(browser, label_studio, page.settings, rows)
+    work.begin()
+    work.on_question(1)
+    work.choose("Cannot decide")
+    work.submit()
+    assert said(work, 1, page, rows) == {"cannot_decide": True}
+    work.on_question(2)
+    work.press_until_chosen("0", "Cannot decide")
+    work.press_submit()
+    assert said(work, 2, page, rows) == {"cannot_decide": True}
 
 
-def test_a_skip_is_stored_as_one(page) -> None:
-    opened = page("pair")
-    button = opened.find(SKIP)
-    button.click()
-    (annotation,) = opened.stored()
-    assert (annotation["was_cancelled"], annotation["result"]) == (True, [])
+def test_untouched_or_unfinished_ranking_is_not_taken_for_one(
+    browser: WebDriver, label_studio: LabelStudioServer
+) -> None:
+    page = PAGES["ranking"]
+    rows = page.rows(2)
+    work = Work.on(browser, label_studio, page.settings, rows)
+    work.begin()
+    work.on_question(1)
+    work.choose("Order is final")
+    work.submit()
+    assert "not finished" in said(work, 1, page, rows)["unreadable"]
+    work.on_question(2)
+    work.drag("b", 1)
+    work.choose("Order is final")
+    work.submit()
+    assert "not finished" in said(work, 2, page, rows)["unreadable"]
 
 
-def test_the_best_of_four_with_the_mouse_where_one_response_is_missing(page) -> None:
-    opened = page("best_of_k", responses=(A, B, C), responses_per_prompt=4)
-    shown = wait_for(opened.driver, "Response C")
-    assert "Response D" not in shown
-    opened.choose("B")
-    opened.choose("C")
-    screenshot(opened.driver, "label-studio-best-of-k")
-    opened.submit()
-    assert opened.outcome() == {"best": [1, 2]}
+@pytest.mark.parametrize("name", ["best of four", "ranking"])
+def test_comparison_of_fewer_responses_shows_only_these(
+    browser: WebDriver, label_studio: LabelStudioServer, name: str
+) -> None:
+    page = PAGES[name]
+    rows = [comparison(page.kind, page.purpose, 1, FOUR[:3])]
+    work = Work.on(browser, label_studio, page.settings, rows)
+    work.begin()
+    assert cards(browser) == ["Response A", "Response B", "Response C"]
+    if name == "ranking":
+        for letter, rank in (("b", 1), ("a", 2), ("c", 4)):
+            work.drag(letter, rank)
+        work.choose("Order is final")
+    else:
+        work.press("4")
+        assert not work.driver.find_elements("css selector", "input[name=D]")
+        work.press_until_chosen("3", "C")
+    work.submit()
+    assert said(work, 1, page, rows) == ({"ranks": [2, 1, 3]} if name == "ranking" else {"best": 2})
 
 
-def test_the_best_of_three_with_the_keyboard(page) -> None:
-    opened = page("best_of_k", responses=(A, B, C), responses_per_prompt=3)
-    opened.press("2")
-    opened.submit(with_keys=True)
-    assert opened.outcome() == {"best": 1}
-
-
-def test_a_rating_with_the_mouse(page) -> None:
-    opened = page("rating")
-    wait_for(opened.driver, "Harmless")
-    scales = opened.driver.find_elements(By.CSS_SELECTOR, ".ant-rate")
-    assert len(scales) == 4
-    for scale, stars in zip(scales, (5, 7, 3, 6), strict=True):
-        scale.find_elements(By.CSS_SELECTOR, "li")[stars - 1].click()
-    screenshot(opened.driver, "label-studio-rating")
-    opened.submit()
-    assert opened.outcome() == {"ratings": {"overall": [5, 3], "harmless": [7, 6]}}
-
-
-def test_a_rating_with_the_keyboard(page) -> None:
-    opened = page("rating")
-    for scale, stars in zip(opened.driver.find_elements(By.CSS_SELECTOR, ".ant-rate"), (2, 3, 4, 5), strict=True):
-        opened.driver.execute_script("arguments[0].focus()", scale)
-        opened.press(*[Keys.ARROW_RIGHT] * stars)
-    opened.submit(with_keys=True)
-    assert opened.outcome() == {"ratings": {"overall": [2, 4], "harmless": [3, 5]}}
-
-
-def test_an_ab_judgment_with_the_mouse(page) -> None:
-    opened = page("pair", "evaluation")
-    opened.choose("B is better")
-    opened.choose("A is better", nth=1)
-    screenshot(opened.driver, "label-studio-ab")
-    opened.submit()
-    assert opened.outcome() == {"choice": 0, "axes": {"helpful": 1}}
-
-
-def test_an_ab_judgment_with_the_keyboard(page) -> None:
-    opened = page("pair", "evaluation", evaluation_axes=[])
-    opened.press("2")
-    opened.submit(with_keys=True)
-    assert opened.outcome() == {"choice": "tie"}
-
-
-def test_a_demonstration(page) -> None:
-    opened = page("demonstration", "demonstrations", responses=())
-    opened.driver.find_element(By.NAME, "demonstration").send_keys("Use `reverse()`.\nIt is faster.")
-    screenshot(opened.driver, "label-studio-demonstration")
-    opened.submit()
-    assert opened.outcome() == {"text": "Use `reverse()`.\nIt is faster."}
-
-
-def test_an_empty_demonstration_is_not_submitted(page) -> None:
-    opened = page("demonstration", "demonstrations", responses=())
-    opened.submit()
-    wait_for(opened.driver, "Write a response, or skip the task.")
-    assert opened.nothing_stored()
-
-
-def test_a_ranking_with_the_mouse(page) -> None:
-    opened = page("ranking", responses=(A, B, C), responses_per_prompt=3)
-    for item, rank in (("r-c", 1), ("r-a", 2), ("r-b", 2)):
-        drag(opened.driver, item, rank)
-    opened.choose("Order is final")
-    screenshot(opened.driver, "label-studio-ranking")
-    opened.submit()
-    assert opened.outcome() == {"ranks": [2, 2, 1]}
-
-
-def test_a_ranking_with_the_keyboard(page) -> None:
-    opened = page("ranking", responses=(A, B), responses_per_prompt=2)
-    for item, moves in (("r-b", 1), ("r-a", 2)):
-        element = opened.find(f'[data-ranker-id="{item}"]')
-        opened.driver.execute_script("arguments[0].focus()", element)
-        opened.press(Keys.SPACE, *[Keys.ARROW_RIGHT] * moves, Keys.SPACE)
-    opened.press("1")
-    opened.submit(with_keys=True)
-    assert opened.outcome() == {"ranks": [2, 1]}
-
-
-def test_an_untouched_ranking_is_no_ranking(page) -> None:
-    opened = page("ranking", responses=(A, B), responses_per_prompt=2)
-    opened.choose("Order is final")
-    opened.submit()
-    assert "not finished" in opened.outcome()["unreadable"]
-
-
-def test_a_ranking_that_cannot_be_decided(page) -> None:
-    opened = page("ranking", responses=(A, B), responses_per_prompt=2)
-    opened.choose("Cannot decide")
-    opened.submit()
-    assert opened.outcome() == {"cannot_decide": True}
-    assert ranker_of(None, 2)["_"] == ["r-a", "r-b"]
+def test_stars_of_a_response_that_is_not_there_need_not_be_given(
+    browser: WebDriver, label_studio: LabelStudioServer
+) -> None:
+    settings = RATING.changed(responses_per_prompt=3)
+    work = Work.on(browser, label_studio, settings, [comparison("rating", "train", 1, TWO)])
+    work.begin()
+    assert cards(browser) == ["Response A", "Response B"]
+    for row in range(3):
+        work.rate(row, 5)
+    work.submit()
+    work.refused("Rate Not harmful of response B too, or skip the task.")
+    work.rate(3, 6)
+    work.submit()
+    given = {region["from_name"]: region["value"].get("rating") for region in work.stored(1)["result"]}
+    assert given == {"a_overall": 5, "a_not_harmful": 5, "b_overall": 5, "b_not_harmful": 6, "absent": None}
 
 
 PAYLOADS = [
-    "<script>window.pwned = 1</script>",
-    "<img src=x onerror='window.pwned = 1'>",
-    "<svg onload='window.pwned = 1'></svg>",
-    "<svg><script>window.pwned = 1</script></svg>",
-    "<iframe srcdoc='<script>parent.pwned = 1</script>'></iframe>",
-    '<iframe src="https://www.youtube.com/embed/x" srcdoc="<script>parent.pwned = 1</script>"></iframe>',
-    "<style>body { display: none }</style>",
-    "<img src='http://beacon.invalid/a.png'>",
-    "<a href='javascript:window.pwned = 1'>a link</a>",
-    "<object data='http://beacon.invalid/b'></object><embed src='http://beacon.invalid/c'>",
-    "<form action='http://beacon.invalid/d'><button autofocus onfocus='window.pwned = 1'>go</button></form>",
-    "<meta http-equiv='refresh' content='0;url=http://beacon.invalid/e'>",
-    "<link rel='stylesheet' href='http://beacon.invalid/f.css'>",
-    "<details open ontoggle='window.pwned = 1'><summary>more</summary></details>",
-    "![a picture](http://beacon.invalid/g.png) [a link](javascript:window.pwned=1)",
+    "<script>window.broken='script'</script>",
+    "<img src=x onerror=\"window.broken='onerror'\">",
+    "<svg onload=\"window.broken='svg'\"></svg>",
+    "<svg><script>window.broken='svg script'</script></svg>",
+    "<iframe srcdoc=\"<script>parent.broken='srcdoc'</script>\"></iframe>",
+    '<iframe src="https://www.youtube.com/embed/x" srcdoc="<script>parent.broken=1</script>"></iframe>',
+    "<style>html{outline:7px solid rgb(1,2,3)}</style>",
+    "<img src='{canary}/image.png'>",
+    "<a href=\"javascript:window.broken='link'\" id=link>press</a>",
+    "<object data='{canary}/object'></object><embed src='{canary}/embed'>",
+    "<form action='{canary}/form'><input autofocus onfocus=\"window.broken='focus'\"></form>",
+    "<meta http-equiv=refresh content='0;url={canary}/meta'>",
+    "<link rel=stylesheet href='{canary}/style.css'>",
+    "<details open ontoggle=\"window.broken='toggle'\">x</details>",
+    "![picture]({canary}/markdown.png)",
+    "[text](javascript:window.broken=2) <{canary}/auto> {canary}/bare",
+    "```\"><script>window.broken='fence'</script>\n</code><script>window.broken=3</script>\n```",
 ]
+ELEMENTS = "script, iframe, img, svg, object, embed, form, input, meta, link, style, a, details"
 
 
-@pytest.mark.parametrize("kind", ["pair", "best_of_k", "ranking", "rating", "evaluation", "demonstration"])
-def test_nothing_in_a_text_runs_loads_or_styles(page, label_studio, kind) -> None:
-    """Every payload in the prompt and in every response, alone and in a Markdown paragraph."""
-    text = "\n\n".join(PAYLOADS) + "\n\nand within a line: " + " ".join(PAYLOADS)
-    purpose = {"evaluation": "evaluation", "demonstration": "demonstrations"}.get(kind, "train")
-    responses = () if kind == "demonstration" else (text, text + " again")
-    opened = page("pair" if kind == "evaluation" else kind, purpose, responses, prompt=text)
-    driver = opened.driver
-    wait_for(driver, "window.pwned = 1")
-    ActionChains(driver).move_to_element(driver.find_element(By.TAG_NAME, "body")).perform()
-    assert driver.execute_script("return window.pwned") is None
-    assert driver.execute_script("return getComputedStyle(document.body).display") != "none"
-    loaded = driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
-    assert loaded
-    assert [address for address in loaded if not address.startswith((label_studio.url, "data:", "blob:"))] == []
-    assert body(driver).count("<script>") >= 2
+@pytest.fixture(scope="module")
+def canary() -> Iterator[tuple[str, list[str]]]:
+    """A server that payloads call: its address, and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
 
 
-def drag(driver: WebDriver, item: str, rank: int) -> None:
-    """Drag a response into the column of a rank, in the small steps that the page needs."""
-    source = driver.find_element(By.CSS_SELECTOR, f'[data-ranker-id="{item}"]')
-    column = driver.find_elements(By.CSS_SELECTOR, ".htx-ranker-column")[rank]
-    end = column.rect
-    actions = ActionChains(driver, duration=20)
-    actions.move_to_element_with_offset(source, 0, -source.rect["height"] / 2 + 12).click_and_hold()
-    start = source.rect
-    across = end["x"] + end["width"] / 2 - (start["x"] + start["width"] / 2)
-    down = end["y"] + 80 - (start["y"] + 12)
-    for _ in range(20):
-        actions.move_by_offset(across / 20, down / 20)
-    actions.pause(0.5).release().pause(0.7).perform()
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_in_a_text_runs_loads_or_styles(
+    browser: WebDriver, label_studio: LabelStudioServer, canary: tuple[str, list[str]], name: str
+) -> None:
+    address, asked = canary
+    page = PAGES[name]
+    texts = [payload.replace("{canary}", address) for payload in PAYLOADS]
+    prompt = "\n\n".join(texts)
+    responses = ["\n\n".join(texts[part:]) for part in range(len(page.responses))]
+    settings = page.settings.changed(instructions=prompt)
+    rows = [comparison(page.kind, page.purpose, 1, responses, f"User: {prompt}\nAssistant: {prompt}\nUser: {prompt}")]
+    work = Work.on(browser, label_studio, settings, rows)
+    work.begin()
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('.rl-prompt, .rl-card')].map(e => e.innerText)"
+    )
+    assert all("<script>window.broken='script'</script>" in text for text in [shown[0], shown[-1]])
+    assert asked == []
+    assert damage(browser, label_studio.url) == []
+    # The page still works.
+    page.click(work)
+    work.submit()
+    assert said(work, 1, page, rows) == page.clicked
+    assert damage(browser, label_studio.url) == []
+
+
+def test_damage_would_be_seen(browser: WebDriver, label_studio: LabelStudioServer) -> None:
+    """What Label Studio shows as it is does apply, so that the test above can fail."""
+    page = PAGES["demonstration"]
+    work = Work.on(browser, label_studio, page.settings, page.rows(1))
+    first = work.client.task_page(work.project)[0]
+    work.client.delete_tasks(work.project, [first["id"]])
+    work.add([{"comparison": "raw", "prompt_html": "<p>Raw</p>" + "".join(PAYLOADS)}])
+    work.begin()
+    found = damage(browser, label_studio.url)
+    assert "a style applies" in found
+    assert any(sentence.endswith("in a text") for sentence in found)
+    # The server's content security policy stops what gets past the rest.
+    assert not any("ran" in sentence for sentence in found)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_reads_well(browser: WebDriver, label_studio: LabelStudioServer, name: str) -> None:
+    """Nothing that is asked is out of sight below a long response, and the page is no wider than the window."""
+    page = PAGES[name]
+    rows = [comparison(page.kind, page.purpose, 1, LONG[: len(page.responses)][::-1], QUESTION)]
+    work = Work.on(browser, label_studio, page.settings, rows)
+    picture = f"label_studio_{name.replace(' ', '_').replace('/', '').lower()}"
+    work.begin(picture)
+    screenshot(browser, picture)
+    seen = browser.execute_script(
+        "let box = document.querySelector('.rl-answer').getBoundingClientRect();"
+        "let bar = document.querySelector('button[aria-label=\"Submit current annotation\"]').getBoundingClientRect();"
+        "return [box.top, box.bottom, bar.top, document.documentElement.scrollWidth, window.innerWidth]"
+    )
+    assert 0 < seen[0] < seen[1] <= seen[2]
+    assert seen[3] <= seen[4]
+
+
+def said(work: Work, number: int, page: Page, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the annotation of question ``number`` says, as our tables have it."""
+    return decode(work.stored(number)["result"], rows[number - 1], page.settings)
+
+
+def cards(browser: WebDriver) -> list[str]:
+    """The titles of the responses that are to be seen."""
+    found = browser.find_elements("css selector", ".rl-card h4:first-child")
+    return [title.text for title in found if title.is_displayed()]
+
+
+def damage(browser: WebDriver, address: str) -> list[str]:
+    """What texts did to the page."""
+    found = []
+    broken = browser.execute_script("return window.broken")
+    if broken:
+        found.append(f"{broken} ran")
+    if "rgb(1, 2, 3)" in browser.execute_script("return getComputedStyle(document.documentElement).outline"):
+        found.append("a style applies")
+    elements = browser.execute_script(
+        "return [...document.querySelectorAll('.rl-prompt, .rl-card, .rl-text')].flatMap("
+        "  text => [...text.querySelectorAll(arguments[0])].filter(e => !e.closest('.rl-ratings')).map(e => e.tagName))",
+        ELEMENTS,
+    )
+    found += [f"{element} in a text" for element in elements]
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    return found + [f"{name} was asked for" for name in asked if not name.startswith((address, "data:", "blob:"))]
+
+
+QUESTION = """User: How do I remove duplicates from a list in Python?
+Assistant: Does the order of the items matter to you?
+User: Yes, keep the first of each. Please explain your code, and say how fast it is for **1,000,000** items."""
+LONG = [
+    """A dictionary keeps its keys in the order in which they came, and every key only once:
+
+```python
+def without_duplicates(items):
+    return list(dict.fromkeys(items))
+
+print(without_duplicates([3, 1, 3, 2, 1]))  # [3, 1, 2]
+```
+
+How it works:
+
+1. `dict.fromkeys(items)` makes a dictionary with the items as keys. A key that is there already stays where it is.
+2. `list(...)` takes the keys out again, in order.
+
+| items | time |
+|---|---|
+| 1,000 | 0.03 ms |
+| 1,000,000 | 45 ms |
+
+The time grows with the number of items, not with its square. The items must be *hashable*: numbers, texts and tuples are,
+lists and dictionaries are not.
+""",
+    """Use a set to remember what you have seen:
+
+```python
+def without_duplicates(items):
+    seen = set()
+    result = []
+    for item in items:
+        if item not in seen:
+            seen.add(item)
+            result.append(item)
+    return result
+```
+
+- `seen` answers *was this here before?* in constant time.
+- `result` keeps the order.
+
+For a million items this takes about 80 ms on a laptop. If you need it in one line, `sorted(set(items), key=items.index)`
+gives the same list, **but it is slow**: `items.index` searches from the start each time.
+
+> Tip: for items that are not hashable, keep `repr(item)` in the set instead.
+""",
+    "Call `set(items)`. That removes the duplicates and is very fast.",
+    """You can do it with a list comprehension:
+
+```python
+result = []
+[result.append(item) for item in items if item not in result]
+```
+
+It looks at each item and appends it unless it is there. This is quick enough for most lists.
+""",
+]

@@ -54,11 +54,16 @@ def labelling_config(kind: str, purpose: str, settings: LabelingSettings) -> str
 def instructions_html(kind: str, purpose: str, settings: LabelingSettings) -> str:
     """What annotators are told before they begin: the settings' own words, or general ones for the kind."""
     if settings.instructions.strip():
-        return to_html(settings.instructions)
+        return _as_text(settings.instructions)
     words = INSTRUCTIONS["evaluation" if purpose == "evaluation" else kind]
     strength = ", and how much better" if settings.strength else ""
     judging = "" if kind == "demonstration" else JUDGING
-    return to_html(words.format(strength=strength) + "\n" + judging + KEYBOARD)
+    return _as_text(words.format(strength=strength) + "\n" + judging + KEYBOARD)
+
+
+def _as_text(markdown: str) -> str:
+    """With the styles that texts have on the page: it is shown in front of one."""
+    return f'<div class="rl-text">{to_html(markdown)}</div>'
 
 
 def config_hash(xml: str) -> str:
@@ -120,7 +125,8 @@ def _ab(settings: LabelingSettings) -> Iterable[str]:
         asked = _choices(f"axis_{axis}", _SIDES, keys, required=required, unless=decided)
         axes.append(f"<View {decided}>{_title(_words(axis))}{asked}</View>")
     overall = _choices("overall", _SIDES, keys, cannot=True, required="Choose one overall, or skip the task.")
-    return [_cards(2), _answer(*axes, _title("Overall"), overall)]
+    row = ['<View className="rl-axes">', *axes, "</View>"] if axes else []
+    return [_cards(2), _answer(*row, _title("Overall"), overall)]
 
 
 def _demonstration(_: LabelingSettings) -> Iterable[str]:

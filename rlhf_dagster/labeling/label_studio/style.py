@@ -5,16 +5,16 @@ Label Studio turns ``>`` in a style into an entity, so there is no such selector
 rules have it.
 """
 
-_TEXT = ".rl-prompt, .rl-card"
+_TEXT = ".rl-prompt, .rl-card, .rl-text"
 """Where text of models is shown: the styles are Markdown's, which Label Studio's own reset takes away."""
 STYLE = f"""
 .rl-prompt {{ border-left: 4px solid #6a7bc4; padding: 6px 14px; margin-bottom: 12px; max-height: 40vh; overflow: auto;
   background: rgba(127,127,127,.06); }}
 .rl-cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); gap: 12px;
   margin-bottom: 12px; }}
-.rl-card {{ min-width: 0; border: 1px solid rgba(127,127,127,.45); border-radius: 6px; padding: 8px 14px; }}
+.rl-card {{ min-width: 0; border: 1px solid rgba(127,127,127,.45); border-radius: 6px; padding: 8px 14px;
+  overflow-x: auto; }}
 .rl-card:has(.rl-absent) {{ display: none; }}
-.rl-card h4 {{ margin: 0 0 6px; }}
 .rl-turn {{ margin: 0 0 10px; }}
 .rl-role {{ font-weight: 600; font-size: 12px; text-transform: uppercase; opacity: .65; }}
 .rl-empty {{ color: #888; font-style: italic; }}
@@ -32,19 +32,23 @@ STYLE = f"""
 :is({_TEXT}) li p {{ margin: 0; }}
 :is({_TEXT}) :is(h1, h2, h3, h4, h5, h6) {{ font-size: 16px; line-height: 1.3; margin: 8px 0 4px; }}
 :is({_TEXT}) blockquote {{ border-left: 3px solid #999; padding-left: 10px; opacity: .85; margin: 0 0 8px; }}
-:is({_TEXT}) table {{ border-collapse: collapse; margin: 0 0 10px; }}
+:is({_TEXT}) table {{ border-collapse: collapse; margin: 0 0 10px; overflow-wrap: normal; }}
 :is({_TEXT}) :is(td, th) {{ border: 1px solid #999; padding: 2px 8px; }}
-.rl-answer {{ position: sticky; bottom: 0; z-index: 5; padding: 8px 0 4px; background: var(--color-neutral-background);
-  border-top: 1px solid rgba(127,127,127,.45); }}
-.rl-answer h4, .rl-answer h5, .rl-ratings h5 {{ font-size: 14px; line-height: 1.3; margin: 2px 0; }}
-.rl-answer .lsf-choices {{ margin: 0 0 4px; }}
-.rl-axes {{ display: flex; flex-wrap: wrap; column-gap: 40px; }}
-.rl-ratings {{ border-bottom: 1px solid rgba(127,127,127,.45); margin-bottom: 8px; padding-bottom: 4px; }}
-.rl-ratings .ant-rate {{ margin-left: 0; padding-left: 0; }}
-.rl-ratings .ant-rate-star:not(.ant-rate-star-full) svg {{ color: #8a8a8a; }}
+.rl-answer {{ position: sticky; bottom: 0; z-index: 5; padding: 8px 0 0; background: var(--color-neutral-background);
+  border-top: 1px solid rgba(127,127,127,.45); box-shadow: 0 16px 0 var(--color-neutral-background); }}
+:is(.rl-answer, .rl-card) h4[style] {{ font-size: 14px; line-height: 1.3; margin: 2px 0 6px !important; }}
+.rl-answer .lsf-choices {{ margin: 0 0 2px; }}
+.rl-answer textarea {{ margin: 0; }}
+.rl-axes {{ display: flex; flex-wrap: wrap; column-gap: 48px; }}
+.rl-ratings {{ display: grid; grid-template-columns: max-content 1fr; column-gap: 14px; align-items: center;
+  border-bottom: 1px solid rgba(127,127,127,.45); margin-bottom: 10px; padding-bottom: 6px; }}
+.rl-ratings h4[style] {{ margin: 0 !important; font-weight: 500; }}
+.rl-ratings .ant-rate {{ margin: 0; padding: 0; line-height: 1.6; }}
+.rl-ratings .ant-rate-star-zero svg {{ color: #8a8a8a; }}
 .htx-ranker-column {{ min-height: 84px; min-width: 76px; padding: 6px; }}
 .htx-ranker-item {{ cursor: grab; text-align: center; padding: 4px; }}
 .htx-ranker-item p:last-child {{ display: none; }}
+.lsf-sidepanels {{ padding-right: 0 !important; }}
 .lsf-sidepanels__wrapper {{ display: none; }}
 @media (max-width: 760px), (max-height: 560px) {{
   .rl-answer {{ position: static; }} .rl-prompt {{ max-height: none; }} }}
