@@ -181,17 +181,17 @@ def _start(folder: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     while process.poll() is None:
-        if answers(f"http://{HOST}:{port}"):
+        if answers(f"http://{HOST}:{port}/health"):
             return
         time.sleep(0.2)
     raise UserError(f"Label Studio did not start; {log} says why.")
 
 
-def answers(url: str) -> bool:
-    """Whether a server on this machine is ready."""
+def answers(address: str) -> bool:
+    """Whether a server on this machine has something at an address."""
     opener = build_opener(ProxyHandler({}))  # a proxy does not know this machine
     try:
-        with opener.open(f"{url}/health", timeout=5):
+        with opener.open(address, timeout=5):
             return True
     except (URLError, OSError):
         return False

@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from rlhf_dagster.automation.instance import dagster_home, open_instance
 from rlhf_dagster.cli.label_studio import install, port_of, show, stop_when_asked
@@ -54,7 +52,7 @@ def serve(folder: Path, port: int) -> None:
 def _label_studio(loop: LoopFolder, stack: ExitStack) -> Server | None:
     """The loop's own Label Studio, where its annotators work on this machine and none runs yet."""
     settings = loop.config.label_store
-    if settings.kind != "label_studio" or not is_local(settings.url) or answers(settings.url):
+    if settings.kind != "label_studio" or not is_local(settings.url) or answers(f"{settings.url}/health"):
         return None
     install()
     return stack.enter_context(running(loop.root / SERVER_FOLDER, port_of(settings.url)))
@@ -80,11 +78,9 @@ def _start(root: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
 
 def _wait_until_ready(services: subprocess.Popen[bytes], port: int, log: Path) -> None:
     while services.poll() is None:
-        try:
-            with urlopen(f"http://{HOST}:{port}/server_info", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.3)
+        if answers(f"http://{HOST}:{port}/server_info"):
+            return
+        time.sleep(0.3)
     raise UserError(f"The UI did not start; {log} says why.")
 
 

@@ -25,6 +25,7 @@ from rlhf_dagster.labeling.label_studio.errors import (
     transport_error,
     unauthorized,
 )
+from rlhf_dagster.labeling.label_studio.open import is_local
 
 REFRESH = "api/token/refresh/"
 """Where a personal access token is exchanged for one that lasts minutes."""
@@ -242,6 +243,7 @@ class LabelStudioClient:
             headers={"Connection": "close"},
             limits=httpx.Limits(max_keepalive_connections=0),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            trust_env=not is_local(self.url),  # a proxy does not know this machine
         )
         try:
             # Without the slash the SDK refreshes tokens at the root of a server that is below a path.

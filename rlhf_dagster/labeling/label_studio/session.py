@@ -13,6 +13,7 @@ from rlhf_dagster.labeling.label_studio.errors import (
     response_error,
     transport_error,
 )
+from rlhf_dagster.labeling.label_studio.open import is_local
 
 _CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
@@ -23,7 +24,7 @@ class AnnotatorSession:
     def __init__(self, url: str, email: str, timeout: float) -> None:
         self.url, self.email, self.timeout = url.rstrip("/"), email, timeout
         require_address(self.url)
-        self._http = httpx.Client(timeout=timeout, headers={"Connection": "close"})
+        self._http = httpx.Client(timeout=timeout, headers={"Connection": "close"}, trust_env=not is_local(self.url))
 
     def __repr__(self) -> str:
         return f"AnnotatorSession({self.url!r}, {self.email!r})"

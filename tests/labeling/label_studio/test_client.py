@@ -314,6 +314,15 @@ def test_a_server_that_repeats_the_token_does_not_get_it_into_our_sentence() -> 
             client.check()
 
 
+def test_a_proxy_is_asked_for_other_machines_alone(monkeypatch) -> None:
+    with serving(lambda _: (200, {"release": "1.23.2"})) as fake:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        assert LabelStudioClient(fake.url, LEGACY).check() == "1.23.2"
+        monkeypatch.setenv("http_proxy", fake.url)
+        assert LabelStudioClient("http://labels.example.com", LEGACY).check() == "1.23.2"
+    assert [asked.path for asked in fake.asked] == ["/api/version", "http://labels.example.com/api/version"]
+
+
 def test_connections_are_not_kept_and_cookies_are_not_taken() -> None:
     answer = (200, {"release": "1.23.2"}, {"Set-Cookie": "sessionid=abc; Path=/"})
     with asked_of(lambda _: answer) as (client, fake):
