@@ -157,11 +157,22 @@ class Work:
         ActionChains(self.driver).pause(0.4).send_keys(Keys.SPACE).perform()
         self.until(lambda: self.is_in(letter, rank), f"{letter} in rank {rank}")
 
+    def press_with(self, modifier: str, key: str) -> None:
+        ActionChains(self.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
+
+    def type_into(self, name: str, *keys: str) -> None:
+        """Write a text and leave the field; inside it, no key does anything but write."""
+        self.tab_to(f"textarea[name={name}]")
+        self.press(*keys)
+        self.press_with(Keys.SHIFT, Keys.ENTER)
+        gone = f"textarea[name={name}]"
+        self.until(lambda: not self.driver.find_elements(By.CSS_SELECTOR, gone), f"{name} is written")
+
     def press_submit(self) -> None:
-        ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
+        self.press_with(Keys.CONTROL, Keys.ENTER)
 
     def press_skip(self) -> None:
-        ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(Keys.SPACE).key_up(Keys.CONTROL).perform()
+        self.press_with(Keys.CONTROL, Keys.SPACE)
 
     # What is there.
 

@@ -28,8 +28,8 @@ INSTRUCTIONS = {
     "letter, Space to lift it, arrow keys to move it, Space to drop it.",
     "rating": "Rate every response from 1 star (very poor) to 7 stars (excellent) on every scale. Each press of a "
     "scale's key adds a star.",
-    "demonstration": "Write the response that an ideal assistant would give to this prompt. Markdown is allowed. What "
-    "you have typed is kept when you submit, not before: write long responses elsewhere first.",
+    "demonstration": "Write the response that an ideal assistant would give to this prompt. Markdown is allowed. "
+    "`Shift+Enter` keeps what you have written so far; the pencil beside it changes it again.",
     "evaluation": "Read the prompt and both responses, then say which is better.",
 }
 JUDGING = """
@@ -40,7 +40,7 @@ Judge what is written, not how long it is. The order of the responses means noth
 - Mark what applies: *All are bad*, *Unsafe content*, *Broken prompt*. A sentence on why is welcome.
 """
 KEYBOARD = """
-The keys in brackets choose, `Ctrl+Enter` submits, `Ctrl+Space` skips.
+The keys in brackets choose, `Ctrl+Enter` submits, `Ctrl+Space` skips. In a text field, press `Shift+Enter` first.
 """
 
 
