@@ -22,6 +22,7 @@ from loops import ROUND, copy_loop, open_runner, run_missing, run_round, write_l
 
 from rlhf_dagster.automation.rounds import open_next_round
 from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.label_studio_server import environment_folder
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
 def base_model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of base models for the session, so that the small one is pretrained once."""
     folder = tmp_path_factory.mktemp("cache")
+    # Label Studio is installed once on the machine, in the cache that is hidden from here on.
+    installed = environment_folder()
+    (folder / installed.name).symlink_to(installed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RLHF_CACHE", str(folder))
         yield folder

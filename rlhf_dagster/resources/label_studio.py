@@ -6,7 +6,7 @@ from pydantic import Field
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 
 
-class LabelStudio(dg.ConfigurableResource[LabelStudioClient]):
+class LabelStudio(dg.ConfigurableResource):
     """A Label Studio server.
 
     .. code-block:: python

@@ -1,10 +1,11 @@
 """An annotator at work on Label Studio's pages, in a browser: looks, clicks and types as a person does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from integration.ui import PATIENCE, screenshot
+from integration.ui import PATIENCE, browsing, require_browser, screenshot
 from label_studio import LabelStudioServer
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.action_chains import ActionChains
@@ -25,12 +26,17 @@ TABS = 120
 """Stops of the Tab key before we believe that something cannot be reached."""
 
 
-def log_in(driver: WebDriver, server: LabelStudioServer) -> None:
-    driver.get(f"{server.url}/user/login/")
-    driver.find_element(By.NAME, "email").send_keys(server.email)
-    driver.find_element(By.NAME, "password").send_keys(server.password)
-    driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
-    WebDriverWait(driver, PATIENCE).until(lambda _: "/login" not in driver.current_url)
+@contextmanager
+def annotating(server: LabelStudioServer) -> Iterator[WebDriver]:
+    """A browser in which somebody has logged in."""
+    require_browser()
+    with browsing() as driver:
+        driver.get(f"{server.url}/user/login/")
+        driver.find_element(By.NAME, "email").send_keys(server.email)
+        driver.find_element(By.NAME, "password").send_keys(server.password)
+        driver.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+        WebDriverWait(driver, PATIENCE).until(lambda _: "/login" not in driver.current_url)
+        yield driver
 
 
 def comparison(kind: str, purpose: str, number: int, responses: Sequence[str], prompt: str = "") -> dict[str, Any]:
@@ -132,14 +138,12 @@ class Work:
 
     def press_until_chosen(self, key: str, words: str) -> None:
         """Press a key that makes a choice; once more where it was lost."""
-        for patience in (FEW_SECONDS, PATIENCE):
+        self.press(key)
+        with suppress(AssertionError):
+            self.until(lambda: self.chosen(words), "", FEW_SECONDS)
+        if not self.chosen(words):
             self.press(key)
-            try:
-                self.until(lambda: self.chosen(words), f"`{key}` chooses {words!r}", patience)
-                return
-            except AssertionError:
-                if patience == PATIENCE:
-                    raise
+        self.until(lambda: self.chosen(words), f"`{key}` chooses {words!r}")
 
     def tab_to(self, css: str) -> None:
         for _ in range(TABS):

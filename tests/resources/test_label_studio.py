@@ -1,7 +1,5 @@
 """The Label Studio resource in an asset and in a sensor, and what Dagster shows of its token."""
 
-import json
-
 import dagster as dg
 import pytest
 from pydantic import ValidationError
@@ -42,7 +40,8 @@ def test_a_server_that_is_down_fails_the_asset_with_a_sentence_without_the_token
         outcome = dg.materialize(
             [server_version], resources={"label_studio": resource}, raise_on_error=False, instance=instance
         )
-        assert "http://127.0.0.1:9 cannot be reached" in str(outcome.failure_data_for_node("server_version"))
+        (failure,) = [event for event in outcome.all_events if event.is_step_failure]
+        assert "http://127.0.0.1:9 cannot be reached" in str(failure.step_failure_data)
         events = [str(record) for record in instance.all_logs(outcome.run_id)]
     assert len(events) > 5
     assert not [event for event in events if SECRET in event]
@@ -58,10 +57,7 @@ def test_the_token_is_marked_as_secret_and_not_in_the_representation() -> None:
 
 
 def test_settings_that_cannot_be() -> None:
-    with pytest.raises((ValidationError, dg.DagsterInvalidPythonicConfigDefinitionError)):
-        LabelStudio()
     with pytest.raises(ValidationError):
         LabelStudio(token=SECRET, timeout=0)
     with pytest.raises(UserError, match="does not accept the token"):
         LabelStudio(token="").client()
-    assert "token" in json.dumps(LabelStudio.model_json_schema()["required"])

@@ -158,7 +158,7 @@ def _cards(k: int, above: Callable[[str], str] = lambda letter: "") -> str:
         f'<HyperText name="{letter}" value="${letter}_html" inline="true"/></View>'
         for letter in LETTERS[:k]
     ]
-    return '<View className="rl-cards">\n' + "\n".join(cards) + "\n</View>"
+    return f'<View className="rl-cards{" rl-square" if k == 4 else ""}">\n' + "\n".join(cards) + "\n</View>"
 
 
 def _answer(*controls: str, flags: list[tuple[str, str]] = _FLAGS) -> str:
@@ -167,7 +167,8 @@ def _answer(*controls: str, flags: list[tuple[str, str]] = _FLAGS) -> str:
         '<TextArea name="rationale" toName="prompt" rows="2" editable="true" maxSubmissions="1" '
         'showSubmitButton="false" placeholder="Why? (optional)"/>'
     )
-    asked = [*controls, _choices("flags", flags, iter(FLAG_KEYS[-len(flags) :]), multiple=True), reason]
+    marks = _choices("flags", flags, iter(FLAG_KEYS[-len(flags) :]), multiple=True)
+    asked = [*controls, '<View className="rl-extras">', marks, reason, "</View>"]
     return '<View className="rl-answer">\n' + "\n".join(asked) + "\n</View>"
 
 

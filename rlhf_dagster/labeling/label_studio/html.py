@@ -13,7 +13,10 @@ from typing import Any
 TAGS = {"p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"}
 TAGS |= {"strong", "del", "s", "table", "thead", "tbody", "tr", "th", "td"}
 EMPTY = '<p><span class="rl-empty">(empty {what})</span></p>'
-_MARKDOWN = re.compile(r"[*_`#~|\[\]<>&\\]|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^(?: {4}| {0,3}\t)|^\s*[-=]+\s*$", re.MULTILINE)
+_MARKDOWN = re.compile(
+    r"[*_`#~|\[\]<>&\\]|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^(?: {4}| {0,3}\t)|^\s*[-=][-=\s]*$",
+    re.MULTILINE,
+)
 """Where nothing of this is in a text, it is its own Markdown."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """No database takes these: NUL, and halves of characters that cannot be encoded."""
@@ -30,8 +33,8 @@ def to_html(text: str, what: str = "response") -> str:
         return EMPTY.format(what=what)
     text = _UNSTORABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
     if not _MARKDOWN.search(text):
-        paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
-        return "".join(f"<p>{escape(part).replace(chr(10), '<br>')}</p>" for part in paragraphs)
+        paragraphs = re.split(r"\n\s*\n", text.strip())
+        return "".join(f"<p>{escape(part, quote=False).replace(chr(10), '<br>')}</p>" for part in paragraphs)
     import nh3
 
     rendered = _markdown().render(text)

@@ -120,14 +120,15 @@ class RatingPage:
 
     def controls(self) -> dict[str, Control]:
         ratings = {f"{letter}_{axis}": Control("rating", letter) for letter in self.letters for axis in self.axes}
-        return ratings | {"rating_status": Control("choices")}
+        # `absent` names the responses that a task does not have; the page marks them by itself.
+        return ratings | {"rating_status": Control("choices"), "absent": Control("choices")}
 
     def decode(self, values: Values) -> dict[str, Any]:
         names = [f"{letter}_{axis}" for letter in self.letters for axis in self.axes]
         if choices_in(values, "rating_status", [CANNOT_DECIDE]):
-            if any(name in values for name in names):
-                raise UnreadableError("`rating_status` says that it cannot be decided, and there are ratings.")
+            # The page hides the stars then, and submits what was given before.
             return {"cannot_decide": True}
+        choices_in(values, "absent", list(LETTERS[len(self.letters) :].upper()))
         missing = [name for name in names if name not in values]
         if missing:
             raise UnreadableError(f"`{missing[0]}` was not rated.")

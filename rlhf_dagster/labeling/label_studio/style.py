@@ -12,6 +12,7 @@ STYLE = f"""
   background: rgba(127,127,127,.06); }}
 .rl-cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); gap: 12px;
   margin-bottom: 12px; }}
+.rl-square {{ grid-template-columns: repeat(auto-fit, minmax(max(min(340px, 100%), 40%), 1fr)); }}
 .rl-card {{ min-width: 0; border: 1px solid rgba(127,127,127,.45); border-radius: 6px; padding: 8px 14px;
   overflow-x: auto; }}
 .rl-card:has(.rl-absent) {{ display: none; }}
@@ -38,17 +39,20 @@ STYLE = f"""
   border-top: 1px solid rgba(127,127,127,.45); box-shadow: 0 16px 0 var(--color-neutral-background); }}
 :is(.rl-answer, .rl-card) h4[style] {{ font-size: 14px; line-height: 1.3; margin: 2px 0 6px !important; }}
 .rl-answer .lsf-choices {{ margin: 0 0 2px; }}
-.rl-answer textarea {{ margin: 0; }}
+.rl-extras {{ display: flex; flex-wrap: wrap; align-items: center; column-gap: 24px; }}
+.rl-extras .lsf-text-area {{ flex: 1 1 300px; }}
+.rl-extras .ant-form-item {{ margin-bottom: 8px; }}
 .rl-axes {{ display: flex; flex-wrap: wrap; column-gap: 48px; }}
 .rl-ratings {{ display: grid; grid-template-columns: max-content 1fr; column-gap: 14px; align-items: center;
   border-bottom: 1px solid rgba(127,127,127,.45); margin-bottom: 10px; padding-bottom: 6px; }}
 .rl-ratings h4[style] {{ margin: 0 !important; font-weight: 500; }}
 .rl-ratings .ant-rate {{ margin: 0; padding: 0; line-height: 1.6; }}
 .rl-ratings .ant-rate-star-zero svg {{ color: #8a8a8a; }}
-.htx-ranker-column {{ min-height: 84px; min-width: 76px; padding: 6px; }}
-.htx-ranker-item {{ cursor: grab; text-align: center; padding: 4px; }}
+.htx-ranker-column {{ min-height: 76px; min-width: 70px; padding: 4px 6px; }}
+.htx-ranker-column span, .htx-ranker-column h4 {{ font-size: 13px !important; line-height: 1.3 !important; }}
+.htx-ranker-item {{ cursor: grab; padding: 1px 8px; margin-bottom: 4px; }}
 .htx-ranker-item p:last-child {{ display: none; }}
-.lsf-sidepanels {{ padding-right: 0 !important; }}
+.lsf-sidepanels {{ padding: 0 !important; }}
 .lsf-sidepanels__wrapper {{ display: none; }}
 @media (max-width: 760px), (max-height: 560px) {{
   .rl-answer {{ position: static; }} .rl-prompt {{ max-height: none; }} }}

@@ -167,7 +167,6 @@ def test_a_pair_without_strength(alias: str, choice_made: Any) -> None:
         ("rating", stars(a_overall=5, b_overall=3, a_helpful=6), "`b_helpful` was not rated"),
         ("rating", stars(**FULL, c_overall=4), "no control 'c_overall'"),
         ("rating", stars(**FULL, a_harmless=4), "no control 'a_harmless'"),
-        ("rating", [*stars(**FULL), choice("rating_status", "cannot_decide")], "and there are ratings"),
         ("rating", [*stars(**FULL), choice("rating_status", "final")], "no choice 'final'"),
         ("a/b", [choice("axis_helpful", "A")], "`overall` has 0 choices"),
         ("a/b", [choice("overall", "A"), choice("axis_helpful", "A")], "`axis_honest` was not answered"),
