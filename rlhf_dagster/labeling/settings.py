@@ -1,6 +1,7 @@
 """Settings of comparisons and labels."""
 
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -96,3 +97,15 @@ class LabelStoreSettings(Settings):
     """Seconds to wait for an answer."""
     simulated_annotators: bool = True
     """Let the task's simulated annotators answer as soon as a batch arrives; false where people label."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            usable = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be an address such as http://127.0.0.1:8080, without user or password")
+        return value

@@ -169,3 +169,11 @@ def test_owners_that_dagster_refuses_are_refused(owner) -> None:
         dg.AssetSpec("a", owners=[owner])
     with pytest.raises(UserError, match="`owner`"):
         LoopConfig.parse({"owner": owner}, "f")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:99999", "http://me:secret@host:8080", "localhost:8080"]
+)
+def test_an_address_that_cannot_be_used_is_refused(url) -> None:
+    with pytest.raises(UserError, match=r"label_store\.url"):
+        LoopConfig.parse({"label_store": {"url": url}}, "f")

@@ -115,11 +115,16 @@ class Work:
         star.click()
 
     def drag(self, letter: str, rank: int) -> None:
-        """Drag a response into a rank."""
-        item, column = self.find(f"[data-ranker-id=r-{letter}]"), self.columns()[rank]
-        hold = ActionChains(self.driver).click_and_hold(item).move_by_offset(6, 6).pause(0.2)
-        hold.move_to_element(column).move_by_offset(1, 1).pause(0.4).release().perform()
-        self.until(lambda: self.is_in(letter, rank), f"{letter} in rank {rank}")
+        """Drag a response into a rank; once more where a busy machine dropped it on the way."""
+        for patience in (FEW_SECONDS, FEW_SECONDS, PATIENCE):
+            item, column = self.find(f"[data-ranker-id=r-{letter}]"), self.columns()[rank]
+            hold = ActionChains(self.driver).click_and_hold(item).move_by_offset(6, 6).pause(0.2)
+            hold.move_to_element(column).move_by_offset(1, 1).pause(0.4).release().perform()
+            with suppress(AssertionError):
+                self.until(lambda: self.is_in(letter, rank), "", patience)
+            if self.is_in(letter, rank):
+                return
+        raise AssertionError(f"{letter} cannot be dragged into rank {rank}")
 
     def write(self, name: str, text: str) -> None:
         self.find(f"textarea[name={name}]").send_keys(text)
