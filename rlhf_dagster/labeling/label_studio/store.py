@@ -45,6 +45,7 @@ class LabelStudioStore:
         self.settings, self.loop_name = settings, loop_name
         self._connect = client
         self._sessions: dict[str, AnnotatorSession] = {}
+        self._members: set[str] = set()
 
     @cached_property
     def client(self) -> LabelStudioClient:
@@ -171,10 +172,11 @@ class LabelStudioStore:
         if name not in self._sessions:
             client, email = self.client, email_of(name)
             login = (client.url, email, client.secret_for(name), client.timeout)
-            known = {user["email"].lower() for user in client.users()}
+            if not self._members:
+                self._members = {user["email"].lower() for user in client.users()}
             self._sessions[name] = (
                 AnnotatorSession.login(*login)
-                if email in known
+                if email in self._members
                 else AnnotatorSession.join(client.url, client.invite_url(), *login[1:])
             )
         return self._sessions[name]
