@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.counts import TABLES as COUNT_TABLES
+from rlhf_dagster.labeling.counts import CountCache
 from rlhf_dagster.labeling.database import Database
-from rlhf_dagster.labeling.parse import count_labels, labels_table
+from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.lineage.ids import content_hash
@@ -37,7 +39,16 @@ CREATE TRIGGER IF NOT EXISTS annotations_are_never_changed BEFORE UPDATE ON anno
     BEGIN SELECT RAISE (ABORT, 'annotations are append-only'); END;
 CREATE TRIGGER IF NOT EXISTS annotations_are_never_removed BEFORE DELETE ON annotations
     BEGIN SELECT RAISE (ABORT, 'annotations are append-only'); END;
+CREATE TABLE IF NOT EXISTS sizes (project TEXT PRIMARY KEY, comparisons INTEGER NOT NULL, position INTEGER NOT NULL);
+INSERT OR IGNORE INTO sizes SELECT c.project, COUNT(DISTINCT c.comparison_id), IFNULL(MAX(a.position), 0)
+    FROM comparisons c LEFT JOIN annotations a USING (comparison_id) GROUP BY c.project;
+CREATE TRIGGER IF NOT EXISTS comparisons_are_counted AFTER INSERT ON comparisons
+    BEGIN INSERT INTO sizes VALUES (NEW.project, 1, 0) ON CONFLICT DO UPDATE SET comparisons = comparisons + 1; END;
+CREATE TRIGGER IF NOT EXISTS annotations_are_counted AFTER INSERT ON annotations
+    BEGIN UPDATE sizes SET position = NEW.position
+        WHERE project = (SELECT project FROM comparisons WHERE comparison_id = NEW.comparison_id); END;
 """
+"""``sizes`` is kept by triggers, so that asking whether anything is new takes the same time however much there is."""
 _READ = """
 SELECT a.* FROM annotations a JOIN comparisons c USING (comparison_id)
 WHERE c.project = ? AND a.position > ? ORDER BY a.position
@@ -58,7 +69,7 @@ class EmbeddedLabelStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, _TABLES)
+        self._database = Database(path, _TABLES + COUNT_TABLES)
 
     @property
     def path(self) -> Path:
@@ -72,17 +83,23 @@ class EmbeddedLabelStore:
             connection.executemany(
                 "INSERT OR IGNORE INTO projects VALUES (?, ?, ?)", [(_project(*key), *key) for key in projects]
             )
-            before = connection.total_changes
-            connection.executemany(
+            sent = connection.executemany(
                 "INSERT OR IGNORE INTO comparisons (comparison_id, project, content) VALUES (?, ?, ?)", values
-            )
-            sent = connection.total_changes - before
+            ).rowcount
         return SendResult(sent=sent, already_there=len(rows) - sent)
 
-    def count(self, round_key: str, purpose: str) -> LabelCounts:
-        comparisons = self.comparisons(round_key, purpose)
-        labels, _ = labels_table(self.read(round_key, purpose)[0], comparisons)
-        return count_labels(labels, comparisons)
+    def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
+        return self.count_read(round_key, purpose, since, lambda: self.read(round_key, purpose)[0])
+
+    def count_read(self, round_key: str, purpose: str, since: int, read: Callable[[], list[Annotation]]) -> LabelCounts:
+        """As :meth:`count`, of annotations as ``read`` gives them; it is called only where something is new."""
+
+        def labels() -> tuple[pd.DataFrame, pd.DataFrame]:
+            comparisons = self.comparisons(round_key, purpose)
+            return labels_table(read(), comparisons)[0], comparisons
+
+        of = str(self.size(round_key, purpose))
+        return CountCache(self._database).get(_project(round_key, purpose), of, since, labels)
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         start = since or 0
@@ -102,13 +119,10 @@ class EmbeddedLabelStore:
 
     def size(self, round_key: str, purpose: str) -> tuple[int, int]:
         """Comparisons of a round, and the position of its last annotation: what changes when anything does."""
-        query = (
-            "SELECT COUNT(DISTINCT c.task_id), IFNULL(MAX(a.position), 0) FROM comparisons c "
-            "LEFT JOIN annotations a USING (comparison_id) WHERE c.project = ?"
-        )
+        query = "SELECT comparisons, position FROM sizes WHERE project = ?"
         with self._database.connection() as connection:
             row = connection.execute(query, (_project(round_key, purpose),)).fetchone()
-        return int(row[0]), int(row[1])
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
     def comparisons_by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Those of some comparisons that were sent, as rows of COMPARISONS without project and task id."""
@@ -199,6 +213,7 @@ def _annotation(row: sqlite3.Row) -> Annotation:
         seconds=row["seconds"],
         created_at=datetime.fromisoformat(row["created_at"]),
         updated_at=datetime.fromisoformat(row["updated_at"]),
+        position=row["position"],
     )
 
 

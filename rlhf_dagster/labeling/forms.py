@@ -10,9 +10,9 @@ demonstration  ``{"text": "..."}``
 all the others ``{"cannot_decide": true}``
 ============== =========================================================================================
 
-Each may also hold ``reason`` (text), ``strength`` (0 to 1) and ``flags`` (a list out of ``both_bad``, ``unsafe`` and
-``bad_prompt``). What a label store could not bring into one of these forms is ``{"unreadable": "why", "raw": what it
-held}``.
+Each may also hold ``reason`` (text), ``strength`` (0 to 1) and ``flags`` (a list out of ``both_bad``, ``unsafe``,
+``bad_prompt`` and ``stop``). What a label store could not bring into one of these forms is
+``{"unreadable": "why", "raw": what it held}``.
 """
 
 import re
@@ -23,7 +23,9 @@ from typing import Any
 from rlhf_dagster.labeling.outcome import best, problem_with, ranks_from_best, ranks_from_ratings
 from rlhf_dagster.labeling.settings import AXIS_PATTERN
 
-FLAGS = ("both_bad", "unsafe", "bad_prompt")
+STOP = "stop"
+"""Asks to stop the training, because of something that a flag on one comparison cannot mend."""
+FLAGS = ("both_bad", "unsafe", "bad_prompt", STOP)
 """Problems that an annotator can mark."""
 LOWEST_RATING, HIGHEST_RATING = 1, 7
 OVERALL = "overall"

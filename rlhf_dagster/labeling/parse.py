@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from rlhf_dagster.labeling.forms import UnreadableError, read_answer, read_extras, result_of
+from rlhf_dagster.labeling.forms import STOP, UnreadableError, read_answer, read_extras, result_of
 from rlhf_dagster.labeling.outcome import best, to_canonical
 from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.labeling.settings import LabelingSettings
@@ -15,7 +15,19 @@ from rlhf_dagster.labeling.store import Annotation, LabelCounts, Status
 from rlhf_dagster.lineage.ids import label_id
 from rlhf_dagster.lineage.schemas import LABELS, QUARANTINE, table
 
-__all__ = ["Problem", "count_labels", "labels_table", "parse", "result_of", "usable_labels", "written_labels"]
+__all__ = [
+    "Problem",
+    "count_labels",
+    "countable_labels",
+    "labels_table",
+    "parse",
+    "result_of",
+    "usable_labels",
+    "written_labels",
+]
+
+STOP_REASONS = 3
+"""How many of the reasons to stop the training are counted with the labels."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +101,36 @@ def written_labels(labels: pd.DataFrame) -> pd.DataFrame:
     return _counting(labels, labels["text"].fillna("") != "")
 
 
+def countable_labels(labels: pd.DataFrame) -> pd.DataFrame:
+    """The usable labels and the demonstrations written: a demonstration is usable as soon as it is written."""
+    return pd.concat([usable_labels(labels), written_labels(labels)])
+
+
 def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts:
-    """What a round's labels (columns of LABELS) amount to; a demonstration is usable as soon as it is written."""
+    """What a round's labels (columns of LABELS) amount to, without what is new."""
     latest = labels[labels["latest"]]
     submitted = latest[latest["status"] == "submitted"].drop_duplicates(["comparison_id", "annotator"])
     judged = submitted["comparison_id"].value_counts()
     given = judged.reindex(comparisons["comparison_id"], fill_value=0).to_numpy()
+    people, reasons = _stop_requests(latest)
     return LabelCounts(
         comparisons=len(comparisons),
         labelled=int((given > 0).sum()),
         labels=len(submitted),
-        usable=len(usable_labels(labels)) + len(written_labels(labels)),
+        usable=len(countable_labels(labels)),
         skipped=int((latest["status"] == "skipped").sum()),
         complete=int((given >= comparisons["labels_wanted"]).sum()),
+        position=int(labels["position"].max()) if len(labels) else 0,
+        stop_requests=people,
+        stop_reasons=reasons,
     )
+
+
+def _stop_requests(latest: pd.DataFrame) -> tuple[int, list[str]]:
+    """How many people ask to stop the training, and the newest of their reasons."""
+    asked = latest[(latest["status"] == "submitted") & latest["flags"].map(lambda flags: STOP in flags).astype(bool)]
+    reasons = asked.sort_values("position", ascending=False)["reason"]
+    return asked["annotator"].nunique(), list(dict.fromkeys(reasons[reasons != ""]))[:STOP_REASONS]
 
 
 def _counting(labels: pd.DataFrame, says_something: pd.Series) -> pd.DataFrame:
@@ -134,6 +162,7 @@ def _row(annotation: Annotation, comparison: Mapping[str, Any]) -> dict[str, Any
         "seconds": annotation.seconds,
         "created_at": annotation.created_at,
         "updated_at": annotation.updated_at,
+        "position": annotation.position,
     }
 
 

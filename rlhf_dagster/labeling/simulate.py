@@ -28,6 +28,17 @@ class AnnotationSummary:
     """People who gave a label now."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What simulated annotators still have to do in a round."""
+
+    comparisons: int
+    missing: list[tuple[SimulatedAnnotator, dict[str, Any]]]
+    """A label each: who gives it, and the comparison (a row of COMPARISONS)."""
+    already_there: int
+    """Labels that the comparisons have."""
+
+
 def annotate(
     store: LabelStore,
     annotators: Sequence[SimulatedAnnotator],
@@ -45,6 +56,22 @@ def annotate(
     ``progress(step, total)`` counts labels. ``settings`` say whether the strength of a preference is asked and which
         axes are rated; without them annotators say all that they know.
     """
+    work = find_work(store, annotators, round_key, purpose, seed)
+    todo = work.missing
+    for start in range(0, len(todo), BATCH):
+        batch = todo[start : start + BATCH]
+        store.submit_many([judgment(annotator, row, settings) for annotator, row in batch])
+        if progress:
+            progress(start + len(batch), len(todo))
+    return AnnotationSummary(
+        work.comparisons, len(todo), work.already_there, len({annotator.name for annotator, _ in todo})
+    )
+
+
+def find_work(
+    store: LabelStore, annotators: Sequence[SimulatedAnnotator], round_key: str, purpose: str, seed: int
+) -> Work:
+    """The labels that a round wants and does not have yet, and who gives them; see :func:`annotate`."""
     by_name = {annotator.name: annotator for annotator in annotators}
     if not by_name:
         raise UserError("There are no simulated annotators for this task; let people annotate, or choose another task.")
@@ -52,17 +79,12 @@ def annotate(
     repeats = {key: row["repeat_of"] for key, row in rows.items() if row["role"] == "repeat"}
     wanted = {key: row["labels_wanted"] for key, row in rows.items()}
     submitted, seen = _done(store, round_key, purpose)
-    todo = [
-        (name, rows[comparison])
+    missing = [
+        (by_name[name], rows[comparison])
         for comparison, ranking in assignment(wanted, by_name, seed, repeats)
         for name in _missing(ranking, rows[comparison]["labels_wanted"], submitted.get(comparison, 0), seen, comparison)
     ]
-    for start in range(0, len(todo), BATCH):
-        batch = todo[start : start + BATCH]
-        store.submit_many([_judgment(by_name[name], row, settings) for name, row in batch])
-        if progress:
-            progress(start + len(batch), len(todo))
-    return AnnotationSummary(len(rows), len(todo), sum(submitted.values()), len({name for name, _ in todo}))
+    return Work(len(rows), missing, sum(submitted.values()))
 
 
 def assignment(
@@ -105,16 +127,17 @@ def _missing(ranking: Sequence[str], wanted: int, have: int, seen: set[tuple[str
     return [name for name in ranking if (comparison, name) not in seen][: max(0, wanted - have)]
 
 
-def _judgment(annotator: SimulatedAnnotator, row: Mapping[str, Any], settings: LabelingSettings | None) -> Submission:
+def judgment(annotator: SimulatedAnnotator, row: Mapping[str, Any], settings: LabelingSettings | None) -> Submission:
+    """What an annotator answers to a comparison (a row of COMPARISONS); always the same."""
     shown = to_display(row["responses"], row["display_order"])
-    judgment = annotator.judge(row["prompt"], shown, row["kind"], row["comparison_id"])
-    problem = _problem(judgment.ranks, len(shown), row["kind"])
+    judged = annotator.judge(row["prompt"], shown, row["kind"], row["comparison_id"])
+    problem = _problem(judged.ranks, len(shown), row["kind"])
     if problem:
-        raise UserError(f"Simulated annotator {annotator.name} gave {judgment.ranks}: {problem}; correct its judge().")
-    result = result_of(judgment.ranks, row["kind"], _ratings(judgment, settings))
-    if _asks_strength(row, settings) and judgment.strength is not None:
-        result["strength"] = judgment.strength
-    return Submission(row["comparison_id"], annotator.name, result, float(judgment.seconds))
+        raise UserError(f"Simulated annotator {annotator.name} gave {judged.ranks}: {problem}; correct its judge().")
+    result = result_of(judged.ranks, row["kind"], _ratings(judged, settings))
+    if _asks_strength(row, settings) and judged.strength is not None:
+        result["strength"] = judged.strength
+    return Submission(row["comparison_id"], annotator.name, result, float(judged.seconds))
 
 
 def _asks_strength(row: Mapping[str, Any], settings: LabelingSettings | None) -> bool:

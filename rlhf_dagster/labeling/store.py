@@ -7,7 +7,13 @@ from typing import Any, Literal, Protocol
 
 import pandas as pd
 
+from rlhf_dagster.errors import UserError
+
 Status = Literal["submitted", "skipped", "deleted"]
+
+
+class LabelStoreUnavailable(UserError):  # noqa: N818  # unavailable is what it is
+    """The label store gives no answer now; the same may work later."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Annotation:
     """When the annotation was made."""
     updated_at: datetime
     """When this version was made."""
+    position: int = 0
+    """Its place in the ledger, which numbers the versions of all rounds as they come in, from 1; 0 outside of it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,18 @@ class LabelCounts:
     """Annotations whose last version is a skip."""
     complete: int
     """Comparisons with as many labels as wanted."""
+    position: int = 0
+    """Ledger position of the round's last annotation version that could be read; 0 before the first."""
+    new: int = 0
+    """Usable labels whose last version is later than the position asked about: an edit is new, a deletion is not."""
+    oldest_new_at: datetime | None = None
+    """When the oldest of the new labels was made or last edited, by the label store's clock."""
+    newest_at: datetime | None = None
+    """When the newest of the new labels was."""
+    stop_requests: int = 0
+    """People who ask, by the flag ``stop`` of a submitted annotation in its last version, to stop the training."""
+    stop_reasons: list[str] = field(default_factory=list)
+    """What they wrote about it, the newest first, at most three texts."""
 
 
 class LabelStore(Protocol):
@@ -77,8 +97,11 @@ class LabelStore(Protocol):
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         """Offer comparisons (columns of COMPARISONS) for annotation, once each, however often this is called."""
 
-    def count(self, round_key: str, purpose: str) -> LabelCounts:
-        """What has been done in the round."""
+    def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
+        """What has been done in the round, and how much of it after ledger position ``since``.
+
+        Cheap where nothing has happened since it was asked last, whatever ``since`` is.
+        """
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         """Annotation versions later than position ``since`` (None: all), oldest first, and the position reached."""

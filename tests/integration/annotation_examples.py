@@ -82,6 +82,7 @@ def click_ab(work: Work) -> None:
 def type_ab(work: Work) -> None:
     work.press_until_chosen("8", "Tie")
     work.press("3", "4")
+    work.press_until_chosen("p", "Stop the training: something is badly wrong")
 
 
 def type_demonstration(work: Work) -> None:
@@ -153,7 +154,7 @@ PAGES = {
         click_ab,
         type_ab,
         {"choice": 1, "axes": {"helpful": 0, "honest": "tie"}},
-        {"choice": "tie", "axes": {"helpful": 1, "honest": 0}},
+        {"choice": "tie", "axes": {"helpful": 1, "honest": 0}, "flags": ["stop"]},
     ),
     "demonstration": Page(
         "demonstration",

@@ -147,6 +147,47 @@ def test_who_takes_an_answer_back_and_gives_another_is_counted_once(any_store, b
     assert [version.status for version in versions] == ["submitted", "deleted", "submitted"]
 
 
+def test_what_is_new_since_a_position(any_store, batch) -> None:
+    any_store.send(batch)
+    ids = batch["comparison_id"].tolist()
+    any_store.submit_many([Submission(comparison, "ann", {"best": 0}) for comparison in ids[:3]])
+    before = any_store.count(ROUND, PURPOSE)
+    assert (before.new, before.usable) == (3, 3)
+    assert before.position == any_store.read(ROUND, PURPOSE)[1]
+    assert any_store.count(ROUND, PURPOSE, since=before.position).new == 0
+
+    any_store.submit_many(
+        [
+            Submission(ids[0], "ann", {"best": 1}),
+            Submission(ids[1], "ann", status="deleted"),
+            Submission(ids[3], "bob", {"best": 2}),
+        ]
+    )
+    after = any_store.count(ROUND, PURPOSE, since=before.position)
+    assert (after.new, after.usable) == (2, 3)
+    versions, end = any_store.read(ROUND, PURPOSE)
+    assert (after.position, max(version.position for version in versions)) == (end, end)
+    made = {version.comparison_id: version.updated_at for version in versions if version.status == "submitted"}
+    times = sorted([made[ids[0]], made[ids[3]]])
+    assert [after.oldest_new_at, after.newest_at] == times
+
+
+def test_who_asks_to_stop_the_training(any_store, batch) -> None:
+    any_store.send(batch)
+    first, second = batch["comparison_id"][:2]
+    any_store.submit_many(
+        [
+            Submission(first, "ann", {"best": 0, "flags": ["stop"], "reason": "all texts are in Latin"}),
+            Submission(second, "ann", {"best": 0, "flags": ["stop"], "reason": "all texts are in Latin"}),
+            Submission(second, "bob", {"cannot_decide": True, "flags": ["bad_prompt", "stop"]}),
+        ]
+    )
+    counts = any_store.count(ROUND, PURPOSE)
+    assert (counts.stop_requests, counts.stop_reasons) == (2, ["all texts are in Latin"])
+    any_store.submit_many([Submission(second, "bob", {"cannot_decide": True})])
+    assert any_store.count(ROUND, PURPOSE).stop_requests == 1
+
+
 def _send_at_once(folder: Path, open_store: Open, batch, barrier, results) -> None:
     barrier.wait()
     try:

@@ -7,18 +7,19 @@ Aliases, not the words on the screen, are what is stored. Names of controls are 
 from collections.abc import Callable, Iterable, Iterator
 from xml.sax.saxutils import escape, quoteattr
 
-from rlhf_dagster.labeling.forms import HIGHEST_RATING
+from rlhf_dagster.labeling.forms import HIGHEST_RATING, STOP
 from rlhf_dagster.labeling.label_studio.html import to_html
 from rlhf_dagster.labeling.label_studio.ranker import BUCKETS, LETTERS
 from rlhf_dagster.labeling.label_studio.style import STYLE
 from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.lineage.ids import content_hash
 
-KEYS = "123456789asdfghjklzxcvbnmrtyiop"
+KEYS = "123456789asdfghjklzxcvbnmrtyio"
 """Hotkeys of answers, in the order of the page. Label Studio itself takes `u`; a control without a key of its own would
 be given one of these, so every control has one as long as there are any."""
 CANNOT_KEY = "0"
-FLAG_KEYS = "qwe"
+FLAG_KEYS = "qwep"
+"""The key that asks to stop the training lies apart, so that no slip of a finger presses it."""
 
 INSTRUCTIONS = {
     "pair": "Read the prompt and both responses, then say which response is better{strength}.",
@@ -38,6 +39,7 @@ Judge what is written, not how long it is. The order of the responses means noth
 - *Cannot decide*: you have read everything and could go either way, or you lack the knowledge.
 - **Skip**: you do not want to judge this task at all.
 - Mark what applies: *All are bad*, *Unsafe content*, *Broken prompt*. A sentence on why is welcome.
+- *Stop the training* if something is badly wrong with the tasks as a whole, and say what.
 """
 KEYBOARD = """
 The keys in brackets choose, `Ctrl+Enter` submits, `Ctrl+Space` skips. In a text field, press `Shift+Enter` first.
@@ -139,7 +141,12 @@ def _demonstration(_: LabelingSettings) -> Iterable[str]:
 
 
 _SIDES = [("A is better", "A"), ("Tie", "tie"), ("B is better", "B")]
-_FLAGS = [("All are bad", "both_bad"), ("Unsafe content", "unsafe"), ("Broken prompt", "bad_prompt")]
+_FLAGS = [
+    ("All are bad", "both_bad"),
+    ("Unsafe content", "unsafe"),
+    ("Broken prompt", "bad_prompt"),
+    ("Stop the training: something is badly wrong", STOP),
+]
 _PROMPT = '<View className="rl-prompt"><HyperText name="prompt" value="$prompt_html" inline="true"/></View>'
 _PAGES: dict[str, Callable[[LabelingSettings], Iterable[str]]] = {
     "pair": _pair,

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.store import LabelStoreUnavailable
 
 DETAIL = 200
 """Characters of a server's own words that a sentence repeats."""
@@ -15,12 +16,16 @@ class LabelStudioError(UserError):
     """Label Studio did not do what was asked."""
 
 
-class LabelStudioTimeout(LabelStudioError):  # noqa: N818  # a timeout is what it is
+class LabelStudioTimeout(LabelStudioError, LabelStoreUnavailable):  # noqa: N818  # a timeout is what it is
     """No answer in time; what was asked may still be done later."""
 
 
-class LabelStudioUnreachable(LabelStudioError):  # noqa: N818
+class LabelStudioUnreachable(LabelStudioError, LabelStoreUnavailable):  # noqa: N818
     """There is no server, or it went away before it answered; what was asked may have been done."""
+
+
+class LabelStudioFailed(LabelStudioError, LabelStoreUnavailable):  # noqa: N818
+    """The server, or what stands in front of it, failed (a status from 500 on)."""
 
 
 class LabelStudioGone(LabelStudioError):  # noqa: N818
@@ -67,7 +72,8 @@ def status_error(url: str, method: str, path: str, status: int | None, body: Any
         )
     if status == 404:
         return LabelStudioGone(f"Label Studio at {url} has no {path} (any more); was it deleted there?")
-    return LabelStudioError(f"Label Studio at {url} answered {method} {path} with status {status}: {detail}.")
+    kind = LabelStudioFailed if status is not None and status >= 500 else LabelStudioError
+    return kind(f"Label Studio at {url} answered {method} {path} with status {status}: {detail}.")
 
 
 def unauthorized(url: str, detail: str) -> LabelStudioError:

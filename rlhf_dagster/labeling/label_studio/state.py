@@ -22,8 +22,6 @@ CREATE TABLE IF NOT EXISTS ls_tasks (
     PRIMARY KEY (server, task));
 CREATE TABLE IF NOT EXISTS ls_people (
     server TEXT NOT NULL, user INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (server, user));
-CREATE TABLE IF NOT EXISTS ls_counts (
-    round TEXT NOT NULL, purpose TEXT NOT NULL, of TEXT NOT NULL, counts TEXT NOT NULL, PRIMARY KEY (round, purpose));
 CREATE TABLE IF NOT EXISTS ls_store (id TEXT NOT NULL);
 INSERT INTO ls_store SELECT hex(randomblob(8)) WHERE NOT EXISTS (SELECT 1 FROM ls_store);
 CREATE INDEX IF NOT EXISTS ls_tasks_by_project ON ls_tasks (server, project);
@@ -219,16 +217,6 @@ class SyncState:
     def add_names(self, names: Mapping[int, str]) -> None:
         rows = [(self._server, user, name) for user, name in names.items()]
         self._execute_many("INSERT OR IGNORE INTO ls_people VALUES (?, ?, ?)", rows)
-
-    def counts(self, round_key: str, purpose: str, of: str) -> str | None:
-        """What was counted (JSON) of exactly the state ``of`` of a round."""
-        query = "SELECT counts FROM ls_counts WHERE round = ? AND purpose = ? AND of = ?"
-        with self._database.connection() as connection:
-            row = connection.execute(query, (round_key, purpose, of)).fetchone()
-        return None if row is None else str(row[0])
-
-    def set_counts(self, round_key: str, purpose: str, of: str, counts: str) -> None:
-        self._execute("INSERT OR REPLACE INTO ls_counts VALUES (?, ?, ?, ?)", (round_key, purpose, of, counts))
 
     def set_annotations_gone(self, annotations: Iterable[int]) -> None:
         rows = [(self._server, annotation) for annotation in annotations]

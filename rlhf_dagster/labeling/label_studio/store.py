@@ -1,11 +1,9 @@
 """A label store whose annotators work in Label Studio."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version
-from rlhf_dagster.labeling.parse import count_labels, labels_table
 from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
@@ -71,16 +68,9 @@ class LabelStudioStore:
             sent = sender.send(rows)
         return SendResult(sent=sent, already_there=len(rows) - sent)
 
-    def count(self, round_key: str, purpose: str) -> LabelCounts:
+    def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
         self._synchronise([(round_key, purpose)])
-        of = f"{self.ledger.size(round_key, purpose)} {version('rlhf-dagster')}"
-        counted = self._state.counts(round_key, purpose, of)
-        if counted is None:
-            comparisons = self.ledger.comparisons(round_key, purpose)
-            labels, _ = labels_table(self._translated(round_key, purpose, None)[0], comparisons)
-            counted = json.dumps(asdict(count_labels(labels, comparisons)))
-            self._state.set_counts(round_key, purpose, of, counted)
-        return LabelCounts(**json.loads(counted))
+        return self.ledger.count_read(round_key, purpose, since, lambda: self._translated(round_key, purpose, None)[0])
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         """As every store does; reading all (``since=None``) also looks for tasks that were deleted in Label Studio."""

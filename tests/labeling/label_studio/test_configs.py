@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
+from rlhf_dagster.labeling.forms import FLAGS
+from rlhf_dagster.labeling.label_studio.configs import FLAG_KEYS, config_hash, instructions_html, labelling_config
 from rlhf_dagster.labeling.label_studio.kinds import page_of
 from rlhf_dagster.labeling.label_studio.tasks import task_data
 from rlhf_dagster.labeling.settings import LabelingSettings
@@ -95,6 +96,19 @@ def test_what_must_be_answered_is_required(kind: str, purpose: str, changes: dic
     known = set(page_of(comparison(kind, purpose, changes), LabelingSettings(**changes)).controls())
     # A ranker cannot be required; the order is not final unless it is said to be. What rating_status says need not be.
     assert needed == known - {"rank", "rating_status", "absent"}
+
+
+@each_page
+def test_every_page_has_the_flag_that_stops_and_the_instructions_name_it(
+    kind: str, purpose: str, changes: dict[str, Any]
+) -> None:
+    flags = page(kind, purpose, changes).find(".//Choices[@name='flags']")
+    assert flags is not None
+    aliases = {choice.get("alias"): choice.get("hotkey") for choice in flags}
+    assert aliases == dict(zip(FLAGS, FLAG_KEYS, strict=True)) or (
+        kind == "demonstration" and aliases == dict(zip(FLAGS[1:], FLAG_KEYS[1:], strict=True))
+    )
+    assert ("Stop the training" in instructions_html(kind, purpose, LabelingSettings())) == (kind != "demonstration")
 
 
 def test_axes_are_written_as_words() -> None:

@@ -67,11 +67,11 @@ ORDERED = ["r-b", "r-a", "r-d", "r-c"]
         (
             "pair",
             [
-                choice("flags", "both_bad", "unsafe"),
+                choice("flags", "both_bad", "unsafe", "stop"),
                 choice("preference", "B1"),
                 region("rationale", "textarea", ["Ok"]),
             ],
-            {"choice": 1, "strength": 0.5, "flags": ["both_bad", "unsafe"], "reason": "Ok"},
+            {"choice": 1, "strength": 0.5, "flags": ["both_bad", "unsafe", "stop"], "reason": "Ok"},
         ),
         ("best_of_k", [choice("best", "C")], {"best": 2}),
         ("best_of_k", [choice("best", "D", "A")], {"best": [0, 3]}),

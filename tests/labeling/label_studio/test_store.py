@@ -183,6 +183,29 @@ def test_changed_pages_make_a_new_project_and_old_labels_stay_readable(open_stor
     }
 
 
+def test_counting_is_one_request_and_no_parsing_while_nothing_is_new(
+    open_store, batch, label_studio, monkeypatch
+) -> None:
+    asked, parsed = [], []
+
+    class Watched(LabelStudioClient):
+        def _request(self, method, path, *rest):
+            asked.append(path)
+            return super()._request(method, path, *rest)
+
+    store = open_store(client=lambda: Watched(label_studio.url, label_studio.token))
+    frame = batch(4)
+    store.send(frame)
+    for number, comparison in enumerate(frame["comparison_id"][:3]):
+        store.submit_many([Submission(comparison, f"ann-{number}", {"choice": 0, "strength": 1.0})])
+    counts = store.count(ROUND, PURPOSE)
+    asked.clear()
+    monkeypatch.setattr(store, "_translated", lambda *_: parsed.append(1) or ([], 0))
+    assert store.count(ROUND, PURPOSE) == counts
+    assert [store.count(ROUND, PURPOSE, since).new for since in range(5)] == [3, 2, 1, 0, 0]
+    assert (asked, parsed) == (["api/tasks/"] * 6, [])
+
+
 def test_another_address_is_refused_with_both(open_store, batch, tmp_path, label_studio) -> None:
     open_store().send(batch(2))
     moved = LabelStudioStore(

@@ -1,0 +1,79 @@
+"""`rlhf annotate`: the task's simulated annotators, all at once, at a pace, or as long as the loop runs."""
+
+from pathlib import Path
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop_folder import LoopFolder
+
+PURPOSES = ("train", "evaluation")
+
+
+def annotate(
+    folder: Path,
+    round_key: str | None,
+    annotators: int | None,
+    purpose: str | None,
+    per_minute: float | None,
+    follow: bool,
+) -> None:
+    """Answer what is not labelled yet.
+
+    ``round_key`` is the newest round if it is None or, with ``follow``, every open one; ``purpose`` is ``train`` or,
+    with ``follow``, both. ``per_minute`` is how many labels they give together, on average; None: as fast as they can.
+    """
+    if purpose is not None and purpose not in PURPOSES:
+        raise UserError(f"--purpose {purpose}: choose train or evaluation.")
+    if per_minute is not None and not 0 < per_minute < float("inf"):
+        raise UserError(f"--per-minute {per_minute:g}: give a number above 0.")
+    loop = LoopFolder.open(folder)
+    if not loop.config.has_task:
+        raise UserError(f"{folder}: simulated annotators exist for embedded tasks only; here people label.")
+    if follow:
+        _follow(loop, _round(loop, round_key) if round_key else None, annotators, purpose, per_minute)
+        return
+    key, purpose = _round(loop, round_key), purpose or "train"
+    _answer(loop, key, purpose, annotators, per_minute)
+    counts = loop.label_store.count(key, purpose)
+    _say(f"{key}: {counts.usable:,} usable labels on {counts.labelled:,} of {counts.comparisons:,} comparisons.")
+
+
+def _answer(loop: LoopFolder, key: str, purpose: str, annotators: int | None, per_minute: float | None) -> None:
+    from rlhf_dagster.progress import Progress
+    from rlhf_dagster.stages.annotators import Crew, work_off
+    from rlhf_dagster.stages.labels import simulate
+
+    if per_minute is None:
+        simulate(loop, key, purpose, Progress("annotate", print), annotators)
+    else:
+        work_off(Crew(loop, per_minute, annotators), [(key, purpose)], _say)
+
+
+def _follow(
+    loop: LoopFolder, key: str | None, annotators: int | None, purpose: str | None, per_minute: float | None
+) -> None:
+    from rlhf_dagster.cli.label_studio import stop_when_asked
+    from rlhf_dagster.stages.annotators import Crew, follow, open_batches
+
+    stop_when_asked()
+    crew, purposes = Crew(loop, per_minute, annotators), (purpose,) if purpose else PURPOSES
+    pace = f"at most {per_minute:g} labels a minute on average" if per_minute else "as fast as they can"
+    _say(f"Annotators label {key or 'every open round'}, {pace} (Ctrl-C stops them).")
+    if loop.config.label_store.simulated_annotators:
+        _say("label_store.simulated_annotators is on: batches are answered when they are sent, so little may be left.")
+    try:
+        follow(crew, lambda: open_batches(loop, key, purposes), _say)
+    except KeyboardInterrupt:
+        _say(f"Stopped after {crew.given:,} labels; the same command goes on.")
+
+
+def _round(loop: LoopFolder, round_key: str | None) -> str:
+    """The round asked for, or the newest; raises UserError where there is none."""
+    from rlhf_dagster.automation.run import LoopRunner
+    from rlhf_dagster.cli.loops import _round
+
+    return _round(LoopRunner.open(loop), round_key)
+
+
+def _say(line: str) -> None:
+    """Print at once, also into a file."""
+    print(line, flush=True)

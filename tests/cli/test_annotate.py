@@ -1,0 +1,84 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from batches import answers, expected, open_loop, send
+from loops import ROUND, open_runner, write_loop
+
+from rlhf_dagster.automation.rounds import open_next_round
+from rlhf_dagster.cli.annotate import annotate
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop_folder import LoopFolder
+
+
+@pytest.fixture
+def loop(tmp_path) -> LoopFolder:
+    return open_loop(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("per_minute", [None, 60_000.0])
+def test_the_newest_round_is_answered(loop, tmp_path, capsys, per_minute) -> None:
+    assert open_next_round(open_runner(loop.root).instance) == ROUND
+    send(loop, 12)
+    annotate(loop.root, None, None, None, per_minute, follow=False)
+    assert answers(loop) == expected(tmp_path / "other", 12)
+    counts = loop.label_store.count(ROUND, "train")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"{ROUND}: {counts.usable} usable labels on 12 of 12 comparisons."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ((None, None, "writing", None, False), "--purpose writing"),
+        ((None, None, None, 0.0, True), "--per-minute 0"),
+        ((None, None, None, -3.0, False), "--per-minute -3"),
+        ((None, None, None, float("nan"), True), "--per-minute nan"),
+        ((None, None, None, None, False), "No round is open"),
+        (("round-0007", None, None, None, True), "No round is open"),
+    ],
+)
+def test_wrong_options_are_one_sentence(loop, options, part) -> None:
+    with pytest.raises(UserError, match=part):
+        annotate(loop.root, *options)
+
+
+def test_where_people_label_nobody_is_simulated(tmp_path) -> None:
+    folder = write_loop(tmp_path, data={"source": "imports"}, label_store={"simulated_annotators": False})
+    with pytest.raises(UserError, match="here people label"):
+        annotate(folder, None, None, None, 1.0, follow=True)
+
+
+def follower(loop: LoopFolder, per_minute: float) -> subprocess.Popen[str]:
+    code = (
+        "from pathlib import Path; from rlhf_dagster.cli.annotate import annotate; "
+        f"annotate(Path({str(loop.root)!r}), None, None, None, {per_minute}, follow=True)"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_labels(loop: LoopFolder, n: int) -> None:
+    while loop.label_store.count(ROUND, "train").labels < n:
+        time.sleep(0.02)
+
+
+def test_followers_killed_and_stopped_in_the_middle_go_on(loop, tmp_path) -> None:
+    send(loop, 40)
+    for least in (10, 30):
+        process = follower(loop, per_minute=6000)
+        wait_for_labels(loop, least)
+        process.kill()
+        process.wait()
+    process = follower(loop, per_minute=6000)
+    whole = expected(tmp_path / "other", 40)
+    wait_for_labels(loop, whole.total())
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    first, *_, last = out.splitlines()
+    assert first == "Annotators label every open round, at most 6000 labels a minute on average (Ctrl-C stops them)."
+    assert last.startswith("Stopped after ")
+    assert answers(loop) == whole
