@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rlhf_dagster.cache import cache_folder
+from rlhf_dagster.compute.run import Trained, Work, run_training
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
@@ -17,7 +18,7 @@ from rlhf_dagster.models import Checkpoint, model_digest
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.settings import Settings
 from rlhf_dagster.training.settings import BaseModelSettings, PpoSettings, RewardModelSettings, SftSettings
-from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TrainingResult
+from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, TrainingResult
 
 BASE_MODEL_RECIPE = "1"
 """Part of the cache key of pretrained tiny models; change it with the pretraining code."""
@@ -31,31 +32,34 @@ class StageResult:
     metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    usage: dict[str, float] = field(default_factory=dict)
+    """What it cost (:func:`rlhf_dagster.compute.usage.measuring`)."""
 
 
 def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progress) -> StageResult:
     """The base model: from the Hub or a folder, or a tiny one pretrained here and cached by content."""
     from rlhf_dagster.training.base_model import load_base_model
-    from rlhf_dagster.training.tiny_model import make_tiny_model
 
-    settings = loop.config.base_model
-    work = _fresh(loop.models.work_folder("base"))
+    settings, work = loop.config.base_model, _work(loop, "base")
     if settings.source != "tiny":
         # A folder is relative to the config, wherever the process runs.
         found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
-        return _keep(loop, "base", "", load_base_model(found, work), seed=0, settings={"base_model": settings})
+        work.prepare()
+        loaded = Trained(load_base_model(found, work.output))
+        return _keep(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
     texts = pd.read_parquet(pretraining_text)
     cached = base_model_cache() / content_hash(
         "base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"])
     )
     if cached.is_dir():
-        shutil.copytree(cached, work)
-        manifest = read_manifest(work)
-        result = TrainingResult(work, manifest["metrics"], manifest["curves"])
+        work.prepare()
+        shutil.copytree(cached, work.output)
+        manifest = read_manifest(work.output)
+        trained = Trained(TrainingResult(work.output, manifest["metrics"], manifest["curves"]))
     else:
-        train = texts.loc[texts["split"] == "train", "text"].tolist()
-        result = make_tiny_model(train, settings.tiny, work, loop.config.compute, progress)
-    kept = _keep(loop, "base", "", result, seed=settings.tiny.seed, settings={"base_model": settings})
+        spec = TinyModelSpec(pretraining_text, work.output, settings.tiny, loop.config.compute)
+        trained = run_training("tiny_model", spec, work, progress)
+    kept = _keep(loop, "base", "", trained, work, seed=settings.tiny.seed, settings={"base_model": settings})
     if not cached.is_dir():
         _copy(kept.checkpoint.folder, cached)
     return kept
@@ -65,24 +69,22 @@ def train_sft(
     loop: LoopFolder, settings: SftSettings, base: Checkpoint, demonstrations: Path, progress: Progress
 ) -> StageResult:
     """Fine-tune the base model on demonstrations and register the result, which is the first champion."""
-    from rlhf_dagster.training.sft import train_sft as train
-
-    config, seed = loop.config, loop.config.stage_seed("sft")
+    config, seed, work = loop.config, loop.config.stage_seed("sft"), _work(loop, "sft")
     spec = SftSpec(
         model=base.folder,
         demonstrations=demonstrations,
-        output=_fresh(loop.models.work_folder("sft")),
+        output=work.output,
         settings=settings,
         sampling=config.sampling,
         seed=seed,
         compute=config.compute,
     )
-    result = train(spec, progress)
     kept = _keep(
         loop,
         "sft",
         "",
-        result,
+        run_training("sft", spec, work, progress),
+        work,
         seed=seed,
         settings={"sft": settings, "sampling": config.sampling},
         parents={"base_model": base},
@@ -103,25 +105,24 @@ def train_reward_model(
     progress: Progress,
 ) -> StageResult:
     """Train the reward model of a round from the SFT checkpoint on all labels so far."""
-    from rlhf_dagster.training.reward_model import train_reward_model as train
-
     config, seed = loop.config, loop.config.stage_seed("reward_model", round_key)
+    work = _work(loop, "reward", round_key)
     spec = RewardModelSpec(
         sft=sft.folder,
         preferences=preferences,
         prompts=prompts,
-        output=_fresh(loop.models.work_folder("reward", round_key)),
+        output=work.output,
         settings=settings,
         sampling=config.sampling,
         seed=seed,
         compute=config.compute,
     )
-    result = train(spec, progress)
     return _keep(
         loop,
         "reward",
         round_key,
-        result,
+        run_training("reward_model", spec, work, progress),
+        work,
         seed=seed,
         settings={"reward_model": settings},
         parents={"sft_checkpoint": sft},
@@ -143,9 +144,7 @@ def train_ppo(
     progress: Progress,
 ) -> StageResult:
     """Train the policy of a round with PPO and register it; whether it is promoted is a later decision."""
-    from rlhf_dagster.training.ppo import train_ppo as train
-
-    config, seed = loop.config, loop.config.stage_seed("ppo", round_key)
+    config, seed, work = loop.config, loop.config.stage_seed("ppo", round_key), _work(loop, "ppo", round_key)
     start = _start(loop, settings, behaviour_policy, sft)
     spec = PpoSpec(
         sft=sft.folder,
@@ -153,16 +152,18 @@ def train_ppo(
         reward_model=reward_model.folder,
         prompts=prompts,
         pretraining_text=pretraining_text,
-        output=_fresh(loop.models.work_folder("ppo", round_key)),
+        output=work.output,
         settings=settings,
         sampling=config.sampling,
         seed=seed,
         compute=config.compute,
     )
-    result = train(spec, progress)
+    trained = run_training("ppo", spec, work, progress)
     parents = {"sft_checkpoint": sft, "start": start, "reward_model": reward_model}
     configs: dict[str, Settings] = {"ppo": settings, "sampling": config.sampling}
-    kept = _keep(loop, "ppo", round_key, result, seed=seed, settings=configs, parents=parents, preferences=preferences)
+    kept = _keep(
+        loop, "ppo", round_key, trained, work, seed=seed, settings=configs, parents=parents, preferences=preferences
+    )
     loop.registry.register(
         kept.checkpoint.model_id, kept.checkpoint.path, "ppo", round_key, [sft.model_id, reward_model.model_id]
     )
@@ -185,13 +186,8 @@ def base_model_cache() -> Path:
     return cache_folder() / "base_models"
 
 
-def _fresh(folder: Path) -> Path:
-    """An absent folder with an existing parent; leftovers of a killed run are removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # What training writes beside the folder before it is whole begins with a dot and the folder's name.
-    for leftover in (folder, *folder.parent.glob(f".{folder.name}.*")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    return folder
+def _work(loop: LoopFolder, kind: str, round_key: str = "") -> Work:
+    return Work(loop.models.work_folder(kind, round_key), loop.root)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -207,13 +203,16 @@ def _keep(
     loop: LoopFolder,
     kind: str,
     round_key: str,
-    result: TrainingResult,
+    trained: Trained,
+    work: Work,
     *,
     seed: int,
     settings: dict[str, Settings],
     parents: dict[str, Checkpoint] | None = None,
     preferences: Path | None = None,
 ) -> StageResult:
+    """Write the manifest, move the model to its place, and forget the work behind it."""
+    result = trained.result
     snapshot = pd.read_parquet(preferences) if preferences else None
     write_manifest(
         result.folder,
@@ -232,4 +231,5 @@ def _keep(
     )
     checkpoint = loop.models.identify(result.folder, kind, round_key)
     loop.models.keep(result.folder, checkpoint)
-    return StageResult(checkpoint, result.metrics, result.curves, result.warnings)
+    work.clear()
+    return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage)

@@ -39,6 +39,16 @@ def replacing(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def writing_output(output: Path) -> Iterator[Path]:
+    """:func:`replacing` on the main rank; the others get a folder that is thrown away, and wait until it is done."""
+    from rlhf_dagster.training.distributed import barrier, is_main
+
+    with replacing(output) if is_main() else tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+    barrier()
+
+
 def folder_digest(folder: Path) -> str:
     """SHA-256 (64 hex digits) over the relative path and bytes of every file, in sorted order, but for the manifest."""
     digest = hashlib.sha256()

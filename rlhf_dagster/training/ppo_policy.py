@@ -38,7 +38,7 @@ class PolicyWithValue(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, response_tokens: int) -> tuple[Tensor, Tensor]:
         """Logits [B, T, V] that predict the last T tokens of [B, Q + T] ids, and values [B, T] before them."""
         logits, hidden = response_outputs(self.model, input_ids, attention_mask, response_tokens, hidden=True)
-        return logits, self.value_head(hidden)[..., 0]
+        return logits, self.value_head(hidden)[..., 0].float()
 
 
 def save_value_head(policy: PolicyWithValue, folder: Path) -> None:

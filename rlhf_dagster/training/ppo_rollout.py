@@ -1,13 +1,14 @@
 """One PPO rollout: sampled responses with everything that learning from them needs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.training.advantages import gae
+from rlhf_dagster.training.distributed import gather_rows
 from rlhf_dagster.training.kl import sequence_kl, token_rewards
 from rlhf_dagster.training.log_probs import Decoding, response_outputs, token_log_probs
 from rlhf_dagster.training.masked import masked_mean, masked_var, whiten
@@ -38,6 +39,12 @@ class Rollout:
     """[B, T] before each token."""
     scores: Tensor
     """[B] of the reward model, after the rule for a missing end."""
+
+    def of_all_ranks(self, count: int) -> "Rollout":
+        """The ``count`` episodes of which each rank has its part, in order, on every rank."""
+        batch = PaddedBatch(*(gather_rows(part, count) for part in self.batch))
+        tensors = {f.name: gather_rows(getattr(self, f.name), count) for f in fields(self) if f.name != "batch"}
+        return Rollout(batch, **tensors)
 
 
 @dataclass(frozen=True)

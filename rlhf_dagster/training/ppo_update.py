@@ -3,15 +3,16 @@
 from collections.abc import Callable
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
+from rlhf_dagster.training.distributed import gather_rows, own_slice, sum_gradients, sum_of_ranks, world
 from rlhf_dagster.training.log_probs import Decoding, token_log_probs
 from rlhf_dagster.training.losses import clipped_value_loss, ppo_policy_loss
 from rlhf_dagster.training.ppo_policy import PolicyWithValue
 from rlhf_dagster.training.ppo_rollout import Rollout, Targets
 from rlhf_dagster.training.settings import PpoSettings
-from rlhf_dagster.training.windows import language_model_loss
+from rlhf_dagster.training.windows import language_model_loss, predicted_tokens
 
 Numbers = dict[str, Tensor]
 
@@ -24,7 +25,6 @@ def optimise(
     settings: PpoSettings,
     *,
     decoding: Decoding,
-    accelerator: Accelerator,
     generator: torch.Generator,
     pretraining: Callable[[int], Tensor] | None = None,
 ) -> Numbers:
@@ -32,26 +32,51 @@ def optimise(
 
     Nothing is read back from the device inside the loop. ``pretraining`` draws windows [n, L] of text for PPO-ptx
     (InstructGPT, equation 2). `ratio_first` is the ratio of new to old probability furthest from 1 in the very first
-    minibatch, where both are the same policy: anything but 1 is a bug.
+    minibatch, where both are the same policy: anything but 1 is a bug. Every rank has the whole rollout and computes
+    the gradient of its part of each minibatch; their sum is the gradient of the minibatch.
     """
     steps: list[Numbers] = []
     for _ in range(settings.epochs):
         order = torch.randperm(len(rollout.tokens), generator=generator)
         for rows in order.tensor_split(settings.minibatches):
-            loss, numbers = minibatch_loss(
-                policy, rollout, targets, rows.to(rollout.tokens.device), settings=settings, decoding=decoding
-            )
+            loss, numbers = _own_loss(policy, rollout, targets, rows, settings=settings, decoding=decoding)
             if pretraining is not None:
-                numbers["pretraining_loss"] = language_model_loss(policy.model, pretraining(len(rows)).to(loss.device))
+                numbers["pretraining_loss"] = _own_pretraining_loss(policy, pretraining(len(rows)))
                 loss = loss + settings.pretraining_coef * numbers["pretraining_loss"]
-            accelerator.backward(loss)
+            loss.backward()
+            sum_gradients(policy.parameters())
             if settings.max_grad_norm is not None:
-                accelerator.clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
+                clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             steps.append({name: number.detach() for name, number in numbers.items()})
     means = {name: torch.stack([step[name] for step in steps]).mean() for name in steps[0] if name != "ratio"}
-    return means | {"ratio_first": steps[0]["ratio"]}
+    sums = sum_of_ranks(torch.stack(list(means.values())))
+    ratios = gather_rows(steps[0]["ratio"][None], world())
+    return dict(zip(means, sums, strict=True)) | {"ratio_first": ratios[ratios.log().abs().argmax()]}
+
+
+def _own_loss(
+    policy: PolicyWithValue,
+    rollout: Rollout,
+    targets: Targets,
+    rows: Tensor,
+    *,
+    settings: PpoSettings,
+    decoding: Decoding,
+) -> tuple[Tensor, Numbers]:
+    """This rank's terms of a minibatch's loss and numbers: summed over ranks they are those of all its ``rows``."""
+    rows = rows.to(rollout.tokens.device)
+    own = rows[own_slice(len(rows))]
+    share = rollout.mask[own].sum() / rollout.mask[rows].sum()
+    loss, numbers = minibatch_loss(policy, rollout, targets, own, settings=settings, decoding=decoding)
+    return loss * share, {name: value if name == "ratio" else value * share for name, value in numbers.items()}
+
+
+def _own_pretraining_loss(policy: PolicyWithValue, windows: Tensor) -> Tensor:
+    own = windows[own_slice(len(windows))]
+    share = predicted_tokens(own) / predicted_tokens(windows)
+    return language_model_loss(policy.model, own.to(policy.model.device)) * share
 
 
 def minibatch_loss(

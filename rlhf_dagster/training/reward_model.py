@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, Trainer
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import PREFERENCES, PROMPTS
-from rlhf_dagster.training.checkpoints import replacing
-from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
+from rlhf_dagster.training.checkpoints import writing_output
+from rlhf_dagster.training.compute import training_on, use_device
+from rlhf_dagster.training.distributed import own_slice
 from rlhf_dagster.training.losses import preference_loss
 from rlhf_dagster.training.policies import Policy, load_model, load_policy, load_tokenizer, require_context, save_model
 from rlhf_dagster.training.preferences import (
@@ -28,15 +30,16 @@ from rlhf_dagster.training.reward_scores import RewardModel, require_room, score
 from rlhf_dagster.training.sampling import sample
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.specs import Progress, RewardModelSpec, TrainingResult, silent
+from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tokens import TokenIds, encode_prompts, pad
-from rlhf_dagster.training.trainer import fit, training_arguments
+from rlhf_dagster.training.trainer import KeptTrainer, fit, loss_scale, training_arguments
 
 HELD_OUT = ("validation", "held_out_annotators")
 FINAL_STEPS = 20
 
 
-class RewardTrainer(Trainer):
+class RewardTrainer(KeptTrainer):
     """A Trainer whose loss compares the scores of each label's responses, all computed in one forward pass.
 
     Scoring a prompt's K responses together keeps its comparisons in one batch element, without which one epoch overfits
@@ -47,23 +50,34 @@ class RewardTrainer(Trainer):
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         scores = label_scores(model, inputs)
-        loss = preference_loss(scores, inputs["target"], inputs["mask"], inputs["weight"])
+        loss = preference_loss(scores, inputs["target"], inputs["mask"], inputs["weight"]) * inputs["scale"]
         return (loss, scores) if return_outputs else loss
 
 
-def train_reward_model(spec: RewardModelSpec, progress: Progress = silent) -> TrainingResult:
+def train_reward_model(
+    spec: RewardModelSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
+) -> TrainingResult:
     """Train on the `train` labels, with scores normalised before and after on samples of the fixed SFT policy.
 
     Metrics: the training loss (mean of the last 20 steps), loss (nats) and top-1 accuracy for each held-out split that
     has rows, and the mean and deviation of the final scores on the normalisation samples (0 and 1 but for rounding).
+
+    Raises:
+        TrainingStopped: `checkpointing.stop` gave a reason.
+        UserError: what the spec names cannot be trained.
     """
+    with training_on(spec.compute):
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+
+
+def _train(spec: RewardModelSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences)
     train = merge_labels(rows_of_split(frame, "train", spec.preferences))
     reward_model = initial_reward_model(spec)
     reference = reference_samples(spec, load_policy(spec.sft, spec.compute))
     normalise(reward_model, reference)
-    losses = _fit(reward_model, encode_labels(train, reward_model.tokenizer, spec), spec, progress)
+    losses = _fit(reward_model, encode_labels(train, reward_model.tokenizer, spec), spec, progress, keeper)
     normalise(reward_model, reference)
     metrics = {"comparisons": float(len(train)), "loss_train": sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:])}
     for split in HELD_OUT:
@@ -72,7 +86,7 @@ def train_reward_model(spec: RewardModelSpec, progress: Progress = silent) -> Tr
         metrics |= {f"{name}_{split}": value for name, value in measured.items()}
     scores = score_sequences(reward_model, reference)
     metrics |= {"reference_mean": float(scores.mean()), "reference_std": float(scores.std())}
-    with replacing(spec.output) as folder:
+    with writing_output(spec.output) as folder:
         save_model(reward_model.model, reward_model.tokenizer, folder)
     return TrainingResult(spec.output, metrics, {"loss": losses})
 
@@ -135,25 +149,37 @@ def score_sequences(reward_model: RewardModel, sequences: Sequence[TokenIds], ba
 
 
 def _fit(
-    reward_model: RewardModel, train: list[EncodedLabel], spec: RewardModelSpec, progress: Progress
+    reward_model: RewardModel,
+    train: list[EncodedLabel],
+    spec: RewardModelSpec,
+    progress: Progress,
+    keeper: StateKeeper,
 ) -> list[float]:
     with training_arguments(
         reward_model.device,
         spec.seed,
+        spec.settings.batch_size,
         num_train_epochs=spec.settings.epochs,
-        per_device_train_batch_size=spec.settings.batch_size,
         learning_rate=spec.settings.learning_rate,
         adam_epsilon=spec.settings.adam_epsilon,
     ) as arguments:
         trainer = RewardTrainer(
+            keeper,
             model=reward_model.model,
             args=arguments,
             train_dataset=train,
-            data_collator=lambda rows: collate(rows, reward_model.tokenizer.pad_token_id),
+            data_collator=lambda rows: _collate_own(rows, reward_model.tokenizer.pad_token_id),
         )
         losses = fit(trainer, progress)
     reward_model.model.eval()
     return losses
+
+
+def _collate_own(rows: list[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
+    """This rank's labels of a batch, and the `scale` of their loss; a rank without any has one that counts nothing."""
+    own = rows[own_slice(len(rows))]
+    own_weight, weight = (sum(choice.weight for row in part for choice in row.choices) for part in (own, rows))
+    return collate(own or rows[:1], pad_id) | {"scale": torch.tensor(loss_scale(own_weight, weight))}
 
 
 def _head(model: PreTrainedModel) -> torch.nn.Linear:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.compute import precision, use_device
 from rlhf_dagster.training.policies import load_model, load_tokenizer
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 from rlhf_dagster.training.tokens import PaddedBatch, TokenIds, encode_prompts, encode_responses, pad, position_ids
@@ -54,7 +54,9 @@ def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
         position_ids=position_ids(batch.attention_mask),
         use_cache=False,
     ).logits
-    return logits[:, 0].float() + getattr(model.config, "score_bias", 0.0)
+    # In training on several ranks the model is wrapped.
+    config = getattr(model, "module", model).config
+    return logits[:, 0].float() + getattr(config, "score_bias", 0.0)
 
 
 def encode_pairs(
@@ -113,5 +115,6 @@ def score_responses(
         batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(
             reward_model.device
         )
-        scores[part] = score_tokens(reward_model.model, batch).cpu().numpy()
+        with precision(compute):
+            scores[part] = score_tokens(reward_model.model, batch).cpu().numpy()
     return scores

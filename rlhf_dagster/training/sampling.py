@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from rlhf_dagster.training.compute import precision
 from rlhf_dagster.training.log_probs import Decoding, decoding_of, policy_log_softmax, response_outputs, token_log_probs
 from rlhf_dagster.training.policies import Policy, load_policy, require_context
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
@@ -64,11 +65,12 @@ def sample(
     generator = torch.Generator().manual_seed(seed)
     uniforms = None if greedy else draw_uniforms(len(rows), sampling.response_tokens, generator)
     samples: list[Sample] = []
-    for start in range(0, len(rows), sampling.batch_size):
-        part = slice(start, start + sampling.batch_size)
-        batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
-        noise = None if uniforms is None else uniforms[part].to(policy.device)
-        samples += _as_samples(generate(policy.model, batch, noise, decoding), policy)
+    with precision(compute):
+        for start in range(0, len(rows), sampling.batch_size):
+            part = slice(start, start + sampling.batch_size)
+            batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
+            noise = None if uniforms is None else uniforms[part].to(policy.device)
+            samples += _as_samples(generate(policy.model, batch, noise, decoding), policy)
     return samples
 
 
@@ -152,7 +154,8 @@ def response_log_probs(
         right = pad([list(ids) for ids in responses[part]], decoding.pad_id, "right").to(policy.device)
         ids = torch.cat([left.input_ids, right.input_ids], dim=1)
         mask = torch.cat([left.attention_mask, right.attention_mask], dim=1)
-        logits, _ = response_outputs(policy.model, ids, mask, right.input_ids.shape[1])
+        with precision(compute):
+            logits, _ = response_outputs(policy.model, ids, mask, right.input_ids.shape[1])
         part_log_probs = token_log_probs(logits, right.input_ids, right.attention_mask, decoding)
         lengths = right.attention_mask.sum(dim=1).tolist()
         log_probs += [row[:n] for row, n in zip(part_log_probs.tolist(), lengths, strict=True)]

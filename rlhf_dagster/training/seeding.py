@@ -1,7 +1,8 @@
-"""One call that makes a stage repeatable."""
+"""One call that makes a stage repeatable, and the state of every random number generator."""
 
 import os
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,3 +19,25 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def random_state() -> dict[str, Any]:
+    """Where the generators of Python, NumPy and PyTorch stand, in types that are read without running code."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put the generators where they stood; those of GPUs where there are as many."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if len(state["cuda"]) == torch.cuda.device_count():
+        for device, generator in enumerate(state["cuda"]):
+            torch.cuda.set_rng_state(generator.cpu(), device)

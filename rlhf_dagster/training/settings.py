@@ -1,8 +1,8 @@
 """Settings of the base model and of each training stage. Importing this imports no torch."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf_dagster.settings import Settings
 
@@ -14,6 +14,26 @@ class ComputeSettings(Settings):
     """Most CPU threads that PyTorch may use; OMP_NUM_THREADS lowers it further."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a CUDA device where there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` multiplies matrices in bfloat16 (autocast); weights, losses and log-probabilities stay in float32."""
+    launch: Literal["in_process", "process"] = "in_process"
+    """Where training runs: in the process of the Dagster run, or in a child process in a group of its own, which leaves
+    nothing behind on a device, ends after a checkpoint when its run is cancelled, and cannot take the run with it."""
+    processes: int = Field(1, ge=1)
+    """Training processes (`launch: process`), under `torchrun` where there are several; each takes one GPU. Batch sizes
+    are those of all processes together."""
+    checkpoint_seconds: float = Field(120.0, ge=0)
+    """Seconds between the states from which a retry goes on; 0 writes one after every step."""
+    grace_seconds: float = Field(60.0, gt=0)
+    """Seconds that a child has to write its state when its run is cancelled, before it is killed."""
+    retries: int = Field(2, ge=0)
+    """How often a training whose process died is taken up again by itself, from its last state."""
+
+    @model_validator(mode="after")
+    def _several_in_processes_of_their_own(self) -> Self:
+        if self.processes > 1 and self.launch != "process":
+            raise ValueError(f"compute.processes is {self.processes}, which needs `compute.launch: process`")
+        return self
 
 
 class TinyModelSettings(Settings):

@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
-from rlhf_dagster.training.checkpoints import replacing
+from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
+from rlhf_dagster.training.checkpoints import writing_output
+from rlhf_dagster.training.compute import training_on
+from rlhf_dagster.training.distributed import own_slice
 from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import SamplingSettings, SftSettings
 from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silent
+from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tokens import TokenIds, encode_prompts, encode_responses, pad
-from rlhf_dagster.training.trainer import fit, training_arguments
+from rlhf_dagster.training.trainer import KeptTrainer, fit, loss_scale, training_arguments
 from rlhf_dagster.training.windows import IGNORED
 
 MEASURED_ROWS = 1024
@@ -56,22 +60,33 @@ class Demonstrations(Dataset[Demonstration]):
         return self.rows[index]
 
 
-class SftTrainer(Trainer):
+class SftTrainer(KeptTrainer):
     """A Trainer with the language-modelling loss of the response tokens, averaged over the tokens of a batch."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        loss = response_loss(model, inputs)
+        loss = response_loss(model, inputs) * inputs["scale"]
         return (loss, {}) if return_outputs else loss
 
 
-def train_sft(spec: SftSpec, progress: Progress = silent) -> TrainingResult:
+def train_sft(
+    spec: SftSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
+) -> TrainingResult:
     """Fine-tune on the `train` demonstrations with the language-modelling loss of the response tokens alone.
 
     Metrics are losses in nats for each response token, before (`initial_validation_loss`) and after training; those of
     validation are absent where the table has no such rows.
+
+    Raises:
+        TrainingStopped: `checkpointing.stop` gave a reason.
+        UserError: what the spec names cannot be trained.
     """
+    with training_on(spec.compute):
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+
+
+def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.demonstrations, DEMONSTRATIONS)
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
     policy = load_policy(spec.model, spec.compute)
@@ -79,7 +94,7 @@ def train_sft(spec: SftSpec, progress: Progress = silent) -> TrainingResult:
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     initial = mean_response_loss(policy, validation, spec.settings.batch_size)
-    losses = _fit(policy, train, spec, progress)
+    losses = _fit(policy, train, spec, progress, keeper)
     metrics = {
         "train_loss": mean_response_loss(policy, train, spec.settings.batch_size),
         "initial_validation_loss": initial,
@@ -87,7 +102,7 @@ def train_sft(spec: SftSpec, progress: Progress = silent) -> TrainingResult:
         "demonstrations": float(len(train)),
         "validation_demonstrations": float(len(validation)),
     }
-    with replacing(spec.output) as folder:
+    with writing_output(spec.output) as folder:
         save_policy(policy, spec.sampling, folder)
     return TrainingResult(spec.output, {k: v for k, v in metrics.items() if v is not None}, {"loss": losses})
 
@@ -111,26 +126,34 @@ def mean_response_loss(policy: Policy, rows: Demonstrations, batch_size: int) ->
     return total / tokens if tokens else None
 
 
-def _fit(policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress) -> list[float]:
+def _fit(policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper) -> list[float]:
     settings = spec.settings
     seed_everything(spec.seed)
     with training_arguments(
         policy.device,
         spec.seed,
+        settings.batch_size,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
     ) as arguments:
         trainer = SftTrainer(
+            keeper,
             model=policy.model,
             args=arguments,
             train_dataset=train,
-            data_collator=lambda rows: _collate(rows, policy.tokenizer.pad_token_id),
+            data_collator=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
         )
         losses = fit(trainer, progress)
     policy.model.eval()
     return losses
+
+
+def _collate_own(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:
+    """This rank's rows of a batch, and the `scale` of their loss; a rank without any has a row that counts nothing."""
+    own = rows[own_slice(len(rows))]
+    own_tokens, tokens = (sum(len(row.response) for row in part) for part in (own, rows))
+    return _collate(own or rows[:1], pad_id) | {"scale": torch.tensor(loss_scale(own_tokens, tokens))}
 
 
 def _collate(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:

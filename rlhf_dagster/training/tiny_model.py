@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -10,13 +12,17 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.lineage.schemas import PRETRAINING_TEXT
-from rlhf_dagster.training.checkpoints import replacing
-from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing
+from rlhf_dagster.training.checkpoints import writing_output
+from rlhf_dagster.training.compute import training_on
+from rlhf_dagster.training.distributed import is_main
 from rlhf_dagster.training.policies import Policy, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import ComputeSettings, TinyModelSettings
 from rlhf_dagster.training.specs import Progress, TinyModelSpec, TrainingResult, silent
+from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.windows import language_model_loss, text_windows
 
@@ -24,11 +30,13 @@ PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 WARM_UP = 0.1
 
 
-def train_tiny_model(spec: TinyModelSpec, progress: Progress = silent) -> TrainingResult:
-    """Make and pretrain a tiny model from a PRETRAINING_TEXT table."""
+def train_tiny_model(
+    spec: TinyModelSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
+) -> TrainingResult:
+    """Make and pretrain a tiny model from a PRETRAINING_TEXT table (:func:`make_tiny_model`)."""
     frame = read_table(spec.pretraining_text, PRETRAINING_TEXT)
     texts = rows_of_split(frame, "train", spec.pretraining_text)["text"].tolist()
-    return make_tiny_model(texts, spec.settings, spec.output, spec.compute, progress)
+    return make_tiny_model(texts, spec.settings, spec.output, spec.compute, progress, checkpointing)
 
 
 def make_tiny_model(
@@ -37,21 +45,28 @@ def make_tiny_model(
     output: Path,
     compute: ComputeSettings | None = None,
     progress: Progress = silent,
+    checkpointing: Checkpointing = KEEP_NOTHING,
 ) -> TrainingResult:
     """Train a tokenizer and a GPT-2 on ``texts`` with the language-modelling loss, and write them to ``output``.
 
-    Each document is a row that begins at position 0, as prompts do later; longer ones are cut in windows.
+    Each document is a row that begins at position 0, as prompts do later; longer ones are cut in windows. On several
+    ranks each trains the same model: it is too small for an exchange of gradients to pay.
+
+    Raises:
+        TrainingStopped: `checkpointing.stop` gave a reason.
+        UserError: the text or the settings cannot be used.
     """
     if not any(text.strip() for text in texts):
         raise UserError("The pretraining text is empty; a tiny model needs at least one document.")
-    device = use_device(compute or ComputeSettings())
-    seed_everything(settings.seed)
-    tokenizer = make_tokenizer(texts, settings)
-    windows = text_windows(tokenizer, texts, settings.context)
-    model = GPT2LMHeadModel(_config(tokenizer, settings)).to(device)  # type: ignore[arg-type]
-    losses = _pretrain(model, windows, settings, progress)
-    with replacing(output) as folder:
-        save_policy(Policy(model.eval(), tokenizer), None, folder)
+    with training_on(compute or ComputeSettings()) as device:
+        seed_everything(settings.seed)
+        tokenizer = make_tokenizer(texts, settings)
+        windows = text_windows(tokenizer, texts, settings.context)
+        model = GPT2LMHeadModel(_config(tokenizer, settings)).to(device)  # type: ignore[arg-type]
+        keeper = StateKeeper(checkpointing, content_hash("tiny_model", settings.model_dump(), list(texts)))
+        losses = _pretrain(model, windows, settings, progress, keeper)
+        with writing_output(output) as folder:
+            save_policy(Policy(model.eval(), tokenizer), None, folder)
     metrics = {"loss": sum(losses[-20:]) / len(losses[-20:]), "parameters": float(model.num_parameters())}
     return TrainingResult(output, metrics | {"vocabulary": float(len(tokenizer))}, {"loss": losses})
 
@@ -123,15 +138,19 @@ def _config(tokenizer: PreTrainedTokenizerFast, settings: TinyModelSettings) -> 
     )
 
 
-def _pretrain(model: GPT2LMHeadModel, windows: Tensor, settings: TinyModelSettings, progress: Progress) -> list[float]:
+def _pretrain(
+    model: GPT2LMHeadModel, windows: Tensor, settings: TinyModelSettings, progress: Progress, keeper: StateKeeper
+) -> list[float]:
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_up_then_linear(step, settings.steps))
-    losses = []
+    run = PretrainingRun(model, optimizer, schedule, generator)
+    if (state := keeper.load(torch.device("cpu"))) is not None:
+        run.load_state_dict(state)
     model.train()
-    for step in range(1, settings.steps + 1):
+    for step in range(len(run.losses) + 1, settings.steps + 1):
         rows = torch.randint(len(windows), (settings.batch_size,), generator=generator)
         loss = language_model_loss(model, windows[rows].to(model.device))
         loss.backward()
@@ -139,9 +158,39 @@ def _pretrain(model: GPT2LMHeadModel, windows: Tensor, settings: TinyModelSettin
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        progress(step, settings.steps, loss=losses[-1])
-    return losses
+        run.losses.append(loss.item())
+        if is_main():
+            progress(step, settings.steps, loss=run.losses[-1])
+        if step < settings.steps:
+            keeper.after_step(step, run.state_dict)
+    return run.losses
+
+
+@dataclass
+class PretrainingRun:
+    """Everything that the next step depends on."""
+
+    model: GPT2LMHeadModel
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    generator: torch.Generator
+    losses: list[float] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "losses": self.losses,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        self.losses = state["losses"]
 
 
 def _warm_up_then_linear(step: int, steps: int) -> float:

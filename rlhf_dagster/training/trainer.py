@@ -3,48 +3,147 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rlhf_dagster.training.checkpointing import TrainingStopped
+from rlhf_dagster.training.distributed import is_main, world
 from rlhf_dagster.training.specs import Progress
+from rlhf_dagster.training.states import StateKeeper
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches of row numbers, in another random order in each epoch; the order depends on seed and epoch alone."""
+
+    def __init__(self, rows: int, size: int, seed: int) -> None:
+        self.rows, self.size, self.seed, self.epoch = rows, size, seed, 0
+
+    def __len__(self) -> int:
+        return (self.rows + self.size - 1) // self.size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(self.rows, generator=generator).tolist()
+        yield from (order[first : first + self.size] for first in range(0, self.rows, self.size))
+
+
+class KeptTrainer(Trainer):
+    """A Trainer whose checkpoints are states of a :class:`StateKeeper`, and that reads each batch whole on every rank.
+
+    A batch is the same rows on any number of ranks: ``data_collator`` picks those of its rank, and ``compute_loss``
+    weighs their loss by :func:`loss_scale`.
+    """
+
+    def __init__(self, keeper: StateKeeper, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.keeper = keeper
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        rows: Any = self.train_dataset
+        batches = ShuffledBatches(len(rows), self.args.per_device_train_batch_size, self.args.seed)
+        self.add_callback(SetEpoch(batches))
+        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+
+    def store_flos(self) -> None:
+        """Nothing: the Trainer would sum over ranks here, and the main one alone writes."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The Trainer writes into its output folder; here that is a state that is renamed when it is whole."""
+
+        def fill(folder: Path) -> None:
+            self.args.output_dir = str(folder)
+            super(KeptTrainer, self)._save_checkpoint(model, trial)
+
+        self.keeper.write(self.state.global_step, fill)
+
+
+class SetEpoch(TrainerCallback):
+    """Shuffles for the epoch that begins, also where the Trainer goes on in the middle of one."""
+
+    def __init__(self, batches: ShuffledBatches) -> None:
+        self.batches = batches
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.batches.epoch = state.global_step // len(self.batches)
 
 
 class ReportLoss(TrainerCallback):
-    """Keeps the loss of every step and passes it on."""
+    """Keeps the loss of every step, those before an interruption too, and passes it on."""
 
     def __init__(self, progress: Progress) -> None:
         self.losses: list[float] = []
         self.progress = progress
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs = kwargs["logs"]
         if "loss" in logs:
             self.losses.append(float(logs["loss"]))
-            self.progress(state.global_step, state.max_steps, loss=self.losses[-1])
+            if is_main():
+                self.progress(state.global_step, state.max_steps, loss=self.losses[-1])
 
 
-def fit(trainer: Trainer, progress: Progress) -> list[float]:
-    """Train; returns the loss of every step."""
-    report = ReportLoss(progress)
+class KeepState(TrainerCallback):
+    """Has the Trainer write its state when it is time, and end when asked."""
+
+    def __init__(self, keeper: StateKeeper) -> None:
+        self.keeper = keeper
+        self.reason = ""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if state.global_step < state.max_steps:
+            control.should_save, self.reason = self.keeper.verdict()
+            control.should_training_stop = bool(self.reason)
+        return control
+
+
+def loss_scale(own: float, whole: float) -> float:
+    """Factor of the mean loss of a rank's rows, whose tokens or weights add up to ``own``, of a batch's ``whole``.
+
+    With it, the average over ranks, which DDP takes of their gradients, is the mean over the batch.
+    """
+    return own * world() / whole if whole else 1.0
+
+
+def fit(trainer: KeptTrainer, progress: Progress) -> list[float]:
+    """Train, from the newest state where there is one; returns the loss of every step."""
+    report, keep = ReportLoss(progress), KeepState(trainer.keeper)
     trainer.add_callback(report)
+    trainer.add_callback(keep)
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    state = trainer.keeper.newest()
+    trainer.train(resume_from_checkpoint=None if state is None else str(next(state.glob("checkpoint-*"))))
+    if keep.reason:
+        raise TrainingStopped(keep.reason)
     return report.losses
 
 
 @contextmanager
-def training_arguments(device: torch.device, seed: int, **arguments: Any) -> Iterator[TrainingArguments]:
-    """Arguments for a Trainer that writes nothing: the stage saves its own checkpoint.
+def training_arguments(
+    device: torch.device, seed: int, batch_size: int, **arguments: Any
+) -> Iterator[TrainingArguments]:
+    """Arguments for a Trainer that writes nothing but states: the stage saves its own checkpoint.
 
     The learning rate falls linearly to 0 without warm-up and gradients are not clipped (Ziegler et al. 2019,
     lm-human-preferences `utils/core.py`, `minimize`).
     """
     with tempfile.TemporaryDirectory() as folder:
-        yield TrainingArguments(
+        made = TrainingArguments(
             output_dir=folder,
             seed=seed,
+            per_device_train_batch_size=batch_size,
             use_cpu=device.type == "cpu",
             dataloader_pin_memory=device.type != "cpu",
             optim="adamw_torch_fused",
@@ -56,5 +155,9 @@ def training_arguments(device: torch.device, seed: int, **arguments: Any) -> Ite
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
+            ddp_find_unused_parameters=False,
             **arguments,
         )
+        # One process uses one GPU, also where it sees several: the Trainer would split each batch by rows of ids.
+        made._n_gpu = min(made.n_gpu, 1)
+        yield made

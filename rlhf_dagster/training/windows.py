@@ -30,3 +30,8 @@ def language_model_loss(model: PreTrainedModel, windows: Tensor) -> Tensor:
     inputs = windows[:, :-1].clamp(min=0)
     logits = model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
     return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), ignore_index=IGNORED)
+
+
+def predicted_tokens(windows: Tensor) -> int:
+    """How many tokens of ``windows`` [B, L] the loss is a mean over."""
+    return int((windows[:, 1:] != IGNORED).sum())

@@ -69,15 +69,15 @@ def test_a_second_loop_takes_its_base_model_from_the_cache(stages, copy_of, monk
 def test_leftovers_of_a_killed_stage_are_removed(stages, copy_of) -> None:
     loop = copy_of(stages.prepared).loop
     work = loop.root / "work"
-    for leftover in ("sft", ".sft.abc123", ".sft.replaced"):
+    for leftover in ("sft/output", "sft/.output.abc123", "sft/state/state-000000007"):
         (work / leftover).mkdir(parents=True)
         (work / leftover / "model.safetensors").write_text("half")
-    (work / ".sft-other.abc").mkdir()
+    (work / "sft-other").mkdir()
     sft = train_sft(
         loop, loop.config.sft, checkpoint(loop, "base_model"), loop.asset_path("demonstrations"), silent
     ).checkpoint
     assert sft == checkpoint(loop, "sft_checkpoint")
-    assert [path.name for path in work.iterdir()] == [".sft-other.abc"]
+    assert [path.name for path in work.iterdir() if path.is_dir()] == ["sft-other"]
 
 
 def test_training_the_same_again_makes_the_same_model_and_registers_it_once(stages, copy_of) -> None:

@@ -17,9 +17,10 @@ from rlhf_dagster.lineage.schemas import PROMPTS
 from rlhf_dagster.training.checkpoints import folder_digest
 from rlhf_dagster.training.log_probs import decoding_of, policy_log_softmax
 from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.ppo import Episodes, _prompt_batches, run_ppo, train_ppo
+from rlhf_dagster.training.ppo import Episodes, run_ppo, train_ppo
 from rlhf_dagster.training.ppo_policy import KL_CONTROLLER_FILE, VALUE_HEAD_FILE, PolicyWithValue, load_value_head
 from rlhf_dagster.training.ppo_rollout import Rollout, Score, collect
+from rlhf_dagster.training.ppo_state import PromptOrder
 from rlhf_dagster.training.reward_model import train_reward_model
 from rlhf_dagster.training.reward_scores import load_reward_model, score_responses, score_tokens
 from rlhf_dagster.training.sampling import draw_uniforms, sample
@@ -252,7 +253,7 @@ def test_divergence_is_a_user_error(policy: Policy, sft: Path) -> None:
 
 
 def test_prompts_are_used_evenly(policy: Policy) -> None:
-    batches = _prompt_batches([[index] for index in range(10)], 4, torch.Generator().manual_seed(0))
-    drawn = [ids[0] for _ in range(5) for ids in next(batches)]
+    order = PromptOrder([[index] for index in range(10)], torch.Generator().manual_seed(0))
+    drawn = [ids[0] for _ in range(5) for ids in order.take(4)]
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
     assert drawn[:10] not in (drawn[10:], sorted(drawn[:10]))

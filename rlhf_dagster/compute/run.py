@@ -1,0 +1,244 @@
+"""Run a training: in this process, or in one of its own under a guard, alone or as several ranks."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from rlhf_dagster.cache import cache_folder
+from rlhf_dagster.compute.devices import leased, visible_devices
+from rlhf_dagster.compute.usage import measuring
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.stop_cord import STOP_FILE, read_stop
+from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
+from rlhf_dagster.training.settings import ComputeSettings
+from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, TrainingResult, spec_to_json
+from rlhf_dagster.training.worker import MESSAGES, OUTCOME, Request, train_here, uses_cuda
+
+Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec
+Progress = Callable[..., None]
+LOG, CANCELLED = "training.log", "cancelled"
+LOG_TAIL = 12
+"""Lines of a dead training's log that its error shows."""
+POLL = 0.2
+HURRY = 15.0
+"""Seconds that a guard has beyond the grace to end what it guards."""
+
+
+class TrainingDied(RuntimeError):  # noqa: N818
+    """The training process is gone without a word; trying again goes on from its last state."""
+
+
+class TrainingFailed(RuntimeError):  # noqa: N818
+    """The training process ended by an error of its own, which trying again would not mend."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training's result and what it cost (:func:`rlhf_dagster.compute.usage.measuring`)."""
+
+    result: TrainingResult
+    usage: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where one training works: ``folder`` holds its state, its log and, at the end, its output."""
+
+    folder: Path
+    root: Path
+    """The loop's folder, whose stop cord ends the training."""
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Wait for the training of an earlier try that is about to end, and keep a later one waiting.
+
+        Gives the open lock file: a child that inherits it keeps the lock, also where this process is killed.
+        """
+        path = self.folder.with_name(f".{self.folder.name}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            while not _try_lock(file):
+                time.sleep(POLL)
+            yield file.fileno()
+
+    def prepare(self) -> None:
+        """Remove what an earlier try has left, but for the state from which this one goes on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.iterdir():
+            if left != self.state:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run_training(stage: str, spec: Spec, work: Work, progress: Progress) -> Trained:
+    """Train ``spec`` (whose output is ``work.output``) where its compute settings say.
+
+    Raises:
+        TrainingStopped: the stop cord was pulled; the state is kept, and the next try goes on from it.
+        TrainingDied: the process was killed; the state is kept.
+        TrainingFailed: the process ended by an error that is nobody's sentence; the end of its log is in the message.
+        UserError: what the user gave cannot be trained.
+    """
+    from rlhf_dagster.training.memory import require_memory
+
+    with work.locked() as lock:
+        work.prepare()
+        require_memory(spec)
+        if spec.compute.launch == "in_process":
+            return _in_process(stage, spec, work, progress)
+        return _in_child(stage, spec, work, progress, lock)
+
+
+def _in_process(stage: str, spec: Spec, work: Work, progress: Progress) -> Trained:
+    checkpointing = Checkpointing(work.state, spec.compute.checkpoint_seconds, lambda: _stop_sentence(work.root))
+    with measuring(uses_cuda(spec.compute)) as usage:
+        result = train_here(stage, spec, progress, checkpointing)
+    return Trained(result, usage)
+
+
+def _in_child(stage: str, spec: Spec, work: Work, progress: Progress, lock: int) -> Trained:
+    compute, request = spec.compute, work.folder / "request.json"
+    stop_files = [str(work.root / STOP_FILE), str(work.folder / CANCELLED)]
+    asked = Request(stage, spec_to_json(spec), str(work.state), compute.checkpoint_seconds, stop_files)
+    request.write_text(json.dumps(asdict(asked)), encoding="utf-8")
+    with ExitStack() as stack:
+        environment, inherited = _devices(compute, stack)
+        log = stack.enter_context((work.folder / LOG).open("wb"))
+        command = [*_python(compute.processes), "rlhf_dagster.training.worker", str(request)]
+        with guarded(
+            command, compute.grace_seconds, log, work.folder / CANCELLED, environment, (lock, *inherited)
+        ) as guard:
+            _follow(guard, work.folder / MESSAGES, progress)
+    return _outcome(stage, work, guard.returncode, compute.processes)
+
+
+def _python(processes: int) -> list[str]:
+    if processes == 1:
+        return [sys.executable, "-m"]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, "-m", *launcher, "-m"]
+
+
+@contextmanager
+def guarded(
+    command: list[str],
+    grace: float,
+    log: IO[bytes],
+    stop_file: Path | None = None,
+    environment: dict[str, str] | None = None,
+    inherited: tuple[int, ...] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command under a guard that ends it, and all that it started, when the block is left or this process dies.
+
+    ``inherited`` are open files that the guard holds on to. Leaving the block waits until nothing is left.
+    """
+    options = ["--grace", str(grace), *(["--stop-file", str(stop_file)] if stop_file else [])]
+    guard = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "rlhf_dagster.compute.guard", *options, "--", *command],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        pass_fds=inherited,
+        start_new_session=True,
+    )
+    try:
+        yield guard
+    finally:
+        if guard.stdin:
+            guard.stdin.close()
+        _wait(guard, grace + HURRY)
+
+
+def _wait(guard: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for a guard; one that hangs is killed, and the system kills its command with it."""
+    try:
+        guard.wait(seconds)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait()
+
+
+def _devices(compute: ComputeSettings, stack: ExitStack) -> tuple[dict[str, str], tuple[int, ...]]:
+    """The child's environment, with GPUs of its own where it uses any, and the open files that hold them."""
+    environment = dict(os.environ)
+    devices = [] if compute.device == "cpu" else visible_devices()
+    if not devices:
+        return environment, ()
+    lease = stack.enter_context(leased(compute.processes, devices, cache_folder() / "devices"))
+    return environment | {"CUDA_VISIBLE_DEVICES": ",".join(lease.devices)}, lease.files
+
+
+def _follow(guard: subprocess.Popen[bytes], messages: Path, progress: Progress) -> None:
+    """Pass progress on as it is written, until the training ends."""
+    position = 0
+    running = True
+    while running:
+        running = guard.poll() is None
+        position = _pass_on(messages, position, progress)
+        if running:
+            time.sleep(POLL)
+
+
+def _pass_on(messages: Path, position: int, progress: Progress) -> int:
+    """Report the complete lines after ``position``; returns the new one."""
+    if not messages.exists():
+        return position
+    with messages.open("rb") as file:
+        file.seek(position)
+        written = file.read()
+    complete = written[: written.rfind(b"\n") + 1]
+    for line in complete.splitlines():
+        message = json.loads(line)
+        progress(message["step"], message["total"], **message["numbers"])
+    return position + len(complete)
+
+
+def _outcome(stage: str, work: Work, code: int, processes: int) -> Trained:
+    path = work.folder / OUTCOME
+    if not path.exists():
+        killed = code > 128
+        reason = f"killed by signal {code - 128}" if killed else f"exit code {code}"
+        lines = (work.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
+        message = "\n".join([f"The training process of {stage} ended ({reason}).", *lines])
+        # `torchrun` has one code for all that can happen to its ranks.
+        raise TrainingDied(message) if killed or processes > 1 else TrainingFailed(message)
+    outcome: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    if "stopped" in outcome:
+        raise TrainingStopped(_stop_sentence(work.root) or outcome["stopped"])
+    result = outcome["result"]
+    return Trained(TrainingResult(**result | {"folder": Path(result["folder"])}), outcome["usage"])
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stop_sentence(root: Path) -> str:
+    stop = read_stop(root)
+    return stop.sentence if stop else ""

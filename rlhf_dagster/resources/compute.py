@@ -1,0 +1,40 @@
+"""The GPU-backed resource: what training and sampling run on."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.training.settings import ComputeSettings
+
+
+def _described(name: str) -> Any:
+    field = ComputeSettings.model_fields[name]
+    return Field(field.default, description=field.description)
+
+
+class Compute(dg.ConfigurableResource):
+    """Where assets train and sample: in the run's own process, or in one child or several under `torchrun`.
+
+    Made from the loop's ``compute`` settings; replace it in definitions of your own to run the same loop elsewhere.
+    """
+
+    threads: int = _described("threads")
+    device: Literal["auto", "cpu", "cuda"] = _described("device")
+    precision: Literal["fp32", "bf16"] = _described("precision")
+    launch: Literal["in_process", "process"] = _described("launch")
+    processes: int = _described("processes")
+    checkpoint_seconds: float = _described("checkpoint_seconds")
+    grace_seconds: float = _described("grace_seconds")
+    retries: int = _described("retries")
+
+    @classmethod
+    def of(cls, settings: ComputeSettings) -> "Compute":
+        return cls(**settings.model_dump())
+
+    def on(self, loop: LoopFolder) -> LoopFolder:
+        """The loop with its stages on this compute."""
+        settings = ComputeSettings.parse(self.model_dump(), "the resource `compute`")
+        return replace(loop, config=loop.config.changed(compute=settings))

@@ -1,0 +1,54 @@
+"""The state of unfinished training: kept so that a retry goes on from it. Importing this imports no torch."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.training.checkpoints import folder_digest
+
+
+class TrainingStopped(Exception):  # noqa: N818
+    """The training ended before it was finished; its text is the reason, and the state is on disk."""
+
+
+def nobody() -> str:
+    """No reason to stop."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where unfinished training keeps its state, how often, and who can end it early."""
+
+    folder: Path | None = None
+    """None keeps no state."""
+    every_seconds: float = 120.0
+    """Between states; 0 writes one after every step (in PPO: every update)."""
+    stop: Callable[[], str] = nobody
+    """Asked after every step but the last; a reason ends the training, once a state is written, by TrainingStopped."""
+
+
+KEEP_NOTHING = Checkpointing()
+
+
+def fingerprint(spec: Any) -> str:
+    """Hash of what decides a training's result: its spec but for output and compute, and the content of its inputs."""
+    values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute")}
+    content = {name: _content(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
+    return content_hash("training", type(spec).__name__, content)
+
+
+def clear(checkpointing: Checkpointing) -> None:
+    """Remove the state, once the training's output is where it belongs."""
+    if checkpointing.folder is not None:
+        shutil.rmtree(checkpointing.folder, ignore_errors=True)
+
+
+def _content(path: Path) -> str:
+    if path.is_dir():
+        return folder_digest(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"

@@ -1,0 +1,98 @@
+"""Several processes (ranks) that train one model: which one this is, and the exchanges that training needs.
+
+Ranks are those of `torchrun` (RANK, WORLD_SIZE, LOCAL_RANK). In one process every function here is a no-op.
+"""
+
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+TEXT_BYTES = 4096
+"""Longest text that is broadcast; the rest is cut."""
+PATIENCE = timedelta(hours=2)
+"""How long ranks wait for one that writes a state or a model."""
+
+
+def join(device: torch.device) -> None:
+    """Meet the other ranks where `torchrun` has started several. Ranks exchange by gloo on CPUs, by NCCL on GPUs."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def local_rank() -> int:
+    """Which of this machine's ranks this is, and so which of its GPUs it takes."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world() -> int:
+    """How many ranks train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this rank reports progress, asks whether to stop, and writes."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all ranks. By gloo on every device: a rank may wait for longer than a kernel is allowed to run."""
+    if world() > 1:
+        dist.all_reduce(torch.zeros(1))
+
+
+def own_slice(count: int) -> slice:
+    """This rank's part of ``count`` rows: contiguous, as even as can be; empty where there are too few for all."""
+    return slice(count * rank() // world(), count * (rank() + 1) // world())
+
+
+def gather_rows(own: Tensor, count: int) -> Tensor:
+    """All ``count`` rows, in order, on every rank, of which each has its :func:`own_slice`; without gradients."""
+    if world() == 1:
+        return own
+    sizes = [count * (r + 1) // world() - count * r // world() for r in range(world())]
+    padded = own.new_zeros(max(sizes), *own.shape[1:])
+    padded[: len(own)] = own
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def sum_of_ranks(values: Tensor) -> Tensor:
+    """The sum over ranks of ``values``, which have the same shape everywhere."""
+    if world() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their sum over ranks, in one exchange."""
+    if world() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
+
+
+def broadcast_text(text: str) -> str:
+    """The main rank's ``text``, on every rank."""
+    if world() == 1:
+        return text
+    content = torch.zeros(TEXT_BYTES, dtype=torch.uint8)
+    encoded = text.encode()[:TEXT_BYTES]
+    content[: len(encoded)] = torch.frombuffer(bytearray(encoded) or bytearray(1), dtype=torch.uint8)[: len(encoded)]
+    dist.broadcast(content, src=0)
+    return bytes(content[content != 0].tolist()).decode(errors="ignore")

@@ -1,0 +1,36 @@
+"""Run under `torchrun`: train the stages that a file asks for, one after the other, and write what each rank got.
+
+Asked is a JSON list of [stage, spec as JSON, folder of its state or null, reason to stop after the first step or ""].
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
+from rlhf_dagster.training.distributed import is_main, rank
+from rlhf_dagster.training.specs import spec_from_json
+from rlhf_dagster.training.worker import SPECS, train_here
+
+
+def main(asked: Path) -> None:
+    outcomes = []
+    for stage, text, state, reason in json.loads(asked.read_text()):
+        # Only what the main rank is told may count.
+        checkpointing = Checkpointing(state and Path(state), 3600, lambda: reason if is_main() else "")  # noqa: B023
+        steps: list[int] = []
+        try:
+            result = train_here(
+                stage,
+                spec_from_json(SPECS[stage], text, stage),
+                lambda step, *_, **__: steps.append(step),  # noqa: B023
+                checkpointing,
+            )
+            outcomes.append({"metrics": result.metrics, "curves": result.curves, "steps": steps})
+        except TrainingStopped as stopped:
+            outcomes.append({"stopped": str(stopped), "steps": steps})
+    asked.with_name(f"rank-{rank()}.json").write_text(json.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

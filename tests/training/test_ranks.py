@@ -1,0 +1,126 @@
+"""Several processes train what one process trains."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ranks
+import torch
+from safetensors.torch import load_file
+from toy_language import COMPUTE, FIXED, VARIABLE, Tables, reward_spec, sft_spec
+
+from rlhf_dagster.training.checkpointing import KEEP_NOTHING
+from rlhf_dagster.training.ppo_policy import VALUE_HEAD_FILE
+from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.training.specs import PpoSpec, TrainingResult, silent, spec_to_json
+from rlhf_dagster.training.worker import train_here
+
+WORLD = 2
+# 19 episodes and minibatches of 10 and 9 rows: neither is even.
+PPO = PpoSettings(
+    updates=4, batch_size=19, minibatches=2, learning_rate=3e-3, pretraining_coef=0.5, max_grad_norm=0.5, kl_horizon=64
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    stage: str
+    spec: Any
+    state: Path | None = None
+    reason: str = ""
+
+    def row(self) -> list[Any]:
+        return [self.stage, spec_to_json(self.spec), self.state and str(self.state), self.reason]
+
+
+def train_on_ranks(folder: Path, asked: Sequence[Asked]) -> list[list[dict[str, Any]]]:
+    """What each rank got, for each training asked for."""
+    (folder / "asked.json").write_text(json.dumps([training.row() for training in asked]))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD)]
+    subprocess.run(
+        [*command, ranks.__file__, str(folder / "asked.json")], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(WORLD)]
+
+
+@pytest.fixture(scope="module")
+def specs(
+    base: Path, sft: Path, tables: Tables, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[str, Any]]:
+    """Stage and spec of what is trained. Its output is a folder of its name beside the others."""
+    folder = tmp_path_factory.mktemp("one")
+    # 65 rows in batches of 16: the last batch has one, and so a rank has none.
+    demonstrations = sft_spec(base, tables, folder / "sft")
+    labels = reward_spec(sft, tables, folder / "reward_model")
+    labels = replace(labels, settings=labels.settings.changed(epochs=1, batch_size=17))
+    ppo = PpoSpec(sft, sft, labels.output, tables.prompts, tables.text, folder / "ppo", PPO, FIXED, 1, COMPUTE)
+    ending = replace(ppo, output=folder / "ppo_ending", sampling=VARIABLE.changed(response_tokens=4))
+    return {
+        "sft": ("sft", replace(demonstrations, settings=demonstrations.settings.changed(batch_size=23, epochs=2))),
+        "reward_model": ("reward_model", labels),
+        "ppo": ("ppo", ppo),
+        "ppo_ending": ("ppo", replace(ending, settings=PPO.changed(missing_end_penalty=-1.0))),
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(specs: dict[str, tuple[str, Any]]) -> dict[str, TrainingResult]:
+    return {name: train_here(stage, spec, silent, KEEP_NOTHING) for name, (stage, spec) in specs.items()}
+
+
+@pytest.fixture(scope="module")
+def together(
+    specs: dict[str, tuple[str, Any]], alone: dict[str, TrainingResult], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, dict[str, Any]]]]:
+    folder = tmp_path_factory.mktemp("several")
+    asked = [Asked(stage, replace(spec, output=folder / name)) for name, (stage, spec) in specs.items()]
+    return folder, [dict(zip(specs, outcomes, strict=True)) for outcomes in train_on_ranks(folder, asked)]
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    """Of a model or a value head. The keys' bias is left out: attention does not depend on it, so that its gradient is
+    the rounding of 0, which Adam scales up."""
+    found = load_file(file)
+    for name, tensor in found.items():
+        if name.endswith("c_attn.bias"):
+            third = len(tensor) // 3
+            tensor[third : 2 * third] = 0
+    return found
+
+
+@pytest.mark.parametrize("name", ["sft", "reward_model", "ppo", "ppo_ending"])
+def test_two_ranks_train_what_one_process_trains(
+    name: str, alone: dict[str, TrainingResult], together: tuple[Path, list[dict[str, dict[str, Any]]]]
+) -> None:
+    expected, (folder, outcomes) = alone[name], together
+    for outcome in outcomes:
+        assert outcome[name]["curves"].keys() == expected.curves.keys()
+        for curve, values in expected.curves.items():
+            assert outcome[name]["curves"][curve] == pytest.approx(values, rel=1e-3, abs=1e-4), curve
+        assert outcome[name]["metrics"] == pytest.approx(expected.metrics, rel=1e-3, abs=1e-4)
+    for file in ("model.safetensors", *((VALUE_HEAD_FILE,) if name.startswith("ppo") else ())):
+        torch.testing.assert_close(weights(folder / name / file), weights(expected.folder / file), atol=1e-4, rtol=0)
+    steps = len(next(iter(expected.curves.values())))
+    assert [outcome[name]["steps"] for outcome in outcomes] == [list(range(1, steps + 1)), []]
+
+
+def test_ranks_stop_at_the_same_step_and_go_on_from_there(
+    specs: dict[str, tuple[str, Any]], alone: dict[str, TrainingResult], tmp_path: Path
+) -> None:
+    asked = []
+    for name in ("sft", "ppo"):
+        stage, spec = specs[name]
+        training = Asked(stage, replace(spec, output=tmp_path / name), tmp_path / f"{name}-state", "enough")
+        asked += [training, replace(training, reason="")]
+    for rank, outcomes in enumerate(train_on_ranks(tmp_path, asked)):
+        for name, (stopped, finished) in zip(("sft", "ppo"), (outcomes[:2], outcomes[2:]), strict=True):
+            assert stopped == {"stopped": "enough", "steps": [1] if rank == 0 else []}
+            for curve, values in alone[name].curves.items():
+                assert finished["curves"][curve] == pytest.approx(values, rel=1e-3, abs=1e-4), curve
+            assert finished["steps"][:1] == ([2] if rank == 0 else [])
