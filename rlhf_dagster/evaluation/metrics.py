@@ -68,6 +68,17 @@ def shared_ngrams(texts: Sequence[str], n: int = 3) -> float:
     return float(np.mean([sum(holders[gram] > 1 for gram in held) / len(held) if held else 0.0 for held in grams]))
 
 
+def copied_ngrams(prompts: Sequence[str], texts: Sequence[str], n: int = 3) -> float:
+    """Mean share of a response's n-grams that stand in its prompt; a response shorter than ``n`` words copies nothing.
+
+    Ziegler et al. 2019 (section 3.2) find that summarisation policies trained on people's preferences learn to copy.
+    Raises ValueError where there are not as many prompts as responses.
+    """
+    _require(texts)
+    pairs = zip(prompts, texts, strict=True)
+    return float(np.mean([_share_within(_ngrams(text, n), set(_ngrams(prompt, n))) for prompt, text in pairs]))
+
+
 def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     words = text.lower().split()
     return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
@@ -75,6 +86,10 @@ def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
 
 def _repeated_share(grams: list[tuple[str, ...]]) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _share_within(grams: list[tuple[str, ...]], source: set[tuple[str, ...]]) -> float:
+    return sum(gram in source for gram in grams) / len(grams) if grams else 0.0
 
 
 def _require(texts: Sequence[str]) -> None:

@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from rlhf_dagster.evaluation.samples import Sample
 
 MISSING = "–"
+RULE_NAMES = {
+    "min_win_rate": "Win rate",
+    "max_kl": "KL budget",
+    "max_length_ratio": "Length",
+    "min_distinct": "Diversity",
+    "max_repetition": "Repetition",
+    "max_copying": "Copying",
+    "max_perplexity_ratio": "Alignment tax",
+    "max_reward_drift": "Over-optimisation",
+}
+"""What the page calls the gate's rules."""
 LABEL_COUNTS = ("comparisons", "labels", "usable", "undecided", "annotators", "skipped", "quarantined")
 
 
@@ -41,6 +52,7 @@ def render_report(
         samples=[asdict(sample) for sample in samples],
         picture=data_uri(training_curves(drawn)) if drawn else None,
         decision=decision,
+        rule_names=RULE_NAMES,
         label_counts=LABEL_COUNTS,
         behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],
     )

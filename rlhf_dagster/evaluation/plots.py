@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -113,3 +114,72 @@ def _png(figure: "Figure") -> bytes:
     output = io.BytesIO()
     picture.quantize(COLOURS).save(output, format="PNG", optimize=True)
     return output.getvalue()
+
+
+@dataclass(frozen=True)
+class RoundCurve:
+    """A figure over the rounds: ``points`` are (number of the round, rate with ``value``, ``low`` and ``high``)."""
+
+    title: str
+    points: Sequence[tuple[int, Mapping[str, float | None]]]
+    share: bool = True
+    """The values are shares, shown in percent."""
+    reference: float | None = None
+    """Height of a dashed line, such as 0.5 for no difference."""
+
+
+ROUND_PANEL = (2.9, 2.1)
+"""Inches; a picture of four panels is as wide as the page."""
+
+
+def round_curves(curves: Sequence[RoundCurve]) -> bytes:
+    """A PNG with the panels side by side, each estimate with the interval that is known of it.
+
+    Points without a value are left out, then curves without points; raises ValueError if none is left.
+    """
+    from matplotlib.figure import Figure
+
+    shown = [(curve, points) for curve in curves if (points := _known(curve))]
+    if not shown:
+        raise ValueError("no curve has a point to draw")
+    figure = Figure(figsize=(ROUND_PANEL[0] * len(shown), ROUND_PANEL[1]), dpi=SHARP, layout="constrained")
+    panels = figure.subplots(1, len(shown), squeeze=False).flat
+    for panel, (curve, points) in zip(panels, shown, strict=True):
+        _draw_rounds(panel, curve, points)
+    return _png(figure)
+
+
+def _known(curve: RoundCurve) -> list[tuple[int, float, float, float]]:
+    """(round, value, low, high); an end that is missing is the value."""
+    known = [(number, rate, value) for number, rate in curve.points if (value := rate.get("value")) is not None]
+    return [(number, value, _end(rate, "low", value), _end(rate, "high", value)) for number, rate, value in known]
+
+
+def _end(rate: Mapping[str, float | None], name: str, value: float) -> float:
+    end = rate.get(name)
+    return value if end is None else end
+
+
+def _draw_rounds(panel: "Axes", curve: RoundCurve, points: Sequence[tuple[int, float, float, float]]) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    rounds, values, lows, highs = (list(column) for column in zip(*points, strict=True))
+    # Rounding can put an end on the wrong side of the value by the last digit, which errorbar() refuses.
+    reach = [[max(0.0, v - low) for v, low in zip(values, lows, strict=True)]]
+    reach.append([max(0.0, high - v) for v, high in zip(values, highs, strict=True)])
+    size = 4 if len(points) <= SMOOTHED else 2
+    if curve.reference is not None:
+        panel.axhline(curve.reference, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+    panel.errorbar(rounds, values, yerr=reach, color=LINE, ecolor=RAW, elinewidth=1.6, marker="o", markersize=size)
+    if curve.share:
+        panel.yaxis.set_major_formatter(PercentFormatter(1))
+    panel.margins(x=0.08, y=0.12)
+    panel.set_title(curve.title, fontsize=9.5, color=INK, loc="left")
+    panel.set_xlabel("round", fontsize=8, color=INK)
+    panel.grid(color=GRID, linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.tick_params(labelsize=8, colors=INK, length=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+    panel.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color(GRID)

@@ -9,7 +9,14 @@ import pandas as pd
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.intervals import Rate, mean_interval
-from rlhf_dagster.evaluation.metrics import distinct_n, distinct_responses, repetition, sequence_kl, shared_ngrams
+from rlhf_dagster.evaluation.metrics import (
+    copied_ngrams,
+    distinct_n,
+    distinct_responses,
+    repetition,
+    sequence_kl,
+    shared_ngrams,
+)
 from rlhf_dagster.evaluation.page import LABEL_COUNTS, render_report
 from rlhf_dagster.evaluation.samples import ROLES, Scores, check_scores, responses_by_role
 from rlhf_dagster.evaluation.win_rate import (
@@ -42,6 +49,9 @@ def build_report(
     labels: Mapping[str, Any] | None = None,
     training: Mapping[str, Mapping[str, Any]] | None = None,
     warnings: Sequence[str] = (),
+    alignment_tax: Mapping[str, Any] | None = None,
+    reward_drift: Mapping[str, Any] | None = None,
+    unmeasured: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """All figures of a round's evaluation; the result holds only what JSON can hold, None for a missing number.
 
@@ -53,6 +63,8 @@ def build_report(
     - ``labels``: counts of ``comparisons``, ``labels``, ``usable``, ``annotators``, ``skipped``, ``quarantined``, and
       ``by_round``, a list of the same with ``round``; without it, the counts in ``label_quality``.
     - ``training``: each stage's final metrics.
+    - ``alignment_tax`` and ``reward_drift``: see :mod:`perplexity` and :mod:`reward_drift`.
+    - ``unmeasured``: by the gate's rule, the sentence why its figure could not be measured.
     """
     quality = label_quality or {}
     rows = responses_by_role(completions)
@@ -78,6 +90,9 @@ def build_report(
         "labels": dict(labels or {count: quality[count] for count in LABEL_COUNTS if count in quality}),
         "training": {stage: dict(metrics) for stage, metrics in (training or {}).items()},
         "warnings": [*warnings, *_disagreements(ordered)],
+        "alignment_tax": dict(alignment_tax) if alignment_tax else None,
+        "reward_drift": dict(reward_drift) if reward_drift else None,
+        "unmeasured": dict(unmeasured or {}),
     }
     return jsonable(report | {"headline": headline(report)})
 
@@ -137,6 +152,7 @@ def _policy_figures(policy_id: str, rows: pd.DataFrame, scores: Scores, role: st
         "distinct_2": distinct_n(texts, 2),
         "repetition": repetition(texts),
         "shared_trigrams": shared_ngrams(texts),
+        "copied_trigrams": copied_ngrams(rows["prompt"].tolist(), texts),
         "scores": {judge: mean_interval(given[role]).as_dict() for judge, given in scores.items()},
     }
 

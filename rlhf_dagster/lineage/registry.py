@@ -1,7 +1,7 @@
 """The policy registry: which policies exist, which one each round samples from, and which one is the champion.
 
-On disk: ``policies/ID.json`` and ``pins/ROUND.json``, each written once, and ``history.jsonl``, one line for every
-change of the champion. The last line of the history names the champion.
+On disk: ``policies/ID.json`` and ``pins/ROUND.json``, each written once; ``history.jsonl``, one line for every change
+of the champion, the last of which names the champion; and ``approvals.jsonl``, one line for every approval by a person.
 """
 
 import json
@@ -54,6 +54,20 @@ class PromotionResult:
     """What was done, or why nothing was."""
 
 
+@dataclass(frozen=True)
+class ApprovalRecord:
+    """A person's word that a policy may become the champion."""
+
+    round_key: str
+    policy_id: str
+    by: str
+    reason: str
+    at: str
+    """When, as ISO 8601 in UTC."""
+    anyway: bool = False
+    """Also where the gate says no."""
+
+
 class PolicyRegistry:
     """Policies under the folder ``root``; safe for several processes at once and against being killed."""
 
@@ -87,14 +101,17 @@ class PolicyRegistry:
 
     def history(self) -> list[ChampionRecord]:
         """Every change of the champion, oldest first."""
-        if not self._history_file.is_file():
-            return []
-        lines = self._history_file.read_text(encoding="utf-8").splitlines()
-        return [ChampionRecord(**json.loads(line)) for line in lines]
+        return [ChampionRecord(**row) for row in _lines(self._history_file)]
 
     def champion(self) -> ChampionRecord | None:
         history = self.history()
         return history[-1] if history else None
+
+    def previous_champion(self) -> str | None:
+        """The policy that the champion first took the place of, which is where a rollback leads; None without one."""
+        served = [entry.policy_id for entry in self.history()]
+        first = served.index(served[-1]) if served else 0
+        return served[first - 1] if first else None
 
     def pin(self, round_key: str) -> str:
         """Fix the policy that a round samples from: the champion at the first call, the same answer ever after."""
@@ -134,6 +151,30 @@ class PolicyRegistry:
                 return PromotionResult(False, history[-1].policy_id, refusal)
             return self._append(policy_id, round_key, "promotion", by, reason)
 
+    def refusal(self, policy_id: str, round_key: str) -> str:
+        """Why :meth:`promote` would not make a policy the champion; empty where it would."""
+        self.get(policy_id)
+        return _refusal(policy_id, round_key, self.history())
+
+    def approve(self, policy_id: str, round_key: str, by: str, reason: str, *, anyway: bool = False) -> ApprovalRecord:
+        """Put a person's approval on record; raises :class:`UserError` without a name or a reason."""
+        self.get(policy_id)
+        if not (by.strip() and reason.strip()):
+            raise UserError("An approval stays on record: give the name of who approves, and a reason.")
+        record = ApprovalRecord(round_key, policy_id, by, reason, _now(), anyway)
+        with locked(self._lock_file):
+            entries = [*self.approvals(), record]
+            write_atomically(self._approvals_file, b"".join(_json(asdict(entry)) for entry in entries))
+        return record
+
+    def approvals(self) -> list[ApprovalRecord]:
+        """Every approval, oldest first."""
+        return [ApprovalRecord(**row) for row in _lines(self._approvals_file)]
+
+    def approval(self, policy_id: str) -> ApprovalRecord | None:
+        """The last approval of exactly this policy."""
+        return next((entry for entry in reversed(self.approvals()) if entry.policy_id == policy_id), None)
+
     def rollback(self, to_policy_id: str, by: str, reason: str) -> PromotionResult:
         """Make an earlier policy the champion again; by whom and why stays on record."""
         record = self.get(to_policy_id)
@@ -162,6 +203,10 @@ class PolicyRegistry:
     @property
     def _history_file(self) -> Path:
         return self.root / "history.jsonl"
+
+    @property
+    def _approvals_file(self) -> Path:
+        return self.root / "approvals.jsonl"
 
     @property
     def _lock_file(self) -> Path:
@@ -194,6 +239,13 @@ def _checked(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot be a {what}: use letters, digits, dot, dash and underscore.")
     return name
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The records of a file with one in each line; none where there is no file."""
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _json(values: dict[str, Any]) -> bytes:

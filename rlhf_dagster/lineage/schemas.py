@@ -101,11 +101,12 @@ LABELS = _schema(
         "what was judged on each axis, as JSON, in the order of completion_ids: ratings, or ranks (A/B); empty if none",
     ),
     text=(STRING, "the response written (demonstration); empty elsewhere"),
-    flags=(STRINGS, "problems the annotator marked: both_bad, unsafe, bad_prompt"),
+    flags=(STRINGS, "problems the annotator marked: both_bad, unsafe, bad_prompt, stop"),
     reason=(STRING, "the annotator's words"),
     seconds=(FLOAT, "time spent, in seconds"),
     created_at=(TIME, "when the annotation was made"),
     updated_at=(TIME, "when this version was made"),
+    position=(pa.int64(), "the version's place in the ledger; versions with a greater one came later"),
 )
 QUARANTINE = _schema(
     annotation_id=(STRING, "the label store's id"),

@@ -1,5 +1,7 @@
 """Judging a round's policy: by the reward model, by annotators, and by the gold judge where the task has one."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.evaluation.gate import GateDecision, gate
+from rlhf_dagster.evaluation.gate import GateDecision, gate, rules_as_dicts
+from rlhf_dagster.evaluation.perplexity import DOCUMENTS, alignment_tax
 from rlhf_dagster.evaluation.report import build_report, render_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
-from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
+from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
 from rlhf_dagster.evaluation.win_rate import (
     ANNOTATORS,
     BEHAVIOUR,
@@ -29,6 +33,7 @@ from rlhf_dagster.labeling.simulate import annotate
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.stages.halves import half_checkpoints
 from rlhf_dagster.stages.labels import label_counts, read_labels
 from rlhf_dagster.tasks.base import get_task
 
@@ -46,19 +51,64 @@ def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences
 
 def judge_scores(loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint) -> Scores:
     """``{judge: {role: scores}}`` of the judges that give a number, in the order of :func:`responses_by_role`."""
+    scores = {REWARD_MODEL: role_scores(loop, completions, reward_model, ROLES)}
+    if loop.config.has_task:
+        gold, rows = get_task(loop.config.data.task).gold_score, responses_by_role(completions)
+        scores[GOLD_JUDGE] = {role: list(map(gold, rows[role]["prompt"], rows[role]["text"])) for role in ROLES}
+    return scores
+
+
+def role_scores(
+    loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, roles: Sequence[str]
+) -> dict[str, list[float]]:
+    """What a reward model gives the responses of each role, in the order of :func:`responses_by_role`."""
     from rlhf_dagster.training.reward_scores import load_reward_model, score_responses
 
-    config = loop.config
-    model = load_reward_model(reward_model.folder, config.compute)
-    scores: dict[str, dict[str, list[float]]] = {REWARD_MODEL: {}}
-    for role, rows in responses_by_role(completions).items():
-        prompts, texts = rows["prompt"].tolist(), rows["text"].tolist()
-        scores[REWARD_MODEL][role] = score_responses(model, prompts, texts, config.sampling).tolist()
-        if config.has_task:
-            task = get_task(config.data.task)
-            gold = [task.gold_score(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-            scores.setdefault(GOLD_JUDGE, {})[role] = gold
-    return scores
+    model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions)
+    texts = {role: (rows[role]["prompt"].tolist(), rows[role]["text"].tolist()) for role in roles}
+    return {role: score_responses(model, *pairs, loop.config.sampling).tolist() for role, pairs in texts.items()}
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """What only the gate's alarms need; ``unmeasured`` says by rule why a figure is missing."""
+
+    alignment_tax: dict[str, Any] | None
+    reward_drift: dict[str, Any] | None
+    unmeasured: dict[str, str]
+
+
+def measure_alarms(
+    loop: LoopFolder,
+    completions: pd.DataFrame,
+    scores: Scores,
+    *,
+    policy: Checkpoint,
+    sft: Checkpoint,
+    pretraining_text: Path,
+    halves: dict[str, Any],
+) -> Alarms:
+    """The alignment tax, and how far reward models trained on other labels agree about the policy."""
+    models, unmeasured, drift, tax = half_checkpoints(loop, halves), {}, None, None
+    if models:
+        by_half = [role_scores(loop, completions, model, (POLICY, SFT)) for model in models]
+        drift = reward_drift(drift_scores(scores[REWARD_MODEL], by_half)).as_dict()
+    else:
+        unmeasured["max_reward_drift"] = halves["unmeasured"]
+    texts = held_out_text(pretraining_text)
+    if texts:
+        tax = alignment_tax(policy.folder, sft.folder, texts, loop.config.compute).as_dict()
+    else:
+        unmeasured["max_perplexity_ratio"] = "The alignment tax is not measured: no pretraining text is held out."
+    return Alarms(tax, drift, unmeasured)
+
+
+def held_out_text(pretraining_text: Path) -> list[str]:
+    """Documents of the validation split, or, where it is empty, of the test split; the same ones for every policy."""
+    frame = pd.read_parquet(pretraining_text, columns=["text_id", "text", "split"]).sort_values("text_id")
+    by_split = [frame.loc[frame["split"] == split, "text"] for split in ("validation", "test")]
+    held_out = next((texts for texts in by_split if len(texts)), by_split[0])
+    return held_out[held_out.str.strip() != ""].head(DOCUMENTS).tolist()
 
 
 def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: str) -> list[WinRate]:
@@ -87,10 +137,17 @@ def evaluate_round(
     policy: Checkpoint,
     accuracy: dict[str, Any],
     quality: dict[str, Any],
+    *,
+    sft: Checkpoint,
+    pretraining_text: Path,
+    halves: dict[str, Any],
 ) -> tuple[dict[str, Any], str]:
-    """The report's figures, and its page."""
+    """The report's figures, and its page. ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`."""
     round_key, trained = manifest["round"], {"reward_model": reward_model, "ppo_policy": policy}
     scores = judge_scores(loop, completions, reward_model)
+    alarms = measure_alarms(
+        loop, completions, scores, policy=policy, sft=sft, pretraining_text=pretraining_text, halves=halves
+    )
     manifests = {stage: read_manifest(model.folder) for stage, model in trained.items()}
     report = build_report(
         round_key=round_key,
@@ -103,9 +160,14 @@ def evaluate_round(
         labels=label_counts(loop, round_key),
         training={stage: training["metrics"] for stage, training in manifests.items()},
         warnings=[warning for training in manifests.values() for warning in training["warnings"]],
+        alignment_tax=alarms.alignment_tax,
+        reward_drift=alarms.reward_drift,
+        unmeasured=alarms.unmeasured,
     )
+    early = decide(loop, report, None)
+    report |= {"labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
-    return report, render_report(report, samples, manifests["ppo_policy"]["curves"], decide(loop, report, None))
+    return report, render_report(report, samples, manifests["ppo_policy"]["curves"], early)
 
 
 def read_human_evaluation(
@@ -128,9 +190,14 @@ def read_human_evaluation(
 
 
 def decide(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | None) -> GateDecision:
-    """The gate, as ``promotion`` asks it; the blocking check asks with ``human=None``, before people judge."""
-    required = human is not None and loop.config.evaluation.human_judgments > 0
-    return gate(report, human if required else None, loop.config.gate, human_required=required)
+    """The gate, as ``promotion`` asks it; the blocking check asks with ``human=None``, before people judge.
+
+    Judgments of another policy, an earlier one of the round, do not count.
+    """
+    if human is None or not loop.config.evaluation.asks_people:
+        return gate(report, None, loop.config.gate, human_required=False)
+    about_this = human.get("policy_id") == report["policy_id"]
+    return gate(report, human if about_this else None, loop.config.gate, human_required=True)
 
 
 def policy_ids(completions: pd.DataFrame) -> dict[str, str]:

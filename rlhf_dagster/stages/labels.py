@@ -1,6 +1,6 @@
 """Comparisons out, labels in, and the snapshot a reward model trains on."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons
 from rlhf_dagster.labeling.competence import label_weights
 from rlhf_dagster.labeling.dataset import build_preferences
-from rlhf_dagster.labeling.parse import count_labels, labels_table
+from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_labels
 from rlhf_dagster.labeling.quality import estimated_competence, label_quality
 from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.simulate import annotate
@@ -56,7 +56,7 @@ def send_evaluation_batch(loop: LoopFolder, round_key: str, completions: pd.Data
     comparisons = build_ab_comparisons(
         completions.drop_duplicates("completion_id").drop(columns="role"),
         [(ids["policy"], other) for other in others],
-        loop.config.evaluation.human_judgments,
+        loop.config.evaluation.judgments(len(others)),
         round_key,
         seed=loop.config.stage_seed("evaluation_batch", round_key),
     )
@@ -104,14 +104,24 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
     return labels, len(quarantine)
 
 
+def labels_read(labels: pd.DataFrame) -> dict[str, int]:
+    """How far a round's labels (schema LABELS) were read: a position in the ledger, and how many usable ones that are.
+
+    What a successful training has used is known by this; labels of later positions are new to it.
+    """
+    position = int(labels["position"].max()) if len(labels) and "position" in labels else 0
+    return {"position": position, "usable": len(usable_labels(labels))}
+
+
 def label_counts(loop: LoopFolder, up_to: str) -> dict[str, Any]:
     """What the label store holds for training in all rounds up to one: totals, and ``by_round`` the same for each."""
     people: set[str] = set()
     rows = []
     for key in loop.rounds_with("preference_labels", up_to):
         labels, quarantined = read_labels(loop, key, "train")
-        counts = asdict(count_labels(labels, loop.label_store.comparisons(key, "train")))
-        rows.append({"round": key, **counts, "annotators": labels["annotator"].nunique(), "quarantined": quarantined})
+        counts = count_labels(labels, loop.label_store.comparisons(key, "train"))
+        named = {name: getattr(counts, name) for name in ("comparisons", "labels", "usable", "skipped")}
+        rows.append({"round": key, **named, "annotators": labels["annotator"].nunique(), "quarantined": quarantined})
         people |= set(labels["annotator"])
     added = ("comparisons", "labels", "usable", "skipped", "quarantined")
     return {name: sum(row[name] for row in rows) for name in added} | {"annotators": len(people), "by_round": rows}

@@ -1,16 +1,27 @@
 """The gate in the graph: what a policy that fails it can and cannot reach."""
 
+import html
 import json
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 from loops import ROUND, checkpoint, open_runner, run_missing, run_round, write_loop
 
 from rlhf_dagster.automation.rounds import open_next_round
 from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.evaluation.gate import alarm_names
+from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, GOLD_JUDGE, REWARD_MODEL, find_win_rate
+from rlhf_dagster.progress import Progress
+from rlhf_dagster.stages.models import train_reward_model
 from rlhf_dagster.stages.promotion import promote_round
 
+RULES = [
+    *("min_win_rate", "max_kl", "max_length_ratio", "min_distinct"),
+    *("max_repetition", "max_copying", "max_perplexity_ratio", "max_reward_drift"),
+]
 AFTER_THE_CHECK = ["evaluation_batch", "human_evaluation", "promotion"]
 BAD: list[dict[str, Any]] = [{"min_win_rate": 0.999}, {"max_kl": 1e-6}]
 
@@ -68,6 +79,80 @@ def test_promotion_launched_alone_asks_the_gate_itself(gate, finished, copy_of) 
     assert runner.loop.registry.history() == history
 
 
+PLANTED: dict[str, tuple[str, Callable[[str, str], str]]] = {
+    "max_repetition": (
+        "says the same thing over and over",
+        lambda prompt, text: f"{text} fine fine fine fine fine fine",
+    ),
+    "max_copying": ("hands the prompt back", lambda prompt, text: prompt),
+    "min_distinct": ("answers everybody alike", lambda prompt, text: "we enjoyed the visit ."),
+}
+
+
+@pytest.mark.parametrize("rule", PLANTED)
+def test_a_planted_bad_policy_is_stopped_by_the_rule_that_sees_it(rule, stages, copy_of) -> None:
+    runner = copy_of(stages.unjudged, gate={"min_win_rate": None, "min_distinct": 0.5, "max_reward_drift": None})
+    replace_responses(runner, PLANTED[rule][1])
+    outcome = run_missing(runner, "train_round", ROUND)
+    assert (outcome.success, outcome.stopped_by_gate) == (False, True)
+    report = json.loads(runner.loop.asset_path("eval_report", ROUND, "json").read_text())
+    (alarm,) = [verdict for verdict in report["rules"] if verdict["outcome"] == "fail"]
+    assert alarm["rule"] == rule
+    assert alarm["sentence"] in outcome.failure
+    page = html.unescape(runner.loop.asset_path("eval_report", ROUND, "html").read_text(encoding="utf-8"))
+    assert alarm["sentence"] in page
+    assert shown(runner, "eval_report")["alarms"].value == rule
+    assert champion(runner) == checkpoint(runner.loop, "sft_checkpoint").model_id
+
+
+def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stages, copy_of) -> None:
+    """Labels that reward abuse make a reward model that does; people do not like the result."""
+    runner = copy_of(stages.unjudged, gate={"min_win_rate": 0.5})
+    loop, abuse = runner.loop, "awful terrible horrible dreadful abysmal"
+    preferences = loop.asset_path("preference_dataset", ROUND)
+    frame = pd.read_parquet(preferences)
+    frame["responses"] = [[f"{' '.join(r[0].split()[:7])} {abuse}", *r[1:]] for r in frame["responses"]]
+    frame["target"] = [[1.0, *[0.0] * (len(responses) - 1)] for responses in frame["responses"]]
+    frame.to_parquet(preferences)
+    settings = loop.config.reward_model.changed(epochs=12, batch_size=8)
+    hacked = train_reward_model(
+        loop,
+        ROUND,
+        settings,
+        sft=checkpoint(loop, "sft_checkpoint"),
+        preferences=preferences,
+        prompts=loop.asset_path("prompts"),
+        progress=Progress("reward_model", print),
+    )
+    loop.asset_path("reward_model", ROUND, "json").write_text(hacked.checkpoint.to_json())
+    replace_responses(runner, lambda prompt, text: f"{' '.join(text.split()[:7])} {abuse}")
+    assert run_missing(runner, "train_round", ROUND).success
+    report = json.loads(loop.asset_path("eval_report", ROUND, "json").read_text())
+    by_proxy, by_gold = (find_win_rate(report["win_rates"], [judge], "sft") for judge in (REWARD_MODEL, GOLD_JUDGE))
+    assert by_proxy["low"] > 0.5 > by_gold["high"]
+    assert any("over-optimisation" in warning for warning in report["warnings"])
+    found = decision(runner, ROUND)
+    assert (found["promoted"], found["outcome"]) == (False, "fail")
+    assert alarm_names(found["rules"]) == ["min_win_rate"]
+    assert "by people's A/B judgments" in found["reasons"][0]
+    assert shown(runner, "promotion")["alarms"].value == "min_win_rate"
+    assert champion(runner) == checkpoint(loop, "sft_checkpoint").model_id
+
+
+def replace_responses(runner: LoopRunner, respond: Callable[[str, str], str]) -> None:
+    """Put other words in the new policy's mouth on the test prompts: ``respond(prompt, text)``."""
+    path = runner.loop.asset_path("evaluation_completions", ROUND)
+    frame = pd.read_parquet(path)
+    texts = [respond(prompt, text) for prompt, text in zip(frame["prompt"], frame["text"], strict=True)]
+    frame["text"] = frame["text"].where(frame["role"] != "policy", pd.Series(texts))
+    frame.to_parquet(path)
+
+
+def shown(runner: LoopRunner, asset: str) -> dict[str, Any]:
+    """The metadata of an asset's newest materialisation."""
+    return dict(runner.instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization.metadata)
+
+
 def test_the_next_round_samples_from_the_old_champion(failed) -> None:
     assert run_missing(failed, "collect_round", open_next_round(failed.instance)).success
     assert failed.loop.registry.pinned("round-0002") == checkpoint(failed.loop, "sft_checkpoint").model_id
@@ -77,7 +162,9 @@ def test_a_policy_that_passes_is_promoted_with_every_rule_as_reason(finished) ->
     found = decision(finished, ROUND)
     policy = checkpoint(finished.loop, "ppo_policy", ROUND).model_id
     assert (found["promoted"], found["outcome"], found["champion"]) == (True, "pass", policy)
-    assert len(found["reasons"]) == 4
+    assert found["reasons"] == [rule["sentence"] for rule in found["rules"]]
+    assert [rule["rule"] for rule in found["rules"]] == RULES
+    assert {rule["outcome"] for rule in found["rules"]} == {"pass", "not measured"}
     assert champion(finished) == policy
 
 
@@ -117,6 +204,7 @@ def test_promoting_the_champion_again_changes_nothing(finished) -> None:
     history = loop.registry.history()
     found = promote_round(loop, ROUND, checkpoint(loop, "ppo_policy", ROUND), report, human)
     assert found["champion"] == checkpoint(loop, "ppo_policy", ROUND).model_id
+    assert (found["promoted"], found["outcome"]) == (True, "pass")
     assert loop.registry.history() == history
 
 
@@ -137,6 +225,17 @@ def test_without_ab_judgments_the_reward_model_decides(stages, copy_of) -> None:
     assert (found["promoted"], found["outcome"]) == (True, "pass")
     assert any("reward model" in reason for reason in found["reasons"])
     assert runner.loop.label_store.count(ROUND, "evaluation").comparisons == 0
+
+
+def test_as_many_judgments_are_asked_for_as_the_precision_takes(stages, copy_of) -> None:
+    """16 for a half-width of 0.25, of the one opponent that the first round has; z^2 / 4 / h^2 is 15.4."""
+    runner = copy_of(stages.unjudged, evaluation={"human_judgments": None, "precision": 0.25})
+    assert run_missing(runner, "train_round", ROUND, until="human_evaluation").success
+    assert runner.loop.label_store.count(ROUND, "evaluation").comparisons == 16
+    judged = json.loads(runner.loop.asset_path("human_evaluation", ROUND, "json").read_text())
+    assert judged["comparisons"] == 16
+    (rate,) = [rate for rate in judged["win_rates"] if rate["against"] == BEHAVIOUR]
+    assert (rate["high"] - rate["low"]) / 2 <= 0.25
 
 
 def test_a_round_after_a_failed_one_can_be_promoted(stages, copy_of) -> None:

@@ -1,111 +1,61 @@
-"""The gate: what passes, what fails, what waits, and what it never reads."""
+"""The gate as a whole: what passes, what fails, what waits, and what it never reads. Each rule is in test_rules.py."""
 
-import copy
-import math
 from typing import Any
 
 import pytest
+from gate_figures import decide, people, rate, report
 
-from rlhf_dagster.evaluation.gate import GateDecision, gate
+from rlhf_dagster.evaluation.gate import GateDecision, alarm_names, rules_as_dicts
 from rlhf_dagster.evaluation.settings import GateSettings
 from rlhf_dagster.evaluation.win_rate import ANNOTATORS, GOLD_JUDGE, REWARD_MODEL, SIMULATED_ANNOTATORS
 
-MISSING = object()
+RULES = [
+    "min_win_rate",
+    "max_kl",
+    "max_length_ratio",
+    "min_distinct",
+    "max_repetition",
+    "max_copying",
+    "max_perplexity_ratio",
+    "max_reward_drift",
+]
+OFF: dict[str, Any] = dict.fromkeys(RULES)
 
 
-def rate(judge: str, low: Any = 0.6, n: Any = 512, value: Any = 0.7, against: str = "behaviour") -> dict[str, Any]:
-    return {"judge": judge, "against": against, "value": value, "low": low, "high": 0.8, "n": n}
-
-
-def report(**policy: Any) -> dict[str, Any]:
-    figures = {"kl": {"value": 6.0}, "distinct": 0.99, "length": 24.0} | policy
-    return {
-        "policies": {"policy": figures, "sft": {"length": 20.0}},
-        "win_rates": [rate(REWARD_MODEL), rate(GOLD_JUDGE, low=0.55)],
-    }
-
-
-def decide(report: dict[str, Any], human: dict[str, Any] | None = None, *, required: bool = False) -> GateDecision:
-    return gate(report, human, GateSettings(), human_required=required)
-
-
-def people(**changes: Any) -> dict[str, Any]:
-    return {"win_rates": [rate(ANNOTATORS, **({"n": 150} | changes))]}
+def alarms(decision: GateDecision) -> list[str]:
+    return alarm_names(rules_as_dicts(decision.rules))
 
 
 def test_a_good_policy_passes_with_every_rule_named() -> None:
     decision = decide(report())
     assert decision.passed
-    assert len(decision.reasons) == 4
+    assert [verdict.rule for verdict in decision.rules] == RULES
+    assert decision.reasons == [verdict.sentence for verdict in decision.rules]
     assert all(sentence.endswith(".") for sentence in decision.reasons)
-    assert "70.0% of 512" in decision.reasons[0]
-    assert "6.00 nats" in decision.reasons[1]
+    assert alarms(decision) == []
 
 
-@pytest.mark.parametrize(
-    ("policy", "sentence"),
-    [
-        ({"kl": {"value": 10.01}}, "The sequence KL to SFT is 10.01 nats, over the budget of 10."),
-        ({"distinct": 0.94}, "94.0% of the responses are distinct, less than the 95.0% asked for."),
-        (
-            {"length": 31.0},
-            "Responses are 1.55 times as long as SFT's, outside the limits of 0.67 and 1.50.",
-        ),
-        (
-            {"length": 10.0},
-            "Responses are 0.50 times as long as SFT's, outside the limits of 0.67 and 1.50.",
-        ),
-    ],
-)
-def test_each_rule_fails_alone(policy: dict[str, Any], sentence: str) -> None:
-    assert decide(report(**policy)) == GateDecision("fail", [sentence])
-
-
-def test_limits_themselves_are_kept() -> None:
-    assert decide(report(kl={"value": 10.0}, distinct=0.95, length=30.0)).passed
-
-
-def test_the_lower_end_must_be_above_the_minimum() -> None:
-    bad = report() | {"win_rates": [rate(REWARD_MODEL, low=0.5)]}
-    decision = decide(bad)
+def test_what_fails_is_named_and_the_rest_is_kept() -> None:
+    decision = decide(report(kl={"value": 50.0}, repetition=0.9))
     assert decision.outcome == "fail"
-    assert decision.reasons[0].endswith("must be above 50.0%, and is not.")
+    assert alarms(decision) == ["max_kl", "max_repetition"]
+    assert decision.reasons == [verdict.sentence for verdict in decision.alarms]
+    assert len(decision.rules) == len(RULES)
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, None, "6", True, MISSING])
-@pytest.mark.parametrize("path", [("kl", "value"), ("distinct",), ("length",)])
-def test_a_figure_that_is_no_number_fails(path: tuple[str, ...], wrong: Any) -> None:
-    bad = report()
-    holder = bad["policies"]["policy"]
-    for key in path[:-1]:
-        holder = holder[key]
-    if wrong is MISSING:
-        del holder[path[-1]]
-    else:
-        holder[path[-1]] = wrong
-    decision = decide(bad)
-    assert decision.outcome == "fail"
-    assert "missing or not a number" in decision.reasons[0]
-
-
-@pytest.mark.parametrize("key", ["value", "low", "n"])
-@pytest.mark.parametrize("wrong", [math.nan, None])
-def test_a_win_rate_that_is_no_number_fails(key: str, wrong: float | None) -> None:
-    assert decide(report() | {"win_rates": [rate(REWARD_MODEL) | {key: wrong}]}).outcome == "fail"
-    broken = {"win_rates": [rate(ANNOTATORS) | {key: wrong}]}
-    assert decide(report(), broken, required=True).outcome == "fail"
+def test_every_rule_can_be_switched_off() -> None:
+    decision = decide({}, settings=GateSettings(**OFF))
+    assert (decision.outcome, decision.rules) == ("pass", [])
+    for rule in RULES:
+        kept = decide({}, settings=GateSettings(**OFF | {rule: GateSettings.model_fields[rule].default}))
+        assert [verdict.rule for verdict in kept.rules] == [rule]
+        assert kept.outcome == "fail"
 
 
 @pytest.mark.parametrize("empty", [{}, {"policies": None}, {"policies": {"policy": None}, "win_rates": None}])
 def test_an_empty_report_fails(empty: dict[str, Any]) -> None:
     assert decide(empty).outcome == "fail"
     assert decide(empty, people(), required=True).outcome == "fail"
-
-
-def test_an_sft_length_of_zero_fails() -> None:
-    bad = report()
-    bad["policies"]["sft"]["length"] = 0.0
-    assert decide(bad).outcome == "fail"
 
 
 def test_people_decide_where_they_are_required() -> None:
@@ -125,6 +75,7 @@ def test_too_few_judgments_is_its_own_outcome(human: dict[str, Any] | None) -> N
     assert decision.outcome == "not enough judgments"
     assert not decision.passed
     assert "100 are needed" in decision.reasons[0]
+    assert alarms(decision) == ["min_win_rate"]
 
 
 def test_too_few_prompts_is_not_enough_for_the_reward_model_either() -> None:
@@ -142,7 +93,7 @@ def test_a_failed_rule_outweighs_missing_judgments() -> None:
     assert len(decision.reasons) == 2
 
 
-def test_judgments_against_sft_do_not_stand_in_for_the_behaviour_policy() -> None:
+def test_judgments_against_sft_do_not_stand_in_for_the_champion() -> None:
     assert decide(report() | {"win_rates": [rate(REWARD_MODEL, against="sft")]}).outcome == "fail"
     assert decide(report(), people(against="sft"), required=True).outcome == "not enough judgments"
 
@@ -168,8 +119,17 @@ def test_the_gold_judge_is_never_read(required: bool) -> None:
     assert decide(only_gold, {"win_rates": gold}, required=required).outcome != "pass"
 
 
-def test_the_gate_changes_nothing() -> None:
-    figures, human = report(), people()
-    before = copy.deepcopy((figures, human))
-    assert decide(figures, human, required=True) == decide(figures, human, required=True)
-    assert (figures, human) == before
+def test_a_policy_worse_than_sft_fails_by_the_reward_model_and_by_people() -> None:
+    worse = report() | {"win_rates": [rate(REWARD_MODEL, value=0.3, low=0.26)]}
+    assert alarms(decide(worse)) == ["min_win_rate"]
+    judged = decide(report(), people(value=0.3, low=0.26), required=True)
+    assert (judged.outcome, alarms(judged)) == ("fail", ["min_win_rate"])
+
+
+def test_a_reward_hack_is_stopped_though_its_own_reward_model_is_delighted() -> None:
+    """The proxy is up, people's preference is down: the halves drift apart, and people say no."""
+    hacked = report(drift=0.31) | {"win_rates": [rate(REWARD_MODEL, value=0.97, low=0.95)]}
+    early = decide(hacked)
+    assert (early.outcome, [verdict.rule for verdict in early.alarms]) == ("fail", ["max_reward_drift"])
+    judged = decide(hacked, people(value=0.35, low=0.3), required=True)
+    assert [verdict.rule for verdict in judged.alarms] == ["min_win_rate", "max_reward_drift"]

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_dagster.evaluation.metrics import distinct_n, distinct_responses, repetition, sequence_kl, shared_ngrams
+from rlhf_dagster.evaluation.metrics import (
+    copied_ngrams,
+    distinct_n,
+    distinct_responses,
+    repetition,
+    sequence_kl,
+    shared_ngrams,
+)
 
 TEXTS = st.lists(st.text(alphabet="ab \n", max_size=12), min_size=1, max_size=6)
 
@@ -60,6 +67,28 @@ def test_shared_ngrams_is_between_responses() -> None:
     # abc is in both; bcd only in the first, xyz only in the third, and the short one has none.
     assert shared_ngrams(["a b c d", "A b c", "x y z", "x"]) == pytest.approx((0.5 + 1 + 0 + 0) / 4)
     assert shared_ngrams(["a b c a b c"]) == 0.0
+
+
+def test_copied_ngrams_stand_in_the_prompt() -> None:
+    # abc and bcd stand in the prompt, cdx does not; "a b" is too short to copy; x y z is another prompt's.
+    prompts, texts = ["so a b c d", "a b c", "a b c"], ["A b c d x", "a b", "x y z"]
+    assert copied_ngrams(prompts, texts) == pytest.approx(2 / 3 / 3)
+    assert copied_ngrams(prompts, texts, 1) == pytest.approx((4 / 5 + 1 + 0) / 3)
+    # A copied piece counts as often as it is said.
+    assert copied_ngrams(["a b c"], ["a b c a b c"]) == pytest.approx(2 / 4)
+
+
+def test_copied_ngrams_need_a_prompt_for_each_response() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        copied_ngrams(["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="no responses"):
+        copied_ngrams([], [])
+
+
+@given(TEXTS)
+def test_a_response_that_is_its_prompt_is_all_copied(texts: list[str]) -> None:
+    assert copied_ngrams(texts, texts, 1) == pytest.approx(np.mean([bool(text.split()) for text in texts]))
+    assert copied_ngrams([""] * len(texts), texts) == 0.0
 
 
 @given(TEXTS)

@@ -13,6 +13,8 @@ import pytest
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import GateDecision
 from rlhf_dagster.evaluation.report import build_report, headline, jsonable, render_report
+from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
+from rlhf_dagster.evaluation.rules import Verdict
 from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
 from rlhf_dagster.evaluation.win_rate import WinRate
 
@@ -206,6 +208,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.addresses: list[str] = []
         self.text = ""
+        self.pieces: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -214,17 +217,24 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        self.pieces.append(data.strip())
 
 
 def page_of(completions: pd.DataFrame, scores: Scores, **changes: Any) -> Page:
     curves = {"reward": [0.0, 1.0], "kl": [0.0, 2.0], "ratio_first": [1.0, 1.0]}
-    decision = GateDecision("fail", ["The sequence KL to SFT is 12 nats."])
+    rules = [
+        Verdict("max_kl", "fail", "The sequence KL to SFT is 12 nats."),
+        Verdict("min_distinct", "pass", "All responses are distinct."),
+        Verdict("max_reward_drift", "not measured", "Too few <b>comparisons</b>."),
+    ]
+    decision = GateDecision("fail", rules)
     report = make(completions, scores, **changes)
     return Page(render_report(report, choose_samples(completions, scores, seed=0), curves, decision))
 
 
 def test_the_page_shows_the_figures(completions: pd.DataFrame, scores: Scores) -> None:
-    text = re.sub(r"\s+", " ", page_of(completions, scores).text)
+    page = page_of(completions, scores)
+    text, spaced = (re.sub(r"\s+", " ", found) for found in (page.text, " ".join(page.pieces)))
     for shown in (
         "ppo-round-0002 is not clearly better or worse than SFT: preferred on 100% of 3 prompts",
         "round-0002",
@@ -234,7 +244,12 @@ def test_the_page_shows_the_figures(completions: pd.DataFrame, scores: Scores) -
         "Automatic gate: fail",
     ):
         assert shown in text
-    assert "The sequence KL to SFT is 12 nats." in text
+    for row in (
+        "fail KL budget The sequence KL to SFT is 12 nats.",
+        "pass Diversity All responses are distinct.",
+        "not measured Over-optimisation Too few <b>comparisons</b>.",
+    ):
+        assert row in spaced
     assert "Other annotators" in text
     assert "Random" in text
     assert "the learning rate was high" in text
@@ -287,6 +302,32 @@ def test_the_page_bears_missing_figures(completions: pd.DataFrame, scores: Score
     assert "nan" not in text.lower().split()
     assert "No label counts were given." in text
     Page(render_report(make(completions, scores, reward_accuracy=None), []))
+
+
+TAX = {"value": 1.4, "low": 1.35, "high": 1.45, "n": 256, "policy": 4.34, "sft": 3.1, "tokens": 14_248}
+
+
+def test_the_page_shows_the_alarms_figures(completions: pd.DataFrame, scores: Scores) -> None:
+    won, lost = {"policy": [1.0] * 3, "sft": [0.0] * 3}, {"policy": [0.0] * 3, "sft": [1.0] * 3}
+    drift = reward_drift(drift_scores(won, [won, lost])).as_dict()
+    text = re.sub(r"\s+", " ", page_of(completions, scores, alignment_tax=TAX, reward_drift=drift).text)
+    assert "on 256 held-out documents of pretraining text (14,248 tokens) is 4.34, SFT’s 3.10: 1.40 times" in text
+    assert "The largest difference is 100.0% (95% interval 100.0 – 100.0), between reward model and half B" in text
+    without = page_of(completions, scores).text
+    assert "Would another reward model agree?" not in without
+    assert "held-out documents" not in without
+
+
+def test_the_report_says_what_could_not_be_measured(completions: pd.DataFrame, scores: Scores) -> None:
+    report = make(completions, scores, unmeasured={"max_reward_drift": "Too few comparisons."}, alignment_tax=TAX)
+    assert report["unmeasured"] == {"max_reward_drift": "Too few comparisons."}
+    assert (report["reward_drift"], report["alignment_tax"]) == (None, TAX)
+
+
+def test_copying_is_of_the_responses_own_prompt(completions: pd.DataFrame, scores: Scores) -> None:
+    prompts = completions.assign(prompt=["so good good good"] + ["nothing to copy"] * 8)
+    # "good good good" is the policy's first response; the other two are shorter than three words.
+    assert make(prompts, scores)["policies"]["policy"]["copied_trigrams"] == pytest.approx(1 / 3)
 
 
 def test_jsonable() -> None:

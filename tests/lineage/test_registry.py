@@ -113,6 +113,57 @@ def test_rollback_goes_only_to_former_champions(registry) -> None:
         registry.rollback("ppo-1", "ada", "hope")
 
 
+def test_the_previous_champion_is_the_one_that_the_champion_took_over_from(registry) -> None:
+    assert registry.previous_champion() is None
+    registry.set_initial("sft")
+    assert registry.previous_champion() is None
+    registry.promote("ppo-1", "round-0001", "gate", "better")
+    registry.promote("ppo-2", "round-0002", "gate", "better")
+    assert registry.previous_champion() == "ppo-1"
+    registry.rollback("ppo-1", "ada", "repeats itself")
+    # Not ppo-2, from which the rollback came.
+    assert registry.previous_champion() == "sft"
+    registry.promote("ppo-3", "round-0003", "gate", "better")
+    assert registry.previous_champion() == "ppo-1"
+    registry.rollback("sft", "ada", "all of them do")
+    assert registry.previous_champion() is None
+
+
+def test_a_refusal_is_said_before_anything_is_moved(registry) -> None:
+    registry.set_initial("sft")
+    registry.promote("ppo-2", "round-0002", "gate", "better")
+    history = registry.history()
+    assert registry.refusal("ppo-3", "round-0003") == ""
+    for policy, key, reason in (("ppo-2", "round-0002", "already"), ("ppo-1", "round-0001", "later round round-0002")):
+        assert reason in registry.refusal(policy, key)
+        assert registry.promote(policy, key, "gate", "better").reason == registry.refusal(policy, key)
+    assert registry.history() == history
+
+
+def test_an_approval_is_of_one_policy_and_the_last_one_counts(registry) -> None:
+    assert (registry.approval("ppo-1"), registry.approvals()) == (None, [])
+    first = registry.approve("ppo-1", "round-0001", "ada", "looks good")
+    assert (first.round_key, first.policy_id, first.by, first.reason, first.anyway) == (
+        *("round-0001", "ppo-1", "ada", "looks good"),
+        False,
+    )
+    second = registry.approve("ppo-1", "round-0001", "bob", "the judges were wrong", anyway=True)
+    assert registry.approval("ppo-1") == second
+    assert registry.approval("ppo-2") is None
+    assert registry.approvals() == [first, second]
+    lines = (registry.root / "approvals.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["by"] for line in lines] == ["ada", "bob"]
+
+
+@pytest.mark.parametrize(("by", "reason"), [("", "good"), (" ", "good"), ("ada", "")])
+def test_an_approval_without_a_name_or_a_reason_is_refused(registry, by: str, reason: str) -> None:
+    with pytest.raises(UserError, match="on record"):
+        registry.approve("ppo-1", "round-0001", by, reason)
+    with pytest.raises(UserError, match="no policy ghost"):
+        registry.approve("ghost", "round-0001", "ada", "good")
+    assert registry.approvals() == []
+
+
 def test_a_pin_stays_when_the_champion_moves(registry) -> None:
     registry.set_initial("sft")
     assert registry.pinned("round-0001") is None

@@ -27,6 +27,9 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
         policy,
         read("reward_model_accuracy"),
         read("label_quality"),
+        sft=checkpoint(loop, "sft_checkpoint"),
+        pretraining_text=loop.asset_path("pretraining_text"),
+        halves=read("reward_model_halves"),
     )
     assert ALARM in report["warnings"]
     assert ALARM in page

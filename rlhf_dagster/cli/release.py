@@ -1,0 +1,95 @@
+"""`rlhf promote` and `rlhf rollback`: the champion moved by hand, on record."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlhf_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from rlhf_dagster.automation.run import LoopRunner
+    from rlhf_dagster.loop_folder import LoopFolder
+
+
+def promote(folder: Path, round_key: str | None, by: str, reason: str, anyway: bool) -> None:
+    """Approve a round's policy and run the asset `promotion`, which makes it the champion.
+
+    Raises UserError with the gate's reasons where it does not pass, unless ``anyway``.
+    """
+    from rlhf_dagster.automation.instance import require_idle
+    from rlhf_dagster.automation.run import LoopRunner
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    loop = LoopFolder.open(folder)
+    runner = LoopRunner.open(loop)
+    key = round_key or _newest_report(loop)
+    policy = _require_promotable(loop, key, anyway)
+    require_idle(runner.instance)
+    loop.registry.approve(policy, key, by, reason, anyway=anyway)
+    decision = _run_promotion(runner, key)
+    if not decision["promoted"]:
+        raise UserError(f"{policy} is not promoted: {' '.join(decision['reasons'])}")
+    print(f"{policy} of {key} is the champion: by {by}, {reason}")
+    for sentence in _against(decision):
+        print(f"  against the gate: {sentence}")
+    print(f"The next round samples from it. The way back: rlhf rollback --loop {folder} --reason WHY")
+
+
+def rollback(folder: Path, policy: str | None, by: str, reason: str) -> None:
+    """Make an earlier champion, the one before by default, the champion again."""
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    if not (by.strip() and reason.strip()):
+        raise UserError("A rollback stays on record: give your name and a reason.")
+    loop = LoopFolder.open(folder)
+    before, target = loop.registry.champion(), policy or loop.registry.previous_champion()
+    if before is None or target is None:
+        raise UserError("There is no earlier champion to go back to; `rlhf round status` shows what was promoted.")
+    checkpoint = loop.policy(target)
+    moved = loop.registry.rollback(target, by, reason)
+    if not moved.promoted:
+        raise UserError(moved.reason)
+    print(f"old champion  {before.policy_id}")
+    print(f"new champion  {target}  ({checkpoint.folder})")
+    print("Rounds collected from now on sample from it; earlier ones keep the policy that they sampled from.")
+
+
+def _newest_report(loop: "LoopFolder") -> str:
+    """The newest round whose policy has been evaluated."""
+    reports = sorted(loop.asset_path("eval_report", "x", "json").parent.glob("*.json"))
+    if not reports:
+        raise UserError("No round has an evaluated policy yet; run `rlhf run train_round` first.")
+    return reports[-1].stem
+
+
+def _require_promotable(loop: "LoopFolder", key: str, anyway: bool) -> str:
+    """The id of the round's policy; raises UserError where its promotion would be refused."""
+    from rlhf_dagster.stages.promotion import consider
+
+    report = _read(loop, "eval_report", key)
+    if report is None:
+        raise UserError(f"{key} has no evaluated policy; run `rlhf run train_round --round {key}` first.")
+    policy = str(report["policy_id"])
+    if refusal := loop.registry.refusal(policy, key):
+        raise UserError(f"{policy} cannot be promoted: {refusal}")
+    found = consider(loop, report, _read(loop, "human_evaluation", key))
+    if not (found.passed or anyway):
+        raise UserError(f"The gate says {found.outcome}: {' '.join(found.reasons)} --anyway promotes against it.")
+    return policy
+
+
+def _run_promotion(runner: "LoopRunner", key: str) -> dict[str, Any]:
+    outcome = runner.run("release_round", key, ["promotion"])
+    if not outcome.success:
+        raise UserError(f"The approval is on record, and {outcome.failed_asset or 'the run'} failed: {outcome.failure}")
+    return _read(runner.loop, "promotion", key) or {}
+
+
+def _against(decision: dict[str, Any]) -> list[str]:
+    """What the gate has against a policy that was promoted."""
+    return decision["reasons"][1:] if decision["outcome"] != "pass" else []
+
+
+def _read(loop: "LoopFolder", asset: str, key: str) -> dict[str, Any] | None:
+    path = loop.asset_path(asset, key, "json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
