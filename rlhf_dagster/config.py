@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from rlhf_dagster.automation.settings import AutomationSettings
 from rlhf_dagster.evaluation.settings import EvaluationSettings, GateSettings
 from rlhf_dagster.labeling.settings import LabelingSettings, LabelStoreSettings
 from rlhf_dagster.lineage.ids import content_hash
@@ -115,6 +116,7 @@ class LoopConfig(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     compute: ComputeSettings = ComputeSettings()
+    automation: AutomationSettings = AutomationSettings()
 
     @field_validator("owner")
     @classmethod
@@ -150,13 +152,25 @@ class LoopConfig(Settings):
 
     @model_validator(mode="after")
     def _gate_can_pass(self) -> Self:
-        least, asked = self.gate.min_judgments, self.evaluation.human_judgments
-        if self.evaluation.prompts < least:
-            raise ValueError(f"evaluation.prompts is {self.evaluation.prompts}; gate.min_judgments asks for {least}")
-        if 0 < asked < 2 * least:
+        evaluation, least = self.evaluation, self.gate.min_judgments
+        prompts, given = evaluation.prompts, evaluation.human_judgments
+        if prompts < least:
+            raise ValueError(f"evaluation.prompts is {prompts}; gate.min_judgments asks for {least}")
+        if given and given < 2 * least:
             raise ValueError(
-                f"evaluation.human_judgments is {asked}; half of them are against the behaviour policy, and "
+                f"evaluation.human_judgments is {given}; half of them are against the champion, and "
                 f"gate.min_judgments asks for {least}: ask for {2 * least} or more, or for 0"
+            )
+        wanted = evaluation.judgments(opponents=1)
+        if given is None and prompts < wanted:
+            raise ValueError(
+                f"evaluation.precision {evaluation.precision:g} takes {wanted} judgments of an opponent, one for each "
+                f"prompt, and evaluation.prompts is {prompts}: raise one of the two, or set evaluation.human_judgments"
+            )
+        if given is None and wanted < least:
+            raise ValueError(
+                f"evaluation.precision {evaluation.precision:g} takes {wanted} judgments of an opponent; "
+                f"gate.min_judgments asks for {least}: lower one of the two"
             )
         return self
 

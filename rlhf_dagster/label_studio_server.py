@@ -112,11 +112,10 @@ def running(folder: Path, port: int) -> Iterator[Server]:
     """
     install()
     require_free(port)
-    _prepare(folder)
-    log = folder / LOG
-    process = _start(folder, port, log)
+    prepare(folder)
+    process = start(folder, port)
     try:
-        _wait_until_ready(process, port, log)
+        _wait_until_ready(process, port, folder / LOG)
         yield Server(f"http://{HOST}:{port}", process, folder)
     finally:
         stop(process)
@@ -143,7 +142,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
     """Data folder, database and credentials, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -164,8 +163,9 @@ def _prepare(folder: Path) -> None:
         write_atomically(folder / CREDENTIALS, lines.encode(), private=True)
 
 
-def _start(folder: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
-    credentials = local_credentials(folder) or {}
+def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start the server on what :func:`prepare` made; it may not answer yet."""
+    log, credentials = folder / LOG, local_credentials(folder) or {}
     environment = _environment(folder) | {
         "LABEL_STUDIO_USERNAME": credentials["LABEL_STUDIO_USERNAME"],
         "LABEL_STUDIO_PASSWORD": credentials["LABEL_STUDIO_PASSWORD"],

@@ -8,14 +8,21 @@ import dagster as dg
 import pandas as pd
 
 from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.resources.io_managers import TABLES
 from rlhf_dagster.stages.models import StageResult
+from rlhf_dagster.stop_cord import read_stop
+from rlhf_dagster.training.checkpointing import TrainingStopped
 
 GPU_POOL = "gpu"
+STOPPED_TAG = "rlhf/stopped"
+"""On runs that the stop cord has ended."""
+RETRY_AFTER = 5
+"""Seconds before a training whose process died is taken up again."""
 JSON: dict[str, Any] = {"kinds": {"json"}, "io_manager_key": "json"}
 MODEL: dict[str, Any] = {"kinds": {"huggingface"}, "io_manager_key": "models"}
 
@@ -44,16 +51,45 @@ def loop_asset(
 
 
 def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """What the user can mend fails the asset with its sentence and no stack trace of ours."""
+    """What the user can mend fails the asset with its sentence and no stack trace of ours.
+
+    An asset of a stopped loop does not start. A training whose process died is taken up again from its last state.
+    """
 
     @functools.wraps(compute)
     def run(*args: Any, **kwargs: Any) -> Any:
+        loop: LoopFolder = kwargs["loop"]
         try:
+            _require_going(loop)
             return compute(*args, **kwargs)
-        except UserError as error:
+        except (UserError, TrainingFailed) as error:
             raise dg.Failure(str(error), allow_retries=False) from None
+        except TrainingStopped as stopped:
+            _mark_stopped()
+            raise dg.Failure(str(stopped), allow_retries=False) from None
+        except TrainingDied as died:
+            raise _retry(died, loop.config.compute.retries) from None
 
     return run
+
+
+def _require_going(loop: LoopFolder) -> None:
+    if stop := read_stop(loop.root):
+        raise TrainingStopped(stop.sentence)
+
+
+def _mark_stopped() -> None:
+    """Tell the sensors that this run did not fail: it may be launched again once the loop goes on."""
+    context = dg.AssetExecutionContext.get()
+    context.instance.add_run_tags(context.run.run_id, {STOPPED_TAG: "true"})
+
+
+def _retry(died: TrainingDied, retries: int) -> Exception:
+    context = dg.AssetExecutionContext.get()
+    context.log.warning(str(died))
+    if context.retry_number >= retries:
+        return dg.Failure(f"{died}\nIt was tried {retries + 1} times; its last state is kept for the next.")
+    return dg.RetryRequested(max_retries=retries, seconds_to_wait=RETRY_AFTER)
 
 
 def _column_schema(name: str) -> dg.TableSchema:
@@ -115,6 +151,8 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = ()) -> dg.M
     }
     if result.curves:
         shown["training_curves"] = curves_picture(result.curves)
+    if result.usage:
+        shown |= {f"usage_{name}": value for name, value in numbers(result.usage).items()}
     if result.warnings:
         shown["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in result.warnings))
     shown |= numbers({name: result.metrics[name] for name in shown_metrics or result.metrics})

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,15 +12,18 @@ from rlhf_dagster.assets.define import (
     JSON,
     label_store_link,
     loop_asset,
+    markdown_table,
     numbers,
     stage_progress,
     table_result,
     win_rates_table,
 )
 from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.evaluation.gate import alarm_names, rules_as_dicts
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.stages.evaluation import decide, evaluate_round, read_human_evaluation
 from rlhf_dagster.stages.labels import send_evaluation_batch
 from rlhf_dagster.stages.sampling import sample_evaluation
@@ -29,23 +33,28 @@ from rlhf_dagster.stages.sampling import sample_evaluation
 def evaluation_completions(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
     round_manifest: dict[str, str],
     ppo_policy: Checkpoint,
     sft_checkpoint: Checkpoint,
     prompts: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """One response of the new policy, of SFT and of the behaviour policy for each test prompt."""
-    frame = sample_evaluation(loop, round_manifest, ppo_policy, sft_checkpoint, prompts)
+    frame = sample_evaluation(compute.on(loop), round_manifest, ppo_policy, sft_checkpoint, prompts)
     return table_result(frame, ["completion_id", "text", "role"], prompts=int(frame["prompt_id"].nunique()))
 
 
 @loop_asset("evaluation", by_round=True, gpu=True, **JSON)
 def eval_report(
     loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
     round_manifest: dict[str, str],
     evaluation_completions: pd.DataFrame,
     reward_model: Checkpoint,
+    reward_model_halves: dict[str, Any],
     ppo_policy: Checkpoint,
+    sft_checkpoint: Checkpoint,
+    pretraining_text: Path,
     reward_model_accuracy: dict[str, Any],
     label_quality: dict[str, Any],
 ) -> dg.MaterializeResult[dict[str, Any]]:
@@ -53,16 +62,21 @@ def eval_report(
 
     Open the file of `report` in a browser: samples side by side, training curves, and the labels behind the policy.
     `vs_<opponent>_<judge>` are win rates (a tie counts half) against the SFT policy and the behaviour policy of the
-    round; `kl_nats` is the mean sequence KL to SFT.
+    round; `kl_nats` is the mean sequence KL to SFT, `perplexity_ratio` the perplexity on held-out pretraining text over
+    SFT's (the alignment tax), and `reward_drift` the largest difference between the win rates against SFT by the reward
+    model and by the two trained on halves of the labels. `alarms` names the rules of the gate that stand in the way.
     """
     report, page = evaluate_round(
-        loop,
+        compute.on(loop),
         round_manifest,
         evaluation_completions,
         reward_model,
         ppo_policy,
         reward_model_accuracy,
         label_quality,
+        sft=sft_checkpoint,
+        pretraining_text=pretraining_text,
+        halves=reward_model_halves,
     )
     path = loop.asset_path("eval_report", round_manifest["round"], "html")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +85,17 @@ def eval_report(
     # The UI cuts off a name of more than 33 letters.
     rates = {f"vs_{rate['against']}_{rate['judge'].replace(' ', '_')}": rate["value"] for rate in report["win_rates"]}
     lengths = {"mean_length_tokens": policy["length"], "distinct_share": policy["distinct"]}
+    alarms = {
+        name: (report[figure] or {}).get("value")
+        for name, figure in (("perplexity_ratio", "alignment_tax"), ("reward_drift", "reward_drift"))
+    }
     return dg.MaterializeResult(
         value=report,
         metadata={
             "report": dg.MetadataValue.path(str(path.resolve())),
             "win_rates": win_rates_table(report["win_rates"]),
-            **numbers(rates | {"kl_nats": policy["kl"]["value"]} | lengths),
+            "alarms": ", ".join(alarm_names(report["rules"])) or "none",
+            **numbers(rates | {"kl_nats": policy["kl"]["value"]} | lengths | alarms),
         },
     )
 
@@ -93,7 +112,7 @@ def _round_check(compute: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksD
 def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, Any]) -> dg.AssetCheckResult:
     """The promotion gate on what machines can measure; nobody is asked to judge a policy that fails it."""
     decision = decide(loop, eval_report, None)
-    description = " ".join(decision.reasons) or "Every automatic rule of the gate is met."
+    description = " ".join(decision.reasons) or "Every automatic rule of the gate is switched off."
     rate = find_win_rate(eval_report["win_rates"], (REWARD_MODEL,), BEHAVIOUR) or {}
     figures = {
         "win_rate_vs_behaviour": rate.get("value"),
@@ -101,7 +120,13 @@ def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, A
         "kl_nats": eval_report["policies"]["policy"]["kl"]["value"],
     }
     return dg.AssetCheckResult(
-        passed=decision.passed, description=description, metadata={"outcome": decision.outcome, **numbers(figures)}
+        passed=decision.passed,
+        description=description,
+        metadata={
+            "outcome": decision.outcome,
+            "rules": markdown_table(rules_as_dicts(decision.rules)),
+            **numbers(figures),
+        },
     )
 
 

@@ -8,15 +8,16 @@ from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_pr
 from rlhf_dagster.assets.launch import SftLaunch, for_this_run
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.stages.models import build_base_model, train_sft
 
 
 @loop_asset("model", gpu=True, **MODEL)
 def base_model(
-    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], pretraining_text: Path
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], compute: Compute, pretraining_text: Path
 ) -> dg.MaterializeResult[Checkpoint]:
     """The pretrained model: a Hub id and revision, a folder, or a tiny GPT-2 pretrained here and cached by content."""
-    return model_result(build_base_model(loop, pretraining_text, stage_progress(context)))
+    return model_result(build_base_model(compute.on(loop), pretraining_text, stage_progress(context)))
 
 
 @loop_asset("model", gpu=True, **MODEL)
@@ -24,9 +25,10 @@ def sft_checkpoint(
     context: dg.AssetExecutionContext,
     config: SftLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
     base_model: Checkpoint,
     demonstrations: Path,
 ) -> dg.MaterializeResult[Checkpoint]:
     """The base model after fine-tuning on demonstrations: the first champion, and every policy's reference."""
     settings = for_this_run(loop.config.sft, config)
-    return model_result(train_sft(loop, settings, base_model, demonstrations, stage_progress(context)))
+    return model_result(train_sft(compute.on(loop), settings, base_model, demonstrations, stage_progress(context)))

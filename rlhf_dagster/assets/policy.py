@@ -8,6 +8,7 @@ from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_pr
 from rlhf_dagster.assets.launch import PpoLaunch, for_this_run
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.stages.models import train_ppo
 
 COMPARED_BY_ROUND = ("reward", "kl", "kl_coef", "entropy", "explained_variance", "distinct_responses", "ratio_first")
@@ -19,6 +20,7 @@ def ppo_policy(
     context: dg.AssetExecutionContext,
     config: PpoLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
     round_manifest: dict[str, str],
     sft_checkpoint: Checkpoint,
     reward_model: Checkpoint,
@@ -35,7 +37,7 @@ def ppo_policy(
     """
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
     result = train_ppo(
-        loop,
+        compute.on(loop),
         context.partition_key,
         settings,
         sft=sft_checkpoint,

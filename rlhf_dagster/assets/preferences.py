@@ -20,6 +20,7 @@ from rlhf_dagster.labeling.quality import label_quality as measure_quality
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.stages.labels import (
     chosen_by,
+    labels_read,
     read_labels,
     read_quarantine,
     send_training_batch,
@@ -127,7 +128,7 @@ def label_quality(
         if summary[name]:
             metadata |= numbers({name: summary[name]["value"]})
     return dg.MaterializeResult(
-        value={"summary": summary, "annotators": rows},
+        value={"summary": summary, "annotators": rows, "labels_read": labels_read(preference_labels)},
         metadata=metadata
         | {
             "by_annotator": markdown_table([{name: row[name] for name in SHOWN} for row in rows]),

@@ -1,28 +1,45 @@
 """Group `release`: which policy the next round samples from."""
 
+import json
 from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import JSON, loop_asset
+from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table
+from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.stages.promotion import promote_round
 
 
-@loop_asset("release", by_round=True, **JSON)
+@loop_asset("release", by_round=True, deps=["human_evaluation"], **JSON)
 def promotion(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
     ppo_policy: Checkpoint,
     eval_report: dict[str, Any],
-    human_evaluation: dict[str, Any],
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Moves the champion to this round's policy where the gate passes, and says why not where it does not.
 
-    It asks the gate itself, so that running it alone after a failed check promotes nothing.
+    It asks the gate itself, so that running it alone after a failed check promotes nothing. `alarms` names the rules
+    that stand in the way. With `gate.approval` a policy that passes waits for `rlhf promote`.
     """
-    decision = promote_round(loop, context.partition_key, ppo_policy, eval_report, human_evaluation)
-    reasons = "\n".join(f"- {reason}" for reason in decision["reasons"]) or "every rule of the gate is met"
-    metadata = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
-    return dg.MaterializeResult(value=decision, metadata=metadata | {"reasons": dg.MetadataValue.md(reasons)})
+    decision = promote_round(
+        loop, context.partition_key, ppo_policy, eval_report, _judgments(loop, context.partition_key)
+    )
+    shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
+    return dg.MaterializeResult(
+        value=decision,
+        metadata=shown
+        | {
+            "alarms": ", ".join(alarm_names(decision["rules"])) or "none",
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision["reasons"])),
+            "rules": markdown_table(decision["rules"]),
+        },
+    )
+
+
+def _judgments(loop: LoopFolder, round_key: str) -> dict[str, Any] | None:
+    """The round's `human_evaluation`; None where nobody was asked, as after a failed check that a person overrules."""
+    path = loop.asset_path("human_evaluation", round_key, "json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,4 +1,4 @@
-"""Group `reward`: the reward model."""
+"""Group `reward`: the reward model, how well it predicts people, and the two that watch over it."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from rlhf_dagster.assets.define import JSON, MODEL, loop_asset, markdown_table, 
 from rlhf_dagster.assets.launch import RewardModelLaunch, for_this_run
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.stages.evaluation import measure_reward_model
+from rlhf_dagster.stages.halves import train_halves
 from rlhf_dagster.stages.models import train_reward_model
 
 
@@ -19,6 +21,7 @@ def reward_model(
     context: dg.AssetExecutionContext,
     config: RewardModelLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
     sft_checkpoint: Checkpoint,
     preference_dataset: Path,
     prompts: Path,
@@ -30,7 +33,7 @@ def reward_model(
     """
     settings, progress = for_this_run(loop.config.reward_model, config), stage_progress(context)
     result = train_reward_model(
-        loop,
+        compute.on(loop),
         context.partition_key,
         settings,
         sft=sft_checkpoint,
@@ -42,8 +45,42 @@ def reward_model(
 
 
 @loop_asset("reward", by_round=True, gpu=True, **JSON)
+def reward_model_halves(
+    context: dg.AssetExecutionContext,
+    config: RewardModelLaunch,  # type: ignore[valid-type]
+    loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
+    sft_checkpoint: Checkpoint,
+    preference_dataset: Path,
+    prompts: Path,
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """Two reward models, each trained like `reward_model` on half of its labels: the over-optimisation alarm.
+
+    The halves hold different prompts. What a policy has really gained both see; where they drift apart, it has learned
+    to please what one reward model made of its labels. Not trained where `gate.max_reward_drift` is null, or where a
+    half would hold too few comparisons.
+    """
+    halves = train_halves(
+        compute.on(loop),
+        context.partition_key,
+        for_this_run(loop.config.reward_model, config),
+        sft=sft_checkpoint,
+        preferences=preference_dataset,
+        prompts=prompts,
+        progress=stage_progress(context),
+    )
+    metadata: dict[str, Any] = {"unmeasured": halves.unmeasured} if halves.unmeasured else {}
+    for name, model in zip("ab", halves.models, strict=False):
+        accuracy = model.metrics.get("accuracy_validation")
+        metadata[f"model_id_{name}"] = model.checkpoint.model_id
+        metadata |= numbers({f"comparisons_{name}": model.metrics["comparisons"], f"accuracy_{name}": accuracy})
+    return dg.MaterializeResult(value=halves.as_dict(), metadata=metadata)
+
+
+@loop_asset("reward", by_round=True, gpu=True, **JSON)
 def reward_model_accuracy(
     loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
     reward_model: Checkpoint,
     preference_dataset: pd.DataFrame,
     label_quality: dict[str, Any],
@@ -54,7 +91,7 @@ def reward_model_accuracy(
     `longest_wins` is the accuracy of preferring the longest response; chance is one over the number of responses. How
     often two annotators of the round agree is shown with it.
     """
-    accuracy = measure_reward_model(loop, reward_model, preference_dataset)
+    accuracy = measure_reward_model(compute.on(loop), reward_model, preference_dataset)
     measured = {split: figures for split, figures in accuracy["splits"].items() if figures["accuracy"]}
     agreement = label_quality["summary"]["agreement"] or {}
     metadata = numbers({"annotators_agreement": agreement.get("value")})

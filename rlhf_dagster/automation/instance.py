@@ -56,8 +56,12 @@ def open_instance(root: Path) -> dg.DagsterInstance:
 
 def run_tags() -> dict[str, str]:
     """Which process executes a run, and the code location whose jobs and assets list it."""
-    process = f"{os.getpid()}:{_started(os.getpid())}"
-    return {PROCESS_TAG: process, LOCATION_TAG: f"__repository__@{CODE_LOCATION}"}
+    return {PROCESS_TAG: process_tag(os.getpid()), LOCATION_TAG: f"__repository__@{CODE_LOCATION}"}
+
+
+def process_tag(pid: int) -> str:
+    """Names a process for ever: a pid alone is used again."""
+    return f"{pid}:{_started(pid)}"
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -65,7 +69,7 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     closed = []
     for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
         tag = run.tags.get(PROCESS_TAG)
-        if tag and not _alive(tag):
+        if tag and not is_alive(tag):
             instance.report_run_failed(run, "The process that executed this run is gone.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             closed.append(run.run_id)
@@ -79,7 +83,7 @@ def require_idle(instance: dg.DagsterInstance) -> None:
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
         tag = run.tags.get(PROCESS_TAG, "")
-        if tag and _alive(tag) and not tag.startswith(f"{os.getpid()}:"):
+        if tag and is_alive(tag) and not tag.startswith(f"{os.getpid()}:"):
             pid = tag.split(":")[0]
             raise UserError(f"Process {pid} is running {run.job_name} on this loop: wait until it ends, or stop it.")
     holders = instance.event_log_storage.get_concurrency_info(GPU_POOL).active_run_ids
@@ -91,17 +95,33 @@ def require_idle(instance: dg.DagsterInstance) -> None:
         )
 
 
-def _alive(tag: str) -> bool:
-    pid, started = tag.split(":")
+def is_alive(tag: str) -> bool:
+    """Whether the process of a :func:`process_tag` is still there."""
+    pid, _, started = tag.partition(":")
     return bool(started) and _started(int(pid)) == started
 
 
+def processes_of(run_id: str) -> list[int]:
+    """Pids of the processes that execute a run, by their command lines; Linux only."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        if b"execute_run" in command and run_id.encode() in command:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
 def _started(pid: int) -> str:
-    """When a process started, so that a reused pid is not taken for it; empty when there is none."""
+    """When a process started, so that a reused pid is not taken for it; empty when there is none or it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        pass
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        fields = []
+    if fields:
+        return "" if fields[0] == "Z" else fields[19]
     try:
         os.kill(pid, 0)
     except OSError:

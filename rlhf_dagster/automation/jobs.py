@@ -9,7 +9,7 @@ from rlhf_dagster.config import LoopConfig
 PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]
 LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_model", "reward_model_accuracy"]
-TRAIN = [*LEARN, "ppo_policy", "evaluation_completions", "eval_report", "evaluation_batch"]
+TRAIN = [*LEARN, "reward_model_halves", "ppo_policy", "evaluation_completions", "eval_report", "evaluation_batch"]
 RELEASE = ["human_evaluation", "promotion"]
 
 
@@ -18,7 +18,7 @@ def job_assets(config: LoopConfig) -> dict[str, list[str]]:
 
     Where nobody has to be waited for, `train_round` goes on to the promotion.
     """
-    waits = config.evaluation.human_judgments > 0 and not config.label_store.simulated_annotators
+    waits = config.evaluation.asks_people and not config.label_store.simulated_annotators
     return {
         "prepare": PREPARE,
         "collect_round": COLLECT,

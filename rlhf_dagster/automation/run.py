@@ -7,6 +7,7 @@ from functools import cached_property
 
 import dagster as dg
 
+from rlhf_dagster.automation.failures import RunFailure, find_failure
 from rlhf_dagster.automation.instance import open_instance, require_idle, run_tags
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.errors import UserError
@@ -115,23 +116,7 @@ class LoopRunner:
 def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
     if result.success:
         return RunOutcome(result.run_id, success=True)
-    for event in result.all_events:
-        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            check = event.asset_check_evaluation_data
-            if not check.passed:
-                asset = check.asset_key.path[-1]
-                return RunOutcome(result.run_id, False, check.description or "", asset, stopped_by_gate=True)
-        if event.is_step_failure:
-            return RunOutcome(result.run_id, False, _sentence(event), (event.step_key or "").split(".")[0])
-    return RunOutcome(result.run_id, False, "the run failed before its first step; see its log in the UI")
-
-
-def _sentence(event: dg.DagsterEvent) -> str:
-    """A user's sentence where there is one, otherwise the innermost error's text."""
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error else "no reason given"
+    failure = find_failure(result.all_events) or RunFailure(
+        "", "the run failed before its first step; see its log in the UI"
+    )
+    return RunOutcome(result.run_id, False, failure.reason, failure.stage, stopped_by_gate=failure.by_gate)

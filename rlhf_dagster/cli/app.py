@@ -1,5 +1,6 @@
 """Commands of `rlhf`, each a thin call of a plain function."""
 
+import getpass
 import json
 from pathlib import Path
 from typing import Annotated
@@ -92,12 +93,67 @@ def run(
 @app.command()
 def annotate(
     loop: LoopOption,
-    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: the newest.")] = None,
+    round_key: Annotated[
+        str | None, typer.Option("--round", help="The round; default: the newest, with --follow all open ones.")
+    ] = None,
     annotators: Annotated[int | None, typer.Option(min=1, help="How many people; default: all the task has.")] = None,
-    purpose: Annotated[str, typer.Option(help="train or evaluation")] = "train",
+    purpose: Annotated[
+        str | None, typer.Option(help="train or evaluation; default: train, with --follow both.")
+    ] = None,
+    per_minute: Annotated[float | None, typer.Option(help="Labels a minute; default: as fast as it goes.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Let the task's simulated annotators answer what is not labelled yet."""
-    loops.annotate(loop, round_key, annotators, purpose)
+    from rlhf_dagster.cli.annotate import annotate as answer
+
+    answer(loop, round_key, annotators, purpose, per_minute, follow)
+
+
+ByOption = Annotated[str | None, typer.Option("--by", help="Your name, kept on record; default: your login.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, kept on record.")]
+
+
+@app.command()
+def stop(reason: Annotated[str, typer.Argument(help="Why.")], loop: LoopOption, by: ByOption = None) -> None:
+    """Pull the stop cord: trainings end at their next checkpoint, and nothing new starts."""
+    from rlhf_dagster.cli import control
+
+    control.stop(loop, reason, by)
+
+
+@app.command()
+def resume(loop: LoopOption, by: ByOption = None) -> None:
+    """Let a stopped loop go on."""
+    from rlhf_dagster.cli import control
+
+    control.resume(loop, by)
+
+
+@app.command()
+def promote(
+    loop: LoopOption,
+    reason: ReasonOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: the newest.")] = None,
+    by: ByOption = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also against the gate; that is kept on record.")] = False,
+) -> None:
+    """Approve a round's policy, which makes it the champion."""
+    from rlhf_dagster.cli import release
+
+    release.promote(loop, round_key, by or getpass.getuser(), reason, anyway)
+
+
+@app.command()
+def rollback(
+    loop: LoopOption,
+    reason: ReasonOption,
+    to: Annotated[str | None, typer.Option(help="Id of an earlier champion; default: the one before.")] = None,
+    by: ByOption = None,
+) -> None:
+    """Make an earlier champion the champion again."""
+    from rlhf_dagster.cli import release
+
+    release.rollback(loop, to, by or getpass.getuser(), reason)
 
 
 @round_app.command("open")

@@ -130,23 +130,6 @@ def run(job: str, folder: Path, round_key: str | None, until: str | None, again:
         raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
 
 
-def annotate(folder: Path, round_key: str | None, annotators: int | None, purpose: str) -> None:
-    from rlhf_dagster.automation.run import LoopRunner
-    from rlhf_dagster.loop_folder import LoopFolder
-    from rlhf_dagster.progress import Progress
-    from rlhf_dagster.stages.labels import simulate
-
-    if purpose not in ("train", "evaluation"):
-        raise UserError(f"--purpose {purpose}: choose train or evaluation.")
-    loop = LoopFolder.open(folder)
-    if not loop.config.has_task:
-        raise UserError(f"{folder}: simulated annotators exist for embedded tasks only; here people label.")
-    key = _round(LoopRunner.open(loop), round_key)
-    simulate(loop, key, purpose, Progress("annotate", print), annotators)
-    counts = loop.label_store.count(key, purpose)
-    print(f"{key}: {counts.usable:,} usable labels on {counts.labelled:,} of {counts.comparisons:,} comparisons.")
-
-
 def open_round(folder: Path) -> None:
     from rlhf_dagster.automation.rounds import open_next_round
     from rlhf_dagster.automation.run import LoopRunner

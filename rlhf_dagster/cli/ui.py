@@ -1,27 +1,30 @@
-"""`rlhf ui`: Dagster's web server and daemon on one loop, and its Label Studio where it has one here."""
+"""`rlhf ui`: Dagster's web server, daemon and code server on one loop, its pages, and its own Label Studio.
+
+Each is a process of its own, kept running by this one. Runs are processes that none of them takes along when it dies.
+"""
 
 import os
-import signal
 import socket
-import subprocess
 import sys
-import time
-from contextlib import ExitStack
-from importlib import resources
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from rlhf_dagster.automation.instance import dagster_home, open_instance
+import yaml
+
+from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, dagster_home, open_instance
+from rlhf_dagster.automation.pages import PAGES_VARIABLE
 from rlhf_dagster.cli.label_studio import install, port_of, show, stop_when_asked
+from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.label_studio_server import Server, answers, running
+from rlhf_dagster.label_studio_server import LOG as LABEL_STUDIO_LOG
+from rlhf_dagster.label_studio_server import Server, answers, prepare, start
 from rlhf_dagster.labeling.label_studio.open import SERVER_FOLDER, is_local
 from rlhf_dagster.loop_folder import LoopFolder
 
 HOST = "127.0.0.1"
 LOG = "ui.log"
-GRACE = 15.0
-"""Seconds that the services have to stop by themselves."""
+WORKSPACE = "workspace.yaml"
 
 
 def serve(folder: Path, port: int) -> None:
@@ -29,36 +32,84 @@ def serve(folder: Path, port: int) -> None:
     if find_spec("dagster_webserver") is None:
         raise UserError("The UI needs dagster-webserver: pip install 'rlhf-dagster[ui]'.")
     loop = LoopFolder.open(folder)
-    _require_free(port)
+    require_free(port)
     open_instance(loop.root).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
-    log = dagster_home(loop.root) / LOG
     stop_when_asked()  # with handlers of our own, the services get the default ones
-    with ExitStack() as stack:
-        label_studio = _label_studio(loop, stack)
-        services = _start(loop.root, port, log)
-        stack.callback(_stop, services)
-        try:
-            _wait_until_ready(services, port, log)
-            print(f"Dagster UI of the loop {loop.config.name}: http://{HOST}:{port}  (Ctrl-C stops it; log: {log})")
-            sys.stdout.flush()
-            if label_studio:
-                show(loop, label_studio)
-            services.wait()
-            raise UserError(f"The UI stopped by itself; {log} says why.")
-        except KeyboardInterrupt:
-            pass
+    label_studio, pages_port = _label_studio(loop), free_port()
+    services = [*([label_studio] if label_studio else []), *_dagster(loop, port, pages_port)]
+    try:
+        start_all(services)
+        log = dagster_home(loop.root) / LOG
+        print(f"Dagster UI of the loop {loop.config.name}: http://{HOST}:{port}  (Ctrl-C stops it; log: {log})")
+        print(f"  rounds     http://{HOST}:{pages_port}/  (written anew after each run)")
+        if label_studio and label_studio.process:
+            show(loop, Server(loop.config.label_store.url, label_studio.process, loop.root / SERVER_FOLDER))
+        sys.stdout.flush()
+        keep_running(services, _say)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stop_all(services)
+    _say_what_goes_on(loop)
 
 
-def _label_studio(loop: LoopFolder, stack: ExitStack) -> Server | None:
+def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
+    """Code server, web server, daemon and page server; the workspace file tells the middle two where the first is."""
+    home = dagster_home(loop.root)
+    log, code_port = home / LOG, free_port()
+    log.write_bytes(b"")
+    workspace = home / WORKSPACE
+    server = {"host": HOST, "port": code_port, "location_name": CODE_LOCATION}
+    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
+    environment = dict(os.environ) | {
+        "RLHF_LOOP": str(loop.root),
+        "DAGSTER_HOME": str(home),
+        PAGES_VARIABLE: f"http://{HOST}:{pages_port}",
+    }
+    python = [sys.executable, "-m"]
+    pages = [*python, "rlhf_dagster.page_server", str(loop.root), str(pages_port)]
+    code = [
+        *python,
+        "dagster",
+        "code-server",
+        "start",
+        "-m",
+        "rlhf_dagster.definitions",
+        "-h",
+        HOST,
+        "-p",
+        str(code_port),
+    ]
+    web = [*python, "dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(port)]
+    daemon = [*python, "dagster._daemon", "run", "-w", str(workspace)]
+
+    def service(name: str, command: list[str], is_ready: Callable[[], bool] = lambda: True) -> Service:
+        return Service(name, logged(command, log, environment), log, is_ready)
+
+    # What a code server that was killed has left of itself ends within the seconds of its heartbeat.
+    code += ["--location-name", CODE_LOCATION, "--use-python-environment-entry-point", "--heartbeat-ttl", "15"]
+    return [
+        service("page server", pages, listens(HOST, pages_port)),
+        service("code server", code, listens(HOST, code_port)),
+        service("web server", web, lambda: answers(f"http://{HOST}:{port}/server_info")),
+        service("daemon", daemon),
+    ]
+
+
+def _label_studio(loop: LoopFolder) -> Service | None:
     """The loop's own Label Studio, where its annotators work on this machine and none runs yet."""
     settings = loop.config.label_store
     if settings.kind != "label_studio" or not is_local(settings.url) or answers(f"{settings.url}/health"):
         return None
     install()
-    return stack.enter_context(running(loop.root / SERVER_FOLDER, port_of(settings.url)))
+    folder, port = loop.root / SERVER_FOLDER, port_of(settings.url)
+    require_free(port)
+    prepare(folder)
+    log, health = folder / LABEL_STUDIO_LOG, f"{settings.url}/health"
+    return Service("Label Studio", lambda: start(folder, port), log, lambda: answers(health))
 
 
-def _require_free(port: int) -> None:
+def require_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -68,27 +119,24 @@ def _require_free(port: int) -> None:
             raise UserError(f"--port {port}: {reason}; choose another port.") from None
 
 
-def _start(root: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"RLHF_LOOP": str(root), "DAGSTER_HOME": str(dagster_home(root))}
-    workspace = str(resources.files("rlhf_dagster") / "templates" / "workspace.yaml")
-    command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", HOST, "-p", str(port)]
-    with log.open("w", encoding="utf-8") as output:
-        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(services: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    while services.poll() is None:
-        if answers(f"http://{HOST}:{port}/server_info"):
-            return
-        time.sleep(0.3)
-    raise UserError(f"The UI did not start; {log} says why.")
+def _say(line: str) -> None:
+    print(line)
+    sys.stdout.flush()
 
 
-def _stop(services: subprocess.Popen[bytes]) -> None:
-    """Let the services stop as Ctrl-C does; `dagster dev` takes its children with it."""
-    if services.poll() is None:
-        services.send_signal(signal.SIGINT)
-    try:
-        services.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        services.kill()
+def _say_what_goes_on(loop: LoopFolder) -> None:
+    """Runs that are at work go on; say which, and how they are ended."""
+    import dagster as dg
+
+    with open_instance(loop.root) as instance:
+        runs = instance.get_runs(dg.RunsFilter(statuses=ALIVE))
+    for run in runs:
+        partition: Mapping[str, str] = run.tags
+        where = f" of {partition['dagster/partition']}" if "dagster/partition" in partition else ""
+        _say(f"{run.job_name}{where} goes on without the UI; `rlhf stop` ends it at its next checkpoint.")

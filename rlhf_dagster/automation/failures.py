@@ -1,0 +1,83 @@
+"""What went wrong in a run, in one sentence; and the sensor that tells somebody."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from rlhf_dagster.automation.settings import AutomationSettings
+from rlhf_dagster.resources.notifier import Notifier
+
+_WILL_RETRY = "dagster/will_retry"
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    """``stage`` is the asset that failed, empty where the run failed before or between assets."""
+
+    stage: str
+    reason: str
+    by_gate: bool = False
+    """All that failed is the gate's check, which is a result and not an error."""
+
+
+def find_failure(events: Iterable[dg.DagsterEvent]) -> RunFailure | None:
+    """The first failure among a run's events."""
+    for event in events:
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.blocking:
+                return RunFailure(check.asset_key.path[-1], check.description or "", by_gate=True)
+        if event.is_step_failure:
+            return RunFailure((event.step_key or "").split(".")[0], sentence(event))
+    return None
+
+
+def sentence(event: dg.DagsterEvent) -> str:
+    """A user's sentence where there is one, otherwise the innermost error's text."""
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else "no reason given"
+
+
+def failed_runs(settings: AutomationSettings) -> dg.SensorDefinition:
+    """One message for each run that failed and is not retried by itself."""
+    status = dg.DefaultSensorStatus.RUNNING if settings.running else dg.DefaultSensorStatus.STOPPED
+
+    @dg.run_failure_sensor(
+        name="failed_runs",
+        minimum_interval_seconds=settings.poll_seconds,
+        default_status=status,
+        description="Sends one message for a run that failed: the stage, the reason and the link.",
+    )
+    def sensor(context: dg.RunFailureSensorContext, notifier: Notifier) -> None:
+        run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
+        if run.tags.get(_WILL_RETRY) == "true":
+            return
+        records = context.instance.all_logs(run.run_id)
+        failure = find_failure(record.dagster_event for record in records if record.dagster_event)
+        failure = failure or RunFailure("", context.failure_event.message or "the run's process is gone")
+        link, round_key = f"{settings.ui_url}/runs/{run.run_id}", run.tags.get("dagster/partition", "")
+        facts = {
+            "job": run.job_name,
+            "stage": failure.stage,
+            "round": round_key,
+            "reason": failure.reason,
+            "link": link,
+        }
+        notifier.send(message(facts, failure.by_gate), facts, context.log)
+
+    return sensor
+
+
+def message(facts: dict[str, str], by_gate: bool) -> str:
+    """The message's text."""
+    subject = " of ".join(filter(None, (facts["job"], facts["round"])))
+    if by_gate:
+        return f"{subject} stops at the gate: {facts['reason']} {facts['link']}"
+    where = f" at {facts['stage']}" if facts["stage"] else ""
+    return f"{subject} failed{where}: {facts['reason']} {facts['link']}"

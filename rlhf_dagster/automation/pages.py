@@ -1,0 +1,73 @@
+"""The sensor that writes the round page anew after each run, and shows it in the UI."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+
+from rlhf_dagster.automation.instance import ALIVE
+from rlhf_dagster.automation.rounds import open_rounds
+from rlhf_dagster.automation.settings import AutomationSettings
+from rlhf_dagster.loop_folder import LoopFolder
+
+PAGES_VARIABLE = "RLHF_PAGES"
+"""Address of the page server, where `rlhf ui` started one."""
+PAGE = "round_page"
+SPEC = dg.AssetSpec(
+    PAGE,
+    deps=["promotion"],
+    group_name="release",
+    kinds={"html"},
+    description="All rounds on one page: what was sampled, labelled, trained and judged, and who waits for whom.",
+)
+
+
+def page_sensor(settings: AutomationSettings) -> dg.SensorDefinition:
+    """Follows the runs: the cursor is when the newest change was seen."""
+
+    @dg.sensor(
+        name="round_page_after_runs",
+        minimum_interval_seconds=settings.poll_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Writes the page of all rounds anew after each run.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, loop: dg.ResourceParam[LoopFolder]) -> dg.SensorResult:
+        newest = context.instance.get_run_records(limit=1, order_by="update_timestamp")
+        seen = newest[0].update_timestamp.isoformat() if newest else ""
+        if seen == (context.cursor or "") and (loop.root / "rounds.html").exists():
+            return dg.SensorResult(skip_reason="No run has changed since the page was written.", cursor=seen)
+        path = write_page(context.instance, loop)
+        return dg.SensorResult(skip_reason=f"{path} is written.", cursor=seen)
+
+    return sensor
+
+
+def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> Path:
+    """Write the page and report it to Dagster, where the asset's page links to it."""
+    from rlhf_dagster.stages.round_page import write_round_page
+
+    path = write_round_page(loop, open_rounds(instance), running=_running(instance))
+    metadata = {"page": page_link("rounds.html", path)}
+    instance.report_runless_asset_event(dg.AssetMaterialization(PAGE, metadata=metadata))
+    return path
+
+
+def page_link(relative: str, path: Path) -> dg.MetadataValue:
+    """A link to a page of the loop where a server shows it, else its path."""
+    address = os.environ.get(PAGES_VARIABLE)
+    return dg.MetadataValue.url(f"{address}/{relative}") if address else dg.MetadataValue.path(str(path))
+
+
+def _running(instance: dg.DagsterInstance) -> list[str]:
+    """A sentence for each active run."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=ALIVE))
+    return [_sentence(record) for record in records]
+
+
+def _sentence(record: dg.RunRecord) -> str:
+    run = record.dagster_run
+    where = f" of {key}" if (key := run.tags.get("dagster/partition")) else ""
+    if record.start_time is None:
+        return f"{run.job_name}{where} waits for its turn"
+    return f"{run.job_name}{where}, since {datetime.fromtimestamp(record.start_time):%H:%M}"

@@ -1,0 +1,193 @@
+"""The schedule that opens rounds, and the sensors that carry them on: they look, decide, and launch or say why not."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from rlhf_dagster.automation import decide
+from rlhf_dagster.automation.decide import Launch, Wait
+from rlhf_dagster.automation.failures import failed_runs
+from rlhf_dagster.automation.pages import page_sensor
+from rlhf_dagster.automation.rounds import open_next_round
+from rlhf_dagster.automation.settings import AutomationSettings
+from rlhf_dagster.automation.watch import (
+    POSITION_TAG,
+    WHY_TAG,
+    active_run,
+    impatient,
+    last_attempt,
+    rounds_in_progress,
+    scene,
+    waiting_for,
+)
+from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.stages.round_state import RoundState
+from rlhf_dagster.stop_cord import pull, read_stop, resumes
+
+NEWEST_LAST_COUNT = 3
+"""Reasons of rounds that a skipped tick names."""
+Loop = dg.ResourceParam[LoopFolder]
+
+
+class TickFailed(Exception):  # noqa: N818
+    """A tick that could not look: the label server is down, or a setting is wrong."""
+
+
+def loop_automation(config: LoopConfig) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
+    """The schedule and the sensors of a loop."""
+    settings = config.automation
+    acting = [new_labels(settings), opened_rounds(settings), judgments_complete(settings)]
+    return [open_round(settings)], [*acting, failed_runs(settings), page_sensor(settings)]
+
+
+def open_round(settings: AutomationSettings) -> dg.ScheduleDefinition:
+    status = dg.DefaultScheduleStatus.RUNNING if settings.running else dg.DefaultScheduleStatus.STOPPED
+
+    @dg.schedule(
+        name="open_round",
+        job_name="collect_round",
+        cron_schedule=settings.open_round_cron,
+        execution_timezone=settings.timezone,
+        default_status=status,
+        description="Opens the next round and collects it, unless too much is unlabelled or training is behind.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext, loop: Loop) -> dg.RunRequest | dg.SkipReason:
+        def look() -> dg.RunRequest | dg.SkipReason:
+            if stop := read_stop(loop.root):
+                return dg.SkipReason(stop.sentence)
+            patient, instance = impatient(loop), context.instance
+            states = rounds_in_progress(instance, patient)
+            wait = decide.open_decision(states, scene(instance, patient), settings)
+            if wait is not None:
+                return dg.SkipReason(wait.why)
+            key = open_next_round(instance)
+            why = f"{key} was opened by the schedule."
+            return dg.RunRequest(run_key=key, partition_key=key, tags={WHY_TAG: why})
+
+        return _look(look)
+
+    return schedule
+
+
+def new_labels(settings: AutomationSettings) -> dg.SensorDefinition:
+    @_sensor(settings, "new_labels", "train_round")
+    def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
+        """Trains a round once enough labels are new and its annotators are quiet, done, or waited for long enough."""
+        states = rounds_in_progress(context.instance, loop)
+        cursor = _obey_flags(loop, states, settings, context.cursor)
+        if stop := read_stop(loop.root):
+            return dg.SensorResult(skip_reason=stop.sentence, cursor=cursor)
+        if active := active_run(context.instance, "train_round"):
+            return dg.SensorResult(skip_reason=f"{active}; one training at a time.", cursor=cursor)
+        now, epoch = datetime.now(UTC), resumes(loop.root)
+        decisions = [
+            decide.train_decision(waiting_for(context.instance, loop, "train_round", state), settings, now, epoch)
+            for state in states
+            if state.phase in ("labelling", "refused")
+        ]
+        return _first(decisions, "No round waits for labels.", cursor)
+
+    return sensor
+
+
+def opened_rounds(settings: AutomationSettings) -> dg.SensorDefinition:
+    @_sensor(settings, "opened_rounds", "collect_round")
+    def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
+        """Collects a round that a person opened, or whose collecting was stopped."""
+        if stop := read_stop(loop.root):
+            return dg.SensorResult(skip_reason=stop.sentence)
+        states = [state for state in rounds_in_progress(context.instance, loop) if state.phase == "opened"]
+        seen, epoch = set(json.loads(context.cursor or "[]")), resumes(loop.root)
+        decisions = [
+            decide.collect_decision(
+                state, last_attempt(context.instance, "collect_round", state.round), state.round in seen, epoch
+            )
+            for state in states
+        ]
+        return _first(decisions, "Every open round is collected.", json.dumps([state.round for state in states]))
+
+    return sensor
+
+
+def judgments_complete(settings: AutomationSettings) -> dg.SensorDefinition:
+    @_sensor(settings, "judgments_complete", "release_round")
+    def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
+        """Decides on a round's policy once its A/B comparisons are judged."""
+        if stop := read_stop(loop.root):
+            return dg.SensorResult(skip_reason=stop.sentence)
+        now, epoch = datetime.now(UTC), resumes(loop.root)
+        decisions = [
+            decide.release_decision(waiting_for(context.instance, loop, "release_round", state), settings, now, epoch)
+            for state in rounds_in_progress(context.instance, loop)
+            if state.phase == "judging"
+        ]
+        return _first(decisions, "Nothing is being judged.")
+
+    return sensor
+
+
+def _sensor(
+    settings: AutomationSettings, name: str, job: str
+) -> Callable[[Callable[..., dg.SensorResult]], dg.SensorDefinition]:
+    """A sensor of one job, whose function is given a loop that does not wait long for a slow label server."""
+    status = dg.DefaultSensorStatus.RUNNING if settings.running else dg.DefaultSensorStatus.STOPPED
+
+    def declare(function: Callable[..., dg.SensorResult]) -> dg.SensorDefinition:
+        @dg.sensor(
+            name=name,
+            job_name=job,
+            minimum_interval_seconds=settings.poll_seconds,
+            default_status=status,
+            description=function.__doc__,
+        )
+        def sensor(context: dg.SensorEvaluationContext, loop: Loop) -> dg.SensorResult:
+            return _look(lambda: function(context, impatient(loop)))
+
+        return sensor
+
+    return declare
+
+
+def _look(look: Callable[[], Any]) -> Any:
+    """What the user can mend fails the tick with its sentence: a dead label server must not look like a quiet one."""
+    try:
+        return look()
+    except UserError as error:
+        raise TickFailed(str(error)) from None
+
+
+def _first(decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None = None) -> dg.SensorResult:
+    """The run of the oldest round that is due, or the reasons why there is none."""
+    for decision in decisions:
+        if isinstance(decision, Launch):
+            request = dg.RunRequest(
+                run_key=decision.run_key,
+                partition_key=decision.round,
+                tags={POSITION_TAG: str(decision.position), WHY_TAG: decision.why},
+            )
+            return dg.SensorResult(run_requests=[request], cursor=cursor)
+    reasons = [decision.why for decision in decisions if isinstance(decision, Wait)][-NEWEST_LAST_COUNT:]
+    return dg.SensorResult(skip_reason=" ".join(reasons) or nothing, cursor=cursor)
+
+
+def _obey_flags(
+    loop: LoopFolder, states: Sequence[RoundState], settings: AutomationSettings, cursor: str | None
+) -> str | None:
+    """Pull the stop cord where enough annotators ask for it; those who had asked before a resume do not count again.
+
+    The cursor holds how many had asked, by round, when the cord was last pulled for it.
+    """
+    heard: dict[str, int] = json.loads(cursor or "{}")
+    for state in states:
+        asked = 0 if state.labels is None else state.labels.stop_requests
+        if settings.stop_requests is None or asked - heard.get(state.round, 0) < settings.stop_requests:
+            continue
+        said = "; ".join(state.labels.stop_reasons) if state.labels else ""
+        pull(loop.root, f"{asked} annotators of {state.round}", said or "they marked `stop` and gave no reason")
+        heard[state.round] = asked
+    return json.dumps(heard)

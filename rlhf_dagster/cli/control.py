@@ -1,0 +1,38 @@
+"""`rlhf stop` and `rlhf resume`."""
+
+import getpass
+from pathlib import Path
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.stop_cord import pull, read_stop, release
+
+
+def stop(folder: Path, reason: str, by: str | None) -> None:
+    """Pull the stop cord."""
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    if not reason.strip():
+        raise UserError('Say why, for those who find the loop stopped: rlhf stop "the labels of Tuesday are wrong".')
+    loop = LoopFolder.open(folder)
+    before = read_stop(loop.root)
+    if before is not None:
+        print(f"{before.sentence} It was stopped at {before.at}.")
+        return
+    pull(loop.root, by or getpass.getuser(), reason)
+    print("Stopped. Trainings end at their next checkpoint, and nothing new starts.")
+    print(f"Next: rlhf resume --loop {folder}")
+
+
+def resume(folder: Path, by: str | None) -> None:
+    """Let the loop go on."""
+    from rlhf_dagster.loop_folder import LoopFolder
+
+    loop = LoopFolder.open(folder)
+    stopped = release(loop.root, by or getpass.getuser())
+    if stopped is None:
+        print("The loop was not stopped.")
+        return
+    print(f"The loop goes on. It was stopped at {stopped.at} by {stopped.by}: {stopped.reason}")
+    print(
+        "Where schedule and sensors are on, they take up what was stopped, from its last state; otherwise run it again."
+    )

@@ -1,0 +1,127 @@
+"""Services kept running: started in order, started again when they die, stopped together."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rlhf_dagster.errors import UserError
+
+GRACE = 15.0
+"""Seconds that a service has to stop by itself."""
+POLL = 0.5
+SHORTEST_LIFE = 60.0
+"""Seconds after which a service that dies is started again at once; one that dies sooner waits longer each time."""
+LONGEST_PAUSE = 30.0
+_SET_DEATH_SIGNAL = 1
+
+
+@dataclass
+class Service:
+    """A process that should always run. ``start`` starts it; ``log`` says what it had to say."""
+
+    name: str
+    start: Callable[[], subprocess.Popen[bytes]]
+    log: Path
+    is_ready: Callable[[], bool] = lambda: True
+    """Whether those that depend on it can start."""
+    process: subprocess.Popen[bytes] | None = None
+    pause: float = 0.0
+    started: float = 0.0
+    due: float = field(default=0.0)
+    """When it is to be started, by the monotonic clock."""
+
+    def launch(self) -> None:
+        self.process, self.started = self.start(), time.monotonic()
+
+    def died(self) -> int | None:
+        """Its exit code where it is not running; None while it is."""
+        return None if self.process is None else self.process.poll()
+
+
+def listens(host: str, port: int) -> Callable[[], bool]:
+    """Whether somebody takes connections at a port."""
+
+    def look() -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((host, port)) == 0
+
+    return look
+
+
+def logged(command: Sequence[str], log: Path, environment: dict[str, str]) -> Callable[[], subprocess.Popen[bytes]]:
+    """A start of ``command`` that appends to ``log``, ends when we are killed, and is not reached by our Ctrl-C."""
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(  # noqa: S603
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_us,  # noqa: PLW1509  # we have no threads here
+            )
+
+    return start
+
+
+def start_all(services: Sequence[Service]) -> None:
+    """Start services one after another, each when those before it are ready; UserError where one does not start."""
+    for service in services:
+        service.launch()
+        while not service.is_ready():
+            if service.died() is not None:
+                raise UserError(f"The {service.name} did not start; {service.log} says why.")
+            time.sleep(POLL)
+
+
+def keep_running(services: Sequence[Service], say: Callable[[str], None]) -> None:
+    """Start again whatever dies, until interrupted."""
+    while True:
+        for service in services:
+            _look_after(service, say)
+        time.sleep(POLL)
+
+
+def stop_all(services: Sequence[Service]) -> None:
+    """Ask all to stop, in the opposite order, and kill what is left after the grace."""
+    for service in reversed(services):
+        if service.process and service.died() is None:
+            service.process.send_signal(signal.SIGINT)
+    end = time.monotonic() + GRACE
+    for service in services:
+        if service.process is None:
+            continue
+        try:
+            service.process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(service.process.pid, signal.SIGKILL)
+            service.process.wait()
+
+
+def _look_after(service: Service, say: Callable[[str], None]) -> None:
+    now, code = time.monotonic(), service.died()
+    if service.process is not None and code is None:
+        return
+    if service.process is not None:
+        lived = now - service.started
+        service.pause = 0.0 if lived >= SHORTEST_LIFE else min(LONGEST_PAUSE, max(1.0, 2 * service.pause))
+        service.process, service.due = None, now + service.pause
+        how = f"killed by signal {-(code or 0)}" if code is not None and code < 0 else f"exit code {code}"
+        say(f"The {service.name} ended ({how}); it is started again. Its log: {service.log}")
+    if now >= service.due:
+        service.launch()
+
+
+def _end_with_us() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)

@@ -1,0 +1,155 @@
+"""Cancelling PPO in the UI, and killing what runs it: nothing is left behind, and a retry goes on."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.dagster_api import DagsterApi, wait_until
+from integration.ui import serving
+from loops import ROUND, copy_loop
+
+from rlhf_dagster.automation.instance import processes_of
+from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.training.worker import MESSAGES
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(sys.platform != "linux", reason="Processes are looked up in /proc."),
+]
+WORKER, GUARD, GRANDCHILD = "rlhf_dagster.training.worker", "rlhf_dagster.compute.guard", "grandchild-of"
+GRACE = 3.0
+LONG = {"updates": 400}
+SITE = f"""
+import subprocess, sys
+if any("{WORKER}" in argument for argument in sys.orig_argv):
+    code = "import time; time.sleep(3600)"
+    subprocess.Popen([sys.executable, "-S", "-c", code, "{GRANDCHILD}", FOLDER], start_new_session=True)
+"""
+
+
+@dataclass
+class Training:
+    """PPO at work for a loop that is served."""
+
+    runner: LoopRunner
+    api: DagsterApi
+    run: str
+
+    @property
+    def work(self) -> Path:
+        return self.runner.loop.root / "work" / f"ppo-{ROUND}"
+
+    def step(self) -> int:
+        """The last update that was reported."""
+        path = self.work / MESSAGES
+        lines = path.read_text().splitlines() if path.exists() else []
+        return json.loads(lines[-1])["step"] if lines else 0
+
+    def processes(self, sign: str) -> list[int]:
+        """Processes of this loop's training."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = path.read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if sign in command and str(self.runner.loop.root) in command:
+                found.append(int(path.parent.name))
+        return found
+
+    def is_gone(self) -> bool:
+        return not self.processes(WORKER) and not self.processes(GRANDCHILD)
+
+    def states(self) -> list[Path]:
+        return list((self.work / "state").glob("state-*"))
+
+
+@pytest.fixture
+def train(stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Training]]:
+    with pytest.MonkeyPatch.context() as patch:
+        servers = []
+
+        def start(processes: int = 1, grandchild: bool = False) -> Training:
+            root = tmp_path / "loop"
+            compute = {
+                "threads": 1,
+                "launch": "process",
+                "processes": processes,
+                "checkpoint_seconds": 0,
+                "grace_seconds": GRACE,
+            }
+            runner = copy_loop(stages.unjudged, root, ppo=LONG, compute=compute)
+            if grandchild:
+                (tmp_path / "site").mkdir()
+                (tmp_path / "site" / "sitecustomize.py").write_text(SITE.replace("FOLDER", repr(str(root))))
+                patch.setenv("PYTHONPATH", str(tmp_path / "site"))
+            server = serving(root)
+            api = DagsterApi(server.__enter__().address)
+            servers.append(server)
+            training = Training(runner, api, api.launch("train_round", ROUND, "ppo_policy"))
+            wait_until(lambda: training.step() >= 3 or api.status(training.run) in ("FAILURE", "CANCELED"))
+            assert training.step() >= 3, (training.work / "training.log").read_text()
+            return training
+
+        yield start
+        for server in servers:
+            server.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("kind", ["plain", "with a grandchild", "deaf", "two ranks"])
+def test_cancelled_in_the_ui_everything_is_gone_and_a_retry_goes_on(kind: str, train: Callable[..., Training]) -> None:
+    training = train(processes=2 if kind == "two ranks" else 1, grandchild=kind == "with a grandchild")
+    if kind == "with a grandchild":
+        assert training.processes(GRANDCHILD)
+    if kind == "deaf":
+        # A process at a standstill hears no signal and reads no file.
+        for pid in set(training.processes(WORKER)) - set(training.processes(GUARD)):
+            os.kill(pid, signal.SIGSTOP)
+    training.api.terminate(training.run)
+    assert training.api.wait(training.run) == "CANCELED"
+    assert training.is_gone()
+    assert len(training.states()) == 1
+    reached = int(training.states()[0].name.split("-")[1])
+    assert reached >= 3
+    (training.work / MESSAGES).unlink()
+    again = training.api.launch("train_round", ROUND, "ppo_policy")
+    wait_until(lambda: training.step() > 0)
+    first = json.loads((training.work / MESSAGES).read_text().splitlines()[0])["step"]
+    assert first == reached + 1
+    training.api.terminate(again)
+    assert training.api.wait(again) == "CANCELED"
+    assert training.is_gone()
+    assert training.runner.instance.event_log_storage.get_concurrency_info("gpu").active_slot_count == 0
+
+
+def test_a_training_that_is_killed_goes_on_in_the_same_run(train: Callable[..., Training]) -> None:
+    training = train()
+    before = training.processes(WORKER)
+    reached = training.step()
+    os.kill(max(before), signal.SIGKILL)
+    wait_until(lambda: training.processes(WORKER) and not set(training.processes(WORKER)) & set(before))
+    wait_until(lambda: training.step() > reached)
+    assert json.loads((training.work / MESSAGES).read_text().splitlines()[0])["step"] >= reached
+    assert training.api.status(training.run) == "STARTED"
+    training.api.terminate(training.run)
+    assert training.api.wait(training.run) == "CANCELED"
+
+
+def test_a_run_that_is_killed_takes_its_training_with_it_and_is_taken_up_again(train: Callable[..., Training]) -> None:
+    training = train()
+    os.kill(processes_of(training.run)[0], signal.SIGKILL)
+    wait_until(training.is_gone)
+    reached = int(training.states()[0].name.split("-")[1])
+    assert training.api.wait(training.run) == "FAILURE"
+    wait_until(lambda: training.processes(WORKER) and training.step() > reached)
+    newest = training.runner.instance.get_runs(limit=1)[0]
+    assert newest.parent_run_id == training.run
+    training.api.terminate(newest.run_id)
+    assert training.api.wait(newest.run_id) == "CANCELED"
+    assert training.is_gone()
