@@ -24,7 +24,7 @@ GROUPS = {
         *("round_manifest", "completions", "preference_batch", "preference_labels", "label_quality"),
         "preference_dataset",
     },
-    "reward": {"reward_model", "reward_model_accuracy"},
+    "reward": {"reward_model", "reward_model_accuracy", "reward_model_halves"},
     "policy": {"ppo_policy"},
     "evaluation": {"evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation"},
     "release": {"promotion", "round_page"},
@@ -34,7 +34,10 @@ PAGE = "round_page"
 ASSETS = {asset for assets in GROUPS.values() for asset in assets} - {PAGE}
 ONCE = GROUPS["data"] | GROUPS["model"]
 MODELS = {"base_model", "sft_checkpoint", "reward_model", "ppo_policy"}
-TORCH = MODELS | {"completions", "evaluation_completions", "eval_report", "reward_model_accuracy"}
+TORCH = MODELS | {
+    *("completions", "evaluation_completions", "eval_report"),
+    *("reward_model_accuracy", "reward_model_halves"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toy_language import COMPUTE, FIXED, TINY, Tables, reward_spec, sft_spec
 
 from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped, fingerprint
@@ -162,14 +163,18 @@ def test_a_fingerprint_is_of_settings_and_content_and_not_of_places(specs: dict[
 
 def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
     keeper = StateKeeper(Checkpointing(tmp_path / "state", 0.0), "a")
-    keeper.after_step(1, lambda folder: (folder / "x").write_text("1") and None)
+    keeper.write(1, lambda folder: (folder / "x").write_text("1") and None)
 
     def fails(folder: Path) -> None:
         (folder / "x").write_text("half")
         raise OSError(28, "No space left on device")
 
-    keeper.after_step(2, fails)
+    keeper.write(2, fails)
     newest = keeper.newest()
     assert newest is not None
     assert (newest / "x").read_text() == "1"
     assert not list((tmp_path / "state").glob(".state-*"))
+
+    keeper.after_step(2, lambda: {"x": "2"})
+    assert keeper.load(torch.device("cpu")) == {"x": "2"}
+    assert not newest.exists()
