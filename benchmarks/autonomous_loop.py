@@ -35,6 +35,7 @@ import yaml
 
 from rlhf_dagster.automation.instance import ALIVE, dagster_home
 from rlhf_dagster.cli.ui import free_port
+from rlhf_dagster.label_studio_server import answers
 from rlhf_dagster.labeling.label_studio.open import label_studio_client
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.stages.round_state import RoundState, round_state
@@ -254,7 +255,9 @@ def main() -> int:
     killer = Killer(root, dict.fromkeys(kinds, options.kills), random.Random(options.seed), story)
     follow = ["annotate", "--follow", "--per-minute", str(options.per_minute), "--loop", str(root)]
     with started(["ui", "--loop", str(root), "--port", str(ui)], root / "ui.log") as services:
-        while not (root / "label-studio" / "credentials.env").exists():
+        while not answers(f"http://127.0.0.1:{ui}/server_info"):
+            if services.poll() is not None:
+                raise SystemExit((root / "ui.log").read_text())
             time.sleep(1)
         story(f"the UI is http://127.0.0.1:{ui}")
         with started(follow, root / "annotators.log") as annotators:
