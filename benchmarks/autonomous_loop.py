@@ -40,6 +40,8 @@ from rlhf_dagster.labeling.label_studio.open import label_studio_client
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.stages.round_state import RoundState, round_state
 
+LOOK = 10.0
+"""Seconds between two looks at the rounds, which the label server answers."""
 SETTLE = 20.0
 """Seconds between two kills at least, so that what was killed is there again."""
 
@@ -139,19 +141,24 @@ def started(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]
         yield process
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait()
 
 
 def watch(loop: LoopFolder, rounds: int, killer: Killer, story: Story, services: list[subprocess.Popen[bytes]]) -> None:
     """Until so many rounds are decided on and every kill was made."""
     said: dict[str, str] = {}
+    next_look = 0.0
     with dg.DagsterInstance.from_config(str(dagster_home(loop.root))) as instance:
         while True:
             died = [process.args for process in services if process.poll() is not None]
             if died:
                 raise SystemExit(f"{died} ended by itself")
             killer.maybe()
+            time.sleep(1)
+            if time.monotonic() < next_look:
+                continue
+            next_look = time.monotonic() + LOOK
             keys = sorted(instance.get_dynamic_partitions("rounds"))
             states = {key: look(loop, key) for key in keys}
             for key, state in states.items():
@@ -161,7 +168,6 @@ def watch(loop: LoopFolder, rounds: int, killer: Killer, story: Story, services:
             decided = [state for state in states.values() if state is not None and state.decided]
             if len(decided) >= rounds and not instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
                 return
-            time.sleep(1)
 
 
 def look(loop: LoopFolder, key: str) -> RoundState | None:
@@ -238,7 +244,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=2, help="of each kind of process")
     parser.add_argument("--per-minute", type=float, default=900, help="labels")
-    parser.add_argument("--comparisons", type=int, default=900, help="in a round")
+    parser.add_argument("--comparisons", type=int, default=600, help="in a round")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 """Host names of a request that are this machine's: another one is a page elsewhere whose name was bound to us."""
-ROUNDS = "rounds.html"
+ROUNDS_PAGE = "rounds.html"
 REPORT = re.compile(r"/(assets/eval_report/[A-Za-z0-9][A-Za-z0-9._-]*\.html)")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
@@ -59,7 +59,7 @@ class PageHandler(BaseHTTPRequestHandler):
             return
         page = _requested(self.path)
         content = read_page(self._root, page) if page else None
-        if content is None and page == ROUNDS:
+        if content is None and page == ROUNDS_PAGE:
             content = NOT_YET
         if content is None:
             self.send_error(HTTPStatus.NOT_FOUND)
@@ -131,8 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _requested(target: str) -> str | None:
     """The page that a request names; None for everything else. A query is passed over, as browsers add them."""
     path = target.split("?", 1)[0]
-    if path in ("/", f"/{ROUNDS}"):
-        return ROUNDS
+    if path in ("/", f"/{ROUNDS_PAGE}"):
+        return ROUNDS_PAGE
     report = REPORT.fullmatch(path)
     return report[1] if report else None
 

@@ -10,6 +10,7 @@ from rlhf_dagster.automation.instance import ALIVE
 from rlhf_dagster.automation.rounds import open_rounds
 from rlhf_dagster.automation.settings import AutomationSettings
 from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.page_server import ROUNDS_PAGE
 
 PAGES_VARIABLE = "RLHF_PAGES"
 """Address of the page server, where `rlhf ui` started one."""
@@ -35,7 +36,7 @@ def page_sensor(settings: AutomationSettings) -> dg.SensorDefinition:
     def sensor(context: dg.SensorEvaluationContext, loop: dg.ResourceParam[LoopFolder]) -> dg.SensorResult:
         newest = context.instance.get_run_records(limit=1, order_by="update_timestamp")
         seen = newest[0].update_timestamp.isoformat() if newest else ""
-        if seen == (context.cursor or "") and (loop.root / "rounds.html").exists():
+        if seen == (context.cursor or "") and (loop.root / ROUNDS_PAGE).exists():
             return dg.SensorResult(skip_reason="No run has changed since the page was written.", cursor=seen)
         path = write_page(context.instance, loop)
         return dg.SensorResult(skip_reason=f"{path} is written.", cursor=seen)
@@ -48,7 +49,7 @@ def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> Path:
     from rlhf_dagster.stages.round_page import write_round_page
 
     path = write_round_page(loop, open_rounds(instance), running=_running(instance))
-    metadata = {"page": page_link("rounds.html", path)}
+    metadata = {"page": page_link(ROUNDS_PAGE, path)}
     instance.report_runless_asset_event(dg.AssetMaterialization(PAGE, metadata=metadata))
     return path
 

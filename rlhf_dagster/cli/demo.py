@@ -8,6 +8,7 @@ import dagster as dg
 from rich.console import Console
 
 from rlhf_dagster.automation.instance import prepare_home
+from rlhf_dagster.automation.pages import write_page
 from rlhf_dagster.automation.rounds import open_rounds, round_key, rounds
 from rlhf_dagster.automation.run import LoopRunner
 from rlhf_dagster.cli.console import RunView, terminal
@@ -16,6 +17,7 @@ from rlhf_dagster.config import CONFIG_FILE
 from rlhf_dagster.config_text import commented_yaml
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.page_server import ROUNDS_PAGE
 from rlhf_dagster.summary import champion, round_rows
 
 SUMMARY = "summary.json"
@@ -43,6 +45,7 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[s
             _run(runner, view, "collect_round", key)
             _run_training(runner, view, key)
     summary = _write_summary(loop, runner.instance)
+    write_page(runner.instance, loop)
     _show(console, out, summary)
     return summary
 
@@ -122,6 +125,7 @@ def _show(console: Console, out: Path, summary: dict[str, Any]) -> None:
     for label, what in (
         ("champion", f"{out / summary['champion']['checkpoint']}  (open it with transformers)"),
         ("report", str(out / last["report"])),
+        ("all rounds", str(out / ROUNDS_PAGE)),
         ("numbers", str(out / SUMMARY)),
         ("look around", f"rlhf ui --loop {out}"),
         ("another round", f"rlhf demo --out {out} --seed {summary['seed']} --rounds {len(summary['rounds']) + 1}"),

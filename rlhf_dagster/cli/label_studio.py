@@ -64,6 +64,6 @@ def show(loop: LoopFolder, running: server.Server) -> None:
         print(f"  next       set label_store.kind to label_studio in {loop.root}/loop.yaml, so that tasks come here")
     elif running.url != settings.url:
         print(f"  next       set label_store.url in {loop.root}/loop.yaml to {running.url}, so that tasks come here")
-    else:
+    elif not loop.config.automation.running:
         print(f"  next       rlhf run collect_round --loop {loop.root}  (sends a round's comparisons here)")
     sys.stdout.flush()

@@ -105,6 +105,7 @@ def _show_import(file: Path, report: "ImportReport", next_commands: list[str]) -
 
 def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
     from rlhf_dagster.automation.jobs import job_assets
+    from rlhf_dagster.automation.pages import write_page
     from rlhf_dagster.automation.rounds import open_import_round
     from rlhf_dagster.automation.run import LoopRunner
     from rlhf_dagster.cli.console import RunView, terminal
@@ -124,10 +125,12 @@ def run(job: str, folder: Path, round_key: str | None, until: str | None, again:
     view = RunView(terminal())
     with view.watching():
         outcome = runner.run(job, key, assets, view.event)
+    page = write_page(runner.instance, loop)
     if outcome.stopped_by_gate:
         print(f"{key} stops here, by the gate: {outcome.failure}")
     elif not outcome.success:
         raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
+    print(f"All rounds on one page: {page}")
 
 
 def open_round(folder: Path) -> None:

@@ -26,11 +26,11 @@ from rlhf_dagster.labeling.rates import rate
 from rlhf_dagster.lineage.files import write_atomically
 from rlhf_dagster.lineage.registry import ChampionRecord
 from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.page_server import ROUNDS_PAGE
 from rlhf_dagster.stages.evaluation import decide
 from rlhf_dagster.stages.round_state import Phase, RoundState, undecided_rounds, waits_for
 from rlhf_dagster.stop_cord import read_stop
 
-PAGE = "rounds.html"
 IN_FULL = 30
 """Rounds shown with all figures, and changes of the champion listed. A report holds figures of every round before it,
 so that reading all reports of a thousand rounds would take longer than a sensor has."""
@@ -77,7 +77,7 @@ def write_round_page(
     ``running`` holds a sentence for each run that is active; ``now`` is when the page is made.
     """
     page = gather(loop, rounds, running, (now or datetime.now(UTC)).astimezone(UTC))
-    path = loop.root / PAGE
+    path = loop.root / ROUNDS_PAGE
     # JSON can hold lone surrogates, which UTF-8 cannot.
     write_atomically(path, render_rounds(page).encode("utf-8", "replace"))
     return path
