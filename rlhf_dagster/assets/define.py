@@ -68,7 +68,7 @@ def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
             _mark_stopped()
             raise dg.Failure(str(stopped), allow_retries=False) from None
         except TrainingDied as died:
-            raise _retry(died, loop.config.compute.retries) from None
+            raise _retry(died, kwargs["compute"].retries) from None
 
     return run
 

@@ -1,10 +1,11 @@
 """What went wrong in a run, in one sentence; and the sensor that tells somebody."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
+from rlhf_dagster.assets.define import STOPPED_TAG
 from rlhf_dagster.automation.settings import AutomationSettings
 from rlhf_dagster.resources.notifier import Notifier
 
@@ -19,6 +20,8 @@ class RunFailure:
     reason: str
     by_gate: bool = False
     """All that failed is the gate's check, which is a result and not an error."""
+    stopped: bool = False
+    """By the stop cord."""
 
 
 def find_failure(events: Iterable[dg.DagsterEvent]) -> RunFailure | None:
@@ -69,15 +72,15 @@ def failed_runs(settings: AutomationSettings) -> dg.SensorDefinition:
             "reason": failure.reason,
             "link": link,
         }
-        notifier.send(message(facts, failure.by_gate), facts, context.log)
+        failure = replace(failure, stopped=STOPPED_TAG in run.tags)
+        notifier.send(message(facts, failure), facts, context.log)
 
     return sensor
 
 
-def message(facts: dict[str, str], by_gate: bool) -> str:
+def message(facts: dict[str, str], failure: RunFailure) -> str:
     """The message's text."""
     subject = " of ".join(filter(None, (facts["job"], facts["round"])))
-    if by_gate:
-        return f"{subject} stops at the gate: {facts['reason']} {facts['link']}"
-    where = f" at {facts['stage']}" if facts["stage"] else ""
-    return f"{subject} failed{where}: {facts['reason']} {facts['link']}"
+    where = f" at {failure.stage}" if failure.stage else ""
+    what = "stops at the gate" if failure.by_gate else f"stops{where}" if failure.stopped else f"failed{where}"
+    return f"{subject} {what}: {failure.reason} {facts['link']}"

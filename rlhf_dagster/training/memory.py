@@ -1,33 +1,78 @@
-"""Whether a training fits into memory, said before it starts. Importing this imports no torch."""
+"""Whether a training fits into memory, said before it starts. Importing this imports no torch.
+
+Estimates were compared with the measured growth of a CPU process's resident memory, for every stage and for models of
+1 to 60 million parameters: where that was above 200 MB, they were between 0.7 and 1.4 times of it.
+"""
 
 import json
+import math
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.free_memory import free_memory
+from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec
 
-TRAINED = 16
-"""Bytes for each parameter that is trained: weight, gradient and Adam's two moments in float32."""
-FROZEN = 4
-BYTES = 4
-ACTIVATIONS = 24
-"""Activations that a layer keeps for its backward pass, in multiples of tokens x width: Korthikanti et al. 2022, section
-4.1, counts 34 bytes in 16 bits without dropout masks; float32 and a fused attention come to about 24 numbers."""
-LOGITS = 4
-"""Copies of the logits of a batch at once: logits, log-softmax, and their gradients."""
+NUMBER = 4
+"""Bytes of a float32, in which weights, gradients, moments and log-probabilities are, whatever the precision."""
+TRAINED = 4 * NUMBER
+"""Bytes of a parameter that is trained: weight, gradient and Adam's two moments."""
+FROZEN = NUMBER
+KEPT, KEPT_IN_PIECES = 17, 32
+"""Numbers that a layer keeps of each token for its backward pass, in multiples of the width: two inputs and outputs of
+norms 4, queries, keys and values 3, attention 2, the inner layer 2 x 4. An activation function that is a formula of
+several operations keeps a copy of the inner layer for most of them. The count is that of Korthikanti et al. 2022,
+section 4.1, without dropout and with fused attention."""
+IN_PIECES = ("gelu_new", "gelu_fast", "quick_gelu")
+"""Activation functions that Transformers computes in several operations."""
+BF16_KEPT = 2 / 3
+"""Share of KEPT where matrix products are in bfloat16: norms and the residual stream stay in float32."""
+BF16_WEIGHT = 2
+"""Bytes of a parameter's copy in bfloat16, kept from the forward to the backward pass."""
+PASSING = 12
+"""Numbers of a token, in multiples of the width, that a forward pass without gradients holds: a layer at a time."""
+CACHE = 1.5
+"""Memory of the keys and values of sampling over their size: they grow by a token at a time, which leaves holes."""
+LOSS_LOGITS = 3
+"""Copies of logits in a language-modelling loss: logits and log-softmax, or log-softmax and two gradients."""
+POLICY_LOGITS = 4
+"""Copies in a response's log-probabilities: logits, at the temperature, without suppressed tokens, log-softmax."""
+DRAWING = 40
+"""Bytes for each token of the vocabulary while one is drawn: log-probabilities, and their sums in float64."""
+SCORED_AT_ONCE = 256
+"""Rows in a forward pass of the reward model (`reward_scores.BATCH_SIZE`)."""
+LONGEST_WINDOW = 1024
+"""Tokens of PPO-ptx's windows (`ppo.LONGEST_WINDOW`)."""
+BUFFERS = 60_000_000
+"""What libraries take when the first step runs."""
+PROCESS = 350_000_000
+"""A training process before it trains: Python, PyTorch and Transformers, or CUDA's context on its device."""
 
 Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec
 
 
+class Shape(NamedTuple):
+    """What decides the size of a model's activations; 0 for what its config does not say."""
+
+    layers: int
+    width: int
+    vocabulary: int
+    context: int
+    kept: int
+    """KEPT or KEPT_IN_PIECES."""
+
+
 def require_memory(spec: Spec) -> None:
-    """Raise UserError where a training needs more memory than is free on its device."""
-    needed, (free, where) = required_bytes(spec), free_bytes(spec)
-    if needed > free:
+    """Raise UserError where a training needs more memory than is free on its device; nothing where that is unknown."""
+    free = free_memory(spec.compute)
+    needed = required_bytes(spec) * (spec.compute.processes if free.shared else 1)
+    if free.bytes is not None and needed > free.bytes:
         stage = type(spec).__name__.removesuffix("Spec")
         raise UserError(
-            f"{_STAGES[stage]} needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on {where}; lower "
-            f"{_LOWER[stage]}, or take a smaller base model."
+            f"{_STAGES[stage]} needs about {needed / 1e9:.1f} GB and {free.bytes / 1e9:.1f} GB are free on "
+            f"{free.where}; lower {_LOWER[stage]}, or take a smaller base model."
         )
 
 
@@ -35,106 +80,173 @@ _STAGES = {"TinyModel": "Pretraining", "Sft": "SFT", "RewardModel": "Reward-mode
 _LOWER = {
     "TinyModel": "base_model.tiny.batch_size",
     "Sft": "sft.batch_size or sft.max_tokens",
-    "RewardModel": "reward_model.batch_size or reward_model.max_tokens",
+    "RewardModel": "reward_model.batch_size, reward_model.max_tokens or sampling.batch_size",
     "Ppo": "ppo.batch_size, raise ppo.minibatches, or lower sampling.response_tokens",
 }
 
 
 def required_bytes(spec: Spec) -> int:
-    """An estimate of a stage's peak memory in bytes: weights, gradients, optimiser, and the activations of a batch.
+    """An estimate of the peak memory of one training process, in bytes, from settings and checkpoints' headers.
 
-    From the checkpoints' headers and the settings; nothing is loaded.
+    Weights, gradients, optimiser, and the activations of the stage's largest batch; every sequence is taken to be as
+    long as the settings allow.
     """
+    process = PROCESS if spec.compute.launch == "process" else 0
+    return process + BUFFERS + math.ceil(_peak(spec))
+
+
+def _peak(spec: Spec) -> float:
     if isinstance(spec, TinyModelSpec):
-        tiny = spec.settings
-        parameters = tiny.vocabulary * tiny.width + tiny.layers * 12 * tiny.width**2
-        shape = (tiny.layers, tiny.width, tiny.vocabulary)
-        return TRAINED * parameters + _batch_bytes(shape, tiny.batch_size * tiny.context)
+        return _pretraining(spec)
     if isinstance(spec, SftSpec):
-        tokens = spec.settings.batch_size * spec.settings.max_tokens
-        return TRAINED * parameters_of(spec.model) + _batch_bytes(shape_of(spec.model), tokens)
-    if isinstance(spec, RewardModelSpec):
-        layers, width, _ = shape_of(spec.sft)
-        # Of each comparison two responses at least; a label's responses are scored in one pass.
-        tokens = 2 * spec.settings.batch_size * spec.settings.max_tokens
-        # The SFT policy is loaded too, to sample what scores are normalised on.
-        return (TRAINED + FROZEN) * parameters_of(spec.sft) + _batch_bytes((layers, width, 0), tokens)
-    length = spec.sampling.prompt_tokens + spec.sampling.response_tokens
-    rows = -(-spec.settings.batch_size // spec.settings.minibatches)
-    weights = TRAINED * parameters_of(spec.start) + FROZEN * (
-        parameters_of(spec.sft) + parameters_of(spec.reward_model)
+        return _sft(spec)
+    return _reward_model(spec) if isinstance(spec, RewardModelSpec) else _ppo(spec)
+
+
+def _pretraining(spec: TinyModelSpec) -> float:
+    """On several ranks each trains the whole model on whole batches."""
+    tiny = spec.settings
+    shape = Shape(tiny.layers, tiny.width, tiny.vocabulary, tiny.context, KEPT)
+    layer = 12 * tiny.width**2 + 13 * tiny.width
+    parameters = tiny.layers * layer + (tiny.vocabulary + tiny.context + 2) * tiny.width
+    tokens = tiny.batch_size * tiny.context
+    weights = TRAINED * parameters + _cast_weights(parameters, spec.compute)
+    return weights + _kept(shape, tokens, spec.compute) + _logits(LOSS_LOGITS, shape, tokens)
+
+
+def _sft(spec: SftSpec) -> float:
+    shape, parameters = shape_of(spec.model), parameters_of(spec.model)
+    rows = min(spec.settings.batch_size, _rows_of(spec.demonstrations))
+    tokens, own_tokens = (count * spec.settings.max_tokens for count in (rows, _own(rows, spec.compute)))
+    training = _kept(shape, own_tokens, spec.compute) + _logits(LOSS_LOGITS, shape, own_tokens)
+    # Every rank measures the loss before and after training on whole batches.
+    measuring = _passing(shape, tokens) + _logits(LOSS_LOGITS, shape, tokens)
+    return _trained(parameters, spec.compute) + max(training, measuring)
+
+
+def _reward_model(spec: RewardModelSpec) -> float:
+    shape, parameters = shape_of(spec.sft), parameters_of(spec.sft)
+    settings, sampling = spec.settings, spec.sampling
+    labels = min(settings.batch_size, _rows_of(spec.preferences))
+    length, responses = settings.max_tokens, _responses_of(spec.preferences)
+    kept = _kept(shape, _own(labels, spec.compute) * responses * length, spec.compute)
+    # Every rank scores the normalisation samples, and whole batches of held-out labels.
+    scored = max(labels * responses, min(SCORED_AT_ONCE, settings.normalisation_samples))
+    training = _trained(parameters, spec.compute) + max(kept, _passing(shape, scored * length))
+    # The SFT policy is loaded beside the new model to draw those samples, before there are gradients.
+    drawn = min(sampling.batch_size, settings.normalisation_samples)
+    return max(training, 2 * FROZEN * parameters + _sampling(shape, drawn, sampling))
+
+
+def _ppo(spec: PpoSpec) -> float:
+    shape, parameters = shape_of(spec.start), parameters_of(spec.start)
+    others = FROZEN * (parameters_of(spec.sft) + parameters_of(spec.reward_model))
+    settings, sampling, compute = spec.settings, spec.sampling, spec.compute
+    length = sampling.prompt_tokens + sampling.response_tokens
+    rows = _own(math.ceil(settings.batch_size / settings.minibatches), compute)
+    update = _kept(shape, rows * length, compute) + _logits(POLICY_LOGITS, shape, rows * sampling.response_tokens)
+    if settings.pretraining_coef:
+        # PPO-ptx has a window of text for each episode, in the same backward pass.
+        tokens = rows * min(shape.context or LONGEST_WINDOW, LONGEST_WINDOW)
+        update += _kept(shape, tokens, compute) + _logits(LOSS_LOGITS, shape, tokens)
+    episodes = _own(settings.batch_size, compute)
+    judging = max(
+        _logits(POLICY_LOGITS, shape, episodes * sampling.response_tokens), _passing(shape, episodes * length)
     )
-    layers, width, vocabulary = shape_of(spec.start)
-    training = _batch_bytes((layers, width, 0), rows * length) + _logit_bytes(
-        vocabulary, rows * spec.sampling.response_tokens
-    )
-    # Keys and values of the episodes that are sampled at once.
-    cache = 2 * BYTES * layers * width * spec.settings.batch_size * length
-    return weights + max(training, cache)
+    # Between updates there are no gradients.
+    rollout = (TRAINED - NUMBER) * parameters + _sampling(shape, episodes, sampling) + judging
+    return others + max(rollout, _trained(parameters, compute) + update)
+
+
+def _own(rows: int, compute: ComputeSettings) -> int:
+    """Most rows that one of the ranks has of a batch."""
+    return math.ceil(rows / compute.processes)
+
+
+def _trained(parameters: int, compute: ComputeSettings) -> int:
+    """A model in training; on several ranks gradients have a copy, in which they are exchanged."""
+    exchanged = NUMBER * parameters if compute.processes > 1 else 0
+    return TRAINED * parameters + exchanged + _cast_weights(parameters, compute)
+
+
+def _cast_weights(parameters: int, compute: ComputeSettings) -> int:
+    return BF16_WEIGHT * parameters if compute.precision == "bf16" else 0
+
+
+def _kept(shape: Shape, tokens: int, compute: ComputeSettings) -> float:
+    share = BF16_KEPT if compute.precision == "bf16" else 1
+    return share * NUMBER * shape.kept * shape.layers * shape.width * tokens
+
+
+def _passing(shape: Shape, tokens: int) -> int:
+    return NUMBER * PASSING * shape.width * tokens
+
+
+def _logits(copies: int, shape: Shape, tokens: int) -> int:
+    return NUMBER * copies * shape.vocabulary * tokens
+
+
+def _sampling(shape: Shape, rows: int, sampling: SamplingSettings) -> float:
+    token = CACHE * 2 * NUMBER * shape.layers * shape.width * rows
+    reading = token * sampling.prompt_tokens + _passing(shape, rows * sampling.prompt_tokens)
+    return max(reading, token * (sampling.prompt_tokens + sampling.response_tokens) + DRAWING * shape.vocabulary * rows)
 
 
 def parameters_of(folder: Path) -> int:
-    """Numbers in a checkpoint's safetensors files, from their headers; 0 for a folder without any."""
+    """Numbers in a checkpoint's safetensors files, from their headers; 0 for what cannot be read."""
     return sum(_numbers_in(file) for file in Path(folder).glob("*.safetensors"))
 
 
-def shape_of(folder: Path) -> tuple[int, int, int]:
-    """Layers, width and vocabulary by a checkpoint's config; 0 for what it does not say."""
-    path = Path(folder, "config.json")
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    config = config.get("text_config", config)
-    names = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"), ("vocab_size",))
-    layers, width, vocabulary = (next((int(config[name]) for name in group if name in config), 0) for group in names)
-    return layers, width, vocabulary
-
-
-def free_bytes(spec: Spec) -> tuple[int, str]:
-    """Free memory of the device that a spec's training uses, and what that is called."""
-    compute = spec.compute
-    if compute.device != "cpu":
-        import torch
-
-        if torch.cuda.is_available():
-            return int(torch.cuda.mem_get_info()[0]), f"the GPU {torch.cuda.get_device_name()}"
-    return _free_on_machine(), "this machine"
-
-
-def _free_on_machine() -> int:
-    """What Linux says is available, or what the control group leaves where that is less; no limit elsewhere."""
+def shape_of(folder: Path) -> Shape:
+    """A checkpoint's shape by its config; one that cannot be read is all 0, and left to the training to refuse."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 1 << 62
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
-    except OSError:
-        return free
-    # Files in the cache count as used, and are dropped when memory is needed.
-    return free if limit == "max" else min(free, int(limit) - used + int(stat.get("inactive_file", 0)))
+        config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        layers, width, vocabulary, context = (
+            next((int(config[name]) for name in group if config.get(name)), 0) for group in _SIZES
+        )
+        in_pieces = (config.get("activation_function") or config.get("hidden_act")) in IN_PIECES
+    except (OSError, ValueError, TypeError, AttributeError):
+        return Shape(0, 0, 0, 0, KEPT)
+    return Shape(layers, width, vocabulary, context, KEPT_IN_PIECES if in_pieces else KEPT)
 
 
-def _batch_bytes(shape: tuple[int, int, int], tokens: int) -> int:
-    layers, width, vocabulary = shape
-    return BYTES * ACTIVATIONS * layers * width * tokens + _logit_bytes(vocabulary, tokens)
-
-
-def _logit_bytes(vocabulary: int, tokens: int) -> int:
-    return BYTES * LOGITS * vocabulary * tokens
+_SIZES = (
+    ("num_hidden_layers", "n_layer"),
+    ("hidden_size", "n_embd"),
+    ("vocab_size",),
+    ("max_position_embeddings", "n_positions"),
+)
 
 
 def _numbers_in(file: Path) -> int:
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        header = json.loads(opened.read(length))
-    tensors = (entry for name, entry in header.items() if name != "__metadata__")
-    return sum(_product(entry["shape"]) for entry in tensors)
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(min(length, file.stat().st_size)))
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return 0
 
 
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+def _rows_of(table: Path) -> int:
+    """Rows of a table by its footer: a batch has no more. Without limit where it cannot be read."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return int(parquet.read_metadata(table).num_rows)
+    except (OSError, pa.ArrowException):
+        return 1 << 31
+
+
+def _responses_of(preferences: Path) -> int:
+    """Most responses that a label compares. A target has a number for each, and is quicker to read."""
+    import pyarrow as pa
+    from pyarrow import compute, parquet
+
+    try:
+        targets = parquet.read_table(preferences, columns=["target"]).column("target")
+        return compute.max(compute.list_value_length(targets)).as_py() or 2
+    except (OSError, KeyError, pa.ArrowException):
+        return 2

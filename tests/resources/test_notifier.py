@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from fake_server import FakeServer, serving
 
-from rlhf_dagster.automation.failures import message
+from rlhf_dagster.automation.failures import RunFailure, message
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.resources.notifier import Notifier
 
@@ -28,14 +28,16 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
 
 
 def test_the_text_says_stage_reason_and_link() -> None:
-    assert message(FACTS, by_gate=False) == (
+    failure = RunFailure("reward_model", "no label is in the train split.")
+    assert message(FACTS, failure) == (
         "train_round of round-0002 failed at reward_model: no label is in the train split. http://127.0.0.1:3000/runs/1"
     )
-    gate = FACTS | {"stage": "eval_report", "reason": "The KL is 30 nats."}
-    assert message(gate, by_gate=True) == (
+    assert message(FACTS, RunFailure("eval_report", "The KL is 30 nats.", by_gate=True)) == (
         "train_round of round-0002 stops at the gate: The KL is 30 nats. http://127.0.0.1:3000/runs/1"
     )
-    assert message(FACTS | {"stage": "", "round": ""}, by_gate=False).startswith("train_round failed: no label")
+    stopped = message(FACTS, RunFailure("ppo_policy", "Stopped by Ada: wrong labels.", stopped=True))
+    assert stopped.startswith("train_round of round-0002 stops at ppo_policy: Stopped by Ada: wrong labels. http")
+    assert message(FACTS | {"round": ""}, RunFailure("", "it is gone.")).startswith("train_round failed: it is gone.")
 
 
 def test_a_webhook_gets_text_and_facts(hook: FakeServer) -> None:

@@ -1,0 +1,285 @@
+"""Estimates against numbers worked by hand for a model of 2 layers of width 8, 100 tokens and 13 parameters."""
+
+import json
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy_language import TINY, Tables
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training import memory
+from rlhf_dagster.training.free_memory import Free
+from rlhf_dagster.training.memory import (
+    BUFFERS,
+    KEPT,
+    KEPT_IN_PIECES,
+    PROCESS,
+    Shape,
+    parameters_of,
+    require_memory,
+    required_bytes,
+    shape_of,
+)
+from rlhf_dagster.training.policies import Policy
+from rlhf_dagster.training.settings import (
+    ComputeSettings,
+    PpoSettings,
+    RewardModelSettings,
+    SamplingSettings,
+    SftSettings,
+    TinyModelSettings,
+)
+from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, spec_to_json
+
+CPU = ComputeSettings(device="cpu")
+BF16 = ComputeSettings(device="cpu", precision="bf16")
+TWO = ComputeSettings(device="cpu", launch="process", processes=2)
+SAMPLING = SamplingSettings(prompt_tokens=6, response_tokens=4, batch_size=16)
+LAYER = 4 * 17 * 2 * 8
+"""Bytes that the two layers keep of a token."""
+PASSING = 4 * 12 * 8
+CACHE = 3 * 4 * 2 * 8
+"""Bytes of a token's keys and values, and half as much for holes."""
+LOGITS = 4 * 100
+DRAWN = 40 * 100
+
+
+def write_header(file: Path, header: dict) -> None:
+    """A safetensors file without the tensors that its header promises."""
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"n_layer": 2, "n_embd": 8, "vocab_size": 100, "n_positions": 12, "activation_function": "gelu"}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {"a": {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}}
+    write_header(folder / "model-1.safetensors", {"__metadata__": {"format": "pt"}, **tensors})
+    write_header(folder / "model-2.safetensors", {"b": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]}})
+    return folder
+
+
+def sft_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU) -> SftSpec:
+    settings = SftSettings(batch_size=5, max_tokens=10)
+    return SftSpec(model, tables.demonstrations, model / "out", settings, SAMPLING, compute=compute)
+
+
+def reward_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU, samples: int = 8) -> RewardModelSpec:
+    settings = RewardModelSettings(batch_size=5, max_tokens=10, normalisation_samples=samples)
+    paths = (model, tables.preferences, tables.prompts, model / "out")
+    return RewardModelSpec(*paths, settings, SAMPLING, compute=compute)
+
+
+def ppo_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU, **changes: float) -> PpoSpec:
+    settings = PpoSettings(batch_size=9, minibatches=2).changed(**changes)
+    paths = (model, model, model, tables.prompts, tables.text, model / "out")
+    return PpoSpec(*paths, settings, SAMPLING, compute=compute)
+
+
+def test_parameters_and_shape_are_read_from_headers_alone(model: Path) -> None:
+    assert parameters_of(model) == 3 * 4 + 1
+    assert shape_of(model) == Shape(layers=2, width=8, vocabulary=100, context=12, kept=KEPT)
+
+
+def test_they_are_those_of_the_model_that_transformers_opens(sft: Path, policy: Policy) -> None:
+    assert parameters_of(sft) == policy.model.num_parameters()
+    assert shape_of(sft) == (1, 32, len(policy.tokenizer), 24, KEPT)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ({"text_config": {"num_hidden_layers": 3, "hidden_size": 16, "vocab_size": 9}}, (3, 16, 9, 0, KEPT)),
+        ({"hidden_size": 16, "max_position_embeddings": 7, "hidden_act": "silu"}, (0, 16, 0, 7, KEPT)),
+        ({"n_embd": 16, "activation_function": "gelu_new"}, (0, 16, 0, 0, KEPT_IN_PIECES)),
+        ([], (0, 0, 0, 0, KEPT)),
+    ],
+)
+def test_configs_of_other_models(tmp_path: Path, config: object, shape: tuple[int, ...]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert shape_of(tmp_path) == shape
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 8, struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 9) + b"{"])
+def test_what_cannot_be_read_is_left_to_the_training_to_refuse(tmp_path: Path, tables: Tables, damage: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(damage)
+    (tmp_path / "config.json").write_text("{")
+    missing = Tables(*(tmp_path / "none" for _ in range(4)))
+    assert parameters_of(tmp_path) == parameters_of(tmp_path / "none") == 0
+    for spec in (sft_spec(tmp_path, missing), reward_spec(tmp_path, missing), ppo_spec(tmp_path, missing)):
+        assert required_bytes(spec) == BUFFERS
+
+
+def test_sft(model: Path, tables: Tables) -> None:
+    # 16 bytes a parameter, and 5 rows of 10 tokens: what layers keep, and three copies of logits.
+    assert required_bytes(sft_spec(model, tables)) - BUFFERS == 16 * 13 + 50 * (LAYER + 3 * LOGITS)
+
+
+def test_a_batch_has_no_more_rows_than_the_table(model: Path, tables: Tables) -> None:
+    spec = sft_spec(model, tables)
+    spec = replace(spec, settings=spec.settings.changed(batch_size=10_000))
+    assert required_bytes(spec) - BUFFERS == 16 * 13 + 80 * 10 * (LAYER + 3 * LOGITS)
+
+
+def test_bfloat16_keeps_copies_of_weights_and_less_of_layers(model: Path, tables: Tables) -> None:
+    kept = round(50 * LAYER * 2 / 3)
+    assert required_bytes(sft_spec(model, tables, BF16)) - BUFFERS == pytest.approx(
+        18 * 13 + kept + 150 * LOGITS, abs=1
+    )
+
+
+def test_each_of_two_ranks_trains_its_rows_and_measures_all(model: Path, tables: Tables) -> None:
+    spec = sft_spec(model, tables, TWO)
+    # A pass over all 5 rows, whose logits outweigh what is kept of 3.
+    assert 50 * (PASSING + 3 * LOGITS) > 30 * (LAYER + 3 * LOGITS)
+    assert required_bytes(spec) - PROCESS - BUFFERS == 20 * 13 + 50 * (PASSING + 3 * LOGITS)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"vocab_size": 10}))
+    assert required_bytes(spec) - PROCESS - BUFFERS == 20 * 13 + 30 * (LAYER + 3 * LOGITS / 10)
+
+
+def test_reward_model(model: Path, tables: Tables) -> None:
+    # Labels of the toy language compare up to 4 responses.
+    assert required_bytes(reward_spec(model, tables)) - BUFFERS == 16 * 13 + 5 * 4 * 10 * LAYER
+    # 3 of 5 labels on a rank, whose gradients have a copy.
+    assert required_bytes(reward_spec(model, tables, TWO)) - PROCESS - BUFFERS == 20 * 13 + 3 * 4 * 10 * LAYER
+    # 256 of 300 samples are scored at once.
+    assert required_bytes(reward_spec(model, tables, samples=300)) - BUFFERS == 16 * 13 + 256 * 10 * PASSING
+
+
+def test_a_reward_model_whose_samples_need_most(model: Path, tables: Tables) -> None:
+    spec = reward_spec(model, tables, samples=64)
+    spec = replace(spec, settings=spec.settings.changed(batch_size=1, max_tokens=2))
+    # Two models that do not learn yet; 16 samples at once, whose tokens are drawn from 100.
+    assert required_bytes(spec) - BUFFERS == 8 * 13 + 16 * (10 * CACHE + DRAWN)
+
+
+def test_ppo(model: Path, tables: Tables) -> None:
+    # Three models of which one learns. The rollout samples 9 episodes, then has 4 copies of 4 tokens' logits.
+    rollout = 20 * 13 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    # A minibatch has up to 5 of them, here with fewer bytes.
+    update = 24 * 13 + 5 * (10 * LAYER + 4 * 4 * LOGITS)
+    assert required_bytes(ppo_spec(model, tables)) - BUFFERS == rollout > update
+    whole = 24 * 13 + 9 * (10 * LAYER + 4 * 4 * LOGITS)
+    assert required_bytes(ppo_spec(model, tables, minibatches=1)) - BUFFERS == max(whole, rollout)
+
+
+def test_ppo_with_pretraining_text_has_a_window_for_each_episode(model: Path, tables: Tables) -> None:
+    update = 24 * 13 + 5 * (10 * LAYER + 4 * 4 * LOGITS) + 5 * 12 * (LAYER + 3 * LOGITS)
+    assert required_bytes(ppo_spec(model, tables, pretraining_coef=1.0)) - BUFFERS == update
+
+
+def test_ppo_on_two_ranks(model: Path, tables: Tables) -> None:
+    # 5 of 9 episodes; of a minibatch of 5, 3 rows.
+    rollout = 20 * 13 + 5 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    assert required_bytes(ppo_spec(model, tables, TWO)) - PROCESS - BUFFERS == rollout
+
+
+def test_pretraining_counts_the_parameters_of_the_model_that_it_makes(base: Path, tables: Tables) -> None:
+    vocabulary = shape_of(base).vocabulary
+    settings = TINY.changed(vocabulary=max(vocabulary, 32))
+    parameters = parameters_of(base) + (settings.vocabulary - vocabulary) * 32
+    tokens = 16 * 24
+    spec = TinyModelSpec(tables.text, base / "out", settings, CPU)
+    activations = tokens * (4 * 17 * 32 + 3 * 4 * settings.vocabulary)
+    assert required_bytes(spec) - BUFFERS == 16 * parameters + activations
+    # Every rank trains the whole model.
+    assert required_bytes(replace(spec, compute=TWO)) - PROCESS - BUFFERS == 16 * parameters + activations
+
+
+@pytest.fixture
+def gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda compute: Free(1_000_000_000, "this machine", shared=True))
+
+
+@pytest.mark.usefixtures("gigabyte")
+def test_what_does_not_fit_is_one_sentence(model: Path, tables: Tables) -> None:
+    # 60 MB and 12 bytes for each logit of 10^4 tokens and 10^4 words.
+    config = {"vocab_size": 10_000}
+    (model / "config.json").write_text(json.dumps(config))
+    spec = replace(sft_spec(model, tables), settings=SftSettings(batch_size=50, max_tokens=200))
+    with pytest.raises(UserError) as refused:
+        require_memory(spec)
+    assert str(refused.value) == (
+        "SFT needs about 1.3 GB and 1.0 GB are free on this machine; lower sft.batch_size or sft.max_tokens, or take "
+        "a smaller base model."
+    )
+    require_memory(replace(spec, settings=SftSettings(batch_size=39, max_tokens=200)))
+
+
+@pytest.mark.usefixtures("gigabyte")
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (ppo_spec, "PPO needs about .* lower ppo.batch_size, raise ppo.minibatches, or lower sampling.response_tokens"),
+        (reward_spec, "Reward-model training needs about .* lower reward_model.batch_size, reward_model.max_tokens or"),
+    ],
+)
+def test_every_stage_says_what_to_lower(model: Path, tables: Tables, spec, sentence: str) -> None:
+    header = {"a": {"dtype": "F32", "shape": [10_000, 10_000], "data_offsets": [0, 400_000_000]}}
+    write_header(model / "model.safetensors", header)
+    with pytest.raises(UserError, match=sentence):
+        require_memory(spec(model, tables))
+
+
+@pytest.mark.usefixtures("gigabyte")
+def test_ranks_share_a_machine_and_not_a_gpu(tables: Tables, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = TinyModelSettings(batch_size=100, context=100, vocabulary=2000)
+    spec = TinyModelSpec(tables.text, tmp_path, settings, TWO)
+    assert 5e8 < required_bytes(spec) < 1e9
+    with pytest.raises(UserError, match=r"Pretraining needs about 1\..* lower base_model\.tiny\.batch_size, or"):
+        require_memory(spec)
+    require_memory(replace(spec, compute=TWO.changed(processes=1)))
+    monkeypatch.setattr(memory, "free_memory", lambda compute: Free(1_000_000_000, "the GPU G", shared=False))
+    require_memory(spec)
+
+
+def test_nothing_is_refused_where_free_memory_is_unknown(
+    model: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda compute: Free(None, "this machine", shared=True))
+    require_memory(ppo_spec(model, tables, batch_size=10**9))
+
+
+def test_it_imports_no_torch() -> None:
+    code = "import sys; import rlhf_dagster.training.memory; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from transformers import GPT2LMHeadModel, Trainer
+from rlhf_dagster.training import tiny_model
+from rlhf_dagster.training.memory import required_bytes
+from rlhf_dagster.training.specs import TinyModelSpec, spec_from_json
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+spec = spec_from_json(TinyModelSpec, sys.argv[1], "spec")
+before = resident()
+tiny_model.train_tiny_model(spec)
+print(required_bytes(spec), (resident() - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's record of a process's peak")
+def test_an_estimate_is_near_what_a_training_takes(tables: Tables, tmp_path: Path) -> None:
+    # Words that the text lacks are not in the vocabulary, so that it hardly counts.
+    settings = TinyModelSettings(vocabulary=32, layers=9, width=512, heads=8, context=24, steps=2, batch_size=8)
+    spec = TinyModelSpec(tables.text, tmp_path / "model", settings, ComputeSettings(threads=1, device="cpu"))
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, spec_to_json(spec)], check=True, capture_output=True, text=True
+    )
+    estimate, measured = map(int, ran.stdout.split()[-2:])
+    assert estimate > 16 * 28_000_000
+    assert measured / 3 < estimate < 3 * measured
