@@ -26,6 +26,8 @@ HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 """Host names of a request that are this machine's: another one is a page elsewhere whose name was bound to us."""
 ROUNDS_PAGE = "rounds.html"
+PAGES_VARIABLE = "RLHF_PAGES"
+"""Environment variable with the server's address, for those who write links to its pages."""
 REPORT = re.compile(r"/(assets/eval_report/[A-Za-z0-9][A-Za-z0-9._-]*\.html)")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "

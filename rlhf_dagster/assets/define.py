@@ -1,7 +1,9 @@
 """How assets of the loop are declared, and the metadata they share."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,6 +14,7 @@ from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.ids import content_hash
 from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.page_server import PAGES_VARIABLE
 from rlhf_dagster.progress import Progress
 from rlhf_dagster.resources.io_managers import TABLES
 from rlhf_dagster.stages.models import StageResult
@@ -118,6 +121,13 @@ def label_store_link(loop: LoopFolder, round_key: str, purpose: str) -> dict[str
     """Where annotators find a round's tasks, in a store that has pages."""
     addresses = loop.label_pages(round_key, purpose)
     return {"label_studio": dg.MetadataValue.url(addresses[-1])} if addresses else {}
+
+
+def page_link(loop: LoopFolder, path: Path) -> dg.MetadataValue:
+    """A link to a page of the loop where `rlhf ui` serves it, else its path."""
+    if address := os.environ.get(PAGES_VARIABLE):
+        return dg.MetadataValue.url(f"{address}/{path.relative_to(loop.root).as_posix()}")
+    return dg.MetadataValue.path(str(path.resolve()))
 
 
 def numbers(figures: Mapping[str, float | None]) -> dict[str, dg.FloatMetadataValue]:

@@ -14,6 +14,7 @@ from rlhf_dagster.assets.define import (
     loop_asset,
     markdown_table,
     numbers,
+    page_link,
     stage_progress,
     table_result,
     win_rates_table,
@@ -92,7 +93,7 @@ def eval_report(
     return dg.MaterializeResult(
         value=report,
         metadata={
-            "report": dg.MetadataValue.path(str(path.resolve())),
+            "report": page_link(loop, path),
             "win_rates": win_rates_table(report["win_rates"]),
             "alarms": ", ".join(alarm_names(report["rules"])) or "none",
             **numbers(rates | {"kl_nats": policy["kl"]["value"]} | lengths | alarms),

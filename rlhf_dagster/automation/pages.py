@@ -1,19 +1,17 @@
 """The sensor that writes the round page anew after each run, and shows it in the UI."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 
+from rlhf_dagster.assets.define import page_link
 from rlhf_dagster.automation.instance import ALIVE
 from rlhf_dagster.automation.rounds import open_rounds
 from rlhf_dagster.automation.settings import AutomationSettings
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.page_server import ROUNDS_PAGE
 
-PAGES_VARIABLE = "RLHF_PAGES"
-"""Address of the page server, where `rlhf ui` started one."""
 PAGE = "round_page"
 SPEC = dg.AssetSpec(
     PAGE,
@@ -49,15 +47,9 @@ def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> Path:
     from rlhf_dagster.stages.round_page import write_round_page
 
     path = write_round_page(loop, open_rounds(instance), running=_running(instance))
-    metadata = {"page": page_link(ROUNDS_PAGE, path)}
+    metadata = {"page": page_link(loop, path)}
     instance.report_runless_asset_event(dg.AssetMaterialization(PAGE, metadata=metadata))
     return path
-
-
-def page_link(relative: str, path: Path) -> dg.MetadataValue:
-    """A link to a page of the loop where a server shows it, else its path."""
-    address = os.environ.get(PAGES_VARIABLE)
-    return dg.MetadataValue.url(f"{address}/{relative}") if address else dg.MetadataValue.path(str(path))
 
 
 def _running(instance: dg.DagsterInstance) -> list[str]:

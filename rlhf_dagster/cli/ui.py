@@ -13,7 +13,6 @@ from pathlib import Path
 import yaml
 
 from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, dagster_home, open_instance
-from rlhf_dagster.automation.pages import PAGES_VARIABLE
 from rlhf_dagster.cli.label_studio import install, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
 from rlhf_dagster.errors import UserError
@@ -21,6 +20,7 @@ from rlhf_dagster.label_studio_server import LOG as LABEL_STUDIO_LOG
 from rlhf_dagster.label_studio_server import Server, answers, prepare, start
 from rlhf_dagster.labeling.label_studio.open import SERVER_FOLDER, is_local
 from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.page_server import PAGES_VARIABLE
 
 HOST = "127.0.0.1"
 LOG = "ui.log"
@@ -35,7 +35,8 @@ def serve(folder: Path, port: int) -> None:
     require_free(port)
     open_instance(loop.root).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
     stop_when_asked()  # with handlers of our own, the services get the default ones
-    label_studio, pages_port = _label_studio(loop), free_port()
+    # A fixed port, so that links to pages hold when the UI is started again.
+    label_studio, pages_port = _label_studio(loop), free_port() if why_not_free(port + 1) else port + 1
     services = [*([label_studio] if label_studio else []), *_dagster(loop, port, pages_port)]
     try:
         start_all(services)
@@ -110,13 +111,19 @@ def _label_studio(loop: LoopFolder) -> Service | None:
 
 
 def require_free(port: int) -> None:
+    if reason := why_not_free(port):
+        raise UserError(f"--port {port}: {reason}; choose another port.")
+
+
+def why_not_free(port: int) -> str:
+    """Why no server can listen at a port; empty where one can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "not a port"
-            raise UserError(f"--port {port}: {reason}; choose another port.") from None
+            return getattr(error, "strerror", None) or "not a port"
+    return ""
 
 
 def free_port() -> int:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from loops import ROUND, checkpoint, run_missing
 
+from rlhf_dagster.assets.define import page_link
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.automation.run import LoopRunner, event_logger
 from rlhf_dagster.cli.console import HEADLINES
@@ -48,6 +49,14 @@ def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset)
     assert [field.metadata for field in table.schema] == [field.metadata for field in TABLES[asset]]
     assert metadata(finished, asset)["dagster/row_count"] == table.num_rows
     assert (table.num_rows == 0) == (asset == "demonstration_batch")  # nobody is asked to write in this loop
+
+
+def test_a_page_is_a_link_where_it_is_served_and_a_path_elsewhere(finished, monkeypatch) -> None:
+    loop = finished.loop
+    path = loop.asset_path("eval_report", ROUND, "html")
+    assert page_link(loop, path) == dg.MetadataValue.path(str(path.resolve()))
+    monkeypatch.setenv("RLHF_PAGES", "http://127.0.0.1:3001")
+    assert page_link(loop, path) == dg.MetadataValue.url(f"http://127.0.0.1:3001/assets/eval_report/{ROUND}.html")
 
 
 @pytest.mark.parametrize("asset", MODELS)

@@ -124,7 +124,9 @@ def test_terminal_shows_one_line_and_dagster_writes_a_log(two_rounds: LoopRunner
     root = two_rounds.loop.root
     with serving(root) as server:
         assert urlopen(f"{server.address}/server_info").status == 200
-        assert server.stop() == (0, "")
+        code, rest = server.stop()
+    assert (code, rest.count("\n")) == (0, 1)
+    assert rest.startswith("  rounds     http://127.0.0.1:")
     assert server.first_line.startswith(f"Dagster UI of the loop {two_rounds.loop.config.name}: {server.address} ")
     assert "Serving dagster-webserver" in Path(root, "dagster", LOG).read_text(encoding="utf-8")
 
