@@ -240,7 +240,7 @@ def compare(loop: LoopFolder, key: str, purpose: str) -> dict[str, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=2, help="of each kind of process")
     parser.add_argument("--per-minute", type=float, default=900, help="labels")

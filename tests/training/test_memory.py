@@ -248,6 +248,13 @@ def test_nothing_is_refused_where_free_memory_is_unknown(
     require_memory(ppo_spec(model, tables, batch_size=10**9))
 
 
+def test_its_batches_are_those_of_the_stages() -> None:
+    from rlhf_dagster.training import ppo, reward_scores
+
+    assert memory.SCORED_AT_ONCE == reward_scores.BATCH_SIZE
+    assert memory.LONGEST_WINDOW == ppo.LONGEST_WINDOW
+
+
 def test_it_imports_no_torch() -> None:
     code = "import sys; import rlhf_dagster.training.memory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
