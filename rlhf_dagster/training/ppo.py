@@ -115,6 +115,7 @@ def run_ppo(
     keeper = keeper or StateKeeper(KEEP_NOTHING, "")
     if (state := keeper.load(torch.device("cpu"))) is not None:
         run.load_state_dict(state)
+    del state  # copied into model and optimiser; it would be held until the end
     for update in range(run.updates + 1, settings.updates + 1):
         numbers = _update(run, episodes, settings)
         run.record(numbers)

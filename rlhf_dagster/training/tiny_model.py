@@ -149,6 +149,7 @@ def _pretrain(
     run = PretrainingRun(model, optimizer, schedule, generator)
     if (state := keeper.load(torch.device("cpu"))) is not None:
         run.load_state_dict(state)
+    del state  # copied into model and optimiser; it would be held until the end
     model.train()
     for step in range(len(run.losses) + 1, settings.steps + 1):
         rows = torch.randint(len(windows), (settings.batch_size,), generator=generator)
