@@ -58,11 +58,11 @@ def open_decision(states: Sequence[RoundState], scene: Scene, settings: Automati
     """Why no round should be opened now; None where one may be."""
     if not scene.prepared:
         return Wait("There is no champion to sample from yet; run the job `prepare` first.")
+    if scene.active:
+        return Wait(f"Training is behind: {scene.active[0]}.")
     behind = [state.round for state in states if state.phase == "labelling" and _complete(state.labels)]
     if behind:
         return Wait(f"Training is behind: {', '.join(behind)} has all its labels and is not trained yet.")
-    if scene.active:
-        return Wait(f"Training is behind: {scene.active[0]}.")
     unlabelled = sum(_open(state.labels) for state in states if not state.decided)
     if unlabelled > settings.max_unlabelled:
         return Wait(
