@@ -83,6 +83,16 @@ class SamplingSettings(Settings):
     """Prompts sampled at once."""
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters (Hu et al. 2021) in place of training all weights. The checkpoint has them merged."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    """The adapters' output is scaled by alpha / rank."""
+    targets: list[str] | None = None
+    """Names of the linear layers that get an adapter, such as `q_proj`; null: all but the output head."""
+
+
 class SftSettings(Settings):
     epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(64, ge=1)
