@@ -25,7 +25,7 @@ from rlhf_dagster.loop import build_loop
 
 pytestmark = pytest.mark.integration
 
-WIDE = (2400, 1300)
+WIDE = (2400, 2200)
 SHOWN_WHOLE = 18
 """Letters of an asset's name; the graph shortens longer ones in the middle."""
 
@@ -47,13 +47,13 @@ def browser(server: Server) -> Iterator[WebDriver]:
 
 
 def test_graph_shows_every_asset_in_its_group(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
+    size = browser.get_window_size()
+    browser.set_window_size(*WIDE)  # the graph is zoomed out to fit, and small assets have no names
     browser.get(f"{server.address}/asset-groups/")
     specs = build_loop(two_rounds.loop.config, two_rounds.loop.root).resolve_all_asset_specs()
     groups = {spec.group_name or "" for spec in specs}
     wait_for(browser, "Global asset lineage", *groups)
     screenshot(browser, "asset-groups")
-    size = browser.get_window_size()
-    browser.set_window_size(*WIDE)  # the graph is zoomed out to fit, and small assets have no names
     ActionChains(browser).key_down(Keys.ALT).send_keys("e").key_up(Keys.ALT).perform()
     assets = {asset for assets in job_assets(two_rounds.loop.config).values() for asset in assets}
     wait_for(browser, *(asset for asset in assets if len(asset) <= SHOWN_WHOLE))
