@@ -71,12 +71,13 @@ class Work:
 
         Gives the open lock file: a child that inherits it keeps the lock, also where this process is killed.
         """
-        path = self.folder.with_name(f".{self.folder.name}.lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            while not _try_lock(file):
-                time.sleep(POLL)
-            yield file.fileno()
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with self._lock.open("a") as file:
+                if _try_lock(file) and _is_at(file, self._lock):
+                    yield file.fileno()
+                    return
+            time.sleep(POLL)
 
     def prepare(self) -> None:
         """Remove what an earlier try has left, but for the state from which this one goes on."""
@@ -86,7 +87,13 @@ class Work:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with self.locked():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.unlink(missing_ok=True)
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.lock")
 
 
 def run_training(stage: str, spec: Spec, work: Work, progress: Progress) -> Trained:
@@ -237,6 +244,11 @@ def _try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether a file that was waited for has not been removed meanwhile."""
+    return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
 def _stop_sentence(root: Path) -> str:

@@ -131,7 +131,7 @@ def test_the_summary_is_complete(killed_and_finished, summary) -> None:
         assert rate.keys() == RATE
         assert (rate["n"], rate["judge"]) == (24, "gold judge")
         assert isinstance(row["policy"]["kl"], float)
-        assert (row["promoted"], len(row["reasons"])) == (True, 4)
+        assert (row["promoted"], len(row["reasons"])) == (True, 8)
         assert (out / row["policy"]["checkpoint"] / "model.safetensors").is_file()
         assert (out / row["report"]).is_file()
     first, second = summary["rounds"]

@@ -250,7 +250,7 @@ def test_an_installation_that_fails_is_one_sentence_and_leaves_nothing_to_trust(
 def test_dagsters_ui_starts_it_too_and_stops_it(tmp_path) -> None:
     pytest.importorskip("dagster_webserver")
     loop, port = loop_at(tmp_path / "loop", free_port()), free_port()
-    with up(loop, "ui", "--port", port, lines=1 + LINES) as found:
+    with up(loop, "ui", "--port", port, lines=2 + LINES) as found:
         assert f"Dagster UI of the loop small: http://127.0.0.1:{port}" in found.printed
         assert f"Label Studio of the loop small: {found.url}" in found.printed
         assert httpx.get(f"http://127.0.0.1:{port}/server_info").is_success
@@ -263,6 +263,6 @@ def test_dagsters_ui_starts_it_too_and_stops_it(tmp_path) -> None:
 
 def test_dagsters_ui_leaves_a_server_alone_that_already_runs(running: Up) -> None:
     pytest.importorskip("dagster_webserver")
-    with up(running.folder.parent, "ui", "--port", free_port(), lines=1) as found:
+    with up(running.folder.parent, "ui", "--port", free_port(), lines=2) as found:
         assert found.stop(signal.SIGINT) == (0, "")
     assert is_up(running.url)

@@ -53,10 +53,12 @@ class Server:
 
     address: str
     first_line: str
+    pages_line: str
+    """Where the loop's own pages are."""
     process: subprocess.Popen[str]
 
     def stop(self) -> tuple[int, str]:
-        """Stop it as Ctrl-C does; returns the exit code and what it printed after the first line."""
+        """Stop it as Ctrl-C does; returns the exit code and what it printed after these lines."""
         self.process.send_signal(signal.SIGINT)
         rest, _ = self.process.communicate(timeout=GRACE)
         return self.process.returncode, rest
@@ -74,7 +76,8 @@ def serving(loop: Path) -> Iterator[Server]:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert address in line, line + process.stdout.read()
-        yield Server(address, line, process)
+        pages = process.stdout.readline()
+        yield Server(address, line, pages, process)
     finally:
         _end_group(process)
 
