@@ -54,7 +54,7 @@ def _processor() -> str:
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [M, K] times the transpose of ``weight`` [N, K], plus ``bias`` [N], by oneDNN; without gradient."""
+    """x [..., K] times the transpose of ``weight`` [N, K], plus ``bias`` [N], by oneDNN; without gradient."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
@@ -73,15 +73,24 @@ class OneDnnLinear(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad
         return (
             multiply(gradient, weight.t()) if for_x else None,
-            multiply(gradient.t(), x.t()) if for_weight else None,
+            _weight_gradient(gradient, x) if for_weight else None,
             gradient.sum(dim=0) if for_bias else None,
         )
+
+
+def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """gradient' x [N, K]. oneDNN copies its first factor where that is transposed: so that is the smaller one."""
+    if gradient.shape[1] > x.shape[1]:
+        return multiply(x.t(), gradient.t()).t()
+    return multiply(gradient.t(), x.t())
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """:func:`torch.nn.functional.linear`, by oneDNN where it can."""
     if not _fits(x, weight):
         return F.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return multiply(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     return cast(Tensor, OneDnnLinear.apply(rows, weight, bias)).view(*x.shape[:-1], weight.shape[0])
 

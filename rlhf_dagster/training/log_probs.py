@@ -121,3 +121,17 @@ def head_inputs(model: PreTrainedModel, wanted: bool = True) -> Iterator[list[Te
         yield states
     finally:
         hook.remove()
+
+
+@contextmanager
+def head_on(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
+    """The output head runs on the N true ``positions`` [B, L] alone, so that logits are [N, V], in their order.
+
+    ``model`` may be wrapped for training on several ranks.
+    """
+    head = cast(torch.nn.Module, getattr(model, "module", model).get_output_embeddings())
+    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][positions],))
+    try:
+        yield
+    finally:
+        hook.remove()
