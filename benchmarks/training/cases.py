@@ -215,5 +215,7 @@ def chosen(names: list[str] | None, quick: bool) -> list[Case]:
     known = {case.name: case for case in CASES}
     if unknown := [name for name in names or [] if name not in known]:
         raise SystemExit(f"No such case: {unknown[0]}; choose from {', '.join(known)}.")
-    wanted: Callable[[Case], bool] = lambda case: case.name in names if names else not (quick and case.shape.width > 128)  # noqa: E731
+    wanted: Callable[[Case], bool] = lambda case: (
+        case.name in names if names else not (quick and case.shape.width > 128)
+    )  # noqa: E731
     return [case for case in CASES if wanted(case)]

@@ -1,7 +1,7 @@
 """Faster kernels for a model's layers: the same functions, the same weights and checkpoints, other rounding.
 
-Two layers cost most of a small model's time on a CPU. GPT-2's activation, `gelu_new`, is composed of seven operations in
-transformers; PyTorch has the same function in one. And PyTorch's float32 matrix products come from MKL, which on
+Two layers cost most of a small model's time on a CPU. GPT-2's activation, `gelu_new`, is composed of several operations
+in transformers (as `gelu_fast` is); PyTorch has the same function in one. And PyTorch's float32 matrix products come from MKL, which on
 processors of other makers than Intel never uses AVX-512; oneDNN, which PyTorch ships too, does, and is more than
 twice as fast there.
 """
@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.activations import NewGELUActivation
+from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -24,7 +24,7 @@ def use_fast_layers(model: nn.Module) -> None:
     """Exchange layers of ``model`` in place; parameters, their names and the config stay."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
+            if isinstance(child, NewGELUActivation | FastGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
         # By class, so that copies, adapters and checks of the type go on as before.
         if type(module) in FAST and onednn_is_faster():

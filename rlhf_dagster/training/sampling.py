@@ -112,7 +112,10 @@ def generate(
     """
     rows, device = prompts.input_ids.shape[0], prompts.input_ids.device
     shape = (rows, decoding.max_tokens)
-    tokens, mask = torch.full(shape, decoding.pad_id, device=device), torch.zeros(shape, dtype=torch.long, device=device)
+    tokens, mask = (
+        torch.full(shape, decoding.pad_id, device=device),
+        torch.zeros(shape, dtype=torch.long, device=device),
+    )
     log_probs = torch.zeros(shape, device=device)
     values = None if value_head is None else torch.zeros_like(log_probs)
     sampler = _Sampler(model, prompts, decoding)
