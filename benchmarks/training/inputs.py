@@ -120,11 +120,11 @@ def _reward_model(policy: GPT2LMHeadModel, shape: Shape) -> GPT2ForSequenceClass
 def _write_texts(shape: Shape, texts: Texts, folder: Path) -> None:
     rng = random.Random(0)
     rows = [_row(rng, shape, texts) for _ in range(texts.rows)]
-    _write(folder / "prompts.parquet", [_prompt_row(row["prompt"]) for row in rows], PROMPTS)
+    write_rows(folder / "prompts.parquet", [prompt_row(row["prompt"]) for row in rows], PROMPTS)
     if texts.compared:
-        _write(folder / "preferences.parquet", [_preference_row(i, row) for i, row in enumerate(rows)], PREFERENCES)
+        write_rows(folder / "preferences.parquet", [preference_row(i, row) for i, row in enumerate(rows)], PREFERENCES)
     else:
-        _write(folder / "demonstrations.parquet", [_demonstration_row(row) for row in rows], DEMONSTRATIONS)
+        write_rows(folder / "demonstrations.parquet", [_demonstration_row(row) for row in rows], DEMONSTRATIONS)
     (folder / "data.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -140,7 +140,7 @@ def _words(rng: random.Random, shape: Shape, length: Sequence[int]) -> str:
     return " ".join(f"w{rng.randrange(3, shape.vocabulary)}" for _ in range(rng.randint(*length)))
 
 
-def _prompt_row(text: str) -> dict[str, str]:
+def prompt_row(text: str) -> dict[str, str]:
     return {"prompt_id": prompt_id(text), "text": text, "source": "random", "user": "", "split": "train"}
 
 
@@ -156,7 +156,7 @@ def _demonstration_row(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _preference_row(index: int, row: dict[str, Any]) -> dict[str, Any]:
+def preference_row(index: int, row: dict[str, Any]) -> dict[str, Any]:
     """A full order without ties: it says of every pair which is better."""
     k = len(row["responses"])
     return {
@@ -176,6 +176,6 @@ def _preference_row(index: int, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table(rows, schema), path)

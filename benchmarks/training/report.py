@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.training.runner import Measured, Outcome
 from benchmarks.training.statistics import Estimate, estimate
+from benchmarks.training.work import Episodes, ppo_update
 
 HEADER = ["case", "ours", "peer", "times faster", "by CPU time", "bar (aim)", "peak memory", "peer's"]
 
@@ -49,6 +50,31 @@ def memory(measured: Measured) -> str:
 def as_json(outcomes: list[Outcome], machine: dict[str, Any]) -> dict[str, Any]:
     """Everything measured: each repetition, and each lap in it."""
     return {"machine": machine, "cases": [_case(outcome) for outcome in outcomes]}
+
+
+def matmul_share(outcome: Outcome, kind: str) -> Estimate | None:
+    """Operations of our PPO updates per CPU second over the rate of a matrix product; None for other cases.
+
+    ``kind`` is that of :func:`~benchmarks.training.machine.matmul_rates`.
+    """
+    case = outcome.case
+    if case.job != "ppo" or outcome.failure:
+        return None
+    names = ("batch_size", "prompt_tokens", "response_tokens", "epochs")
+    operations = ppo_update(case.shape, Episodes(*(case.options[name] for name in names)))
+    rates = [numbers["matmul_rates"][kind] for numbers in outcome.ours.numbers]
+    return estimate([speed * operations / rate for speed, rate in zip(outcome.ours.cpu_speeds, rates, strict=True)])
+
+
+def matmul_table(outcomes: list[Outcome]) -> str:
+    """Part of the PPO updates' operations in what this machine can multiply; empty without such a case."""
+    rows = []
+    for outcome in outcomes:
+        shares = [matmul_share(outcome, kind) for kind in ("torch", "fastest")]
+        if all(shares):
+            rows.append(f"| {outcome.case.title} | {' | '.join(f'{spread(one)}' for one in shares if one)} |")
+    header = ["| part of the rate of a matrix product | by torch.mm | by the fastest |", "| --- | --- | --- |"]
+    return "\n".join(header + rows) if rows else ""
 
 
 def _case(outcome: Outcome) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.machine import matmul_rates
 from benchmarks.training.sides.measuring import Laps, main
 from rlhf_dagster.training.settings import (
     ComputeSettings,
@@ -47,7 +48,8 @@ def ppo(inputs: Path, options: dict[str, Any], laps: Laps) -> dict[str, Any]:
             compute=COMPUTE,
         )
         result = train_ppo(spec, progress)
-    return {"reward": result.curves["reward"], "kl": result.curves["kl"]}
+    # In the same process and minutes, on a machine that others may use too.
+    return {"reward": result.curves["reward"], "kl": result.curves["kl"], "matmul_rates": matmul_rates()}
 
 
 def reward_model(inputs: Path, options: dict[str, Any], laps: Laps) -> None:

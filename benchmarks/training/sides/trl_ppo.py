@@ -37,7 +37,7 @@ def ppo(inputs: Path, options: dict[str, Any], laps: Laps) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(inputs / "sft")
     policy = AutoModelForCausalLM.from_pretrained(inputs / "sft")
     # Fixed lengths as on the other side: neither end-of-text nor padding is drawn.
-    policy.generation_config.suppress_tokens = list(range(3))
+    policy.generation_config.suppress_tokens = options.get("suppressed", [0, 1, 2])
     prompts = [row["prompt"] for row in json.loads((inputs / "data.json").read_text())]
     lora = options.get("lora")
     marks = Marks(laps)
