@@ -62,7 +62,10 @@ def run_learning(seeds: int, cache: Path) -> list[Curves]:
             seeded = replace(side, options=side.options | {"seed": seed})
             results[side.label].append(run_side(CASE, seeded, inputs, cache)["numbers"])
             print(f"{NAME}: {side.label}, seed {seed}", flush=True)
-    return [Curves(label, *(np.array([run[key] for run in runs]) for key in ("reward", "kl"))) for label, runs in results.items()]
+    return [
+        Curves(label, *(np.array([run[key] for run in runs]) for key in ("reward", "kl")))
+        for label, runs in results.items()
+    ]
 
 
 def interval(values: np.ndarray) -> Interval:

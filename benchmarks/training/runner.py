@@ -18,7 +18,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALL
 QUIET = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "PYTHONWARNINGS": "ignore"}
 
 
-class SideFailed(Exception):
+class SideError(Exception):
     """A measured process ended without a result; the text is its last line."""
 
 
@@ -77,7 +77,7 @@ def run_case(case: Case, repetitions: int, cache: Path) -> Outcome:
             # Who goes first changes, so that a drift of the machine's speed favours neither.
             for side, amount, measured in sides if repetition % 2 == 0 else reversed(sides):
                 measured.add(run_side(case, side, inputs, cache), amount)
-    except SideFailed as failure:
+    except SideError as failure:
         outcome.failure = str(failure)
     return outcome
 
@@ -95,5 +95,5 @@ def run_side(case: Case, side: Side, inputs: Path, cache: Path) -> dict[str, Any
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode or not result.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise SideFailed(f"{side.label}: {lines[-1] if lines else 'ended without a word'}")
+            raise SideError(f"{side.label}: {lines[-1] if lines else 'ended without a word'}")
         return json.loads(result.read_text(encoding="utf-8"))

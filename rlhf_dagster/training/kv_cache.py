@@ -9,7 +9,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 def make_cache(config: PretrainedConfig, capacity: int) -> DynamicCache:
-    """A cache for sequences of at most ``capacity`` tokens; layers with other than full attention keep their own kind."""
+    """A cache for at most ``capacity`` tokens a row; layers with other than full attention keep their own kind."""
     cache = DynamicCache(config=config)
     cache.layers = [BufferedLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
