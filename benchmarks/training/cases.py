@@ -1,6 +1,5 @@
 """What is measured: inputs, the two sides, the amount of work in a lap, and the bar."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -73,7 +72,7 @@ def ppo_options(prompt: int, response: int, batch: int, updates: int) -> dict[st
 
 def _ppo_case(name: str, title: str, **changes: Any) -> Case:
     """Marks fall at the end of each update, so that the first update, with all that is set up in it, is no lap."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "job": "ppo",
         "shape": TINY,
         "texts": Texts(rows=512, prompt=(8, 8), response=(24, 24)),
@@ -215,7 +214,6 @@ def chosen(names: list[str] | None, quick: bool) -> list[Case]:
     known = {case.name: case for case in CASES}
     if unknown := [name for name in names or [] if name not in known]:
         raise SystemExit(f"No such case: {unknown[0]}; choose from {', '.join(known)}.")
-    wanted: Callable[[Case], bool] = lambda case: (
-        case.name in names if names else not (quick and case.shape.width > 128)
-    )  # noqa: E731
-    return [case for case in CASES if wanted(case)]
+    if names:
+        return [known[name] for name in names]
+    return [case for case in CASES if not quick or case.shape.width == TINY.width]

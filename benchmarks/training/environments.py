@@ -32,7 +32,15 @@ def _make(folder: Path, requirement: str) -> None:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     shared = folder / "lib" / version / "site-packages" / "shared.pth"
     shared.write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    command = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
+    command: list[str | Path] = [
+        folder / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        requirement,
+    ]
     done = subprocess.run(command, check=False)  # noqa: S603
     if done.returncode:
         raise SystemExit(f"{requirement} cannot be installed in {folder}; check the network, then run again.")

@@ -2,8 +2,8 @@
 
 Two layers cost most of a small model's time on a CPU. GPT-2's activation, `gelu_new`, is composed of several operations
 in transformers (as `gelu_fast` is); PyTorch has the same function in one. And PyTorch's float32 matrix products come
-from MKL, which on processors of other makers than Intel never uses AVX-512; oneDNN, which PyTorch ships too, does, and is
-more than twice as fast there.
+from MKL, which never uses AVX-512 on processors of other makers than Intel; oneDNN, which PyTorch ships too, does, and
+is more than twice as fast there.
 """
 
 import platform
