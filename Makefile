@@ -7,7 +7,7 @@ ROUNDS ?= 2
 SEED ?= 0
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test ui lint docs clean
+.PHONY: demo test ui lint docs bench clean
 
 demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
 	$(BIN)/rlhf demo --out $(OUT) --rounds $(ROUNDS) --seed $(SEED)
@@ -27,6 +27,9 @@ lint: $(STAMP)  ## ruff, mypy and the import rules
 
 docs: $(STAMP)  ## the settings page, from the code
 	$(BIN)/python -m rlhf_dagster.config_text > docs/config.md
+
+bench: $(STAMP)  ## speed of the trainings against TRL, which gets environments of its own (BENCH=--quick: minutes)
+	$(BIN)/python -m benchmarks.training $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,16 +25,16 @@ KEPT, KEPT_IN_PIECES = 17, 32
 norms 4, queries, keys and values 3, attention 2, the inner layer 2 x 4. An activation function that is a formula of
 several operations keeps a copy of the inner layer for most of them. The count is that of Korthikanti et al. 2022,
 section 4.1, without dropout and with fused attention."""
-IN_PIECES = ("gelu_new", "gelu_fast", "quick_gelu")
-"""Activation functions that Transformers computes in several operations."""
+IN_PIECES = ("quick_gelu",)
+"""Activation functions that are computed in several operations (see :mod:`~rlhf_dagster.training.fast_layers`)."""
 BF16_KEPT = 2 / 3
 """Share of KEPT where matrix products are in bfloat16: norms and the residual stream stay in float32."""
 BF16_WEIGHT = 2
 """Bytes of a parameter's copy in bfloat16, kept from the forward to the backward pass."""
 PASSING = 12
 """Numbers of a token, in multiples of the width, that a forward pass without gradients holds: a layer at a time."""
-CACHE = 1.5
-"""Memory of the keys and values of sampling over their size: they grow by a token at a time, which leaves holes."""
+CACHE = 1
+"""Memory of the keys and values of sampling over their size: they are written into buffers of full length."""
 LOSS_LOGITS = 3
 """Copies of logits in a language-modelling loss: logits and log-softmax, or log-softmax and two gradients."""
 POLICY_LOGITS = 4

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpoints import require_checkpoint
 from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.fast_layers import use_fast_layers
 from rlhf_dagster.training.log_probs import decoding_of
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 
@@ -75,6 +76,7 @@ def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_
     missing = sorted(set(report["missing_keys"]) - set(new))
     if missing:
         raise UserError(f"{folder}: the checkpoint lacks {missing[0]}; it is damaged or of another kind of model.")
+    use_fast_layers(model)
     return model
 
 

@@ -6,13 +6,24 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from rlhf_dagster.training.compute import precision
-from rlhf_dagster.training.log_probs import Decoding, decoding_of, policy_log_softmax, response_outputs, token_log_probs
+from rlhf_dagster.training.kv_cache import make_cache
+from rlhf_dagster.training.log_probs import (
+    Decoding,
+    decoding_of,
+    head_inputs,
+    policy_log_softmax,
+    response_outputs,
+    token_log_probs,
+)
 from rlhf_dagster.training.policies import Policy, load_policy, require_context
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 from rlhf_dagster.training.tokens import PaddedBatch, TokenIds, encode_prompts, pad, position_ids
+
+KEPT_WHILE_ALIVE = 0.75
+"""Rows that have ended leave the batch where fewer than this share are left; each time copies the cache of the rest."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,8 @@ def generate(
 ) -> Responses:
     """Sample one response for each row of left-padded ``prompts`` [B, Q].
 
-    Log-probs (and values) are recorded on the way, which saves PPO a forward pass over its rollout.
+    Log-probs (and values) are recorded on the way, which saves PPO a forward pass over its rollout. Where lengths vary,
+    rows that have ended leave the batch, which changes the others only through rounding.
 
     Args:
         model: a causal language model.
@@ -99,37 +111,73 @@ def generate(
         value_head: maps hidden states [B, d] to values [B, 1].
     """
     rows, device = prompts.input_ids.shape[0], prompts.input_ids.device
-    tokens = torch.full((rows, decoding.max_tokens), decoding.pad_id, device=device)
-    mask = torch.zeros_like(tokens)
-    log_probs = torch.zeros(tokens.shape, device=device)
+    shape = (rows, decoding.max_tokens)
+    tokens, mask = (
+        torch.full(shape, decoding.pad_id, device=device),
+        torch.zeros(shape, dtype=torch.long, device=device),
+    )
+    log_probs = torch.zeros(shape, device=device)
     values = None if value_head is None else torch.zeros_like(log_probs)
-    alive = torch.ones(rows, dtype=torch.bool, device=device)
-    cache = DynamicCache(config=model.config)
-    step_ids, step_positions = prompts.input_ids, position_ids(prompts.attention_mask)
-    attention_mask = prompts.attention_mask
+    sampler = _Sampler(model, prompts, decoding)
     for t in range(decoding.max_tokens):
-        outputs = model(
-            input_ids=step_ids,
-            attention_mask=attention_mask,
-            position_ids=step_positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            output_hidden_states=value_head is not None,
-        )
-        distribution = policy_log_softmax(outputs.logits[:, -1], decoding)
-        drawn = distribution.argmax(dim=-1) if uniforms is None else _draw(distribution, uniforms[:, t])
-        tokens[:, t] = torch.where(alive, drawn, decoding.pad_id)
-        mask[:, t] = alive
-        log_probs[:, t] = distribution.gather(1, drawn[:, None])[:, 0] * alive
-        if values is not None and value_head is not None:
-            values[:, t] = value_head(outputs.hidden_states[-1][:, -1])[:, 0] * alive
-        attention_mask = torch.cat([attention_mask, mask[:, t : t + 1]], dim=1)
-        step_ids, step_positions = tokens[:, t : t + 1], step_positions[:, -1:] + 1
-        alive = alive & (drawn != decoding.end_id)
-        if not decoding.fixed_length and not alive.any():
+        logits, hidden = sampler.step(hidden=value_head is not None)
+        distribution = policy_log_softmax(logits, decoding)
+        own = sampler.rows
+        drawn = distribution.argmax(dim=-1) if uniforms is None else _draw(distribution, uniforms[own, t])
+        tokens[own, t] = torch.where(sampler.alive, drawn, decoding.pad_id)
+        mask[own, t] = sampler.alive.long()
+        log_probs[own, t] = distribution.gather(1, drawn[:, None])[:, 0] * sampler.alive
+        if values is not None and value_head is not None and hidden is not None:
+            values[own, t] = value_head(hidden)[:, 0].float() * sampler.alive
+        if not sampler.goes_on(drawn):
             break
     return Responses(tokens, mask, log_probs, values)
+
+
+class _Sampler:
+    """The rows of a batch that are still being sampled, with their cache."""
+
+    def __init__(self, model: PreTrainedModel, prompts: PaddedBatch, decoding: Decoding) -> None:
+        ids, mask = prompts
+        self.model, self.decoding = model, decoding
+        self.rows = torch.arange(len(ids), device=ids.device)
+        """[n] which rows of the batch they are."""
+        self.alive = torch.ones_like(self.rows, dtype=torch.bool)
+        """[n] false where end-of-text was drawn."""
+        self.cache = make_cache(model.config, ids.shape[1] + decoding.max_tokens)
+        self.ids, self.mask, self.positions = ids, mask, position_ids(mask)
+
+    def step(self, hidden: bool) -> tuple[Tensor, Tensor | None]:
+        """Logits [n, V] of the next token and, where asked, the hidden states [n, d] they came from."""
+        with head_inputs(self.model, hidden) as states:
+            logits = self.model(
+                input_ids=self.ids,
+                attention_mask=self.mask,
+                position_ids=self.positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
+        return logits[:, -1], states[0][:, -1] if hidden else None
+
+    def goes_on(self, drawn: Tensor) -> bool:
+        """Take in the tokens [n] drawn; false where every row has ended."""
+        self.ids, self.positions = drawn[:, None], self.positions[:, -1:] + 1
+        # What follows a row's end is seen by that row alone, whose samples are not kept.
+        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
+        if self.decoding.fixed_length:
+            return True
+        self.alive = self.alive & (drawn != self.decoding.end_id)
+        count = int(self.alive.sum())
+        if 0 < count < KEPT_WHILE_ALIVE * len(self.alive):
+            self._drop_ended()
+        return count > 0
+
+    def _drop_ended(self) -> None:
+        alive = self.alive.nonzero()[:, 0]
+        self.cache.batch_select_indices(alive)
+        for name in ("rows", "alive", "ids", "mask", "positions"):
+            setattr(self, name, getattr(self, name)[alive])
 
 
 @torch.no_grad()

@@ -100,6 +100,8 @@ class SftSettings(Settings):
     max_tokens: int = Field(64, ge=2)
     """Prompt and response together are cut to this many tokens."""
     weight_decay: float = Field(0.0, ge=0)
+    length_buckets: bool = False
+    """Batches of demonstrations of similar length: less padding, in another order than a plain shuffle."""
 
 
 class RewardModelSettings(Settings):

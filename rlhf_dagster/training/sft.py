@@ -16,6 +16,7 @@ from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fin
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import own_slice
+from rlhf_dagster.training.log_probs import head_on
 from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import SamplingSettings, SftSettings
@@ -52,6 +53,11 @@ class Demonstrations(Dataset[Demonstration]):
             Demonstration(prompt, response[: min(longest, settings.max_tokens - len(prompt))])
             for prompt, response in zip(prompts, responses, strict=True)
         ]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.prompt) + len(row.response) for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -108,9 +114,17 @@ def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingRe
 
 
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-    """Mean negative log-likelihood of the response tokens of a collated batch, in nats."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED)
+    """Mean negative log-likelihood of the response tokens of a collated batch, in nats.
+
+    The output head, which with a large vocabulary costs more than many layers, runs on what predicts those alone.
+    """
+    labels = batch["labels"][:, 1:]
+    learned = labels != IGNORED
+    with head_on(model, learned):
+        logits = model(
+            input_ids=batch["input_ids"][:, :-1], attention_mask=batch["attention_mask"][:, :-1], use_cache=False
+        ).logits
+    return F.cross_entropy(logits.float(), labels[learned])
 
 
 @torch.no_grad()
@@ -139,6 +153,7 @@ def _fit(policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progres
     ) as arguments:
         trainer = SftTrainer(
             keeper,
+            lengths=train.lengths if settings.length_buckets else None,
             model=policy.model,
             args=arguments,
             train_dataset=train,

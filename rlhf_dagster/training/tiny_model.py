@@ -18,6 +18,7 @@ from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import is_main
+from rlhf_dagster.training.fast_layers import use_fast_layers
 from rlhf_dagster.training.policies import Policy, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import ComputeSettings, TinyModelSettings
@@ -63,6 +64,7 @@ def make_tiny_model(
         tokenizer = make_tokenizer(texts, settings)
         windows = text_windows(tokenizer, texts, settings.context)
         model = GPT2LMHeadModel(_config(tokenizer, settings)).to(device)  # type: ignore[arg-type]
+        use_fast_layers(model)
         keeper = StateKeeper(checkpointing, content_hash("tiny_model", settings.model_dump(), list(texts)))
         losses = _pretrain(model, windows, settings, progress, keeper)
         with writing_output(output) as folder:

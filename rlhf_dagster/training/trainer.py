@@ -1,7 +1,7 @@
 """What the Trainer subclasses of SFT and of the reward model share."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,19 @@ from rlhf_dagster.training.distributed import is_main, world
 from rlhf_dagster.training.specs import Progress
 from rlhf_dagster.training.states import StateKeeper
 
+BUCKET_BATCHES = 32
+"""Batches among whose rows those of similar length are found: few enough to leave batches random."""
+
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of row numbers, in another random order in each epoch; the order depends on seed and epoch alone."""
+    """Batches of row numbers, in another random order in each epoch; the order depends on seed and epoch alone.
 
-    def __init__(self, rows: int, size: int, seed: int) -> None:
-        self.rows, self.size, self.seed, self.epoch = rows, size, seed, 0
+    With the ``lengths`` of the rows, those of a batch are alike, so that little is padded: each stretch of
+    `BUCKET_BATCHES` batches is sorted before it is cut, and then the batches change places.
+    """
+
+    def __init__(self, rows: int, size: int, seed: int, lengths: Sequence[int] | None = None) -> None:
+        self.rows, self.size, self.seed, self.lengths, self.epoch = rows, size, seed, lengths, 0
 
     def __len__(self) -> int:
         return (self.rows + self.size - 1) // self.size
@@ -28,7 +35,17 @@ class ShuffledBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.rows, generator=generator).tolist()
-        yield from (order[first : first + self.size] for first in range(0, self.rows, self.size))
+        if self.lengths is None:
+            yield from _cut(order, self.size)
+            return
+        lengths = self.lengths
+        stretches = _cut(order, self.size * BUCKET_BATCHES)
+        batches = [batch for rows in stretches for batch in _cut(sorted(rows, key=lambda row: lengths[row]), self.size)]
+        yield from (batches[index] for index in torch.randperm(len(batches), generator=generator).tolist())
+
+
+def _cut(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 class KeptTrainer(Trainer):
@@ -38,13 +55,13 @@ class KeptTrainer(Trainer):
     weighs their loss by :func:`loss_scale`.
     """
 
-    def __init__(self, keeper: StateKeeper, **arguments: Any) -> None:
+    def __init__(self, keeper: StateKeeper, lengths: Sequence[int] | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.keeper = keeper
+        self.keeper, self.lengths = keeper, lengths
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         rows: Any = self.train_dataset
-        batches = ShuffledBatches(len(rows), self.args.per_device_train_batch_size, self.args.seed)
+        batches = ShuffledBatches(len(rows), self.args.per_device_train_batch_size, self.args.seed, self.lengths)
         self.add_callback(SetEpoch(batches))
         return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
 

@@ -8,9 +8,10 @@ from toy_language import COMPUTE, FIXED, VARIABLE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training import sampling as sampling_module
 from rlhf_dagster.training.log_probs import Decoding, decoding_of, policy_log_softmax, token_log_probs
 from rlhf_dagster.training.policies import Policy
-from rlhf_dagster.training.sampling import Sample, _draw, response_log_probs, sample
+from rlhf_dagster.training.sampling import Sample, _draw, draw_uniforms, generate, response_log_probs, sample
 from rlhf_dagster.training.settings import SamplingSettings
 from rlhf_dagster.training.tokens import encode_prompts, encode_responses, pad, position_ids
 
@@ -93,6 +94,27 @@ def texts(samples: list[Sample]) -> list[str]:
 def test_the_batch_size_does_not_change_the_samples(policy: Policy, sampling: SamplingSettings) -> None:
     runs = [texts(sample(policy, PROMPTS, sampling.changed(batch_size=n), 5, 7)) for n in (1, 3, 64)]
     assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
+def test_dropping_rows_that_have_ended_changes_nothing(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    with torch.no_grad():
+        policy.model.transformer.wte.weight[policy.tokenizer.eos_token_id] *= 3
+    value_head, decoding = torch.nn.Linear(32, 1), decoding_of(policy.tokenizer, VARIABLE)
+    encoded = pad(encode_prompts(policy.tokenizer, PROMPTS * 8, 6), decoding.pad_id, "left")
+    uniforms = draw_uniforms(32, decoding.max_tokens, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(sampling_module, "KEPT_WHILE_ALIVE", 0.0)
+    kept, widths = generate(policy.model, encoded, uniforms, decoding, value_head), []
+    monkeypatch.setattr(sampling_module, "KEPT_WHILE_ALIVE", share)
+    policy.model.transformer.wte.register_forward_hook(lambda module, ids, states: widths.append(len(states)))
+    other = generate(policy.model, encoded, uniforms, decoding, value_head)
+    assert (widths[-1] < 32) == (share > 0)
+    assert torch.equal(kept.tokens, other.tokens)
+    assert torch.equal(kept.mask, other.mask)
+    torch.testing.assert_close(kept.log_probs, other.log_probs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(kept.values, other.values, rtol=0, atol=1e-5)
 
 
 def test_the_seed_decides(policy: Policy) -> None:

@@ -1,8 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from toy_language import FIXED, VARIABLE, Tables, demonstration_row, sft_spec, write
 
 from rlhf_dagster.errors import UserError
@@ -10,8 +14,9 @@ from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
 from rlhf_dagster.training.checkpoints import folder_digest
 from rlhf_dagster.training.policies import Policy, load_policy
 from rlhf_dagster.training.settings import SamplingSettings, SftSettings
-from rlhf_dagster.training.sft import Demonstrations, _collate, train_sft
+from rlhf_dagster.training.sft import Demonstrations, _collate, response_loss, train_sft
 from rlhf_dagster.training.specs import TrainingResult
+from rlhf_dagster.training.trainer import ShuffledBatches
 
 SETTINGS = SftSettings(max_tokens=16)
 
@@ -97,3 +102,40 @@ def test_the_checkpoint_is_on_disk_as_trained(sft: Path) -> None:
         path.name for path in sft.iterdir()
     }
     assert load_policy(sft).model.config.vocab_size == len(load_policy(sft).tokenizer)
+
+
+def test_the_loss_is_that_of_logits_at_every_position(policy: Policy) -> None:
+    rows = [demonstrations(policy, *pair, VARIABLE)[0] for pair in (("good cat .", "red"), ("bad", "red dog cat"))]
+    batch = _collate(rows, policy.tokenizer.pad_token_id)
+    logits = policy.model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+    torch.testing.assert_close(response_loss(policy.model, batch), expected)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=300), st.integers(1, 7), st.integers(0, 3))
+def test_batches_of_similar_length_have_every_row_once(lengths: list[int], size: int, epoch: int) -> None:
+    batches = ShuffledBatches(len(lengths), size, seed=0, lengths=lengths)
+    batches.epoch = epoch
+    drawn = list(batches)
+    assert sorted(row for batch in drawn for row in batch) == list(range(len(lengths)))
+    assert len(drawn) == len(batches)
+    assert drawn == list(batches)
+
+
+def test_batches_of_similar_length_are_shuffled_and_pad_less() -> None:
+    lengths = [1 + index % 60 for index in range(960)]
+    plain, alike = ShuffledBatches(960, 16, 0), ShuffledBatches(960, 16, 0, lengths)
+    padded = [sum(16 * max(lengths[row] for row in batch) for batch in one) for one in (plain, alike)]
+    assert padded[1] < 1.1 * sum(lengths) < 1.7 * sum(lengths) < padded[0]
+    widths = [max(lengths[row] for row in batch) for batch in alike]
+    assert widths != sorted(widths)
+
+
+def test_buckets_train_on_the_same_rows_in_another_order(
+    base: Path, tables: Tables, sft_result: TrainingResult, tmp_path: Path
+) -> None:
+    spec = sft_spec(base, tables, tmp_path / "sft")
+    result = train_sft(replace(spec, settings=spec.settings.changed(length_buckets=True)))
+    assert len(result.curves["loss"]) == len(sft_result.curves["loss"])
+    assert result.curves["loss"] != sft_result.curves["loss"]
+    assert result.metrics["train_loss"] == pytest.approx(sft_result.metrics["train_loss"], abs=0.1)
