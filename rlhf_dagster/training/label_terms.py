@@ -10,6 +10,7 @@ import pandas as pd
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.outcome import ORDERED_KINDS, nested_choices, target
+from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.training.settings import RewardModelSettings
 
 
@@ -64,7 +65,7 @@ def merge_labels(frame: pd.DataFrame, settings: RewardModelSettings | None = Non
     settings = settings or RewardModelSettings()
     scale = rating_scale(frame) if rates(settings) else None
     rows = [
-        labels.iloc[0].to_dict() | {"terms": _terms(labels.to_dict("records"), settings, scale)}
+        labels.iloc[0].to_dict() | {"terms": _terms(records(labels), settings, scale)}
         for _, labels in frame.groupby("comparison_id", sort=False)
     ]
     return pd.DataFrame(rows, columns=[*frame.columns, "terms"])

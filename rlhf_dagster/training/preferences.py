@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.outcome import ORDERED_KINDS
+from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.training.label_terms import Terms, label_terms, rates
 from rlhf_dagster.training.preference_losses import (
     choice_losses,
@@ -55,7 +56,7 @@ def encode_labels(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, spec:
     best response alone.
     """
     labels = []
-    for row in frame.to_dict("records"):
+    for row in records(frame):
         prompts, responses = [row["prompt"]] * len(row["responses"]), list(row["responses"])
         sequences = encode_pairs(tokenizer, prompts, responses, spec.sampling, spec.settings.max_tokens)
         labels.append(EncodedLabel(sequences, row["terms"] if "terms" in row else label_terms(row)))
@@ -75,7 +76,7 @@ def with_bootstrap(labels: Sequence[EncodedLabel], heads: int, seed: int) -> lis
 
 def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings) -> None:
     """Raise UserError at the first label that no loss can be computed for, and for settings that no label answers."""
-    for row in frame.to_dict("records"):
+    for row in records(frame):
         count = len(row["responses"])
         if count != len(row["target"]) or count < 2:
             raise UserError(f"{path}: label {row['label_id']} needs at least 2 responses and as many targets.")

@@ -1,7 +1,6 @@
 """Training the reward model from the SFT checkpoint on preference labels."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -64,12 +63,11 @@ class RewardTrainer(KeptTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The parameters of ties are numbers of their own, not weights, and have a learning rate of their own."""
-        optimizer = super().create_optimizer(model)
-        own = [parameter for name, parameter in self.model.named_parameters() if "ties." in name]
-        own = [parameter for parameter in own if parameter.requires_grad]
+        optimizer, trained = super().create_optimizer(model), cast(torch.nn.Module, self.model)
+        own = [weight for name, weight in trained.named_parameters() if "ties." in name and weight.requires_grad]
         if own:
             for group in optimizer.param_groups:
-                group["params"] = [weight for weight in group["params"] if all(weight is not tie for tie in own)]
+                group["params"] = [weight for weight in group["params"] if all(weight is not other for other in own)]
             optimizer.add_param_group({"params": own, "lr": TIES_LEARNING_RATE, "weight_decay": 0.0})
         return optimizer
 
@@ -187,11 +185,11 @@ def _with_extras(model: PreTrainedModel, ties: TieModel | None, settings: Reward
 def _without_extras(trained: Any) -> tuple[PreTrainedModel, dict[str, float]]:
     """The plain model, adapters merged, and the figures of its model of ties."""
     model = merge_lora(trained) if isinstance(trained, PeftModel) else trained
-    if not hasattr(model, "ties"):
+    ties = getattr(model, "ties", None)
+    if ties is None:
         return model, {}
-    figures = model.ties.figures()
     del model.ties
-    return model, figures
+    return model, ties.figures()
 
 
 def _collate_own(rows: list[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
