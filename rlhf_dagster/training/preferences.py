@@ -74,8 +74,9 @@ def with_bootstrap(labels: Sequence[EncodedLabel], heads: int, seed: int) -> lis
     return [replace(label, bootstrap=weights.tolist()) for label, weights in zip(labels, drawn, strict=True)]
 
 
-def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings) -> None:
+def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings | None = None) -> None:
     """Raise UserError at the first label that no loss can be computed for, and for settings that no label answers."""
+    settings = settings or RewardModelSettings()
     for row in records(frame):
         count = len(row["responses"])
         if count != len(row["target"]) or count < 2:
