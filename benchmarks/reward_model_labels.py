@@ -51,8 +51,8 @@ from rlhf_dagster.training.specs import RewardModelSpec, SftSpec, TrainingResult
 from rlhf_dagster.training.tiny_model import make_tiny_model
 
 COMPUTE = ComputeSettings(threads=2, device="cpu")
-STEPS = 250
-"""Fewest optimiser steps of a reward model: with few labels, more epochs."""
+STEPS, MOST_EPOCHS = 100, 4
+"""A reward model of few labels has more epochs, for this many optimiser steps, but not so many that it overfits."""
 ARGUMENTS = TinyModelSettings(
     tokenizer="bpe", vocabulary=1024, layers=2, width=64, heads=4, context=176, steps=600, learning_rate=3e-3
 )
@@ -238,7 +238,7 @@ def _measured(made: Made, frame: pd.DataFrame, settings: RewardModelSettings, se
     preferences = made.folder / "preferences.parquet"
     pq.write_table(table(frame, PREFERENCES), preferences)
     comparisons = frame.loc[frame["split"] == "train", "comparison_id"].nunique()
-    epochs = max(settings.epochs, STEPS * settings.batch_size / comparisons)
+    epochs = max(settings.epochs, min(MOST_EPOCHS, STEPS * settings.batch_size / comparisons))
     spec = RewardModelSpec(
         made.sft,
         preferences,
@@ -278,13 +278,13 @@ def _figures(frame: pd.DataFrame, scores: Sequence[Sequence[float]], scale: floa
 
 
 def _order(frame: pd.DataFrame, scores: Sequence[Sequence[float]], scale: float) -> dict[str, float]:
-    """How well scores give the order of the truth, and the slope of their differences over the true ones (aim: 1)."""
+    """How well scores give the order of the truth, and the slope of true differences over theirs (aim: 1)."""
     true = np.array(frame["ratings"].tolist())
     own = scale * np.array(scores)
     true, own = (values - values.mean(axis=1, keepdims=True) for values in (true, own))
     return {
         "order": float(spearmanr(true.ravel(), own.ravel()).statistic),
-        "slope": float((true * own).sum() / (true * true).sum()),
+        "slope": float((true * own).sum() / (own * own).sum()),
     }
 
 
