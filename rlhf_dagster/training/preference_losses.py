@@ -44,7 +44,7 @@ def davidson_luce_losses(scores: Tensor, target: Tensor, mask: Tensor, log_preva
 
         P(S) = f(S) / sum over sets A of f(A),    log f(A) = log d_|A| + mean of the scores in A,    d_1 = 1
 
-    (Davidson-Luce, Firth, Kosmidis and Turner 2019, equation 3; for a pair it is Davidson 1970, with ties' prevalence
+    (Davidson-Luce, Firth, Kosmidis and Turner 2019, section 2; for a pair it is Davidson 1970, with ties' prevalence
     d_2.) Given that there is no tie, it is the softmax of the scores.
 
     Args:
@@ -73,7 +73,7 @@ def _subsets(size: int) -> Tensor:
 
 
 def rao_kupper_losses(scores: Tensor, target: Tensor, threshold: Tensor) -> Tensor:
-    """Negative log-likelihood [B] of pairs with ties, in nats (Rao and Kupper 1967, section 2).
+    """Negative log-likelihood [B] of pairs with ties, in nats (Rao and Kupper 1967).
 
     Both responses have a utility, the score plus Gumbel noise, and one is only called better where it leads by more
     than the threshold h: P(first) = sigmoid(s_1 - s_2 - h), and P(tie) is what is left,
