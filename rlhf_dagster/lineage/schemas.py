@@ -183,4 +183,5 @@ def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
 def with_later_columns(preferences: pd.DataFrame) -> pd.DataFrame:
     """``preferences`` with the columns that it may lack (:data:`LATER_COLUMNS`)."""
     lacking = sorted(LATER_COLUMNS - set(preferences.columns))
-    return preferences.assign(**{name: pd.Series(None, index=preferences.index, dtype=object) for name in lacking})
+    nothing = pd.Series([None] * len(preferences), index=preferences.index, dtype=object)
+    return preferences.assign(**dict.fromkeys(lacking, nothing))
