@@ -89,7 +89,8 @@ def reward_model_accuracy(
 
     `validation` holds comparisons of their own, `held_out_annotators` people whose labels are never trained on.
     `longest_wins` is the accuracy of preferring the longest response; chance is one over the number of responses. How
-    often two annotators of the round agree is shown with it.
+    often two annotators of the round agree is shown with it. `accuracy_by` has the labels of both splits by what they
+    are like, and `calibration` how often those of `validation` came true that were predicted with some probability.
     """
     accuracy = measure_reward_model(compute.on(loop), reward_model, preference_dataset)
     measured = {split: figures for split, figures in accuracy["splits"].items() if figures["accuracy"]}
@@ -97,15 +98,39 @@ def reward_model_accuracy(
     metadata = numbers({"annotators_agreement": agreement.get("value")})
     for split, figures in measured.items():
         own, length = figures["accuracy"]["value"], figures["length_baseline"]["value"]
-        metadata |= numbers({f"accuracy_{split}": own, f"longest_wins_{split}": length})
-    rows = [_accuracy_row(split, figures) for split, figures in measured.items()]
-    return dg.MaterializeResult(value=accuracy, metadata={"accuracy": markdown_table(rows), **metadata})
+        error = figures["calibration_error"]
+        metadata |= numbers(
+            {f"accuracy_{split}": own, f"longest_wins_{split}": length, f"calibration_error_{split}": error}
+        )
+    rows = [_accuracy_row("split", split, figures) for split, figures in measured.items()]
+    groups = [
+        _accuracy_row("labels", f"{group}: {name}", figures)
+        for group in ("kinds", "rounds", "strengths", "length_differences")
+        for name, figures in accuracy[group].items()
+        if figures["accuracy"]
+    ]
+    tables = {
+        "accuracy": markdown_table(rows),
+        "accuracy_by": markdown_table(groups),
+        "calibration": markdown_table([_bin_row(one) for one in accuracy["calibration"].get("validation", [])]),
+    }
+    return dg.MaterializeResult(value=accuracy, metadata={**tables, **metadata})
 
 
-def _accuracy_row(split: str, figures: dict[str, Any]) -> dict[str, Any]:
+def _bin_row(calibration_bin: dict[str, Any]) -> dict[str, Any]:
+    share = calibration_bin["accuracy"]
+    return {
+        "predicted": calibration_bin["confidence"],
+        "came true": share["value"],
+        "95% interval": f"{share['low']:.3f} to {share['high']:.3f}",
+        "n": share["n"],
+    }
+
+
+def _accuracy_row(head: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:
     own = figures["accuracy"]
     return {
-        "split": split,
+        head: name,
         "accuracy": own["value"],
         "95% interval": f"{own['low']:.3f} to {own['high']:.3f}",
         "n": own["n"],

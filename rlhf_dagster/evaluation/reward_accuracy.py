@@ -9,10 +9,29 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.evaluation.calibration import calibration_curve, expected_calibration_error
 from rlhf_dagster.evaluation.intervals import Rate, clustered_rate
 
-CALIBRATION_BINS = 10
-FIGURES = ["credit", "length_credit", "chance", "log_likelihood", "uniform_log_likelihood", "confidence", "tied"]
+FIGURES = [
+    "credit",
+    "length_credit",
+    "chance",
+    "log_likelihood",
+    "uniform_log_likelihood",
+    "confidence",
+    "tied",
+    "length_difference",
+]
+LENGTH_STEP = 0.25
+"""A response whose length differs from the others' by more than this share is much longer or shorter."""
+LENGTH_DIFFERENCES = (
+    "preferred is much shorter",
+    "preferred is shorter",
+    "same length",
+    "preferred is longer",
+    "preferred is much longer",
+)
+UNKNOWN_STRENGTH = "not asked"
 
 
 @dataclass(frozen=True)
@@ -40,21 +59,31 @@ class RewardAccuracy:
         return asdict(self) | {name: rate.as_dict() if rate else None for name, rate in rates.items()}
 
 
-def score_labels(preferences: pd.DataFrame, scores: Sequence[ArrayLike]) -> pd.DataFrame:
+def score_labels(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scale: float = 1.0) -> pd.DataFrame:
     """The figures of each label: one row for each row of ``preferences``, with its split, round, kind and annotator.
 
     ``preferences`` has the columns of lineage.schemas.PREFERENCES; ``scores[i]`` has shape [K], the reward of each
-    response of row i. The columns: ``credit``, the share of the highest-scored responses that are among the label's top
+    response of row i. Their softmax, multiplied by ``scale``, is the predicted probability of each being the best.
+
+    The columns: ``credit``, the share of the highest-scored responses that are among the label's top
     ones (0 or 1 unless scores tie); ``length_credit``, the same with the number of words for a score; ``chance``, the
-    label's top responses over K; ``log_likelihood``, the sum over responses of target times log softmax of the scores;
-    ``uniform_log_likelihood``, -log K; ``confidence``, the largest softmax probability; ``tied``, whether the label
-    ties all responses. Raises UserError where a score is not a finite number.
+    label's top responses over K; ``log_likelihood``, the sum over responses of target times the logarithm of the
+    predicted probability; ``uniform_log_likelihood``, -log K; ``confidence``, the largest predicted probability;
+    ``tied``, whether the label ties all responses; ``length_difference``, one of :data:`LENGTH_DIFFERENCES`;
+    ``strength``, as a text. Raises UserError where a score is not a finite number.
     """
     if len(preferences) != len(scores):
         raise ValueError(f"{len(scores)} rows of scores do not match {len(preferences)} preferences")
     keys = preferences[["label_id", "comparison_id", "split", "round", "kind", "annotator"]].reset_index(drop=True)
+    keys["strength"] = _strengths(preferences)
     rows = zip(keys["label_id"], preferences["responses"], preferences["target"], scores, strict=True)
-    return keys.join(pd.DataFrame([_score_label(*row) for row in rows], index=keys.index, columns=FIGURES))
+    return keys.join(pd.DataFrame([_score_label(*row, scale) for row in rows], index=keys.index, columns=FIGURES))
+
+
+def _strengths(preferences: pd.DataFrame) -> list[str]:
+    """Of older tables no strength is known."""
+    given = preferences["strength"] if "strength" in preferences else [None] * len(preferences)
+    return [UNKNOWN_STRENGTH if pd.isna(strength) else f"{strength:g}" for strength in given]
 
 
 def summarise(rows: pd.DataFrame) -> RewardAccuracy:
@@ -82,46 +111,52 @@ def summarise(rows: pd.DataFrame) -> RewardAccuracy:
 
 
 def summarise_by(rows: pd.DataFrame, column: str) -> dict[str, RewardAccuracy]:
-    """:func:`summarise` for each value of ``column`` (split, round, kind or annotator) of :func:`score_labels` rows."""
+    """:func:`summarise` for each value of ``column`` of :func:`score_labels` rows."""
     return {str(value): summarise(group) for value, group in rows.groupby(column, sort=True)}
 
 
-def reward_accuracy(preferences: pd.DataFrame, scores: Sequence[ArrayLike]) -> dict[str, Any]:
-    """The figures in JSON's form, ``splits`` by split, and by round, kind and annotator of the labels not trained on.
+def reward_accuracy(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scale: float = 1.0) -> dict[str, Any]:
+    """The figures in JSON's form: of each split, and of the labels not trained on by what they are like.
 
-    The arguments are those of :func:`score_labels`. ``rounds``, ``kinds`` and ``annotators`` leave the split ``train``
-    out, on which a reward model says little about its accuracy.
+    The arguments are those of :func:`score_labels`. ``rounds``, ``kinds``, ``annotators``, ``strengths`` and
+    ``length_differences`` leave the split ``train`` out, on which a reward model says little about its accuracy.
+    ``calibration`` has, for each split, the bins of :func:`~calibration.calibration_curve`.
     """
-    rows = score_labels(preferences, scores)
+    rows = score_labels(preferences, scores, scale)
     unseen = rows[rows["split"] != "train"]
+    by_length = summarise_by(unseen, "length_difference")
     groups = {
         "splits": summarise_by(rows, "split"),
         "rounds": summarise_by(unseen, "round"),
         "kinds": summarise_by(unseen, "kind"),
         "annotators": summarise_by(unseen, "annotator"),
+        "strengths": summarise_by(unseen, "strength"),
+        "length_differences": {name: by_length[name] for name in LENGTH_DIFFERENCES if name in by_length},
     }
-    return {name: {key: figures.as_dict() for key, figures in group.items()} for name, group in groups.items()}
+    figures: dict[str, Any] = {
+        name: {key: figures.as_dict() for key, figures in group.items()} for name, group in groups.items()
+    }
+    curves = {str(split): _curve(group) for split, group in rows.groupby("split", sort=True)}
+    return figures | {"calibration": curves}
 
 
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
-    """Mean over predictions of |accuracy - mean confidence| of their bin (Guo et al. 2017, section 2, equation 3).
-
-    ``confidence`` (shape [n], in 0..1) is the predicted probability of the prediction made, ``correct`` (shape [n], in
-    0..1) whether it came true; bins are equally wide and closed on the right.
-    """
-    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    bin_of = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, weights=right - sure, minlength=bins)
-    return float(np.abs(gaps).sum() / sure.size)
+def _curve(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    counted = rows[~rows["tied"].astype(bool)]
+    return [
+        one.as_dict()
+        for one in calibration_curve(counted["confidence"], counted["credit"], counted["comparison_id"].tolist())
+    ]
 
 
-def _score_label(label: str, responses: Sequence[str], target: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
+def _score_label(
+    label: str, responses: Sequence[str], target: ArrayLike, scores: ArrayLike, scale: float
+) -> dict[str, Any]:
     wanted, reward = np.asarray(target, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if not len(responses) == wanted.size == reward.size:
         raise ValueError(f"label {label}: {len(responses)} responses, {wanted.size} targets, {reward.size} scores")
     if not np.isfinite(reward).all():
         raise UserError(f"The reward model's score for label {label} is not a finite number; train it again.")
-    log_probs = reward - reward.max()
+    log_probs = scale * (reward - reward.max())
     log_probs -= np.log(np.exp(log_probs).sum())
     top = np.isclose(wanted, wanted.max())
     words = np.array([len(response.split()) for response in responses])
@@ -133,4 +168,13 @@ def _score_label(label: str, responses: Sequence[str], target: ArrayLike, scores
         "uniform_log_likelihood": -float(np.log(wanted.size)),
         "confidence": float(np.exp(log_probs.max())),
         "tied": bool(top.all()),
+        "length_difference": _length_difference(words, top),
     }
+
+
+def _length_difference(words: np.ndarray, top: np.ndarray) -> str:
+    """How the label's top responses compare with the others in words, relative to the mean of all."""
+    if top.all():
+        return LENGTH_DIFFERENCES[2]
+    gap = (words[top].mean() - words[~top].mean()) / max(words.mean(), 1.0)
+    return LENGTH_DIFFERENCES[int(np.searchsorted([-LENGTH_STEP, -1e-9, 1e-9, LENGTH_STEP], gap))]

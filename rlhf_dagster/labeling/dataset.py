@@ -3,11 +3,12 @@
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from rlhf_dagster.labeling.forms import deciding_axis
 from rlhf_dagster.labeling.outcome import target
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.rows import records
@@ -60,7 +61,7 @@ def build_preferences(
     trained = comparisons.loc[comparisons["role"].isin(TRAINED_ROLES), "comparison_id"]
     usable = usable[usable["comparison_id"].isin(trained)]
     details = {row["comparison_id"]: row for row in records(comparisons)}
-    rows = [_row(label, details[label["comparison_id"]]) for label in records(usable)]
+    rows = [_row(label, details[label["comparison_id"]], settings.rating_axes) for label in records(usable)]
     held_out = held_out_annotators(sorted({row["annotator"] for row in rows}), settings.held_out_annotators, seed)
     contents = [_content(row) for row in rows]
     units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
@@ -113,7 +114,7 @@ def snapshot_hash(preferences: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _row(label: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any]:
+def _row(label: Mapping[str, Any], comparison: Mapping[str, Any], rating_axes: Sequence[str]) -> dict[str, Any]:
     return {
         "label_id": label["label_id"],
         "comparison_id": label["comparison_id"],
@@ -126,7 +127,15 @@ def _row(label: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, A
         "ranks": label["ranks"],
         "target": target(label["ranks"]),
         "annotator": label["annotator"],
+        "strength": label["strength"],
+        "ratings": _ratings(label, rating_axes),
     }
+
+
+def _ratings(label: Mapping[str, Any], rating_axes: Sequence[str]) -> list[int] | None:
+    """The ratings that gave a label its ranks."""
+    axes = json.loads(label["axes"]) if label["kind"] == "rating" and label["axes"] else {}
+    return axes[deciding_axis(axes, rating_axes)] if axes else None
 
 
 def _split(validation: bool, held_out: bool, kept_out: bool, unwanted: bool) -> str:

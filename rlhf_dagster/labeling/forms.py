@@ -80,7 +80,7 @@ def read_answer(result: Any, comparison: Mapping[str, Any], axes: Sequence[str] 
         return Answer(_ranks(value, k))
     if kind == "rating":
         ratings = _ratings(value, k)
-        return Answer(ranks_from_ratings(ratings[_deciding(ratings, axes)]), ratings)
+        return Answer(ranks_from_ratings(ratings[deciding_axis(ratings, axes)]), ratings)
     if kind == "demonstration":
         return Answer(text=_written(value))
     return Answer(ranks_from_best(_positions(value, kind, k), k), on_axes)
@@ -182,7 +182,8 @@ def _ratings(value: Any, k: int) -> dict[str, list[int]]:
     return {_axis(axis): list(ratings) for axis, ratings in value.items()}
 
 
-def _deciding(ratings: Mapping[str, Any], axes: Sequence[str]) -> str:
+def deciding_axis(ratings: Mapping[str, Any], axes: Sequence[str]) -> str:
+    """The axis of ``ratings`` that decides the ranks: the first of ``axes`` that was rated, else as by default."""
     return next((axis for axis in (*axes, OVERALL) if axis in ratings), min(ratings))
 
 

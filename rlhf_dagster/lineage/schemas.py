@@ -132,7 +132,11 @@ PREFERENCES = _schema(
         STRING,
         "train, validation (other prompts) or held_out_annotators (people never trained on, other comparisons)",
     ),
+    strength=(FLOAT, "how much better the better of a pair is, 0 to 1; null where it was not asked"),
+    ratings=(FLOATS, "rating of each response on the axis that decides the ranks; null where none was asked"),
 )
+LATER_COLUMNS = {"strength", "ratings"}
+"""Columns of PREFERENCES that older tables lack; they are null there."""
 QUALITY = _schema(
     annotator=(STRING, "pseudonym"),
     labels=(INT, "labels given"),
@@ -165,6 +169,8 @@ QUALITY = _schema(
 def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
     """A table of exactly this schema: columns are ordered, types cast, and a missing or surplus column is an error."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=schema.names)
+    if schema is PREFERENCES:
+        frame = with_later_columns(frame)
     wrong = sorted(set(frame.columns) ^ set(schema.names))
     if wrong:
         raise UserError(f"The table's columns do not fit its schema: {', '.join(wrong)} missing or unknown.")
@@ -172,3 +178,10 @@ def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
     empty = [field.name for field in schema if pa.types.is_list(field.type) and frame[field.name].isna().all()]
     frame = frame.assign(**{name: pd.Series(None, index=frame.index, dtype=object) for name in empty})
     return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+
+
+def with_later_columns(preferences: pd.DataFrame) -> pd.DataFrame:
+    """``preferences`` with the columns that it may lack (:data:`LATER_COLUMNS`)."""
+    lacking = sorted(LATER_COLUMNS - set(preferences.columns))
+    nothing = pd.Series([None] * len(preferences), index=preferences.index, dtype=object)
+    return preferences.assign(**dict.fromkeys(lacking, nothing))

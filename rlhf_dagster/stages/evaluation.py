@@ -39,14 +39,18 @@ from rlhf_dagster.tasks.base import get_task
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
-    """Accuracy by split, and of held-out labels by round, kind and annotator, beside length baseline and chance."""
+    """Accuracy by split, and of held-out labels by what they are like, beside length baseline and chance.
+
+    Probabilities are those of the scores as they were trained, before they were normalised.
+    """
     from rlhf_dagster.training.reward_scores import score_responses
 
     config, responses = loop.config, [list(texts) for texts in preferences["responses"]]
     prompts = [prompt for prompt, texts in zip(preferences["prompt"], responses, strict=True) for _ in texts]
     texts = [text for texts in responses for text in texts]
     flat = iter(score_responses(reward_model.folder, prompts, texts, config.sampling, config.compute))
-    return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses])
+    scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
+    return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
 
 
 def judge_scores(loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint) -> Scores:

@@ -1,4 +1,4 @@
-"""Losses of the reward model and of PPO: pure functions on tensors."""
+"""Losses of PPO: pure functions on tensors."""
 
 from typing import NamedTuple
 
@@ -6,28 +6,6 @@ import torch
 from torch import Tensor
 
 from rlhf_dagster.training.masked import masked_mean
-
-
-def preference_loss(scores: Tensor, target: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy between ``target`` and the softmax of K scores, averaged over labels by weight.
-
-    One loss for every kind of comparison: best of K is a one-hot target (Ziegler et al. 2019, equation 1), a pair is
-    K = 2, where it equals Bradley-Terry's -log sigmoid(s_winner - s_loser) (Christiano et al. 2017, section 2.2.3), and
-    a tie shares the target.
-
-    Args:
-        scores: [B, K] scores of the responses compared.
-        target: [B, K] probability that each is the best; rows sum to 1 over the mask.
-        mask: [B, K] 1 at responses, 0 at padding of labels that compare fewer than K.
-        weight: [B] weight of each label.
-
-    Returns:
-        The loss in nats, a scalar.
-    """
-    log_probs = scores.masked_fill(mask == 0, -torch.inf).log_softmax(dim=-1)
-    # At padding the product would be 0 times -inf.
-    per_label = -(target * log_probs.masked_fill(mask == 0, 0.0)).sum(dim=-1)
-    return (weight * per_label).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 class PolicyLoss(NamedTuple):

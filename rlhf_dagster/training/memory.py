@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.free_memory import free_memory
-from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
+from rlhf_dagster.training.settings import ComputeSettings, LoraSettings, SamplingSettings
 from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec
 
 NUMBER = 4
@@ -31,6 +31,9 @@ BF16_KEPT = 2 / 3
 """Share of KEPT where matrix products are in bfloat16: norms and the residual stream stay in float32."""
 BF16_WEIGHT = 2
 """Bytes of a parameter's copy in bfloat16, kept from the forward to the backward pass."""
+ADAPTED = 16
+"""Inputs and outputs of a layer's linear maps, in multiples of the width: 4 of attention's first, 2 of its last, 5 of
+each of the inner layer's."""
 PASSING = 12
 """Numbers of a token, in multiples of the width, that a forward pass without gradients holds: a layer at a time."""
 CACHE = 1
@@ -132,7 +135,8 @@ def _reward_model(spec: RewardModelSpec) -> float:
     kept = _kept(shape, _own(labels, spec.compute) * responses * length, spec.compute)
     # Every rank scores the normalisation samples, and whole batches of held-out labels.
     scored = max(labels * responses, min(SCORED_AT_ONCE, settings.normalisation_samples))
-    training = _trained(parameters, spec.compute) + max(kept, _passing(shape, scored * length))
+    weights = _weights(parameters, shape, spec.compute, settings.lora)
+    training = weights + max(kept, _passing(shape, scored * length))
     # The SFT policy is loaded beside the new model to draw those samples, before there are gradients.
     drawn = min(sampling.batch_size, settings.normalisation_samples)
     return max(training, 2 * FROZEN * parameters + _sampling(shape, drawn, sampling))
@@ -167,6 +171,14 @@ def _trained(parameters: int, compute: ComputeSettings) -> int:
     """A model in training; on several ranks gradients have a copy, in which they are exchanged."""
     exchanged = NUMBER * parameters if compute.processes > 1 else 0
     return TRAINED * parameters + exchanged + _cast_weights(parameters, compute)
+
+
+def _weights(parameters: int, shape: Shape, compute: ComputeSettings, lora: LoraSettings | None) -> int:
+    """A model in training: all of it, or adapters beside weights that are only read."""
+    if lora is None:
+        return _trained(parameters, compute)
+    adapters = lora.rank * ADAPTED * shape.width * shape.layers
+    return FROZEN * parameters + _cast_weights(parameters, compute) + _trained(adapters, compute)
 
 
 def _cast_weights(parameters: int, compute: ComputeSettings) -> int:

@@ -1,42 +1,47 @@
 """Training the reward model from the SFT checkpoint on preference labels."""
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import PREFERENCES, PROMPTS
 from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on, use_device
 from rlhf_dagster.training.distributed import own_slice
-from rlhf_dagster.training.losses import preference_loss
+from rlhf_dagster.training.label_terms import merge_labels
+from rlhf_dagster.training.lora import add_lora, merge_lora
 from rlhf_dagster.training.policies import Policy, load_model, load_policy, load_tokenizer, require_context, save_model
+from rlhf_dagster.training.preference_losses import choice_losses
 from rlhf_dagster.training.preferences import (
     EncodedLabel,
     check_labels,
     collate,
     encode_labels,
     evaluate,
-    label_scores,
-    merge_labels,
+    label_loss,
+    with_bootstrap,
 )
-from rlhf_dagster.training.reward_scores import RewardModel, require_room, score_tokens
+from rlhf_dagster.training.reward_heads import draw_heads, normalise, score_sequences
+from rlhf_dagster.training.reward_scores import RewardModel, require_room, score_heads
 from rlhf_dagster.training.sampling import sample
 from rlhf_dagster.training.seeding import seed_everything
+from rlhf_dagster.training.settings import RewardModelSettings
 from rlhf_dagster.training.specs import Progress, RewardModelSpec, TrainingResult, silent
 from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
-from rlhf_dagster.training.tokens import TokenIds, encode_prompts, pad
+from rlhf_dagster.training.tie_models import TieModel, make_tie_model
+from rlhf_dagster.training.tokens import PaddedBatch, TokenIds, encode_prompts
 from rlhf_dagster.training.trainer import KeptTrainer, fit, loss_scale, training_arguments
 
 HELD_OUT = ("validation", "held_out_annotators")
 FINAL_STEPS = 20
+TIES_LEARNING_RATE = 0.02
+"""Of the logarithms of ties' parameters, by Adam; it falls to 0 with the weights' rate."""
 
 
 class RewardTrainer(KeptTrainer):
@@ -44,14 +49,27 @@ class RewardTrainer(KeptTrainer):
 
     Scoring a prompt's K responses together keeps its comparisons in one batch element, without which one epoch overfits
     (InstructGPT, section 3.5).
+
+    A model of ties, where there is one, is the model's submodule `ties`, so that states hold it.
     """
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        scores = label_scores(model, inputs)
-        loss = preference_loss(scores, inputs["target"], inputs["mask"], inputs["weight"]) * inputs["scale"]
-        return (loss, scores) if return_outputs else loss
+        heads = score_heads(model, PaddedBatch(inputs["input_ids"], inputs["attention_mask"]))
+        ties = getattr(getattr(model, "module", model), "ties", None)
+        loss = label_loss(heads, inputs, ties or choice_losses) * inputs["scale"]
+        return (loss, heads) if return_outputs else loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The parameters of ties are numbers of their own, not weights, and have a learning rate of their own."""
+        optimizer, trained = super().create_optimizer(model), cast(torch.nn.Module, self.model)
+        own = [weight for name, weight in trained.named_parameters() if "ties." in name and weight.requires_grad]
+        if own:
+            for group in optimizer.param_groups:
+                group["params"] = [weight for weight in group["params"] if all(weight is not other for other in own)]
+            optimizer.add_param_group({"params": own, "lr": TIES_LEARNING_RATE, "weight_decay": 0.0})
+        return optimizer
 
 
 def train_reward_model(
@@ -72,14 +90,15 @@ def train_reward_model(
 
 def _train(spec: RewardModelSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.preferences, PREFERENCES)
-    check_labels(frame, spec.preferences)
-    train = merge_labels(rows_of_split(frame, "train", spec.preferences))
+    check_labels(frame, spec.preferences, spec.settings)
+    train = merge_labels(rows_of_split(frame, "train", spec.preferences), spec.settings)
     reward_model = initial_reward_model(spec)
     reference = reference_samples(spec, load_policy(spec.sft, spec.compute))
-    normalise(reward_model, reference)
-    losses = _fit(reward_model, encode_labels(train, reward_model.tokenizer, spec), spec, progress, keeper)
-    normalise(reward_model, reference)
-    metrics = {"comparisons": float(len(train)), "loss_train": sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:])}
+    normalise(reward_model, reference, each_head=True)
+    labels = encode_labels(train, reward_model.tokenizer, spec)
+    reward_model, losses, metrics = _fit(reward_model, labels, spec, progress, keeper)
+    metrics |= {"comparisons": float(len(train)), "loss_train": sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:])}
+    metrics["score_scale"] = normalise(reward_model, reference)
     for split in HELD_OUT:
         labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
         measured = evaluate(reward_model, labels, spec.settings.batch_size)
@@ -92,7 +111,7 @@ def _train(spec: RewardModelSpec, progress: Progress, keeper: StateKeeper) -> Tr
 
 
 def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
-    """The SFT trunk with a new head: weights ~ N(0, 1 / (d + 1)), no bias (Stiennon et al. 2020, appendix B.1)."""
+    """The SFT trunk with new heads."""
     device = use_device(spec.compute)
     seed_everything(spec.seed)
     tokenizer = load_tokenizer(spec.sft)
@@ -100,15 +119,14 @@ def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
         AutoModelForSequenceClassification,
         spec.sft,
         new=["score.weight"],
-        num_labels=1,
+        num_labels=spec.settings.heads,
         pad_token_id=tokenizer.pad_token_id,
         score_bias=0.0,
         score_max_tokens=spec.settings.max_tokens,
     )
     require_context(model.config, spec.settings.max_tokens, "reward_model.max_tokens")
     require_room(spec.settings.max_tokens, spec.sampling)
-    head = _head(model)
-    torch.nn.init.normal_(head.weight, std=1 / math.sqrt(head.weight.shape[1] + 1))
+    draw_heads(model)
     return RewardModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
@@ -124,68 +142,58 @@ def reference_samples(spec: RewardModelSpec, sft: Policy) -> list[TokenIds]:
     return [prompt + body for prompt, body in zip(encoded, bodies, strict=True)]
 
 
-def normalise(reward_model: RewardModel, reference: Sequence[TokenIds]) -> None:
-    """Rescale the head so that scores of ``reference`` have mean 0 and population deviation 1.
-
-    Ziegler et al. 2019, lm-human-preferences `train_reward.py`. Its gain is folded into the head's weights and its bias
-    kept in the config as `score_bias`, so that the folder stays a plain checkpoint.
-    """
-    scores = score_sequences(reward_model, reference)
-    gain = 1 / max(float(scores.std()), 1e-8)
-    config = reward_model.model.config
-    with torch.no_grad():
-        _head(reward_model.model).weight.mul_(gain)
-    config.score_bias = gain * (config.score_bias - float(scores.mean()))
-
-
-@torch.no_grad()
-def score_sequences(reward_model: RewardModel, sequences: Sequence[TokenIds], batch_size: int = 256) -> np.ndarray:
-    """Scores [N] (float64) of sequences of ids."""
-    parts = []
-    for start in range(0, len(sequences), batch_size):
-        batch = pad(sequences[start : start + batch_size], reward_model.tokenizer.pad_token_id, "right")
-        parts.append(score_tokens(reward_model.model, batch.to(reward_model.device)).double().cpu().numpy())
-    return np.concatenate(parts)
-
-
 def _fit(
     reward_model: RewardModel,
     train: list[EncodedLabel],
     spec: RewardModelSpec,
     progress: Progress,
     keeper: StateKeeper,
-) -> list[float]:
+) -> tuple[RewardModel, list[float], dict[str, float]]:
+    """The trained model, the loss of each step, and the parameters of ties."""
+    settings, tokenizer = spec.settings, reward_model.tokenizer
+    ties = make_tie_model(settings, [choice for label in train for choice in label.terms.choices])
+    trained = _with_extras(reward_model.model, ties, settings)
     with training_arguments(
         reward_model.device,
         spec.seed,
-        spec.settings.batch_size,
-        num_train_epochs=spec.settings.epochs,
-        learning_rate=spec.settings.learning_rate,
-        adam_epsilon=spec.settings.adam_epsilon,
+        settings.batch_size,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        adam_epsilon=settings.adam_epsilon,
     ) as arguments:
         trainer = RewardTrainer(
             keeper,
-            model=reward_model.model,
+            model=trained,
             args=arguments,
-            train_dataset=train,
-            data_collator=lambda rows: _collate_own(rows, reward_model.tokenizer.pad_token_id),
+            train_dataset=with_bootstrap(train, settings.heads, spec.seed),
+            data_collator=lambda rows: _collate_own(rows, tokenizer.pad_token_id),
         )
         losses = fit(trainer, progress)
-    reward_model.model.eval()
-    return losses
+    model, figures = _without_extras(trained)
+    return RewardModel(model.eval(), tokenizer), losses, figures
+
+
+def _with_extras(model: PreTrainedModel, ties: TieModel | None, settings: RewardModelSettings) -> Any:
+    """The model with what it has in training alone: a model of ties, and adapters."""
+    if ties is not None:
+        model.ties = ties.to(model.device)
+    if settings.lora is None:
+        return model
+    return add_lora(model, settings.lora, keep=["score", *(["ties"] if ties is not None else [])])
+
+
+def _without_extras(trained: Any) -> tuple[PreTrainedModel, dict[str, float]]:
+    """The plain model, adapters merged, and the figures of its model of ties."""
+    model = merge_lora(trained) if isinstance(trained, PeftModel) else trained
+    ties = getattr(model, "ties", None)
+    if ties is None:
+        return model, {}
+    del model.ties
+    return model, ties.figures()
 
 
 def _collate_own(rows: list[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
     """This rank's labels of a batch, and the `scale` of their loss; a rank without any has one that counts nothing."""
     own = rows[own_slice(len(rows))]
-    own_weight, weight = (sum(choice.weight for row in part for choice in row.choices) for part in (own, rows))
+    own_weight, weight = (sum(row.weight for row in part) for part in (own, rows))
     return collate(own or rows[:1], pad_id) | {"scale": torch.tensor(loss_scale(own_weight, weight))}
-
-
-def _head(model: PreTrainedModel) -> torch.nn.Linear:
-    head = getattr(model, "score", None)
-    if not isinstance(head, torch.nn.Linear) or head.bias is not None:
-        raise UserError(
-            f"{type(model).__name__} has no linear `score` head; choose a causal language model as base model."
-        )
-    return head

@@ -1,12 +1,13 @@
-"""Scoring responses with a reward model: a plain sequence classifier with one output.
+"""Scoring responses with a reward model: a plain sequence classifier with one output, or one for each of several heads.
 
-Its config holds two values of ours: `score_bias`, which is added to the output, and `score_max_tokens`, the length of
-the inputs that it was trained on.
+Its config holds two values of ours: `score_bias`, which is added to the output (a list where there are several), and
+`score_max_tokens`, the length of the inputs that it was trained on.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,8 +47,17 @@ def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> R
     return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
 
 
-def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
-    """Scores [N] read at the last real token of each row of [N, L] ids, padded on either side."""
+class Scores(NamedTuple):
+    """Of N responses."""
+
+    mean: Any
+    """[N] the score: the mean over heads."""
+    spread: Any
+    """[N] population standard deviation across heads; 0 with a single head."""
+
+
+def score_heads(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
+    """Scores [N, H] by each head, read at the last real token of each row of [N, L] ids, padded on either side."""
     logits = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -55,8 +65,19 @@ def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
         use_cache=False,
     ).logits
     # In training on several ranks the model is wrapped.
-    config = getattr(model, "module", model).config
-    return logits[:, 0].float() + getattr(config, "score_bias", 0.0)
+    bias = getattr(getattr(model, "module", model).config, "score_bias", 0.0)
+    return logits.float() + (torch.tensor(bias, device=logits.device) if isinstance(bias, list) else bias)
+
+
+def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
+    """Scores [N], the mean over heads, read at the last real token of each row of [N, L] ids, padded on either side."""
+    return score_heads(model, batch).mean(dim=-1)
+
+
+def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> Scores:
+    """Scores and their spread, both [N] tensors: :func:`score_tokens` with how much the heads disagree."""
+    heads = score_heads(model, batch)
+    return Scores(heads.mean(dim=-1), heads.std(dim=-1, unbiased=False))
 
 
 def encode_pairs(
@@ -91,7 +112,6 @@ def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
         )
 
 
-@torch.no_grad()
 def score_responses(
     reward_model: Path | RewardModel,
     prompts: Sequence[str],
@@ -103,18 +123,31 @@ def score_responses(
 
     Responses are cut to the length that the model was trained on.
     """
+    return score_with_spread(reward_model, prompts, responses, sampling, compute).mean
+
+
+@torch.no_grad()
+def score_with_spread(
+    reward_model: Path | RewardModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None = None,
+) -> Scores:
+    """:func:`score_responses` with their spread across heads, both [N] arrays (float64)."""
     reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
     rows = encode_pairs(
         reward_model.tokenizer, prompts, responses, sampling, reward_model.model.config.score_max_tokens
     )
     # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    scores = np.zeros(len(rows))
+    scores = Scores(np.zeros(len(rows)), np.zeros(len(rows)))
     for start in range(0, len(rows), BATCH_SIZE):
         part = order[start : start + BATCH_SIZE]
         batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(
             reward_model.device
         )
         with precision(compute):
-            scores[part] = score_tokens(reward_model.model, batch).cpu().numpy()
+            scored = score_tokens_with_spread(reward_model.model, batch)
+        scores.mean[part], scores.spread[part] = scored.mean.cpu().numpy(), scored.spread.cpu().numpy()
     return scores

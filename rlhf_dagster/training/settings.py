@@ -115,6 +115,32 @@ class RewardModelSettings(Settings):
     response must fit, with its end-of-text token."""
     normalisation_samples: int = Field(256, ge=8)
     """Samples of the reference policy on which scores are set to mean 0 and deviation 1, before and after training."""
+    ranking: Literal["plackett_luce", "pairs"] = "plackett_luce"
+    """What a ranking is: the best of all, the best of the rest, and so on, or all its pairs, which share its weight
+    (InstructGPT)."""
+    rating: Literal["ranks", "regression", "differences"] = "ranks"
+    """What is learned from ratings: the ranking that they give, the standardised numbers themselves (squared error), or
+    their differences within a comparison. Numbers need labels with `ratings`."""
+    ties: Literal["share", "davidson", "rao_kupper"] = "share"
+    """`share`: a tie's responses share the target. `davidson`: ties are outcomes of their own, as frequent as they turn
+    out to be (Davidson-Luce, for any number of responses). `rao_kupper`: the same for pairs, where one response is only
+    called better if it leads by a threshold, which is learned; larger choices share the target."""
+    margin: float = Field(0.0, ge=0)
+    """By how much the score of a response that is much better (strength 1) must lead; less in proportion to strength.
+    Labels without a strength have no margin."""
+    soft_targets: bool = False
+    """The target of the better response is 1/2 + strength/2 instead of 1, where a label has a strength."""
+    heads: int = Field(1, ge=1)
+    """Linear heads on one trunk, each trained with its own random weights of the comparisons (Bayesian bootstrap). The
+    score is their mean; their deviation says how uncertain it is."""
+    lora: LoraSettings | None = None
+    """Train low-rank adapters and the head in place of all weights; null trains all."""
+
+    @model_validator(mode="after")
+    def _strength_counts_once(self) -> Self:
+        if self.margin and self.soft_targets:
+            raise ValueError("`margin` and `soft_targets` are two uses of the same strength; choose one")
+        return self
 
 
 class PpoSettings(Settings):

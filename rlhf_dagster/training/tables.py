@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.schemas import PREFERENCES, with_later_columns
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
@@ -19,6 +20,8 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
         raise UserError(
             f"{path}: not a readable Parquet table ({str(error).splitlines()[0]}); make it again."
         ) from None
+    if schema is PREFERENCES:
+        frame = with_later_columns(frame)
     missing = [name for name in schema.names if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: column {missing[0]!r} is missing; the table must have {', '.join(schema.names)}.")

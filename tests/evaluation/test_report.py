@@ -13,6 +13,7 @@ import pytest
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import GateDecision
 from rlhf_dagster.evaluation.report import build_report, headline, jsonable, render_report
+from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.rules import Verdict
 from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
@@ -337,3 +338,30 @@ def test_jsonable() -> None:
     assert jsonable(np.bool_(True)) is True
     with pytest.raises(TypeError, match="object has no form"):
         jsonable(object())
+
+
+def test_the_page_shows_on_which_labels_the_reward_model_is_right(completions: pd.DataFrame, scores: Scores) -> None:
+    without = re.sub(r"\s+", " ", page_of(completions, scores).text)
+    assert "On which labels is it right?" not in without
+    assert "Do its probabilities come true?" not in without
+    rows = {
+        "label_id": ["1", "2", "3", "4"],
+        "comparison_id": ["1", "2", "3", "4"],
+        "split": "validation",
+        "round": "round-0001",
+        "kind": ["pair", "pair", "ranking", "ranking"],
+        "annotator": "ann-01",
+        "responses": [["a", "a b"]] * 4,
+        "target": [[1.0, 0.0], [0.0, 1.0]] * 2,
+        "strength": [0.5, 1.0, None, None],
+    }
+    figures = reward_accuracy(pd.DataFrame(rows), [[0.0, 2.0]] * 4)
+    text = re.sub(r"\s+", " ", " ".join(page_of(completions, scores, reward_accuracy=figures).pieces))
+    # One round alone is not compared with others.
+    assert "By round" not in text
+    for shown in ("By kind", "Pair 50.0%", "By strength of preference", "0.5 0.0%", "1 100.0%", "Not asked 50.0%"):
+        assert shown in text
+    for shown in ("By length", "Preferred is much shorter 0.0%", "Preferred is much longer 100.0%"):
+        assert shown in text
+    # e^2 / (1 + e^2)
+    assert "88.1% 50.0%" in text

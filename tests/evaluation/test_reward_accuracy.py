@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.intervals import wilson
 from rlhf_dagster.evaluation.reward_accuracy import (
+    LENGTH_DIFFERENCES,
     RewardAccuracy,
-    expected_calibration_error,
     reward_accuracy,
     score_labels,
     summarise,
@@ -36,6 +36,8 @@ def figures_of(frame: pd.DataFrame, scores: Sequence[ArrayLike]) -> RewardAccura
 
 PAIR = ["one", "one two"]
 THREE = ["one", "one two", "one two three"]
+SCALED = (([[0.5, 0.0], [1.0, 0.0]], 3.0), ([[1.5, 0.0], [3.0, 0.0]], 1.0))
+"""The same scores before and after they are multiplied."""
 
 
 def test_one_label_by_hand() -> None:
@@ -129,11 +131,6 @@ def test_true_scores_are_calibrated_and_scaled_ones_are_not() -> None:
     assert honest.accuracy == boastful.accuracy
 
 
-def test_expected_calibration_error_by_hand() -> None:
-    # Bin (0.5, 0.6]: confidence 0.6 and 0.55, half right, gap |1.0 - 1.15|; bin (0.9, 1]: 0.95, right, gap 0.05.
-    assert expected_calibration_error([0.6, 0.55, 0.95], [1, 0, 1]) == pytest.approx((0.15 + 0.05) / 3)
-
-
 def test_groups_in_json_form_leave_training_labels_out_of_all_but_the_splits() -> None:
     frame = preferences(
         *[(PAIR, [1, 0])] * 3,
@@ -150,7 +147,46 @@ def test_groups_in_json_form_leave_training_labels_out_of_all_but_the_splits() -
     assert {name: group["labels"] for name, group in figures["annotators"].items()} == {"a": 1, "b": 1}
     assert figures["rounds"]["round-0001"]["accuracy"]["value"] == 1.0
     assert list(figures["kinds"]) == ["best_of_k"]
+    assert {split: [one["labels"] for one in curve] for split, curve in figures["calibration"].items()} == {
+        "train": [1],
+        "validation": [1],
+        "held_out_annotators": [1],
+    }
     json.dumps(figures, allow_nan=False)
+
+
+def test_labels_are_grouped_by_strength_and_by_length() -> None:
+    words = ["a", "a b", "a b c d e f g h i", "a b c d e f g h i j"]
+    rows = [([words[i], words[j]], target) for i, j in ((0, 1), (2, 3)) for target in ([1, 0], [0, 1])]
+    rows += [(["a b", "c d"], [1, 0]), (["a b", "c d"], [0.5, 0.5])]
+    frame = preferences(*rows).assign(strength=[0.5, 1.0, None, 1.0, 0.5, None])
+    figures = reward_accuracy(frame, [[1.0, 0.0]] * 6)
+    assert {name: group["labels"] for name, group in figures["strengths"].items()} == {"0.5": 2, "1": 2, "not asked": 1}
+    assert figures["strengths"]["0.5"]["accuracy"]["value"] == 1.0
+    assert figures["strengths"]["1"]["accuracy"]["value"] == 0.0
+    # 1 word against 2 is much shorter (a gap of 1 where the mean is 1.5), 9 against 10 is not.
+    accuracy = {name: group["accuracy"]["value"] for name, group in figures["length_differences"].items()}
+    assert accuracy == {
+        "preferred is much shorter": 1.0,
+        "preferred is shorter": 1.0,
+        "same length": 1.0,
+        "preferred is longer": 0.0,
+        "preferred is much longer": 0.0,
+    }
+    assert list(accuracy) == list(LENGTH_DIFFERENCES)
+    baseline = figures["length_differences"]["preferred is shorter"]["length_baseline"]
+    assert baseline["value"] == 0.0
+
+
+def test_probabilities_are_those_of_scaled_scores() -> None:
+    frame = preferences((PAIR, [1, 0]), (PAIR, [0, 1]))
+    scaled, plain = (reward_accuracy(frame, scores, scale)["splits"]["validation"] for scores, scale in SCALED)
+    assert scaled == plain
+
+
+def test_tables_without_strength_are_measured_too() -> None:
+    figures = reward_accuracy(preferences((PAIR, [1, 0])), [[1.0, 0.0]])
+    assert list(figures["strengths"]) == ["not asked"]
 
 
 def test_no_labels() -> None:

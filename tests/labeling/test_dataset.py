@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.dataset import HELD_OUT, build_preferences, held_out_annotators, snapshot_hash
 from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.lineage.schemas import COMPARISONS, LABELS, PREFERENCES, table
@@ -230,3 +231,24 @@ def test_snapshot_hash_is_that_of_the_content(tmp_path) -> None:
         changed = frame.copy()
         changed.loc[0, column] = value
         assert snapshot_hash(changed) != snapshot_hash(frame)
+
+
+def test_strength_and_the_ratings_that_gave_the_ranks_are_kept() -> None:
+    labels, comparisons = tables([(0, "ann-1"), (1, "ann-1"), (2, "ann-1")])
+    labels["strength"] = [0.5, None, None]
+    labels["axes"] = ["", '{"overall": [3, 5], "tone": [7, 1]}', ""]
+    labels["kind"] = ["pair", "rating", "pair"]
+    for axes, expected in ((["overall", "tone"], [3.0, 5.0]), (["tone"], [7.0, 1.0])):
+        settings = LabelingSettings(rating_axes=axes, validation=0)
+        frame, _ = build_preferences(labels, comparisons, settings, seed=0)
+        assert frame["strength"].tolist()[0] == 0.5
+        assert frame["strength"].isna().tolist() == [False, True, True]
+        assert [None if given is None else list(given) for given in frame["ratings"]] == [None, expected, None]
+
+
+def test_older_preferences_without_the_later_columns_are_still_a_table() -> None:
+    frame, _ = build_preferences(*tables(team(20)), LabelingSettings(), seed=0)
+    older = frame.drop(columns=["strength", "ratings"])
+    assert snapshot_hash(older) == snapshot_hash(frame)
+    with pytest.raises(UserError, match="target missing"):
+        table(older.drop(columns="target"), PREFERENCES)
