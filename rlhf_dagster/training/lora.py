@@ -37,3 +37,19 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | N
 def merge_lora(model: PeftModel) -> PreTrainedModel:
     """The plain model with its adapters added into the weights."""
     return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def inner_model(model: PeftModel) -> PreTrainedModel:
+    """The model into whose layers the adapters were put, which is called as one without adapters is."""
+    return cast(PreTrainedModel, model.get_base_model())
+
+
+class AdaptersOff:
+    """The model without its adapters: what it was before training, with no weights of its own."""
+
+    def __init__(self, model: PeftModel) -> None:
+        self.model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self.model.disable_adapter():
+            return inner_model(self.model)(*args, **kwargs)
