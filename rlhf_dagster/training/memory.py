@@ -44,7 +44,7 @@ DRAWING = 40
 SCORED_AT_ONCE = 256
 """Rows in a forward pass of the reward model (`reward_scores.BATCH_SIZE`)."""
 LONGEST_WINDOW = 1024
-"""Tokens of PPO-ptx's windows (`ppo.LONGEST_WINDOW`)."""
+"""Tokens of PPO-ptx's windows (`ppo_setup.LONGEST_WINDOW`)."""
 BUFFERS = 60_000_000
 """What libraries take when the first step runs."""
 PROCESS = 350_000_000

@@ -17,9 +17,10 @@ from rlhf_dagster.lineage.schemas import PROMPTS
 from rlhf_dagster.training.checkpoints import folder_digest
 from rlhf_dagster.training.log_probs import decoding_of, policy_log_softmax
 from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.ppo import Episodes, run_ppo, train_ppo
+from rlhf_dagster.training.ppo import run_ppo, train_ppo
 from rlhf_dagster.training.ppo_policy import KL_CONTROLLER_FILE, VALUE_HEAD_FILE, PolicyWithValue, load_value_head
-from rlhf_dagster.training.ppo_rollout import Rollout, Score, collect
+from rlhf_dagster.training.ppo_reward import Score
+from rlhf_dagster.training.ppo_rollout import Episodes, Rollout, collect
 from rlhf_dagster.training.ppo_state import PromptOrder
 from rlhf_dagster.training.reward_model import train_reward_model
 from rlhf_dagster.training.reward_scores import load_reward_model, score_responses, score_tokens
@@ -190,15 +191,8 @@ def one_rollout(policy: Policy, sft: Path, score: Score, penalty: float | None) 
     episodes = toy_episodes(policy, sft, VARIABLE, score)
     prompts = pad(list(episodes.prompts) * 20, policy.tokenizer.pad_token_id, "left")
     uniforms = draw_uniforms(60, VARIABLE.response_tokens, torch.Generator().manual_seed(0))
-    return collect(
-        PolicyWithValue(policy.model),
-        episodes.reference,
-        episodes.score,
-        prompts,
-        uniforms=uniforms,
-        decoding=episodes.decoding,
-        missing_end_penalty=penalty,
-    )
+    settings = PpoSettings(missing_end_penalty=penalty)
+    return collect(PolicyWithValue(policy.model), episodes, prompts, uniforms=uniforms, settings=settings)
 
 
 def test_a_missing_end_replaces_the_score(policy: Policy, sft: Path) -> None:
@@ -252,8 +246,8 @@ def test_divergence_is_a_user_error(policy: Policy, sft: Path) -> None:
         run_ppo(PolicyWithValue(policy.model), episodes, SHORT, seed=0)
 
 
-def test_prompts_are_used_evenly(policy: Policy) -> None:
-    order = PromptOrder([[index] for index in range(10)], torch.Generator().manual_seed(0))
-    drawn = [ids[0] for _ in range(5) for ids in order.take(4)]
+def test_prompts_are_used_evenly() -> None:
+    order = PromptOrder(10, torch.Generator().manual_seed(0))
+    drawn = [row for _ in range(5) for row in order.take(4)]
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
     assert drawn[:10] not in (drawn[10:], sorted(drawn[:10]))
