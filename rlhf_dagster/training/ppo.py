@@ -88,11 +88,12 @@ def run_ppo(
     for update in range(run.updates + 1, settings.updates + 1):
         numbers = _update(run, episodes, settings)
         run.record(numbers)
-        if is_due(update, settings):
+        validated = is_due(update, settings)
+        if validated:
             numbers |= _validate(run, episodes, settings, seed)
         if is_main():
             progress(update, settings.updates, **numbers)
-        if gone_too_far(run.curves, settings):
+        if validated and gone_too_far(run.curves, settings):
             break
         if update < settings.updates:
             keeper.after_step(update, run.state_dict)

@@ -160,31 +160,6 @@ def test_it_raises_the_reward(sft: Path, reward: Path, tables: Tables, tmp_path:
     assert means[1] > means[0] + 1
 
 
-def test_it_approaches_the_optimum_of_a_bandit_in_closed_form(policy: Policy, sft: Path) -> None:
-    """The best one-token policy under a KL penalty is ref(y) exp(r(y) / beta) / Z (Ziegler et al. 2019, section 2)."""
-    beta, sampling = 0.5, FIXED.changed(response_tokens=1)
-    good = policy.tokenizer.convert_tokens_to_ids("good")
-    episodes = toy_episodes(policy, sft, sampling, count(good))
-    settings = PpoSettings(updates=60, batch_size=256, learning_rate=4e-3, kl_coef=beta, kl_target=None, clip_range=0.2)
-    curves = run_ppo(PolicyWithValue(policy.model), episodes, settings, seed=0)
-    batch = pad(list(episodes.prompts), policy.tokenizer.pad_token_id, "left")
-    reference, learned = (_last_distribution(model, batch, episodes) for model in (episodes.reference, policy.model))
-    optimum = reference * torch.where(torch.arange(reference.shape[1]) == good, math.exp(1 / beta), 1.0)
-    optimum /= optimum.sum(dim=1, keepdim=True)
-    assert (optimum[:, good] - reference[:, good] > 0.25).all()
-    torch.testing.assert_close(learned[:, good], optimum[:, good], atol=0.08, rtol=0)
-    # The other tokens must keep their proportions, which only the KL penalty asks for.
-    assert (learned - optimum).abs().sum(dim=1).max() < 0.25
-    assert curves["reward"][-1] > curves["reward"][0] + 0.2
-
-
-@torch.no_grad()
-def _last_distribution(model: torch.nn.Module, batch: PaddedBatch, episodes: Episodes) -> Tensor:
-    positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
-    logits = model(batch.input_ids, attention_mask=batch.attention_mask, position_ids=positions).logits[:, -1]
-    return policy_log_softmax(logits, episodes.decoding).exp()
-
-
 def one_rollout(policy: Policy, sft: Path, score: Score, penalty: float | None) -> Rollout:
     with torch.no_grad():
         policy.model.transformer.wte.weight[policy.tokenizer.eos_token_id] *= 3
