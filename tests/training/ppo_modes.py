@@ -1,5 +1,6 @@
 """Settings of PPO that take a way of their own through the code, and rewards in Python for them."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def good(prompts: list[str], responses: list[str]) -> list[float]:
 
 def raises(prompts: list[str], responses: list[str]) -> list[float]:
     raise ZeroDivisionError("division by zero")
+
+
+def raises_on_the_second_rank(prompts: list[str], responses: list[str]) -> list[float]:
+    if os.environ.get("RANK") == "1":
+        raise ZeroDivisionError("division by zero")
+    return good(prompts, responses)
 
 
 def too_few(prompts: list[str], responses: list[str]) -> list[float]:

@@ -226,3 +226,39 @@ def test_prompts_are_used_evenly() -> None:
     drawn = [row for _ in range(5) for row in order.take(4)]
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
     assert drawn[:10] not in (drawn[10:], sorted(drawn[:10]))
+
+
+@pytest.mark.parametrize("pretraining_coef", [0.0, 0.5])
+def test_a_minibatch_in_several_passes_is_the_minibatch(
+    sft: Path, reward: Path, tables: Tables, tmp_path: Path, pretraining_coef: float
+) -> None:
+    settings = PpoSettings(updates=2, batch_size=64, minibatches=1, epochs=1, pretraining_coef=pretraining_coef)
+    sampling = VARIABLE.changed(response_tokens=4)  # ragged, so that passes have unequal shares
+    runs = []
+    for accumulate in (1, 4):
+        spec = ppo_spec(sft, reward, tables, tmp_path / str(accumulate), settings.changed(accumulate=accumulate))
+        runs.append(train_ppo(replace(spec, sampling=sampling)))
+    for name, curve in runs[0].curves.items():
+        assert runs[1].curves[name] == pytest.approx(curve, rel=1e-3, abs=1e-5), name
+    whole, parts = (load_file(run.folder / "model.safetensors") for run in runs)
+    for name, weight in whole.items():
+        if "c_attn.bias" not in name:  # the keys' bias has a gradient of rounding alone, which Adam scales up
+            torch.testing.assert_close(parts[name], weight, atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match=r"ppo\.accumulate is 65, more than the 64 rows"):
+        train_ppo(ppo_spec(sft, reward, tables, tmp_path / "many", settings.changed(accumulate=65)))
+
+
+def test_padding_and_company_do_not_change_a_row(policy: Policy) -> None:
+    with_value = PolicyWithValue(policy.model)
+    torch.nn.init.normal_(with_value.value_head.weight)
+    response, pad_id = [3, 5, 7], policy.tokenizer.pad_token_id
+    batch = pad([[6, 4], [3, 4, 5, 6, 7, 8]], pad_id, "left")
+    tail = torch.tensor([[*response, pad_id], [4, 4, 4, 4]])
+    tail_mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    logits, values = with_value(
+        torch.cat([batch.input_ids, tail], dim=1), torch.cat([batch.attention_mask, tail_mask], dim=1), 4
+    )
+    ids = torch.tensor([[6, 4, *response]])
+    expected_logits, expected_values = with_value(ids, torch.ones_like(ids), 3)
+    torch.testing.assert_close(logits[:1, :3], expected_logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(values[:1, :3], expected_values, atol=1e-5, rtol=1e-5)

@@ -19,9 +19,8 @@ BETA = 0.5
 REWARDS = {"good": 1.0, "dog": 0.4, "bad": -0.5}
 """Of one word; every other word is worth 0."""
 COMMON = PpoSettings(
-    updates=100, batch_size=256, learning_rate=4e-3, kl_coef=BETA, kl_target=None, whiten_rewards=False
+    updates=60, batch_size=256, learning_rate=4e-3, kl_coef=BETA, kl_target=None, whiten_rewards=False
 )
-SEEDS = (0, 1)
 
 
 @pytest.fixture
@@ -45,6 +44,19 @@ def first_token(model: nn.Module, episodes: Episodes) -> Tensor:
     return policy_log_softmax(logits, episodes.decoding).exp()
 
 
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """Total variation [prompts] of two distributions [prompts, V]."""
+    return (one - other).abs().sum(dim=1) / 2
+
+
+def sampling_error(distribution: Tensor, count: int) -> Tensor:
+    """The expected total variation [prompts] between a distribution and ``count`` samples of it.
+
+    A frequency is about normal, with deviation sqrt(p (1 - p) / n), and its mean absolute error sqrt(2 / pi) times that.
+    """
+    return (2 * distribution * (1 - distribution) / (torch.pi * count)).sqrt().sum(dim=1) / 2
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -56,15 +68,14 @@ def first_token(model: nn.Module, episodes: Episodes) -> Tensor:
     ],
 )
 def test_it_reaches_the_optimum_in_closed_form(changes: dict, bandit: tuple[Episodes, Tensor], sft: Path) -> None:
-    """pi(y) = ref(y) exp(r(y) / beta) / Z (Ziegler et al. 2019, section 2)."""
+    """pi(y) = ref(y) exp(r(y) / beta) / Z (Ziegler et al. 2019, section 2), within the error with which the
+    episodes of one update would measure it."""
     episodes, table = bandit
     settings = COMMON.changed(**changes)
     optimum = first_token(episodes.reference, episodes) * (table / BETA).exp()
     optimum /= optimum.sum(dim=1, keepdim=True)
-    for seed in SEEDS:
-        model = load_policy(sft, COMPUTE).model
-        policy = PolicyWithValue(model) if settings.advantages == "gae" else PpoPolicy(model)
-        before = (first_token(model, episodes) - optimum).abs().sum(dim=1) / 2
-        curves = run_ppo(policy, episodes, settings, seed)
-        after = (first_token(model, episodes) - optimum).abs().sum(dim=1) / 2
-        print(changes, seed, before.tolist(), after.tolist(), curves["kl"][-1])
+    model = load_policy(sft, COMPUTE).model
+    error = sampling_error(optimum, settings.batch_size // len(episodes.prompts))
+    assert (distance(first_token(model, episodes), optimum) > 3 * error).all()
+    run_ppo(PolicyWithValue(model) if settings.advantages == "gae" else PpoPolicy(model), episodes, settings, seed=0)
+    assert (distance(first_token(model, episodes), optimum) < error).all()
