@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 GROUP_EPSILON = 1e-4
 """Added to a group's deviation, so that equal rewards give advantages of 0."""
 

@@ -1,7 +1,7 @@
 """Layers that policy and reference share because neither is trained: computed once for both.
 
-The "hydra" of trlX, without its copies of model code: the layers below are those of the model itself, and what they have
-computed is put back in their place.
+The "hydra" of trlX, without its copies of model code: the layers below are those of the model itself, and what they
+have computed is put back in their place.
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def frozen_count(model: PreTrainedModel) -> int:
 
 @contextmanager
 def recorded(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """A list that gets the states [B, L, d] above the frozen layers, of each forward pass; empty without such layers."""
+    """A list that gets the states [B, L, d] above the frozen layers of each forward pass; empty without such layers."""
     states: list[Tensor] = []
     if not frozen_count(model):
         yield states

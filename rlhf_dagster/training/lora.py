@@ -1,5 +1,7 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), by peft: few weights to train, and a reference for nothing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -44,12 +46,11 @@ def inner_model(model: PeftModel) -> PreTrainedModel:
     return cast(PreTrainedModel, model.get_base_model())
 
 
-class AdaptersOff:
-    """The model without its adapters: what it was before training, with no weights of its own."""
-
-    def __init__(self, model: PeftModel) -> None:
-        self.model = model
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self.model.disable_adapter():
-            return inner_model(self.model)(*args, **kwargs)
+@contextmanager
+def without_adapters(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
+    """The model as it was before training, where it has adapters; any other as it is."""
+    if not isinstance(model, PeftModel):
+        yield model
+        return
+    with model.disable_adapter():
+        yield inner_model(model)

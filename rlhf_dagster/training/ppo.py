@@ -71,7 +71,7 @@ def run_ppo(
     `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
     describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`
     and `ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
-    Curves named `validation_` have a value for each validation (:func:`validate`), which `validation_update` places.
+    Curves named `validation_` have a value for each validation (:func:`validate`), the first before any update.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
@@ -146,7 +146,7 @@ def _rollout(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> Rollout:
 def _validate(run: PpoRun, episodes: Episodes, settings: PpoSettings, seed: int) -> dict[str, float]:
     """Measure the policy on held-out prompts, and keep its weights where they are the best so far."""
     numbers = validate(run.policy, episodes, settings, seed)
-    run.record(numbers | {"validation_update": float(run.updates)})
+    run.record(numbers)
     if settings.kl_budget is not None and kept_update(run.curves, settings) == run.updates:
         run.kept = {name: weight.clone() for name, weight in run.weights().items()}
     return numbers
@@ -154,8 +154,9 @@ def _validate(run: PpoRun, episodes: Episodes, settings: PpoSettings, seed: int)
 
 def _metrics(curves: dict[str, list[float]], settings: PpoSettings) -> dict[str, float]:
     kept = kept_update(curves, settings)
-    validation = -1 if settings.kl_budget is None else best_validation(curves, settings.kl_budget)
-    metrics = {}
+    validation, metrics = -1, {}
+    if settings.kl_budget is not None:
+        validation, metrics["kept_update"] = best_validation(curves, settings.kl_budget), float(kept)
     for name, curve in curves.items():
         if name.startswith("validation_"):
             metrics[name] = curve[validation]

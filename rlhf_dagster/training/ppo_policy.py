@@ -5,6 +5,7 @@ What a later run goes on from besides the language model, the values and the KL 
 
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -99,7 +100,9 @@ def response_values(value_model: PreTrainedModel, batch: PaddedBatch, response_t
     hidden = value_model.base_model(
         input_ids=batch.input_ids[:, :-1], attention_mask=mask, position_ids=position_ids(mask), use_cache=False
     ).last_hidden_state[:, -response_tokens:]
-    values = value_model.score(hidden).float() + torch.as_tensor(value_model.config.score_bias, device=hidden.device)
+    values = cast(nn.Module, value_model.score)(hidden).float() + torch.as_tensor(
+        value_model.config.score_bias, device=hidden.device
+    )
     return values.mean(dim=-1)
 
 

@@ -33,7 +33,7 @@ class Reward(NamedTuple):
 def combined(scores: Tensor, spread_coef: float) -> Reward:
     """The mean of an ensemble's scores [B, K] minus ``spread_coef`` times their deviation; scores [B] as they are.
 
-    Coste et al. 2024 (arXiv 2310.02743), uncertainty-weighted optimisation, with the deviation in place of the variance.
+    Uncertainty-weighted optimisation (Coste et al. 2024, arXiv 2310.02743), with the deviation for their variance.
     """
     if scores.dim() == 1:
         return Reward(scores.float(), None)
@@ -110,7 +110,7 @@ def _call(function: Callable[..., Any], prompts: list[str], responses: list[str]
     """The function's values and what is wrong with them, empty if nothing is."""
     try:
         values = [float(value) for value in function(prompts, responses)]
-    except Exception as error:  # noqa: BLE001  # somebody else's code
+    except Exception as error:  # somebody else's code
         return [], f"raised {type(error).__name__}: {str(error).split(chr(10))[0]}".rstrip(".: ")
     if len(values) != len(responses):
         return [], f"gave {len(values)} numbers for {len(responses)} responses; it must give one for each"

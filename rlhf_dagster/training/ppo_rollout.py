@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -12,7 +13,7 @@ from rlhf_dagster.training.distributed import gather_rows
 from rlhf_dagster.training.frozen_layers import recorded
 from rlhf_dagster.training.kl import sequence_kl, token_rewards
 from rlhf_dagster.training.log_probs import Decoding, response_outputs, token_log_probs
-from rlhf_dagster.training.lora import AdaptersOff
+from rlhf_dagster.training.lora import without_adapters
 from rlhf_dagster.training.masked import masked_mean, masked_var, whiten
 from rlhf_dagster.training.ppo_policy import PpoPolicy
 from rlhf_dagster.training.ppo_reward import Reward, Score, TextScore, combined
@@ -27,7 +28,8 @@ class Episodes:
     """Where episodes come from and how they are judged."""
 
     prompts: Sequence[TokenIds]
-    reference: PreTrainedModel | AdaptersOff
+    reference: PreTrainedModel | PeftModel
+    """A model with adapters is the reference with them switched off."""
     score: Score | TextScore
     decoding: Decoding
     pretraining: Tensor | None = None
@@ -66,9 +68,11 @@ class Rollout:
 
     def of_all_ranks(self, count: int) -> "Rollout":
         """The ``count`` episodes of which each rank has its part, in order, on every rank."""
-        batch = PaddedBatch(*(gather_rows(part, count) for part in self.batch))
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "batch"}
-        return Rollout(batch, **{name: None if rows is None else gather_rows(rows, count) for name, rows in own.items()})
+        whole: dict[str, Any] = {"batch": PaddedBatch(*(gather_rows(part, count) for part in self.batch))}
+        for name in (f.name for f in fields(self) if f.name != "batch"):
+            rows = getattr(self, name)
+            whole[name] = None if rows is None else gather_rows(rows, count)
+        return Rollout(**whole)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def collect(
     The policy's log-probs, and the values of a head on its trunk, are those recorded while sampling, without a second
     forward pass. ``texts`` are the prompts as a score of text reads them.
     """
-    decoding, reference = episodes.decoding, episodes.reference
+    decoding = episodes.decoding
     responses = generate(policy.model, prompts, uniforms, decoding, policy.value_head)
     truncation = Truncation(decoding.end_id, episodes.truncate_id, settings.truncate_after)
     kept = truncation.kept(responses.tokens, responses.mask)
@@ -104,7 +108,7 @@ def collect(
     mask = kept if settings.truncated_rest == "masked" else responses.mask
     tokens = responses.tokens.where(mask > 0, decoding.pad_id)
     batch = _join(prompts, tokens, mask)
-    with recorded(reference) as trunk:
+    with without_adapters(episodes.reference) as reference, recorded(reference) as trunk:
         logits, _ = response_outputs(reference, batch.input_ids, batch.attention_mask, decoding.max_tokens)
     values = responses.values if policy.value_head is not None else policy.values(batch, decoding.max_tokens)
     return Rollout(

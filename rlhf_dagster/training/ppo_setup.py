@@ -17,7 +17,7 @@ from rlhf_dagster.training.distributed import world
 from rlhf_dagster.training.frozen_layers import freeze_layers, share_frozen
 from rlhf_dagster.training.kl import KlController, kl_controller
 from rlhf_dagster.training.log_probs import decoding_of
-from rlhf_dagster.training.lora import AdaptersOff, add_lora, inner_model, merge_lora
+from rlhf_dagster.training.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.policies import (
     Policy,
     context_of,
@@ -81,7 +81,7 @@ def prepare(spec: PpoSpec) -> PpoSetup:
     held_out = [] if spec.settings.validate_every is None else _held_out(spec)
     episodes = Episodes(
         prompts=encoded,
-        reference=AdaptersOff(adapted[0]) if sft is None else _frozen_reference(spec, model, sft.model),
+        reference=adapted[0] if sft is None else _frozen_reference(spec, model, sft.model),
         score=_score(spec, start.tokenizer, reward_model),
         decoding=decoding_of(start.tokenizer, spec.sampling),
         pretraining=_pretraining_windows(spec, start),

@@ -53,7 +53,7 @@ class Truncation:
 
 
 def penalised(scores: Tensor, ended: Tensor, settings: PpoSettings) -> Tensor:
-    """Scores [B] after the rule for a missing end: `missing_end_penalty` instead (Ziegler et al. 2019) or subtracted."""
+    """Scores [B] after the rule for a missing end: `missing_end_penalty` instead (Ziegler et al.), or subtracted."""
     penalty = settings.missing_end_penalty
     if penalty is None:
         return scores

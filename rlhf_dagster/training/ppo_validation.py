@@ -59,6 +59,11 @@ def is_due(update: int, settings: PpoSettings) -> bool:
     return every is not None and (update % every == 0 or update == settings.updates)
 
 
+def validated_after(validation: int, settings: PpoSettings) -> int:
+    """How many updates came before a validation, counted from 0 (see :func:`is_due`)."""
+    return min(validation * (settings.validate_every or 0), settings.updates)
+
+
 def best_validation(curves: Curves, kl_budget: float) -> int:
     """Which validation found the weights to keep: the best score within ``kl_budget``, the least KL where none is."""
     scores, kls = curves["validation_reward"], curves["validation_kl"]
@@ -72,7 +77,7 @@ def kept_update(curves: Curves, settings: PpoSettings) -> int:
     """After how many updates the weights that are kept were reached."""
     if settings.kl_budget is None:
         return len(curves["reward"])
-    return int(curves["validation_update"][best_validation(curves, settings.kl_budget)])
+    return validated_after(best_validation(curves, settings.kl_budget), settings)
 
 
 def gone_too_far(curves: Curves, settings: PpoSettings) -> str:
@@ -89,7 +94,7 @@ def _disagreement(curves: Curves, settings: PpoSettings) -> str:
     if limit is None or not spreads or spreads[-1] <= limit:
         return ""
     return (
-        f"Training ended after update {int(curves['validation_update'][-1])}: the ensemble's scores of held-out "
+        f"Training ended after update {len(curves['reward'])}: the ensemble's scores of held-out "
         f"responses deviate by {spreads[-1]:.2f}, more than ppo.spread_limit {limit:g}; the policy has left what the "
         "reward model was trained on."
     )
@@ -100,19 +105,18 @@ def _falling_score(curves: Curves, settings: PpoSettings) -> str:
     if patience is None or len(scores) <= patience:
         return ""
     falling = scores[-patience - 1 :]
-    before, now = (_training_reward(curves, index) for index in (-patience - 1, -1))
+    before, now = (_training_reward(curves, len(scores) - back, settings) for back in (patience + 1, 1))
     if now <= before or any(later >= earlier for earlier, later in pairwise(falling)):
         return ""
     return (
-        f"Training ended after update {int(curves['validation_update'][-1])}: the held-out score fell in {patience} "
+        f"Training ended after update {len(curves['reward'])}: the held-out score fell in {patience} "
         f"validations in a row, from {falling[0]:.2f} to {falling[-1]:.2f}, while the training reward rose from "
         f"{before:.2f} to {now:.2f}; the policy over-optimises the reward."
     )
 
 
-def _training_reward(curves: Curves, validation: int) -> float:
+def _training_reward(curves: Curves, validation: int, settings: PpoSettings) -> float:
     """Mean training reward of the updates between a validation and the one before; of the first, at the start."""
-    updates = [0, *map(int, curves["validation_update"])]
-    until, since = updates[validation], updates[validation - 1]
-    rewards = curves["reward"][since:until] or curves["reward"][:1]
+    since, until = (validated_after(index, settings) for index in (validation - 1, validation))
+    rewards = curves["reward"][max(since, 0) : until] or curves["reward"][:1]
     return sum(rewards) / len(rewards)

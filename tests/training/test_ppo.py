@@ -8,14 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, prompt_row, reward_spec, write
 from transformers import AutoModelForCausalLM
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import PROMPTS
 from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.log_probs import decoding_of, policy_log_softmax
+from rlhf_dagster.training.log_probs import decoding_of
 from rlhf_dagster.training.policies import Policy, load_policy
 from rlhf_dagster.training.ppo import run_ppo, train_ppo
 from rlhf_dagster.training.ppo_policy import KL_CONTROLLER_FILE, VALUE_HEAD_FILE, PolicyWithValue, load_value_head
@@ -27,7 +26,7 @@ from rlhf_dagster.training.reward_scores import load_reward_model, score_respons
 from rlhf_dagster.training.sampling import draw_uniforms, sample
 from rlhf_dagster.training.settings import PpoSettings, SamplingSettings
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult
-from rlhf_dagster.training.tokens import PaddedBatch, encode_prompts, pad
+from rlhf_dagster.training.tokens import encode_prompts, pad
 
 SHORT = PpoSettings(updates=3, batch_size=16, learning_rate=3e-3)
 

@@ -18,9 +18,7 @@ from rlhf_dagster.training.tokens import PaddedBatch, encode_prompts, pad, posit
 BETA = 0.5
 REWARDS = {"good": 1.0, "dog": 0.4, "bad": -0.5}
 """Of one word; every other word is worth 0."""
-COMMON = PpoSettings(
-    updates=60, batch_size=256, learning_rate=4e-3, kl_coef=BETA, kl_target=None, whiten_rewards=False
-)
+COMMON = PpoSettings(updates=60, batch_size=256, learning_rate=4e-3, kl_coef=BETA, kl_target=None, whiten_rewards=False)
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def distance(one: Tensor, other: Tensor) -> Tensor:
 def sampling_error(distribution: Tensor, count: int) -> Tensor:
     """The expected total variation [prompts] between a distribution and ``count`` samples of it.
 
-    A frequency is about normal, with deviation sqrt(p (1 - p) / n), and its mean absolute error sqrt(2 / pi) times that.
+    A frequency is about normal, with deviation sqrt(p (1 - p) / n); its mean absolute error is sqrt(2 / pi) of that.
     """
     return (2 * distribution * (1 - distribution) / (torch.pi * count)).sqrt().sum(dim=1) / 2
 

@@ -50,9 +50,7 @@ def byte_pairs(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path
 def answers(policy: Policy, episodes: Episodes, sampling: SamplingSettings, settings: PpoSettings) -> Rollout:
     prompts = pad(encode_prompts(policy.tokenizer, PROMPTS, sampling.prompt_tokens), episodes.decoding.pad_id, "left")
     uniforms = draw_uniforms(len(PROMPTS), sampling.response_tokens, torch.Generator().manual_seed(0))
-    return collect(
-        PpoPolicy(policy.model), episodes, prompts, uniforms=uniforms, settings=settings, texts=PROMPTS
-    )
+    return collect(PpoPolicy(policy.model), episodes, prompts, uniforms=uniforms, settings=settings, texts=PROMPTS)
 
 
 def texts_of(policy: Policy, rollout: Rollout) -> list[str]:
@@ -163,9 +161,7 @@ def test_a_function_is_checked_at_every_call() -> None:
     assert reward(["a"], ["good good bad"]).tolist() == [1.0]
 
 
-def test_a_reward_model_with_another_tokenizer_reads_the_text(
-    deep_sft: Path, spec: Make, byte_pairs: Path
-) -> None:
+def test_a_reward_model_with_another_tokenizer_reads_the_text(deep_sft: Path, spec: Make, byte_pairs: Path) -> None:
     policy, asked = load_policy(deep_sft, COMPUTE), replace(spec("rloo"), reward_model=byte_pairs)
     setup = prepare(asked)
     assert isinstance(setup.episodes.score, TextScore)
@@ -183,9 +179,7 @@ def test_rewards_that_are_missing_or_of_no_use_are_user_errors(spec: Make) -> No
         "nothing rewards the policy": replace(asked, reward_model=None),
         "only one can reward": replace(asked, reward_function="ppo_modes:good"),
         r"ppo\.spread_coef needs an ensemble": replace(asked, settings=asked.settings.changed(spread_coef=1.0)),
-        "begins as a reward model": replace(
-            spec("separate"), reward_model=None, reward_function="ppo_modes:good"
-        ),
+        "begins as a reward model": replace(spec("separate"), reward_model=None, reward_function="ppo_modes:good"),
     }
     for problem, wrong in cases.items():
         with pytest.raises(UserError, match=problem):

@@ -15,7 +15,14 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import PROMPTS
 from rlhf_dagster.training.ppo import run_ppo, train_ppo
 from rlhf_dagster.training.ppo_setup import prepare
-from rlhf_dagster.training.ppo_validation import best_validation, gone_too_far, kept_update, validate
+from rlhf_dagster.training.ppo_validation import (
+    best_validation,
+    gone_too_far,
+    is_due,
+    kept_update,
+    validate,
+    validated_after,
+)
 from rlhf_dagster.training.settings import PpoSettings
 from rlhf_dagster.training.specs import PpoSpec
 
@@ -38,7 +45,7 @@ def spec(deep_sft: Path, deep_reward: Path, tables: Tables, tmp_path: Path) -> P
     ],
 )
 def test_the_best_score_within_the_budget_is_kept(scores: list[float], kls: list[float], best: int) -> None:
-    curves = {"validation_reward": scores, "validation_kl": kls, "validation_update": [0.0, 2.0, 4.0], "reward": [0.0] * 4}
+    curves = {"validation_reward": scores, "validation_kl": kls, "reward": [0.0] * 4}
     assert best_validation(curves, 5.0) == best
     assert kept_update(curves, WATCHED) == 2 * best
     assert kept_update(curves, WATCHED.changed(kl_budget=None)) == 4
@@ -58,13 +65,20 @@ def test_the_best_score_within_the_budget_is_kept(scores: list[float], kls: list
 def test_training_ends_where_the_held_out_score_falls_while_the_training_reward_rises(
     scores: list[float], rewards: list[float], ended: bool
 ) -> None:
-    curves = {"validation_reward": scores, "validation_update": [2.0 * i for i in range(len(scores))], "reward": rewards}
+    curves = {"validation_reward": scores, "reward": rewards}
     assert ("over-optimises" in gone_too_far(curves, WATCHED)) == ended
     assert gone_too_far(curves, WATCHED.changed(patience=None)) == ""
 
 
+def test_validations_are_at_the_start_every_so_often_and_at_the_end() -> None:
+    settings = PpoSettings(updates=5, validate_every=2)
+    due = [update for update in range(6) if is_due(update, settings)]
+    assert due == [validated_after(index, settings) for index in range(4)] == [0, 2, 4, 5]
+    assert not any(is_due(update, PpoSettings(updates=5)) for update in range(6))
+
+
 def test_training_ends_where_an_ensemble_disagrees() -> None:
-    curves = {"validation_reward": [0.0], "validation_update": [0.0], "reward": [1.0], "validation_spread": [0.6]}
+    curves = {"validation_reward": [0.0], "reward": [1.0], "validation_spread": [0.6]}
     assert "deviate by 0.60" in gone_too_far(curves, WATCHED.changed(spread_limit=0.5))
     assert gone_too_far(curves, WATCHED.changed(spread_limit=0.7)) == ""
 
@@ -83,13 +97,14 @@ def test_the_weights_kept_are_those_that_were_validated(spec: PpoSpec, budget: f
     update = kept_update(curves, settings)
     assert update in kept
     assert all(torch.equal(parameters[name], weight) for name, weight in snapshots[update].items())
-    assert curves["validation_update"] == [0, 1, 2, 3, 4, 5, 6]
+    assert len(curves["validation_reward"]) == 7
 
 
 def test_metrics_are_those_of_the_weights_kept(spec: PpoSpec, deep_sft: Path) -> None:
     result = train_ppo(replace(spec, settings=spec.settings.changed(kl_budget=1e-6)))
-    assert result.curves["validation_update"] == [0, 2, 4]
-    assert result.metrics["validation_update"] == 0
+    assert len(result.curves["validation_reward"]) == 3
+    assert result.metrics["kept_update"] == 0
+    assert result.metrics["validation_reward"] == result.curves["validation_reward"][0]
     assert result.metrics["reward"] == result.curves["reward"][0]
     assert any("is the one that training started from" in warning for warning in result.warnings)
     models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (result.folder, deep_sft)]
@@ -122,7 +137,9 @@ def test_without_held_out_prompts_there_is_no_validation(spec: PpoSpec, tmp_path
 
 def test_an_over_optimised_training_ends(spec: PpoSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     falling: Callable[..., dict[str, float]] = lambda *_: {  # noqa: E731
-        "validation_reward": float(-next(counter)), "validation_kl": 0.0, "validation_length": 5.0
+        "validation_reward": float(-next(counter)),
+        "validation_kl": 0.0,
+        "validation_length": 5.0,
     }
     counter = iter(range(100))
     monkeypatch.setattr("rlhf_dagster.training.ppo.validate", falling)
@@ -130,4 +147,4 @@ def test_an_over_optimised_training_ends(spec: PpoSpec, monkeypatch: pytest.Monk
     result = train_ppo(replace(spec, settings=settings))
     assert 4 <= len(result.curves["reward"]) < 30
     assert any("over-optimises the reward" in warning for warning in result.warnings)
-    assert result.metrics["validation_update"] == 0
+    assert result.metrics["kept_update"] == 0
