@@ -66,9 +66,7 @@ def _same_answer(distinct: Sequence[float]) -> str | None:
 
 
 def _entropy_collapse(entropy: Sequence[float]) -> str | None:
-    if len(entropy) < 2 * WINDOW:
-        return None
-    first, last = fmean(entropy[:WINDOW]), fmean(entropy[-WINDOW:])
+    first, last = _ends(entropy)
     if last >= COLLAPSED * first:
         return None
     return (
@@ -78,9 +76,7 @@ def _entropy_collapse(entropy: Sequence[float]) -> str | None:
 
 
 def _length_run_away(lengths: Sequence[float]) -> str | None:
-    if len(lengths) < 2 * WINDOW:
-        return None
-    first, last = fmean(lengths[:WINDOW]), fmean(lengths[-WINDOW:])
+    first, last = _ends(lengths)
     if last <= RUN_AWAY * first:
         return None
     return (
@@ -90,12 +86,17 @@ def _length_run_away(lengths: Sequence[float]) -> str | None:
 
 
 def _value_explosion(losses: Sequence[float]) -> str | None:
-    if len(losses) < 2 * WINDOW:
-        return None
-    usual, last = median(losses[:-WINDOW]), fmean(losses[-WINDOW:])
-    if last <= EXPLODED * usual:
+    before, (_, last) = losses[:-WINDOW], _ends(losses)
+    if not before or last <= EXPLODED * median(before):
         return None
     return (
-        f"The value loss rose to {last:.3g}, from {usual:.3g} before: the values no longer follow the returns; "
-        "lower learning_rate or value_coef, or set max_grad_norm."
+        f"The value loss rose to {last:.3g}, from {median(before):.3g} before: the values no longer follow the "
+        "returns; lower learning_rate or value_coef, or set max_grad_norm."
     )
+
+
+def _ends(curve: Sequence[float]) -> tuple[float, float]:
+    """Means of the first and of the last updates; equal, which is never alarming, where they would overlap."""
+    if len(curve) < 2 * WINDOW:
+        return 0.0, 0.0
+    return fmean(curve[:WINDOW]), fmean(curve[-WINDOW:])
