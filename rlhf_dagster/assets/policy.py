@@ -11,8 +11,18 @@ from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.stages.models import train_ppo
 
-COMPARED_BY_ROUND = ("reward", "kl", "kl_coef", "entropy", "explained_variance", "distinct_responses", "ratio_first")
-"""What the UI plots by round. The other curves say something about an update, not about a round."""
+COMPARED_BY_ROUND = (
+    "reward",
+    "kl",
+    "kl_coef",
+    "entropy",
+    "explained_variance",
+    "distinct_responses",
+    "ratio_first",
+    "validation_reward",
+    "validation_kl",
+)
+"""What the UI plots by round, of what a run has. The other curves say something about an update, not about a round."""
 
 
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)
@@ -33,7 +43,8 @@ def ppo_policy(
     The numbers are means over the last updates: `reward` is the reward model's score (the SFT policy has mean 0 and
     deviation 1), `kl` the sequence KL to SFT in nats, `entropy` that of a token in nats, `kl_coef` the weight of the
     KL reward, `explained_variance` how well the value head predicts the returns (1 is best). `ratio_first`, the
-    probability ratio before an update has changed anything, must be 1.
+    probability ratio before an update has changed anything, must be 1. `validation_reward` and `validation_kl` are
+    measured on held-out prompts, where `ppo.validate_every` is set.
     """
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
     result = train_ppo(
@@ -48,4 +59,4 @@ def ppo_policy(
         preferences=preference_dataset,
         progress=progress,
     )
-    return model_result(result, COMPARED_BY_ROUND)
+    return model_result(result, [name for name in COMPARED_BY_ROUND if name in result.metrics])

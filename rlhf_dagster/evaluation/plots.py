@@ -27,6 +27,12 @@ TITLES = {
     "explained_variance": "Explained variance of returns",
     "ratio_first": "Ratio at an update's first minibatch",
     "response_length": "Response length (tokens)",
+    "kl_loss": "KL loss (nats per token)",
+    "reward_spread": "Deviation across the ensemble",
+    "validation_reward": "Held-out score, by validation",
+    "validation_kl": "Held-out KL to SFT, by validation",
+    "validation_length": "Held-out length, by validation",
+    "validation_spread": "Held-out deviation, by validation",
 }
 REPORT_CURVES = ("reward", "kl", "kl_coef", "entropy")
 """What the report page shows of PPO."""

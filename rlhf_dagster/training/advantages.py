@@ -1,9 +1,12 @@
-"""Generalised advantage estimation."""
+"""Estimators of advantages: with values (GAE), and without, from several responses to a prompt (RLOO, groups)."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+GROUP_EPSILON = 1e-4
+"""Added to a group's deviation, so that equal rewards give advantages of 0."""
 
 
 class Advantages(NamedTuple):
@@ -35,3 +38,28 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
         backwards.append(next_advantage)
     advantages = torch.stack(backwards[::-1], dim=1)
     return Advantages(advantages, advantages + values)
+
+
+def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
+    """RLOO: A_i = R_i - mean_{j != i} R_j over the other responses to the prompt (Ahmadian et al. 2024, section 3.2).
+
+    Args:
+        rewards: [B] reward of each whole response; the ``group_size`` responses to a prompt follow each other.
+        group_size: k, at least 2.
+
+    Returns:
+        [B] advantages, the same for every token of a response.
+    """
+    groups = rewards.view(-1, group_size)
+    others = (groups.sum(dim=1, keepdim=True) - groups) / (group_size - 1)
+    return (groups - others).flatten()
+
+
+def group_normalised(rewards: Tensor, group_size: int) -> Tensor:
+    """A_i = (R_i - mean R) / deviation of R over the responses to the prompt (Shao et al. 2024, GRPO, section 4.1.2).
+
+    With the population deviation. Arguments and result are those of :func:`leave_one_out`.
+    """
+    groups = rewards.view(-1, group_size)
+    centred = groups - groups.mean(dim=1, keepdim=True)
+    return (centred / (groups.std(dim=1, correction=0, keepdim=True) + GROUP_EPSILON)).flatten()

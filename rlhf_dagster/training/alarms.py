@@ -1,11 +1,20 @@
 """What in PPO's curves says that something is wrong."""
 
 from collections.abc import Sequence
+from statistics import fmean, median
 
 RATIO_TOLERANCE = 1e-2
 NEGATIVE_KL = -0.1
 NEGATIVE_UPDATES = 5
 FEW_DISTINCT = 0.1
+WINDOW = 5
+"""Updates whose mean is compared."""
+COLLAPSED = 0.1
+"""Share of the first updates' entropy."""
+RUN_AWAY = 2.0
+"""Times the first updates' response length."""
+EXPLODED = 10.0
+"""Times the median value loss before."""
 
 
 def alarms(curves: dict[str, list[float]]) -> list[str]:
@@ -13,7 +22,14 @@ def alarms(curves: dict[str, list[float]]) -> list[str]:
 
     The curves are those of :func:`rlhf_dagster.training.ppo.run_ppo`.
     """
-    found = [_ratio(curves["ratio_first"]), _negative_kl(curves["kl"]), _same_answer(curves["distinct_responses"])]
+    found = [
+        _ratio(curves["ratio_first"]),
+        _negative_kl(curves["kl"]),
+        _same_answer(curves["distinct_responses"]),
+        _entropy_collapse(curves.get("entropy", ())),
+        _length_run_away(curves.get("response_length", ())),
+        _value_explosion(curves.get("value_loss", ())),
+    ]
     return [sentence for sentence in found if sentence]
 
 
@@ -47,3 +63,40 @@ def _same_answer(distinct: Sequence[float]) -> str | None:
         f"Only {distinct[-1]:.0%} of the last update's responses are distinct: "
         "the policy gives nearly the same answer to every prompt; raise kl_coef or lower learning_rate."
     )
+
+
+def _entropy_collapse(entropy: Sequence[float]) -> str | None:
+    first, last = _ends(entropy)
+    if last >= COLLAPSED * first:
+        return None
+    return (
+        f"The entropy fell from {first:.2f} to {last:.2f} nats a token: the policy hardly varies its responses any "
+        "more; raise kl_coef or lower learning_rate."
+    )
+
+
+def _length_run_away(lengths: Sequence[float]) -> str | None:
+    first, last = _ends(lengths)
+    if last <= RUN_AWAY * first:
+        return None
+    return (
+        f"Responses grew from {first:.1f} to {last:.1f} tokens: the reward pays for length; compare the reward model "
+        "with the length alone, or set missing_end_penalty."
+    )
+
+
+def _value_explosion(losses: Sequence[float]) -> str | None:
+    before, (_, last) = losses[:-WINDOW], _ends(losses)
+    if not before or last <= EXPLODED * median(before):
+        return None
+    return (
+        f"The value loss rose to {last:.3g}, from {median(before):.3g} before: the values no longer follow the "
+        "returns; lower learning_rate or value_coef, or set max_grad_norm."
+    )
+
+
+def _ends(curve: Sequence[float]) -> tuple[float, float]:
+    """Means of the first and of the last updates; equal, which is never alarming, where they would overlap."""
+    if len(curve) < 2 * WINDOW:
+        return 0.0, 0.0
+    return fmean(curve[:WINDOW]), fmean(curve[-WINDOW:])

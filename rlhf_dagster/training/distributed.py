@@ -96,3 +96,13 @@ def broadcast_text(text: str) -> str:
     content[: len(encoded)] = torch.frombuffer(bytearray(encoded) or bytearray(1), dtype=torch.uint8)[: len(encoded)]
     dist.broadcast(content, src=0)
     return bytes(content[content != 0].tolist()).decode(errors="ignore")
+
+
+def first_text(own: str) -> str:
+    """The text of the first rank whose ``own`` is not empty, on every rank."""
+    if world() == 1:
+        return own
+    encoded = own.encode()[:TEXT_BYTES]
+    content = torch.tensor(list(encoded) + [0] * (TEXT_BYTES - len(encoded)), dtype=torch.uint8)
+    texts = (bytes(row[row != 0].tolist()).decode(errors="ignore") for row in gather_rows(content[None], world()))
+    return next((text for text in texts if text), "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rlhf_dagster.training.masked import masked_mean
 from rlhf_dagster.training.settings import PpoSettings
 
 
@@ -44,6 +45,26 @@ def token_rewards(log_probs: Tensor, reference: Tensor, scores: Tensor, mask: Te
     rewards = -coef * k1(log_probs, reference) * mask
     last = mask.sum(dim=1).long() - 1
     return rewards.scatter_add(1, last[:, None], scores[:, None].to(rewards.dtype))
+
+
+def kl_loss(log_probs: Tensor, reference: Tensor, old_log_probs: Tensor, mask: Tensor, estimator: str) -> Tensor:
+    """The KL to the reference as a term of the loss: the mean over response tokens of an estimator, a scalar.
+
+    What matters is the gradient, over tokens drawn from the policy. That of k1 has mean 0, because it is the score
+    function; weighted by the probability ratio to the sampling policy it is that of KL(policy, reference), and so is
+    that of k2 as it is. That of k3 is the gradient of KL(reference, policy), the other direction.
+
+    Args:
+        log_probs: [B, T] under the policy that is trained.
+        reference: [B, T] under the reference policy.
+        old_log_probs: [B, T] under the policy that sampled.
+        mask: [B, T] 1 at response tokens.
+        estimator: `k1`, `k2` or `k3`.
+    """
+    if estimator == "k1":
+        ratio = ((log_probs - old_log_probs) * mask).exp()
+        return masked_mean(ratio * k1(log_probs, reference), mask)
+    return masked_mean({"k2": k2, "k3": k3}[estimator](log_probs, reference), mask)
 
 
 @dataclass

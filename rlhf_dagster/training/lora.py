@@ -1,5 +1,7 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), by peft: few weights to train, and a reference for nothing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -37,3 +39,18 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | N
 def merge_lora(model: PeftModel) -> PreTrainedModel:
     """The plain model with its adapters added into the weights."""
     return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def inner_model(model: PeftModel) -> PreTrainedModel:
+    """The model into whose layers the adapters were put, which is called as one without adapters is."""
+    return cast(PreTrainedModel, model.get_base_model())
+
+
+@contextmanager
+def without_adapters(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
+    """The model as it was before training, where it has adapters; any other as it is."""
+    if not isinstance(model, PeftModel):
+        yield model
+        return
+    with model.disable_adapter():
+        yield inner_model(model)

@@ -47,7 +47,7 @@ DRAWING = 40
 SCORED_AT_ONCE = 256
 """Rows in a forward pass of the reward model (`reward_scores.BATCH_SIZE`)."""
 LONGEST_WINDOW = 1024
-"""Tokens of PPO-ptx's windows (`ppo.LONGEST_WINDOW`)."""
+"""Tokens of PPO-ptx's windows (`ppo_setup.LONGEST_WINDOW`)."""
 BUFFERS = 60_000_000
 """What libraries take when the first step runs."""
 PROCESS = 350_000_000
@@ -143,12 +143,16 @@ def _reward_model(spec: RewardModelSpec) -> float:
 
 
 def _ppo(spec: PpoSpec) -> float:
-    shape, parameters = shape_of(spec.start), parameters_of(spec.start)
-    others = FROZEN * (parameters_of(spec.sft) + parameters_of(spec.reward_model))
-    settings, sampling, compute = spec.settings, spec.sampling, spec.compute
+    shape, settings, sampling, compute = shape_of(spec.start), spec.settings, spec.sampling, spec.compute
     length = sampling.prompt_tokens + sampling.response_tokens
     rows = _own(math.ceil(settings.batch_size / settings.minibatches), compute)
-    update = _kept(shape, rows * length, compute) + _logits(POLICY_LOGITS, shape, rows * sampling.response_tokens)
+    rows = math.ceil(rows / settings.accumulate)
+    # Frozen layers are passed over in training: their states are kept from the rollout.
+    trained_layers = shape._replace(layers=shape.layers - min(settings.frozen_layers, shape.layers))
+    update = _kept(trained_layers, rows * length, compute)
+    update += _logits(POLICY_LOGITS, shape, rows * sampling.response_tokens)
+    if settings.value == "separate" and spec.reward_model is not None:
+        update += _kept(shape_of(spec.reward_model), rows * length, compute)
     if settings.pretraining_coef:
         # PPO-ptx has a window of text for each episode, in the same backward pass.
         tokens = rows * min(shape.context or LONGEST_WINDOW, LONGEST_WINDOW)
@@ -157,9 +161,36 @@ def _ppo(spec: PpoSpec) -> float:
     judging = max(
         _logits(POLICY_LOGITS, shape, episodes * sampling.response_tokens), _passing(shape, episodes * length)
     )
+    trained, frozen = _ppo_parameters(spec, shape)
+    others = FROZEN * frozen + (NUMBER * trained if settings.kl_budget is not None else 0)
+    others += NUMBER * shape.width * settings.batch_size * length if settings.frozen_layers else 0
     # Between updates there are no gradients.
-    rollout = (TRAINED - NUMBER) * parameters + _sampling(shape, episodes, sampling) + judging
-    return others + max(rollout, _trained(parameters, compute) + update)
+    rollout = (TRAINED - NUMBER) * trained + _sampling(shape, episodes, sampling) + judging
+    return others + max(rollout, _trained(trained, compute) + update)
+
+
+def _ppo_parameters(spec: PpoSpec, shape: Shape) -> tuple[int, int]:
+    """Numbers that PPO trains, and numbers that it only reads: policy, value model, reference and reward model."""
+    settings, policy, reference = spec.settings, parameters_of(spec.start), parameters_of(spec.sft)
+    rewards = 0 if spec.reward_model is None else parameters_of(spec.reward_model)
+    values = rewards if settings.value == "separate" else 0
+    if settings.lora is not None:
+        shared = reference if spec.start == spec.sft else 0
+        adapters = _adapters(settings.lora.rank, shape) * (2 if values else 1)
+        return adapters, policy + values + reference - shared + rewards
+    if settings.frozen_layers:
+        layers = policy - min(policy, (shape.vocabulary + shape.context) * shape.width)
+        upper = layers - layers * min(settings.frozen_layers, shape.layers) // max(shape.layers, 1)
+        return (
+            upper + values,
+            policy + rewards,
+        )  # the reference has its upper layers to itself, the policy's are trained
+    return policy + values, reference + rewards
+
+
+def _adapters(rank: int, shape: Shape) -> int:
+    """Numbers of adapters on all linear layers: on attention's and on two of four times the width, as in GPT-2."""
+    return rank * 16 * shape.width * shape.layers
 
 
 def _own(rows: int, compute: ComputeSettings) -> int:

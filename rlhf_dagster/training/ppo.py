@@ -1,51 +1,31 @@
 """Proximal policy optimisation against a reward model, with a KL penalty to the SFT policy."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.training.alarms import alarms
 from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.checkpoints import writing_output
-from rlhf_dagster.training.compute import require_a_row_for_each_rank, training_on
+from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import is_main, own_slice
 from rlhf_dagster.training.kl import KlController, kl_controller
-from rlhf_dagster.training.log_probs import Decoding, decoding_of
-from rlhf_dagster.training.policies import Policy, context_of, load_policy, require_context, save_policy
-from rlhf_dagster.training.ppo_policy import PolicyWithValue, resume_ppo_state, save_ppo_state
-from rlhf_dagster.training.ppo_rollout import Rollout, Score, collect, learning_targets, rollout_numbers
+from rlhf_dagster.training.ppo_policy import PpoPolicy
+from rlhf_dagster.training.ppo_rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
+from rlhf_dagster.training.ppo_setup import prepare
 from rlhf_dagster.training.ppo_state import PpoRun, PromptOrder
 from rlhf_dagster.training.ppo_update import optimise
-from rlhf_dagster.training.reward_scores import load_reward_model, require_room, score_tokens
+from rlhf_dagster.training.ppo_validation import best_validation, gone_too_far, is_due, kept_update, validate
 from rlhf_dagster.training.sampling import draw_uniforms
-from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import PpoSettings
 from rlhf_dagster.training.specs import PpoSpec, Progress, TrainingResult, silent
 from rlhf_dagster.training.states import StateKeeper
-from rlhf_dagster.training.tables import read_table, rows_of_split
-from rlhf_dagster.training.tokens import PaddedBatch, TokenIds, encode_prompts, pad
-from rlhf_dagster.training.windows import text_windows
+from rlhf_dagster.training.tokens import PaddedBatch, pad
 
-LONGEST_WINDOW = 1024
 FINAL_UPDATES = 5
-
-
-@dataclass(frozen=True)
-class Episodes:
-    """Where episodes come from and how they are judged."""
-
-    prompts: Sequence[TokenIds]
-    reference: PreTrainedModel
-    score: Score
-    decoding: Decoding
-    pretraining: Tensor | None = None
-    """[N, L] windows of text for PPO-ptx."""
 
 
 def train_ppo(
@@ -54,7 +34,8 @@ def train_ppo(
     """Optimise `spec.start` on the `train` prompts.
 
     A start that PPO has made brings its value head and its adaptive KL coefficient; the optimiser begins anew.
-    Metrics are the means of the last 5 updates; curves have one number for each update (see :func:`run_ppo`).
+    Metrics are the means of the last 5 updates before the weights that are kept, and what was measured of these on
+    held-out prompts; curves have one number for each update, or each validation (see :func:`run_ppo`).
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
@@ -65,31 +46,16 @@ def train_ppo(
 
 
 def _train(spec: PpoSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
-    start, reference = load_policy(spec.start, spec.compute), load_policy(spec.sft, spec.compute)
-    reward_model = load_reward_model(spec.reward_model, spec.compute)
-    _check(spec, start, reference, reward_model.model)
-    rows = rows_of_split(read_table(spec.prompts, PROMPTS), "train", spec.prompts)
-    seed_everything(spec.seed)
-    episodes = Episodes(
-        prompts=encode_prompts(start.tokenizer, rows["text"].tolist(), spec.sampling.prompt_tokens),
-        reference=reference.model.requires_grad_(False),
-        score=lambda batch: score_tokens(reward_model.model, batch),
-        decoding=decoding_of(start.tokenizer, spec.sampling),
-        pretraining=_pretraining_windows(spec, start),
-    )
-    policy = PolicyWithValue(start.model).to(start.device)
-    controller = kl_controller(spec.settings)
-    resume_ppo_state(policy, controller, spec.start)
-    curves = run_ppo(policy, episodes, spec.settings, spec.seed, progress, controller, keeper)
+    setup, settings = prepare(spec), spec.settings
+    curves = run_ppo(setup.policy, setup.episodes, settings, spec.seed, progress, setup.controller, keeper)
     with writing_output(spec.output) as folder:
-        save_policy(start, spec.sampling, folder)
-        save_ppo_state(policy, controller, folder)
-    metrics = {name: sum(curve[-FINAL_UPDATES:]) / len(curve[-FINAL_UPDATES:]) for name, curve in curves.items()}
-    return TrainingResult(spec.output, metrics, curves, alarms(curves))
+        setup.save(spec, folder)
+    warnings = [*alarms(curves), gone_too_far(curves, settings), _nothing_better(curves, settings)]
+    return TrainingResult(spec.output, _metrics(curves, settings), curves, [text for text in warnings if text])
 
 
 def run_ppo(
-    policy: PolicyWithValue,
+    policy: PpoPolicy,
     episodes: Episodes,
     settings: PpoSettings,
     seed: int,
@@ -102,27 +68,37 @@ def run_ppo(
     ``controller`` of the KL coefficient goes on from its state, in place; without one, from the settings. From a state
     of ``keeper``, the run goes on bit for bit as if it had not been interrupted.
 
-    `reward`, `kl`, `entropy`, `explained_variance`, `response_length` and `distinct_responses` describe the rollout
-    (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `clip_fraction`, `approx_kl` and `ratio_first` the
-    optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
+    `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
+    describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`
+    and `ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
+    Curves named `validation_` have a value for each validation (:func:`validate`), the first before any update.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, weight_decay=0.0, fused=True
+        policy.trained().values(), lr=settings.learning_rate, eps=settings.adam_epsilon, weight_decay=0.0, fused=True
     )
-    prompts = PromptOrder(episodes.prompts, generator)
+    prompts = PromptOrder(len(episodes.prompts), generator)
     run = PpoRun(policy, optimizer, controller or kl_controller(settings), generator, prompts)
     keeper = keeper or StateKeeper(KEEP_NOTHING, "")
     if (state := keeper.load(torch.device("cpu"))) is not None:
         run.load_state_dict(state)
+    elif is_due(0, settings):
+        _validate(run, episodes, settings, seed)
     del state  # copied into model and optimiser; it would be held until the end
     for update in range(run.updates + 1, settings.updates + 1):
         numbers = _update(run, episodes, settings)
         run.record(numbers)
+        validated = is_due(update, settings)
+        if validated:
+            numbers |= _validate(run, episodes, settings, seed)
         if is_main():
             progress(update, settings.updates, **numbers)
+        if validated and gone_too_far(run.curves, settings):
+            break
         if update < settings.updates:
             keeper.after_step(update, run.state_dict)
+    if run.kept:
+        run.take_weights(run.kept)
     return run.curves
 
 
@@ -152,19 +128,51 @@ def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str,
 
 def _rollout(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> Rollout:
     """An update's episodes. Each rank samples and scores its part; prompts and random numbers are drawn for all."""
-    device, own = run.policy.model.device, own_slice(settings.batch_size)
-    ids, mask = pad(run.prompts.take(settings.batch_size), episodes.decoding.pad_id, "left")
+    device, own, count = run.policy.model.device, own_slice(settings.batch_size), settings.samples_per_prompt
+    rows = [row for row in run.prompts.take(settings.batch_size // count) for _ in range(count)]
+    ids, mask = pad([episodes.prompts[row] for row in rows], episodes.decoding.pad_id, "left")
     uniforms = draw_uniforms(settings.batch_size, episodes.decoding.max_tokens, run.generator)
     rollout = collect(
         run.policy,
-        episodes.reference,
-        episodes.score,
+        episodes,
         PaddedBatch(ids[own], mask[own]).to(device),
         uniforms=uniforms[own].to(device),
-        decoding=episodes.decoding,
-        missing_end_penalty=settings.missing_end_penalty,
+        settings=settings,
+        texts=[episodes.texts[row] for row in rows[own]] if episodes.texts else (),
     )
     return rollout.of_all_ranks(settings.batch_size)
+
+
+def _validate(run: PpoRun, episodes: Episodes, settings: PpoSettings, seed: int) -> dict[str, float]:
+    """Measure the policy on held-out prompts, and keep its weights where they are the best so far."""
+    numbers = validate(run.policy, episodes, settings, seed)
+    run.record(numbers)
+    if settings.kl_budget is not None and kept_update(run.curves, settings) == run.updates:
+        run.kept = {name: weight.clone() for name, weight in run.weights().items()}
+    return numbers
+
+
+def _metrics(curves: dict[str, list[float]], settings: PpoSettings) -> dict[str, float]:
+    kept = kept_update(curves, settings)
+    validation, metrics = -1, {}
+    if settings.kl_budget is not None:
+        validation, metrics["kept_update"] = best_validation(curves, settings.kl_budget), float(kept)
+    for name, curve in curves.items():
+        if name.startswith("validation_"):
+            metrics[name] = curve[validation]
+        else:
+            last = curve[: max(kept, 1)][-FINAL_UPDATES:]
+            metrics[name] = sum(last) / len(last)
+    return metrics
+
+
+def _nothing_better(curves: dict[str, list[float]], settings: PpoSettings) -> str:
+    if kept_update(curves, settings) > 0:
+        return ""
+    return (
+        "The policy kept is the one that training started from: none within ppo.kl_budget "
+        f"{settings.kl_budget:g} scored higher on held-out prompts."
+    )
 
 
 def _window_sampler(windows: Tensor | None, generator: torch.Generator) -> Callable[[int], Tensor] | None:
@@ -182,33 +190,3 @@ def _require_finite(numbers: dict[str, float], update: int) -> None:
     wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
     if wrong:
         raise UserError(f"PPO diverged at update {update + 1}: {wrong[0]} is not finite; lower ppo.learning_rate.")
-
-
-def _pretraining_windows(spec: PpoSpec, start: Policy) -> Tensor | None:
-    if spec.settings.pretraining_coef == 0:
-        return None
-    if spec.pretraining_text is None:
-        raise UserError("ppo.pretraining_coef is above 0 but there is no pretraining text; give some or set it to 0.")
-    rows = rows_of_split(read_table(spec.pretraining_text, PRETRAINING_TEXT), "train", spec.pretraining_text)
-    context = min(context_of(start.model.config) or LONGEST_WINDOW, LONGEST_WINDOW)
-    return text_windows(start.tokenizer, rows["text"].tolist(), context)
-
-
-def _check(spec: PpoSpec, start: Policy, reference: Policy, reward_model: PreTrainedModel) -> None:
-    settings, sampling = spec.settings, spec.sampling
-    if settings.minibatches > settings.batch_size:
-        raise UserError(
-            f"ppo.minibatches is {settings.minibatches}, more than the {settings.batch_size} episodes of an update."
-        )
-    require_a_row_for_each_rank(settings.batch_size // settings.minibatches, "A minibatch of PPO (ppo.minibatches)")
-    if settings.missing_end_penalty is not None and sampling.fixed_length:
-        raise UserError(
-            "ppo.missing_end_penalty needs `sampling.fixed_length: false`: no response of a fixed length ends."
-        )
-    if start.tokenizer.get_vocab() != reference.tokenizer.get_vocab():
-        raise UserError(
-            f"{spec.start}: its tokenizer differs from that of {spec.sft}; start from a policy trained from it."
-        )
-    needed = sampling.prompt_tokens + sampling.response_tokens
-    require_context(start.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
-    require_room(reward_model.config.score_max_tokens, sampling)

@@ -1,24 +1,47 @@
 """One PPO rollout: sampled responses with everything that learning from them needs."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_dagster.training.advantages import gae
+from rlhf_dagster.training.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.distributed import gather_rows
+from rlhf_dagster.training.frozen_layers import recorded
 from rlhf_dagster.training.kl import sequence_kl, token_rewards
 from rlhf_dagster.training.log_probs import Decoding, response_outputs, token_log_probs
+from rlhf_dagster.training.lora import without_adapters
 from rlhf_dagster.training.masked import masked_mean, masked_var, whiten
-from rlhf_dagster.training.ppo_policy import PolicyWithValue
-from rlhf_dagster.training.sampling import Responses, generate
+from rlhf_dagster.training.ppo_policy import PpoPolicy
+from rlhf_dagster.training.ppo_reward import Reward, Score, TextScore, combined
+from rlhf_dagster.training.ppo_truncation import Truncation, penalised
+from rlhf_dagster.training.sampling import generate
 from rlhf_dagster.training.settings import PpoSettings
-from rlhf_dagster.training.tokens import PaddedBatch
+from rlhf_dagster.training.tokens import PaddedBatch, TokenIds
 
-Score = Callable[[PaddedBatch], Tensor]
-"""Scores [B] of prompts (padded on the left) and responses (padded on the right) in one batch of ids [B, L]."""
+
+@dataclass(frozen=True)
+class Episodes:
+    """Where episodes come from and how they are judged."""
+
+    prompts: Sequence[TokenIds]
+    reference: PreTrainedModel | PeftModel
+    """A model with adapters is the reference with them switched off."""
+    score: Score | TextScore
+    decoding: Decoding
+    pretraining: Tensor | None = None
+    """[N, L] windows of text for PPO-ptx."""
+    texts: Sequence[str] = ()
+    """The prompts as texts, for a score that reads text."""
+    truncate_id: int | None = None
+    """The id of `truncate_token`."""
+    held_out: Sequence[TokenIds] = ()
+    """Prompts of validation."""
+    held_out_texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -35,87 +58,125 @@ class Rollout:
     """[B, T] under the policy that sampled."""
     reference_log_probs: Tensor
     """[B, T] under the SFT policy."""
-    values: Tensor
-    """[B, T] before each token."""
+    values: Tensor | None
+    """[B, T] before each token; None where the policy has no values."""
     scores: Tensor
-    """[B] of the reward model, after the rule for a missing end."""
+    """[B] of the reward, after the rule for a missing end."""
+    spread: Tensor | None = None
+    """[B] deviation across an ensemble of reward models."""
+    trunk: Tensor | None = None
+    """[B, Q + T - 1, d] states above the frozen layers."""
 
     def of_all_ranks(self, count: int) -> "Rollout":
         """The ``count`` episodes of which each rank has its part, in order, on every rank."""
-        batch = PaddedBatch(*(gather_rows(part, count) for part in self.batch))
-        tensors = {f.name: gather_rows(getattr(self, f.name), count) for f in fields(self) if f.name != "batch"}
-        return Rollout(batch, **tensors)
+        whole: dict[str, Any] = {"batch": PaddedBatch(*(gather_rows(part, count) for part in self.batch))}
+        for name in (f.name for f in fields(self) if f.name != "batch"):
+            rows = getattr(self, name)
+            whole[name] = None if rows is None else gather_rows(rows, count)
+        return Rollout(**whole)
 
 
 @dataclass(frozen=True)
 class Targets:
     advantages: Tensor
-    """[B, T] whitened."""
-    returns: Tensor
-    """[B, T]."""
+    """[B, T], whitened where they are from GAE."""
+    returns: Tensor | None
+    """[B, T]; None without values."""
+    kl_coef: float = 0.0
+    """Weight of the KL as a term of the loss."""
 
 
 @torch.no_grad()
 def collect(
-    policy: PolicyWithValue,
-    reference: PreTrainedModel,
-    score: Score,
+    policy: PpoPolicy,
+    episodes: Episodes,
     prompts: PaddedBatch,
     *,
     uniforms: Tensor,
-    decoding: Decoding,
-    missing_end_penalty: float | None = None,
+    settings: PpoSettings,
+    texts: Sequence[str] = (),
 ) -> Rollout:
-    """Sample a response to each of ``prompts`` [B, Q] and measure it under the reference and the reward model.
+    """Sample a response to each of ``prompts`` [B, Q] and measure it under the reference and the reward.
 
-    The policy's log-probs and values are those recorded while sampling, without a second forward pass.
+    The policy's log-probs, and the values of a head on its trunk, are those recorded while sampling, without a second
+    forward pass. ``texts`` are the prompts as a score of text reads them.
     """
+    decoding = episodes.decoding
     responses = generate(policy.model, prompts, uniforms, decoding, policy.value_head)
-    batch = _join(prompts, responses.tokens, responses.mask)
-    logits, _ = response_outputs(reference, batch.input_ids, batch.attention_mask, decoding.max_tokens)
-    scores = score(_as_scored(prompts, responses, decoding)).float()
-    if missing_end_penalty is not None:
-        ended = (responses.tokens == decoding.end_id).any(dim=1)
-        scores = torch.where(ended, scores, missing_end_penalty)
-    assert responses.values is not None  # noqa: S101  # a value head was given
+    truncation = Truncation(decoding.end_id, episodes.truncate_id, settings.truncate_after)
+    kept = truncation.kept(responses.tokens, responses.mask)
+    reward = _reward(episodes, prompts, texts, responses.tokens, kept, settings.spread_coef)
+    mask = kept if settings.truncated_rest == "masked" else responses.mask
+    tokens = responses.tokens.where(mask > 0, decoding.pad_id)
+    batch = _join(prompts, tokens, mask)
+    with without_adapters(episodes.reference) as reference, recorded(reference) as trunk:
+        logits, _ = response_outputs(reference, batch.input_ids, batch.attention_mask, decoding.max_tokens)
+    values = responses.values if policy.value_head is not None else policy.values(batch, decoding.max_tokens)
     return Rollout(
         batch=batch,
-        tokens=responses.tokens,
-        mask=responses.mask.float(),
-        log_probs=responses.log_probs,
-        reference_log_probs=token_log_probs(logits, responses.tokens, responses.mask, decoding),
-        values=responses.values,
-        scores=scores,
+        tokens=tokens,
+        mask=mask.float(),
+        log_probs=responses.log_probs * mask,
+        reference_log_probs=token_log_probs(logits, tokens, mask, decoding),
+        values=None if values is None else values * mask,
+        scores=penalised(reward.score, truncation.ended(responses.tokens, responses.mask), settings),
+        spread=reward.spread,
+        trunk=trunk[0] if trunk else None,
     )
 
 
 def learning_targets(rollout: Rollout, settings: PpoSettings, kl_coef: float) -> Targets:
     """Advantages and returns. Rewards keep their mean when whitened, advantages do not; returns stay raw."""
-    mask = rollout.mask
-    rewards = token_rewards(rollout.log_probs, rollout.reference_log_probs, rollout.scores, mask, kl_coef)
+    mask, in_reward = rollout.mask, settings.kl_penalty == "reward"
+    coefs = (kl_coef, 0.0) if in_reward else (0.0, kl_coef)
+    rewards = token_rewards(rollout.log_probs, rollout.reference_log_probs, rollout.scores, mask, coefs[0])
+    if rollout.values is None:
+        return Targets(_compared(rewards.sum(dim=1), settings)[:, None] * mask, None, coefs[1])
     if settings.whiten_rewards:
         rewards = whiten(rewards, mask, shift_mean=False)
     advantages, returns = gae(rewards, rollout.values, mask, settings.gamma, settings.gae_lambda)
-    return Targets(whiten(advantages, mask), returns)
+    return Targets(whiten(advantages, mask), returns, coefs[1])
 
 
 def rollout_numbers(rollout: Rollout, targets: Targets) -> dict[str, Tensor]:
     """Scalars that describe a rollout.
 
     `reward` is the mean score; `kl` the mean sequence KL to the SFT policy, in nats; `entropy` the mean surprise
-    -log p of a sampled token, in nats; `explained_variance` 1 - (error of the values) / (variance of the returns).
+    -log p of a sampled token, in nats; `explained_variance` 1 - (error of the values) / (variance of the returns);
+    `reward_spread` the mean deviation across an ensemble, where there is one.
     """
     mask = rollout.mask
-    error = masked_mean((targets.returns - rollout.values).square(), mask)
     distinct = torch.unique(rollout.tokens, dim=0).shape[0] / rollout.tokens.shape[0]
-    return {
+    numbers = {
         "reward": rollout.scores.mean(),
         "kl": sequence_kl(rollout.log_probs, rollout.reference_log_probs, mask).mean(),
         "entropy": masked_mean(-rollout.log_probs, mask),
-        "explained_variance": 1 - error / masked_var(targets.returns, mask).clamp(min=1e-8),
         "response_length": mask.sum(dim=1).mean(),
         "distinct_responses": torch.tensor(distinct, device=mask.device),
     }
+    if targets.returns is not None and rollout.values is not None:
+        error = masked_mean((targets.returns - rollout.values).square(), mask)
+        numbers["explained_variance"] = 1 - error / masked_var(targets.returns, mask).clamp(min=1e-8)
+    if rollout.spread is not None:
+        numbers["reward_spread"] = rollout.spread.mean()
+    return numbers
+
+
+def _compared(rewards: Tensor, settings: PpoSettings) -> Tensor:
+    """Advantages [B] from the rewards [B] of whole responses."""
+    if settings.whiten_rewards:
+        rewards = whiten(rewards, torch.ones_like(rewards), shift_mean=False)
+    estimator = leave_one_out if settings.advantages == "rloo" else group_normalised
+    return estimator(rewards, settings.samples_per_prompt)
+
+
+def _reward(
+    episodes: Episodes, prompts: PaddedBatch, texts: Sequence[str], tokens: Tensor, mask: Tensor, spread_coef: float
+) -> Reward:
+    """Of responses [B, T], of which ``mask`` [B, T] says what is read."""
+    if isinstance(episodes.score, TextScore):
+        return combined(episodes.score(texts, tokens, mask), spread_coef)
+    return combined(episodes.score(_as_scored(prompts, tokens, mask, episodes.decoding)), spread_coef)
 
 
 def _join(prompts: PaddedBatch, tokens: Tensor, mask: Tensor) -> PaddedBatch:
@@ -124,11 +185,11 @@ def _join(prompts: PaddedBatch, tokens: Tensor, mask: Tensor) -> PaddedBatch:
     )
 
 
-def _as_scored(prompts: PaddedBatch, responses: Responses, decoding: Decoding) -> PaddedBatch:
-    """The reward model reads its score at end-of-text where lengths vary, so a response cut at T tokens gets one."""
+def _as_scored(prompts: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding) -> PaddedBatch:
+    """The reward model reads its score at end-of-text where lengths vary, so a response without one gets one."""
+    tokens = tokens.where(mask > 0, decoding.pad_id)
     if decoding.fixed_length:
-        return _join(prompts, responses.tokens, responses.mask)
-    cut = ~(responses.tokens == decoding.end_id).any(dim=1, keepdim=True)
+        return _join(prompts, tokens, mask)
+    cut = ~(tokens == decoding.end_id).any(dim=1, keepdim=True)
     end = torch.where(cut, decoding.end_id, decoding.pad_id)
-    tokens = torch.cat([responses.tokens, end], dim=1)
-    return _join(prompts, tokens, torch.cat([responses.mask, cut.long()], dim=1))
+    return _join(prompts, torch.cat([tokens, end], dim=1), torch.cat([mask, cut.long()], dim=1))

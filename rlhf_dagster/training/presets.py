@@ -58,6 +58,10 @@ ZIEGLER_2019: dict[str, Settings] = {
         kl_coef=0.15,  # LMHP launch.py, books tasks, init_kl_coef
         kl_target=6.0,  # LMHP launch.py, books tasks, adaptive_kl.target
         kl_horizon=10_000,  # LMHP train_policy.py, adaptive_kl.horizon
+        truncate_token=".",  # noqa: S106  # LMHP launch.py, books tasks: token 13
+        truncate_after=16,  # LMHP launch.py, books tasks
+        truncated_rest="trained",  # LMHP train_policy.py trains on whole responses and scores truncated ones
+        missing_end_penalty=-1.0,  # LMHP launch.py, penalty_reward_value
     ),
 }
 """Stylistic continuation with GPT-2 774M (Ziegler et al. 2019, section 3.1)."""
@@ -100,6 +104,7 @@ INSTRUCT_GPT: dict[str, Settings] = {
         kl_coef=0.02,  # IG, appendix C.4
         kl_target=None,  # IG: a fixed coefficient
         pretraining_coef=27.8,  # IG, appendix C.4, gamma of PPO-ptx
+        value="separate",  # IG, appendix C.4: the value function is initialised from the reward model
     ),
 }
 """PPO-ptx of InstructGPT 1.3B. Not reproduced: the average of weights, the learning rate's warm-up, and 8 pretraining

@@ -176,3 +176,79 @@ class PpoSettings(Settings):
     missing_end_penalty: float | None = None
     """Score that replaces the reward model's for a response without end-of-text; null switches the rule off."""
     max_grad_norm: float | None = Field(None, gt=0)
+    value: Literal["shared", "separate"] = "shared"
+    """`shared`: a value head on the policy's trunk (Ziegler et al. 2019). `separate`: a value model of its own, which
+    begins as the reward model (InstructGPT, appendix C.4). Estimators other than `gae` have no values."""
+    lora: LoraSettings | None = None
+    """Train adapters, of the policy and of a separate value model, in place of all weights. A policy that starts from
+    SFT is then its own KL reference, with its adapters switched off; any other start needs a copy of SFT."""
+    frozen_layers: int = Field(0, ge=0)
+    """The lowest layers, with the embeddings, that are not trained: policy and reference share them, and an update
+    computes them once for the reference and all its passes."""
+    advantages: Literal["gae", "rloo", "group"] = "gae"
+    """`gae`: by values. `rloo`: reward minus the mean reward of the prompt's other responses (Ahmadian et al. 2024).
+    `group`: rewards of a prompt's responses scaled to mean 0 and deviation 1 (Shao et al. 2024); whatever scales all
+    rewards, such as `whiten_rewards`, then changes nothing."""
+    samples_per_prompt: int = Field(1, ge=1)
+    """Responses to each prompt of an update; `batch_size` counts all of them."""
+    kl_penalty: Literal["reward", "k1", "k2", "k3"] = "reward"
+    """Where the KL to SFT enters: `reward`, as k1 in the reward of each token, or as a term of the loss by one of
+    Schulman's estimators. k1 (weighted by the probability ratio) and k2 have the gradient of KL(policy, SFT), k3 that
+    of KL(SFT, policy)."""
+    spread_coef: float = Field(0.0, ge=0)
+    """With an ensemble as reward model, the reward is the mean of its scores minus this times their deviation."""
+    truncate_token: str | None = None
+    """Text of a token that ends a response, such as `.` or a line break; the rest is not scored."""
+    truncate_after: int = Field(0, ge=0)
+    """Tokens at the beginning of a response among which `truncate_token` is passed over."""
+    truncated_rest: Literal["masked", "trained"] = "masked"
+    """Tokens after `truncate_token`: `masked` takes them out of the episode (Huang et al. 2024), `trained` trains on
+    them, with the score at the last (Ziegler et al. 2019)."""
+    missing_end: Literal["replace", "subtract"] = "replace"
+    """Whether `missing_end_penalty` takes the score's place or is subtracted from it."""
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each minibatch is split, to save memory; the gradient stays that of the minibatch."""
+    validate_every: int | None = Field(None, ge=1)
+    """Updates between measurements of score, KL and length on held-out prompts (split `validation`); null: never."""
+    validation_prompts: int = Field(256, ge=1)
+    """Most held-out prompts that are answered in each."""
+    kl_budget: float | None = Field(None, gt=0)
+    """Keep the weights with the best held-out score among those with at most this KL to SFT, in nats per sequence;
+    null keeps the last. Needs `validate_every`."""
+    patience: int | None = Field(3, ge=1)
+    """Training ends where the held-out score has fallen in as many measurements in a row while the training reward
+    rose; null: never for that reason."""
+    spread_limit: float | None = Field(None, gt=0)
+    """Training ends where an ensemble's held-out deviation is above this. Needs `validate_every`."""
+
+    @model_validator(mode="after")
+    def _estimator_has_what_it_needs(self) -> Self:
+        if self.batch_size % self.samples_per_prompt:
+            raise ValueError(
+                f"ppo.batch_size {self.batch_size} is not a multiple of ppo.samples_per_prompt "
+                f"{self.samples_per_prompt}; change one of the two"
+            )
+        if self.advantages == "gae":
+            return self
+        if self.samples_per_prompt == 1:
+            raise ValueError(f"`ppo.advantages: {self.advantages}` compares responses; set ppo.samples_per_prompt to 2")
+        if self.value == "separate" or self.gamma != 1:
+            wrong = "value: separate" if self.value == "separate" else f"gamma: {self.gamma:g}"
+            raise ValueError(f"`ppo.advantages: {self.advantages}` has no values and no use for `{wrong}`; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_used(self) -> Self:
+        needs = {
+            "truncate_after": (self.truncate_after > 0, "truncate_token"),
+            "truncated_rest: trained": (self.truncated_rest == "trained", "truncate_token"),
+            "missing_end: subtract": (self.missing_end == "subtract", "missing_end_penalty"),
+            "kl_budget": (self.kl_budget is not None, "validate_every"),
+            "spread_limit": (self.spread_limit is not None, "validate_every"),
+        }
+        for option, (is_set, needed) in needs.items():
+            if is_set and getattr(self, needed) is None:
+                raise ValueError(f"`ppo.{option}` needs ppo.{needed}; set it too")
+        if self.lora is not None and self.frozen_layers:
+            raise ValueError("ppo.lora and ppo.frozen_layers are two ways to train less; choose one")
+        return self

@@ -79,11 +79,14 @@ class PpoSpec:
     """Optimise ``start`` (normally the SFT checkpoint) against a reward model, with ``sft`` as the fixed reference.
 
     ``pretraining_text`` is a PRETRAINING_TEXT table, used where `settings.pretraining_coef` is above 0.
+    ``reward_function`` ("module:function") takes the reward model's place: called with a list of prompts and a list of
+    their responses, it gives one finite number for each. The reward model is then only what a separate value model
+    begins as, and may be None.
     """
 
     sft: Path
     start: Path
-    reward_model: Path
+    reward_model: Path | None
     prompts: Path
     pretraining_text: Path | None
     output: Path
@@ -91,6 +94,7 @@ class PpoSpec:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     seed: int = 0
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    reward_function: str | None = None
 
 
 Spec = TypeVar("Spec", TinyModelSpec, SftSpec, RewardModelSpec, PpoSpec)

@@ -16,6 +16,7 @@ from toy_language import (
     demonstration_row,
     preference_row,
     prompt_row,
+    reward_spec,
     sentence,
     sft_spec,
     text_row,
@@ -24,6 +25,7 @@ from toy_language import (
 
 from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PREFERENCES, PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.training.policies import Policy, load_policy
+from rlhf_dagster.training.reward_model import train_reward_model
 from rlhf_dagster.training.sft import train_sft
 from rlhf_dagster.training.specs import TrainingResult
 from rlhf_dagster.training.tiny_model import make_tiny_model
@@ -68,3 +70,17 @@ def sft(sft_result: TrainingResult) -> Path:
 @pytest.fixture
 def policy(sft: Path) -> Policy:
     return load_policy(sft, COMPUTE)
+
+
+@pytest.fixture(scope="session")
+def deep_sft(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two layers, of which one can be frozen."""
+    folder, rng = tmp_path_factory.mktemp("deep"), random.Random(2)
+    texts = [sentence(rng, 20) for _ in range(120)]
+    base = make_tiny_model(texts, TINY.changed(layers=2), folder / "base", COMPUTE).folder
+    return train_sft(sft_spec(base, tables, folder / "sft")).folder
+
+
+@pytest.fixture(scope="session")
+def deep_reward(deep_sft: Path, tables: Tables) -> Path:
+    return train_reward_model(reward_spec(deep_sft, tables, deep_sft.with_name("reward"))).folder

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
 from rlhf_dagster.training.distributed import is_main, rank
 from rlhf_dagster.training.specs import spec_from_json
@@ -29,6 +30,8 @@ def main(asked: Path) -> None:
             outcomes.append({"metrics": result.metrics, "curves": result.curves, "steps": steps})
         except TrainingStopped as stopped:
             outcomes.append({"stopped": str(stopped), "steps": steps})
+        except UserError as error:
+            outcomes.append({"error": str(error)})
     asked.with_name(f"rank-{rank()}.json").write_text(json.dumps(outcomes))
 
 

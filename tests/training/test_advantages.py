@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_dagster.training.advantages import gae
+from rlhf_dagster.training.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.masked import masked_mean, masked_var, whiten
 
 
@@ -67,3 +67,27 @@ def test_population_variance_by_hand() -> None:
     values, mask = torch.tensor([[1.0, 3.0, 100.0]]), torch.tensor([[1.0, 1.0, 0.0]])
     assert masked_var(values, mask).item() == 1.0
     torch.testing.assert_close(whiten(values, mask), torch.tensor([[-1.0, 1.0, 0.0]]))
+
+
+def test_leave_one_out_by_hand() -> None:
+    # Means of the others: (2+6)/2, (1+6)/2, (1+2)/2 for the first prompt; the second has equal rewards.
+    advantages = leave_one_out(torch.tensor([1.0, 2.0, 6.0, 5.0, 5.0, 5.0]), 3)
+    torch.testing.assert_close(advantages, torch.tensor([-3.0, -1.5, 4.5, 0.0, 0.0, 0.0]))
+
+
+def test_group_normalised_by_hand() -> None:
+    # Means 2 and 5; population deviations 1 and 0.
+    advantages = group_normalised(torch.tensor([1.0, 3.0, 5.0, 5.0]), 2)
+    torch.testing.assert_close(advantages, torch.tensor([-1.0, 1.0, 0.0, 0.0]), atol=2e-4, rtol=0)
+
+
+@given(seed=st.integers(0, 10_000), size=st.integers(2, 6), shift=st.floats(-10, 10), scale=st.floats(0.5, 20))
+def test_compared_advantages_sum_to_0_and_ignore_a_shift_of_the_rewards(
+    seed: int, size: int, shift: float, scale: float
+) -> None:
+    rewards = torch.randn(3 * size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    for estimator in (leave_one_out, group_normalised):
+        advantages = estimator(rewards, size)
+        assert advantages.view(3, size).sum(dim=1).abs().max() < 1e-9
+        torch.testing.assert_close(estimator(rewards + shift, size), advantages, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(leave_one_out(scale * rewards, size), scale * leave_one_out(rewards, size))

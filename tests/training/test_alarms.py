@@ -2,7 +2,14 @@ import pytest
 
 from rlhf_dagster.training.alarms import alarms
 
-HEALTHY = {"ratio_first": [1.0, 0.99999], "kl": [0.0, 3.0], "distinct_responses": [1.0, 0.9]}
+HEALTHY = {
+    "ratio_first": [1.0, 0.99999],
+    "kl": [0.0, 3.0],
+    "distinct_responses": [1.0, 0.9],
+    "entropy": [3.0] * 5 + [0.31] * 5,
+    "response_length": [10.0] * 5 + [20.0] * 5,
+    "value_loss": [0.1] * 5 + [1.0] * 5,
+}
 
 
 def test_healthy_curves_raise_no_alarm() -> None:
@@ -10,6 +17,10 @@ def test_healthy_curves_raise_no_alarm() -> None:
     # Sampling noise makes the first estimates of a KL near 0 negative now and then.
     assert alarms(HEALTHY | {"kl": [-0.05] * 20 + [3.0]}) == []
     assert alarms(HEALTHY | {"kl": [-1.0] * 4 + [3.0] + [-1.0] * 4}) == []
+    # Too few updates to compare, and no values at all.
+    short = {"entropy": [3.0, 0.01], "response_length": [1.0, 9.0], "value_loss": [0.1, 9.0]}
+    assert alarms(HEALTHY | short) == []
+    assert alarms({name: curve for name, curve in HEALTHY.items() if name != "value_loss"}) == []
 
 
 @pytest.mark.parametrize(
@@ -18,6 +29,9 @@ def test_healthy_curves_raise_no_alarm() -> None:
         ({"ratio_first": [1.0, 1.2]}, "ratio was 1.2000 instead of 1 at the first step of update 2"),
         ({"kl": [0.0, *[-0.5] * 6, 1.0]}, "negative for 6 updates in a row"),
         ({"distinct_responses": [1.0, 0.05]}, "Only 5%"),
+        ({"entropy": [3.0] * 5 + [0.29] * 5}, "entropy fell from 3.00 to 0.29 nats"),
+        ({"response_length": [10.0] * 5 + [20.1] * 5}, "grew from 10.0 to 20.1 tokens"),
+        ({"value_loss": [0.1] * 5 + [1.1] * 5}, "value loss rose to 1.1, from 0.1 before"),
     ],
 )
 def test_each_problem_has_its_sentence(curve: dict[str, list[float]], sentence: str) -> None:

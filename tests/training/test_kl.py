@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from rlhf_dagster.training.kl import AdaptiveKl, FixedKl, k1, k2, k3, kl_controller, sequence_kl, token_rewards
+from rlhf_dagster.training.kl import AdaptiveKl, FixedKl, k1, k2, k3, kl_controller, kl_loss, sequence_kl, token_rewards
 from rlhf_dagster.training.settings import PpoSettings
 
 
@@ -58,3 +59,38 @@ def test_the_state_restores_a_controller() -> None:
 
 def test_a_null_target_means_a_fixed_coefficient() -> None:
     assert kl_controller(PpoSettings(kl_coef=0.02, kl_target=None)) == FixedKl(0.02)
+
+
+def expected_gradient(estimator: str, logits: Tensor, reference: Tensor) -> Tensor:
+    """Over tokens drawn from the policy itself: each of the V tokens weighted by its probability."""
+    logits = logits.clone().requires_grad_()
+    log_probs = logits.log_softmax(dim=-1)
+    weights = log_probs.detach().exp()
+    each = [
+        kl_loss(log_probs[None, [v]], reference[None, [v]], log_probs[None, [v]].detach(), torch.ones(1, 1), estimator)
+        for v in range(len(logits))
+    ]
+    (weights * torch.stack(each)).sum().backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+@given(st.integers(0, 10_000))
+def test_gradients_of_the_kl_as_a_loss(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(6, generator=generator, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(6, generator=generator, dtype=torch.float64).log_softmax(dim=-1)
+    log_probs = logits.log_softmax(dim=-1)
+    (to_reference,) = torch.autograd.grad((log_probs.exp() * (log_probs - reference)).sum(), logits, retain_graph=True)
+    (from_reference,) = torch.autograd.grad((reference.exp() * (reference - log_probs)).sum(), logits)
+    for estimator in ("k1", "k2"):
+        torch.testing.assert_close(expected_gradient(estimator, logits.detach(), reference), to_reference)
+    torch.testing.assert_close(expected_gradient("k3", logits.detach(), reference), from_reference)
+
+
+def test_the_kl_as_a_loss_is_a_mean_over_response_tokens() -> None:
+    log_probs, reference = torch.tensor([[-1.0, -2.0, 0.0]]), torch.tensor([[-2.0, -2.5, 0.0]])
+    old, mask = torch.tensor([[-1.0, -2.5, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    found = {name: kl_loss(log_probs, reference, old, mask, name).item() for name in ("k1", "k2", "k3")}
+    # k1: (1 x 1 + e^0.5 x 0.5) / 2; k2: (0.5 + 0.125) / 2; k3: (e^-1 - 1 + 1 + e^-0.5 - 1 + 0.5) / 2
+    assert found == pytest.approx({"k1": 0.9121803, "k2": 0.3125, "k3": 0.2372050}, abs=1e-6)

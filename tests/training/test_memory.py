@@ -1,11 +1,13 @@
 """Estimates against numbers worked by hand for a model of 2 layers of width 8, 100 tokens and 13 parameters."""
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_language import TINY, Tables
@@ -77,7 +79,7 @@ def reward_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU, sam
     return RewardModelSpec(*paths, settings, SAMPLING, compute=compute)
 
 
-def ppo_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU, **changes: float) -> PpoSpec:
+def ppo_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU, **changes: Any) -> PpoSpec:
     settings = PpoSettings(batch_size=9, minibatches=2).changed(**changes)
     paths = (model, model, model, tables.prompts, tables.text, model / "out")
     return PpoSpec(*paths, settings, SAMPLING, compute=compute)
@@ -176,6 +178,39 @@ def test_ppo_with_pretraining_text_has_a_window_for_each_episode(model: Path, ta
     assert required_bytes(ppo_spec(model, tables, pretraining_coef=1.0)) - BUFFERS == update
 
 
+def test_ppo_with_a_value_model_trains_two_models(model: Path, tables: Tables) -> None:
+    update = 8 * 13 + 32 * 13 + 9 * (2 * 10 * LAYER + 4 * 4 * LOGITS)
+    spec = ppo_spec(model, tables, minibatches=1, value="separate")
+    rollout = 8 * 13 + 24 * 13 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    assert required_bytes(spec) - BUFFERS == max(update, rollout) == update
+
+
+def test_ppo_with_adapters_has_one_model_less_and_trains_little(model: Path, tables: Tables) -> None:
+    # Adapters of rank 2 on layers of 8: 2 x 16 x 8 x 2 numbers; policy and reward model are only read.
+    spec = ppo_spec(model, tables, lora={"rank": 2})
+    rollout = 8 * 13 + 12 * 512 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    assert required_bytes(spec) - BUFFERS == rollout
+    # From another start there is a copy of SFT as well.
+    assert required_bytes(replace(spec, start=Path(shutil.copytree(model, model / "other")))) - BUFFERS == rollout + 52
+
+
+def test_ppo_with_frozen_layers_keeps_their_states(model: Path, tables: Tables) -> None:
+    # All 13 numbers count as embeddings, so that nothing is left to train.
+    rollout = 8 * 13 + 4 * 8 * 9 * 10 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    assert required_bytes(ppo_spec(model, tables, frozen_layers=1)) - BUFFERS == rollout
+
+
+def test_ppo_in_several_passes_keeps_less(model: Path, tables: Tables) -> None:
+    update = 24 * 13 + 5 * (10 * LAYER + 4 * 4 * LOGITS) + 5 * 12 * (LAYER + 3 * LOGITS)
+    spec = ppo_spec(model, tables, pretraining_coef=1.0, minibatches=1, accumulate=2)
+    assert required_bytes(spec) - BUFFERS == update
+
+
+def test_ppo_that_keeps_its_best_weights_has_a_copy(model: Path, tables: Tables) -> None:
+    kept = ppo_spec(model, tables, validate_every=1, kl_budget=1.0)
+    assert required_bytes(kept) - required_bytes(ppo_spec(model, tables)) == 4 * 13
+
+
 def test_ppo_on_two_ranks(model: Path, tables: Tables) -> None:
     # 5 of 9 episodes; of a minibatch of 5, 3 rows.
     rollout = 20 * 13 + 5 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
@@ -249,10 +284,10 @@ def test_nothing_is_refused_where_free_memory_is_unknown(
 
 
 def test_its_batches_are_those_of_the_stages() -> None:
-    from rlhf_dagster.training import ppo, reward_scores
+    from rlhf_dagster.training import ppo_setup, reward_scores
 
     assert memory.SCORED_AT_ONCE == reward_scores.BATCH_SIZE
-    assert memory.LONGEST_WINDOW == ppo.LONGEST_WINDOW
+    assert memory.LONGEST_WINDOW == ppo_setup.LONGEST_WINDOW
 
 
 def test_it_imports_no_torch() -> None:
