@@ -1,12 +1,12 @@
 """Settings that can be changed for one run in the launchpad."""
 
-from typing import Any, Literal, TypeVar, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import dagster as dg
 from pydantic import Field, create_model
 
 from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.settings import PpoSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.training.settings import DpoSettings, PpoSettings, RewardModelSettings, SftSettings
 
 Stage = TypeVar("Stage", bound=Settings)
 
@@ -27,9 +27,14 @@ def for_this_run(settings: Stage, launched: dg.Config) -> Stage:
 
 
 def _launchable(annotation: Any) -> Any:
-    return str | None if get_origin(annotation) is Literal else annotation | None
+    if get_origin(annotation) is Literal:
+        return str | None
+    # Settings within settings, such as adapters, are checked with the rest of the stage's.
+    nested = any(isinstance(option, type) and issubclass(option, Settings) for option in get_args(annotation))
+    return dict[str, Any] | None if nested else annotation | None
 
 
 SftLaunch = launch_config(SftSettings)
 RewardModelLaunch = launch_config(RewardModelSettings)
 PpoLaunch = launch_config(PpoSettings)
+DpoLaunch = launch_config(DpoSettings)

@@ -20,10 +20,18 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.stop_cord import STOP_FILE, read_stop
 from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
 from rlhf_dagster.training.settings import ComputeSettings
-from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, TrainingResult, spec_to_json
+from rlhf_dagster.training.specs import (
+    DpoSpec,
+    PpoSpec,
+    RewardModelSpec,
+    SftSpec,
+    TinyModelSpec,
+    TrainingResult,
+    spec_to_json,
+)
 from rlhf_dagster.training.worker import MESSAGES, OUTCOME, Request, train_here, uses_cuda
 
-Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec
+Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec
 Progress = Callable[..., None]
 LOG, CANCELLED = "training.log", "cancelled"
 LOG_TAIL = 12

@@ -100,6 +100,11 @@ class SftSettings(Settings):
     max_tokens: int = Field(64, ge=2)
     """Prompt and response together are cut to this many tokens."""
     weight_decay: float = Field(0.0, ge=0)
+    chat: bool = False
+    """Prompts become a user's turn in the tokenizer's chat template, followed by the opening of the assistant's, here
+    and wherever a checkpoint made from this one reads a prompt. They are shortened so that turn and template fit."""
+    lora: LoraSettings | None = None
+    """Train adapters, merged into the checkpoint; null trains all weights."""
 
 
 class RewardModelSettings(Settings):
@@ -148,3 +153,21 @@ class PpoSettings(Settings):
     missing_end_penalty: float | None = None
     """Score that replaces the reward model's for a response without end-of-text; null switches the rule off."""
     max_grad_norm: float | None = Field(None, gt=0)
+
+
+class DpoSettings(Settings):
+    loss: Literal["dpo", "ipo"] = "dpo"
+    """`dpo` (Rafailov et al. 2023), or `ipo` (Azar et al. 2023), whose log-ratios stay finite on labels that agree."""
+    beta: float = Field(0.1, gt=0)
+    """Weight of the KL to the SFT policy: the larger, the nearer the policy stays."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Probability that a label is wrong (conservative DPO)."""
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    """Comparisons in a batch; all their responses are read in the same forward pass."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Falls linearly to 0."""
+    adam_epsilon: float = Field(1e-5, gt=0)
+    max_grad_norm: float | None = Field(None, gt=0)
+    lora: LoraSettings | None = None
+    """Train adapters, merged into the checkpoint; null trains all weights."""

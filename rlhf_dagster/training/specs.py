@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.settings import (
     ComputeSettings,
+    DpoSettings,
     PpoSettings,
     RewardModelSettings,
     SamplingSettings,
@@ -93,10 +94,23 @@ class PpoSpec:
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
 
-Spec = TypeVar("Spec", TinyModelSpec, SftSpec, RewardModelSpec, PpoSpec)
+@dataclass(frozen=True)
+class DpoSpec:
+    """Optimise ``sft`` on the `train` labels of a PREFERENCES table by DPO, with itself as the fixed reference."""
+
+    sft: Path
+    preferences: Path
+    output: Path
+    settings: DpoSettings = field(default_factory=DpoSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seed: int = 0
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
 
 
-def spec_to_json(spec: TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec) -> str:
+Spec = TypeVar("Spec", TinyModelSpec, SftSpec, RewardModelSpec, PpoSpec, DpoSpec)
+
+
+def spec_to_json(spec: TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec) -> str:
     return TypeAdapter(type(spec)).dump_json(spec, indent=1).decode()
 
 
