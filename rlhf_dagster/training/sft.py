@@ -1,6 +1,6 @@
 """Supervised fine-tuning on demonstrations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,10 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
+from rlhf_dagster.training.chat import set_chat
 from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import own_slice
+from rlhf_dagster.training.lora import add_lora, merge_lora
 from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import SamplingSettings, SftSettings
@@ -91,10 +93,11 @@ def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingRe
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
     policy = load_policy(spec.model, spec.compute)
     _check(policy, spec)
+    set_chat(policy.tokenizer, spec.settings.chat)
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     initial = mean_response_loss(policy, validation, spec.settings.batch_size)
-    losses = _fit(policy, train, spec, progress, keeper)
+    policy, losses = _fit(policy, train, spec, progress, keeper)
     metrics = {
         "train_loss": mean_response_loss(policy, train, spec.settings.batch_size),
         "initial_validation_loss": initial,
@@ -126,9 +129,12 @@ def mean_response_loss(policy: Policy, rows: Demonstrations, batch_size: int) ->
     return total / tokens if tokens else None
 
 
-def _fit(policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper) -> list[float]:
+def _fit(
+    policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper
+) -> tuple[Policy, list[float]]:
     settings = spec.settings
     seed_everything(spec.seed)
+    adapted = None if settings.lora is None else add_lora(policy.model, settings.lora)
     with training_arguments(
         policy.device,
         spec.seed,
@@ -139,14 +145,14 @@ def _fit(policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progres
     ) as arguments:
         trainer = SftTrainer(
             keeper,
-            model=policy.model,
+            model=adapted or policy.model,
             args=arguments,
             train_dataset=train,
             data_collator=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
         )
         losses = fit(trainer, progress)
-    policy.model.eval()
-    return losses
+    trained = policy.model if adapted is None else merge_lora(adapted)
+    return replace(policy, model=trained.eval()), losses
 
 
 def _collate_own(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:

@@ -1,15 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from toy_language import FIXED, VARIABLE, Tables, demonstration_row, sft_spec, write
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
 from rlhf_dagster.training.checkpoints import folder_digest
 from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.settings import SamplingSettings, SftSettings
+from rlhf_dagster.training.settings import LoraSettings, SamplingSettings, SftSettings
 from rlhf_dagster.training.sft import Demonstrations, _collate, train_sft
 from rlhf_dagster.training.specs import TrainingResult
 
@@ -97,3 +99,15 @@ def test_the_checkpoint_is_on_disk_as_trained(sft: Path) -> None:
         path.name for path in sft.iterdir()
     }
     assert load_policy(sft).model.config.vocab_size == len(load_policy(sft).tokenizer)
+
+
+def test_adapters_are_merged_into_a_plain_checkpoint(base: Path, tables: Tables, sft: Path, tmp_path: Path) -> None:
+    spec = sft_spec(base, tables, tmp_path / "sft")
+    result = train_sft(replace(spec, settings=spec.settings.changed(lora=LoraSettings(rank=4), learning_rate=2e-2)))
+    assert result.metrics["validation_loss"] < result.metrics["initial_validation_loss"]
+    assert {file.name for file in result.folder.iterdir()} == {file.name for file in sft.iterdir()}
+    trained, start = load_policy(result.folder).model.state_dict(), load_policy(base).model.state_dict()
+    assert trained.keys() == start.keys()
+    # What has no adapter stays as it was; what has one is changed.
+    assert torch.equal(trained["transformer.wte.weight"], start["transformer.wte.weight"])
+    assert not torch.equal(trained["transformer.h.0.mlp.c_fc.weight"], start["transformer.h.0.mlp.c_fc.weight"])
