@@ -159,6 +159,8 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = ()) -> dg.M
         "model_id": checkpoint.model_id,
         "checkpoint": dg.MetadataValue.path(str(checkpoint.folder)),
     }
+    if result.logs:
+        shown["logs"] = dg.MetadataValue.path(str(result.logs))
     if result.curves:
         shown["training_curves"] = curves_picture(result.curves)
     if result.usage:

@@ -34,6 +34,8 @@ class StageResult:
     warnings: Sequence[str] = ()
     usage: dict[str, float] = field(default_factory=dict)
     """What it cost (:func:`rlhf_dagster.compute.usage.measuring`)."""
+    logs: Path | None = None
+    """Folder of its metrics and TensorBoard events, where it was trained here."""
 
 
 def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progress) -> StageResult:
@@ -187,7 +189,8 @@ def base_model_cache() -> Path:
 
 
 def _work(loop: LoopFolder, kind: str, round_key: str = "") -> Work:
-    return Work(loop.models.work_folder(kind, round_key), loop.root)
+    folder = loop.models.work_folder(kind, round_key)
+    return Work(folder, loop.root, loop.root / "logs" / folder.name, loop.config.name)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -232,4 +235,5 @@ def _keep(
     checkpoint = loop.models.identify(result.folder, kind, round_key)
     loop.models.keep(result.folder, checkpoint)
     work.clear()
-    return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage)
+    logs = work.logs if trained.usage else None
+    return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage, logs)

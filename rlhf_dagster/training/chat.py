@@ -28,7 +28,9 @@ def set_chat(tokenizer: PreTrainedTokenizerBase, chat: bool) -> None:
     try:
         _render(tokenizer, "")
     except TemplateError as error:
-        raise UserError(f"sft.chat: the chat template takes no single user's turn ({error}); set it to false.") from None
+        raise UserError(
+            f"sft.chat: the chat template takes no single user's turn ({error}); set it to false."
+        ) from None
     tokenizer.init_kwargs[MARK] = True
 
 

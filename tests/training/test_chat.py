@@ -88,7 +88,10 @@ def test_plain_sft_of_a_chat_checkpoint_reads_plain_prompts(chat_spec: SftSpec) 
 
 @pytest.mark.parametrize(
     ("template", "problem"),
-    [(None, "has no chat template"), ("{{ raise_exception('a system turn comes first') }}", "a system turn comes first")],
+    [
+        (None, "has no chat template"),
+        ("{{ raise_exception('a system turn comes first') }}", "a system turn comes first"),
+    ],
 )
 def test_a_template_that_cannot_be_used_is_a_user_error(
     tokenizer: PreTrainedTokenizerBase, template: str | None, problem: str

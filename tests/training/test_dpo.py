@@ -88,7 +88,9 @@ def test_labels_of_one_comparison_are_merged_without_changing_the_loss() -> None
     merged, h = merged_pairs(labels), torch.tensor([0.7])
     assert merged == [Pair(0, 1, pytest.approx(1.5 / 4), 4.0)]
     for loss in (dpo_loss, ipo_loss):
-        apart = sum(pair.weight * loss(h, torch.tensor([pair.preferred]), 0.3) for row in labels for pair in label_pairs(row))
+        apart = sum(
+            pair.weight * loss(h, torch.tensor([pair.preferred]), 0.3) for row in labels for pair in label_pairs(row)
+        )
         torch.testing.assert_close(4 * loss(h, torch.tensor([merged[0].preferred]), 0.3), apart)
 
 
