@@ -28,7 +28,7 @@ class ComputeSettings(Settings):
     """Seconds that a child has to write its state when its run is cancelled, before it is killed."""
     retries: int = Field(2, ge=0)
     """How often a training whose process died is taken up again by itself, from its last state."""
-    trackers: list[Literal["wandb", "mlflow"]] = []
+    trackers: list[Literal["wandb", "mlflow"]] = Field([])
     """Where metrics go beside the loop's `logs/`, in a project of the loop's name. Keys and addresses are those of the
     environment, such as WANDB_API_KEY or MLFLOW_TRACKING_URI."""
 

@@ -29,8 +29,8 @@ class PaddedBatch(NamedTuple):
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int) -> list[TokenIds]:
     """Ids of each prompt, cut on the left to ``max_tokens``, after the tokenizer's begin-of-text token, if it adds one.
 
-    An empty prompt becomes one end-of-text token, from which GPT-2 begins a document. For a checkpoint whose prompts are
-    chats, see :func:`rlhf_dagster.training.chat.encode_chats`.
+    An empty prompt becomes one end-of-text token, from which GPT-2 begins a document. A checkpoint whose prompts are
+    chats has them encoded by :func:`rlhf_dagster.training.chat.encode_chats`.
     """
     if not prompts:
         return []

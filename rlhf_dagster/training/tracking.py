@@ -5,6 +5,7 @@ Importing this imports no torch.
 
 import json
 import logging
+import math
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +25,9 @@ log = logging.getLogger("rlhf_dagster.training")
 class TrainingLog:
     """Progress that is written to ``folder``, and to the ``services`` in the project and under the run's name.
 
-    A training that goes on after an interruption reports the steps after its last state: whatever stands there for
-    these steps is replaced, and its run of a service goes on. One that reports step 1 begins a new log.
+    A training that goes on after an interruption reports the steps after its last state again: what stands there for
+    these steps is replaced, and a service, whose run goes on, is not told them twice. One that reports step 1 begins a
+    new log.
     """
 
     def __init__(self, folder: Path, project: str, run: str, services: Sequence[str] = ()) -> None:
@@ -37,17 +39,19 @@ class TrainingLog:
         self._file: IO[str] | None = None
         self._trackers: dict[str, Any] = {}
         self._last = (0, 0)
+        self._told: float = 0
+        """Last step that services have heard of before this training was interrupted."""
 
     def __call__(self, step: int, total: int, **numbers: float) -> None:
         if self._file is None:
             self._file = self._begin(step)
         self._last = (step, total)
-        self._write(numbers)
+        self._write(numbers, [name for name in self._trackers if step > self._told or name not in self.services])
 
     def finish(self, metrics: dict[str, float]) -> None:
         """Write a finished training's metrics, at its last step."""
         if self._file is not None:
-            self._write({FINAL + name: value for name, value in metrics.items()})
+            self._write({FINAL + name: value for name, value in metrics.items()}, list(self._trackers))
 
     def close(self) -> None:
         if self._file is not None:
@@ -55,12 +59,12 @@ class TrainingLog:
         for name in list(self._trackers):
             self._ask(name, lambda tracker: tracker.finish())
 
-    def _write(self, numbers: dict[str, float]) -> None:
+    def _write(self, numbers: dict[str, float], trackers: Sequence[str]) -> None:
         step, total = self._last
         assert self._file is not None  # noqa: S101
         self._file.write(json.dumps({"step": step, "total": total, **numbers}) + "\n")
         self._file.flush()
-        for name in list(self._trackers):
+        for name in trackers:
             self._ask(name, lambda tracker: tracker.log(numbers, step=step))
 
     def _begin(self, step: int) -> IO[str]:
@@ -68,7 +72,9 @@ class TrainingLog:
         path = self.folder / METRICS
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         before = [line for line in lines if _step_of(line) < step]
-        if not before:
+        if before:
+            self._told = max(told for line in lines if (told := _step_of(line)) < math.inf)
+        else:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{METRICS}")
@@ -96,7 +102,7 @@ class TrainingLog:
         _give_accelerate_a_state()
         try:
             call(self._trackers[name])
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             log.warning("%s has failed (%s); this training logs to it no more.", name, error)
             del self._trackers[name]
 
@@ -164,4 +170,4 @@ def _step_of(line: str) -> float:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return math.inf

@@ -18,8 +18,7 @@ from rlhf_dagster.training.dpo import train_dpo
 from rlhf_dagster.training.dpo_losses import dpo_loss, ipo_loss, pair_numbers, smoothed
 from rlhf_dagster.training.dpo_pairs import Pair, collate, encode_comparisons, label_pairs, merged_pairs
 from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.sampling import response_log_probs
-from rlhf_dagster.training.settings import DpoSettings, LoraSettings
+from rlhf_dagster.training.settings import LoraSettings
 
 
 def label(kind: str, target: list[float], ranks: list[int] | None = None, weight: float = 1.0) -> dict:

@@ -27,10 +27,9 @@ def write(folder: Path, steps: range, **options: Any) -> TrainingLog:
 
 
 def events(folder: Path) -> Iterator[Event]:
-    """Of all event files, in the order of their steps' writing; a record is its length, a checksum, the event, another."""
-    for file in sorted(
-        (folder / "tensorboard").glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns
-    ):
+    """Of all event files, the oldest first. A record is a length, its checksum, the event, and its checksum."""
+    files = (folder / "tensorboard").glob("events.out.tfevents.*")
+    for file in sorted(files, key=lambda path: path.stat().st_mtime_ns):
         content, position = file.read_bytes(), 0
         while position < len(content):
             (length,) = struct.unpack_from("<Q", content, position)
@@ -118,7 +117,7 @@ def test_a_service_has_one_run_for_a_training_and_its_continuation(tmp_path: Pat
         ("loop", "ppo-round-0001", "id-1"),
         ("loop", "ppo-round-0001", None),
     ]
-    assert [step for step, _ in service.logged] == [1, 2, 3, 3, 4, 1]
+    assert [step for step, _ in service.logged] == [1, 2, 3, 4, 1]
     assert service.finished
 
 
