@@ -5,6 +5,7 @@ from that checkpoint inherits it with the tokenizer, and so a prompt is read in 
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -56,10 +57,11 @@ def _fitting(tokenizer: PreTrainedTokenizerBase, prompt: str, max_tokens: int) -
                 f"sampling.prompt_tokens is {max_tokens} and the chat template alone takes {len(ids)}; raise it."
             )
         content = content[excess:]
-        ids = _render(tokenizer, tokenizer.decode(content, clean_up_tokenization_spaces=False))
+        ids = _render(tokenizer, str(tokenizer.decode(content, clean_up_tokenization_spaces=False)))
     return ids
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     turn = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=False)
+    ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return cast(list[int], ids)

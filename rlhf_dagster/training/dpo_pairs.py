@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.labeling.outcome import ORDERED_KINDS
+from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.training.settings import SamplingSettings
 from rlhf_dagster.training.tokens import TokenIds, encode_prompts, encode_responses, pad
 
@@ -81,7 +82,7 @@ def encode_comparisons(
     """
     comparisons = []
     for _, labels in frame.groupby("comparison_id", sort=False):
-        rows = labels.to_dict("records")
+        rows = records(labels)
         prompt = encode_prompts(tokenizer, [rows[0]["prompt"]], sampling.prompt_tokens)[0]
         responses = encode_responses(tokenizer, list(rows[0]["responses"]), add_end=not sampling.fixed_length)
         cut = [ids[: sampling.response_tokens] for ids in responses]

@@ -1,12 +1,13 @@
 """What each training stage is given and what it returns: plain values and paths. Importing this imports no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.settings import Settings
 from rlhf_dagster.training.settings import (
     ComputeSettings,
     DpoSettings,
@@ -122,3 +123,39 @@ def spec_from_json(kind: type[Spec], text: str, source: str) -> Spec:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{source}: `{path}`: {first['msg']}; please correct it.") from None
+
+
+MEANINGS = {
+    "output": "Where the model goes: a folder that is not there yet.",
+    "model": "Folder of the model to start from.",
+    "sft": "Folder of the SFT checkpoint, which is the reference policy.",
+    "start": "Folder of the policy to start from, normally the SFT checkpoint.",
+    "reward_model": "Folder of the reward model.",
+    "pretraining_text": "Parquet table of documents (columns of PRETRAINING_TEXT).",
+    "demonstrations": "Parquet table of prompts and responses (columns of DEMONSTRATIONS).",
+    "preferences": "Parquet table of labels (columns of PREFERENCES).",
+    "prompts": "Parquet table of prompts (columns of PROMPTS).",
+    "seed": "Everything random in the training derives from it.",
+}
+"""What the fields of specs are, for people who write one."""
+
+
+def spec_model(kind: type[Spec]) -> type[Settings]:
+    """The same fields as settings: with the defaults of the spec, and a sentence for each wrong key or value."""
+    hints = get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for part in fields(kind):
+        default = part.default if part.default_factory is MISSING else part.default_factory()
+        value = Field(... if default is MISSING else default, description=MEANINGS.get(part.name))
+        made[part.name] = (hints[part.name], value)
+    return create_model(kind.__name__, __base__=Settings, **made)
+
+
+def spec_from_values(kind: type[Spec], values: Any, source: str, folder: Path) -> Spec:
+    """The spec that a person wrote; relative paths begin at ``folder``.
+
+    Raises UserError naming ``source`` and the first wrong key or value.
+    """
+    parsed = spec_model(kind).parse(values, source)
+    found = {part.name: getattr(parsed, part.name) for part in fields(kind)}
+    return kind(**{name: folder / value if isinstance(value, Path) else value for name, value in found.items()})
