@@ -25,7 +25,9 @@ def commented_yaml(chosen: dict[str, Any]) -> str:
 def commented_spec(kind: Any) -> str:
     """A spec of `rlhf train` with paths to fill in, and every setting as a comment with its default and its meaning."""
     model = spec_model(kind)
-    chosen = {name: f"PATH/TO/{name.upper()}" for name, field in model.model_fields.items() if field.is_required()}
+    chosen: dict[str, Any] = {
+        name: f"PATH/TO/{name.upper()}" for name, field in model.model_fields.items() if field.is_required()
+    }
     return "\n".join(_lines(model.model_construct(**chosen), chosen, everything=False)) + "\n"
 
 

@@ -157,5 +157,6 @@ def spec_from_values(kind: type[Spec], values: Any, source: str, folder: Path) -
     Raises UserError naming ``source`` and the first wrong key or value.
     """
     parsed = spec_model(kind).parse(values, source)
-    found = {part.name: getattr(parsed, part.name) for part in fields(kind)}
-    return kind(**{name: folder / value if isinstance(value, Path) else value for name, value in found.items()})
+    found = ((part.name, getattr(parsed, part.name)) for part in fields(kind))
+    arguments: dict[str, Any] = {name: folder / value if isinstance(value, Path) else value for name, value in found}
+    return kind(**arguments)

@@ -25,7 +25,7 @@ GROUPS = {
         "preference_dataset",
     },
     "reward": {"reward_model", "reward_model_accuracy", "reward_model_halves"},
-    "policy": {"ppo_policy"},
+    "policy": {"ppo_policy", "dpo_policy"},
     "evaluation": {"evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation"},
     "release": {"promotion", "round_page"},
 }
@@ -33,7 +33,7 @@ PAGE = "round_page"
 """Not made by a run: a sensor writes it after each."""
 ASSETS = {asset for assets in GROUPS.values() for asset in assets} - {PAGE}
 ONCE = GROUPS["data"] | GROUPS["model"]
-MODELS = {"base_model", "sft_checkpoint", "reward_model", "ppo_policy"}
+MODELS = {"base_model", "sft_checkpoint", "reward_model", "ppo_policy", "dpo_policy"}
 TORCH = MODELS | {
     *("completions", "evaluation_completions", "eval_report"),
     *("reward_model_accuracy", "reward_model_halves"),
