@@ -132,8 +132,12 @@ def test_jobs_select_their_assets_and_train_round_waits_for_people_alone(tmp_pat
 
 
 def test_the_jobs_together_make_every_asset_once() -> None:
-    jobs = job_assets(LoopConfig.parse(PEOPLE, "test"))
+    jobs = job_assets(LoopConfig.parse(PEOPLE | {"arms": ["dpo"]}, "test"))
     assert sorted(asset for assets in jobs.values() for asset in assets) == sorted(ASSETS)
+
+
+def test_no_job_trains_an_arm_that_is_not_asked_for() -> None:
+    assert "dpo_policy" not in [asset for assets in job_assets(LoopConfig()).values() for asset in assets]
 
 
 def test_the_terminal_has_a_headline_for_every_asset() -> None:
