@@ -15,7 +15,7 @@ from torch.nn import functional as F
 def smoothed(preferred: Tensor, label_smoothing: float) -> Tensor:
     """[P] probability that the first response is preferred, where a label is wrong with ``label_smoothing``.
 
-    With it :func:`dpo_loss` is conservative DPO (Mitchell 2023, *A note on DPO with noisy preferences and relationship to IPO*).
+    With it :func:`dpo_loss` is conservative DPO (Mitchell 2023, *A note on DPO with noisy preferences*).
     """
     return preferred * (1 - label_smoothing) + (1 - preferred) * label_smoothing
 
