@@ -1,7 +1,8 @@
 """Direct preference optimisation: a policy from preference labels alone, held to the SFT policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from rlhf_dagster.training.distributed import gather_rows, own_slice, sum_of_ran
 from rlhf_dagster.training.dpo_losses import PAIR_LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.dpo_pairs import Comparison, collate, encode_comparisons
 from rlhf_dagster.training.log_probs import Decoding, decoding_of, response_outputs, token_log_probs
-from rlhf_dagster.training.lora import add_lora, merge_lora
 from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.preferences import check_labels
 from rlhf_dagster.training.seeding import seed_everything
@@ -25,7 +25,7 @@ from rlhf_dagster.training.settings import DpoSettings
 from rlhf_dagster.training.specs import DpoSpec, Progress, TrainingResult, silent
 from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
-from rlhf_dagster.training.trainer import KeptTrainer, fit_curves, loss_scale, training_arguments
+from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, loss_scale
 
 HELD_OUT = ("validation", "held_out_annotators")
 MEASURED_COMPARISONS = 1024
@@ -190,29 +190,22 @@ def measure(policy: Policy, rows: Comparisons, pair_loss: PairLoss, batch_size: 
 def _fit(
     policy: Policy, train: Comparisons, spec: DpoSpec, progress: Progress, keeper: StateKeeper
 ) -> tuple[Policy, dict[str, list[float]]]:
-    settings, pad_id = spec.settings, policy.tokenizer.pad_token_id
+    settings = spec.settings
     seed_everything(spec.seed)
-    adapted = None if settings.lora is None else add_lora(policy.model, settings.lora)
-    with training_arguments(
-        policy.device,
-        spec.seed,
-        settings.batch_size,
+    return fit_policy(
+        partial(DpoTrainer, keeper, PairLoss(settings, decoding_of(policy.tokenizer, spec.sampling))),
+        policy,
+        settings.lora,
+        progress,
+        rows=train,
+        collate=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
+        seed=spec.seed,
+        batch_size=settings.batch_size,
         max_grad_norm=settings.max_grad_norm,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         adam_epsilon=settings.adam_epsilon,
-    ) as arguments:
-        trainer = DpoTrainer(
-            keeper,
-            PairLoss(settings, decoding_of(policy.tokenizer, spec.sampling)),
-            model=adapted or policy.model,
-            args=arguments,
-            train_dataset=train,
-            data_collator=lambda rows: _collate_own(rows, pad_id),
-        )
-        curves = fit_curves(trainer, progress)
-    trained = policy.model if adapted is None else merge_lora(adapted)
-    return replace(policy, model=trained.eval()), curves
+    )
 
 
 def _collate_own(rows: list[tuple[Comparison, Tensor]], pad_id: int) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Supervised fine-tuning on demonstrations."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,7 +18,6 @@ from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fin
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import own_slice
-from rlhf_dagster.training.lora import add_lora, merge_lora
 from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import SamplingSettings, SftSettings
@@ -25,7 +25,7 @@ from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silen
 from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tokens import TokenIds, encode_prompts, encode_responses, pad
-from rlhf_dagster.training.trainer import KeptTrainer, fit, loss_scale, training_arguments
+from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, loss_scale
 from rlhf_dagster.training.windows import IGNORED
 
 MEASURED_ROWS = 1024
@@ -134,25 +134,20 @@ def _fit(
 ) -> tuple[Policy, list[float]]:
     settings = spec.settings
     seed_everything(spec.seed)
-    adapted = None if settings.lora is None else add_lora(policy.model, settings.lora)
-    with training_arguments(
-        policy.device,
-        spec.seed,
-        settings.batch_size,
+    trained, curves = fit_policy(
+        partial(SftTrainer, keeper),
+        policy,
+        settings.lora,
+        progress,
+        rows=train,
+        collate=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
+        seed=spec.seed,
+        batch_size=settings.batch_size,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-    ) as arguments:
-        trainer = SftTrainer(
-            keeper,
-            model=adapted or policy.model,
-            args=arguments,
-            train_dataset=train,
-            data_collator=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
-        )
-        losses = fit(trainer, progress)
-    trained = policy.model if adapted is None else merge_lora(adapted)
-    return replace(policy, model=trained.eval()), losses
+    )
+    return trained, curves["loss"]
 
 
 def _collate_own(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:

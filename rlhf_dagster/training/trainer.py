@@ -1,17 +1,21 @@
 """What the Trainer subclasses of SFT and of the reward model share."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_dagster.training.checkpointing import TrainingStopped
 from rlhf_dagster.training.distributed import is_main, world
+from rlhf_dagster.training.lora import add_lora, merge_lora
+from rlhf_dagster.training.policies import Policy
+from rlhf_dagster.training.settings import LoraSettings
 from rlhf_dagster.training.specs import Progress
 from rlhf_dagster.training.states import StateKeeper
 
@@ -140,6 +144,28 @@ def fit_curves(trainer: KeptTrainer, progress: Progress) -> dict[str, list[float
     if keep.reason:
         raise TrainingStopped(keep.reason)
     return report.curves
+
+
+def fit_policy(
+    trainer: Callable[..., KeptTrainer],
+    policy: Policy,
+    lora: LoraSettings | None,
+    progress: Progress,
+    *,
+    rows: Dataset[Any],
+    collate: Callable[[list[Any]], dict[str, torch.Tensor]],
+    **arguments: Any,
+) -> tuple[Policy, dict[str, list[float]]]:
+    """Train a policy, or adapters that are merged into it at the end; returns it and the trainer's curves.
+
+    ``trainer`` makes the Trainer; ``arguments`` are those of :func:`training_arguments`.
+    """
+    adapted = None if lora is None else add_lora(policy.model, lora)
+    with training_arguments(policy.device, **arguments) as made:
+        made_trainer = trainer(model=adapted or policy.model, args=made, train_dataset=rows, data_collator=collate)
+        curves = fit_curves(made_trainer, progress)
+    trained = policy.model if adapted is None else merge_lora(adapted)
+    return replace(policy, model=trained.eval()), curves
 
 
 @contextmanager

@@ -56,6 +56,15 @@ def test_it_trains_what_the_stage_trains(
     assert "validation loss" in done.stdout
 
 
+def test_a_process_of_its_own_logs_the_same(written: dict[str, Any], tmp_path: Path) -> None:
+    assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
+    apart = written | {"output": "models/apart", "compute": written["compute"] | {"launch": "process"}}
+    done = rlhf_here("train", "sft", write(tmp_path, apart))
+    assert (done.returncode, done.stderr) == (0, "")
+    logs = [(tmp_path / "models" / f"{name}.logs" / "metrics.jsonl").read_text() for name in ("sft", "apart")]
+    assert logs[0] == logs[1]
+
+
 def test_json_is_read_too_and_what_is_trained_is_not_trained_again(written: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(json.dumps(written))
     assert rlhf_here("train", "sft", tmp_path / "spec.json").returncode == 0
