@@ -15,6 +15,7 @@ from rlhf_dagster.training.presets import PRESETS
 from rlhf_dagster.training.settings import (
     BaseModelSettings,
     ComputeSettings,
+    DpoSettings,
     PpoSettings,
     RewardModelSettings,
     SamplingSettings,
@@ -104,7 +105,7 @@ class LoopConfig(Settings):
     seed: int = Field(0, ge=0)
     """Everything random in the loop derives from it, except the base model, which has a seed of its own."""
     preset: Literal["tiny", "ziegler2019", "instructgpt"] = "tiny"
-    """Defaults of `sampling`, `sft`, `reward_model` and `ppo`; settings given here win over the preset."""
+    """Defaults of `sampling`, `sft`, `reward_model`, `ppo` and `dpo`; settings given here win over the preset."""
     data: DataSettings = DataSettings()
     base_model: BaseModelSettings = BaseModelSettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -113,10 +114,13 @@ class LoopConfig(Settings):
     label_store: LabelStoreSettings = LabelStoreSettings()
     reward_model: RewardModelSettings = RewardModelSettings()
     ppo: PpoSettings = PpoSettings()
+    dpo: DpoSettings = DpoSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
+    arms: list[Literal["dpo"]] = Field([], max_length=1)
+    """Policies that each round trains beside PPO's, on the same labels, and reports with it. The gate judges PPO's."""
 
     @field_validator("owner")
     @classmethod

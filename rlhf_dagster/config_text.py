@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.training.specs import spec_model
 
 HEAD = """\
 # The config of one loop. What stands behind `# ` is the default; take the mark away to change it.
@@ -19,6 +20,15 @@ HEAD = """\
 def commented_yaml(chosen: dict[str, Any]) -> str:
     """A config file with the chosen settings, and every other one as a comment with its default and its meaning."""
     return HEAD + "\n".join(_lines(LoopConfig(**chosen), chosen, everything=False)) + "\n"
+
+
+def commented_spec(kind: Any) -> str:
+    """A spec of `rlhf train` with paths to fill in, and every setting as a comment with its default and its meaning."""
+    model = spec_model(kind)
+    chosen: dict[str, Any] = {
+        name: f"PATH/TO/{name.upper()}" for name, field in model.model_fields.items() if field.is_required()
+    }
+    return "\n".join(_lines(model.model_construct(**chosen), chosen, everything=False)) + "\n"
 
 
 def reference_page() -> str:

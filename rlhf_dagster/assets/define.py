@@ -146,6 +146,20 @@ def win_rates_table(rates: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataVa
     )
 
 
+def arms_table(arms: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """A line for each way to learn from the labels: win rates against SFT, and the KL to it in nats."""
+    return markdown_table(
+        [
+            {
+                "arm": arm["name"],
+                **{f"vs SFT by the {rate['judge']}": _rate_cell(rate) for rate in arm["win_rates"]},
+                "KL": f"≤ {arm['kl_bound']:.2f}" if arm["kl_bound"] is not None else f"{arm['kl']['value']:.2f}",
+            }
+            for arm in arms
+        ]
+    )
+
+
 def _rate_cell(rate: Mapping[str, Any]) -> str:
     if rate["value"] is None:
         return "no decided judgment"
@@ -159,6 +173,8 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = ()) -> dg.M
         "model_id": checkpoint.model_id,
         "checkpoint": dg.MetadataValue.path(str(checkpoint.folder)),
     }
+    if result.logs:
+        shown["logs"] = dg.MetadataValue.path(str(result.logs))
     if result.curves:
         shown["training_curves"] = curves_picture(result.curves)
     if result.usage:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rlhf_dagster.assets.define import (
     JSON,
+    arms_table,
     label_store_link,
     loop_asset,
     markdown_table,
@@ -21,16 +22,17 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.automation.rounds import rounds
 from rlhf_dagster.evaluation.gate import alarm_names, rules_as_dicts
-from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
+from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, POLICY, REWARD_MODEL, find_win_rate
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.resources.compute import Compute
+from rlhf_dagster.stages.arms import arms_of, measure_arms, sample_arms
 from rlhf_dagster.stages.evaluation import decide, evaluate_round, read_human_evaluation
 from rlhf_dagster.stages.labels import send_evaluation_batch
 from rlhf_dagster.stages.sampling import sample_evaluation
 
 
-@loop_asset("evaluation", by_round=True, gpu=True)
+@loop_asset("evaluation", by_round=True, gpu=True, deps=["dpo_policy"])
 def evaluation_completions(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
@@ -38,10 +40,18 @@ def evaluation_completions(
     round_manifest: dict[str, str],
     ppo_policy: Checkpoint,
     sft_checkpoint: Checkpoint,
+    reward_model: Checkpoint,
     prompts: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """One response of the new policy, of SFT and of the behaviour policy for each test prompt."""
-    frame = sample_evaluation(compute.on(loop), round_manifest, ppo_policy, sft_checkpoint, prompts)
+    """One response of the new policy, of SFT and of the behaviour policy for each test prompt.
+
+    With `arms` or `evaluation.best_of_n` also one of each of these.
+    """
+    here = compute.on(loop)
+    frame = sample_evaluation(here, round_manifest, ppo_policy, sft_checkpoint, prompts)
+    if arms_of(here):
+        arms = sample_arms(here, round_manifest["round"], frame, sft_checkpoint, reward_model)
+        frame = pd.concat([frame, arms], ignore_index=True)
     return table_result(frame, ["completion_id", "text", "role"], prompts=int(frame["prompt_id"].nunique()))
 
 
@@ -66,6 +76,7 @@ def eval_report(
     round; `kl_nats` is the mean sequence KL to SFT, `perplexity_ratio` the perplexity on held-out pretraining text over
     SFT's (the alignment tax), and `reward_drift` the largest difference between the win rates against SFT by the reward
     model and by the two trained on halves of the labels. `alarms` names the rules of the gate that stand in the way.
+    `arms` has what was learned from the same labels in other ways; `<arm>_vs_<judge>` are their win rates against SFT.
     """
     report, page = evaluate_round(
         compute.on(loop),
@@ -78,6 +89,7 @@ def eval_report(
         sft=sft_checkpoint,
         pretraining_text=pretraining_text,
         halves=reward_model_halves,
+        arms=measure_arms(compute.on(loop), evaluation_completions, reward_model),
     )
     path = loop.asset_path("eval_report", round_manifest["round"], "html")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,15 +102,27 @@ def eval_report(
         name: (report[figure] or {}).get("value")
         for name, figure in (("perplexity_ratio", "alignment_tax"), ("reward_drift", "reward_drift"))
     }
+    arms = {"arms": arms_table(report["arms"])} if report["arms"] else {}
     return dg.MaterializeResult(
         value=report,
         metadata={
             "report": page_link(loop, path),
             "win_rates": win_rates_table(report["win_rates"]),
+            **arms,
             "alarms": ", ".join(alarm_names(report["rules"])) or "none",
-            **numbers(rates | {"kl_nats": policy["kl"]["value"]} | lengths | alarms),
+            **numbers(rates | {"kl_nats": policy["kl"]["value"]} | lengths | alarms | _arm_rates(report["arms"])),
         },
     )
+
+
+def _arm_rates(arms: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Win rates against SFT of the arms beside PPO, whose own are there already."""
+    return {
+        f"{arm['role']}_vs_{rate['judge'].replace(' ', '_')}": rate["value"]
+        for arm in arms
+        if arm["role"] != POLICY
+        for rate in arm["win_rates"]
+    }
 
 
 def _round_check(compute: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:

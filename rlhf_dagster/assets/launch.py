@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.settings import PpoSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.training.settings import DpoSettings, PpoSettings, RewardModelSettings, SftSettings
 
 Stage = TypeVar("Stage", bound=Settings)
 
@@ -37,3 +37,4 @@ def _launchable(annotation: Any) -> Any:
 SftLaunch = launch_config(SftSettings)
 RewardModelLaunch = launch_config(RewardModelSettings)
 PpoLaunch = launch_config(PpoSettings)
+DpoLaunch = launch_config(DpoSettings)

@@ -5,10 +5,11 @@ from pathlib import Path
 import dagster as dg
 
 from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
-from rlhf_dagster.assets.launch import PpoLaunch, for_this_run
+from rlhf_dagster.assets.launch import DpoLaunch, PpoLaunch, for_this_run
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.resources.compute import Compute
+from rlhf_dagster.stages.dpo import train_dpo
 from rlhf_dagster.stages.models import train_ppo
 
 COMPARED_BY_ROUND = (
@@ -60,3 +61,29 @@ def ppo_policy(
         progress=progress,
     )
     return model_result(result, [name for name in COMPARED_BY_ROUND if name in result.metrics])
+
+
+@loop_asset("policy", by_round=True, gpu=True, **MODEL)
+def dpo_policy(
+    context: dg.AssetExecutionContext,
+    config: DpoLaunch,  # type: ignore[valid-type]
+    loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
+    sft_checkpoint: Checkpoint,
+    preference_dataset: Path,
+) -> dg.MaterializeResult[Checkpoint]:
+    """The policy after DPO on all labels so far, without a reward model; trained by `train_round` with `arms: [dpo]`.
+
+    `accuracy` is the share of pairs whose preferred response has become the likelier one against SFT, `reward_margin`
+    by how many nats, times `dpo.beta`. It is reported beside PPO's policy, and not promoted.
+    """
+    settings, progress = for_this_run(loop.config.dpo, config), stage_progress(context)
+    result = train_dpo(
+        compute.on(loop),
+        context.partition_key,
+        settings,
+        sft=sft_checkpoint,
+        preferences=preference_dataset,
+        progress=progress,
+    )
+    return model_result(result)

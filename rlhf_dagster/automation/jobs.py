@@ -9,7 +9,8 @@ from rlhf_dagster.config import LoopConfig
 PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]
 LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_model", "reward_model_accuracy"]
-TRAIN = [*LEARN, "reward_model_halves", "ppo_policy", "evaluation_completions", "eval_report", "evaluation_batch"]
+LEARN_POLICY = ["reward_model_halves", "ppo_policy"]
+JUDGE = ["evaluation_completions", "eval_report", "evaluation_batch"]
 RELEASE = ["human_evaluation", "promotion"]
 
 
@@ -18,11 +19,12 @@ def job_assets(config: LoopConfig) -> dict[str, list[str]]:
 
     Where nobody has to be waited for, `train_round` goes on to the promotion.
     """
+    train = [*LEARN, *LEARN_POLICY, *(f"{arm}_policy" for arm in config.arms), *JUDGE]
     waits = config.evaluation.asks_people and not config.label_store.simulated_annotators
     return {
         "prepare": PREPARE,
         "collect_round": COLLECT,
-        "train_round": TRAIN if waits else TRAIN + RELEASE,
+        "train_round": train if waits else train + RELEASE,
         "release_round": RELEASE,
     }
 

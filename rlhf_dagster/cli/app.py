@@ -91,6 +91,24 @@ def run(
 
 
 @app.command()
+def train(
+    stage: Annotated[str, typer.Argument(help="tiny_model, sft, reward_model, ppo or dpo")],
+    spec: Annotated[Path | None, typer.Argument(help="YAML or JSON file; its paths are relative to it.")] = None,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented spec.")] = False,
+) -> None:
+    """Train one stage from a spec file, without a loop. Stopped and run again, it goes on where it was."""
+    from rlhf_dagster.cli import train as command
+    from rlhf_dagster.errors import UserError
+
+    if example:
+        command.example(stage)
+    elif spec is None:
+        raise UserError(f"`rlhf train {stage}` needs a spec file; --example prints one.")
+    else:
+        command.train(stage, spec)
+
+
+@app.command()
 def annotate(
     loop: LoopOption,
     round_key: Annotated[

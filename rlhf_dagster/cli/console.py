@@ -29,6 +29,7 @@ HEADLINES: dict[str, list[str]] = {
     "reward_model_accuracy": ["accuracy_validation", "accuracy_held_out_annotators"],
     "reward_model_halves": ["unmeasured", "accuracy_a", "accuracy_b"],
     "ppo_policy": ["model_id", "reward", "kl"],
+    "dpo_policy": ["model_id", "accuracy_validation", "reward_margin_validation"],
     "evaluation_completions": ["prompts"],
     "eval_report": ["vs_sft_reward_model", "vs_sft_gold_judge", "kl_nats", "reward_drift"],
     "evaluation_batch": ["comparisons"],

@@ -20,10 +20,19 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.stop_cord import STOP_FILE, read_stop
 from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
 from rlhf_dagster.training.settings import ComputeSettings
-from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, TrainingResult, spec_to_json
+from rlhf_dagster.training.specs import (
+    DpoSpec,
+    PpoSpec,
+    RewardModelSpec,
+    SftSpec,
+    TinyModelSpec,
+    TrainingResult,
+    spec_to_json,
+)
+from rlhf_dagster.training.tracking import TrainingLog, tracking
 from rlhf_dagster.training.worker import MESSAGES, OUTCOME, Request, train_here, uses_cuda
 
-Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec
+Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec
 Progress = Callable[..., None]
 LOG, CANCELLED = "training.log", "cancelled"
 LOG_TAIL = 12
@@ -56,6 +65,10 @@ class Work:
     folder: Path
     root: Path
     """The loop's folder, whose stop cord ends the training."""
+    logs: Path | None = None
+    """Folder of metrics and TensorBoard events, which stay; None writes none."""
+    project: str = ""
+    """Under which W&B and MLflow have the run."""
 
     @property
     def output(self) -> Path:
@@ -110,9 +123,19 @@ def run_training(stage: str, spec: Spec, work: Work, progress: Progress) -> Trai
     with work.locked() as lock:
         work.prepare()
         require_memory(spec)
-        if spec.compute.launch == "in_process":
-            return _in_process(stage, spec, work, progress)
-        return _in_child(stage, spec, work, progress, lock)
+        training_log = _log_of(work, spec.compute)
+        with tracking(training_log, progress) as logged:
+            in_process = spec.compute.launch == "in_process"
+            trained = (
+                _in_process(stage, spec, work, logged) if in_process else _in_child(stage, spec, work, logged, lock)
+            )
+            if training_log is not None:
+                training_log.finish(trained.result.metrics)
+            return trained
+
+
+def _log_of(work: Work, compute: ComputeSettings) -> TrainingLog | None:
+    return None if work.logs is None else TrainingLog(work.logs, work.project, work.folder.name, compute.trackers)
 
 
 def _in_process(stage: str, spec: Spec, work: Work, progress: Progress) -> Trained:

@@ -81,7 +81,7 @@ def build_report(
         "task": task,
         "policy_id": ids[POLICY],
         "behaviour_policy": ids[BEHAVIOUR],
-        "policies": {role: _policy_figures(ids[role], rows[role], scores, role) for role in ROLES},
+        "policies": {role: policy_figures(ids[role], rows[role], scores, role) for role in ROLES},
         "win_rates": [rate.as_dict() for rate in ordered],
         "reward_model": {
             **(reward_accuracy or {"splits": {}}),
@@ -94,7 +94,7 @@ def build_report(
         "reward_drift": dict(reward_drift) if reward_drift else None,
         "unmeasured": dict(unmeasured or {}),
     }
-    return jsonable(report | {"headline": headline(report)})
+    return jsonable(report | {"arms": [], "headline": headline(report)})
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -140,7 +140,8 @@ def _policy_id(rows: pd.DataFrame, role: str) -> str:
     return str(ids[0])
 
 
-def _policy_figures(policy_id: str, rows: pd.DataFrame, scores: Scores, role: str) -> dict[str, Any]:
+def policy_figures(policy_id: str, rows: pd.DataFrame, scores: Scores, role: str) -> dict[str, Any]:
+    """What the responses of one role are like: KL to SFT, length, diversity, and each judge's scores."""
     texts = rows["text"].tolist()
     return {
         "policy_id": policy_id,

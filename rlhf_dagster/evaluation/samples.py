@@ -30,7 +30,7 @@ class Sample:
     scores: dict[str, dict[str, float]]
 
 
-def responses_by_role(completions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def responses_by_role(completions: pd.DataFrame, roles: Sequence[str] = ROLES) -> dict[str, pd.DataFrame]:
     """The rows of each role (``policy``, ``sft``, ``behaviour``), all in the prompt order of the policy's rows.
 
     ``completions`` has the columns of lineage.schemas.COMPLETIONS and ``role``. Raises UserError unless every role
@@ -39,7 +39,7 @@ def responses_by_role(completions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     order = completions.loc[completions["role"] == POLICY, "prompt_id"].tolist()
     if not order:
         raise UserError("The evaluation has no responses of the policy; sample it on the held-out prompts first.")
-    return {role: _rows_of(completions, role, order) for role in ROLES}
+    return {role: _rows_of(completions, role, order) for role in roles}
 
 
 def choose_samples(completions: pd.DataFrame, scores: Scores, seed: int, n: int = 8) -> list[Sample]:

@@ -20,6 +20,9 @@ class EvaluationSettings(Settings):
     """Half-width of the 95% interval that each win rate by people shall have; 0.05 takes 385 judgments of an opponent.
     Used where `human_judgments` is null."""
 
+    best_of_n: int = Field(0, ge=0)
+    """Also report the best of so many samples of the SFT policy by the reward model for each prompt; 0 samples none."""
+
     @property
     def asks_people(self) -> bool:
         """Whether people judge policies at all."""

@@ -58,7 +58,11 @@ COMPLETIONS = _schema(
 )
 EVALUATION_COMPLETIONS = COMPLETIONS.append(
     pa.field(
-        "role", STRING, metadata={"description": "policy, sft or behaviour: whom the response stands for in this round"}
+        "role",
+        STRING,
+        metadata={
+            "description": "policy, sft, behaviour, dpo or best_of_n: whom the response stands for in this round"
+        },
     )
 )
 COMPARISONS = _schema(

@@ -29,6 +29,7 @@ class Compute(dg.ConfigurableResource):
     checkpoint_seconds: float = _described("checkpoint_seconds")
     grace_seconds: float = _described("grace_seconds")
     retries: int = _described("retries")
+    trackers: list[str] = _described("trackers")
 
     @classmethod
     def of(cls, settings: ComputeSettings) -> "Compute":

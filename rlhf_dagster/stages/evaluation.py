@@ -53,12 +53,14 @@ def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences
     return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
 
 
-def judge_scores(loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint) -> Scores:
+def judge_scores(
+    loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, roles: Sequence[str] = ROLES
+) -> Scores:
     """``{judge: {role: scores}}`` of the judges that give a number, in the order of :func:`responses_by_role`."""
-    scores = {REWARD_MODEL: role_scores(loop, completions, reward_model, ROLES)}
+    scores = {REWARD_MODEL: role_scores(loop, completions, reward_model, roles)}
     if loop.config.has_task:
-        gold, rows = get_task(loop.config.data.task).gold_score, responses_by_role(completions)
-        scores[GOLD_JUDGE] = {role: list(map(gold, rows[role]["prompt"], rows[role]["text"])) for role in ROLES}
+        gold, rows = get_task(loop.config.data.task).gold_score, responses_by_role(completions, roles)
+        scores[GOLD_JUDGE] = {role: list(map(gold, rows[role]["prompt"], rows[role]["text"])) for role in roles}
     return scores
 
 
@@ -68,7 +70,7 @@ def role_scores(
     """What a reward model gives the responses of each role, in the order of :func:`responses_by_role`."""
     from rlhf_dagster.training.reward_scores import load_reward_model, score_responses
 
-    model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions)
+    model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions, roles)
     texts = {role: (rows[role]["prompt"].tolist(), rows[role]["text"].tolist()) for role in roles}
     return {role: score_responses(model, *pairs, loop.config.sampling).tolist() for role, pairs in texts.items()}
 
@@ -145,8 +147,12 @@ def evaluate_round(
     sft: Checkpoint,
     pretraining_text: Path,
     halves: dict[str, Any],
+    arms: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], str]:
-    """The report's figures, and its page. ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`."""
+    """The report's figures, and its page.
+
+    ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.measure_arms` gives.
+    """
     round_key, trained = manifest["round"], {"reward_model": reward_model, "ppo_policy": policy}
     scores = judge_scores(loop, completions, reward_model)
     alarms = measure_alarms(
@@ -169,7 +175,7 @@ def evaluate_round(
         unmeasured=alarms.unmeasured,
     )
     early = decide(loop, report, None)
-    report |= {"labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
+    report |= {"arms": list(arms), "labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
     return report, render_report(report, samples, manifests["ppo_policy"]["curves"], early)
 

@@ -34,19 +34,21 @@ class StageResult:
     warnings: Sequence[str] = ()
     usage: dict[str, float] = field(default_factory=dict)
     """What it cost (:func:`rlhf_dagster.compute.usage.measuring`)."""
+    logs: Path | None = None
+    """Folder of its metrics and TensorBoard events, where it was trained here."""
 
 
 def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progress) -> StageResult:
     """The base model: from the Hub or a folder, or a tiny one pretrained here and cached by content."""
     from rlhf_dagster.training.base_model import load_base_model
 
-    settings, work = loop.config.base_model, _work(loop, "base")
+    settings, work = loop.config.base_model, stage_work(loop, "base")
     if settings.source != "tiny":
         # A folder is relative to the config, wherever the process runs.
         found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
         work.prepare()
         loaded = Trained(load_base_model(found, work.output))
-        return _keep(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
+        return keep_model(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
     texts = pd.read_parquet(pretraining_text)
     cached = base_model_cache() / content_hash(
         "base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"])
@@ -59,7 +61,7 @@ def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progres
     else:
         spec = TinyModelSpec(pretraining_text, work.output, settings.tiny, loop.config.compute)
         trained = run_training("tiny_model", spec, work, progress)
-    kept = _keep(loop, "base", "", trained, work, seed=settings.tiny.seed, settings={"base_model": settings})
+    kept = keep_model(loop, "base", "", trained, work, seed=settings.tiny.seed, settings={"base_model": settings})
     if not cached.is_dir():
         _copy(kept.checkpoint.folder, cached)
     return kept
@@ -69,7 +71,7 @@ def train_sft(
     loop: LoopFolder, settings: SftSettings, base: Checkpoint, demonstrations: Path, progress: Progress
 ) -> StageResult:
     """Fine-tune the base model on demonstrations and register the result, which is the first champion."""
-    config, seed, work = loop.config, loop.config.stage_seed("sft"), _work(loop, "sft")
+    config, seed, work = loop.config, loop.config.stage_seed("sft"), stage_work(loop, "sft")
     spec = SftSpec(
         model=base.folder,
         demonstrations=demonstrations,
@@ -79,7 +81,7 @@ def train_sft(
         seed=seed,
         compute=config.compute,
     )
-    kept = _keep(
+    kept = keep_model(
         loop,
         "sft",
         "",
@@ -106,7 +108,7 @@ def train_reward_model(
 ) -> StageResult:
     """Train the reward model of a round from the SFT checkpoint on all labels so far."""
     config, seed = loop.config, loop.config.stage_seed("reward_model", round_key)
-    work = _work(loop, "reward", round_key)
+    work = stage_work(loop, "reward", round_key)
     spec = RewardModelSpec(
         sft=sft.folder,
         preferences=preferences,
@@ -117,7 +119,7 @@ def train_reward_model(
         seed=seed,
         compute=config.compute,
     )
-    return _keep(
+    return keep_model(
         loop,
         "reward",
         round_key,
@@ -144,7 +146,7 @@ def train_ppo(
     progress: Progress,
 ) -> StageResult:
     """Train the policy of a round with PPO and register it; whether it is promoted is a later decision."""
-    config, seed, work = loop.config, loop.config.stage_seed("ppo", round_key), _work(loop, "ppo", round_key)
+    config, seed, work = loop.config, loop.config.stage_seed("ppo", round_key), stage_work(loop, "ppo", round_key)
     start = _start(loop, settings, behaviour_policy, sft)
     spec = PpoSpec(
         sft=sft.folder,
@@ -161,7 +163,7 @@ def train_ppo(
     trained = run_training("ppo", spec, work, progress)
     parents = {"sft_checkpoint": sft, "start": start, "reward_model": reward_model}
     configs: dict[str, Settings] = {"ppo": settings, "sampling": config.sampling}
-    kept = _keep(
+    kept = keep_model(
         loop, "ppo", round_key, trained, work, seed=seed, settings=configs, parents=parents, preferences=preferences
     )
     loop.registry.register(
@@ -186,8 +188,10 @@ def base_model_cache() -> Path:
     return cache_folder() / "base_models"
 
 
-def _work(loop: LoopFolder, kind: str, round_key: str = "") -> Work:
-    return Work(loop.models.work_folder(kind, round_key), loop.root)
+def stage_work(loop: LoopFolder, kind: str, round_key: str = "") -> Work:
+    """Where a stage trains, and where its logs stay."""
+    folder = loop.models.work_folder(kind, round_key)
+    return Work(folder, loop.root, loop.root / "logs" / folder.name, loop.config.name)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -199,7 +203,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.rmtree(beside)
 
 
-def _keep(
+def keep_model(
     loop: LoopFolder,
     kind: str,
     round_key: str,
@@ -232,4 +236,5 @@ def _keep(
     checkpoint = loop.models.identify(result.folder, kind, round_key)
     loop.models.keep(result.folder, checkpoint)
     work.clear()
-    return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage)
+    logs = work.logs if trained.usage else None
+    return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage, logs)

@@ -37,9 +37,13 @@ KEEP_NOTHING = Checkpointing()
 
 def fingerprint(spec: Any) -> str:
     """Hash of what decides a training's result: its spec but for output and compute, and the content of its inputs."""
+    return content_hash("training", type(spec).__name__, decisive(spec))
+
+
+def decisive(spec: Any) -> dict[str, str]:
+    """What a training's result depends on: of each file and folder the hash of its content, of settings their text."""
     values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute")}
-    content = {name: _content(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
-    return content_hash("training", type(spec).__name__, content)
+    return {name: content_of(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
 
 
 def clear(checkpointing: Checkpointing) -> None:
@@ -48,7 +52,8 @@ def clear(checkpointing: Checkpointing) -> None:
         shutil.rmtree(checkpointing.folder, ignore_errors=True)
 
 
-def _content(path: Path) -> str:
+def content_of(path: Path) -> str:
+    """A hash of what is in a file or a folder."""
     if path.is_dir():
         return folder_digest(path)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"

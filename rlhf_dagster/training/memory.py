@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.free_memory import free_memory
 from rlhf_dagster.training.settings import ComputeSettings, LoraSettings, SamplingSettings
-from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec
+from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec
 
 NUMBER = 4
 """Bytes of a float32, in which weights, gradients, moments and log-probabilities are, whatever the precision."""
@@ -53,7 +53,7 @@ BUFFERS = 60_000_000
 PROCESS = 350_000_000
 """A training process before it trains: Python, PyTorch and Transformers, or CUDA's context on its device."""
 
-Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec
+Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec
 
 
 class Shape(NamedTuple):
@@ -79,12 +79,13 @@ def require_memory(spec: Spec) -> None:
         )
 
 
-_STAGES = {"TinyModel": "Pretraining", "Sft": "SFT", "RewardModel": "Reward-model training", "Ppo": "PPO"}
+_STAGES = {"TinyModel": "Pretraining", "Sft": "SFT", "RewardModel": "Reward-model training", "Ppo": "PPO", "Dpo": "DPO"}
 _LOWER = {
     "TinyModel": "base_model.tiny.batch_size",
     "Sft": "sft.batch_size or sft.max_tokens",
     "RewardModel": "reward_model.batch_size, reward_model.max_tokens or sampling.batch_size",
     "Ppo": "ppo.batch_size, raise ppo.minibatches, or lower sampling.response_tokens",
+    "Dpo": "dpo.batch_size, sampling.batch_size or sampling.response_tokens",
 }
 
 
@@ -103,6 +104,8 @@ def _peak(spec: Spec) -> float:
         return _pretraining(spec)
     if isinstance(spec, SftSpec):
         return _sft(spec)
+    if isinstance(spec, DpoSpec):
+        return _dpo(spec)
     return _reward_model(spec) if isinstance(spec, RewardModelSpec) else _ppo(spec)
 
 
@@ -124,7 +127,7 @@ def _sft(spec: SftSpec) -> float:
     training = _kept(shape, own_tokens, spec.compute) + _logits(LOSS_LOGITS, shape, own_tokens)
     # Every rank measures the loss before and after training on whole batches.
     measuring = _passing(shape, tokens) + _logits(LOSS_LOGITS, shape, tokens)
-    return _trained(parameters, spec.compute) + max(training, measuring)
+    return _weights(parameters, shape, spec.compute, spec.settings.lora) + max(training, measuring)
 
 
 def _reward_model(spec: RewardModelSpec) -> float:
@@ -191,6 +194,20 @@ def _ppo_parameters(spec: PpoSpec, shape: Shape) -> tuple[int, int]:
 def _adapters(rank: int, shape: Shape) -> int:
     """Numbers of adapters on all linear layers: on attention's and on two of four times the width, as in GPT-2."""
     return rank * 16 * shape.width * shape.layers
+
+
+def _dpo(spec: DpoSpec) -> float:
+    """The reference is the policy before it is trained, so there is one model at any time."""
+    shape, parameters = shape_of(spec.sft), parameters_of(spec.sft)
+    settings, sampling, compute = spec.settings, spec.sampling, spec.compute
+    length, responses = sampling.prompt_tokens + sampling.response_tokens, _responses_of(spec.preferences)
+    labels = min(settings.batch_size, _rows_of(spec.preferences))
+    own = _own(labels, compute) * responses
+    training = _kept(shape, own * length, compute) + _logits(POLICY_LOGITS, shape, own * sampling.response_tokens)
+    # Every rank measures whole batches after training; the reference's log-probs are computed before it.
+    read = max(labels * responses, sampling.batch_size)
+    reading = _passing(shape, read * length) + _logits(POLICY_LOGITS, shape, read * sampling.response_tokens)
+    return _weights(parameters, shape, compute, settings.lora) + max(training, reading)
 
 
 def _own(rows: int, compute: ComputeSettings) -> int:

@@ -6,16 +6,18 @@ Sources:
 * N: github.com/vwxyzjn/lm-human-preference-details, its PyTorch replication.
 * N+: Huang et al. 2024 (arXiv 2403.17031), the replication of Stiennon et al. 2020.
 * IG: Ouyang et al. 2022, InstructGPT (arXiv 2203.02155).
+* DPO: Rafailov et al. 2023 (arXiv 2305.18290), for both papers' models, which are older.
 """
 
 from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.settings import PpoSettings, RewardModelSettings, SamplingSettings, SftSettings
+from rlhf_dagster.training.settings import DpoSettings, PpoSettings, RewardModelSettings, SamplingSettings, SftSettings
 
 TINY: dict[str, Settings] = {
     "sampling": SamplingSettings(),
     "sft": SftSettings(),
     "reward_model": RewardModelSettings(),
     "ppo": PpoSettings(),
+    "dpo": DpoSettings(),
 }
 """The defaults: for models of a million parameters on two CPU cores."""
 
@@ -109,5 +111,12 @@ INSTRUCT_GPT: dict[str, Settings] = {
 }
 """PPO-ptx of InstructGPT 1.3B. Not reproduced: the average of weights, the learning rate's warm-up, and 8 pretraining
 examples for each episode (here there is one)."""
+
+for _preset in (ZIEGLER_2019, INSTRUCT_GPT):
+    _preset["dpo"] = DpoSettings(
+        beta=0.1,  # DPO, appendix B
+        batch_size=64,  # DPO, appendix B
+        learning_rate=1e-6,  # DPO, appendix B, there with RMSprop and a warm-up of 150 steps
+    )
 
 PRESETS: dict[str, dict[str, Settings]] = {"tiny": TINY, "ziegler2019": ZIEGLER_2019, "instructgpt": INSTRUCT_GPT}

@@ -28,6 +28,9 @@ class ComputeSettings(Settings):
     """Seconds that a child has to write its state when its run is cancelled, before it is killed."""
     retries: int = Field(2, ge=0)
     """How often a training whose process died is taken up again by itself, from its last state."""
+    trackers: list[Literal["wandb", "mlflow"]] = Field([])
+    """Where metrics go beside the loop's `logs/`, in a project of the loop's name. Keys and addresses are those of the
+    environment, such as WANDB_API_KEY or MLFLOW_TRACKING_URI."""
 
     @model_validator(mode="after")
     def _several_in_processes_of_their_own(self) -> Self:
@@ -102,6 +105,11 @@ class SftSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     length_buckets: bool = False
     """Batches of demonstrations of similar length: less padding, in another order than a plain shuffle."""
+    chat: bool = False
+    """Prompts become a user's turn in the tokenizer's chat template, followed by the opening of the assistant's, here
+    and wherever a checkpoint made from this one reads a prompt. They are shortened so that turn and template fit."""
+    lora: LoraSettings | None = None
+    """Train adapters, merged into the checkpoint; null trains all weights."""
 
 
 class RewardModelSettings(Settings):
@@ -252,3 +260,21 @@ class PpoSettings(Settings):
         if self.lora is not None and self.frozen_layers:
             raise ValueError("ppo.lora and ppo.frozen_layers are two ways to train less; choose one")
         return self
+
+
+class DpoSettings(Settings):
+    loss: Literal["dpo", "ipo"] = "dpo"
+    """`dpo` (Rafailov et al. 2023), or `ipo` (Azar et al. 2023), whose log-ratios stay finite on labels that agree."""
+    beta: float = Field(0.1, gt=0)
+    """Weight of the KL to the SFT policy: the larger, the nearer the policy stays."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Probability that a label is wrong (conservative DPO)."""
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    """Comparisons in a batch; all their responses are read in the same forward pass."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Falls linearly to 0."""
+    adam_epsilon: float = Field(1e-5, gt=0)
+    max_grad_norm: float | None = Field(None, gt=0)
+    lora: LoraSettings | None = None
+    """Train adapters, merged into the checkpoint; null trains all weights."""

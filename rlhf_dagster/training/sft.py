@@ -1,6 +1,7 @@
 """Supervised fine-tuning on demonstrations."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
+from rlhf_dagster.training.chat import set_chat
 from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
@@ -24,7 +26,7 @@ from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silen
 from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tokens import TokenIds, encode_prompts, encode_responses, pad
-from rlhf_dagster.training.trainer import KeptTrainer, fit, loss_scale, training_arguments
+from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, loss_scale
 from rlhf_dagster.training.windows import IGNORED
 
 MEASURED_ROWS = 1024
@@ -97,10 +99,11 @@ def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingRe
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
     policy = load_policy(spec.model, spec.compute)
     _check(policy, spec)
+    set_chat(policy.tokenizer, spec.settings.chat)
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     initial = mean_response_loss(policy, validation, spec.settings.batch_size)
-    losses = _fit(policy, train, spec, progress, keeper)
+    policy, losses = _fit(policy, train, spec, progress, keeper)
     metrics = {
         "train_loss": mean_response_loss(policy, train, spec.settings.batch_size),
         "initial_validation_loss": initial,
@@ -140,28 +143,25 @@ def mean_response_loss(policy: Policy, rows: Demonstrations, batch_size: int) ->
     return total / tokens if tokens else None
 
 
-def _fit(policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper) -> list[float]:
+def _fit(
+    policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper
+) -> tuple[Policy, list[float]]:
     settings = spec.settings
     seed_everything(spec.seed)
-    with training_arguments(
-        policy.device,
-        spec.seed,
-        settings.batch_size,
+    trained, curves = fit_policy(
+        partial(SftTrainer, keeper, train.lengths if settings.length_buckets else None),
+        policy,
+        settings.lora,
+        progress,
+        rows=train,
+        collate=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
+        seed=spec.seed,
+        batch_size=settings.batch_size,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-    ) as arguments:
-        trainer = SftTrainer(
-            keeper,
-            lengths=train.lengths if settings.length_buckets else None,
-            model=policy.model,
-            args=arguments,
-            train_dataset=train,
-            data_collator=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
-        )
-        losses = fit(trainer, progress)
-    policy.model.eval()
-    return losses
+    )
+    return trained, curves["loss"]
 
 
 def _collate_own(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:

@@ -1,14 +1,16 @@
 """What each training stage is given and what it returns: plain values and paths. Importing this imports no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.settings import Settings
 from rlhf_dagster.training.settings import (
     ComputeSettings,
+    DpoSettings,
     PpoSettings,
     RewardModelSettings,
     SamplingSettings,
@@ -97,10 +99,23 @@ class PpoSpec:
     reward_function: str | None = None
 
 
-Spec = TypeVar("Spec", TinyModelSpec, SftSpec, RewardModelSpec, PpoSpec)
+@dataclass(frozen=True)
+class DpoSpec:
+    """Optimise ``sft`` on the `train` labels of a PREFERENCES table by DPO, with itself as the fixed reference."""
+
+    sft: Path
+    preferences: Path
+    output: Path
+    settings: DpoSettings = field(default_factory=DpoSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seed: int = 0
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
 
 
-def spec_to_json(spec: TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec) -> str:
+Spec = TypeVar("Spec", TinyModelSpec, SftSpec, RewardModelSpec, PpoSpec, DpoSpec)
+
+
+def spec_to_json(spec: TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec) -> str:
     return TypeAdapter(type(spec)).dump_json(spec, indent=1).decode()
 
 
@@ -112,3 +127,40 @@ def spec_from_json(kind: type[Spec], text: str, source: str) -> Spec:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{source}: `{path}`: {first['msg']}; please correct it.") from None
+
+
+MEANINGS = {
+    "output": "Where the model goes: a folder that is not there yet.",
+    "model": "Folder of the model to start from.",
+    "sft": "Folder of the SFT checkpoint, which is the reference policy.",
+    "start": "Folder of the policy to start from, normally the SFT checkpoint.",
+    "reward_model": "Folder of the reward model.",
+    "pretraining_text": "Parquet table of documents (columns of PRETRAINING_TEXT).",
+    "demonstrations": "Parquet table of prompts and responses (columns of DEMONSTRATIONS).",
+    "preferences": "Parquet table of labels (columns of PREFERENCES).",
+    "prompts": "Parquet table of prompts (columns of PROMPTS).",
+    "seed": "Everything random in the training derives from it.",
+}
+"""What the fields of specs are, for people who write one."""
+
+
+def spec_model(kind: type[Spec]) -> type[Settings]:
+    """The same fields as settings: with the defaults of the spec, and a sentence for each wrong key or value."""
+    hints = get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for part in fields(kind):
+        default = part.default if part.default_factory is MISSING else part.default_factory()
+        value = Field(... if default is MISSING else default, description=MEANINGS.get(part.name))
+        made[part.name] = (hints[part.name], value)
+    return create_model(kind.__name__, __base__=Settings, **made)
+
+
+def spec_from_values(kind: type[Spec], values: Any, source: str, folder: Path) -> Spec:
+    """The spec that a person wrote; relative paths begin at ``folder``.
+
+    Raises UserError naming ``source`` and the first wrong key or value.
+    """
+    parsed = spec_model(kind).parse(values, source)
+    found = ((part.name, getattr(parsed, part.name)) for part in fields(kind))
+    arguments: dict[str, Any] = {name: folder / value if isinstance(value, Path) else value for name, value in found}
+    return kind(**arguments)

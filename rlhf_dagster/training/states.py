@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
 from rlhf_dagster.training.distributed import barrier, broadcast_text, is_main
@@ -55,6 +56,18 @@ class StateKeeper:
             self.write(step, lambda folder: torch.save(state(), folder / TENSORS))
         if reason:
             raise TrainingStopped(reason)
+
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What ``make`` gives, on the CPU; kept beside the states, so that a training that goes on reads it again."""
+        path = None if self._folder is None else self._folder / f"{name}.pt"
+        there = is_main() and path is not None and path.is_file()
+        if found := broadcast_text(str(path) if there else ""):
+            return torch.load(found, map_location="cpu", weights_only=True)
+        made = make().cpu()
+        if path is not None and is_main():
+            _save_beside(made, path)
+        barrier()
+        return made
 
     def verdict(self) -> tuple[bool, str]:
         """Whether it is time for a state, and the reason to end (empty: none), the same on every rank."""
@@ -112,6 +125,17 @@ def _keep_only(folder: Path, identity: str) -> None:
         path.write_text(identity, encoding="utf-8")
     for leftover in folder.glob(".state-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _save_beside(tensor: Tensor, path: Path) -> None:
+    """Write and rename; where that fails, it is made again when it is needed again."""
+    beside = path.with_name(f".{path.name}")
+    try:
+        torch.save(tensor, beside)
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        log.warning("%s was not kept (%s).", path.name, str(error).splitlines()[0])
+        beside.unlink(missing_ok=True)
 
 
 def _states(folder: Path) -> list[Path]:

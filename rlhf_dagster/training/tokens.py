@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_dagster.training.chat import encode_chats, reads_chats
+
 TokenIds = list[int]
 
 
@@ -27,10 +29,13 @@ class PaddedBatch(NamedTuple):
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int) -> list[TokenIds]:
     """Ids of each prompt, cut on the left to ``max_tokens``, after the tokenizer's begin-of-text token, if it adds one.
 
-    An empty prompt becomes one end-of-text token, from which GPT-2 begins a document.
+    An empty prompt becomes one end-of-text token, from which GPT-2 begins a document. A checkpoint whose prompts are
+    chats has them encoded by :func:`rlhf_dagster.training.chat.encode_chats`.
     """
     if not prompts:
         return []
+    if reads_chats(tokenizer):
+        return encode_chats(tokenizer, prompts, max_tokens)
     begin = [tokenizer.bos_token_id] if _adds_begin(tokenizer) else []
     room = max_tokens - len(begin)
     encoded = tokenizer(list(prompts), add_special_tokens=False, verbose=False)["input_ids"]

@@ -1,17 +1,21 @@
 """What the Trainer subclasses of SFT and of the reward model share."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_dagster.training.checkpointing import TrainingStopped
 from rlhf_dagster.training.distributed import is_main, world
+from rlhf_dagster.training.lora import add_lora, merge_lora
+from rlhf_dagster.training.policies import Policy
+from rlhf_dagster.training.settings import LoraSettings
 from rlhf_dagster.training.specs import Progress
 from rlhf_dagster.training.states import StateKeeper
 
@@ -55,6 +59,9 @@ class KeptTrainer(Trainer):
     weighs their loss by :func:`loss_scale`.
     """
 
+    curve_names: tuple[str, ...] = ("loss",)
+    """What is logged after each step and kept as curves."""
+
     def __init__(self, keeper: StateKeeper, lengths: Sequence[int] | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.keeper, self.lengths = keeper, lengths
@@ -90,24 +97,28 @@ class SetEpoch(TrainerCallback):
         self.batches.epoch = state.global_step // len(self.batches)
 
 
-class ReportLoss(TrainerCallback):
-    """Keeps the loss of every step, those before an interruption too, and passes it on."""
+class ReportCurves(TrainerCallback):
+    """Keeps the logged numbers of every step, those before an interruption too, and passes them on."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.losses: list[float] = []
+    def __init__(self, progress: Progress, names: Sequence[str]) -> None:
+        self.curves: dict[str, list[float]] = {}
+        self.names = names
         self.progress = progress
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+        steps = [entry for entry in state.log_history if "loss" in entry]
+        self.curves = {name: [float(entry[name]) for entry in steps] for name in self.names}
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs = kwargs["logs"]
         if "loss" in logs:
-            self.losses.append(float(logs["loss"]))
+            numbers = {name: float(logs[name]) for name in self.names}
+            for name, number in numbers.items():
+                self.curves[name].append(number)
             if is_main():
-                self.progress(state.global_step, state.max_steps, loss=self.losses[-1])
+                self.progress(state.global_step, state.max_steps, **numbers)
 
 
 class KeepState(TrainerCallback):
@@ -136,7 +147,12 @@ def loss_scale(own: float, whole: float) -> float:
 
 def fit(trainer: KeptTrainer, progress: Progress) -> list[float]:
     """Train, from the newest state where there is one; returns the loss of every step."""
-    report, keep = ReportLoss(progress), KeepState(trainer.keeper)
+    return fit_curves(trainer, progress)["loss"]
+
+
+def fit_curves(trainer: KeptTrainer, progress: Progress) -> dict[str, list[float]]:
+    """As :func:`fit`; returns each of the trainer's ``curve_names``, with one number for every step."""
+    report, keep = ReportCurves(progress, trainer.curve_names), KeepState(trainer.keeper)
     trainer.add_callback(report)
     trainer.add_callback(keep)
     trainer.remove_callback(PrinterCallback)
@@ -144,17 +160,39 @@ def fit(trainer: KeptTrainer, progress: Progress) -> list[float]:
     trainer.train(resume_from_checkpoint=None if state is None else str(next(state.glob("checkpoint-*"))))
     if keep.reason:
         raise TrainingStopped(keep.reason)
-    return report.losses
+    return report.curves
+
+
+def fit_policy(
+    trainer: Callable[..., KeptTrainer],
+    policy: Policy,
+    lora: LoraSettings | None,
+    progress: Progress,
+    *,
+    rows: Dataset[Any],
+    collate: Callable[[list[Any]], dict[str, torch.Tensor]],
+    **arguments: Any,
+) -> tuple[Policy, dict[str, list[float]]]:
+    """Train a policy, or adapters that are merged into it at the end; returns it and the trainer's curves.
+
+    ``trainer`` makes the Trainer; ``arguments`` are those of :func:`training_arguments`.
+    """
+    adapted = None if lora is None else add_lora(policy.model, lora)
+    with training_arguments(policy.device, **arguments) as made:
+        made_trainer = trainer(model=adapted or policy.model, args=made, train_dataset=rows, data_collator=collate)
+        curves = fit_curves(made_trainer, progress)
+    trained = policy.model if adapted is None else merge_lora(adapted)
+    return replace(policy, model=trained.eval()), curves
 
 
 @contextmanager
 def training_arguments(
-    device: torch.device, seed: int, batch_size: int, **arguments: Any
+    device: torch.device, seed: int, batch_size: int, max_grad_norm: float | None = None, **arguments: Any
 ) -> Iterator[TrainingArguments]:
     """Arguments for a Trainer that writes nothing but states: the stage saves its own checkpoint.
 
     The learning rate falls linearly to 0 without warm-up and gradients are not clipped (Ziegler et al. 2019,
-    lm-human-preferences `utils/core.py`, `minimize`).
+    lm-human-preferences `utils/core.py`, `minimize`), unless the stage asks for it.
     """
     with tempfile.TemporaryDirectory() as folder:
         made = TrainingArguments(
@@ -166,7 +204,7 @@ def training_arguments(
             optim="adamw_torch_fused",
             lr_scheduler_type="linear",
             warmup_steps=0,
-            max_grad_norm=0.0,
+            max_grad_norm=max_grad_norm or 0.0,
             logging_steps=1,
             save_strategy="no",
             report_to="none",

@@ -16,15 +16,24 @@ from typing import Any
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
-from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, TrainingResult, spec_from_json
+from rlhf_dagster.training.specs import (
+    DpoSpec,
+    PpoSpec,
+    RewardModelSpec,
+    SftSpec,
+    TinyModelSpec,
+    TrainingResult,
+    spec_from_json,
+)
 
 MESSAGES, OUTCOME = "messages.jsonl", "outcome.json"
-SPECS = {"tiny_model": TinyModelSpec, "sft": SftSpec, "reward_model": RewardModelSpec, "ppo": PpoSpec}
+SPECS = {"tiny_model": TinyModelSpec, "sft": SftSpec, "reward_model": RewardModelSpec, "ppo": PpoSpec, "dpo": DpoSpec}
 TRAININGS = {
     "tiny_model": ("tiny_model", "train_tiny_model"),
     "sft": ("sft", "train_sft"),
     "reward_model": ("reward_model", "train_reward_model"),
     "ppo": ("ppo", "train_ppo"),
+    "dpo": ("dpo", "train_dpo"),
 }
 """Module and function of each stage."""
 

@@ -25,7 +25,7 @@ GROUPS = {
         "preference_dataset",
     },
     "reward": {"reward_model", "reward_model_accuracy", "reward_model_halves"},
-    "policy": {"ppo_policy"},
+    "policy": {"ppo_policy", "dpo_policy"},
     "evaluation": {"evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation"},
     "release": {"promotion", "round_page"},
 }
@@ -33,7 +33,7 @@ PAGE = "round_page"
 """Not made by a run: a sensor writes it after each."""
 ASSETS = {asset for assets in GROUPS.values() for asset in assets} - {PAGE}
 ONCE = GROUPS["data"] | GROUPS["model"]
-MODELS = {"base_model", "sft_checkpoint", "reward_model", "ppo_policy"}
+MODELS = {"base_model", "sft_checkpoint", "reward_model", "ppo_policy", "dpo_policy"}
 TORCH = MODELS | {
     *("completions", "evaluation_completions", "eval_report"),
     *("reward_model_accuracy", "reward_model_halves"),
@@ -132,8 +132,12 @@ def test_jobs_select_their_assets_and_train_round_waits_for_people_alone(tmp_pat
 
 
 def test_the_jobs_together_make_every_asset_once() -> None:
-    jobs = job_assets(LoopConfig.parse(PEOPLE, "test"))
+    jobs = job_assets(LoopConfig.parse(PEOPLE | {"arms": ["dpo"]}, "test"))
     assert sorted(asset for assets in jobs.values() for asset in assets) == sorted(ASSETS)
+
+
+def test_no_job_trains_an_arm_that_is_not_asked_for() -> None:
+    assert "dpo_policy" not in [asset for assets in job_assets(LoopConfig()).values() for asset in assets]
 
 
 def test_the_terminal_has_a_headline_for_every_asset() -> None:

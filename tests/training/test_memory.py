@@ -29,13 +29,15 @@ from rlhf_dagster.training.memory import (
 from rlhf_dagster.training.policies import Policy
 from rlhf_dagster.training.settings import (
     ComputeSettings,
+    DpoSettings,
+    LoraSettings,
     PpoSettings,
     RewardModelSettings,
     SamplingSettings,
     SftSettings,
     TinyModelSettings,
 )
-from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, spec_to_json
+from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, spec_to_json
 
 CPU = ComputeSettings(device="cpu")
 BF16 = ComputeSettings(device="cpu", precision="bf16")
@@ -217,6 +219,31 @@ def test_ppo_on_two_ranks(model: Path, tables: Tables) -> None:
     assert required_bytes(ppo_spec(model, tables, TWO)) - PROCESS - BUFFERS == rollout
 
 
+def dpo_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU, **changes: Any) -> DpoSpec:
+    settings = DpoSettings(batch_size=5).changed(**changes)
+    return DpoSpec(model, tables.preferences, model / "out", settings, SAMPLING, compute=compute)
+
+
+def test_dpo_has_one_model(model: Path, tables: Tables) -> None:
+    # 5 comparisons of up to 4 responses, of 10 tokens with logits at 4.
+    update = 16 * 13 + 20 * (10 * LAYER + 4 * 4 * LOGITS)
+    assert required_bytes(dpo_spec(model, tables)) - BUFFERS == update
+    # 3 of 5 comparisons on a rank, which measures all of them.
+    reading = 20 * (10 * PASSING + 4 * 4 * LOGITS)
+    own = 12 * (10 * LAYER + 4 * 4 * LOGITS)
+    assert required_bytes(dpo_spec(model, tables, TWO)) - PROCESS - BUFFERS == 20 * 13 + max(reading, own)
+
+
+def test_adapters_are_all_that_is_trained(model: Path, tables: Tables) -> None:
+    # 2 layers' maps have inputs and outputs of 16 widths together, and an adapter of rank 3 a row for each.
+    spec, adapters = dpo_spec(model, tables), 3 * 16 * 8 * 2
+    adapted = dpo_spec(model, tables, lora=LoraSettings(rank=3))
+    assert required_bytes(spec) - required_bytes(adapted) == 12 * 13 - 16 * adapters
+    sft = sft_spec(model, tables)
+    adapted_sft = replace(sft, settings=sft.settings.changed(lora=LoraSettings(rank=3)))
+    assert required_bytes(sft) - required_bytes(adapted_sft) == 12 * 13 - 16 * adapters
+
+
 def test_pretraining_counts_the_parameters_of_the_model_that_it_makes(base: Path, tables: Tables) -> None:
     vocabulary = shape_of(base).vocabulary
     settings = TINY.changed(vocabulary=max(vocabulary, 32))
@@ -254,6 +281,7 @@ def test_what_does_not_fit_is_one_sentence(model: Path, tables: Tables) -> None:
     ("spec", "sentence"),
     [
         (ppo_spec, "PPO needs about .* lower ppo.batch_size, raise ppo.minibatches, or lower sampling.response_tokens"),
+        (dpo_spec, "DPO needs about .* lower dpo.batch_size, sampling.batch_size or sampling.response_tokens"),
         (reward_spec, "Reward-model training needs about .* lower reward_model.batch_size, reward_model.max_tokens or"),
     ],
 )

@@ -13,11 +13,11 @@ import pytest
 import ranks
 import torch
 from safetensors.torch import load_file
-from toy_language import COMPUTE, FIXED, VARIABLE, Tables, reward_spec, sft_spec
+from toy_language import COMPUTE, FIXED, VARIABLE, Tables, dpo_spec, reward_spec, sft_spec
 
 from rlhf_dagster.training.checkpointing import KEEP_NOTHING
 from rlhf_dagster.training.ppo_policy import VALUE_HEAD_FILE
-from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.training.settings import LoraSettings, PpoSettings
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult, silent, spec_to_json
 from rlhf_dagster.training.worker import train_here
 
@@ -61,7 +61,13 @@ def specs(
     labels = replace(labels, settings=labels.settings.changed(epochs=1, batch_size=17))
     ppo = PpoSpec(sft, sft, labels.output, tables.prompts, tables.text, folder / "ppo", PPO, FIXED, 1, COMPUTE)
     ending = replace(ppo, output=folder / "ppo_ending", sampling=VARIABLE.changed(response_tokens=4))
+    dpo = dpo_spec(sft, tables, folder / "dpo")
+    # 350 comparisons in batches of 349: a rank has none of the last.
+    dpo = replace(dpo, settings=dpo.settings.changed(batch_size=349, epochs=3))
+    adapted = dpo.settings.changed(batch_size=64, lora=LoraSettings(rank=2))
     return {
+        "dpo": ("dpo", dpo),
+        "dpo_lora": ("dpo", replace(dpo, settings=adapted, output=folder / "dpo_lora")),
         "sft": ("sft", replace(demonstrations, settings=demonstrations.settings.changed(batch_size=23, epochs=2))),
         "reward_model": ("reward_model", labels),
         "ppo": ("ppo", ppo),
@@ -94,7 +100,7 @@ def weights(file: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", ["sft", "reward_model", "ppo", "ppo_ending"])
+@pytest.mark.parametrize("name", ["sft", "reward_model", "ppo", "ppo_ending", "dpo", "dpo_lora"])
 def test_two_ranks_train_what_one_process_trains(
     name: str, alone: dict[str, TrainingResult], together: tuple[Path, list[dict[str, dict[str, Any]]]]
 ) -> None:

@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 import torch
-from toy_language import COMPUTE, FIXED, TINY, Tables, reward_spec, sft_spec
+from toy_language import COMPUTE, FIXED, TINY, Tables, dpo_spec, reward_spec, sft_spec
 
+from rlhf_dagster.training import dpo
 from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped, fingerprint
 from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.training.settings import LoraSettings, PpoSettings
 from rlhf_dagster.training.specs import PpoSpec, TinyModelSpec, TrainingResult, spec_to_json
 from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.worker import OUTCOME, Request, train_here
 
 Make = Callable[[Path], Any]
-STAGES = ("tiny_model", "sft", "reward_model", "ppo")
+STAGES = ("tiny_model", "sft", "reward_model", "ppo", "dpo")
 PPO = PpoSettings(updates=6, batch_size=16, learning_rate=3e-3, kl_target=2.0, kl_horizon=64, pretraining_coef=0.5)
 
 
@@ -43,6 +44,7 @@ def specs(base: Path, sft: Path, reward: Path, tables: Tables) -> dict[str, Make
         "ppo": lambda output: PpoSpec(
             sft, sft, reward, tables.prompts, tables.text, output, PPO, FIXED, seed=1, compute=COMPUTE
         ),
+        "dpo": lambda output: with_adapters(dpo_spec(sft, tables, output)),
     }
 
 
@@ -62,6 +64,10 @@ def whole(specs: dict[str, Make], tmp_path_factory: pytest.TempPathFactory) -> C
 
 def longer(spec: Any) -> Any:
     return replace(spec, settings=spec.settings.changed(epochs=2))
+
+
+def with_adapters(spec: Any) -> Any:
+    return replace(spec, settings=spec.settings.changed(lora=LoraSettings(rank=2)))
 
 
 class StopAfter:
@@ -178,3 +184,19 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
     keeper.after_step(2, lambda: {"x": "2"})
     assert keeper.load(torch.device("cpu")) == {"x": "2"}
     assert not newest.exists()
+
+
+def test_the_reference_is_not_computed_again(
+    specs: dict[str, Make], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, state = specs["dpo"](tmp_path / "output"), tmp_path / "state"
+    with pytest.raises(TrainingStopped):
+        train_here("dpo", spec, lambda *_, **__: None, Checkpointing(state, 3600, StopAfter(1)))
+
+    def never(*_: Any) -> None:
+        raise AssertionError("the reference was computed again")
+
+    monkeypatch.setattr(dpo, "reference_log_probs", never)
+    train_here("dpo", spec, lambda *_, **__: None, Checkpointing(state, 3600))
+    with pytest.raises(AssertionError, match="computed again"):
+        train_here("dpo", replace(spec, seed=8), lambda *_, **__: None, Checkpointing(state, 3600))

@@ -13,7 +13,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
 from rlhf_dagster.training.checkpoints import folder_digest
 from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.settings import SamplingSettings, SftSettings
+from rlhf_dagster.training.settings import LoraSettings, SamplingSettings, SftSettings
 from rlhf_dagster.training.sft import Demonstrations, _collate, response_loss, train_sft
 from rlhf_dagster.training.specs import TrainingResult
 from rlhf_dagster.training.trainer import ShuffledBatches
@@ -139,3 +139,15 @@ def test_buckets_train_on_the_same_rows_in_another_order(
     assert len(result.curves["loss"]) == len(sft_result.curves["loss"])
     assert result.curves["loss"] != sft_result.curves["loss"]
     assert result.metrics["train_loss"] == pytest.approx(sft_result.metrics["train_loss"], abs=0.1)
+
+
+def test_adapters_are_merged_into_a_plain_checkpoint(base: Path, tables: Tables, sft: Path, tmp_path: Path) -> None:
+    spec = sft_spec(base, tables, tmp_path / "sft")
+    result = train_sft(replace(spec, settings=spec.settings.changed(lora=LoraSettings(rank=4), learning_rate=2e-2)))
+    assert result.metrics["validation_loss"] < result.metrics["initial_validation_loss"]
+    assert {file.name for file in result.folder.iterdir()} == {file.name for file in sft.iterdir()}
+    trained, start = load_policy(result.folder).model.state_dict(), load_policy(base).model.state_dict()
+    assert trained.keys() == start.keys()
+    # What has no adapter stays as it was; what has one is changed.
+    assert torch.equal(trained["transformer.wte.weight"], start["transformer.wte.weight"])
+    assert not torch.equal(trained["transformer.h.0.mlp.c_fc.weight"], start["transformer.h.0.mlp.c_fc.weight"])

@@ -11,12 +11,13 @@ from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id
 from rlhf_dagster.lineage.schemas import table
 from rlhf_dagster.training.settings import (
     ComputeSettings,
+    DpoSettings,
     RewardModelSettings,
     SamplingSettings,
     SftSettings,
     TinyModelSettings,
 )
-from rlhf_dagster.training.specs import RewardModelSpec, SftSpec
+from rlhf_dagster.training.specs import DpoSpec, RewardModelSpec, SftSpec
 
 WORDS = ["red", "green", "blue", "good", "bad", "dog", "cat", "."]
 COMPUTE = ComputeSettings(threads=1, device="cpu")
@@ -98,3 +99,8 @@ def reward_spec(sft: Path, tables: Tables, output: Path) -> RewardModelSpec:
         epochs=3, batch_size=16, learning_rate=5e-3, max_tokens=16, normalisation_samples=128
     )
     return RewardModelSpec(sft, tables.preferences, tables.prompts, output, settings, FIXED, seed=5, compute=COMPUTE)
+
+
+def dpo_spec(sft: Path, tables: Tables, output: Path) -> DpoSpec:
+    settings = DpoSettings(batch_size=16, learning_rate=3e-3)
+    return DpoSpec(sft, tables.preferences, output, settings, FIXED, seed=7, compute=COMPUTE)

@@ -1,0 +1,205 @@
+"""`rlhf train`: one stage from a spec file, without a loop and without Dagster.
+
+Beside the output, ``OUTPUT.training/`` holds what an unfinished training goes on from, ``OUTPUT.logs/`` its metrics.
+``training.json`` in the output says what it was trained on and how, so that nothing else is taken for it.
+"""
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from rlhf_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from rlhf_dagster.compute.run import Work
+    from rlhf_dagster.training.specs import TrainingResult
+
+RECORD = "training.json"
+LINE_EVERY = 15.0
+"""Seconds between progress lines where there is no terminal to draw a bar on."""
+
+
+def example(stage: str) -> None:
+    """Print a commented spec."""
+    from rlhf_dagster.config_text import commented_spec
+
+    print(commented_spec(_kind(stage)), end="")
+
+
+def train(stage: str, path: Path) -> None:
+    """Train what a spec file asks for; a training that was interrupted goes on where it was."""
+    from rlhf_dagster.lineage.files import locked
+
+    spec = read_spec(stage, path)
+    spec.output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(spec.output.with_name(f".{spec.output.name}.lock")):
+        record = _record(stage, spec)
+        if _is_trained(spec.output, record):
+            print(f"{spec.output} is trained already, from the same inputs and settings.")
+            return
+        result = _run(stage, spec, record)
+    for name, value in result.metrics.items():
+        print(f"  {name.replace('_', ' '):<36} {value:.4g}")
+    for warning in result.warnings:
+        print(f"  warning: {warning}")
+    print(f"{spec.output} is trained; metrics and TensorBoard events are in {_beside(spec.output, 'logs')}.")
+
+
+def read_spec(stage: str, path: Path) -> Any:
+    """The spec in a YAML or JSON file, whose relative paths begin at the file's folder."""
+    from rlhf_dagster.training.specs import spec_from_values
+
+    kind = _kind(stage)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `rlhf train {stage} --example` prints a spec.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path}: neither YAML nor JSON: {detail}.") from None
+    return spec_from_values(kind, values, str(path), path.resolve().parent)
+
+
+def _kind(stage: str) -> Any:
+    from rlhf_dagster.training.worker import SPECS
+
+    if stage not in SPECS:
+        raise UserError(f"{stage} is no stage; choose one of {', '.join(SPECS)}.")
+    return SPECS[stage]
+
+
+def _record(stage: str, spec: Any) -> dict[str, Any]:
+    """What the result depends on: settings by name, and a hash of each input's content."""
+    from pydantic_core import to_jsonable_python
+
+    from rlhf_dagster.training.checkpointing import content_of
+
+    record: dict[str, Any] = {"stage": stage}
+    for name in (part.name for part in fields(spec) if part.name not in ("output", "compute")):
+        value = getattr(spec, name)
+        record[name] = content_of(value) if isinstance(value, Path) else to_jsonable_python(value)
+    return record
+
+
+def _is_trained(output: Path, record: dict[str, Any]) -> bool:
+    """Whether the output is there already; raises UserError where what is there is something else."""
+    if not output.exists():
+        return False
+    if not (output / RECORD).is_file():
+        raise UserError(f"{output} exists and was not made by `rlhf train`; choose another `output`.")
+    _require_same(output, json.loads((output / RECORD).read_text(encoding="utf-8")), record, "is trained")
+    return True
+
+
+def _require_same(folder: Path, there: dict[str, Any], here: dict[str, Any], what: str) -> None:
+    """Raise UserError with every difference between what is there and what is asked for."""
+    before, now = (dict(_flat({name: record.get(name) for name in here})) for record in (there, here))
+    changed = [name for name in before | now if before.get(name) != now.get(name)]
+    if changed:
+        listed = "; ".join(f"{name}: {_shown(before, name)} there, {_shown(now, name)} here" for name in changed)
+        raise UserError(f"{folder} {what} from another spec ({listed}); choose another `output`, or move it away.")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    value = str(values.get(name))
+    return f"content {value[:8]}" if len(value) == 64 else value
+
+
+def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
+    """Train in a folder beside the output, and move the finished model to its place."""
+    from rlhf_dagster.compute.run import TrainingDied, TrainingFailed, Work
+    from rlhf_dagster.training.checkpointing import TrainingStopped
+
+    root, kept = _beside(spec.output, "training"), _beside(spec.output, "training") / RECORD
+    root.mkdir(exist_ok=True)
+    if kept.is_file():
+        _require_same(root, json.loads(kept.read_text(encoding="utf-8")), record, "is unfinished")
+    kept.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    work = Work(root / spec.output.name, root, _beside(spec.output, "logs"), "rlhf")
+    try:
+        with _stopping_at_a_step(root), _shown_progress(stage) as progress:
+            result = _train_until_done(stage, replace(spec, output=work.output), work, progress)
+    except TrainingStopped:
+        print("rlhf: stopped after a step; run the same command again to go on.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (TrainingDied, TrainingFailed) as error:
+        raise UserError(f"{error}\nThe same command goes on from the last state.") from None
+    finished = record | {"metrics": result.metrics, "warnings": list(result.warnings)}
+    (work.output / RECORD).write_text(json.dumps(finished, indent=1) + "\n", encoding="utf-8")
+    work.output.rename(spec.output)
+    shutil.rmtree(root)
+    return result
+
+
+def _train_until_done(stage: str, spec: Any, work: "Work", progress: Callable[..., None]) -> "TrainingResult":
+    """A training whose process dies is taken up again, as often as its compute settings say."""
+    from rlhf_dagster.compute.run import TrainingDied, run_training
+
+    for retries in reversed(range(spec.compute.retries + 1)):
+        try:
+            return run_training(stage, spec, work, progress).result
+        except TrainingDied as died:
+            if not retries:
+                raise
+            print(f"{died}\nIt is taken up again from its last state.", file=sys.stderr)
+    raise AssertionError("the loop returns or raises")
+
+
+def _beside(output: Path, what: str) -> Path:
+    return output.with_name(f"{output.name}.{what}")
+
+
+@contextmanager
+def _stopping_at_a_step(root: Path) -> Iterator[None]:
+    """Ctrl-C ends the training after the step at work, with its state written; a second one ends it at once."""
+    from rlhf_dagster.stop_cord import STOP_FILE, pull
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        pull(root, "Ctrl-C", "the command was interrupted")
+
+    (root / STOP_FILE).unlink(missing_ok=True)
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _shown_progress(stage: str) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, else a line every so often."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from rlhf_dagster.progress import Progress as Lines
+    from rlhf_dagster.progress import describe
+
+    console = Console()
+    if not console.is_terminal:
+        yield Lines(stage, print, LINE_EVERY)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[tail]}"), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
+        bar = bars.add_task(stage, total=None, tail="")
+
+        def show(step: int, total: int, **numbers: float) -> None:
+            bars.update(bar, completed=step, total=total, tail=f"{step} of {total}{describe(numbers)}")
+
+        yield show

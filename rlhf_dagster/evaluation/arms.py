@@ -1,0 +1,38 @@
+"""Ways to learn from the same labels, side by side: PPO, DPO, and best-of-n of the SFT policy."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.evaluation.intervals import Rate
+from rlhf_dagster.evaluation.report import jsonable, policy_figures
+from rlhf_dagster.evaluation.samples import Scores
+from rlhf_dagster.evaluation.win_rate import POLICY, SFT, win_rate
+
+DPO, BEST_OF_N = "dpo", "best_of_n"
+"""Roles of responses beside those of the round's policy."""
+UNKNOWN = Rate(math.nan, math.nan, math.nan, 0)
+
+
+def compare_arms(rows: Mapping[str, pd.DataFrame], scores: Scores, n: int) -> list[dict[str, Any]]:
+    """Figures of PPO's policy and of each arm in ``rows``, with its win rates against SFT; only what JSON can hold.
+
+    ``kl_bound`` is in place of a measured KL for best-of-``n``, whose probabilities are not known.
+    """
+    return [_figures(role, rows, scores, n) for role in rows if role != SFT]
+
+
+def _figures(role: str, rows: Mapping[str, pd.DataFrame], scores: Scores, n: int) -> dict[str, Any]:
+    policy_id = str(rows[role]["policy_id"].iloc[0])
+    rates = [win_rate(given[role], given[SFT], judge=judge, against=SFT).as_dict() for judge, given in scores.items()]
+    names = {POLICY: "PPO", DPO: "DPO", BEST_OF_N: f"Best of {n}"}
+    figures = policy_figures(policy_id, rows[role], scores, role) | {
+        "role": role,
+        "name": names[role],
+        "kl_bound": None,
+    }
+    if role == BEST_OF_N:
+        figures |= {"kl": UNKNOWN.as_dict(), "kl_bound": math.log(n) - (n - 1) / n}
+    return jsonable(figures | {"win_rates": rates})

@@ -1,0 +1,60 @@
+"""Losses of direct preference optimisation: pure functions on tensors.
+
+All of them compare two responses by h, the difference of their log-ratios to the reference policy:
+
+    h = (log pi(y_1|x) - log ref(y_1|x)) - (log pi(y_2|x) - log ref(y_2|x))
+
+beta h is the difference of the responses' implicit rewards (Rafailov et al. 2023, arXiv 2305.18290, equation 5).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def smoothed(preferred: Tensor, label_smoothing: float) -> Tensor:
+    """[P] probability that the first response is preferred, where a label is wrong with ``label_smoothing``.
+
+    With it :func:`dpo_loss` is conservative DPO (Mitchell 2023, *A note on DPO with noisy preferences*).
+    """
+    return preferred * (1 - label_smoothing) + (1 - preferred) * label_smoothing
+
+
+def dpo_loss(h: Tensor, preferred: Tensor, beta: float) -> Tensor:
+    """[P] cross-entropy of sigmoid(beta h) against ``preferred``, in nats (Rafailov et al. 2023, equation 7).
+
+    Args:
+        h: [P] difference of log-ratios, first response minus second.
+        preferred: [P] probability that the first response is preferred: 1 or 0, and 1/2 for a tie, whose loss is least
+            where both responses have the same implicit reward.
+        beta: weight of the KL to the reference in the objective that the optimum solves.
+    """
+    return -preferred * F.logsigmoid(beta * h) - (1 - preferred) * F.logsigmoid(-beta * h)
+
+
+def ipo_loss(h: Tensor, preferred: Tensor, beta: float) -> Tensor:
+    """[P] squared distance of h to 1/(2 beta) in favour of the preferred response (Azar et al. 2023, arXiv 2310.12036,
+    equation 17); a tie is the mean of both directions. ``beta`` is their tau; arguments as in :func:`dpo_loss`.
+    """
+    goal = 1 / (2 * beta)
+    return preferred * (h - goal).square() + (1 - preferred) * (h + goal).square()
+
+
+PAIR_LOSSES = {"dpo": dpo_loss, "ipo": ipo_loss}
+
+
+def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> dict[str, Tensor]:
+    """Scalars over P pairs, ties left out, each pair counted by its weight.
+
+    `accuracy` is the share whose preferred response has the larger implicit reward, `reward_margin` by how much on
+    average (nats of beta times the log-ratio). Without a decided pair both are 0.
+    """
+    side = torch.sign(preferred - 0.5)
+    decided = weight * side.abs()
+    total = decided.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    margin = beta * h * side
+    return {
+        "accuracy": (decided * (margin > 0)).sum() / total,
+        "reward_margin": (decided * margin).sum() / total,
+        "decided": decided.sum(),
+    }

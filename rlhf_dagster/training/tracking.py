@@ -1,0 +1,173 @@
+"""Logs of a training: ``metrics.jsonl`` and TensorBoard events always, W&B or MLflow where asked for, by accelerate.
+
+Importing this imports no torch.
+"""
+
+import json
+import logging
+import math
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from rlhf_dagster.errors import UserError
+
+METRICS, RUNS = "metrics.jsonl", "runs.json"
+FINAL = "final/"
+"""Begins the names of a finished training's metrics."""
+log = logging.getLogger("rlhf_dagster.training")
+
+
+class TrainingLog:
+    """Progress that is written to ``folder``, and to the ``services`` in the project and under the run's name.
+
+    A training that goes on after an interruption reports the steps after its last state again: what stands there for
+    these steps is replaced, and a service, whose run goes on, is not told them twice. One that reports step 1 begins a
+    new log.
+    """
+
+    def __init__(self, folder: Path, project: str, run: str, services: Sequence[str] = ()) -> None:
+        """Raises UserError where a service's package is not installed."""
+        for name in services:
+            if find_spec(name) is None:
+                raise UserError(f"compute.trackers names {name}, which is not installed; `pip install {name}`.")
+        self.folder, self.project, self.run, self.services = folder, project, run, tuple(services)
+        self._file: IO[str] | None = None
+        self._trackers: dict[str, Any] = {}
+        self._last = (0, 0)
+        self._told: float = 0
+        """Last step that services have heard of before this training was interrupted."""
+
+    def __call__(self, step: int, total: int, **numbers: float) -> None:
+        if self._file is None:
+            self._file = self._begin(step)
+        self._last = (step, total)
+        self._write(numbers, [name for name in self._trackers if step > self._told or name not in self.services])
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        """Write a finished training's metrics, at its last step."""
+        if self._file is not None:
+            self._write({FINAL + name: value for name, value in metrics.items()}, list(self._trackers))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        for name in list(self._trackers):
+            self._ask(name, lambda tracker: tracker.finish())
+
+    def _write(self, numbers: dict[str, float], trackers: Sequence[str]) -> None:
+        step, total = self._last
+        assert self._file is not None  # noqa: S101
+        self._file.write(json.dumps({"step": step, "total": total, **numbers}) + "\n")
+        self._file.flush()
+        for name in trackers:
+            self._ask(name, lambda tracker: tracker.log(numbers, step=step))
+
+    def _begin(self, step: int) -> IO[str]:
+        """Open the logs at ``step``: what they hold of it and of later steps is left out."""
+        path = self.folder / METRICS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        before = [line for line in lines if _step_of(line) < step]
+        if before:
+            self._told = max(told for line in lines if (told := _step_of(line)) < math.inf)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{METRICS}")
+        beside.write_text("".join(f"{line}\n" for line in before), encoding="utf-8")
+        beside.replace(path)
+        self._trackers = {"tensorboard": _tensorboard(self.folder, step)} | self._open_services()
+        return path.open("a", encoding="utf-8")
+
+    def _open_services(self) -> dict[str, Any]:
+        path = self.folder / RUNS
+        known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        opened = {}
+        for name in self.services:
+            try:
+                opened[name], known[name] = SERVICES[name](self.project, self.run, known.get(name))
+            except Exception as error:  # whatever a service raises, people must hear of it before an hour is trained
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+                raise UserError(f"compute.trackers: {name} cannot be opened ({reason}).") from None
+        if known:
+            path.write_text(json.dumps(known), encoding="utf-8")
+        return opened
+
+    def _ask(self, name: str, call: Callable[[Any], Any]) -> None:
+        """A service that fails on the way is left out: no training ends for its log."""
+        _give_accelerate_a_state()
+        try:
+            call(self._trackers[name])
+        except Exception as error:
+            log.warning("%s has failed (%s); this training logs to it no more.", name, error)
+            del self._trackers[name]
+
+
+@contextmanager
+def tracking(training_log: TrainingLog | None, progress: Callable[..., None]) -> Iterator[Callable[..., None]]:
+    """``progress`` that also goes to a log, which is closed at the end of the block; as it is, where there is none."""
+    if training_log is None:
+        yield progress
+        return
+
+    def both(step: int, total: int, **numbers: float) -> None:
+        training_log(step, total, **numbers)
+        progress(step, total, **numbers)
+
+    try:
+        yield both
+    finally:
+        training_log.close()
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """Events of ``step`` and later ones that are there already are hidden."""
+    from accelerate.tracking import TensorBoardTracker
+
+    return _started(TensorBoardTracker("tensorboard", folder, purge_step=step, filename_suffix=f".from-{step}"))
+
+
+def _wandb(project: str, run: str, known: str | None) -> tuple[Any, str]:
+    from accelerate.tracking import WandBTracker
+
+    run_id = known or uuid.uuid4().hex
+    return _started(WandBTracker(project, name=run, id=run_id, resume="allow")), run_id
+
+
+def _mlflow(project: str, run: str, known: str | None) -> tuple[Any, str]:
+    from accelerate.tracking import MLflowTracker
+
+    tracker = _started(MLflowTracker(project, run_id=known, run_name=run))
+    return tracker, tracker.tracker.info.run_id
+
+
+SERVICES: dict[str, Callable[[str, str, str | None], tuple[Any, str]]] = {"wandb": _wandb, "mlflow": _mlflow}
+"""Opens a project's run by its id, or a new one, and gives its id. Keys and addresses come from the environment."""
+
+
+def _started(tracker: Any) -> Any:
+    # One process logs, also where the training has several; accelerate's own rule would take up a device to find out.
+    tracker.main_process_only = False
+    _give_accelerate_a_state()
+    tracker.start()
+    return tracker
+
+
+def _give_accelerate_a_state() -> None:
+    """Trackers write to accelerate's own logger, which asks for one. That of a Trainer takes its place."""
+    from accelerate import PartialState
+
+    if not PartialState._shared_state:
+        PartialState(cpu=True)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinite for one that a crash has cut off."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

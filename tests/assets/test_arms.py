@@ -1,0 +1,96 @@
+"""A round that trains a DPO policy and samples best-of-n beside PPO."""
+
+import json
+from collections.abc import Callable
+
+import dagster as dg
+import pandas as pd
+import pytest
+from conftest import Stages
+from loops import ROUND, checkpoint, copy_loop, run_missing
+
+from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.stages.arms import dpo_policy
+from rlhf_dagster.training.best_of_n import best_of_n_kl
+
+N = 4
+
+
+@pytest.fixture(scope="module")
+def runner(stages: Stages, tmp_path_factory: pytest.TempPathFactory) -> LoopRunner:
+    folder = tmp_path_factory.mktemp("arms") / "loop"
+    settings = {"arms": ["dpo"], "dpo": {"batch_size": 16}, "evaluation": {"best_of_n": N}}
+    runner = copy_loop(stages.unjudged, folder, **settings)
+    made = runner.missing("train_round", ROUND)
+    assert made[:3] == ["dpo_policy", "evaluation_completions", "eval_report"]
+    outcome = run_missing(runner, "train_round", ROUND)
+    assert outcome.success, outcome
+    return runner
+
+
+def report_of(runner: LoopRunner) -> dict:
+    return json.loads(runner.loop.asset_path("eval_report", ROUND, "json").read_text())
+
+
+def test_the_dpo_policy_is_kept_and_registered_and_not_promoted(runner: LoopRunner) -> None:
+    policy, sft = dpo_policy(runner.loop, ROUND), checkpoint(runner.loop, "sft_checkpoint")
+    assert runner.loop.registry.get(policy.model_id).parents == (sft.model_id,)
+    assert runner.loop.registry.champion().policy_id == checkpoint(runner.loop, "ppo_policy", ROUND).model_id
+    manifest = read_manifest(policy.folder)
+    assert manifest["metrics"]["loss_train"] > 0
+    assert manifest["parents"]["sft_checkpoint"]["model_id"] == sft.model_id
+
+
+def test_each_arm_answers_every_prompt_once(runner: LoopRunner) -> None:
+    frame = pd.read_parquet(runner.loop.asset_path("evaluation_completions", ROUND))
+    prompts = {role: rows["prompt_id"].tolist() for role, rows in frame.groupby("role")}
+    assert prompts.keys() == {"policy", "sft", "behaviour", "dpo", "best_of_n"}
+    assert all(sorted(asked) == sorted(prompts["policy"]) for asked in prompts.values())
+
+
+def test_the_report_has_them_beside_ppo(runner: LoopRunner) -> None:
+    arms = {arm["role"]: arm for arm in report_of(runner)["arms"]}
+    assert [arm["name"] for arm in arms.values()] == ["PPO", "DPO", f"Best of {N}"]
+    for arm in arms.values():
+        assert [rate["judge"] for rate in arm["win_rates"]] == ["reward model", "gold judge"]
+        assert {rate["n"] for rate in arm["win_rates"]} == {24}
+    assert arms["best_of_n"]["kl_bound"] == pytest.approx(best_of_n_kl(N))
+    assert arms["best_of_n"]["kl"]["value"] is None
+    assert arms["dpo"]["kl"]["value"] is not None
+    assert arms["best_of_n"]["win_rates"][0]["value"] > 0.5  # by the reward model, which has chosen
+    page = runner.loop.asset_path("eval_report", ROUND, "html").read_text()
+    assert "Other ways to learn from the same labels" in page
+    assert arms["dpo"]["policy_id"] in page
+
+
+def test_people_judge_the_round_s_policy_alone(runner: LoopRunner) -> None:
+    batch = pd.read_parquet(runner.loop.asset_path("evaluation_batch", ROUND))
+    asked = {policy for policies in batch["policy_ids"] for policy in policies}
+    policy, sft = checkpoint(runner.loop, "ppo_policy", ROUND), checkpoint(runner.loop, "sft_checkpoint")
+    assert asked == {policy.model_id, sft.model_id}
+
+
+def test_logs_and_curves_are_on_the_asset_s_page(runner: LoopRunner) -> None:
+    event = runner.instance.get_latest_materialization_event(dg.AssetKey("dpo_policy"))
+    metadata = event.asset_materialization.metadata
+    folder = runner.loop.root / "logs" / f"dpo-{ROUND}"
+    assert metadata["logs"].value == str(folder)
+    assert "training_curves" in metadata
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "reward_margin", "accuracy"} <= steps[0].keys()
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_a_loop_without_arms_has_none(finished: LoopRunner) -> None:
+    assert report_of(finished)["arms"] == []
+    assert "Other ways to learn" not in finished.loop.asset_path("eval_report", ROUND, "html").read_text()
+    with pytest.raises(UserError, match=f"{ROUND} has no dpo_policy yet"):
+        dpo_policy(finished.loop, ROUND)
+
+
+def test_asking_for_an_arm_later_makes_what_is_missing(stages: Stages, copy_of: Callable[..., LoopRunner]) -> None:
+    runner = copy_of(stages.finished, arms=["dpo"])
+    assert "dpo_policy" in runner.missing("train_round", ROUND)
+    assert "ppo_policy" not in runner.missing("train_round", ROUND)

@@ -1,0 +1,160 @@
+"""`rlhf train`: from a file to a model, with what it says of wrong files, other models and interruptions."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from loops import assert_one_sentence, rlhf_here
+from toy_language import Tables, sft_spec
+
+from rlhf_dagster.cli.train import RECORD
+from rlhf_dagster.config_text import commented_spec
+from rlhf_dagster.training.checkpoints import MANIFEST, folder_digest
+from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.training.specs import spec_from_values
+from rlhf_dagster.training.worker import SPECS
+
+
+@pytest.fixture
+def written(base: Path, tables: Tables, tmp_path: Path) -> dict[str, Any]:
+    """An SFT spec as a person writes it, with a path relative to the file."""
+    return {
+        "model": str(base),
+        "demonstrations": str(tables.demonstrations),
+        "output": "models/sft",
+        "settings": {"epochs": 1, "batch_size": 16, "learning_rate": "1e-3", "max_tokens": 16},
+        "sampling": {"prompt_tokens": 6, "response_tokens": 5, "batch_size": 16},
+        "seed": 3,
+        "compute": {"threads": 1, "device": "cpu", "checkpoint_seconds": 0},
+    }
+
+
+def write(folder: Path, values: dict[str, Any]) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_it_trains_what_the_stage_trains(
+    written: dict[str, Any], base: Path, tables: Tables, sft: Path, tmp_path: Path
+) -> None:
+    done = rlhf_here("train", "sft", write(tmp_path, written))
+    assert (done.returncode, done.stderr) == (0, "")
+    output = tmp_path / "models" / "sft"
+    record = json.loads((output / RECORD).read_text())
+    assert record["metrics"].keys() == train_sft(sft_spec(base, tables, tmp_path / "same")).metrics.keys()
+    (output / RECORD).rename(tmp_path / RECORD)
+    assert folder_digest(output) == folder_digest(sft)
+    assert sorted(path.name for path in output.parent.iterdir() if not path.name.startswith(".")) == ["sft", "sft.logs"]
+    assert len((tmp_path / "models" / "sft.logs" / "metrics.jsonl").read_text().splitlines()) == 5 + 1
+    assert "validation loss" in done.stdout
+
+
+def test_a_process_of_its_own_logs_the_same(written: dict[str, Any], tmp_path: Path) -> None:
+    assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
+    apart = written | {"output": "models/apart", "compute": written["compute"] | {"launch": "process"}}
+    done = rlhf_here("train", "sft", write(tmp_path, apart))
+    assert (done.returncode, done.stderr) == (0, "")
+    logs = [(tmp_path / "models" / f"{name}.logs" / "metrics.jsonl").read_text() for name in ("sft", "apart")]
+    assert logs[0] == logs[1]
+
+
+def test_json_is_read_too_and_what_is_trained_is_not_trained_again(written: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(json.dumps(written))
+    assert rlhf_here("train", "sft", tmp_path / "spec.json").returncode == 0
+    made = (tmp_path / "models" / "sft" / RECORD).stat().st_mtime_ns
+    again = rlhf_here("train", "sft", tmp_path / "spec.json")
+    assert "is trained already" in again.stdout
+    assert (tmp_path / "models" / "sft" / RECORD).stat().st_mtime_ns == made
+
+
+def test_a_model_of_another_spec_is_refused_with_the_difference_and_stays(
+    written: dict[str, Any], tables: Tables, tmp_path: Path
+) -> None:
+    assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
+    output = tmp_path / "models" / "sft"
+    before = folder_digest(output)
+    other = written | {"settings": written["settings"] | {"epochs": 2}, "seed": 4}
+    result = rlhf_here("train", "sft", write(tmp_path, other))
+    assert_one_sentence(result, "models/sft is trained from another spec", "settings.epochs: 1.0 there, 2.0 here")
+    assert_one_sentence(result, "seed: 3 there, 4 here")
+    assert_one_sentence(
+        rlhf_here("train", "sft", write(tmp_path, written | {"model": str(output)})), "model: content", "move it away"
+    )
+    assert folder_digest(output) == before
+
+
+def test_a_folder_of_something_else_is_refused(written: dict[str, Any], sft: Path, tmp_path: Path) -> None:
+    (tmp_path / "models" / "sft").mkdir(parents=True)
+    (tmp_path / "models" / "sft" / MANIFEST).write_text("{}")
+    result = rlhf_here("train", "sft", write(tmp_path, written))
+    assert_one_sentence(result, "models/sft exists and was not made by `rlhf train`")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"sead": 1}, "`sead` is not a setting; did you mean `seed`?"),
+        ({"settings": {"epoch": 1}}, "`settings.epoch` is not a setting; did you mean `epochs`?"),
+        ({"settings": {"epochs": 0}}, "`settings.epochs`: input should be greater than 0"),
+        ({"model": None}, "`model`"),
+        ({"demonstrations": "nowhere.parquet"}, "nowhere.parquet: no such table"),
+        ({"compute": {"trackers": ["wandb"]}}, "compute.trackers names wandb, which is not installed"),
+    ],
+)
+def test_a_wrong_spec_is_one_sentence(
+    written: dict[str, Any], change: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    assert_one_sentence(rlhf_here("train", "sft", write(tmp_path, written | change)), problem)
+    assert not (tmp_path / "models" / "sft").exists()
+
+
+def test_a_missing_key_a_missing_file_and_a_broken_one(written: dict[str, Any], tmp_path: Path) -> None:
+    del written["demonstrations"]
+    assert_one_sentence(rlhf_here("train", "sft", write(tmp_path, written)), "`demonstrations` is missing")
+    assert_one_sentence(rlhf_here("train", "sft", tmp_path / "none.yaml"), "No such file", "--example")
+    (tmp_path / "broken.yaml").write_text("{")
+    assert_one_sentence(rlhf_here("train", "sft", tmp_path / "broken.yaml"), "neither YAML nor JSON")
+    assert_one_sentence(rlhf_here("train", "sft"), "needs a spec file")
+    assert_one_sentence(rlhf_here("train", "pretraining", tmp_path / "x"), "pretraining is no stage", "tiny_model, sft")
+
+
+@pytest.mark.parametrize("stage", SPECS)
+def test_the_example_holds_every_setting_and_its_comments_are_the_defaults(stage: str, tmp_path: Path) -> None:
+    text = rlhf_here("train", stage, "--example").stdout
+    assert text == commented_spec(SPECS[stage])
+    as_it_is = spec_from_values(SPECS[stage], yaml.safe_load(text), "example", tmp_path)
+    opened = "\n".join(line[2:] if line.startswith("# ") and ":" in line else line for line in text.splitlines())
+    opened = "\n".join(line for line in opened.splitlines() if line.lstrip().split(":")[0].strip("# ").isidentifier())
+    assert set(yaml.safe_load(opened)) >= {"output", "compute"}
+    assert as_it_is.compute.threads == 2
+    assert as_it_is.output == tmp_path / "PATH/TO/OUTPUT"
+
+
+def test_ctrl_c_ends_at_a_step_and_the_same_command_goes_on(written: dict[str, Any], sft: Path, tmp_path: Path) -> None:
+    """A process of its own, interrupted once it has logged a step."""
+    written["settings"] |= {"epochs": 40}
+    path, logs = write(tmp_path, written), tmp_path / "models" / "sft.logs" / "metrics.jsonl"
+    command = [sys.executable, "-c", "from rlhf_dagster.cli import main; main()", "train", "sft", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (logs.exists() and logs.read_text().count("\n")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130, error
+    assert error == "rlhf: stopped after a step; run the same command again to go on.\n"
+    reached = len(logs.read_text().splitlines())
+    assert 1 <= reached < 200
+    unfinished = tmp_path / "models" / "sft.training"
+    other = rlhf_here("train", "sft", write(tmp_path, written | {"seed": 4}))
+    assert_one_sentence(other, "sft.training is unfinished from another spec (seed: 3 there, 4 here)")
+    assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
+    assert not unfinished.exists()
+    steps = [json.loads(line)["step"] for line in logs.read_text().splitlines()]
+    assert steps == [*range(1, 201), 200]
