@@ -130,3 +130,15 @@ def test_ranks_stop_at_the_same_step_and_go_on_from_there(
             for curve, values in alone[name].curves.items():
                 assert finished["curves"][curve] == pytest.approx(values, rel=1e-3, abs=1e-4), curve
             assert finished["steps"][:1] == ([2] if rank == 0 else [])
+
+
+def test_two_ranks_train_heads_ties_and_adapters_as_one_process_does(sft: Path, tables: Tables, tmp_path: Path) -> None:
+    spec = reward_spec(sft, tables, tmp_path / "alone")
+    changes = {"epochs": 1, "batch_size": 17, "heads": 2, "ties": "davidson", "lora": {"rank": 2}}
+    spec = replace(spec, settings=spec.settings.changed(**changes))
+    alone = train_here("reward_model", spec, silent, KEEP_NOTHING)
+    (first, _) = train_on_ranks(tmp_path, [Asked("reward_model", replace(spec, output=tmp_path / "together"))])
+    assert first[0]["curves"]["loss"] == pytest.approx(alone.curves["loss"], rel=1e-3, abs=1e-4)
+    assert first[0]["metrics"] == pytest.approx(alone.metrics, rel=1e-3, abs=1e-3)
+    own, other = (weights(folder / "model.safetensors") for folder in (tmp_path / "together", alone.folder))
+    torch.testing.assert_close(own, other, atol=1e-4, rtol=0)
