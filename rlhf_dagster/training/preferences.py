@@ -108,7 +108,7 @@ def collate(rows: Sequence[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
     firsts = np.cumsum([0, *(len(row.sequences) for row in rows)]).tolist()
     choices = [(first, row, choice) for first, row in zip(firsts, rows, strict=False) for choice in row.terms.choices]
     ratings = [(first, row, rating) for first, row in zip(firsts, rows, strict=False) for rating in row.terms.ratings]
-    width = max((len(choice.members) for _, _, choice in choices), default=1)
+    width = max((len(choice.members) for _, _, choice in choices), default=2)
     rating_index = [[first + rating.members[0], first + rating.members[-1]] for first, _, rating in ratings]
     return {
         "input_ids": sequences.input_ids,

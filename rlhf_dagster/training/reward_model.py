@@ -79,6 +79,7 @@ def train_reward_model(
 
     Metrics: the training loss (mean of the last 20 steps), loss (nats) and top-1 accuracy for each held-out split that
     has rows, and the mean and deviation of the final scores on the normalisation samples (0 and 1 but for rounding).
+    `score_scale` is the deviation before they were normalised: scores times it are those whose softmax was trained.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.

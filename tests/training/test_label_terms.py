@@ -255,3 +255,15 @@ def test_davidson_has_a_limit() -> None:
     many = Choice(list(range(11)), [1.0] + [0.0] * 10, 1.0)
     with pytest.raises(UserError, match="compares 11 responses"):
         make_tie_model(RewardModelSettings(ties="davidson"), [many])
+
+
+@pytest.mark.parametrize("ties", ["share", "davidson", "rao_kupper"])
+def test_a_batch_may_hold_ratings_alone(ties: str) -> None:
+    batch = collate([EncodedLabel([[1], [2]], Terms([], [Rating([0], 0.5, 2.0)]))], pad_id=0)
+    heads = torch.tensor([[1.5], [0.0]], requires_grad=True)
+    model = make_tie_model(RewardModelSettings.parse({"ties": ties}, "f"), CHOICES)
+    loss = label_loss(heads, batch, model or choice_losses)
+    loss.backward()
+    assert loss.item() == 1.0
+    # On several ranks every parameter needs a gradient in every step.
+    assert all(weight.grad is not None and not weight.grad.any() for weight in (model.parameters() if model else ()))
