@@ -19,8 +19,9 @@ from rlhf_dagster.training.settings import LoraSettings
 
 @pytest.fixture(autouse=True)
 def on_any_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a processor with AVX-512 that MKL does not use: the products are then compared everywhere."""
+    """As on a processor with AVX-512 that MKL does not use, and for products of any size but none."""
     monkeypatch.setattr(fast_layers, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(fast_layers, "SMALLEST_PRODUCT", 1)
     yield
 
 
@@ -53,6 +54,18 @@ def test_layers_and_their_gradients(inputs: int, outputs: int, shape: tuple[int,
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected[0], rtol=1e-5, atol=1e-5)
+
+
+def test_small_products_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = nn.Linear(16, 8), torch.randn(4, 16)
+    expected = layer(x)
+    use_fast_layers(nn.Sequential(layer))
+    called = []
+    monkeypatch.setattr(fast_layers, "multiply", lambda *factors: called.append(factors) or expected)
+    for smallest, calls in ((4 * 16 * 8 + 1, 0), (4 * 16 * 8, 1)):
+        monkeypatch.setattr(fast_layers, "SMALLEST_PRODUCT", smallest)
+        layer(x)
+        assert len(called) == calls
 
 
 def test_what_onednn_cannot_do_is_left_to_pytorch() -> None:
