@@ -103,6 +103,9 @@ class SftSettings(Settings):
     max_tokens: int = Field(64, ge=2)
     """Prompt and response together are cut to this many tokens."""
     weight_decay: float = Field(0.0, ge=0)
+    packing: bool = False
+    """Put several short demonstrations of a batch into one row of at most `max_tokens`, each reading itself alone. The
+    loss is the same; the more lengths differ, the more padding it saves."""
     chat: bool = False
     """Prompts become a user's turn in the tokenizer's chat template, followed by the opening of the assistant's, here
     and wherever a checkpoint made from this one reads a prompt. They are shortened so that turn and template fit."""
