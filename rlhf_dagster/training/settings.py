@@ -105,6 +105,9 @@ class SftSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     length_buckets: bool = False
     """Batches of demonstrations of similar length: less padding, in another order than a plain shuffle."""
+    packing: bool = False
+    """Put several short demonstrations of a batch into one row of at most `max_tokens`, each reading itself alone. The
+    loss is the same; the more lengths differ, the more padding it saves."""
     chat: bool = False
     """Prompts become a user's turn in the tokenizer's chat template, followed by the opening of the assistant's, here
     and wherever a checkpoint made from this one reads a prompt. They are shortened so that turn and template fit."""

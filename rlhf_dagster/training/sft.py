@@ -19,6 +19,7 @@ from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import own_slice
 from rlhf_dagster.training.log_probs import head_on
+from rlhf_dagster.training.packing import pack
 from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import SamplingSettings, SftSettings
@@ -30,6 +31,8 @@ from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, loss_scale
 from rlhf_dagster.training.windows import IGNORED
 
 MEASURED_ROWS = 1024
+PACKING_TOLERANCE = 1e-4
+"""Relative; float32 rounds to less, and texts that see each other change the loss by more."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingRe
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     initial = mean_response_loss(policy, validation, spec.settings.batch_size)
+    if spec.settings.packing:
+        _require_packing(policy, train)
     policy, losses = _fit(policy, train, spec, progress, keeper)
     metrics = {
         "train_loss": mean_response_loss(policy, train, spec.settings.batch_size),
@@ -119,14 +124,16 @@ def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingRe
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     """Mean negative log-likelihood of the response tokens of a collated batch, in nats.
 
-    The output head, which with a large vocabulary costs more than many layers, runs on what predicts those alone.
+    The last token predicts nothing and is not fed; the output head, which with a large vocabulary costs more than many
+    layers, runs on what predicts response tokens alone.
     """
     labels = batch["labels"][:, 1:]
     learned = labels != IGNORED
+    mask = batch["attention_mask"]
+    read = {"attention_mask": mask[:, :-1] if mask.dim() == 2 else mask[..., :-1, :-1]}
+    read |= {name: batch[name][:, :-1] for name in ("input_ids", "position_ids") if name in batch}
     with head_on(model, learned):
-        logits = model(
-            input_ids=batch["input_ids"][:, :-1], attention_mask=batch["attention_mask"][:, :-1], use_cache=False
-        ).logits
+        logits = model(**read, use_cache=False).logits
     return F.cross_entropy(logits.float(), labels[learned])
 
 
@@ -147,6 +154,7 @@ def _fit(
     policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper
 ) -> tuple[Policy, list[float]]:
     settings = spec.settings
+    capacity = settings.max_tokens if settings.packing else 0
     seed_everything(spec.seed)
     trained, curves = fit_policy(
         partial(SftTrainer, keeper, train.lengths if settings.length_buckets else None),
@@ -154,7 +162,7 @@ def _fit(
         settings.lora,
         progress,
         rows=train,
-        collate=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
+        collate=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id, capacity),
         seed=spec.seed,
         batch_size=settings.batch_size,
         num_train_epochs=settings.epochs,
@@ -164,20 +172,39 @@ def _fit(
     return trained, curves["loss"]
 
 
-def _collate_own(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:
+def _collate_own(rows: list[Demonstration], pad_id: int, capacity: int) -> dict[str, torch.Tensor]:
     """This rank's rows of a batch, and the `scale` of their loss; a rank without any has a row that counts nothing."""
     own = rows[own_slice(len(rows))]
     own_tokens, tokens = (sum(len(row.response) for row in part) for part in (own, rows))
-    return _collate(own or rows[:1], pad_id) | {"scale": torch.tensor(loss_scale(own_tokens, tokens))}
+    return _collate(own or rows[:1], pad_id, capacity) | {"scale": torch.tensor(loss_scale(own_tokens, tokens))}
 
 
-def _collate(rows: list[Demonstration], pad_id: int) -> dict[str, torch.Tensor]:
-    """Right-padded ids and mask [B, L], and labels that are -100 at prompt and padding."""
+def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[str, torch.Tensor]:
+    """Right-padded ids and mask [B, L], and labels that are -100 at prompt and padding; packed, where there is room for
+    ``capacity`` tokens in a row (:func:`pack`)."""
+    if capacity:
+        texts = [row.prompt + row.response for row in rows]
+        return pack(texts, [[IGNORED] * len(row.prompt) + row.response for row in rows], capacity, pad_id)
     batch = pad([row.prompt + row.response for row in rows], pad_id, "right")
     labels = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
     for label, row in zip(labels, rows, strict=True):
         label[: len(row.prompt)] = IGNORED
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": labels}
+
+
+@torch.no_grad()
+def _require_packing(policy: Policy, rows: Demonstrations) -> None:
+    """Raise UserError for an architecture in which texts of one row see each other."""
+    some, pad_id = rows.rows[:3], policy.tokenizer.pad_token_id
+    capacity = sum(len(row.prompt + row.response) for row in some)
+    with torch.autocast(policy.device.type, enabled=False):
+        apart, packed = (
+            response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
+            for batch in (_collate(some, pad_id), _collate(some, pad_id, capacity))
+        )
+    if not torch.isclose(apart, packed, rtol=PACKING_TOLERANCE):
+        name = type(policy.model).__name__
+        raise UserError(f"sft.packing: {name} does not keep texts of one row apart; set it to false.")
 
 
 def _check(policy: Policy, spec: SftSpec) -> None:

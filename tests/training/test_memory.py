@@ -16,6 +16,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training import memory
 from rlhf_dagster.training.free_memory import Free
 from rlhf_dagster.training.memory import (
+    ADAPTED_HOLES,
     BUFFERS,
     KEPT,
     KEPT_IN_PIECES,
@@ -238,10 +239,11 @@ def test_adapters_are_all_that_is_trained(model: Path, tables: Tables) -> None:
     # 2 layers' maps have inputs and outputs of 16 widths together, and an adapter of rank 3 a row for each.
     spec, adapters = dpo_spec(model, tables), 3 * 16 * 8 * 2
     adapted = dpo_spec(model, tables, lora=LoraSettings(rank=3))
-    assert required_bytes(spec) - required_bytes(adapted) == 12 * 13 - 16 * adapters
+    holes = round(200 * LAYER * ADAPTED_HOLES)
+    assert required_bytes(spec) - required_bytes(adapted) == 12 * 13 - 16 * adapters - holes
     sft = sft_spec(model, tables)
     adapted_sft = replace(sft, settings=sft.settings.changed(lora=LoraSettings(rank=3)))
-    assert required_bytes(sft) - required_bytes(adapted_sft) == 12 * 13 - 16 * adapters
+    assert required_bytes(sft) - required_bytes(adapted_sft) == 12 * 13 - 16 * adapters - holes // 4
 
 
 def test_pretraining_counts_the_parameters_of_the_model_that_it_makes(base: Path, tables: Tables) -> None:
