@@ -41,20 +41,24 @@ def ipo_loss(h: Tensor, preferred: Tensor, beta: float) -> Tensor:
 
 
 PAIR_LOSSES = {"dpo": dpo_loss, "ipo": ipo_loss}
+ROUNDING = 1e-4
+"""Nats that sums of float32 log-probs of the same tokens may differ by, read in another batch."""
 
 
 def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> dict[str, Tensor]:
     """Scalars over P pairs, ties left out, each pair counted by its weight.
 
-    `accuracy` is the share whose preferred response has the larger implicit reward, `reward_margin` by how much on
-    average (nats of beta times the log-ratio). Without a decided pair both are 0.
+    `accuracy` is the share whose preferred response has the larger implicit reward, and half of those that the policy
+    cannot tell apart, as all before training; `reward_margin` by how much on average (nats of beta times the
+    log-ratio). Without a decided pair both are 0.
     """
     side = torch.sign(preferred - 0.5)
     decided = weight * side.abs()
     total = decided.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-    margin = beta * h * side
+    h = h * side
+    right = torch.where(h.abs() <= ROUNDING, 0.5, (h > 0).to(weight.dtype))
     return {
-        "accuracy": (decided * (margin > 0)).sum() / total,
-        "reward_margin": (decided * margin).sum() / total,
+        "accuracy": (decided * right).sum() / total,
+        "reward_margin": beta * (decided * h).sum() / total,
         "decided": decided.sum(),
     }

@@ -66,6 +66,12 @@ def test_ties_are_neither_right_nor_wrong() -> None:
     assert float(pair_numbers(h[2:], preferred[2:], weight[2:], 0.1)["accuracy"]) == 0
 
 
+def test_a_policy_that_cannot_tell_responses_apart_is_right_half_the_time() -> None:
+    # The second and third differ by the rounding of one batch and another.
+    h, preferred, weight = torch.tensor([2.0, 3e-6, -3e-6]), torch.ones(3), torch.tensor([2.0, 1.0, 1.0])
+    assert float(pair_numbers(h, preferred, weight, beta=0.1)["accuracy"]) == pytest.approx((2 + 0.5 + 0.5) / 4)
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
