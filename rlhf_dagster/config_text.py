@@ -46,7 +46,20 @@ def reference_page() -> str:
             for inner, inner_field in type(field.default).model_fields.items():
                 if isinstance(inner_field.default, BaseModel):
                     lines += _table(f"`{name}.{inner}`", inner_field.default)
+    for optional in _optional_models(LoopConfig):
+        lines += _table(f"{optional.__name__}, where it is given", optional.model_construct())
     return "\n".join(lines)
+
+
+def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
+    """Models that a setting may hold in place of null, each once, in the order of the settings."""
+    found: dict[type[BaseModel], None] = {}
+    for field in model.model_fields.values():
+        if isinstance(field.default, BaseModel):
+            found |= _optional_models(type(field.default))
+        parts = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
+        found |= dict.fromkeys(part for part in parts if inspect.isclass(part) and issubclass(part, BaseModel))
+    return found
 
 
 def _lines(model: BaseModel, chosen: dict[str, Any], everything: bool) -> Iterator[str]:
@@ -64,13 +77,17 @@ def _block(name: str, value: Any, given: Any, everything: bool) -> list[str]:
 
 def _table(title: str, model: BaseModel) -> list[str]:
     rows = [
-        f"| `{name}` | {_type(field.annotation)} | `{_yaml(getattr(model, name))}` | {_one_line(field.description)} |"
+        f"| `{name}` | {_type(field.annotation)} | {_default(model, name)} | {_one_line(field.description)} |"
         for name, field in type(model).model_fields.items()
-        if not isinstance(getattr(model, name), BaseModel)
+        if not isinstance(getattr(model, name, None), BaseModel)
     ]
     about = inspect.getdoc(type(model)) if type(model).__doc__ else None
     head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     return [f"## {title}", "", *([about, ""] if about else []), *head, *rows, ""]
+
+
+def _default(model: BaseModel, name: str) -> str:
+    return "required" if type(model).model_fields[name].is_required() else f"`{_yaml(getattr(model, name))}`"
 
 
 def _yaml(value: Any) -> str:
@@ -89,6 +106,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(map(_type, get_args(annotation)))
     if annotation is NoneType:
         return "null"
+    if get_origin(annotation) is list:
+        return f"list of {_type(get_args(annotation)[0])}"
     return str(annotation) if get_origin(annotation) else annotation.__name__
 
 

@@ -47,7 +47,14 @@ def test_every_setting_has_its_row_in_the_reference() -> None:
     page = reference_page()
     for section in ("data", "base_model", "base_model.tiny", "sampling", "ppo", "gate", "compute"):
         assert f"## `{section}`" in page
-    for setting, default in (("seed", 0), ("kl_horizon", LoopConfig().ppo.kl_horizon), ("min_judgments", 100)):
+    for given in ("HubDataset", "LoraSettings"):
+        assert page.count(f"## {given}, where it is given") == 1
+    for setting, default in (
+        ("seed", 0),
+        ("kl_horizon", LoopConfig().ppo.kl_horizon),
+        ("min_judgments", 100),
+        ("rank", 8),
+    ):
         assert re.search(rf"^\| `{setting}` \| \S.* \| `{default}` \| \S.* \|$", page, re.MULTILINE)
 
 
