@@ -57,7 +57,7 @@ def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
     for field in model.model_fields.values():
         if isinstance(field.default, BaseModel):
             found |= _optional_models(type(field.default))
-        parts = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
+        parts: tuple[Any, ...] = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
         found |= dict.fromkeys(part for part in parts if inspect.isclass(part) and issubclass(part, BaseModel))
     return found
 

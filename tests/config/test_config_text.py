@@ -53,7 +53,7 @@ def test_every_setting_has_its_row_in_the_reference() -> None:
         ("seed", 0),
         ("kl_horizon", LoopConfig().ppo.kl_horizon),
         ("min_judgments", 100),
-        ("rank", 8),
+        ("alpha", 16.0),
     ):
         assert re.search(rf"^\| `{setting}` \| \S.* \| `{default}` \| \S.* \|$", page, re.MULTILINE)
 
