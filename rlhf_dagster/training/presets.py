@@ -88,6 +88,7 @@ INSTRUCT_GPT: dict[str, Settings] = {
         learning_rate=9e-6,  # IG, appendix C.2
         adam_epsilon=1e-5,  # N+, reward model
         max_tokens=2048,  # IG, appendix C
+        ranking="pairs",  # IG, equation 1: all K(K-1)/2 comparisons of a prompt, in one batch element
     ),
     "ppo": PpoSettings(
         start="sft",  # IG, section 3.1: policies are initialised from supervised fine-tuning
@@ -115,6 +116,7 @@ examples for each episode (here there is one)."""
 for _preset in (ZIEGLER_2019, INSTRUCT_GPT):
     _preset["dpo"] = DpoSettings(
         beta=0.1,  # DPO, appendix B
+        epochs=1.0,  # DPO's released code, config.yaml: n_epochs
         batch_size=64,  # DPO, appendix B
         learning_rate=1e-6,  # DPO, appendix B, there with RMSprop and a warm-up of 150 steps
     )

@@ -272,10 +272,10 @@ class DpoSettings(Settings):
     """Weight of the KL to the SFT policy: the larger, the nearer the policy stays."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     """Probability that a label is wrong (conservative DPO)."""
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(3.0, gt=0)
     batch_size: int = Field(64, ge=1)
     """Comparisons in a batch; all their responses are read in the same forward pass."""
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     """Falls linearly to 0."""
     adam_epsilon: float = Field(1e-5, gt=0)
     max_grad_norm: float | None = Field(None, gt=0)
