@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,23 +17,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from label_studio import LabelStudioServer, free_port, require_label_studio
-from loops import ROUND, copy_loop, open_runner, run_missing, run_round, write_loop
+from loops import ROUND, Stages, copy_loop, open_runner, run_missing, run_round, write_loop
 
 from rlhf_dagster.automation.rounds import open_next_round
 from rlhf_dagster.automation.run import LoopRunner
 from rlhf_dagster.label_studio_server import environment_folder
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Folders of one loop at three points of its first round."""
-
-    prepared: Path
-    """Data, base model and SFT checkpoint; no round is open."""
-    unjudged: Path
-    """The policy is trained and sampled; the report is not written."""
-    finished: Path
-    """The policy is promoted."""
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import yaml
 
+from rlhf_dagster.automation.jobs import JUDGE, LEARN, LEARN_POLICY
 from rlhf_dagster.automation.rounds import open_next_round
 from rlhf_dagster.automation.run import LoopRunner, RunOutcome
 from rlhf_dagster.cli import main
@@ -21,6 +23,8 @@ from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 
 ROUND = "round-0001"
+TRAIN = [*LEARN, *LEARN_POLICY, *JUDGE]
+"""Of `train_round`, up to the promotion, where no other arm is asked for."""
 SMALL: dict[str, Any] = {
     "name": "small",
     "seed": 3,
@@ -36,6 +40,18 @@ SMALL: dict[str, Any] = {
     "gate": {"min_win_rate": 0.0, "max_kl": 1000, "min_distinct": 0.0, "max_length_ratio": 1000, "min_judgments": 5},
     "compute": {"threads": 1},
 }
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Folders of one loop at three points of its first round."""
+
+    prepared: Path
+    """Data, base model and SFT checkpoint; no round is open."""
+    unjudged: Path
+    """The policy is trained and sampled; the report is not written."""
+    finished: Path
+    """The policy is promoted."""
 
 
 def small(**sections: Any) -> dict[str, Any]:

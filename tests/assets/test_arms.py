@@ -6,8 +6,7 @@ from collections.abc import Callable
 import dagster as dg
 import pandas as pd
 import pytest
-from conftest import Stages
-from loops import ROUND, checkpoint, copy_loop, run_missing
+from loops import ROUND, Stages, checkpoint, copy_loop, run_missing
 
 from rlhf_dagster.automation.run import LoopRunner
 from rlhf_dagster.errors import UserError

@@ -13,10 +13,10 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
-from loops import SMALL, open_runner, rlhf, write_loop
+from loops import SMALL, TRAIN, open_runner, rlhf, write_loop
 
 from rlhf_dagster.automation.instance import PROCESS_TAG
-from rlhf_dagster.automation.jobs import COLLECT, PREPARE, RELEASE, TRAIN
+from rlhf_dagster.automation.jobs import COLLECT, PREPARE, RELEASE
 from rlhf_dagster.resources.io_managers import TABLES
 from rlhf_dagster.tasks.sentiment import gold_score, sample_prompts
 
