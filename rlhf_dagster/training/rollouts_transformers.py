@@ -1,9 +1,10 @@
 """Rollouts by transformers' continuous batching: a row that has ended makes room for the next prompt."""
 
+import gc
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -11,7 +12,6 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation import ContinuousBatchingConfig
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.compute import precision
 from rlhf_dagster.training.foreign_responses import as_responses, rows_of, seeds
 from rlhf_dagster.training.log_probs import Decoding
 from rlhf_dagster.training.sampling import Responses
@@ -35,7 +35,7 @@ class TransformersRollouts:
     own_arithmetic = False
 
     def __init__(self, compute: ComputeSettings, rows: int) -> None:
-        self.compute, self.rows = compute, rows
+        self.rows = rows
 
     def generate(
         self,
@@ -48,7 +48,7 @@ class TransformersRollouts:
         rows, before = rows_of(prompts), random_state()
         seed = 0 if uniforms is None else seeds(uniforms)[0]
         try:
-            with _calls_in_precision(model, self.compute), _only_errors():
+            with _little_garbage(), _only_errors():
                 outputs = _drawn(
                     model,
                     rows,
@@ -127,18 +127,13 @@ def _drawn(
 
 
 @contextmanager
-def _calls_in_precision(model: PreTrainedModel, compute: ComputeSettings) -> Iterator[None]:
-    """Autocast belongs to a thread, and the forward passes run in the manager's."""
-    entered = ExitStack()
-    hooks = [
-        model.register_forward_pre_hook(lambda module, inputs: entered.enter_context(precision(compute)) and None),
-        model.register_forward_hook(lambda module, inputs, output: entered.close(), always_call=True),
-    ]
+def _little_garbage() -> Iterator[None]:
+    """The manager collects garbage when it stops, twice: half a second each over all that a training has loaded."""
+    gc.freeze()
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        gc.unfreeze()
 
 
 @contextmanager

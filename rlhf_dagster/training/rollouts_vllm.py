@@ -133,9 +133,12 @@ class VllmRollouts:
 
 
 def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Names and weights of ``model`` as a checkpoint has them, with adapters added in; the model stays as it is."""
+    """Names and weights of ``model`` as a checkpoint has them, with adapters added in; the model stays as it is.
+
+    A head that shares its weight with the embeddings is there under both names: vLLM may keep a copy of its own.
+    """
     adapted = {name: layer for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.named_parameters(remove_duplicate=False):
         place, _, leaf = name.rpartition(".")
         owner, _, inner = place.rpartition(".base_layer")
         if not inner and owner in adapted:

@@ -42,9 +42,11 @@ class ComputeSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _one_engine(self) -> Self:
+    def _backend_can(self) -> Self:
         if self.processes > 1 and self.rollout_backend == "vllm":
             raise ValueError("`compute.rollout_backend: vllm` samples for one process; set compute.processes to 1")
+        if self.precision == "bf16" and self.rollout_backend == "transformers":
+            raise ValueError("`compute.rollout_backend: transformers` samples in fp32; set compute.precision to it")
         return self
 
 
