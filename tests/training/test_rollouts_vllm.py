@@ -1,7 +1,7 @@
 """Rollouts by vLLM: with a planted engine of the same interface and, where vLLM is installed, with the real one."""
 
+import random
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -11,20 +11,22 @@ from typing import Any
 
 import pytest
 import torch
-from toy_language import COMPUTE, FIXED, VARIABLE, Tables, reward_spec
+from toy_language import COMPUTE, FIXED, TINY, VARIABLE, Tables, reward_spec, sentence, sft_spec
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.log_probs import Decoding, decoding_of
 from rlhf_dagster.training.lora import add_lora, inner_model, merge_lora
-from rlhf_dagster.training.policies import Policy
+from rlhf_dagster.training.policies import Policy, load_policy
 from rlhf_dagster.training.ppo import train_ppo
 from rlhf_dagster.training.reward_model import train_reward_model
 from rlhf_dagster.training.rollouts import rollout_backend
 from rlhf_dagster.training.rollouts_vllm import VllmRollouts, cache_bytes, plain_weights
 from rlhf_dagster.training.sampling import draw_uniforms, generate, response_log_probs, sample
 from rlhf_dagster.training.settings import LoraSettings, PpoSettings, SamplingSettings
+from rlhf_dagster.training.sft import train_sft
 from rlhf_dagster.training.specs import PpoSpec
+from rlhf_dagster.training.tiny_model import make_tiny_model
 from rlhf_dagster.training.tokens import encode_prompts, pad
 
 VLLM = COMPUTE.changed(rollout_backend="vllm")
@@ -91,24 +93,6 @@ class PlantedEngine:
         return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(tokens), logprobs=steps)])
 
 
-@pytest.fixture(
-    params=["planted", pytest.param("real", marks=pytest.mark.skipif(not find_spec("vllm"), reason="vllm"))]
-)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    if request.param == "real":
-        import vllm
-
-        monkeypatch.setattr(vllm, "LLM", partial(vllm.LLM, enforce_eager=True))
-    else:
-        monkeypatch.setattr(PlantedEngine, "made", [], raising=False)
-        monkeypatch.setitem(
-            sys.modules,
-            "vllm",
-            SimpleNamespace(LLM=PlantedEngine, SamplingParams=SamplingParams),  # type: ignore[arg-type]
-        )
-    yield request.param
-
-
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> list[PlantedEngine]:
     """The engines that are made."""
@@ -118,12 +102,43 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[PlantedEngine]:
     return PlantedEngine.made
 
 
+@pytest.fixture(scope="module")
+def wide_sft(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with heads as wide as vLLM's kernels want them."""
+    folder, rng = tmp_path_factory.mktemp("wide"), random.Random(3)
+    texts = [sentence(rng, 20) for _ in range(120)]
+    base = make_tiny_model(texts, TINY.changed(width=64, heads=1), folder / "base", COMPUTE).folder
+    return train_sft(sft_spec(base, tables, folder / "sft")).folder
+
+
+@pytest.fixture(scope="module")
+def reward(wide_sft: Path, tables: Tables) -> Path:
+    return train_reward_model(reward_spec(wide_sft, tables, wide_sft.with_name("reward"))).folder
+
+
+WITH_VLLM = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+
+
+@pytest.fixture(params=["planted", pytest.param("real", marks=WITH_VLLM)])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which engine is used."""
+    if request.param == "planted":
+        request.getfixturevalue("planted")
+    else:
+        import vllm
+
+        monkeypatch.setattr(vllm, "LLM", partial(vllm.LLM, enforce_eager=True))  # compiling takes a minute
+    return request.param
+
+
 @pytest.mark.parametrize("sampling", [FIXED.changed(temperature=0.7), VARIABLE])
 def test_responses_are_the_policy_s_whatever_its_weights(
-    policy: Policy, engine: str, sampling: SamplingSettings
+    wide_sft: Path, engine: str, sampling: SamplingSettings
 ) -> None:
-    with torch.no_grad():
-        policy.model.transformer.wte.weight[policy.tokenizer.eos_token_id] *= 3
+    policy = load_policy(wide_sft, COMPUTE)
+    embeddings, word = policy.model.transformer.wte.weight, policy.tokenizer.convert_tokens_to_ids("dog")
+    with torch.no_grad():  # ending is as likely as a word
+        embeddings[policy.tokenizer.eos_token_id] = embeddings[word]
     decoding = decoding_of(policy.tokenizer, sampling)
     prompts = pad(encode_prompts(policy.tokenizer, PROMPTS * 4, 6), decoding.pad_id, "left")
     with rollout_backend(VLLM, 8) as backend:
@@ -142,11 +157,10 @@ def test_responses_are_the_policy_s_whatever_its_weights(
 
 
 def test_ppo_and_samples_come_from_the_engine(
-    sft: Path, reward: Path, tables: Tables, tmp_path: Path, engine: str
+    wide_sft: Path, reward: Path, tables: Tables, tmp_path: Path, engine: str
 ) -> None:
-    spec = PpoSpec(
-        sft, sft, reward, tables.prompts, tables.text, tmp_path / "ppo", SETTINGS, FIXED, seed=1, compute=VLLM
-    )
+    paths = (wide_sft, wide_sft, reward, tables.prompts, tables.text, tmp_path / "ppo")
+    spec = PpoSpec(*paths, SETTINGS, FIXED, seed=1, compute=VLLM)
     result = train_ppo(spec)
     assert max(result.curves["sampler_kl"]) < 1e-6
     assert result.warnings == []
@@ -155,11 +169,6 @@ def test_ppo_and_samples_come_from_the_engine(
         trained, sampled = PlantedEngine.made
         assert (trained.reloads, sampled.reloads) == (SETTINGS.updates, 1)
         assert trained.model is sampled.model is None  # both were shut down
-
-
-@pytest.fixture(scope="module")
-def reward(sft: Path, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_reward_model(reward_spec(sft, tables, tmp_path_factory.mktemp("models") / "reward")).folder
 
 
 def test_without_vllm_one_sentence_says_what_to_install(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
