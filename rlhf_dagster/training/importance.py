@@ -21,7 +21,9 @@ def truncated_weights(log_probs: Tensor, sampler_log_probs: Tensor, cap: float) 
     """min(p_trainer / p_sampler, ``cap``) of each token, from log-probs of one shape; 1 at padding, where both are 0.
 
     Truncated importance sampling (Yao et al. 2025; Ionides 2008): the expectation under the sampler of a term weighted
-    by the ratio is that under the trainer's policy, and the cap bounds its variance for a bias where it is reached.
+    by the ratio is that under the trainer's policy, and the cap bounds its variance for a bias where it is reached. It
+    is the expectation over a token given those before it, which stay the sampler's: the weight of a whole response
+    would correct these too, with a variance that grows with its length.
     """
     return (log_probs - sampler_log_probs).exp().clamp(max=cap)
 
