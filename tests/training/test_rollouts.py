@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_ranks import Asked, train_on_ranks
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, reward_spec
 
 from rlhf_dagster.errors import UserError
@@ -197,6 +198,15 @@ def test_an_interrupted_training_goes_on_bit_for_bit(sft: Path, reward: Path, ta
     result = train_ppo(spec, checkpointing=Checkpointing(tmp_path / "state", 0))
     assert result.curves == whole.curves
     assert folder_digest(result.folder) == folder_digest(whole.folder)
+
+
+def test_each_of_two_ranks_samples_its_part(sft: Path, reward: Path, tables: Tables, tmp_path: Path) -> None:
+    outcomes = train_on_ranks(tmp_path, [Asked("ppo", ppo_spec(sft, reward, tables, tmp_path / "ppo", SHORT))])
+    (one,), (other,) = outcomes
+    assert one["curves"] == other["curves"]
+    assert one["curves"]["ratio_first"] == pytest.approx([1.0] * 4, abs=1e-4)
+    assert max(one["curves"]["sampler_kl"]) < 1e-8
+    assert min(one["curves"]["distinct_responses"]) > 0.5  # the ranks do not draw the same
 
 
 class Planted:
