@@ -30,6 +30,7 @@ class Compute(dg.ConfigurableResource):
     grace_seconds: float = _described("grace_seconds")
     retries: int = _described("retries")
     trackers: list[str] = _described("trackers")
+    rollout_backend: Literal["native", "transformers", "vllm"] = _described("rollout_backend")
 
     @classmethod
     def of(cls, settings: ComputeSettings) -> "Compute":

@@ -15,6 +15,9 @@ RUN_AWAY = 2.0
 """Times the first updates' response length."""
 EXPLODED = 10.0
 """Times the median value loss before."""
+SAMPLER_KL = 0.01
+"""Nats a token between sampler and policy: as much as an update of PPO commonly changes, and fifty times what rounding
+to bfloat16 does (log-probabilities that differ by 0.02)."""
 
 
 def alarms(curves: dict[str, list[float]]) -> list[str]:
@@ -29,6 +32,7 @@ def alarms(curves: dict[str, list[float]]) -> list[str]:
         _entropy_collapse(curves.get("entropy", ())),
         _length_run_away(curves.get("response_length", ())),
         _value_explosion(curves.get("value_loss", ())),
+        _sampler_disagrees(curves.get("sampler_kl", ())),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -92,6 +96,16 @@ def _value_explosion(losses: Sequence[float]) -> str | None:
     return (
         f"The value loss rose to {last:.3g}, from {median(before):.3g} before: the values no longer follow the "
         "returns; lower learning_rate or value_coef, or set max_grad_norm."
+    )
+
+
+def _sampler_disagrees(kl: Sequence[float]) -> str | None:
+    last = fmean(kl[-WINDOW:]) if kl else 0.0
+    if last <= SAMPLER_KL:
+        return None
+    return (
+        f"The rollout backend samples from a policy {last:.3f} nats a token away from the one that is trained; weights "
+        "correct it only up to ppo.importance_cap: set compute.precision to fp32, or compute.rollout_backend to native."
     )
 
 

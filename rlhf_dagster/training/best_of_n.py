@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.policies import Policy, load_policy
+from rlhf_dagster.training.rollouts import rollout_backend
 from rlhf_dagster.training.sampling import Sample, sample
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 
@@ -54,17 +55,18 @@ def best_of_n(
     """
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     size, kept = max(1, sampling.batch_size // n), []
-    for start in range(0, len(prompts), size):
-        part = prompts[start : start + size]
-        # A seed for each part: seeds of neighbours give streams that have nothing in common.
-        samples = sample(policy, part, sampling, seed + start, n, compute=compute)
-        repeated = [prompt for prompt in part for _ in range(n)]
-        scores = _checked(score(repeated, [drawn.text for drawn in samples]), len(samples)).reshape(-1, n)
-        best = scores.argmax(axis=1)
-        kept += [
-            Best(samples[row * n + index], float(scores[row, index]), float(scores[row].mean()))
-            for row, index in enumerate(best)
-        ]
+    with rollout_backend(compute, size * n) as backend:
+        for start in range(0, len(prompts), size):
+            part = prompts[start : start + size]
+            # A seed for each part: seeds of neighbours give streams that have nothing in common.
+            samples = sample(policy, part, sampling, seed + start, n, compute=compute, backend=backend)
+            repeated = [prompt for prompt in part for _ in range(n)]
+            scores = _checked(score(repeated, [drawn.text for drawn in samples]), len(samples)).reshape(-1, n)
+            best = scores.argmax(axis=1)
+            kept += [
+                Best(samples[row * n + index], float(scores[row, index]), float(scores[row].mean()))
+                for row, index in enumerate(best)
+            ]
     return kept
 
 

@@ -47,7 +47,14 @@ def token_rewards(log_probs: Tensor, reference: Tensor, scores: Tensor, mask: Te
     return rewards.scatter_add(1, last[:, None], scores[:, None].to(rewards.dtype))
 
 
-def kl_loss(log_probs: Tensor, reference: Tensor, old_log_probs: Tensor, mask: Tensor, estimator: str) -> Tensor:
+def kl_loss(
+    log_probs: Tensor,
+    reference: Tensor,
+    old_log_probs: Tensor,
+    mask: Tensor,
+    estimator: str,
+    weights: Tensor | None = None,
+) -> Tensor:
     """The KL to the reference as a term of the loss: the mean over response tokens of an estimator, a scalar.
 
     What matters is the gradient, over tokens drawn from the policy. That of k1 has mean 0, because it is the score
@@ -60,11 +67,13 @@ def kl_loss(log_probs: Tensor, reference: Tensor, old_log_probs: Tensor, mask: T
         old_log_probs: [B, T] under the policy that sampled.
         mask: [B, T] 1 at response tokens.
         estimator: `k1`, `k2` or `k3`.
+        weights: [B, T] importance weights of the tokens, where the old policy is not exactly what sampled.
     """
     if estimator == "k1":
-        ratio = ((log_probs - old_log_probs) * mask).exp()
-        return masked_mean(ratio * k1(log_probs, reference), mask)
-    return masked_mean({"k2": k2, "k3": k3}[estimator](log_probs, reference), mask)
+        terms = ((log_probs - old_log_probs) * mask).exp() * k1(log_probs, reference)
+    else:
+        terms = {"k2": k2, "k3": k3}[estimator](log_probs, reference)
+    return masked_mean(terms if weights is None else terms * weights, mask)
 
 
 @dataclass

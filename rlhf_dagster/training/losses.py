@@ -17,15 +17,24 @@ class PolicyLoss(NamedTuple):
 
 
 def ppo_policy_loss(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip_range: float
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip_range: float,
+    weights: Tensor | None = None,
 ) -> PolicyLoss:
-    """PPO's clipped surrogate (Schulman et al. 2017, equation 7), mean over response tokens; all inputs [B, T]."""
+    """PPO's clipped surrogate (Schulman et al. 2017, equation 7), mean over response tokens; all inputs [B, T].
+
+    ``weights`` multiply each token's term: importance weights where the old policy is not exactly what sampled.
+    """
     difference = (log_probs - old_log_probs) * mask
     ratio = difference.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+    terms = torch.maximum(unclipped, clipped)
     return PolicyLoss(
-        loss=masked_mean(torch.maximum(unclipped, clipped), mask),
+        loss=masked_mean(terms if weights is None else terms * weights, mask),
         clip_fraction=masked_mean((clipped > unclipped).to(mask.dtype), mask),
         approx_kl=0.5 * masked_mean(difference.square(), mask),
     )

@@ -171,9 +171,20 @@ def _ppo(spec: PpoSpec) -> float:
     trained, frozen = _ppo_parameters(spec, shape)
     others = FROZEN * frozen + (NUMBER * trained if settings.kl_budget is not None else 0)
     others += NUMBER * shape.width * settings.batch_size * length if settings.frozen_layers else 0
+    others += _engine(spec, shape)
     # Between updates there are no gradients.
     rollout = (TRAINED - NUMBER) * trained + _sampling(shape, episodes, sampling) + judging
     return others + max(rollout, _trained(trained, compute) + update)
+
+
+def _engine(spec: PpoSpec, shape: Shape) -> int:
+    """vLLM's copy of the policy, and its cache of all responses, which are there while PPO trains."""
+    if spec.compute.rollout_backend != "vllm":
+        return 0
+    number = BF16_WEIGHT if spec.compute.precision == "bf16" else NUMBER
+    length = spec.sampling.prompt_tokens + spec.sampling.response_tokens
+    cache = 2 * shape.layers * shape.width * spec.settings.batch_size * length
+    return number * (parameters_of(spec.start) + cache)
 
 
 def _ppo_parameters(spec: PpoSpec, shape: Shape) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fin
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import is_main, own_slice
+from rlhf_dagster.training.importance import sampler_numbers
 from rlhf_dagster.training.kl import KlController, kl_controller
 from rlhf_dagster.training.ppo_policy import PpoPolicy
 from rlhf_dagster.training.ppo_rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
@@ -19,6 +21,7 @@ from rlhf_dagster.training.ppo_setup import prepare
 from rlhf_dagster.training.ppo_state import PpoRun, PromptOrder
 from rlhf_dagster.training.ppo_update import optimise
 from rlhf_dagster.training.ppo_validation import best_validation, gone_too_far, is_due, kept_update, validate
+from rlhf_dagster.training.rollouts import rollout_backend
 from rlhf_dagster.training.sampling import draw_uniforms
 from rlhf_dagster.training.settings import PpoSettings
 from rlhf_dagster.training.specs import PpoSpec, Progress, TrainingResult, silent
@@ -47,7 +50,9 @@ def train_ppo(
 
 def _train(spec: PpoSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
     setup, settings = prepare(spec), spec.settings
-    curves = run_ppo(setup.policy, setup.episodes, settings, spec.seed, progress, setup.controller, keeper)
+    with rollout_backend(spec.compute, settings.batch_size) as backend:
+        episodes = replace(setup.episodes, backend=backend)
+        curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper)
     with writing_output(spec.output) as folder:
         setup.save(spec, folder)
     warnings = [*alarms(curves), gone_too_far(curves, settings), _nothing_better(curves, settings)]
@@ -71,6 +76,7 @@ def run_ppo(
     `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
     describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`
     and `ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
+    `sampler_kl` and `sampler_weight_clipped` are there where another program samples (:func:`sampler_numbers`).
     Curves named `validation_` have a value for each validation (:func:`validate`), the first before any update.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -119,7 +125,7 @@ def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str,
         generator=run.generator,
         pretraining=_window_sampler(episodes.pretraining, run.generator),
     )
-    numbers = _to_floats(rollout_numbers(rollout, targets) | optimised)
+    numbers = _to_floats(rollout_numbers(rollout, targets) | _disagreement(rollout, settings) | optimised)
     _require_finite(numbers, run.updates)
     numbers |= {"kl_coef": run.controller.coef, "learning_rate": learning_rate}
     run.controller.update(numbers["kl"], settings.batch_size)
@@ -140,7 +146,14 @@ def _rollout(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> Rollout:
         settings=settings,
         texts=[episodes.texts[row] for row in rows[own]] if episodes.texts else (),
     )
-    return rollout.of_all_ranks(settings.batch_size)
+    return rollout.of_all_ranks(settings.batch_size).checked()
+
+
+def _disagreement(rollout: Rollout, settings: PpoSettings) -> dict[str, Tensor]:
+    """Of sampler and trainer, where they are two programs."""
+    if rollout.sampler_log_probs is None:
+        return {}
+    return sampler_numbers(rollout.log_probs, rollout.sampler_log_probs, rollout.mask, settings.importance_cap)
 
 
 def _validate(run: PpoRun, episodes: Episodes, settings: PpoSettings, seed: int) -> dict[str, float]:

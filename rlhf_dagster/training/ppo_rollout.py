@@ -1,7 +1,7 @@
 """One PPO rollout: sampled responses with everything that learning from them needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from rlhf_dagster.training.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.distributed import gather_rows
 from rlhf_dagster.training.frozen_layers import recorded
+from rlhf_dagster.training.importance import require_same_model
 from rlhf_dagster.training.kl import sequence_kl, token_rewards
 from rlhf_dagster.training.log_probs import Decoding, response_outputs, token_log_probs
 from rlhf_dagster.training.lora import without_adapters
@@ -19,7 +20,8 @@ from rlhf_dagster.training.masked import masked_mean, masked_var, whiten
 from rlhf_dagster.training.ppo_policy import PpoPolicy
 from rlhf_dagster.training.ppo_reward import Reward, Score, TextScore, combined
 from rlhf_dagster.training.ppo_truncation import Truncation, penalised
-from rlhf_dagster.training.sampling import generate
+from rlhf_dagster.training.rollouts import RolloutBackend
+from rlhf_dagster.training.sampling import NativeRollouts, Responses
 from rlhf_dagster.training.settings import PpoSettings
 from rlhf_dagster.training.tokens import PaddedBatch, TokenIds
 
@@ -42,6 +44,8 @@ class Episodes:
     held_out: Sequence[TokenIds] = ()
     """Prompts of validation."""
     held_out_texts: Sequence[str] = ()
+    backend: RolloutBackend = field(default_factory=NativeRollouts)
+    """What draws the responses."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Rollout:
     mask: Tensor
     """[B, T] float, 1 at response tokens."""
     log_probs: Tensor
-    """[B, T] under the policy that sampled."""
+    """[B, T] under the policy, by the trainer's arithmetic."""
     reference_log_probs: Tensor
     """[B, T] under the SFT policy."""
     values: Tensor | None
@@ -66,6 +70,8 @@ class Rollout:
     """[B] deviation across an ensemble of reward models."""
     trunk: Tensor | None = None
     """[B, Q + T - 1, d] states above the frozen layers."""
+    sampler_log_probs: Tensor | None = None
+    """[B, T] by the arithmetic of another program, which has sampled them; None where the trainer has."""
 
     def of_all_ranks(self, count: int) -> "Rollout":
         """The ``count`` episodes of which each rank has its part, in order, on every rank."""
@@ -74,6 +80,12 @@ class Rollout:
             rows = getattr(self, name)
             whole[name] = None if rows is None else gather_rows(rows, count)
         return Rollout(**whole)
+
+    def checked(self) -> "Rollout":
+        """The same; raises UserError where another program has sampled it, and not from the policy."""
+        if self.sampler_log_probs is not None:
+            require_same_model(self.log_probs, self.sampler_log_probs, self.mask)
+        return self
 
 
 @dataclass(frozen=True)
@@ -99,10 +111,11 @@ def collect(
     """Sample a response to each of ``prompts`` [B, Q] and measure it under the reference and the reward.
 
     The policy's log-probs, and the values of a head on its trunk, are those recorded while sampling, without a second
-    forward pass. ``texts`` are the prompts as a score of text reads them.
+    forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts as a score of
+    text reads them.
     """
-    decoding = episodes.decoding
-    responses = generate(policy.model, prompts, uniforms, decoding, policy.value_head)
+    decoding, backend = episodes.decoding, episodes.backend
+    responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
     truncation = Truncation(decoding.end_id, episodes.truncate_id, settings.truncate_after)
     kept = truncation.kept(responses.tokens, responses.mask)
     reward = _reward(episodes, prompts, texts, responses.tokens, kept, settings.spread_coef)
@@ -111,18 +124,37 @@ def collect(
     batch = _join(prompts, tokens, mask)
     with without_adapters(episodes.reference) as reference, recorded(reference) as trunk:
         logits, _ = response_outputs(reference, batch.input_ids, batch.attention_mask, decoding.max_tokens)
-    values = responses.values if policy.value_head is not None else policy.values(batch, decoding.max_tokens)
+    measure = _recorded if backend.own_arithmetic else _measured
+    log_probs, values = measure(policy, batch, responses, decoding)
     return Rollout(
         batch=batch,
         tokens=tokens,
         mask=mask.float(),
-        log_probs=responses.log_probs * mask,
+        log_probs=log_probs * mask,
         reference_log_probs=token_log_probs(logits, tokens, mask, decoding),
         values=None if values is None else values * mask,
         scores=penalised(reward.score, truncation.ended(responses.tokens, responses.mask), settings),
         spread=reward.spread,
         trunk=trunk[0] if trunk else None,
+        sampler_log_probs=None if backend.own_arithmetic else responses.log_probs * mask,
     )
+
+
+def _recorded(
+    policy: PpoPolicy, batch: PaddedBatch, responses: Responses, decoding: Decoding
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probs and values [B, T] as they were recorded; a value model of its own reads the responses now."""
+    values = responses.values if policy.value_head is not None else policy.values(batch, decoding.max_tokens)
+    return responses.log_probs, values
+
+
+def _measured(
+    policy: PpoPolicy, batch: PaddedBatch, responses: Responses, decoding: Decoding
+) -> tuple[Tensor, Tensor | None]:
+    """The same of responses that another program has sampled, by one forward pass of the policy."""
+    logits, values = policy(batch.input_ids, batch.attention_mask, decoding.max_tokens)
+    mask = batch.attention_mask[:, -decoding.max_tokens :]
+    return token_log_probs(logits, responses.tokens, mask, decoding), values
 
 
 def learning_targets(rollout: Rollout, settings: PpoSettings, kl_coef: float) -> Targets:

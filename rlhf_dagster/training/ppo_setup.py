@@ -40,6 +40,7 @@ from rlhf_dagster.training.ppo_rollout import Episodes
 from rlhf_dagster.training.ppo_truncation import truncate_id
 from rlhf_dagster.training.reward_scores import RewardModel, load_reward_model, require_room
 from rlhf_dagster.training.seeding import seed_everything
+from rlhf_dagster.training.settings import PpoSettings
 from rlhf_dagster.training.specs import PpoSpec
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tokens import encode_prompts
@@ -198,6 +199,8 @@ def _check(
         raise UserError(
             f"{spec.start}: its tokenizer differs from that of {spec.sft}; start from a policy trained from it."
         )
+    if settings.importance_cap != PpoSettings().importance_cap and spec.compute.rollout_backend == "native":
+        raise UserError("ppo.importance_cap has no use where `compute.rollout_backend` is `native`; leave it out.")
     needed = sampling.prompt_tokens + sampling.response_tokens
     require_context(start.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
     _check_reward(spec, start, reward_model)

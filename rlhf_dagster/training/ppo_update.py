@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from rlhf_dagster.training.distributed import gather_rows, own_slice, sum_gradients, sum_of_ranks, world
+from rlhf_dagster.training.importance import truncated_weights
 from rlhf_dagster.training.kl import kl_loss
 from rlhf_dagster.training.log_probs import Decoding, token_log_probs
 from rlhf_dagster.training.losses import clipped_value_loss, ppo_policy_loss
@@ -112,7 +113,9 @@ def minibatch_loss(
     trunk = None if rollout.trunk is None else rollout.trunk[rows]
     logits, values = policy(ids, attention_mask, tokens.shape[1], trunk)
     log_probs = token_log_probs(logits, tokens, mask, decoding)
-    surrogate = ppo_policy_loss(log_probs, old_log_probs, targets.advantages[rows], mask, settings.clip_range)
+    weights = _importance_weights(rollout, rows, settings)
+    advantages = targets.advantages[rows]
+    surrogate = ppo_policy_loss(log_probs, old_log_probs, advantages, mask, settings.clip_range, weights)
     loss, numbers = surrogate.loss, {"policy_loss": surrogate.loss}
     if values is not None and rollout.values is not None and targets.returns is not None:
         old_values, returns = rollout.values[rows], targets.returns[rows]
@@ -120,7 +123,7 @@ def minibatch_loss(
         loss = loss + settings.value_coef * numbers["value_loss"]
     if settings.kl_penalty != "reward":
         reference = rollout.reference_log_probs[rows]
-        numbers["kl_loss"] = kl_loss(log_probs, reference, old_log_probs, mask, settings.kl_penalty)
+        numbers["kl_loss"] = kl_loss(log_probs, reference, old_log_probs, mask, settings.kl_penalty, weights)
         loss = loss + targets.kl_coef * numbers["kl_loss"]
     numbers |= {
         "clip_fraction": surrogate.clip_fraction,
@@ -128,6 +131,13 @@ def minibatch_loss(
         "ratio": furthest_ratio(log_probs, old_log_probs),
     }
     return loss, numbers
+
+
+def _importance_weights(rollout: Rollout, rows: Tensor, settings: PpoSettings) -> Tensor | None:
+    """[B, T] of some rows, where another program has sampled them; None where the trainer did."""
+    if rollout.sampler_log_probs is None:
+        return None
+    return truncated_weights(rollout.log_probs[rows], rollout.sampler_log_probs[rows], settings.importance_cap)
 
 
 def furthest_ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def _answered(
     texts = [episodes.held_out_texts[row] for row in rows[own]] if episodes.held_out_texts else ()
     prompts = PaddedBatch(ids[own], mask[own]).to(device)
     rollout = collect(policy, episodes, prompts, uniforms=uniforms[own].to(device), settings=settings, texts=texts)
-    return rollout.of_all_ranks(len(rows))
+    return rollout.of_all_ranks(len(rows)).checked()
 
 
 def is_due(update: int, settings: PpoSettings) -> bool:

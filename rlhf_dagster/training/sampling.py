@@ -1,7 +1,7 @@
 """Sampling responses with a key-value cache, and scoring given responses under another policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_dagster.training.compute import precision
+from rlhf_dagster.training.importance import require_same_model
 from rlhf_dagster.training.kv_cache import make_cache
 from rlhf_dagster.training.log_probs import (
     Decoding,
@@ -19,6 +20,7 @@ from rlhf_dagster.training.log_probs import (
     token_log_probs,
 )
 from rlhf_dagster.training.policies import Policy, load_policy, require_context
+from rlhf_dagster.training.rollouts import RolloutBackend, rollout_backend
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 from rlhf_dagster.training.tokens import PaddedBatch, TokenIds, encode_prompts, pad, position_ids
 
@@ -59,15 +61,23 @@ def sample(
     *,
     greedy: bool = False,
     compute: ComputeSettings | None = None,
+    backend: RolloutBackend | None = None,
 ) -> list[Sample]:
     """Sample responses, all of the first prompt's first.
 
     Each sample has its own row of random numbers, drawn up front from ``seed``: the batch size changes the result only
-    through rounding. ``greedy`` takes the likeliest token instead (temperature 0).
+    through rounding. ``greedy`` takes the likeliest token instead (temperature 0). Another ``backend`` than this
+    package's (by default that of ``compute``) gets all prompts at once; log-probs are computed here in any case.
 
     Raises:
-        UserError: the checkpoint cannot be opened, or prompt and response do not fit its context.
+        UserError: the checkpoint cannot be opened, prompt and response do not fit its context, or the backend does not
+            sample from the policy.
     """
+    if backend is None:
+        with rollout_backend(compute, sampling.batch_size) as own:
+            return sample(
+                policy, prompts, sampling, seed, samples_per_prompt, greedy=greedy, compute=compute, backend=own
+            )
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     _require_fit(policy, sampling)
     decoding = decoding_of(policy.tokenizer, sampling)
@@ -76,13 +86,39 @@ def sample(
     generator = torch.Generator().manual_seed(seed)
     uniforms = None if greedy else draw_uniforms(len(rows), sampling.response_tokens, generator)
     samples: list[Sample] = []
+    at_once = sampling.batch_size if backend.own_arithmetic else max(len(rows), 1)
     with precision(compute):
-        for start in range(0, len(rows), sampling.batch_size):
-            part = slice(start, start + sampling.batch_size)
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
             batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
             noise = None if uniforms is None else uniforms[part].to(policy.device)
-            samples += _as_samples(generate(policy.model, batch, noise, decoding), policy)
-    return samples
+            samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), policy)
+    if backend.own_arithmetic:
+        return samples
+    repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
+    return _measured(policy, repeated, samples, sampling, compute, greedy)
+
+
+class NativeRollouts:
+    """The rollout backend of this package (:func:`generate`)."""
+
+    own_arithmetic = True
+
+    def __init__(self, compute: ComputeSettings | None = None, rows: int = 0) -> None:
+        """Device, threads and precision are those around a call."""
+
+    def generate(
+        self,
+        model: PreTrainedModel,
+        prompts: PaddedBatch,
+        uniforms: Tensor | None,
+        decoding: Decoding,
+        value_head: nn.Module | None = None,
+    ) -> "Responses":
+        return generate(model, prompts, uniforms, decoding, value_head)
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 def draw_uniforms(rows: int, tokens: int, generator: torch.Generator) -> Tensor:
@@ -220,6 +256,25 @@ def _draw(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     drawn = torch.searchsorted(cumulative, uniforms[:, None].to(total) * total, right=True)[:, 0]
     last_possible = (cumulative < total).sum(dim=-1)
     return torch.minimum(drawn, last_possible)
+
+
+def _measured(
+    policy: Policy,
+    prompts: Sequence[str],
+    samples: Sequence[Sample],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None,
+    greedy: bool,
+) -> list[Sample]:
+    """Samples of another program with log-probs by this one, as those of a reference policy will be."""
+    log_probs = response_log_probs(policy, prompts, [drawn.token_ids for drawn in samples], sampling, compute)
+    if not greedy:  # what is likeliest has no probability to compare
+        ours, theirs = (
+            torch.tensor([number for row in rows for number in row])
+            for rows in (log_probs, [drawn.log_probs for drawn in samples])
+        )
+        require_same_model(ours, theirs, torch.ones_like(ours))
+    return [replace(drawn, log_probs=row) for drawn, row in zip(samples, log_probs, strict=True)]
 
 
 def _as_samples(responses: Responses, policy: Policy) -> list[Sample]:

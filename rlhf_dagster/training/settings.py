@@ -31,11 +31,22 @@ class ComputeSettings(Settings):
     trackers: list[Literal["wandb", "mlflow"]] = Field([])
     """Where metrics go beside the loop's `logs/`, in a project of the loop's name. Keys and addresses are those of the
     environment, such as WANDB_API_KEY or MLFLOW_TRACKING_URI."""
+    rollout_backend: Literal["native", "transformers", "vllm"] = "native"
+    """What draws responses, in PPO, for labels and in evaluation: this package, continuous batching of transformers, or
+    vLLM (`pip install 'rlhf-dagster[vllm]'`). The distribution is the same, the random numbers are not."""
 
     @model_validator(mode="after")
     def _several_in_processes_of_their_own(self) -> Self:
         if self.processes > 1 and self.launch != "process":
             raise ValueError(f"compute.processes is {self.processes}, which needs `compute.launch: process`")
+        return self
+
+    @model_validator(mode="after")
+    def _backend_can(self) -> Self:
+        if self.processes > 1 and self.rollout_backend == "vllm":
+            raise ValueError("`compute.rollout_backend: vllm` samples for one process; set compute.processes to 1")
+        if self.precision == "bf16" and self.rollout_backend == "transformers":
+            raise ValueError("`compute.rollout_backend: transformers` samples in fp32; set compute.precision to it")
         return self
 
 
@@ -231,6 +242,9 @@ class PpoSettings(Settings):
     rose; null: never for that reason."""
     spread_limit: float | None = Field(None, gt=0)
     """Training ends where an ensemble's held-out deviation is above this. Needs `validate_every`."""
+    importance_cap: float = Field(2.0, ge=1)
+    """Largest weight of a token in the loss where another program samples (`compute.rollout_backend`): its probability
+    under the policy over that with which it was sampled, cut here (truncated importance sampling, Yao et al. 2025)."""
 
     @model_validator(mode="after")
     def _estimator_has_what_it_needs(self) -> Self:

@@ -9,6 +9,7 @@ HEALTHY = {
     "entropy": [3.0] * 5 + [0.31] * 5,
     "response_length": [10.0] * 5 + [20.0] * 5,
     "value_loss": [0.1] * 5 + [1.0] * 5,
+    "sampler_kl": [0.5] * 5 + [0.009] * 5,
 }
 
 
@@ -20,7 +21,8 @@ def test_healthy_curves_raise_no_alarm() -> None:
     # Too few updates to compare, and no values at all.
     short = {"entropy": [3.0, 0.01], "response_length": [1.0, 9.0], "value_loss": [0.1, 9.0]}
     assert alarms(HEALTHY | short) == []
-    assert alarms({name: curve for name, curve in HEALTHY.items() if name != "value_loss"}) == []
+    without = ("value_loss", "sampler_kl")
+    assert alarms({name: curve for name, curve in HEALTHY.items() if name not in without}) == []
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,7 @@ def test_healthy_curves_raise_no_alarm() -> None:
         ({"distinct_responses": [1.0, 0.05]}, "Only 5%"),
         ({"entropy": [3.0] * 5 + [0.29] * 5}, "entropy fell from 3.00 to 0.29 nats"),
         ({"response_length": [10.0] * 5 + [20.1] * 5}, "grew from 10.0 to 20.1 tokens"),
+        ({"sampler_kl": [0.0] * 5 + [0.02] * 5}, "0.020 nats a token away from the one that is trained"),
         ({"value_loss": [0.1] * 5 + [1.1] * 5}, "value loss rose to 1.1, from 0.1 before"),
     ],
 )

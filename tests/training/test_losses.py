@@ -25,6 +25,14 @@ def test_policy_loss_of_the_sampling_policy_is_minus_the_mean_advantage() -> Non
     assert result.approx_kl == 0
 
 
+def test_weights_multiply_the_terms_and_not_their_number() -> None:
+    ratio, advantages, mask = torch.tensor([[1.5, 0.5, 9.0]]), torch.ones(1, 3), torch.tensor([[1.0, 1.0, 0.0]])
+    weights = torch.tensor([[0.5, 2.0, 1.0]])
+    result = ppo_policy_loss(ratio.log(), torch.zeros(1, 3), advantages, mask, 0.2, weights)
+    # -1.2 and -0.5, weighted, over two tokens.
+    assert math.isclose(result.loss.item(), (-1.2 * 0.5 - 0.5 * 2.0) / 2, abs_tol=1e-6)
+
+
 def test_value_loss_by_hand() -> None:
     values, old = torch.tensor([[1.0, 0.1, 7.0]]), torch.tensor([[0.0, 0.0, 0.0]])
     returns, mask = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])

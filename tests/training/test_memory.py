@@ -355,3 +355,12 @@ def test_an_estimate_is_near_what_a_training_takes(tables: Tables, tmp_path: Pat
     estimate, measured = map(int, ran.stdout.split()[-2:])
     assert estimate > 16 * 28_000_000
     assert measured / 3 < estimate < 3 * measured
+
+
+def test_vllm_keeps_a_copy_of_the_policy_and_a_cache_of_all_responses(model: Path, tables: Tables) -> None:
+    for precision, number in (("fp32", 4), ("bf16", 2)):
+        compute = CPU.changed(precision=precision)
+        native = required_bytes(ppo_spec(model, tables, compute))
+        engine = required_bytes(ppo_spec(model, tables, compute.changed(rollout_backend="vllm"))) - native
+        # 9 episodes of 6 + 4 tokens, with keys and values of 2 layers of width 8.
+        assert engine == number * (13 + 9 * 10 * 2 * 2 * 8)
