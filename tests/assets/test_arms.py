@@ -9,6 +9,7 @@ import pytest
 from loops import ROUND, Stages, checkpoint, copy_loop, run_missing
 
 from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.stages.arms import dpo_policy
@@ -27,6 +28,13 @@ def runner(stages: Stages, tmp_path_factory: pytest.TempPathFactory) -> LoopRunn
     outcome = run_missing(runner, "train_round", ROUND)
     assert outcome.success, outcome
     return runner
+
+
+def test_the_terminal_shows_its_numbers(runner: LoopRunner) -> None:
+    records = dg.AssetRecordsFilter(dg.AssetKey("dpo_policy"), asset_partitions=[ROUND])
+    made = runner.instance.fetch_materializations(records, limit=1).records[0].asset_materialization
+    assert made is not None
+    assert made.metadata.keys() >= set(HEADLINES["dpo_policy"])
 
 
 def report_of(runner: LoopRunner) -> dict:
