@@ -55,10 +55,11 @@ def as_json(outcomes: list[Outcome], machine: dict[str, Any]) -> dict[str, Any]:
 def matmul_share(outcome: Outcome, kind: str) -> Estimate | None:
     """Operations of our PPO updates per CPU second over the rate of a matrix product; None for other cases.
 
+    Adapters, whose frozen weights have no gradient, and a value model do other work than what is counted.
     ``kind`` is that of :func:`~benchmarks.training.machine.matmul_rates`.
     """
     case = outcome.case
-    if case.job != "ppo" or outcome.failure:
+    if case.job != "ppo" or case.ours.options or outcome.failure:
         return None
     names = ("batch_size", "prompt_tokens", "response_tokens", "epochs")
     operations = ppo_update(case.shape, Episodes(*(case.options[name] for name in names)))
