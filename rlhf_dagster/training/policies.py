@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpoints import require_checkpoint
 from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.divergence import require_finite_weights
 from rlhf_dagster.training.fast_layers import use_fast_layers
 from rlhf_dagster.training.log_probs import decoding_of
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
@@ -122,6 +123,8 @@ def save_policy(policy: Policy, sampling: SamplingSettings | None, folder: Path)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a plain checkpoint; raises UserError where a weight is not finite."""
+    require_finite_weights(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
