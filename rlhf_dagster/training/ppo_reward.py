@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.distributed import first_text
+from rlhf_dagster.training.functions import load_function
 from rlhf_dagster.training.reward_scores import RewardModel, encode_pairs
 from rlhf_dagster.training.settings import SamplingSettings
 from rlhf_dagster.training.tokens import PaddedBatch, pad, position_ids
@@ -83,18 +83,12 @@ def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward
 
 
 def load_reward_function(name: str) -> TextReward:
-    """The function that "module:function" names, whose result is checked at every call, on every rank at once.
+    """The function that ``name`` says (:mod:`functions`), whose result is checked at every call, on every rank at once.
 
     Raises:
         UserError: it cannot be imported; a call of it raises, or does not give one finite number for each response.
     """
-    module, _, function = name.partition(":")
-    try:
-        called = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"reward_function {name!r} cannot be imported ({error}); give it as module:function.") from None
-    if not callable(called):
-        raise UserError(f"reward_function {name!r} is not a function; give one as module:function.")
+    called = load_function(name, "reward_function")
 
     def reward(prompts: list[str], responses: list[str]) -> Tensor:
         values, problem = _call(called, prompts, responses)
