@@ -133,7 +133,7 @@ def spec_from_json(kind: type[Spec], text: str, source: str) -> Spec:
 
 MEANINGS = {
     "output": "Where the model goes: a folder that is not there yet.",
-    "model": "Folder of the model to start from.",
+    "model": "Folder of the model to start from: any causal language model with safetensors weights.",
     "sft": "Folder of the SFT checkpoint, which is the reference policy.",
     "start": "Folder of the policy to start from, normally the SFT checkpoint.",
     "reward_model": "Folder of the reward model.",
