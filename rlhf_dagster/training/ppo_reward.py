@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.distributed import first_text
 from rlhf_dagster.training.functions import load_function
-from rlhf_dagster.training.reward_scores import RewardModel, encode_pairs
+from rlhf_dagster.training.reward_scores import RewardModel, encode_pairs, score_heads
 from rlhf_dagster.training.settings import SamplingSettings
-from rlhf_dagster.training.tokens import PaddedBatch, pad, position_ids
+from rlhf_dagster.training.tokens import PaddedBatch, pad
 
 Score = Callable[[PaddedBatch], Tensor]
 """Scores [B], or [B, K] of an ensemble of K, of prompts (padded on the left) and responses (padded on the right) in one
@@ -43,13 +43,7 @@ def combined(scores: Tensor, spread_coef: float) -> Reward:
 
 def ensemble_scores(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
     """Scores [B] read at the last token of each row, or [B, K] of a reward model with K > 1 heads."""
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=position_ids(batch.attention_mask),
-        use_cache=False,
-    ).logits.float()
-    scores = logits + torch.as_tensor(model.config.score_bias, device=logits.device)
+    scores = score_heads(model, batch)
     return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
