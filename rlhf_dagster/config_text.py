@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.training.settings import is_of_loops
 from rlhf_dagster.training.specs import spec_model
 
 HEAD = """\
@@ -28,7 +29,7 @@ def commented_spec(kind: Any) -> str:
     chosen: dict[str, Any] = {
         name: f"PATH/TO/{name.upper()}" for name, field in model.model_fields.items() if field.is_required()
     }
-    return "\n".join(_lines(model.model_construct(**chosen), chosen, everything=False)) + "\n"
+    return "\n".join(_lines(model.model_construct(**chosen), chosen, everything=False, in_loop=False)) + "\n"
 
 
 def reference_page() -> str:
@@ -62,16 +63,19 @@ def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
     return found
 
 
-def _lines(model: BaseModel, chosen: dict[str, Any], everything: bool) -> Iterator[str]:
+def _lines(model: BaseModel, chosen: dict[str, Any], everything: bool, in_loop: bool = True) -> Iterator[str]:
     for name, field in type(model).model_fields.items():
+        if is_of_loops(field) and not in_loop:
+            continue
         yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
-        block = _block(name, getattr(model, name), chosen.get(name), everything)
+        block = _block(name, getattr(model, name), chosen.get(name), everything, in_loop)
         yield from block if everything or name in chosen else (f"# {line}" for line in block)
 
 
-def _block(name: str, value: Any, given: Any, everything: bool) -> list[str]:
+def _block(name: str, value: Any, given: Any, everything: bool, in_loop: bool) -> list[str]:
     if isinstance(value, BaseModel):
-        return [f"{name}:", *(f"  {line}" for line in _lines(value, given or {}, everything or given is None))]
+        lines = _lines(value, given or {}, everything or given is None, in_loop)
+        return [f"{name}:", *(f"  {line}" for line in lines)]
     return [f"{name}: {_yaml(value)}"]
 
 

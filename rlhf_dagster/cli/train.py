@@ -4,6 +4,7 @@ Beside the output, ``OUTPUT.training/`` holds what an unfinished training goes o
 ``training.json`` in the output says what it was trained on and how, so that nothing else is taken for it.
 """
 
+import errno
 import json
 import shutil
 import signal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rlhf_dagster.training.specs import TrainingResult
 
 RECORD = "training.json"
+DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 LINE_EVERY = 15.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
 
@@ -39,8 +41,7 @@ def train(stage: str, path: Path) -> None:
     from rlhf_dagster.lineage.files import locked
 
     spec = read_spec(stage, path)
-    spec.output.parent.mkdir(parents=True, exist_ok=True)
-    with locked(spec.output.with_name(f".{spec.output.name}.lock")):
+    with _disk_problems(spec.output), locked(spec.output.with_name(f".{spec.output.name}.lock")):
         record = _record(stage, spec)
         if _is_trained(spec.output, record):
             print(f"{spec.output} is trained already, from the same inputs and settings.")
@@ -51,6 +52,20 @@ def train(stage: str, path: Path) -> None:
     for warning in result.warnings:
         print(f"  warning: {warning}")
     print(f"{spec.output} is trained; metrics and TensorBoard events are in {_beside(spec.output, 'logs')}.")
+
+
+@contextmanager
+def _disk_problems(output: Path) -> Iterator[None]:
+    """A full disk, or one that cannot be written, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_PROBLEMS:
+            raise
+        place = error.filename or output.parent
+        raise UserError(
+            f"{place}: {error.strerror}; mend that and run the same command again, which goes on from the last state."
+        ) from None
 
 
 def read_spec(stage: str, path: Path) -> Any:
@@ -80,12 +95,15 @@ def _record(stage: str, spec: Any) -> dict[str, Any]:
     """What the result depends on: settings by name, and a hash of each input's content."""
     from pydantic_core import to_jsonable_python
 
-    from rlhf_dagster.training.checkpointing import content_of
+    from rlhf_dagster.training.checkpoints import content_of
+    from rlhf_dagster.training.functions import source_of
 
     record: dict[str, Any] = {"stage": stage}
     for name in (part.name for part in fields(spec) if part.name not in ("output", "compute")):
         value = getattr(spec, name)
         record[name] = content_of(value) if isinstance(value, Path) else to_jsonable_python(value)
+    if function := record.get("reward_function"):
+        record["reward_function_source"] = source_of(function)
     return record
 
 
@@ -95,17 +113,30 @@ def _is_trained(output: Path, record: dict[str, Any]) -> bool:
         return False
     if not (output / RECORD).is_file():
         raise UserError(f"{output} exists and was not made by `rlhf train`; choose another `output`.")
-    _require_same(output, json.loads((output / RECORD).read_text(encoding="utf-8")), record, "is trained")
+    _require_same(output, record, "is trained")
     return True
 
 
-def _require_same(folder: Path, there: dict[str, Any], here: dict[str, Any], what: str) -> None:
-    """Raise UserError with every difference between what is there and what is asked for."""
+def _require_same(folder: Path, here: dict[str, Any], what: str) -> None:
+    """Raise UserError with every difference between what the record in ``folder`` says and what is asked for."""
+    there = _read_record(folder / RECORD)
+    if there.get("stage") != here["stage"]:
+        there, here = ({"stage": record.get("stage")} for record in (there, here))
     before, now = (dict(_flat({name: record.get(name) for name in here})) for record in (there, here))
     changed = [name for name in before | now if before.get(name) != now.get(name)]
     if changed:
         listed = "; ".join(f"{name}: {_shown(before, name)} there, {_shown(now, name)} here" for name in changed)
         raise UserError(f"{folder} {what} from another spec ({listed}); choose another `output`, or move it away.")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return record
+    except ValueError:
+        pass
+    raise UserError(f"{path} is damaged, so that nobody knows what is beside it; move {path.parent} away.") from None
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -124,13 +155,14 @@ def _shown(values: dict[str, Any], name: str) -> str:
 def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     """Train in a folder beside the output, and move the finished model to its place."""
     from rlhf_dagster.compute.run import TrainingDied, TrainingFailed, Work
+    from rlhf_dagster.lineage.files import write_atomically
     from rlhf_dagster.training.checkpointing import TrainingStopped
 
     root, kept = _beside(spec.output, "training"), _beside(spec.output, "training") / RECORD
     root.mkdir(exist_ok=True)
     if kept.is_file():
-        _require_same(root, json.loads(kept.read_text(encoding="utf-8")), record, "is unfinished")
-    kept.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        _require_same(root, record, "is unfinished")
+    write_atomically(kept, json.dumps(record, indent=1).encode())
     work = Work(root / spec.output.name, root, _beside(spec.output, "logs"), "rlhf")
     try:
         with _stopping_at_a_step(root), _shown_progress(stage) as progress:

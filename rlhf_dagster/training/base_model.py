@@ -9,17 +9,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpoints import replacing, require_checkpoint
-from rlhf_dagster.training.policies import Policy, save_policy, without_dropout
+from rlhf_dagster.training.policies import Policy, add_padding_token, save_policy, without_dropout
 from rlhf_dagster.training.settings import BaseModelSettings
 from rlhf_dagster.training.specs import TrainingResult
 
-PAD = "<|padding|>"
-
 
 def load_base_model(settings: BaseModelSettings, output: Path) -> TrainingResult:
-    """Copy a model and its tokenizer to ``output`` as safetensors, with a padding token that is not end-of-text.
-
-    A policy with one token for both never learns to stop: padding is left out of the loss (Huang et al. 2024).
+    """Copy a model and its tokenizer to ``output`` as safetensors, with a padding token that is not end-of-text
+    (:func:`~rlhf_dagster.training.policies.add_padding_token`).
 
     Raises:
         UserError: the model is missing, has no safetensors weights or no end-of-text token.
@@ -27,8 +24,7 @@ def load_base_model(settings: BaseModelSettings, output: Path) -> TrainingResult
     policy = _open(settings)
     if policy.tokenizer.eos_token_id is None:
         raise UserError(f"base_model.name: {settings.name!r} has no end-of-text token; choose a causal language model.")
-    if policy.tokenizer.pad_token_id in (None, policy.tokenizer.eos_token_id):
-        _add_padding_token(policy)
+    add_padding_token(policy.model, policy.tokenizer)
     with replacing(output) as folder:
         save_policy(policy, None, folder)
     metrics = {"parameters": float(policy.model.num_parameters()), "vocabulary": float(len(policy.tokenizer))}
@@ -55,11 +51,3 @@ def _source(settings: BaseModelSettings) -> Mapping[str, Any]:
     if settings.source == "folder":
         return {"pretrained_model_name_or_path": require_checkpoint(Path(settings.name)), "local_files_only": True}
     return {"pretrained_model_name_or_path": settings.name, "revision": settings.revision or "main"}
-
-
-def _add_padding_token(policy: Policy) -> None:
-    policy.tokenizer.add_special_tokens({"pad_token": PAD})
-    # Some models have spare rows in their embedding, which must not be cut away.
-    if len(policy.tokenizer) > policy.model.config.get_text_config().vocab_size:
-        # The mean of the others would need a factorisation of the whole table for a token that is never read or drawn.
-        policy.model.resize_token_embeddings(len(policy.tokenizer), mean_resizing=False)

@@ -1,6 +1,5 @@
 """The state of unfinished training: kept so that a retry goes on from it. Importing this imports no torch."""
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.lineage.ids import content_hash
-from rlhf_dagster.training.checkpoints import folder_digest
+from rlhf_dagster.training.checkpoints import content_of
+from rlhf_dagster.training.functions import source_of
 
 
 class TrainingStopped(Exception):  # noqa: N818
@@ -43,6 +43,8 @@ def fingerprint(spec: Any) -> str:
 def decisive(spec: Any) -> dict[str, str]:
     """What a training's result depends on: of each file and folder the hash of its content, of settings their text."""
     values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute")}
+    if function := values.get("reward_function"):
+        values["reward_function"] = f"{function.rpartition(':')[2]} {source_of(function)}"
     return {name: content_of(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
 
 
@@ -50,10 +52,3 @@ def clear(checkpointing: Checkpointing) -> None:
     """Remove the state, once the training's output is where it belongs."""
     if checkpointing.folder is not None:
         shutil.rmtree(checkpointing.folder, ignore_errors=True)
-
-
-def content_of(path: Path) -> str:
-    """A hash of what is in a file or a folder."""
-    if path.is_dir():
-        return folder_digest(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"

@@ -41,11 +41,24 @@ def replacing(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_output(output: Path) -> Iterator[Path]:
-    """:func:`replacing` on the main rank; the others get a folder that is thrown away, and wait until it is done."""
+    """:func:`replacing` on the main rank; the others get a folder that is thrown away, and wait until it is done.
+
+    Raises:
+        UserError: the disk is full, or cannot be written; the states of the training are still there.
+    """
+    from safetensors import SafetensorError
+
     from rlhf_dagster.training.distributed import barrier, is_main
 
-    with replacing(output) if is_main() else tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+    try:
+        with replacing(output) if is_main() else tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"{output}: the trained model cannot be written ({reason}); mend that and train again, which goes on from "
+            "the last state."
+        ) from None
     barrier()
 
 
@@ -60,6 +73,13 @@ def folder_digest(folder: Path) -> str:
             while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def content_of(path: Path) -> str:
+    """A hash of what is in a file or a folder."""
+    if path.is_dir():
+        return folder_digest(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
 
 
 def require_checkpoint(folder: Path) -> Path:

@@ -99,7 +99,7 @@ def train_dpo(
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
-        UserError: what the spec names cannot be trained.
+        UserError: what the spec names cannot be trained, or the training diverged.
     """
     with training_on(spec.compute):
         return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))

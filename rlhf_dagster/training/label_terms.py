@@ -133,9 +133,10 @@ def _pair_target(first: int, second: int) -> list[float]:
 
 
 def _by_strength(row: Mapping[str, Any], settings: RewardModelSettings) -> list[Choice]:
-    """The choice of a pair or a best of K, with what its strength, where it has one, says besides."""
+    """The choice of a pair, with what its strength, where it has one, says besides, or of a best of K."""
     choice, strength = _best(row), row.get("strength")
-    if pd.isna(strength) or 1.0 not in choice.target or not (settings.margin or settings.soft_targets):
+    used = row["kind"] == "pair" and (settings.margin or settings.soft_targets)
+    if pd.isna(strength) or 1.0 not in choice.target or not used:
         return [choice]
     if settings.margin:
         return [Choice(choice.members, choice.target, choice.weight, settings.margin * float(strength))]

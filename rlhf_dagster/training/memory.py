@@ -139,7 +139,7 @@ def _reward_model(spec: RewardModelSpec) -> float:
     settings, sampling = spec.settings, spec.sampling
     labels = min(settings.batch_size, _rows_of(spec.preferences))
     length, responses = settings.max_tokens, _responses_of(spec.preferences)
-    kept = _kept(shape, _own(labels, spec.compute) * responses * length, spec.compute)
+    kept = _kept(shape, _own(labels, spec.compute) * responses * length, spec.compute, settings.lora)
     # Every rank scores the normalisation samples, and whole batches of held-out labels.
     scored = max(labels * responses, min(SCORED_AT_ONCE, settings.normalisation_samples))
     weights = _weights(parameters, shape, spec.compute, settings.lora)
@@ -156,14 +156,14 @@ def _ppo(spec: PpoSpec) -> float:
     rows = math.ceil(rows / settings.accumulate)
     # Frozen layers are passed over in training: their states are kept from the rollout.
     trained_layers = shape._replace(layers=shape.layers - min(settings.frozen_layers, shape.layers))
-    update = _kept(trained_layers, rows * length, compute)
+    update = _kept(trained_layers, rows * length, compute, settings.lora)
     update += _logits(POLICY_LOGITS, shape, rows * sampling.response_tokens)
     if settings.value == "separate" and spec.reward_model is not None:
-        update += _kept(shape_of(spec.reward_model), rows * length, compute)
+        update += _kept(shape_of(spec.reward_model), rows * length, compute, settings.lora)
     if settings.pretraining_coef:
         # PPO-ptx has a window of text for each episode, in the same backward pass.
         tokens = rows * min(shape.context or LONGEST_WINDOW, LONGEST_WINDOW)
-        update += _kept(shape, tokens, compute) + _logits(LOSS_LOGITS, shape, tokens)
+        update += _kept(shape, tokens, compute, settings.lora) + _logits(LOSS_LOGITS, shape, tokens)
     episodes = _own(settings.batch_size, compute)
     judging = max(
         _logits(POLICY_LOGITS, shape, episodes * sampling.response_tokens), _passing(shape, episodes * length)

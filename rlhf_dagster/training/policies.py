@@ -22,12 +22,17 @@ from transformers.utils import logging as transformers_logging
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpoints import require_checkpoint
 from rlhf_dagster.training.compute import use_device
+from rlhf_dagster.training.divergence import require_finite_weights
 from rlhf_dagster.training.fast_layers import use_fast_layers
 from rlhf_dagster.training.log_probs import decoding_of
+from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 
 # Stages report their own progress; a bar for each saved shard would be noise in a run's log.
 transformers_logging.disable_progress_bar()
+
+PAD = "<|padding|>"
+"""The padding token of models that come without one."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,32 @@ def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
     return Policy(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
 
 
+def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> Policy:
+    """:func:`load_policy` of any causal language model: one without a padding token of its own gets one.
+
+    The token's embedding, which nothing reads, is drawn with ``seed``.
+    """
+    device = use_device(compute)
+    model, tokenizer = load_model(AutoModelForCausalLM, folder), _open_tokenizer(folder)
+    seed_everything(seed)
+    add_padding_token(model, tokenizer)
+    return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
+
+
+def add_padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer that has no padding token, or end-of-text for one, a new one, and ``model`` an embedding of it.
+
+    A policy with one token for both never learns to stop: padding is left out of the loss (Huang et al. 2024).
+    """
+    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
+        return
+    tokenizer.add_special_tokens({"pad_token": PAD})
+    # Some models have spare rows in their embedding, which must not be cut away.
+    if len(tokenizer) > model.config.get_text_config().vocab_size:
+        # The mean of the others would need a factorisation of the whole table for a token that is never read or drawn.
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+
+
 def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_changes: Any) -> PreTrainedModel:
     """A float32 model of ``auto_class`` on the CPU, all dropout 0.
 
@@ -59,9 +90,9 @@ def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_
     """
     require_checkpoint(folder)
     try:
-        config = without_dropout(AutoConfig.from_pretrained(folder, local_files_only=True))
-        config.update(config_changes)
         with _only_errors():
+            config = without_dropout(AutoConfig.from_pretrained(folder, local_files_only=True))
+            config.update(config_changes)
             model, report = auto_class.from_pretrained(
                 folder,
                 config=config,
@@ -82,16 +113,23 @@ def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint; raises UserError where it lacks padding and end-of-text tokens of their own."""
+    tokenizer = _open_tokenizer(folder)
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        lack = "has no padding token" if tokenizer.pad_token_id is None else "pads with end-of-text"
+        raise UserError(
+            f"{folder}: the tokenizer {lack}, with which no policy learns to stop; take a checkpoint made from this "
+            "one by SFT, which adds a padding token."
+        )
+    return tokenizer
+
+
+def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: the tokenizer cannot be opened ({_first_line(error)}).") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token; set `eos_token` in tokenizer_config.json.")
-    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        raise UserError(
-            f"{folder}: the tokenizer's padding token must differ from end-of-text; load it with `load_base_model`."
-        )
     return tokenizer
 
 
@@ -122,6 +160,8 @@ def save_policy(policy: Policy, sampling: SamplingSettings | None, folder: Path)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a plain checkpoint; raises UserError where a weight is not finite."""
+    require_finite_weights(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)

@@ -17,6 +17,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.frozen_layers import replayed
 from rlhf_dagster.training.kl import AdaptiveKl, KlController
 from rlhf_dagster.training.log_probs import response_outputs
+from rlhf_dagster.training.reward_scores import with_bias
 from rlhf_dagster.training.tokens import PaddedBatch, position_ids
 
 VALUE_HEAD_FILE = "value_head.safetensors"
@@ -100,10 +101,7 @@ def response_values(value_model: PreTrainedModel, batch: PaddedBatch, response_t
     hidden = value_model.base_model(
         input_ids=batch.input_ids[:, :-1], attention_mask=mask, position_ids=position_ids(mask), use_cache=False
     ).last_hidden_state[:, -response_tokens:]
-    values = cast(nn.Module, value_model.score)(hidden).float() + torch.as_tensor(
-        value_model.config.score_bias, device=hidden.device
-    )
-    return values.mean(dim=-1)
+    return with_bias(cast(nn.Module, value_model.score)(hidden), value_model.config).mean(dim=-1)
 
 
 def save_value_head(head: nn.Linear, folder: Path) -> None:

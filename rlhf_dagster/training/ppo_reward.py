@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -12,9 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.distributed import first_text
-from rlhf_dagster.training.reward_scores import RewardModel, encode_pairs
+from rlhf_dagster.training.functions import load_function
+from rlhf_dagster.training.reward_scores import RewardModel, encode_pairs, score_heads
 from rlhf_dagster.training.settings import SamplingSettings
-from rlhf_dagster.training.tokens import PaddedBatch, pad, position_ids
+from rlhf_dagster.training.tokens import PaddedBatch, pad
 
 Score = Callable[[PaddedBatch], Tensor]
 """Scores [B], or [B, K] of an ensemble of K, of prompts (padded on the left) and responses (padded on the right) in one
@@ -43,13 +43,7 @@ def combined(scores: Tensor, spread_coef: float) -> Reward:
 
 def ensemble_scores(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
     """Scores [B] read at the last token of each row, or [B, K] of a reward model with K > 1 heads."""
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=position_ids(batch.attention_mask),
-        use_cache=False,
-    ).logits.float()
-    scores = logits + torch.as_tensor(model.config.score_bias, device=logits.device)
+    scores = score_heads(model, batch)
     return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
@@ -83,18 +77,12 @@ def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward
 
 
 def load_reward_function(name: str) -> TextReward:
-    """The function that "module:function" names, whose result is checked at every call, on every rank at once.
+    """The function that ``name`` says (:mod:`functions`), whose result is checked at every call, on every rank at once.
 
     Raises:
         UserError: it cannot be imported; a call of it raises, or does not give one finite number for each response.
     """
-    module, _, function = name.partition(":")
-    try:
-        called = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"reward_function {name!r} cannot be imported ({error}); give it as module:function.") from None
-    if not callable(called):
-        raise UserError(f"reward_function {name!r} is not a function; give one as module:function.")
+    called = load_function(name, "reward_function")
 
     def reward(prompts: list[str], responses: list[str]) -> Tensor:
         values, problem = _call(called, prompts, responses)

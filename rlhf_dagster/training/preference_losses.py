@@ -57,11 +57,13 @@ def davidson_luce_losses(scores: Tensor, target: Tensor, mask: Tensor, log_preva
     sizes = subsets.sum(dim=-1)
     log_size = torch.cat([log_prevalence.new_zeros(1), log_prevalence])[sizes.long() - 1]
     real = scores.masked_fill(mask == 0, 0.0)
-    log_f = log_size + (real @ subsets.T) / sizes
-    beyond = (mask == 0).to(scores) @ subsets.T > 0
+    # These products are sums and places, which bfloat16 would round.
+    with torch.autocast(scores.device.type, enabled=False):
+        log_f = log_size + (real @ subsets.T) / sizes
+        beyond = (mask == 0).to(scores) @ subsets.T > 0
     normaliser = log_f.masked_fill(beyond, -torch.inf).logsumexp(dim=-1)
-    chosen = (target > 0).to(scores)
-    place = (chosen @ (2.0 ** torch.arange(scores.shape[-1], device=scores.device)).to(scores)).long() - 1
+    bits = 2 ** torch.arange(scores.shape[-1], device=scores.device)
+    place = ((target > 0) * bits).sum(dim=-1) - 1
     return normaliser - log_f.gather(-1, place.unsqueeze(-1)).squeeze(-1)
 
 

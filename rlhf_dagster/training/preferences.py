@@ -88,9 +88,15 @@ def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings 
                 f"{path}: label {row['label_id']} needs a rating of each response for `reward_model.rating: "
                 f"{settings.rating}`; make the table again, or set `ranks`."
             )
-        if not math.isclose(float(sum(row["target"])), 1.0, abs_tol=1e-3):
+        if min(row["target"]) < 0 or not math.isclose(float(sum(row["target"])), 1.0, abs_tol=1e-3):
             raise UserError(
-                f"{path}: label {row['label_id']} has a target that does not sum to 1; make the table again."
+                f"{path}: label {row['label_id']} has a target that does not sum to 1 or is negative; make the table "
+                "again."
+            )
+        if not 0 < row["weight"] < math.inf:
+            raise UserError(
+                f"{path}: label {row['label_id']} has the weight {row['weight']:g}, which must be above 0 and finite; "
+                "leave out labels that are to count nothing."
             )
     if (settings.margin or settings.soft_targets) and frame["strength"].isna().all():
         name = "margin" if settings.margin else "soft_targets"

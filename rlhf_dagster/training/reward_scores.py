@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.compute import precision, use_device
@@ -65,8 +65,12 @@ def score_heads(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
         use_cache=False,
     ).logits
     # In training on several ranks the model is wrapped.
-    bias = getattr(getattr(model, "module", model).config, "score_bias", 0.0)
-    return logits.float() + (torch.tensor(bias, device=logits.device) if isinstance(bias, list) else bias)
+    return with_bias(logits, getattr(model, "module", model).config)
+
+
+def with_bias(outputs: Tensor, config: PretrainedConfig) -> Tensor:
+    """Outputs [..., H] of the heads of a model with this ``config``, as scores in float32."""
+    return outputs.float() + torch.as_tensor(getattr(config, "score_bias", 0.0), device=outputs.device)
 
 
 def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:

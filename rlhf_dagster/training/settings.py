@@ -3,8 +3,18 @@
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from rlhf_dagster.settings import Settings
+
+OF_LOOPS: JsonDict = {"of_loops": True}
+"""Marks a setting that the stages of a loop read, and a training by itself does not."""
+
+
+def is_of_loops(field: FieldInfo) -> bool:
+    """Whether a setting means nothing outside a loop."""
+    return field.json_schema_extra is OF_LOOPS
 
 
 class ComputeSettings(Settings):
@@ -166,7 +176,7 @@ class RewardModelSettings(Settings):
 
 
 class PpoSettings(Settings):
-    start: Literal["sft", "behaviour"] = "behaviour"
+    start: Literal["sft", "behaviour"] = Field("behaviour", json_schema_extra=OF_LOOPS)
     """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
     sampled from, so that training goes on (Ziegler et al. 2019, online data), with its value head and the adaptive KL
     coefficient it had reached. The KL reference is SFT either way."""

@@ -20,7 +20,7 @@ from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import own_slice
 from rlhf_dagster.training.log_probs import head_on
 from rlhf_dagster.training.packing import pack
-from rlhf_dagster.training.policies import Policy, load_policy, require_context, save_policy
+from rlhf_dagster.training.policies import Policy, load_unpadded_policy, require_context, save_policy
 from rlhf_dagster.training.seeding import seed_everything
 from rlhf_dagster.training.settings import SamplingSettings, SftSettings
 from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silent
@@ -91,7 +91,7 @@ def train_sft(
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
-        UserError: what the spec names cannot be trained.
+        UserError: what the spec names cannot be trained, or the training diverged.
     """
     with training_on(spec.compute):
         return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
@@ -100,7 +100,7 @@ def train_sft(
 def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.demonstrations, DEMONSTRATIONS)
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
-    policy = load_policy(spec.model, spec.compute)
+    policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
     _check(policy, spec)
     set_chat(policy.tokenizer, spec.settings.chat)
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.settings import Settings
+from rlhf_dagster.training.functions import from_folder
 from rlhf_dagster.training.settings import (
     ComputeSettings,
     DpoSettings,
@@ -16,6 +17,7 @@ from rlhf_dagster.training.settings import (
     SamplingSettings,
     SftSettings,
     TinyModelSettings,
+    is_of_loops,
 )
 
 
@@ -81,9 +83,9 @@ class PpoSpec:
     """Optimise ``start`` (normally the SFT checkpoint) against a reward model, with ``sft`` as the fixed reference.
 
     ``pretraining_text`` is a PRETRAINING_TEXT table, used where `settings.pretraining_coef` is above 0.
-    ``reward_function`` ("module:function") takes the reward model's place: called with a list of prompts and a list of
-    their responses, it gives one finite number for each. The reward model is then only what a separate value model
-    begins as, and may be None.
+    ``reward_function`` ("module:function" or "file.py:function") takes the reward model's place: called with a list of
+    prompts and a list of their responses, it gives one finite number for each. The reward model is then only what a
+    separate value model begins as, and may be None.
     """
 
     sft: Path
@@ -131,7 +133,7 @@ def spec_from_json(kind: type[Spec], text: str, source: str) -> Spec:
 
 MEANINGS = {
     "output": "Where the model goes: a folder that is not there yet.",
-    "model": "Folder of the model to start from.",
+    "model": "Folder of the model to start from: any causal language model with safetensors weights.",
     "sft": "Folder of the SFT checkpoint, which is the reference policy.",
     "start": "Folder of the policy to start from, normally the SFT checkpoint.",
     "reward_model": "Folder of the reward model.",
@@ -140,6 +142,8 @@ MEANINGS = {
     "preferences": "Parquet table of labels (columns of PREFERENCES).",
     "prompts": "Parquet table of prompts (columns of PROMPTS).",
     "seed": "Everything random in the training derives from it.",
+    "reward_function": "In place of a reward model: module:function or file.py:function, called with lists of prompts "
+    "and responses.",
 }
 """What the fields of specs are, for people who write one."""
 
@@ -161,6 +165,18 @@ def spec_from_values(kind: type[Spec], values: Any, source: str, folder: Path) -
     Raises UserError naming ``source`` and the first wrong key or value.
     """
     parsed = spec_model(kind).parse(values, source)
+    _refuse_what_loops_use(getattr(parsed, "settings", None), source)
     found = ((part.name, getattr(parsed, part.name)) for part in fields(kind))
     arguments: dict[str, Any] = {name: folder / value if isinstance(value, Path) else value for name, value in found}
+    if function := arguments.get("reward_function"):
+        arguments["reward_function"] = from_folder(function, folder)
     return kind(**arguments)
+
+
+def _refuse_what_loops_use(settings: Settings | None, source: str) -> None:
+    """Raise UserError for a setting that is given and would be ignored, because stages of a loop alone read it."""
+    if settings is None:
+        return
+    for name in settings.model_fields_set:
+        if is_of_loops(type(settings).model_fields[name]):
+            raise UserError(f"{source}: `settings.{name}` is for loops, and a spec says it itself; leave it out.")

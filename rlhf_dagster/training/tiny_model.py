@@ -18,6 +18,7 @@ from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
 from rlhf_dagster.training.distributed import is_main
+from rlhf_dagster.training.divergence import require_finite_loss
 from rlhf_dagster.training.fast_layers import use_fast_layers
 from rlhf_dagster.training.policies import Policy, save_policy
 from rlhf_dagster.training.seeding import seed_everything
@@ -55,7 +56,7 @@ def make_tiny_model(
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
-        UserError: the text or the settings cannot be used.
+        UserError: the text or the settings cannot be used, or the training diverged.
     """
     if not any(text.strip() for text in texts):
         raise UserError("The pretraining text is empty; a tiny model needs at least one document.")
@@ -162,6 +163,7 @@ def _pretrain(
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         run.losses.append(loss.item())
+        require_finite_loss(run.losses[-1], step)
         if is_main():
             progress(step, settings.steps, loss=run.losses[-1])
         if step < settings.steps:

@@ -9,7 +9,7 @@ import math
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -37,20 +37,22 @@ class TrainingLog:
                 raise UserError(f"compute.trackers names {name}, which is not installed; `pip install {name}`.")
         self.folder, self.project, self.run, self.services = folder, project, run, tuple(services)
         self._file: IO[str] | None = None
+        """None before the first step, and after a write has failed."""
+        self._begun = False
         self._trackers: dict[str, Any] = {}
         self._last = (0, 0)
         self._told: float = 0
         """Last step that services have heard of before this training was interrupted."""
 
     def __call__(self, step: int, total: int, **numbers: float) -> None:
-        if self._file is None:
-            self._file = self._begin(step)
+        if not self._begun:
+            self._file, self._begun = self._begin(step), True
         self._last = (step, total)
         self._write(numbers, [name for name in self._trackers if step > self._told or name not in self.services])
 
     def finish(self, metrics: dict[str, float]) -> None:
         """Write a finished training's metrics, at its last step."""
-        if self._file is not None:
+        if self._begun:
             self._write({FINAL + name: value for name, value in metrics.items()}, list(self._trackers))
 
     def close(self) -> None:
@@ -61,11 +63,22 @@ class TrainingLog:
 
     def _write(self, numbers: dict[str, float], trackers: Sequence[str]) -> None:
         step, total = self._last
-        assert self._file is not None  # noqa: S101
-        self._file.write(json.dumps({"step": step, "total": total, **numbers}) + "\n")
-        self._file.flush()
+        self._write_line(json.dumps({"step": step, "total": total, **numbers}) + "\n")
         for name in trackers:
             self._ask(name, lambda tracker: tracker.log(numbers, step=step))
+
+    def _write_line(self, line: str) -> None:
+        """Where it fails there is no further line, which would go on in the middle of this one."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            log.warning("%s cannot be written (%s); it has no further steps.", self.folder / METRICS, error.strerror)
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
 
     def _begin(self, step: int) -> IO[str]:
         """Open the logs at ``step``: what they hold of it and of later steps is left out."""

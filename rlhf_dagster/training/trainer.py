@@ -13,6 +13,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from rlhf_dagster.training.checkpointing import TrainingStopped
 from rlhf_dagster.training.distributed import is_main, world
+from rlhf_dagster.training.divergence import require_finite_loss
 from rlhf_dagster.training.lora import add_lora, merge_lora
 from rlhf_dagster.training.policies import Policy
 from rlhf_dagster.training.settings import LoraSettings
@@ -115,6 +116,7 @@ class ReportCurves(TrainerCallback):
         logs = kwargs["logs"]
         if "loss" in logs:
             numbers = {name: float(logs[name]) for name in self.names}
+            require_finite_loss(numbers["loss"], state.global_step)
             for name, number in numbers.items():
                 self.curves[name].append(number)
             if is_main():
@@ -206,6 +208,8 @@ def training_arguments(
             warmup_steps=0,
             max_grad_norm=max_grad_norm or 0.0,
             logging_steps=1,
+            # It would log a loss that is not a number as 0.
+            logging_nan_inf_filter=False,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,

@@ -1,14 +1,18 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from toy_language import COMPUTE, TINY
+from toy_language import COMPUTE, TINY, Tables, dpo_spec, sft_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.base_model import load_base_model
-from rlhf_dagster.training.policies import load_policy
+from rlhf_dagster.training.checkpoints import folder_digest
+from rlhf_dagster.training.dpo import train_dpo
+from rlhf_dagster.training.policies import PAD, load_policy
 from rlhf_dagster.training.settings import BaseModelSettings
+from rlhf_dagster.training.sft import train_sft
 from rlhf_dagster.training.tiny_model import make_tokenizer
 
 
@@ -72,3 +76,23 @@ def test_damaged_weights_are_a_user_error(base: Path, tmp_path: Path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes()[: 100 if file.suffix == ".safetensors" else None])
     with pytest.raises(UserError, match="cannot be opened"):
         load_policy(tmp_path, COMPUTE)
+
+
+@pytest.mark.parametrize("padding", ["end-of-text", "none"])
+def test_sft_takes_a_model_without_a_padding_token_and_later_stages_do_not(
+    unpadded: Path, tables: Tables, padding: str, tmp_path: Path
+) -> None:
+    if padding == "none":
+        tokenizer = AutoTokenizer.from_pretrained(unpadded)
+        tokenizer.pad_token = None
+        tokenizer.save_pretrained(unpadded)
+    spec = sft_spec(unpadded, tables, tmp_path / "sft")
+    torch.manual_seed(1)
+    first = train_sft(spec)
+    torch.manual_seed(2)
+    assert folder_digest(train_sft(replace(spec, output=tmp_path / "again")).folder) == folder_digest(first.folder)
+    policy = load_policy(first.folder, COMPUTE)
+    assert policy.tokenizer.pad_token == PAD
+    assert policy.model.get_input_embeddings().weight.shape[0] == len(policy.tokenizer)
+    with pytest.raises(UserError, match=r"(has no padding token|pads with end-of-text), .+ made from this one by SFT"):
+        train_dpo(dpo_spec(unpadded, tables, tmp_path / "dpo"))

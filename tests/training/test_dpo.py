@@ -14,11 +14,13 @@ from toy_language import COMPUTE, FIXED, VARIABLE, Tables, dpo_spec, preference_
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.schemas import PREFERENCES
 from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.dpo import train_dpo
+from rlhf_dagster.training.dpo import response_log_prob_sums, train_dpo
 from rlhf_dagster.training.dpo_losses import dpo_loss, ipo_loss, pair_numbers, smoothed
 from rlhf_dagster.training.dpo_pairs import Pair, collate, encode_comparisons, label_pairs, merged_pairs
+from rlhf_dagster.training.log_probs import decoding_of
 from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.settings import LoraSettings
+from rlhf_dagster.training.sampling import response_log_probs
+from rlhf_dagster.training.settings import LoraSettings, SamplingSettings
 
 
 def label(kind: str, target: list[float], ranks: list[int] | None = None, weight: float = 1.0) -> dict:
@@ -38,6 +40,7 @@ def test_label_smoothing_is_conservative_dpo() -> None:
     h, e, beta = torch.tensor([3.0, -1.0]), 0.1, 0.2
     expected = -(1 - e) * torch.sigmoid(beta * h).log() - e * torch.sigmoid(-beta * h).log()
     torch.testing.assert_close(dpo_loss(h, smoothed(torch.ones(2), e), beta), expected)
+    torch.testing.assert_close(dpo_loss(-h, smoothed(torch.zeros(2), e), beta), expected)
 
 
 @given(st.floats(-5, 5), st.floats(0, 1), st.floats(0.01, 2))
@@ -121,6 +124,18 @@ def test_a_batch_holds_each_response_once_and_points_to_it(policy: Policy) -> No
         (3, 4, 1.0),
     ]
     assert batch["weight"].tolist() == [1.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("sampling", [FIXED, VARIABLE])
+def test_a_response_counts_by_the_sum_of_its_tokens(policy: Policy, sampling: SamplingSettings) -> None:
+    responses = ["good", "bad dog cat", "blue . red good dog"]
+    [comparison] = encode_comparisons(
+        pd.DataFrame([preference_row(0, "red dog", responses)]), policy.tokenizer, sampling
+    )
+    batch = collate([comparison], [torch.zeros(3)], policy.tokenizer.pad_token_id)
+    tokens = response_log_probs(policy, ["red dog"] * 3, comparison.responses, sampling)
+    sums = response_log_prob_sums(policy.model, batch, decoding_of(policy.tokenizer, sampling))
+    assert sums.tolist() == pytest.approx([sum(row) for row in tokens], abs=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo"])

@@ -1,6 +1,7 @@
 """What labels add to the loss; those of one comparison are trained on together, for fewer forward passes."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,13 @@ def test_soft_targets_are_no_ties() -> None:
     settings = RewardModelSettings(soft_targets=True, ties="davidson")
     (terms,) = merge_labels(labels_of_strength(0.5), settings)["terms"]
     assert terms.choices == [Choice([0, 1], [1.0, 0.0], 0.75), Choice([0, 1], [0.0, 1.0], 0.25)]
+
+
+@pytest.mark.parametrize("use", [{"soft_targets": True}, {"margin": 0.8}])
+def test_strength_is_that_of_a_pair(use: dict[str, Any]) -> None:
+    frame = rankings([2, 1, 2]).assign(kind="best_of_k", strength=0.5)
+    (terms,) = merge_labels(frame, RewardModelSettings.parse(use, "f"))["terms"]
+    assert terms.choices == [Choice([0, 1, 2], [0.0, 1.0, 0.0], 1.0)]
 
 
 def test_where_ties_are_outcomes_only_the_same_outcomes_are_merged() -> None:

@@ -17,6 +17,14 @@ def test_policy_loss_by_hand() -> None:
     assert math.isclose(result.approx_kl.item(), 0.5 * squares / 3, abs_tol=1e-6)
 
 
+def test_clipped_are_those_whose_ratio_has_gone_too_far_where_the_advantage_points() -> None:
+    # 1.5 has gained enough; 0.5 ought to have gained; 1.1 is inside.
+    ratio, advantages = torch.tensor([[1.5, 1.5, 0.5, 1.1]]), torch.ones(1, 4)
+    assert ppo_policy_loss(ratio.log(), torch.zeros(1, 4), advantages, torch.ones(1, 4), 0.2).clip_fraction == 0.5
+    # With negative advantages, 0.5 alone has lost enough.
+    assert ppo_policy_loss(ratio.log(), torch.zeros(1, 4), -advantages, torch.ones(1, 4), 0.2).clip_fraction == 0.25
+
+
 def test_policy_loss_of_the_sampling_policy_is_minus_the_mean_advantage() -> None:
     log_probs, advantages = torch.randn(3, 4), torch.randn(3, 4)
     result = ppo_policy_loss(log_probs, log_probs, advantages, torch.ones(3, 4), 0.2)

@@ -220,6 +220,16 @@ def test_divergence_is_a_user_error(policy: Policy, sft: Path) -> None:
         run_ppo(PolicyWithValue(policy.model), episodes, SHORT, seed=0)
 
 
+def test_values_train_the_trunk_that_they_share(policy: Policy) -> None:
+    shared = PolicyWithValue(policy.model)
+    torch.nn.init.ones_(shared.value_head.weight)
+    prompts = pad(encode_prompts(policy.tokenizer, ["red dog ."], 6), policy.tokenizer.pad_token_id, "left")
+    _, values = shared(*prompts, response_tokens=2)
+    values.square().sum().backward()
+    trunk = [weight.grad for name, weight in policy.model.named_parameters() if ".attn." in name]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in trunk)
+
+
 def test_prompts_are_used_evenly() -> None:
     order = PromptOrder(10, torch.Generator().manual_seed(0))
     drawn = [row for _ in range(5) for row in order.take(4)]

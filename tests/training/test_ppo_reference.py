@@ -108,6 +108,24 @@ def test_frozen_layers_run_once_for_reference_and_all_passes(spec: Spec) -> None
     torch.testing.assert_close(replayed, computed, atol=1e-5, rtol=1e-5)
 
 
+def test_the_losses_are_added_by_their_weights(spec: Spec) -> None:
+    setup, settings = prepare(spec("separate")), spec("separate").settings.changed(kl_penalty="k2")
+    batch = pad(list(setup.episodes.prompts[:6]), setup.episodes.decoding.pad_id, "left")
+    uniforms = draw_uniforms(6, FIXED.response_tokens, torch.Generator().manual_seed(0))
+    rollout = collect(setup.policy, setup.episodes, batch, uniforms=uniforms, settings=settings)
+    rollout = replace(rollout, reference_log_probs=rollout.reference_log_probs - 0.3 * rollout.mask)
+    for value_coef, kl_coef in ((0.0, 0.0), (0.25, 0.0), (0.25, 2.0)):
+        weighted = settings.changed(value_coef=value_coef)
+        targets = learning_targets(rollout, weighted, kl_coef)
+        loss, numbers = minibatch_loss(
+            setup.policy, rollout, targets, torch.arange(6), settings=weighted, decoding=setup.episodes.decoding
+        )
+        expected = numbers["policy_loss"] + value_coef * numbers["value_loss"] + kl_coef * numbers["kl_loss"]
+        torch.testing.assert_close(loss, expected)
+        assert numbers["kl_loss"].item() == pytest.approx(0.5 * 0.3**2, abs=1e-5)
+        assert numbers["value_loss"] > 0.01
+
+
 def test_frozen_layers_that_cannot_be_shared_are_user_errors(spec: Spec, deep_sft: Path) -> None:
     model, other = load_policy(deep_sft, COMPUTE).model, load_policy(deep_sft, COMPUTE).model
     with pytest.raises(UserError, match=r"ppo\.frozen_layers is 2 but the model has 2"):

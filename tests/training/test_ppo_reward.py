@@ -145,6 +145,7 @@ def test_it_learns_from_a_function(spec: Make) -> None:
         ("ppo_modes:absent", "cannot be imported"),
         ("absent_module:good", "cannot be imported"),
         ("ppo_modes", "cannot be imported"),
+        ("absent.py:good", "cannot be imported"),
         ("ppo_modes:NUMBER", "is not a function"),
     ],
 )

@@ -125,6 +125,15 @@ def test_the_outcomes_of_davidson_luce_are_all_that_can_happen(values: list[floa
     assert sum(math.exp(-davidson(values, list(chosen), prevalence)) for chosen in sets) == pytest.approx(1)
 
 
+def test_losses_of_ties_are_float32_where_products_are_bfloat16() -> None:
+    # All 10 of 10: the place of this set among the 1023, and 10 scores' sum, have more digits than bfloat16.
+    values = torch.linspace(-3.1, 2.7, 10)[None]
+    target, mask, prevalence = torch.full((1, 10), 0.1), torch.ones(1, 10), torch.linspace(-1, 1, 9)
+    exact = davidson_luce_losses(values, target, mask, prevalence)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(davidson_luce_losses(values, target, mask, prevalence), exact)
+
+
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=2), st.floats(0.01, 4))
 def test_the_outcomes_of_rao_kupper_are_all_that_can_happen(values: list[float], threshold: float) -> None:
     outcomes = ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5])

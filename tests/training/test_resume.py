@@ -167,6 +167,14 @@ def test_a_fingerprint_is_of_settings_and_content_and_not_of_places(specs: dict[
     assert fingerprint(replace(spec, seed=2)) != fingerprint(spec)
 
 
+def test_a_fingerprint_is_of_the_code_of_a_reward_function(specs: dict[str, Make], tmp_path: Path) -> None:
+    prints = set()
+    for name, code in (("a.py", "def f(p, r): return 1"), ("b.py", "def f(p, r): return 1"), ("c.py", "def f(): pass")):
+        (tmp_path / name).write_text(code)
+        prints.add(fingerprint(replace(specs["ppo"](tmp_path), reward_function=f"{tmp_path / name}:f")))
+    assert len(prints) == 2
+
+
 def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
     keeper = StateKeeper(Checkpointing(tmp_path / "state", 0.0), "a")
     keeper.write(1, lambda folder: (folder / "x").write_text("1") and None)

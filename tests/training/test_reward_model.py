@@ -1,6 +1,7 @@
 import json
 import random
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,8 @@ def test_bad_labels_are_user_errors(sft: Path, tables: Tables, tmp_path: Path) -
     spec = reward_spec(sft, tables, tmp_path / "reward")
     row = preference_row(0, "red", ["dog", "good"])
     cases = [(row | {"target": [0.5, 0.2]}, "sum to 1"), (row | {"target": [1.0]}, "as many targets")]
+    cases += [(row | {"target": [1.5, -0.5]}, "is negative")]
+    cases += [(row | {"weight": weight}, "weight (0|-1|nan|inf), which must be") for weight in (0.0, -1.0, nan, inf)]
     for bad, problem in cases:
         path = write(tmp_path, "bad", [bad], PREFERENCES)
         with pytest.raises(UserError, match=problem):

@@ -151,3 +151,37 @@ def test_a_service_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeyp
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="mlflow, which is not installed; `pip install mlflow`"):
         TrainingLog(tmp_path, "loop", "sft", ["mlflow"])
+
+
+class FullDisk:
+    """A file that takes no more than its first line."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.lines = file, 0
+
+    def write(self, line: str) -> None:
+        self.lines += 1
+        if self.lines > 1:
+            self.file.write(line[:5])
+            raise OSError(28, "No space left on device")
+        self.file.write(line)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def test_no_training_ends_for_its_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = TrainingLog(tmp_path, "loop", "run")
+    log(1, 9, loss=1.0)
+    log._file = FullDisk((tmp_path / METRICS).open("w"))  # type: ignore[assignment]
+    for step in (2, 3, 4):
+        log(step, 9, loss=1.0)
+    log.finish({"loss": 1.0})
+    log.close()
+    assert caplog.text.count("cannot be written (No space left on device)") == 1
+    assert shown_by_tensorboard(tmp_path) == [1, 2, 3, 4]
+    assert write(tmp_path, range(3, 5)).folder == tmp_path
+    assert [line["step"] for line in lines(tmp_path)] == [2, 3, 4]

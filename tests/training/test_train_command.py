@@ -97,6 +97,96 @@ def test_a_folder_of_something_else_is_refused(written: dict[str, Any], sft: Pat
     assert_one_sentence(result, "models/sft exists and was not made by `rlhf train`")
 
 
+def test_another_stage_is_the_one_difference_that_is_shown(
+    written: dict[str, Any], sft: Path, tables: Tables, tmp_path: Path
+) -> None:
+    assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
+    dpo = {"sft": str(sft), "preferences": str(tables.preferences), "output": "models/sft"}
+    result = rlhf_here("train", "dpo", write(tmp_path, dpo))
+    assert_one_sentence(result, "from another spec (stage: sft there, dpo here); choose")
+
+
+@pytest.mark.parametrize("record", ["{", "[]"])
+def test_a_damaged_record_is_not_taken_for_the_same(written: dict[str, Any], record: str, tmp_path: Path) -> None:
+    assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
+    (tmp_path / "models" / "sft" / RECORD).write_text(record)
+    assert_one_sentence(rlhf_here("train", "sft", write(tmp_path, written)), "models/sft/training.json is damaged")
+
+
+@pytest.mark.parametrize("output", ["spec.yaml/sft", "/proc/none/sft"])
+def test_an_output_that_cannot_be_made_is_one_sentence(written: dict[str, Any], output: str, tmp_path: Path) -> None:
+    assert_one_sentence(rlhf_here("train", "sft", write(tmp_path, written | {"output": output})), "cannot write here")
+
+
+def test_what_only_a_loop_reads_is_refused(deep_sft: Path, deep_reward: Path, tables: Tables, tmp_path: Path) -> None:
+    spec = ppo_written(deep_sft, tables) | {"reward_model": str(deep_reward), "settings": {"start": "sft"}}
+    assert_one_sentence(rlhf_here("train", "ppo", write(tmp_path, spec)), "`settings.start` is for loops")
+    assert "start: behaviour\n" not in rlhf_here("train", "ppo", "--example").stdout
+
+
+def ppo_written(sft: Path, tables: Tables) -> dict[str, Any]:
+    """A spec of two updates, which lacks a reward."""
+    return {
+        "sft": str(sft),
+        "start": str(sft),
+        "reward_model": None,
+        "prompts": str(tables.prompts),
+        "pretraining_text": None,
+        "output": "ppo",
+        "settings": {"updates": 2, "batch_size": 8},
+        "sampling": {"prompt_tokens": 6, "response_tokens": 5, "batch_size": 16},
+        "compute": {"threads": 1, "device": "cpu", "checkpoint_seconds": 0},
+    }
+
+
+def test_the_code_of_a_reward_function_is_part_of_what_is_trained(
+    deep_sft: Path, tables: Tables, tmp_path: Path
+) -> None:
+    (tmp_path / "rewards").mkdir()
+    file, spec = tmp_path / "rewards" / "length.py", ppo_written(deep_sft, tables)
+    file.write_text("def score(prompts, responses):\n    return [len(text) for text in responses]\n")
+    spec["reward_function"] = "rewards/length.py:score"
+    assert rlhf_here("train", "ppo", write(tmp_path, spec)).returncode == 0
+    assert "is trained already" in rlhf_here("train", "ppo", write(tmp_path, spec)).stdout
+    file.write_text(file.read_text().replace("len(text)", "-len(text)"))
+    other = rlhf_here("train", "ppo", write(tmp_path, spec))
+    assert_one_sentence(other, "is trained from another spec (reward_function_source: content", "choose another")
+    file.write_text("def score(:")
+    again = rlhf_here("train", "ppo", write(tmp_path, spec | {"output": "again"}))
+    assert_one_sentence(again, "length.py:score' cannot be imported (SyntaxError: invalid syntax")
+
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from rlhf_dagster.cli import main
+main()
+"""
+"""`rlhf` where no file can be larger than so many bytes: a write beyond them fails as on a full disk."""
+
+
+@pytest.mark.parametrize("room", ["states do not fit", "nor does the model"])
+def test_a_full_disk_leaves_the_last_good_state(written: dict[str, Any], sft: Path, room: str, tmp_path: Path) -> None:
+    path, states = write(tmp_path, written), tmp_path / "models" / "sft.training" / "sft" / "state"
+    size = (sft / "model.safetensors").stat().st_size
+    bytes_ = size + 4096 if room == "states do not fit" else size - 4096
+    command = [sys.executable, "-c", FULL_DISK, str(bytes_), "train", "sft", str(path)]
+    full = subprocess.run(command, capture_output=True, text=True, check=False)
+    warned, *last = full.stderr.splitlines()
+    assert "The state after step 1 was not kept" in warned
+    if room == "states do not fit":
+        assert full.returncode == 0
+    else:
+        assert full.returncode == 2
+        assert "the trained model cannot be written" in last[-1]
+        assert "File too large" in last[-1]
+        assert not list(states.glob("*state-*"))
+        assert rlhf_here("train", "sft", path).returncode == 0
+    (tmp_path / "models" / "sft" / RECORD).unlink()
+    assert folder_digest(tmp_path / "models" / "sft") == folder_digest(sft)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
