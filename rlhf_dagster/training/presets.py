@@ -88,6 +88,7 @@ INSTRUCT_GPT: dict[str, Settings] = {
         learning_rate=9e-6,  # IG, appendix C.2
         adam_epsilon=1e-5,  # N+, reward model
         max_tokens=2048,  # IG, appendix C
+        ranking="pairs",  # IG, equation 1: all pairs of a ranking, which share its weight
     ),
     "ppo": PpoSettings(
         start="sft",  # IG, section 3.1: policies are initialised from supervised fine-tuning
@@ -109,8 +110,9 @@ INSTRUCT_GPT: dict[str, Settings] = {
         value="separate",  # IG, appendix C.4: the value function is initialised from the reward model
     ),
 }
-"""PPO-ptx of InstructGPT 1.3B. Not reproduced: the average of weights, the learning rate's warm-up, and 8 pretraining
-examples for each episode (here there is one)."""
+"""PPO-ptx of InstructGPT 1.3B. Not reproduced: the average of weights, the learning rate's warm-up, 8 pretraining
+examples for each episode (here there is one), and scores of which the mean alone is fixed, on demonstrations (here mean
+and deviation, on samples of SFT)."""
 
 for _preset in (ZIEGLER_2019, INSTRUCT_GPT):
     _preset["dpo"] = DpoSettings(
