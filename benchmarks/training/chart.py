@@ -23,6 +23,7 @@ def draw(outcomes: list[Outcome], path: Path) -> None:
         axes.plot([outcome.case.bar] * 2, [height - 0.4, height + 0.4], color=BAR, linewidth=2)
         axes.text(outcome.ratio.high + 0.1, height, f"{outcome.ratio.median:.1f}", va="center")
     axes.set_yticks(range(len(done)), [f"{one.case.name}\nagainst {one.peer.label}" for one in reversed(done)], size=8)
+    axes.margins(x=0.08)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xlabel("times faster (red: the least we ask; dots: repetitions)")
     figure.savefig(path, dpi=130)

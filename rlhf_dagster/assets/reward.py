@@ -105,7 +105,7 @@ def reward_model_accuracy(
     rows = [_accuracy_row("split", split, figures) for split, figures in measured.items()]
     groups = [
         _accuracy_row("labels", f"{group}: {name}", figures)
-        for group in ("kinds", "rounds", "strengths", "length_differences")
+        for group in ("kinds", "rounds", "strengths", "length_differences", "annotators")
         for name, figures in accuracy[group].items()
         if figures["accuracy"]
     ]

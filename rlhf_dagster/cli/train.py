@@ -1,7 +1,8 @@
 """`rlhf train`: one stage from a spec file, without a loop and without Dagster.
 
 Beside the output, ``OUTPUT.training/`` holds what an unfinished training goes on from, ``OUTPUT.logs/`` its metrics.
-``training.json`` in the output says what it was trained on and how, so that nothing else is taken for it.
+``training.json`` in the output says what it was trained on and how, so that nothing else is taken for it. A reward
+model's output has ``accuracy.json`` too, which says what labels it predicts.
 """
 
 import errno
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rlhf_dagster.compute.run import Work
     from rlhf_dagster.training.specs import TrainingResult
 
-RECORD = "training.json"
+RECORD, ACCURACY = "training.json", "accuracy.json"
 DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 LINE_EVERY = 15.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
@@ -47,7 +48,7 @@ def train(stage: str, path: Path) -> None:
             print(f"{spec.output} is trained already, from the same inputs and settings.")
             return
         result = _run(stage, spec, record)
-    for name, value in result.metrics.items():
+    for name, value in (result.metrics | _accuracy(spec, result)).items():
         print(f"  {name.replace('_', ' '):<36} {value:.4g}")
     for warning in result.warnings:
         print(f"  warning: {warning}")
@@ -177,6 +178,29 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     work.output.rename(spec.output)
     shutil.rmtree(root)
     return result
+
+
+def _accuracy(spec: Any, result: "TrainingResult") -> dict[str, float]:
+    """A reward model's held-out accuracy, with what it is to be seen beside; empty for other stages.
+
+    All figures go to ``accuracy.json`` in its folder. Its accuracy counts labels of several best responses too, which
+    the training's own leaves out.
+    """
+    from rlhf_dagster.training.specs import RewardModelSpec
+
+    if not isinstance(spec, RewardModelSpec):
+        return {}
+    from rlhf_dagster.lineage.schemas import PREFERENCES
+    from rlhf_dagster.stages.evaluation import label_accuracy
+    from rlhf_dagster.training.tables import read_table
+
+    frame = read_table(spec.preferences, PREFERENCES)
+    figures = label_accuracy(spec.output, frame, spec.sampling, spec.compute, result.metrics["score_scale"])
+    (spec.output / ACCURACY).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    held_out = {split: found for split, found in figures["splits"].items() if split != "train" and found["accuracy"]}
+    shown = {f"accuracy_{split}": found["accuracy"]["value"] for split, found in held_out.items()}
+    shown |= {f"longest_wins_{split}": found["length_baseline"]["value"] for split, found in held_out.items()}
+    return shown | {f"calibration_error_{split}": found["calibration_error"] for split, found in held_out.items()}
 
 
 def _train_until_done(stage: str, spec: Any, work: "Work", progress: Callable[..., None]) -> "TrainingResult":

@@ -36,6 +36,7 @@ from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.stages.halves import half_checkpoints
 from rlhf_dagster.stages.labels import label_counts, read_labels
 from rlhf_dagster.tasks.base import get_task
+from rlhf_dagster.training.settings import ComputeSettings, SamplingSettings
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
@@ -43,13 +44,20 @@ def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences
 
     Probabilities are those of the scores as they were trained, before they were normalised.
     """
+    scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
+    return label_accuracy(reward_model.folder, preferences, loop.config.sampling, loop.config.compute, scale)
+
+
+def label_accuracy(
+    reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
+) -> dict[str, Any]:
+    """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
     from rlhf_dagster.training.reward_scores import score_responses
 
-    config, responses = loop.config, [list(texts) for texts in preferences["responses"]]
+    responses = [list(texts) for texts in preferences["responses"]]
     prompts = [prompt for prompt, texts in zip(preferences["prompt"], responses, strict=True) for _ in texts]
     texts = [text for texts in responses for text in texts]
-    flat = iter(score_responses(reward_model.folder, prompts, texts, config.sampling, config.compute))
-    scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
+    flat = iter(score_responses(reward_model, prompts, texts, sampling, compute))
     return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
 
 

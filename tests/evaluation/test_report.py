@@ -350,7 +350,7 @@ def test_the_page_shows_on_which_labels_the_reward_model_is_right(completions: p
         "split": "validation",
         "round": "round-0001",
         "kind": ["pair", "pair", "ranking", "ranking"],
-        "annotator": "ann-01",
+        "annotator": ["ann-01", "ann-02", "ann-02", "ann-02"],
         "responses": [["a", "a b"]] * 4,
         "target": [[1.0, 0.0], [0.0, 1.0]] * 2,
         "strength": [0.5, 1.0, None, None],
@@ -362,6 +362,8 @@ def test_the_page_shows_on_which_labels_the_reward_model_is_right(completions: p
     for shown in ("By kind", "Pair 50.0%", "By strength of preference", "0.5 0.0%", "1 100.0%", "Not asked 50.0%"):
         assert shown in text
     for shown in ("By length", "Preferred is much shorter 0.0%", "Preferred is much longer 100.0%"):
+        assert shown in text
+    for shown in ("By annotator", "Ann-01 0.0%", "Ann-02 66.7%"):
         assert shown in text
     # e^2 / (1 + e^2)
     assert "88.1% 50.0%" in text

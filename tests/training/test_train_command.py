@@ -56,6 +56,29 @@ def test_it_trains_what_the_stage_trains(
     assert "validation loss" in done.stdout
 
 
+def test_a_reward_model_comes_with_what_its_accuracy_is_to_be_seen_beside(
+    sft: Path, tables: Tables, tmp_path: Path
+) -> None:
+    spec = {
+        "sft": str(sft),
+        "preferences": str(tables.preferences),
+        "prompts": str(tables.prompts),
+        "output": "reward",
+        "settings": {"epochs": 1, "batch_size": 16, "max_tokens": 16, "normalisation_samples": 16},
+        "sampling": {"prompt_tokens": 6, "response_tokens": 5, "batch_size": 16},
+        "compute": {"threads": 1, "device": "cpu"},
+    }
+    done = rlhf_here("train", "reward_model", write(tmp_path, spec))
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads((tmp_path / "reward" / "accuracy.json").read_text())
+    assert figures.keys() >= {"rounds", "kinds", "annotators", "strengths", "length_differences", "calibration"}
+    validation = figures["splits"]["validation"]
+    shown = {"accuracy": validation["accuracy"]["value"], "longest wins": validation["length_baseline"]["value"]}
+    shown["calibration error"] = validation["calibration_error"]
+    for name, value in shown.items():
+        assert f"  {f'{name} validation':<36} {value:.4g}" in done.stdout.splitlines()
+
+
 def test_a_process_of_its_own_logs_the_same(written: dict[str, Any], tmp_path: Path) -> None:
     assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
     apart = written | {"output": "models/apart", "compute": written["compute"] | {"launch": "process"}}
