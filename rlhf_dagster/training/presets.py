@@ -110,8 +110,9 @@ INSTRUCT_GPT: dict[str, Settings] = {
         value="separate",  # IG, appendix C.4: the value function is initialised from the reward model
     ),
 }
-"""PPO-ptx of InstructGPT 1.3B. Not reproduced: the average of weights, the learning rate's warm-up, and 8 pretraining
-examples for each episode (here there is one)."""
+"""PPO-ptx of InstructGPT 1.3B. Not reproduced: the average of weights, the learning rate's warm-up, 8 pretraining
+examples for each episode (here there is one), and scores of which the mean alone is fixed, on demonstrations (here mean
+and deviation, on samples of SFT)."""
 
 for _preset in (ZIEGLER_2019, INSTRUCT_GPT):
     _preset["dpo"] = DpoSettings(
