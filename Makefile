@@ -17,7 +17,7 @@ ui: $(STAMP)  ## the Dagster UI on the demo's instance (run `make demo` first)
 
 test: $(STAMP)  ## all tests; those that need a browser skip without one, unless CI=true
 	$(BIN)/rlhf label-studio install
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(STAMP)  ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

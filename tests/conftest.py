@@ -23,6 +23,14 @@ from rlhf_dagster.automation.rounds import open_next_round
 from rlhf_dagster.automation.run import LoopRunner
 from rlhf_dagster.label_studio_server import environment_folder
 
+LONG = "test_cancel.py"
+"""The module that takes longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest module first: the other worker has something to do until it ends."""
+    items.sort(key=lambda item: item.path.name != LONG)
+
 
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioServer]:

@@ -160,11 +160,12 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     from rlhf_dagster.training.checkpointing import TrainingStopped
 
     root, kept = _beside(spec.output, "training"), _beside(spec.output, "training") / RECORD
+    work = Work(root / spec.output.name, root, _beside(spec.output, "logs"), "rlhf")
     root.mkdir(exist_ok=True)
-    if kept.is_file():
+    # Without a state there is nothing to lose: a spec that was wrong is corrected and run again.
+    if kept.is_file() and any(work.state.glob("state-*")):
         _require_same(root, record, "is unfinished")
     write_atomically(kept, json.dumps(record, indent=1).encode())
-    work = Work(root / spec.output.name, root, _beside(spec.output, "logs"), "rlhf")
     try:
         with _stopping_at_a_step(root), _shown_progress(stage) as progress:
             result = _train_until_done(stage, replace(spec, output=work.output), work, progress)

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+ROUNDING = 1e-3
+"""Nats, of differences of log-probs that are sums over a response in float32."""
+
 
 def smoothed(preferred: Tensor, label_smoothing: float) -> Tensor:
     """[P] probability that the first response is preferred, where a label is wrong with ``label_smoothing``.
@@ -48,17 +51,17 @@ ROUNDING = 1e-4
 def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> dict[str, Tensor]:
     """Scalars over P pairs, ties left out, each pair counted by its weight.
 
-    `accuracy` is the share whose preferred response has the larger implicit reward, and half of those that the policy
-    cannot tell apart, as all before training; `reward_margin` by how much on average (nats of beta times the
-    log-ratio). Without a decided pair both are 0.
+    `accuracy` is the share whose preferred response has the larger implicit reward; where the rewards differ by rounding
+    alone, as before training, a pair counts a half. `reward_margin` is by how much it is larger on average (nats of
+    beta times the log-ratio). Without a decided pair both are 0.
     """
     side = torch.sign(preferred - 0.5)
     decided = weight * side.abs()
     total = decided.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-    h = h * side
-    right = torch.where(h.abs() <= ROUNDING, 0.5, (h > 0).to(weight.dtype))
+    lead = h * side
+    right = torch.where(lead.abs() <= ROUNDING, 0.5, (lead > 0).to(h.dtype))
     return {
         "accuracy": (decided * right).sum() / total,
-        "reward_margin": beta * (decided * h).sum() / total,
+        "reward_margin": (decided * beta * lead).sum() / total,
         "decided": decided.sum(),
     }

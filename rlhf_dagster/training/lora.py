@@ -1,5 +1,6 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), by peft: few weights to train, and a reference for nothing."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -30,7 +31,10 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | N
         modules_to_save=keep,
     )
     try:
-        return cast(PeftModel, get_peft_model(cast(Any, model), config))
+        with warnings.catch_warnings():
+            # Peft asks transformers for a property under its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return cast(PeftModel, get_peft_model(cast(Any, model), config))
     except ValueError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"No adapters can be added: {reason}; correct `lora.targets`.") from None

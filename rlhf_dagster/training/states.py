@@ -95,7 +95,9 @@ class StateKeeper:
             beside.rename(folder / f"state-{step:09d}")
         # What PyTorch and safetensors raise where a disk is full.
         except (OSError, RuntimeError, SafetensorError) as error:
-            log.warning("The state after step %d was not kept (%s).", step, str(error).splitlines()[0])
+            log.warning(
+                "The state after step %d was not kept; is the disk full? (%s)", step, str(error).splitlines()[0]
+            )
         else:
             for state in before:
                 shutil.rmtree(state, ignore_errors=True)

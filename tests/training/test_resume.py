@@ -114,7 +114,7 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
     (tmp_path / "request.json").write_text(json.dumps(asdict(request)))
     command = [sys.executable, "-m", "rlhf_dagster.training.worker", str(tmp_path / "request.json")]
     messages, done = tmp_path / "messages.jsonl", tmp_path / OUTCOME
-    for _ in range(3):
+    for _ in range(2):
         before = _lines(messages)
         with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
             while _lines(messages) == before and process.poll() is None:

@@ -177,6 +177,8 @@ def test_the_code_of_a_reward_function_is_part_of_what_is_trained(
     file.write_text("def score(:")
     again = rlhf_here("train", "ppo", write(tmp_path, spec | {"output": "again"}))
     assert_one_sentence(again, "length.py:score' cannot be imported (SyntaxError: invalid syntax")
+    file.write_text("def score(prompts, responses):\n    return [1.0 for _ in responses]\n")
+    assert rlhf_here("train", "ppo", write(tmp_path, spec | {"output": "again"})).returncode == 0
 
 
 FULL_DISK = """

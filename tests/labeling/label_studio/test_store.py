@@ -270,10 +270,10 @@ def test_our_table_is_the_servers_truth_after_anything(open_store, batch, label_
     project, rng = project_of(store), random.Random(5)
     people = [user["id"] for user in client.users()]
     seen: set[tuple[int, str]] = set()
-    for step in range(250):
+    for step in range(120):
         _something(client, project, rows, people, rng)
-        if step % 25 == 0:
-            store.read(ROUND, PURPOSE, 0 if step % 50 else None)
+        if step % 12 == 0:
+            store.read(ROUND, PURPOSE, 0 if step % 24 else None)
             seen |= _truth(client, project)
     annotations, _ = store.read(ROUND, PURPOSE)
     newest: dict[str, Any] = {annotation.annotation_id: annotation for annotation in annotations}
