@@ -49,8 +49,8 @@ PAIR_LOSSES = {"dpo": dpo_loss, "ipo": ipo_loss}
 def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> dict[str, Tensor]:
     """Scalars over P pairs, ties left out, each pair counted by its weight.
 
-    `accuracy` is the share whose preferred response has the larger implicit reward; where the rewards differ by rounding
-    alone, as before training, a pair counts a half. `reward_margin` is by how much it is larger on average (nats of
+    `accuracy` is the share whose preferred response has the larger implicit reward; a pair whose rewards differ by
+    rounding alone, as before training, counts a half. `reward_margin` is by how much it is larger on average (nats of
     beta times the log-ratio). Without a decided pair both are 0.
     """
     side = torch.sign(preferred - 0.5)
