@@ -56,10 +56,10 @@ def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> d
     side = torch.sign(preferred - 0.5)
     decided = weight * side.abs()
     total = decided.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-    lead = h * side
+    lead, margin = h * side, beta * h * side
     right = torch.where(lead.abs() <= ROUNDING, 0.5, (lead > 0).to(h.dtype))
     return {
         "accuracy": (decided * right).sum() / total,
-        "reward_margin": (decided * beta * lead).sum() / total,
+        "reward_margin": (decided * margin).sum() / total,
         "decided": decided.sum(),
     }
