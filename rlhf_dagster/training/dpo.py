@@ -25,7 +25,7 @@ from rlhf_dagster.training.settings import DpoSettings
 from rlhf_dagster.training.specs import DpoSpec, Progress, TrainingResult, silent
 from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
-from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, loss_scale
+from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 HELD_OUT = ("validation", "held_out_annotators")
 MEASURED_COMPARISONS = 1024
@@ -71,20 +71,22 @@ class DpoTrainer(KeptTrainer):
     def __init__(self, keeper: StateKeeper, pair_loss: PairLoss, **arguments: Any) -> None:
         super().__init__(keeper, **arguments)
         self.pair_loss = pair_loss
-        self.numbers: dict[str, Tensor] = {}
+        self.numbers: list[dict[str, Tensor]] = []
+        """Of each part of the batch."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         loss, numbers = self.pair_loss(model, inputs)
-        # Ranks without a row of their own have one that counts nothing, and decides nothing.
-        self.numbers = numbers | {"decided": numbers["decided"] * (inputs["scale"] > 0)}
+        # A part without rows has one that counts nothing, and decides nothing.
+        self.numbers.append(numbers | {"decided": numbers["decided"] * (inputs["scale"] > 0)})
         return (loss * inputs["scale"], {}) if return_outputs else loss * inputs["scale"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after every step, on every rank."""
         if "loss" in logs:
-            logs |= _mean_of_ranks(self.numbers)
+            logs |= _mean_of_parts(self.numbers)
+            self.numbers = []
         super().log(logs, start_time)
 
 
@@ -120,7 +122,7 @@ def _train(spec: DpoSpec, progress: Progress, keeper: StateKeeper) -> TrainingRe
     metrics = {
         f"{name}_{split}": value
         for split, rows in splits.items()
-        for name, value in measure(trained, rows, pair_loss, spec.settings.batch_size).items()
+        for name, value in measure(trained, rows, pair_loss, rows_at_once(spec.settings)).items()
     }
     with writing_output(spec.output) as folder:
         save_policy(trained, spec.sampling, folder)
@@ -191,6 +193,7 @@ def _fit(
     policy: Policy, train: Comparisons, spec: DpoSpec, progress: Progress, keeper: StateKeeper
 ) -> tuple[Policy, dict[str, list[float]]]:
     settings = spec.settings
+    collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id)
     seed_everything(spec.seed)
     return fit_policy(
         partial(DpoTrainer, keeper, PairLoss(settings, decoding_of(policy.tokenizer, spec.sampling))),
@@ -198,7 +201,7 @@ def _fit(
         settings.lora,
         progress,
         rows=train,
-        collate=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id),
+        collate=lambda rows: own_parts(rows, settings.accumulate, _weight, collate),
         seed=spec.seed,
         batch_size=settings.batch_size,
         max_grad_norm=settings.max_grad_norm,
@@ -208,11 +211,8 @@ def _fit(
     )
 
 
-def _collate_own(rows: list[tuple[Comparison, Tensor]], pad_id: int) -> dict[str, Tensor]:
-    """This rank's rows of a batch, and the `scale` of their loss; a rank without any has one that counts nothing."""
-    own = rows[own_slice(len(rows))]
-    own_weight, weight = (sum(pair.weight for row, _ in part for pair in row.pairs) for part in (own, rows))
-    return _collate(own or rows[:1], pad_id) | {"scale": torch.tensor(loss_scale(own_weight, weight))}
+def _weight(row: tuple[Comparison, Tensor]) -> float:
+    return sum(pair.weight for pair in row[0].pairs)
 
 
 def _collate(rows: list[tuple[Comparison, Tensor]], pad_id: int) -> dict[str, Tensor]:
@@ -223,10 +223,9 @@ def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _mean_of_ranks(numbers: dict[str, Tensor]) -> dict[str, float]:
-    """`accuracy` and `reward_margin` over the decided pairs of all ranks."""
-    decided = numbers["decided"]
-    accuracy, margin, total = sum_of_ranks(
-        torch.stack([numbers["accuracy"] * decided, numbers["reward_margin"] * decided, decided])
-    ).tolist()
-    return {"accuracy": accuracy / total if total else 0.0, "reward_margin": margin / total if total else 0.0}
+def _mean_of_parts(parts: list[dict[str, Tensor]]) -> dict[str, float]:
+    """`accuracy` and `reward_margin` over the decided pairs of all parts of all ranks."""
+    names = ("accuracy", "reward_margin")
+    sums = [torch.stack([*(part[name] * part["decided"] for name in names), part["decided"]]) for part in parts]
+    *weighted, total = sum_of_ranks(torch.stack(sums).sum(dim=0)).tolist()
+    return {name: value / total if total else 0.0 for name, value in zip(names, weighted, strict=True)}

@@ -78,18 +78,19 @@ def require_memory(spec: Spec) -> None:
         stage = type(spec).__name__.removesuffix("Spec")
         raise UserError(
             f"{_STAGES[stage]} needs about {needed / 1e9:.1f} GB and {free.bytes / 1e9:.1f} GB are free on "
-            f"{free.where}; lower {_LOWER[stage]}, or take a smaller base model."
+            f"{free.where}; {_REMEDIES[stage]}, or take a smaller base model."
         )
 
 
 _STAGES = {"TinyModel": "Pretraining", "Sft": "SFT", "RewardModel": "Reward-model training", "Ppo": "PPO", "Dpo": "DPO"}
-_LOWER = {
-    "TinyModel": "base_model.tiny.batch_size",
-    "Sft": "sft.batch_size or sft.max_tokens",
-    "RewardModel": "reward_model.batch_size, reward_model.max_tokens or sampling.batch_size",
-    "Ppo": "ppo.batch_size, raise ppo.minibatches, or lower sampling.response_tokens",
-    "Dpo": "dpo.batch_size, sampling.batch_size or sampling.response_tokens",
+_REMEDIES = {
+    "TinyModel": "lower base_model.tiny.batch_size",
+    "Sft": "raise sft.accumulate, lower sft.max_tokens",
+    "RewardModel": "raise reward_model.accumulate, lower reward_model.max_tokens or sampling.batch_size",
+    "Ppo": "raise ppo.accumulate, lower ppo.batch_size or sampling.response_tokens",
+    "Dpo": "raise dpo.accumulate, lower sampling.batch_size or sampling.response_tokens",
 }
+"""What changes the result least comes first."""
 
 
 def required_bytes(spec: Spec) -> int:
@@ -125,8 +126,9 @@ def _pretraining(spec: TinyModelSpec) -> float:
 
 def _sft(spec: SftSpec) -> float:
     shape, parameters = shape_of(spec.model), parameters_of(spec.model)
-    rows = min(spec.settings.batch_size, _rows_of(spec.demonstrations))
-    tokens, own_tokens = (count * spec.settings.max_tokens for count in (rows, _own(rows, spec.compute)))
+    rows, parts = min(spec.settings.batch_size, _rows_of(spec.demonstrations)), spec.settings.accumulate
+    at_once = (math.ceil(rows / parts), math.ceil(_own(rows, spec.compute) / parts))
+    tokens, own_tokens = (count * spec.settings.max_tokens for count in at_once)
     kept = _kept(shape, own_tokens, spec.compute, spec.settings.lora)
     training = kept + _logits(LOSS_LOGITS, shape, own_tokens)
     # Every rank measures the loss before and after training on whole batches.
@@ -139,9 +141,11 @@ def _reward_model(spec: RewardModelSpec) -> float:
     settings, sampling = spec.settings, spec.sampling
     labels = min(settings.batch_size, _rows_of(spec.preferences))
     length, responses = settings.max_tokens, _responses_of(spec.preferences)
-    kept = _kept(shape, _own(labels, spec.compute) * responses * length, spec.compute, settings.lora)
-    # Every rank scores the normalisation samples, and whole batches of held-out labels.
-    scored = max(labels * responses, min(SCORED_AT_ONCE, settings.normalisation_samples))
+    own = math.ceil(_own(labels, spec.compute) / settings.accumulate)
+    kept = _kept(shape, own * responses * length, spec.compute, settings.lora)
+    # Every rank scores the normalisation samples, and parts of whole batches of held-out labels.
+    scored = math.ceil(labels / settings.accumulate) * responses
+    scored = max(scored, min(SCORED_AT_ONCE, settings.normalisation_samples))
     weights = _weights(parameters, shape, spec.compute, settings.lora)
     training = weights + max(kept, _passing(shape, scored * length))
     # The SFT policy is loaded beside the new model to draw those samples, before there are gradients.
@@ -217,11 +221,11 @@ def _dpo(spec: DpoSpec) -> float:
     settings, sampling, compute = spec.settings, spec.sampling, spec.compute
     length, responses = sampling.prompt_tokens + sampling.response_tokens, _responses_of(spec.preferences)
     labels = min(settings.batch_size, _rows_of(spec.preferences))
-    own = _own(labels, compute) * responses
+    own = math.ceil(_own(labels, compute) / settings.accumulate) * responses
     kept = _kept(shape, own * length, compute, settings.lora)
     training = kept + _logits(POLICY_LOGITS, shape, own * sampling.response_tokens)
-    # Every rank measures whole batches after training; the reference's log-probs are computed before it.
-    read = max(labels * responses, sampling.batch_size)
+    # Every rank measures parts of whole batches after training; the reference's log-probs are computed before it.
+    read = max(math.ceil(labels / settings.accumulate) * responses, sampling.batch_size)
     reading = _passing(shape, read * length) + _logits(POLICY_LOGITS, shape, read * sampling.response_tokens)
     return _weights(parameters, shape, compute, settings.lora) + max(training, reading)
 

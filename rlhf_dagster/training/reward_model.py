@@ -1,5 +1,6 @@
 """Training the reward model from the SFT checkpoint on preference labels."""
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,6 @@ from rlhf_dagster.lineage.schemas import PREFERENCES, PROMPTS
 from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on, use_device
-from rlhf_dagster.training.distributed import own_slice
 from rlhf_dagster.training.label_terms import merge_labels
 from rlhf_dagster.training.lora import add_lora, merge_lora
 from rlhf_dagster.training.policies import Policy, load_model, load_policy, load_tokenizer, require_context, save_model
@@ -36,7 +36,7 @@ from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tie_models import TieModel, make_tie_model
 from rlhf_dagster.training.tokens import PaddedBatch, TokenIds, encode_prompts
-from rlhf_dagster.training.trainer import KeptTrainer, fit, loss_scale, training_arguments
+from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_once, training_arguments
 
 HELD_OUT = ("validation", "held_out_annotators")
 FINAL_STEPS = 20
@@ -102,7 +102,7 @@ def _train(spec: RewardModelSpec, progress: Progress, keeper: StateKeeper) -> Tr
     metrics["score_scale"] = normalise(reward_model, reference)
     for split in HELD_OUT:
         labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
-        measured = evaluate(reward_model, labels, spec.settings.batch_size)
+        measured = evaluate(reward_model, labels, rows_at_once(spec.settings))
         metrics |= {f"{name}_{split}": value for name, value in measured.items()}
     scores = score_sequences(reward_model, reference)
     metrics |= {"reference_mean": float(scores.mean()), "reference_std": float(scores.std())}
@@ -167,7 +167,9 @@ def _fit(
             model=trained,
             args=arguments,
             train_dataset=with_bootstrap(train, settings.heads, spec.seed),
-            data_collator=lambda rows: _collate_own(rows, tokenizer.pad_token_id),
+            data_collator=lambda rows: own_parts(
+                rows, settings.accumulate, lambda row: row.weight, partial(collate, pad_id=tokenizer.pad_token_id)
+            ),
         )
         losses = fit(trainer, progress)
     model, figures = _without_extras(trained)
@@ -191,10 +193,3 @@ def _without_extras(trained: Any) -> tuple[PreTrainedModel, dict[str, float]]:
         return model, {}
     del model.ties
     return model, ties.figures()
-
-
-def _collate_own(rows: list[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
-    """This rank's labels of a batch, and the `scale` of their loss; a rank without any has one that counts nothing."""
-    own = rows[own_slice(len(rows))]
-    own_weight, weight = (sum(row.weight for row in part) for part in (own, rows))
-    return collate(own or rows[:1], pad_id) | {"scale": torch.tensor(loss_scale(own_weight, weight))}

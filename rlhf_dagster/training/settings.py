@@ -126,6 +126,8 @@ class SftSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     length_buckets: bool = False
     """Batches of demonstrations of similar length: less padding, in another order than a plain shuffle."""
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each batch is split, to save memory; the gradient stays that of the batch."""
     packing: bool = False
     """Put several short demonstrations of a batch into one row of at most `max_tokens`, each reading itself alone. The
     loss is the same; the more lengths differ, the more padding it saves."""
@@ -165,6 +167,8 @@ class RewardModelSettings(Settings):
     heads: int = Field(1, ge=1)
     """Linear heads on one trunk, each trained with its own random weights of the comparisons (Bayesian bootstrap). The
     score is their mean; their deviation says how uncertain it is."""
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each batch is split, to save memory; the gradient stays that of the batch."""
     lora: LoraSettings | None = None
     """Train low-rank adapters and the head in place of all weights; null trains all."""
 
@@ -303,5 +307,7 @@ class DpoSettings(Settings):
     """Falls linearly to 0."""
     adam_epsilon: float = Field(1e-5, gt=0)
     max_grad_norm: float | None = Field(None, gt=0)
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each batch is split, to save memory; the gradient stays that of the batch."""
     lora: LoraSettings | None = None
     """Train adapters, merged into the checkpoint; null trains all weights."""

@@ -17,7 +17,6 @@ from rlhf_dagster.training.chat import set_chat
 from rlhf_dagster.training.checkpointing import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.checkpoints import writing_output
 from rlhf_dagster.training.compute import training_on
-from rlhf_dagster.training.distributed import own_slice
 from rlhf_dagster.training.log_probs import head_on
 from rlhf_dagster.training.packing import pack
 from rlhf_dagster.training.policies import Policy, load_unpadded_policy, require_context, save_policy
@@ -27,7 +26,7 @@ from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silen
 from rlhf_dagster.training.states import StateKeeper
 from rlhf_dagster.training.tables import read_table, rows_of_split
 from rlhf_dagster.training.tokens import TokenIds, encode_prompts, encode_responses, pad
-from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, loss_scale
+from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 from rlhf_dagster.training.windows import IGNORED
 
 MEASURED_ROWS = 1024
@@ -105,14 +104,15 @@ def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingRe
     set_chat(policy.tokenizer, spec.settings.chat)
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
-    initial = mean_response_loss(policy, validation, spec.settings.batch_size)
+    at_once = rows_at_once(spec.settings)
+    initial = mean_response_loss(policy, validation, at_once)
     if spec.settings.packing:
         _require_packing(policy, train)
     policy, losses = _fit(policy, train, spec, progress, keeper)
     metrics = {
-        "train_loss": mean_response_loss(policy, train, spec.settings.batch_size),
+        "train_loss": mean_response_loss(policy, train, at_once),
         "initial_validation_loss": initial,
-        "validation_loss": mean_response_loss(policy, validation, spec.settings.batch_size),
+        "validation_loss": mean_response_loss(policy, validation, at_once),
         "demonstrations": float(len(train)),
         "validation_demonstrations": float(len(validation)),
     }
@@ -155,6 +155,7 @@ def _fit(
 ) -> tuple[Policy, list[float]]:
     settings = spec.settings
     capacity = settings.max_tokens if settings.packing else 0
+    collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id, capacity=capacity)
     seed_everything(spec.seed)
     trained, curves = fit_policy(
         partial(SftTrainer, keeper, train.lengths if settings.length_buckets else None),
@@ -162,7 +163,7 @@ def _fit(
         settings.lora,
         progress,
         rows=train,
-        collate=lambda rows: _collate_own(rows, policy.tokenizer.pad_token_id, capacity),
+        collate=lambda rows: own_parts(rows, settings.accumulate, lambda row: len(row.response), collate),
         seed=spec.seed,
         batch_size=settings.batch_size,
         num_train_epochs=settings.epochs,
@@ -170,13 +171,6 @@ def _fit(
         weight_decay=settings.weight_decay,
     )
     return trained, curves["loss"]
-
-
-def _collate_own(rows: list[Demonstration], pad_id: int, capacity: int) -> dict[str, torch.Tensor]:
-    """This rank's rows of a batch, and the `scale` of their loss; a rank without any has a row that counts nothing."""
-    own = rows[own_slice(len(rows))]
-    own_tokens, tokens = (sum(len(row.response) for row in part) for part in (own, rows))
-    return _collate(own or rows[:1], pad_id, capacity) | {"scale": torch.tensor(loss_scale(own_tokens, tokens))}
 
 
 def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[str, torch.Tensor]:

@@ -1,25 +1,27 @@
 """What the Trainer subclasses of SFT and of the reward model share."""
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_dagster.training.checkpointing import TrainingStopped
-from rlhf_dagster.training.distributed import is_main, world
+from rlhf_dagster.training.distributed import is_main, own_slice, world
 from rlhf_dagster.training.divergence import require_finite_loss
 from rlhf_dagster.training.lora import add_lora, merge_lora
 from rlhf_dagster.training.policies import Policy
-from rlhf_dagster.training.settings import LoraSettings
+from rlhf_dagster.training.settings import DpoSettings, LoraSettings, RewardModelSettings, SftSettings
 from rlhf_dagster.training.specs import Progress
 from rlhf_dagster.training.states import StateKeeper
 
+Row = TypeVar("Row")
 BUCKET_BATCHES = 32
 """Batches among whose rows those of similar length are found: few enough to leave batches random."""
 
@@ -56,8 +58,8 @@ def _cut(rows: list[int], size: int) -> list[list[int]]:
 class KeptTrainer(Trainer):
     """A Trainer whose checkpoints are states of a :class:`StateKeeper`, and that reads each batch whole on every rank.
 
-    A batch is the same rows on any number of ranks: ``data_collator`` picks those of its rank, and ``compute_loss``
-    weighs their loss by :func:`loss_scale`.
+    A batch is the same rows on any number of ranks: ``data_collator`` picks those of its rank, in the parts of
+    :func:`own_parts`, and ``compute_loss`` weighs the loss of each by its `scale`.
     """
 
     curve_names: tuple[str, ...] = ("loss",)
@@ -72,6 +74,15 @@ class KeptTrainer(Trainer):
         batches = ShuffledBatches(len(rows), self.args.per_device_train_batch_size, self.args.seed, self.lengths)
         self.add_callback(SetEpoch(batches))
         return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """A backward pass for each part of the batch, whose gradients add up; returns the sum of their losses."""
+        first, *rest = (super(KeptTrainer, self).training_step(model, part) for part in inputs["parts"])
+        return sum(rest, start=first)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Nothing: a batch is in parts, and nobody reads the count."""
+        return 0
 
     def store_flos(self) -> None:
         """Nothing: the Trainer would sum over ranks here, and the main one alone writes."""
@@ -147,6 +158,28 @@ def loss_scale(own: float, whole: float) -> float:
     return own * world() / whole if whole else 1.0
 
 
+def rows_at_once(settings: SftSettings | RewardModelSettings | DpoSettings) -> int:
+    """Rows of the largest part of a batch, which measuring reads at once too."""
+    return math.ceil(settings.batch_size / settings.accumulate)
+
+
+def own_parts(
+    rows: list[Row],
+    parts: int,
+    amount: Callable[[Row], float],
+    collate: Callable[[list[Row]], dict[str, torch.Tensor]],
+) -> dict[str, list[dict[str, torch.Tensor]]]:
+    """This rank's rows of a batch, in as many collated parts on every rank, each with the `scale` of its mean loss.
+
+    ``amount`` is what a row counts for: its tokens, or the weight of its labels. A part without rows has one that
+    counts nothing.
+    """
+    whole, own = sum(map(amount, rows)), rows[own_slice(len(rows))]
+    cut = [own[len(own) * part // parts : len(own) * (part + 1) // parts] for part in range(parts)]
+    scales = [torch.tensor(loss_scale(sum(map(amount, part)), whole)) for part in cut]
+    return {"parts": [collate(part or rows[:1]) | {"scale": scale} for part, scale in zip(cut, scales, strict=True)]}
+
+
 def fit(trainer: KeptTrainer, progress: Progress) -> list[float]:
     """Train, from the newest state where there is one; returns the loss of every step."""
     return fit_curves(trainer, progress)["loss"]
@@ -172,7 +205,7 @@ def fit_policy(
     progress: Progress,
     *,
     rows: Dataset[Any],
-    collate: Callable[[list[Any]], dict[str, torch.Tensor]],
+    collate: Callable[[list[Any]], dict[str, Any]],
     **arguments: Any,
 ) -> tuple[Policy, dict[str, list[float]]]:
     """Train a policy, or adapters that are merged into it at the end; returns it and the trainer's curves.

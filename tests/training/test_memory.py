@@ -206,6 +206,12 @@ def test_ppo_with_frozen_layers_keeps_their_states(model: Path, tables: Tables) 
     assert required_bytes(ppo_spec(model, tables, frozen_layers=1)) - BUFFERS == rollout
 
 
+def test_sft_in_several_passes_keeps_less(model: Path, tables: Tables) -> None:
+    spec = sft_spec(model, tables)
+    halves = required_bytes(replace(spec, settings=spec.settings.changed(batch_size=10, accumulate=2)))
+    assert halves == required_bytes(replace(spec, settings=spec.settings.changed(batch_size=5)))
+
+
 def test_ppo_in_several_passes_keeps_less(model: Path, tables: Tables) -> None:
     update = 24 * 13 + 5 * (10 * LAYER + 4 * 4 * LOGITS) + 5 * 12 * (LAYER + 3 * LOGITS)
     spec = ppo_spec(model, tables, pretraining_coef=1.0, minibatches=1, accumulate=2)
@@ -278,8 +284,8 @@ def test_what_does_not_fit_is_one_sentence(model: Path, tables: Tables) -> None:
     with pytest.raises(UserError) as refused:
         require_memory(spec)
     assert str(refused.value) == (
-        "SFT needs about 1.3 GB and 1.0 GB are free on this machine; lower sft.batch_size or sft.max_tokens, or take "
-        "a smaller base model."
+        "SFT needs about 1.3 GB and 1.0 GB are free on this machine; raise sft.accumulate, lower sft.max_tokens, or "
+        "take a smaller base model."
     )
     require_memory(replace(spec, settings=SftSettings(batch_size=39, max_tokens=200)))
 
@@ -288,9 +294,15 @@ def test_what_does_not_fit_is_one_sentence(model: Path, tables: Tables) -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        (ppo_spec, "PPO needs about .* lower ppo.batch_size, raise ppo.minibatches, or lower sampling.response_tokens"),
-        (dpo_spec, "DPO needs about .* lower dpo.batch_size, sampling.batch_size or sampling.response_tokens"),
-        (reward_spec, "Reward-model training needs about .* lower reward_model.batch_size, reward_model.max_tokens or"),
+        (
+            ppo_spec,
+            "PPO needs about .* raise ppo.accumulate, lower ppo.batch_size or sampling.response_tokens, or take",
+        ),
+        (dpo_spec, "DPO needs about .* raise dpo.accumulate, lower sampling.batch_size or sampling.response_tokens"),
+        (
+            reward_spec,
+            "Reward-model training needs .* raise reward_model.accumulate, lower reward_model.max_tokens",
+        ),
     ],
 )
 def test_every_stage_says_what_to_lower(model: Path, tables: Tables, spec, sentence: str) -> None:

@@ -58,13 +58,13 @@ def specs(
     # 65 rows in batches of 16: the last batch has one, and so a rank has none.
     demonstrations = sft_spec(base, tables, folder / "sft")
     labels = reward_spec(sft, tables, folder / "reward_model")
-    labels = replace(labels, settings=labels.settings.changed(epochs=1, batch_size=17))
+    labels = replace(labels, settings=labels.settings.changed(epochs=1, batch_size=17, accumulate=2))
     ppo = PpoSpec(sft, sft, labels.output, tables.prompts, tables.text, folder / "ppo", PPO, FIXED, 1, COMPUTE)
     ending = replace(ppo, output=folder / "ppo_ending", sampling=VARIABLE.changed(response_tokens=4))
     dpo = dpo_spec(sft, tables, folder / "dpo")
     # 350 comparisons in batches of 349: a rank has none of the last.
     dpo = replace(dpo, settings=dpo.settings.changed(batch_size=349, epochs=3))
-    adapted = dpo.settings.changed(batch_size=64, lora=LoraSettings(rank=2))
+    adapted = dpo.settings.changed(batch_size=64, lora=LoraSettings(rank=2), accumulate=3)
     return {
         "dpo": ("dpo", dpo),
         "dpo_lora": ("dpo", replace(dpo, settings=adapted, output=folder / "dpo_lora")),
