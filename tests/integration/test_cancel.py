@@ -24,7 +24,7 @@ pytestmark = [
 ]
 WORKER, GUARD, GRANDCHILD = "rlhf_dagster.training.worker", "rlhf_dagster.compute.guard", "grandchild-of"
 GRACE = 3.0
-LONG = {"updates": 400}
+LONG = {"updates": 20_000}
 SITE = f"""
 import subprocess, sys
 if any("{WORKER}" in argument for argument in sys.orig_argv):
