@@ -29,7 +29,7 @@ def write(folder: Path, text: str) -> Path:
         ({"sead": 1}, "`sead` is not a setting; did you mean `seed`?"),
         ({"ppo": {"update": 5}}, "`ppo.update` is not a setting; did you mean `updates`?"),
         ({"base_model": {"tiny": {"stepz": 3}}}, "`base_model.tiny.stepz` is not a setting; did you mean `steps`?"),
-        ({"sft": {"zzz": 1}}, "`sft.zzz` is not a setting; known here: batch_size, chat, epochs, "),
+        ({"sft": {"zzz": 1}}, "`sft.zzz` is not a setting; known here: accumulate, batch_size, chat, epochs, "),
         # The section is optional, and the key that is missing is the one that was mistyped.
         (
             {"data": {"prompts_dataset": {"nmae": "x"}}},
