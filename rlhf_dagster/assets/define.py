@@ -151,27 +151,14 @@ def win_rates_table(rates: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataVa
     """Win rates of the round's policy, a line for each judge and opponent; three columns fit the UI's table."""
     return markdown_table(
         [
-            {"judge": rate["judge"], "against": rate["against"], "win rate (95% interval)": _rate_cell(rate)}
+            {"judge": rate["judge"], "against": rate["against"], "win rate (95% interval)": rate_cell(rate)}
             for rate in rates
         ]
     )
 
 
-def arms_table(arms: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
-    """A line for each way to learn from the labels: win rates against SFT, and the KL to it in nats."""
-    return markdown_table(
-        [
-            {
-                "arm": arm["name"],
-                **{f"vs SFT by the {rate['judge']}": _rate_cell(rate) for rate in arm["win_rates"]},
-                "KL": f"≤ {arm['kl_bound']:.2f}" if arm["kl_bound"] is not None else f"{arm['kl']['value']:.2f}",
-            }
-            for arm in arms
-        ]
-    )
-
-
-def _rate_cell(rate: Mapping[str, Any]) -> str:
+def rate_cell(rate: Mapping[str, Any]) -> str:
+    """A win rate with its interval and its sample size."""
     if rate["value"] is None:
         return "no decided judgment"
     return f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) of {rate['n']}"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from rlhf_dagster.assets.define import (
     JSON,
-    arms_table,
     label_store_link,
     loop_asset,
     markdown_table,
@@ -20,9 +19,10 @@ from rlhf_dagster.assets.define import (
     table_result,
     win_rates_table,
 )
+from rlhf_dagster.assets.report_metadata import report_metadata
 from rlhf_dagster.automation.rounds import rounds
-from rlhf_dagster.evaluation.gate import alarm_names, rules_as_dicts
-from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, POLICY, REWARD_MODEL, find_win_rate
+from rlhf_dagster.evaluation.gate import rules_as_dicts
+from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.loop_folder import LoopFolder
 from rlhf_dagster.models import Checkpoint
 from rlhf_dagster.resources.compute import Compute
@@ -94,35 +94,7 @@ def eval_report(
     path = loop.asset_path("eval_report", round_manifest["round"], "html")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    policy = report["policies"]["policy"]
-    # The UI cuts off a name of more than 33 letters.
-    rates = {f"vs_{rate['against']}_{rate['judge'].replace(' ', '_')}": rate["value"] for rate in report["win_rates"]}
-    lengths = {"mean_length_tokens": policy["length"], "distinct_share": policy["distinct"]}
-    alarms = {
-        name: (report[figure] or {}).get("value")
-        for name, figure in (("perplexity_ratio", "alignment_tax"), ("reward_drift", "reward_drift"))
-    }
-    arms = {"arms": arms_table(report["arms"])} if report["arms"] else {}
-    return dg.MaterializeResult(
-        value=report,
-        metadata={
-            "report": page_link(loop, path),
-            "win_rates": win_rates_table(report["win_rates"]),
-            **arms,
-            "alarms": ", ".join(alarm_names(report["rules"])) or "none",
-            **numbers(rates | {"kl_nats": policy["kl"]["value"]} | lengths | alarms | _arm_rates(report["arms"])),
-        },
-    )
-
-
-def _arm_rates(arms: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Win rates against SFT of the arms beside PPO, whose own are there already."""
-    return {
-        f"{arm['role']}_vs_{rate['judge'].replace(' ', '_')}": rate["value"]
-        for arm in arms
-        if arm["role"] != POLICY
-        for rate in arm["win_rates"]
-    }
+    return dg.MaterializeResult(value=report, metadata={"report": page_link(loop, path), **report_metadata(report)})
 
 
 def _round_check(compute: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
