@@ -26,7 +26,7 @@ lint: $(STAMP)  ## ruff, mypy and the import rules
 	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## the settings page, from the code
-	$(BIN)/python -m rlhf_dagster.config_text > docs/config.md
+	$(BIN)/python -m rlhf_dagster.config.text > docs/config.md
 
 bench: $(STAMP)  ## speed of the trainings against TRL, which gets environments of its own (BENCH=--quick: minutes)
 	$(BIN)/python -m benchmarks.training $(BENCH)

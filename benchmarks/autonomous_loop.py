@@ -35,10 +35,10 @@ import yaml
 
 from rlhf_dagster.automation.instance import ALIVE, dagster_home
 from rlhf_dagster.cli.ui import free_port
-from rlhf_dagster.label_studio_server import answers
-from rlhf_dagster.labeling.label_studio.open import label_studio_client
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.round_state import RoundState, round_state
+from rlhf_dagster.labeling.label_studio.server import answers
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.label_store import label_studio_client
+from rlhf_dagster.loop.round_state import RoundState, round_state
 
 LOOK = 10.0
 """Seconds between two looks at the rounds, which the label server answers."""
@@ -114,7 +114,7 @@ def processes(root: Path, kind: str) -> list[int]:
         "daemon": ("dagster._daemon", home),
         "code server": ("dagster", "rlhf_dagster.definitions"),
         "label server": ("label-studio", "start", "--no-browser"),
-        "training": ("rlhf_dagster.training.worker", data),
+        "training": ("rlhf_dagster.compute.worker", data),
     }[kind]
     refused = {"training": "rlhf_dagster.compute.guard"}.get(kind, "execute_run")
     found = []

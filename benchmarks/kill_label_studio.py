@@ -23,8 +23,8 @@ import pandas as pd
 from label_studio import SETTINGS, comparisons
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.label_studio_server import Server, local_credentials, running
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+from rlhf_dagster.labeling.label_studio.server import Server, local_credentials, running
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
 

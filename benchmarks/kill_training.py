@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id
-from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PREFERENCES, PRETRAINING_TEXT, PROMPTS, table
-from rlhf_dagster.tasks.base import get_task
+from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id
+from rlhf_dagster.records.schemas import DEMONSTRATIONS, PREFERENCES, PRETRAINING_TEXT, PROMPTS, table
+from rlhf_dagster.tasks.known import get_task
 
 RLHF = [sys.executable, "-c", "from rlhf_dagster.cli import main; main()"]
 SAMPLING = {"prompt_tokens": 24, "response_tokens": 16, "batch_size": 64}

@@ -19,17 +19,17 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from rlhf_dagster.label_studio_server import local_credentials, running
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.results import encode
+from rlhf_dagster.labeling.label_studio.server import local_credentials, running
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 from rlhf_dagster.labeling.label_studio.tasks import task_data
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import completion_id, prompt_id
-from rlhf_dagster.lineage.schemas import COMPLETIONS, table
-from rlhf_dagster.tasks.base import get_task
+from rlhf_dagster.records.ids import completion_id, prompt_id
+from rlhf_dagster.records.schemas import COMPLETIONS, table
+from rlhf_dagster.records.tables import records
+from rlhf_dagster.tasks.known import get_task
 
 ROUND = "round-0001"
 SETTINGS = LabelingSettings(kind="pair", overlap=0.0, comparisons_per_round=1_000_000)

@@ -22,16 +22,16 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from rlhf_dagster.config import CONFIG_FILE
+from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import completion_id, content_hash, prompt_id
-from rlhf_dagster.lineage.schemas import COMPARISONS, COMPLETIONS, table
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.round_state import undecided_rounds
-from rlhf_dagster.tasks.base import get_task
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.round_state import undecided_rounds
+from rlhf_dagster.records.ids import completion_id, content_hash, prompt_id
+from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
+from rlhf_dagster.records.tables import records
+from rlhf_dagster.tasks.known import get_task
 
 CONFIG = "name: many_rounds\nlabel_store: {simulated_annotators: false}\n"
 BAR = 2.0

@@ -28,12 +28,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from rlhf_dagster.automation.rounds import open_next_round
-from rlhf_dagster.automation.run import LoopRunner, RunOutcome
-from rlhf_dagster.config import CONFIG_FILE
+from rlhf_dagster.assets.rounds import open_next_round
+from rlhf_dagster.cli.runner import LoopRunner, RunOutcome
+from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import GOLD_JUDGE, PEOPLE, REWARD_MODEL, SFT, find_win_rate
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.tasks.sentiment.vocabulary import STRENGTHS
 
 ABUSE = {word for word, strength in STRENGTHS.items() if strength < 0}

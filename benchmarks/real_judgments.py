@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlhf_dagster.imports import import_file
-from rlhf_dagster.label_studio_server import local_credentials, running
+from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+from rlhf_dagster.labeling.label_studio.server import local_credentials, running
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.labeling.quality import label_quality
-from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.labeling.quality.label_quality import label_quality
 from rlhf_dagster.labeling.store import Submission
-from rlhf_dagster.loop_folder import IMPORT_ROUND
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
 SETTINGS = LabelingSettings(kind="pair", strength=False)
 

@@ -24,31 +24,31 @@ import pandas as pd
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
-from rlhf_dagster.imports import import_file
-from rlhf_dagster.labeling.dataset import build_preferences
-from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.outcome import target
-from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.labeling.quality import label_quality
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id
-from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PREFERENCES, PROMPTS, table
-from rlhf_dagster.loop_folder import IMPORT_ROUND
-from rlhf_dagster.tasks.base import get_task
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.reward_scores import score_responses
-from rlhf_dagster.training.sampling import sample
-from rlhf_dagster.training.settings import (
+from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.config.training import (
     ComputeSettings,
     RewardModelSettings,
     SamplingSettings,
     SftSettings,
     TinyModelSettings,
 )
-from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.data.import_file import import_file
+from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
+from rlhf_dagster.labeling.dataset import build_preferences
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.parse import labels_table
+from rlhf_dagster.labeling.quality.label_quality import label_quality
+from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id
+from rlhf_dagster.records.outcome import target
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
+from rlhf_dagster.records.schemas import DEMONSTRATIONS, PREFERENCES, PROMPTS, table
+from rlhf_dagster.tasks.known import get_task
+from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
+from rlhf_dagster.training.reward.scores import score_responses
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.sampling.sample import sample
+from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import RewardModelSpec, SftSpec, TrainingResult
-from rlhf_dagster.training.tiny_model import make_tiny_model
 
 COMPUTE = ComputeSettings(threads=2, device="cpu")
 STEPS, MOST_EPOCHS = 100, 4

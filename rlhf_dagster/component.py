@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, field_validator
 
-from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 
 
@@ -58,6 +58,6 @@ class RlhfLoop(dg.Component):
         return cls(config, Path(root) if root else Path(".rlhf", config.name))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        from rlhf_dagster.loop import build_loop
+        from rlhf_dagster.build import build_loop
 
         return build_loop(self.config, self.root)

@@ -11,8 +11,8 @@ def defs() -> dg.Definitions:
     folder = os.environ.get("RLHF_LOOP")
     if not folder:
         return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    from rlhf_dagster.loop import build_loop
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.build import build_loop
+    from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(Path(folder))
     return build_loop(loop.config, loop.root)

@@ -7,15 +7,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 from loops import ROUND, write_loop
 
+from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.comparisons import build_comparisons
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import completion_id, prompt_id
-from rlhf_dagster.lineage.schemas import COMPARISONS, COMPLETIONS, table
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.progress import Progress
-from rlhf_dagster.stages.annotators import BATCHES
-from rlhf_dagster.stages.labels import simulate
-from rlhf_dagster.tasks.base import get_task
+from rlhf_dagster.loop.annotators import BATCHES
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.labels import simulate
+from rlhf_dagster.records.ids import completion_id, prompt_id
+from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
+from rlhf_dagster.tasks.known import get_task
 
 
 def pairs(n: int, round_key: str, purpose: str) -> pd.DataFrame:

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from label_studio import LabelStudioServer, free_port, require_label_studio
 from loops import ROUND, Stages, copy_loop, open_runner, run_missing, run_round, write_loop
 
-from rlhf_dagster.automation.rounds import open_next_round
-from rlhf_dagster.automation.run import LoopRunner
-from rlhf_dagster.label_studio_server import environment_folder
+from rlhf_dagster.assets.rounds import open_next_round
+from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.labeling.label_studio.server import environment_folder
 
 LONG = "test_cancel.py"
 """The module that takes longest."""

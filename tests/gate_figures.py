@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation.gate import GateDecision, gate
-from rlhf_dagster.evaluation.settings import GateSettings
 from rlhf_dagster.evaluation.win_rate import ANNOTATORS, GOLD_JUDGE, REWARD_MODEL
 
 SFT = {"length": 20.0, "repetition": 0.03, "copied_trigrams": 0.3}

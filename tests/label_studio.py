@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_dagster.label_studio_server import EMAIL, Server, is_installed, local_credentials, running
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+from rlhf_dagster.labeling.label_studio.server import EMAIL, Server, is_installed, local_credentials, running
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 
 MEMBER_PASSWORD = "one-that-nobody-needs-to-guess"

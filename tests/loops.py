@@ -14,13 +14,13 @@ from unittest import mock
 
 import yaml
 
+from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.jobs import JUDGE, LEARN, LEARN_POLICY
-from rlhf_dagster.automation.rounds import open_next_round
-from rlhf_dagster.automation.run import LoopRunner, RunOutcome
 from rlhf_dagster.cli import main
-from rlhf_dagster.config import CONFIG_FILE
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.cli.runner import LoopRunner, RunOutcome
+from rlhf_dagster.config.loop import CONFIG_FILE
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.folder import LoopFolder
 
 ROUND = "round-0001"
 TRAIN = [*LEARN, *LEARN_POLICY, *JUDGE]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder
 
 
 def register(loop: LoopFolder, policy: str, round_key: str) -> None:

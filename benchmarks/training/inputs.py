@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from rlhf_dagster.lineage.ids import content_hash, prompt_id
-from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PREFERENCES, PROMPTS, table
+from rlhf_dagster.records.ids import content_hash, prompt_id
+from rlhf_dagster.records.schemas import DEMONSTRATIONS, PREFERENCES, PROMPTS, table
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 VERSION = 1

@@ -29,7 +29,7 @@ def matmul_rates(repetitions: int = 10) -> dict[str, float]:
 
     `torch` is :func:`torch.mm`; `fastest` is the better of it and oneDNN's product.
     """
-    from rlhf_dagster.training.fast_layers import multiply
+    from rlhf_dagster.training.models.fast_layers import multiply
 
     torch.set_num_threads(1)
     a, b = torch.randn(ROWS, INNER), torch.randn(COLUMNS, INNER)

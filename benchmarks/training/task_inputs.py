@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.training.inputs import preference_row, prompt_row, write_rows
-from rlhf_dagster.lineage.ids import content_hash
-from rlhf_dagster.lineage.schemas import PREFERENCES, PROMPTS
-from rlhf_dagster.tasks.base import get_task
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.sampling import sample
-from rlhf_dagster.training.settings import ComputeSettings, RewardModelSettings, SamplingSettings, TinyModelSettings
+from rlhf_dagster.config.training import ComputeSettings, RewardModelSettings, SamplingSettings, TinyModelSettings
+from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
+from rlhf_dagster.tasks.known import get_task
+from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.specs import RewardModelSpec
-from rlhf_dagster.training.tiny_model import make_tiny_model
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 16, 24
 TINY = TinyModelSettings(layers=2, width=64, heads=4, context=64, steps=800)

@@ -5,8 +5,8 @@ import pandas as pd
 
 from rlhf_dagster.assets.define import loop_asset, table_result
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.demonstrations import read_written, send_prompts
+from rlhf_dagster.loop.demonstrations import read_written, send_prompts
+from rlhf_dagster.loop.folder import LoopFolder
 
 
 @loop_asset("data")

@@ -9,17 +9,17 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.assets.rounds import rounds
+from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.common.stop_cord import read_stop
 from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.ids import content_hash
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.page_server import PAGES_VARIABLE
-from rlhf_dagster.progress import Progress
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.trainings import StageResult
+from rlhf_dagster.pages.server import PAGES_VARIABLE
+from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.resources.io_managers import TABLES
-from rlhf_dagster.stages.models import StageResult
-from rlhf_dagster.stop_cord import read_stop
-from rlhf_dagster.training.checkpointing import TrainingStopped
+from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
 GPU_POOL = "gpu"
 STOPPED_TAG = "rlhf/stopped"
@@ -185,7 +185,7 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = ()) -> dg.M
 
 def curves_picture(curves: dict[str, list[float]]) -> dg.MarkdownMetadataValue:
     """The curves as a small picture inside Markdown, which the UI shows."""
-    from rlhf_dagster.evaluation.plots import markdown_image, training_curves
+    from rlhf_dagster.pages.plots import markdown_image, training_curves
 
     return dg.MetadataValue.md(markdown_image(training_curves(curves), "training curves"))
 

@@ -20,16 +20,16 @@ from rlhf_dagster.assets.define import (
     win_rates_table,
 )
 from rlhf_dagster.assets.report_metadata import report_metadata
-from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.assets.rounds import rounds
 from rlhf_dagster.evaluation.gate import rules_as_dicts
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.arms import arms_of, measure_arms, sample_arms
+from rlhf_dagster.loop.evaluation import decide, evaluate_round, read_human_evaluation
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.labels import send_evaluation_batch
+from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
-from rlhf_dagster.stages.arms import arms_of, measure_arms, sample_arms
-from rlhf_dagster.stages.evaluation import decide, evaluate_round, read_human_evaluation
-from rlhf_dagster.stages.labels import send_evaluation_batch
-from rlhf_dagster.stages.sampling import sample_evaluation
 
 
 @loop_asset("evaluation", by_round=True, gpu=True, deps=["dpo_policy"])

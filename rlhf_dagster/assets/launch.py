@@ -5,8 +5,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import dagster as dg
 from pydantic import Field, create_model
 
-from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.settings import DpoSettings, PpoSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.training import DpoSettings, PpoSettings, RewardModelSettings, SftSettings
 
 Stage = TypeVar("Stage", bound=Settings)
 

@@ -6,10 +6,10 @@ import dagster as dg
 
 from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
 from rlhf_dagster.assets.launch import SftLaunch, for_this_run
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.trainings import build_base_model, train_sft
 from rlhf_dagster.resources.compute import Compute
-from rlhf_dagster.stages.models import build_base_model, train_sft
 
 
 @loop_asset("model", gpu=True, **MODEL)

@@ -14,11 +14,10 @@ from rlhf_dagster.assets.define import (
     stage_progress,
     table_result,
 )
-from rlhf_dagster.automation.rounds import require_round_key
 from rlhf_dagster.labeling.parse import usable_labels
-from rlhf_dagster.labeling.quality import label_quality as measure_quality
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.labels import (
+from rlhf_dagster.labeling.quality.label_quality import label_quality as measure_quality
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.labels import (
     chosen_by,
     labels_read,
     read_labels,
@@ -26,7 +25,8 @@ from rlhf_dagster.stages.labels import (
     send_training_batch,
     snapshot_preferences,
 )
-from rlhf_dagster.stages.sampling import pin_round, sample_completions
+from rlhf_dagster.loop.sampling import pin_round, sample_completions
+from rlhf_dagster.records.round_keys import require_round_key
 
 SHOWN = [
     *("annotator", "labels", "agreement", "gold_accuracy", "consistency", "first_position_share", "median_seconds"),

@@ -7,9 +7,9 @@ import dagster as dg
 
 from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table
 from rlhf_dagster.evaluation.gate import alarm_names
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.models import Checkpoint
-from rlhf_dagster.stages.promotion import promote_round
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.promotion import promote_round
 
 
 @loop_asset("release", by_round=True, deps=["human_evaluation"], **JSON)

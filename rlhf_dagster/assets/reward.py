@@ -8,12 +8,12 @@ import pandas as pd
 
 from rlhf_dagster.assets.define import JSON, MODEL, loop_asset, markdown_table, model_result, numbers, stage_progress
 from rlhf_dagster.assets.launch import RewardModelLaunch, for_this_run
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.evaluation import measure_reward_model
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.halves import train_halves
+from rlhf_dagster.loop.trainings import train_reward_model
 from rlhf_dagster.resources.compute import Compute
-from rlhf_dagster.stages.evaluation import measure_reward_model
-from rlhf_dagster.stages.halves import train_halves
-from rlhf_dagster.stages.models import train_reward_model
 
 
 @loop_asset("reward", by_round=True, gpu=True, **MODEL)

@@ -1,0 +1,1 @@
+"""What acts by itself: schedules, sensors, jobs, the launcher of runs, and the Dagster instance they live in."""

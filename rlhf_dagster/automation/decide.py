@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from rlhf_dagster.automation.settings import AutomationSettings
+from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.labeling.store import LabelCounts
-from rlhf_dagster.stages.round_state import RoundState
+from rlhf_dagster.loop.round_state import RoundState
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import dagster as dg
 
 from rlhf_dagster.assets.define import STOPPED_TAG
-from rlhf_dagster.automation.settings import AutomationSettings
+from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.resources.notifier import Notifier
 
 _WILL_RETRY = "dagster/will_retry"

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.config.loop import LoopConfig
 
 PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]

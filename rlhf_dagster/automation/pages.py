@@ -6,11 +6,11 @@ from pathlib import Path
 import dagster as dg
 
 from rlhf_dagster.assets.define import page_link
+from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.instance import ALIVE
-from rlhf_dagster.automation.rounds import open_rounds
-from rlhf_dagster.automation.settings import AutomationSettings
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.page_server import ROUNDS_PAGE
+from rlhf_dagster.config.automation import AutomationSettings
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.pages.server import ROUNDS_PAGE
 
 PAGE = "round_page"
 SPEC = dg.AssetSpec(
@@ -44,7 +44,7 @@ def page_sensor(settings: AutomationSettings) -> dg.SensorDefinition:
 
 def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> Path:
     """Write the page and report it to Dagster, where the asset's page links to it."""
-    from rlhf_dagster.stages.round_page import write_round_page
+    from rlhf_dagster.loop.round_page import write_round_page
 
     path = write_round_page(loop, open_rounds(instance), running=_running(instance))
     metadata = {"page": page_link(loop, path)}

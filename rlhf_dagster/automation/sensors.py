@@ -7,12 +7,11 @@ from typing import Any
 
 import dagster as dg
 
+from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation import decide
 from rlhf_dagster.automation.decide import Launch, Wait
 from rlhf_dagster.automation.failures import failed_runs
 from rlhf_dagster.automation.pages import page_sensor
-from rlhf_dagster.automation.rounds import open_next_round
-from rlhf_dagster.automation.settings import AutomationSettings
 from rlhf_dagster.automation.watch import (
     POSITION_TAG,
     WHY_TAG,
@@ -23,11 +22,12 @@ from rlhf_dagster.automation.watch import (
     scene,
     waiting_for,
 )
-from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.common.stop_cord import pull, read_stop, resumes
+from rlhf_dagster.config.automation import AutomationSettings
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.round_state import RoundState
-from rlhf_dagster.stop_cord import pull, read_stop, resumes
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.round_state import RoundState
 
 NEWEST_LAST_COUNT = 3
 """Reasons of rounds that a skipped tick names."""

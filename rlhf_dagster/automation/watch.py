@@ -5,11 +5,11 @@ from dataclasses import replace
 import dagster as dg
 
 from rlhf_dagster.assets.define import STOPPED_TAG
+from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.decide import Attempt, Scene, Waiting
 from rlhf_dagster.automation.instance import ALIVE
-from rlhf_dagster.automation.rounds import open_rounds
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.round_state import RoundState, labels_used, read_report, undecided_rounds
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.round_state import RoundState, labels_used, read_report, undecided_rounds
 
 POSITION_TAG, WHY_TAG = "rlhf/labels_position", "rlhf/why"
 LONGEST_REQUEST = 20.0

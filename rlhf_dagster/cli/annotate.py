@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder
 
 PURPOSES = ("train", "evaluation")
 
@@ -38,9 +38,9 @@ def annotate(
 
 
 def _answer(loop: LoopFolder, key: str, purpose: str, annotators: int | None, per_minute: float | None) -> None:
-    from rlhf_dagster.progress import Progress
-    from rlhf_dagster.stages.annotators import Crew, work_off
-    from rlhf_dagster.stages.labels import simulate
+    from rlhf_dagster.common.progress import Progress
+    from rlhf_dagster.loop.annotators import Crew, work_off
+    from rlhf_dagster.loop.labels import simulate
 
     if per_minute is None:
         simulate(loop, key, purpose, Progress("annotate", print), annotators)
@@ -52,7 +52,7 @@ def _follow(
     loop: LoopFolder, key: str | None, annotators: int | None, purpose: str | None, per_minute: float | None
 ) -> None:
     from rlhf_dagster.cli.label_studio import stop_when_asked
-    from rlhf_dagster.stages.annotators import Crew, follow, open_batches
+    from rlhf_dagster.loop.annotators import Crew, follow, open_batches
 
     stop_when_asked()
     crew, purposes = Crew(loop, per_minute, annotators), (purpose,) if purpose else PURPOSES
@@ -68,8 +68,8 @@ def _follow(
 
 def _round(loop: LoopFolder, round_key: str | None) -> str:
     """The round asked for, or the newest; raises UserError where there is none."""
-    from rlhf_dagster.automation.run import LoopRunner
     from rlhf_dagster.cli.loops import _round
+    from rlhf_dagster.cli.runner import LoopRunner
 
     return _round(LoopRunner.open(loop), round_key)
 

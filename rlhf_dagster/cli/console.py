@@ -10,7 +10,7 @@ import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rlhf_dagster.progress import describe, listening
+from rlhf_dagster.common.progress import describe, listening
 
 HEADLINES: dict[str, list[str]] = {
     "prompts": ["dagster/row_count"],

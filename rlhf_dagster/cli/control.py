@@ -3,13 +3,13 @@
 import getpass
 from pathlib import Path
 
+from rlhf_dagster.common.stop_cord import pull, read_stop, release
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.stop_cord import pull, read_stop, release
 
 
 def stop(folder: Path, reason: str, by: str | None) -> None:
     """Pull the stop cord."""
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.loop.folder import LoopFolder
 
     if not reason.strip():
         raise UserError('Say why, for those who find the loop stopped: rlhf stop "the labels of Tuesday are wrong".')
@@ -25,7 +25,7 @@ def stop(folder: Path, reason: str, by: str | None) -> None:
 
 def resume(folder: Path, by: str | None) -> None:
     """Let the loop go on."""
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(folder)
     stopped = release(loop.root, by or getpass.getuser())

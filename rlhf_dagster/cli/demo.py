@@ -7,18 +7,19 @@ from typing import Any
 import dagster as dg
 from rich.console import Console
 
+from rlhf_dagster.assets.rounds import open_rounds, rounds
 from rlhf_dagster.automation.instance import prepare_home
 from rlhf_dagster.automation.pages import write_page
-from rlhf_dagster.automation.rounds import open_rounds, round_key, rounds
-from rlhf_dagster.automation.run import LoopRunner
 from rlhf_dagster.cli.console import RunView, terminal
+from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.cli.tables import rounds_table, why_not
-from rlhf_dagster.config import CONFIG_FILE
-from rlhf_dagster.config_text import commented_yaml
+from rlhf_dagster.config.loop import CONFIG_FILE
+from rlhf_dagster.config.text import commented_yaml
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.page_server import ROUNDS_PAGE
-from rlhf_dagster.summary import champion, round_rows
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.summary import champion, round_rows
+from rlhf_dagster.pages.server import ROUNDS_PAGE
+from rlhf_dagster.records.round_keys import round_key
 
 SUMMARY = "summary.json"
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rlhf_dagster import label_studio_server as server
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.label_studio.open import SERVER_FOLDER, is_local
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.labeling.label_studio import server
+from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
+from rlhf_dagster.loop.folder import LoopFolder
 
 
 def install() -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from rich.console import Console
 
-from rlhf_dagster.config import CONFIG_FILE
+from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
-    from rlhf_dagster.imports import ImportReport
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.data.import_file import ImportReport
+    from rlhf_dagster.loop.folder import LoopFolder
 
 STARTERS: dict[str, dict[str, Any]] = {
     "task": {"name": "sentiment", "data": {"source": "task", "task": "sentiment"}},
@@ -30,7 +30,7 @@ STARTERS: dict[str, dict[str, Any]] = {
 
 def init(folder: Path, source: str) -> None:
     from rlhf_dagster.automation.instance import prepare_home
-    from rlhf_dagster.config_text import commented_yaml
+    from rlhf_dagster.config.text import commented_yaml
 
     if source not in STARTERS:
         raise UserError(f"--source {source}: choose one of {', '.join(STARTERS)}.")
@@ -49,8 +49,8 @@ def init(folder: Path, source: str) -> None:
 def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rlhf_dagster.imports import Kind, import_file
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.data.import_file import Kind, import_file
+    from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(folder)
     if kind not in get_args(Kind):
@@ -72,9 +72,9 @@ def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
     """Open the round of imported judgments; returns the commands that take what was imported into it."""
     import dagster as dg
 
+    from rlhf_dagster.assets.rounds import open_import_round
     from rlhf_dagster.automation.instance import open_instance
     from rlhf_dagster.automation.jobs import job_assets
-    from rlhf_dagster.automation.rounds import open_import_round
 
     with open_instance(loop.root) as instance:
         key = open_import_round(instance)
@@ -89,7 +89,7 @@ def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
 
 
 def _show_import(file: Path, report: "ImportReport", next_commands: list[str]) -> None:
-    from rlhf_dagster.loop_folder import IMPORT_ROUND
+    from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
     for number, reason in report.refused:
         print(f"{file}, line {number}: {reason}", file=sys.stderr)
@@ -104,12 +104,13 @@ def _show_import(file: Path, report: "ImportReport", next_commands: list[str]) -
 
 
 def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
+    from rlhf_dagster.assets.rounds import open_import_round
     from rlhf_dagster.automation.jobs import job_assets
     from rlhf_dagster.automation.pages import write_page
-    from rlhf_dagster.automation.rounds import open_import_round
-    from rlhf_dagster.automation.run import LoopRunner
     from rlhf_dagster.cli.console import RunView, terminal
-    from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
+    from rlhf_dagster.cli.runner import LoopRunner
+    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
     loop = LoopFolder.open(folder)
     if job not in (jobs := job_assets(loop.config)):
@@ -134,19 +135,19 @@ def run(job: str, folder: Path, round_key: str | None, until: str | None, again:
 
 
 def open_round(folder: Path) -> None:
-    from rlhf_dagster.automation.rounds import open_next_round
-    from rlhf_dagster.automation.run import LoopRunner
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.assets.rounds import open_next_round
+    from rlhf_dagster.cli.runner import LoopRunner
+    from rlhf_dagster.loop.folder import LoopFolder
 
     key = open_next_round(LoopRunner.open(LoopFolder.open(folder)).instance)
     print(f"{key} is open. Next: rlhf run collect_round --loop {folder}")
 
 
 def status(folder: Path, as_json: bool) -> None:
-    from rlhf_dagster.automation.rounds import open_rounds
-    from rlhf_dagster.automation.run import LoopRunner
-    from rlhf_dagster.loop_folder import LoopFolder
-    from rlhf_dagster.summary import round_rows
+    from rlhf_dagster.assets.rounds import open_rounds
+    from rlhf_dagster.cli.runner import LoopRunner
+    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.loop.summary import round_rows
 
     loop = LoopFolder.open(folder)
     rows = round_rows(loop, open_rounds(LoopRunner.open(loop).instance))
@@ -165,7 +166,7 @@ def status(folder: Path, as_json: bool) -> None:
 
 
 def _round(runner: Any, round_key: str | None) -> str:
-    from rlhf_dagster.automation.rounds import open_rounds
+    from rlhf_dagster.assets.rounds import open_rounds
 
     keys = open_rounds(runner.instance)
     if not keys:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
-    from rlhf_dagster.automation.run import LoopRunner
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.cli.runner import LoopRunner
+    from rlhf_dagster.loop.folder import LoopFolder
 
 
 def promote(folder: Path, round_key: str | None, by: str, reason: str, anyway: bool) -> None:
@@ -17,8 +17,8 @@ def promote(folder: Path, round_key: str | None, by: str, reason: str, anyway: b
     Raises UserError with the gate's reasons where it does not pass, unless ``anyway``.
     """
     from rlhf_dagster.automation.instance import require_idle
-    from rlhf_dagster.automation.run import LoopRunner
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.cli.runner import LoopRunner
+    from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(folder)
     runner = LoopRunner.open(loop)
@@ -37,7 +37,7 @@ def promote(folder: Path, round_key: str | None, by: str, reason: str, anyway: b
 
 def rollback(folder: Path, policy: str | None, by: str, reason: str) -> None:
     """Make an earlier champion, the one before by default, the champion again."""
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.loop.folder import LoopFolder
 
     if not (by.strip() and reason.strip()):
         raise UserError("A rollback stays on record: give your name and a reason.")
@@ -64,7 +64,7 @@ def _newest_report(loop: "LoopFolder") -> str:
 
 def _require_promotable(loop: "LoopFolder", key: str, anyway: bool) -> str:
     """The id of the round's policy; raises UserError where its promotion would be refused."""
-    from rlhf_dagster.stages.promotion import consider
+    from rlhf_dagster.loop.promotion import consider
 
     report = _read(loop, "eval_report", key)
     if report is None:

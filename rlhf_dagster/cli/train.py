@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rlhf_dagster.config.text import _lines
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.specs import spec_model
 
 if TYPE_CHECKING:
     from rlhf_dagster.compute.run import Work
@@ -32,14 +34,14 @@ LINE_EVERY = 15.0
 
 def example(stage: str) -> None:
     """Print a commented spec."""
-    from rlhf_dagster.config_text import commented_spec
+    pass
 
     print(commented_spec(_kind(stage)), end="")
 
 
 def train(stage: str, path: Path) -> None:
     """Train what a spec file asks for; a training that was interrupted goes on where it was."""
-    from rlhf_dagster.lineage.files import locked
+    from rlhf_dagster.common.files import locked
 
     spec = read_spec(stage, path)
     with _disk_problems(spec.output), locked(spec.output.with_name(f".{spec.output.name}.lock")):
@@ -85,7 +87,7 @@ def read_spec(stage: str, path: Path) -> Any:
 
 
 def _kind(stage: str) -> Any:
-    from rlhf_dagster.training.worker import SPECS
+    from rlhf_dagster.compute.trainings import SPECS
 
     if stage not in SPECS:
         raise UserError(f"{stage} is no stage; choose one of {', '.join(SPECS)}.")
@@ -96,7 +98,7 @@ def _record(stage: str, spec: Any) -> dict[str, Any]:
     """What the result depends on: settings by name, and a hash of each input's content."""
     from pydantic_core import to_jsonable_python
 
-    from rlhf_dagster.training.checkpoints import content_of
+    from rlhf_dagster.lineage.model_folders import content_of
     from rlhf_dagster.training.functions import source_of
 
     record: dict[str, Any] = {"stage": stage}
@@ -155,9 +157,9 @@ def _shown(values: dict[str, Any], name: str) -> str:
 
 def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     """Train in a folder beside the output, and move the finished model to its place."""
+    from rlhf_dagster.common.files import write_atomically
     from rlhf_dagster.compute.run import TrainingDied, TrainingFailed, Work
-    from rlhf_dagster.lineage.files import write_atomically
-    from rlhf_dagster.training.checkpointing import TrainingStopped
+    from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
     root, kept = _beside(spec.output, "training"), _beside(spec.output, "training") / RECORD
     work = Work(root / spec.output.name, root, _beside(spec.output, "logs"), "rlhf")
@@ -191,9 +193,9 @@ def _accuracy(spec: Any, result: "TrainingResult") -> dict[str, float]:
 
     if not isinstance(spec, RewardModelSpec):
         return {}
-    from rlhf_dagster.lineage.schemas import PREFERENCES
-    from rlhf_dagster.stages.evaluation import label_accuracy
-    from rlhf_dagster.training.tables import read_table
+    from rlhf_dagster.loop.evaluation import label_accuracy
+    from rlhf_dagster.records.schemas import PREFERENCES
+    from rlhf_dagster.records.tables import read_table
 
     frame = read_table(spec.preferences, PREFERENCES)
     figures = label_accuracy(spec.output, frame, spec.sampling, spec.compute, result.metrics["score_scale"])
@@ -225,7 +227,7 @@ def _beside(output: Path, what: str) -> Path:
 @contextmanager
 def _stopping_at_a_step(root: Path) -> Iterator[None]:
     """Ctrl-C ends the training after the step at work, with its state written; a second one ends it at once."""
-    from rlhf_dagster.stop_cord import STOP_FILE, pull
+    from rlhf_dagster.common.stop_cord import STOP_FILE, pull
 
     def stop(*_: Any) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -245,8 +247,8 @@ def _shown_progress(stage: str) -> Iterator[Callable[..., None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from rlhf_dagster.progress import Progress as Lines
-    from rlhf_dagster.progress import describe
+    from rlhf_dagster.common.progress import Progress as Lines
+    from rlhf_dagster.common.progress import describe
 
     console = Console()
     if not console.is_terminal:
@@ -260,3 +262,12 @@ def _shown_progress(stage: str) -> Iterator[Callable[..., None]]:
             bars.update(bar, completed=step, total=total, tail=f"{step} of {total}{describe(numbers)}")
 
         yield show
+
+
+def commented_spec(kind: Any) -> str:
+    """A spec of `rlhf train` with paths to fill in, and every setting as a comment with its default and its meaning."""
+    model = spec_model(kind)
+    chosen: dict[str, Any] = {
+        name: f"PATH/TO/{name.upper()}" for name, field in model.model_fields.items() if field.is_required()
+    }
+    return "\n".join(_lines(model.model_construct(**chosen), chosen, everything=False, in_loop=False)) + "\n"

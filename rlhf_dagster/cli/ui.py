@@ -16,11 +16,10 @@ from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, dagster_home,
 from rlhf_dagster.cli.label_studio import install, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.label_studio_server import LOG as LABEL_STUDIO_LOG
-from rlhf_dagster.label_studio_server import Server, answers, prepare, start
-from rlhf_dagster.labeling.label_studio.open import SERVER_FOLDER, is_local
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.page_server import PAGES_VARIABLE
+from rlhf_dagster.labeling.label_studio.server import LOG as LABEL_STUDIO_LOG
+from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, Server, answers, is_local, prepare, start
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.pages.server import PAGES_VARIABLE
 
 HOST = "127.0.0.1"
 LOG = "ui.log"
@@ -68,7 +67,7 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         PAGES_VARIABLE: f"http://{HOST}:{pages_port}",
     }
     python = [sys.executable, "-m"]
-    pages = [*python, "rlhf_dagster.page_server", str(loop.root), str(pages_port)]
+    pages = [*python, "rlhf_dagster.pages.server", str(loop.root), str(pages_port)]
     code = [
         *python,
         "dagster",

@@ -1,1 +1,1 @@
-"""Training as a process of its own: started, watched, ended with all that it started, and measured."""
+"""Trainings in processes of their own: started, watched, ended with all that they started, and measured."""

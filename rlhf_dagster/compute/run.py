@@ -13,13 +13,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from rlhf_dagster.cache import cache_folder
+from rlhf_dagster.common.files import cache_folder
+from rlhf_dagster.common.stop_cord import STOP_FILE, read_stop
 from rlhf_dagster.compute.devices import leased, visible_devices
+from rlhf_dagster.compute.tracking import TrainingLog, tracking
+from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.compute.usage import measuring
+from rlhf_dagster.compute.worker import MESSAGES, OUTCOME, Request, uses_cuda
+from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.stop_cord import STOP_FILE, read_stop
-from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
-from rlhf_dagster.training.settings import ComputeSettings
+from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import (
     DpoSpec,
     PpoSpec,
@@ -29,8 +32,6 @@ from rlhf_dagster.training.specs import (
     TrainingResult,
     spec_to_json,
 )
-from rlhf_dagster.training.tracking import TrainingLog, tracking
-from rlhf_dagster.training.worker import MESSAGES, OUTCOME, Request, train_here, uses_cuda
 
 Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec
 Progress = Callable[..., None]
@@ -118,7 +119,7 @@ def run_training(stage: str, spec: Spec, work: Work, progress: Progress) -> Trai
         TrainingFailed: the process ended by an error that is nobody's sentence; the end of its log is in the message.
         UserError: what the user gave cannot be trained.
     """
-    from rlhf_dagster.training.memory import require_memory
+    from rlhf_dagster.compute.memory import require_memory
 
     with work.locked() as lock:
         work.prepare()
@@ -153,7 +154,7 @@ def _in_child(stage: str, spec: Spec, work: Work, progress: Progress, lock: int)
     with ExitStack() as stack:
         environment, inherited = _devices(compute, stack)
         log = stack.enter_context((work.folder / LOG).open("wb"))
-        command = [*_python(compute.processes), "rlhf_dagster.training.worker", str(request)]
+        command = [*_python(compute.processes), "rlhf_dagster.compute.worker", str(request)]
         with guarded(
             command, compute.grace_seconds, log, work.folder / CANCELLED, environment, (lock, *inherited)
         ) as guard:

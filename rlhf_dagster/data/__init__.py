@@ -1,1 +1,1 @@
-"""Prompts, demonstrations and pretraining text, from a task, imported files or a data set."""
+"""Data that comes in: imported files, data sets, and the tables that are built from them."""

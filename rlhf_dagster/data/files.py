@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlhf_dagster.config import HubDataset
+from rlhf_dagster.config.data import HubDataset
 from rlhf_dagster.errors import UserError
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from rlhf_dagster.config import DataSettings, HubDataset, LoopConfig
+from rlhf_dagster.config.data import DataSettings, HubDataset
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.files import read_dataset, read_documents
+from rlhf_dagster.data.imported import read_table
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.imports.tables import read_table
-from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id, pseudonym, split_of
-from rlhf_dagster.lineage.schemas import (
+from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym, split_of
+from rlhf_dagster.records.schemas import (
     DEMONSTRATIONS,
     IMPORTED_DEMONSTRATIONS,
     IMPORTED_PROMPTS,
@@ -20,7 +21,8 @@ from rlhf_dagster.lineage.schemas import (
     PROMPTS,
     table,
 )
-from rlhf_dagster.tasks.base import Task, get_task
+from rlhf_dagster.tasks.base import Task
+from rlhf_dagster.tasks.known import get_task
 
 SPLITS = ("train", "validation", "test")
 """In the order of how far they are held out."""

@@ -1,1 +1,1 @@
-"""Measuring a policy: win rates, KL, diversity, reward-model accuracy, the promotion gate and the report page."""
+"""Figures about models and policies, and the rules that judge them: numbers in, numbers out."""

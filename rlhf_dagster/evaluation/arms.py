@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.evaluation.intervals import Rate
+from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.evaluation.report import jsonable, policy_figures
 from rlhf_dagster.evaluation.samples import Scores
 from rlhf_dagster.evaluation.win_rate import POLICY, SFT, win_rate

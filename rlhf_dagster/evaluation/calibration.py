@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlhf_dagster.evaluation.intervals import Rate, clustered_rate
+from rlhf_dagster.common.intervals import Rate, clustered_rate
 
 CALIBRATION_BINS = 10
 
@@ -35,7 +35,7 @@ def calibration_curve(
 
     ``confidence`` (shape [n], in 0..1) is the predicted probability of the prediction made, ``correct`` (shape [n], in
     0..1) whether it came true, ``clusters`` what each is about: predictions about the same thing are not independent
-    (:func:`~rlhf_dagster.evaluation.intervals.clustered_rate`). Bins are equally wide.
+    (:func:`~rlhf_dagster.common.intervals.clustered_rate`). Bins are equally wide.
     """
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     bin_of, about = _bins_of(sure, bins), np.asarray(clusters)

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation import rules
 from rlhf_dagster.evaluation.rules import Verdict
-from rlhf_dagster.evaluation.settings import GateSettings
 
 Outcome = Literal["pass", "fail", "not enough judgments", "waiting for approval"]
 """``waiting for approval`` is what a promotion makes of a pass; :func:`gate` itself never says so."""

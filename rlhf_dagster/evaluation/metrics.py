@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlhf_dagster.evaluation.intervals import Rate, mean_interval
+from rlhf_dagster.common.intervals import Rate, mean_interval
 
 
 def sequence_kl(log_probs: Sequence[ArrayLike], reference_log_probs: Sequence[ArrayLike]) -> Rate:

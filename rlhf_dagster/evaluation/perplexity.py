@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlhf_dagster.evaluation.intervals import Rate
-from rlhf_dagster.training.settings import ComputeSettings
+from rlhf_dagster.common.intervals import Rate
+from rlhf_dagster.config.training import ComputeSettings
 
 DOCUMENTS = 256
 """Most documents that are read."""
@@ -51,8 +51,8 @@ def document_losses(folder: Path, texts: Sequence[str], compute: ComputeSettings
     """Negative log-likelihood [n], in nats, of the first window of each document, and its number of tokens [n]."""
     import torch
 
-    from rlhf_dagster.training.policies import context_of, load_policy
-    from rlhf_dagster.training.windows import language_model_loss, text_windows
+    from rlhf_dagster.training.models.policies import context_of, load_policy
+    from rlhf_dagster.training.models.windows import language_model_loss, text_windows
 
     policy = load_policy(folder, compute)
     context = min(context_of(policy.model.config) or LONGEST, LONGEST)

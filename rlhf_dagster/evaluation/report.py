@@ -1,4 +1,4 @@
-"""The figures of an evaluation as one JSON-able dict; :func:`render_report` makes them a page."""
+"""The figures of an evaluation as one JSON-able dict, which :mod:`rlhf_dagster.pages.report` makes a page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from rlhf_dagster.common.intervals import Rate, mean_interval
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.evaluation.intervals import Rate, mean_interval
 from rlhf_dagster.evaluation.metrics import (
     copied_ngrams,
     distinct_n,
@@ -17,7 +17,6 @@ from rlhf_dagster.evaluation.metrics import (
     sequence_kl,
     shared_ngrams,
 )
-from rlhf_dagster.evaluation.page import LABEL_COUNTS, render_report
 from rlhf_dagster.evaluation.samples import ROLES, Scores, check_scores, responses_by_role
 from rlhf_dagster.evaluation.win_rate import (
     BEHAVIOUR,
@@ -30,8 +29,6 @@ from rlhf_dagster.evaluation.win_rate import (
     find_win_rate,
     win_rate,
 )
-
-__all__ = ["JUDGES", "build_report", "headline", "jsonable", "render_report"]
 
 JUDGES = (GOLD_JUDGE, *PEOPLE, REWARD_MODEL)
 """All judges, the most trustworthy first: the headline quotes the first that there is."""
@@ -177,3 +174,6 @@ def _disagreements(rates: Sequence[WinRate]) -> list[str]:
         for rate in rates
         if rate.against in trained_on and rate.high < 0.5
     ]
+
+
+LABEL_COUNTS = ("comparisons", "labels", "usable", "undecided", "annotators", "skipped", "quarantined")

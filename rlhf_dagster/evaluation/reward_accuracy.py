@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from rlhf_dagster.common.intervals import Rate, clustered_rate
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.calibration import calibration_curve, expected_calibration_error
-from rlhf_dagster.evaluation.intervals import Rate, clustered_rate
 
 FIGURES = [
     "credit",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlhf_dagster.evaluation.intervals import Rate, mean_interval
+from rlhf_dagster.common.intervals import Rate, mean_interval
 from rlhf_dagster.evaluation.win_rate import POLICY, REWARD_MODEL, SFT, WinRate, win_rate
 
 HALVES = ("half A", "half B")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
-from rlhf_dagster.evaluation.settings import GateSettings
+from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_MODEL, SFT, find_win_rate
 
 RuleOutcome = Literal["pass", "fail", "not enough judgments", "not measured"]

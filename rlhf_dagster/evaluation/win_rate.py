@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from rlhf_dagster.common.intervals import clustered_rate, finite_or_none
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.evaluation.intervals import clustered_rate, finite_or_none
 
 REWARD_MODEL = "reward model"
 SIMULATED_ANNOTATORS = "simulated annotators"

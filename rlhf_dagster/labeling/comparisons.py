@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.labeling.selection import select
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import comparison_id, content_hash
-from rlhf_dagster.lineage.schemas import COMPARISONS, table
+from rlhf_dagster.records.ids import comparison_id, content_hash
+from rlhf_dagster.records.schemas import COMPARISONS, table
+from rlhf_dagster.records.tables import records
 
 
 def build_comparisons(

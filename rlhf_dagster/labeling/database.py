@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rlhf_dagster.common.files import locked
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.files import locked
-from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.records.ids import content_hash
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.forms import deciding_axis
-from rlhf_dagster.labeling.outcome import target
 from rlhf_dagster.labeling.parse import usable_labels
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import content_hash, split_of
-from rlhf_dagster.lineage.schemas import PREFERENCES, table
+from rlhf_dagster.records.ids import content_hash, split_of
+from rlhf_dagster.records.outcome import target
+from rlhf_dagster.records.schemas import PREFERENCES, table
+from rlhf_dagster.records.tables import records
 
 MIN_ANNOTATORS = 3
 """With fewer people than this nobody is held out: too little would be left to learn from."""

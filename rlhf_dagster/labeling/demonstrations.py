@@ -5,9 +5,9 @@ from collections.abc import Collection
 import pandas as pd
 
 from rlhf_dagster.labeling.parse import written_labels
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.lineage.ids import comparison_id, content_hash, demonstration_id
-from rlhf_dagster.lineage.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
+from rlhf_dagster.records.ids import comparison_id, content_hash, demonstration_id
+from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
+from rlhf_dagster.records.tables import records
 
 DEMONSTRATION_ROUND = PURPOSE = "demonstrations"
 """The round and the purpose of everything that is asked here."""

@@ -15,10 +15,10 @@ from rlhf_dagster.labeling.counts import TABLES as COUNT_TABLES
 from rlhf_dagster.labeling.counts import CountCache
 from rlhf_dagster.labeling.database import Database
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.labeling.rows import records
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
-from rlhf_dagster.lineage.ids import content_hash
-from rlhf_dagster.lineage.schemas import COMPARISONS, table
+from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.schemas import COMPARISONS, table
+from rlhf_dagster.records.tables import records
 
 _LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
 """What a comparison is that was stored before these columns were there."""

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlhf_dagster.labeling.outcome import best, problem_with, ranks_from_best, ranks_from_ratings
-from rlhf_dagster.labeling.settings import AXIS_PATTERN
+from rlhf_dagster.config.labeling import AXIS_PATTERN
+from rlhf_dagster.records.outcome import best, problem_with, ranks_from_best, ranks_from_ratings
 
 STOP = "stop"
 """Asks to stop the training, because of something that a flag on one comparison cannot mend."""

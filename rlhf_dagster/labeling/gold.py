@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlhf_dagster.labeling.comparisons import comparison_row, display_order
-from rlhf_dagster.labeling.outcome import ranks_from_best
 from rlhf_dagster.labeling.selection import score_gap
-from rlhf_dagster.lineage.ids import comparison_id, completion_id, content_hash, prompt_id
+from rlhf_dagster.records.ids import comparison_id, completion_id, content_hash, prompt_id
+from rlhf_dagster.records.outcome import ranks_from_best
 
 Row = dict[str, Any]
 POLICY = "gold"

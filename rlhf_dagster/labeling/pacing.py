@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.records.ids import content_hash
 
 AT_WORK = 3
 """Annotators who label at the same time."""

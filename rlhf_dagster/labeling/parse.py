@@ -7,13 +7,13 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.forms import STOP, UnreadableError, read_answer, read_extras, result_of
-from rlhf_dagster.labeling.outcome import best, to_canonical
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, Status
-from rlhf_dagster.lineage.ids import label_id
-from rlhf_dagster.lineage.schemas import LABELS, QUARANTINE, table
+from rlhf_dagster.records.ids import label_id
+from rlhf_dagster.records.outcome import best, to_canonical
+from rlhf_dagster.records.schemas import LABELS, QUARANTINE, table
+from rlhf_dagster.records.tables import records
 
 __all__ = [
     "Problem",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlhf_dagster.lineage.ids import comparison_id, content_hash
+from rlhf_dagster.records.ids import comparison_id, content_hash
 
 Row = dict[str, Any]
 """A row of COMPARISONS."""

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.forms import OVERALL, result_of
-from rlhf_dagster.labeling.outcome import problem_with, to_display
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import LabelStore, Submission
-from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.outcome import problem_with, to_display
+from rlhf_dagster.records.tables import records
 from rlhf_dagster.tasks.base import Judgment, SimulatedAnnotator
 
 BATCH = 100

@@ -1,0 +1,1 @@
+"""What was made from what: the registry of policies, manifests, and kept models."""

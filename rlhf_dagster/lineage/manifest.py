@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import rlhf_dagster
+from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.files import write_atomically
-from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.records.ids import content_hash
 
 MANIFEST = "manifest.json"
 PACKAGES = ("accelerate", "dagster", "numpy", "pandas", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")

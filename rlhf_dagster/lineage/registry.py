@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf_dagster.common.files import locked, write_atomically, write_once
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.files import locked, write_atomically, write_once
 
 INITIAL_ROUND = ""
 """The round of the SFT policy, which sorts before every labelling round."""

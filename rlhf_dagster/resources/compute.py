@@ -6,8 +6,8 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.training.settings import ComputeSettings
+from rlhf_dagster.config.training import ComputeSettings
+from rlhf_dagster.loop.folder import LoopFolder
 
 
 def _described(name: str) -> Any:

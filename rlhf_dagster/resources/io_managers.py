@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from rlhf_dagster.lineage import schemas
-from rlhf_dagster.models import Checkpoint
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.records import schemas
 
 TABLES: dict[str, pa.Schema] = {
     "prompts": schemas.PROMPTS,

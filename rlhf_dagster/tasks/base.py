@@ -1,16 +1,11 @@
 """What a task gives the loop: prompts, demonstrations, text to pretrain on, a gold judge and simulated annotators."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-from rlhf_dagster.errors import UserError
-
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
-
-KNOWN_TASKS = {"sentiment": "rlhf_dagster.tasks.sentiment"}
 
 
 @dataclass(frozen=True)
@@ -72,10 +67,3 @@ class Task(Protocol):
     def annotators(self, seed: int) -> Sequence[SimulatedAnnotator]:
         """The simulated annotators, whose characters depend on ``seed``."""
         ...
-
-
-def get_task(name: str) -> Task:
-    """The embedded task called ``name``."""
-    if name not in KNOWN_TASKS:
-        raise UserError(f"There is no task called `{name}`; choose one of: {', '.join(sorted(KNOWN_TASKS))}.")
-    return importlib.import_module(KNOWN_TASKS[name]).TASK

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.checkpoints import content_of
+from rlhf_dagster.lineage.model_folders import content_of
 
 FILE = ".py"
 FORM = "give it as module:function or file.py:function"

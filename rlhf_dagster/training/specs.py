@@ -6,10 +6,8 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
-from rlhf_dagster.errors import UserError
-from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.functions import from_folder
-from rlhf_dagster.training.settings import (
+from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
     PpoSettings,
@@ -19,6 +17,8 @@ from rlhf_dagster.training.settings import (
     TinyModelSettings,
     is_of_loops,
 )
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.functions import from_folder
 
 
 class Progress(Protocol):

@@ -12,14 +12,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rlhf_dagster.training.checkpointing import TrainingStopped
-from rlhf_dagster.training.distributed import is_main, own_slice, world
-from rlhf_dagster.training.divergence import require_finite_loss
-from rlhf_dagster.training.lora import add_lora, merge_lora
-from rlhf_dagster.training.policies import Policy
-from rlhf_dagster.training.settings import DpoSettings, LoraSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.config.training import DpoSettings, LoraSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.training.models.lora import add_lora, merge_lora
+from rlhf_dagster.training.models.policies import Policy
+from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
+from rlhf_dagster.training.runtime.divergence import require_finite_loss
+from rlhf_dagster.training.runtime.resuming import TrainingStopped
+from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.specs import Progress
-from rlhf_dagster.training.states import StateKeeper
 
 Row = TypeVar("Row")
 BUCKET_BATCHES = 32

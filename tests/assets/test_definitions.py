@@ -7,14 +7,14 @@ import pytest
 from loops import small, write_loop
 
 from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.assets.rounds import rounds
 from rlhf_dagster.automation.jobs import DESCRIPTIONS, job_assets
-from rlhf_dagster.automation.rounds import rounds
+from rlhf_dagster.build import build_loop
 from rlhf_dagster.cli.console import HEADLINES
-from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.schemas import COMPLETIONS
-from rlhf_dagster.loop import build_loop
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.schemas import COMPLETIONS
 from rlhf_dagster.resources.io_managers import TABLES
 
 GROUPS = {

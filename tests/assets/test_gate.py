@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from loops import ROUND, checkpoint, open_runner, run_missing, run_round, write_loop
 
-from rlhf_dagster.automation.rounds import open_next_round
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.assets.rounds import open_next_round
+from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, GOLD_JUDGE, REWARD_MODEL, find_win_rate
-from rlhf_dagster.progress import Progress
-from rlhf_dagster.stages.models import train_reward_model
-from rlhf_dagster.stages.promotion import promote_round
+from rlhf_dagster.loop.promotion import promote_round
+from rlhf_dagster.loop.trainings import train_reward_model
 
 RULES = [
     *("min_win_rate", "max_kl", "max_length_ratio", "min_distinct"),

@@ -11,11 +11,11 @@ from loops import ROUND, checkpoint, run_missing
 
 from rlhf_dagster.assets.define import page_link
 from rlhf_dagster.automation.jobs import job_assets
-from rlhf_dagster.automation.run import LoopRunner, event_logger
 from rlhf_dagster.cli.console import HEADLINES
+from rlhf_dagster.cli.runner import LoopRunner, event_logger
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.resources.io_managers import TABLES, ParquetFiles
 
 ONCE = {"prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"}

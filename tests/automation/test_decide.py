@@ -15,9 +15,9 @@ from rlhf_dagster.automation.decide import (
     release_decision,
     train_decision,
 )
-from rlhf_dagster.automation.settings import AutomationSettings
+from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.labeling.store import LabelCounts
-from rlhf_dagster.stages.round_state import RoundState
+from rlhf_dagster.loop.round_state import RoundState
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 SETTINGS = AutomationSettings(min_new_labels=100, quiet_minutes=10, longest_wait_hours=24, max_unlabelled=50)

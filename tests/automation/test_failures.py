@@ -9,9 +9,9 @@ from fake_server import FakeServer, serving
 from loops import ROUND, run_missing
 
 from rlhf_dagster.automation.failures import failed_runs
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.stop_cord import pull
 from rlhf_dagster.resources.notifier import Notifier
-from rlhf_dagster.stop_cord import pull
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from loops import ROUND
 
 from rlhf_dagster.automation.instance import PROCESS_TAG, process_tag
 from rlhf_dagster.automation.launcher import ProcessRunLauncher
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.runner import LoopRunner
 
 
 @pytest.fixture

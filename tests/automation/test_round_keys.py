@@ -3,8 +3,9 @@
 import dagster as dg
 import pytest
 
-from rlhf_dagster.automation.rounds import open_next_round, require_round_key, round_key, rounds
+from rlhf_dagster.assets.rounds import open_next_round, rounds
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.round_keys import require_round_key, round_key
 
 
 def test_keys_of_rounds_are_accepted() -> None:

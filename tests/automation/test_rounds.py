@@ -2,8 +2,8 @@ import dagster as dg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_dagster.automation.rounds import open_import_round, open_next_round, open_rounds, round_key
-from rlhf_dagster.loop_folder import IMPORT_ROUND
+from rlhf_dagster.assets.rounds import open_import_round, open_next_round, open_rounds
+from rlhf_dagster.records.round_keys import IMPORT_ROUND, round_key
 
 
 @given(st.integers(0, 9998))

@@ -7,10 +7,10 @@ from loops import ROUND, TRAIN, open_runner, run_missing
 
 import rlhf_dagster.assets.reward as reward_assets
 from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.instance import PROCESS_TAG, _started, close_dead_runs, run_tags
 from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE
-from rlhf_dagster.automation.rounds import open_next_round
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.errors import UserError
 
 

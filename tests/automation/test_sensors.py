@@ -10,13 +10,13 @@ import dagster as dg
 import pytest
 from loops import ROUND, open_runner, run_missing
 
-from rlhf_dagster.automation.rounds import open_next_round, open_rounds
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.assets.rounds import open_next_round, open_rounds
 from rlhf_dagster.automation.sensors import TickFailed, loop_automation
 from rlhf_dagster.automation.watch import POSITION_TAG
-from rlhf_dagster.progress import Progress
-from rlhf_dagster.stages.labels import simulate
-from rlhf_dagster.stop_cord import pull, release
+from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.common.stop_cord import pull, release
+from rlhf_dagster.loop.labels import simulate
 
 AUTOMATION = {"min_new_labels": 20, "quiet_minutes": 0, "max_unlabelled": 5}
 PEOPLE = {"simulated_annotators": False}
@@ -236,7 +236,7 @@ def test_the_graph_has_no_loop_and_loads_without_a_label_server(tmp_path: Path, 
     runner = open_runner(stages.prepared)
     server = {"kind": "label_studio", "url": "http://127.0.0.1:1"}
     config = runner.loop.config.changed(label_store=server)
-    from rlhf_dagster.loop import build_loop
+    from rlhf_dagster.build import build_loop
 
     definitions = build_loop(config, tmp_path)
     levels = definitions.resolve_asset_graph().toposorted_asset_keys_by_level

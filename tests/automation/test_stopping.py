@@ -7,9 +7,9 @@ import dagster as dg
 from loops import ROUND, checkpoint, rlhf_here, run_missing
 
 from rlhf_dagster.assets.define import STOPPED_TAG
-from rlhf_dagster.automation.rounds import open_next_round
-from rlhf_dagster.automation.run import LoopRunner
-from rlhf_dagster.progress import listening
+from rlhf_dagster.assets.rounds import open_next_round
+from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.progress import listening
 
 
 def test_a_stopped_training_goes_on_where_it_stopped(stages: Any, copy_of: Callable[..., LoopRunner]) -> None:

@@ -7,10 +7,10 @@ import pytest
 from batches import answers, expected, open_loop, send
 from loops import ROUND, open_runner, write_loop
 
-from rlhf_dagster.automation.rounds import open_next_round
+from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.annotate import annotate
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import pytest
 from loops import ROUND, open_runner, rlhf, rlhf_here, run_missing, small, write_loop
 
 from rlhf_dagster.cli.loops import STARTERS
-from rlhf_dagster.config import LoopConfig, load_config
-from rlhf_dagster.loop_folder import IMPORT_ROUND, LoopFolder
-from rlhf_dagster.summary import round_rows
+from rlhf_dagster.config.loop import LoopConfig, load_config
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.summary import round_rows
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
 
 @pytest.mark.parametrize("source", STARTERS)

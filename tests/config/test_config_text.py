@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from rlhf_dagster.cli.loops import STARTERS
-from rlhf_dagster.config import LoopConfig
-from rlhf_dagster.config_text import commented_yaml, reference_page
-from rlhf_dagster.training.presets import PRESETS
+from rlhf_dagster.config.loop import LoopConfig
+from rlhf_dagster.config.presets import PRESETS
+from rlhf_dagster.config.text import commented_yaml, reference_page
 
 CHOSEN = {
     **STARTERS,

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlhf_dagster.config import CONFIG_FILE, LoopConfig, load_config
+from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig, load_config
+from rlhf_dagster.config.presets import INSTRUCT_GPT, PRESETS
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.presets import INSTRUCT_GPT, PRESETS
 
 
 def sentence(values: object) -> str:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from rlhf_dagster.config import HubDataset
+from rlhf_dagster.config.data import HubDataset
 from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.errors import UserError
 

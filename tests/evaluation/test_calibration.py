@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.common.intervals import wilson
 from rlhf_dagster.evaluation.calibration import calibration_curve, expected_calibration_error
-from rlhf_dagster.evaluation.intervals import wilson
 
 CONFIDENCE, CORRECT = [0.6, 0.55, 0.95], [1, 0, 1]
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from gate_figures import decide, people, rate, report
 
+from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation.gate import GateDecision, alarm_names, rules_as_dicts
-from rlhf_dagster.evaluation.settings import GateSettings
 from rlhf_dagster.evaluation.win_rate import ANNOTATORS, GOLD_JUDGE, REWARD_MODEL, SIMULATED_ANNOTATORS
 
 RULES = [

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loops import checkpoint
 
+from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.evaluation.perplexity import alignment_tax, document_losses, perplexity_ratio
-from rlhf_dagster.training.settings import ComputeSettings
 
 COMPUTE = ComputeSettings(threads=1)
 
@@ -55,7 +55,7 @@ def texts(stages) -> list[str]:
 
 @pytest.fixture(scope="module")
 def models(stages) -> tuple[Path, Path]:
-    from rlhf_dagster.loop_folder import LoopFolder
+    from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(stages.prepared)
     return checkpoint(loop, "base_model").folder, checkpoint(loop, "sft_checkpoint").folder

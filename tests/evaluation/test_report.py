@@ -12,7 +12,8 @@ import pytest
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import GateDecision
-from rlhf_dagster.evaluation.report import build_report, headline, jsonable, render_report
+from rlhf_dagster.evaluation.report import build_report, headline, jsonable
+from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.rules import Verdict

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from numpy.typing import ArrayLike
 
+from rlhf_dagster.common.intervals import wilson
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.evaluation.intervals import wilson
 from rlhf_dagster.evaluation.reward_accuracy import (
     LENGTH_DIFFERENCES,
     RewardAccuracy,

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation.gate import gate
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.rules import drift_rule
-from rlhf_dagster.evaluation.settings import GateSettings
 
 Scores = dict[str, list[float]]
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from gate_figures import decide, people, rate, report, reward_drift
 
+from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation.gate import MEASURED
 from rlhf_dagster.evaluation.rules import Verdict, drift_rule, perplexity_rule, win_rate_rule
-from rlhf_dagster.evaluation.settings import GateSettings
 from rlhf_dagster.evaluation.win_rate import ANNOTATORS, REWARD_MODEL
 
 SETTINGS = GateSettings()

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_dagster.config import LoopConfig
+from rlhf_dagster.common.intervals import wilson
+from rlhf_dagster.config.evaluation import EvaluationSettings, judgments_for
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.evaluation.intervals import wilson
-from rlhf_dagster.evaluation.settings import EvaluationSettings, judgments_for
 
 
 @pytest.mark.parametrize(("half_width", "n"), [(0.05, 385), (0.1, 97), (0.03, 1068), (0.2, 25)])

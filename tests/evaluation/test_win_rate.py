@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.common.intervals import wilson
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.evaluation.intervals import wilson
 from rlhf_dagster.evaluation.win_rate import (
     ANNOTATORS,
     GOLD_JUDGE,

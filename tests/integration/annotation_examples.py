@@ -7,8 +7,8 @@ from typing import Any
 from integration.annotation_pages import Work, comparison
 from selenium.webdriver.common.keys import Keys
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.results import decode
-from rlhf_dagster.labeling.settings import LabelingSettings
 
 FOUR = ["One answer.", "Another answer.", "A third answer.", "The last answer."]
 TWO = FOUR[:2]

@@ -15,10 +15,10 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.configs import instructions_html, labelling_config
 from rlhf_dagster.labeling.label_studio.tasks import task_data
-from rlhf_dagster.labeling.settings import LabelingSettings
 
 FEW_SECONDS = 5
 """After which a key is believed lost: Label Studio binds its keys a moment after it shows a page."""

@@ -4,8 +4,8 @@ import pytest
 from batches import answers, expected, send
 from loops import ROUND, write_loop
 
-from rlhf_dagster.loop_folder import LoopFolder
-from rlhf_dagster.stages.annotators import PAUSE, Crew, follow, open_batches
+from rlhf_dagster.loop.annotators import PAUSE, Crew, follow, open_batches
+from rlhf_dagster.loop.folder import LoopFolder
 
 pytestmark = pytest.mark.integration
 

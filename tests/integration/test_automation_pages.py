@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.runner import LoopRunner
 
 pytestmark = pytest.mark.integration
 

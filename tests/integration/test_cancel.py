@@ -15,14 +15,14 @@ from integration.ui import serving
 from loops import ROUND, copy_loop
 
 from rlhf_dagster.automation.instance import processes_of
-from rlhf_dagster.automation.run import LoopRunner
-from rlhf_dagster.training.worker import MESSAGES
+from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.compute.worker import MESSAGES
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(sys.platform != "linux", reason="Processes are looked up in /proc."),
 ]
-WORKER, GUARD, GRANDCHILD = "rlhf_dagster.training.worker", "rlhf_dagster.compute.guard", "grandchild-of"
+WORKER, GUARD, GRANDCHILD = "rlhf_dagster.compute.worker", "rlhf_dagster.compute.guard", "grandchild-of"
 GRACE = 3.0
 LONG = {"updates": 20_000}
 SITE = f"""

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from loops import ROUND, checkpoint, copy_loop, run_round
 
-from rlhf_dagster.automation.run import LoopRunner
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.loop.folder import LoopFolder
 
 pytestmark = pytest.mark.integration
 CLOCKS = ["created_at", "updated_at"]

@@ -15,13 +15,13 @@ import pytest
 from label_studio import free_port, require_label_studio
 from loops import assert_one_sentence, rlhf, rlhf_here, write_loop
 
-from rlhf_dagster import label_studio_server as server
 from rlhf_dagster.cli.label_studio import show
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.label_studio import server
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
-from rlhf_dagster.labeling.label_studio.open import label_studio_client
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
-from rlhf_dagster.loop_folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.label_store import label_studio_client
 
 pytestmark = pytest.mark.integration
 

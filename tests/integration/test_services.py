@@ -10,7 +10,7 @@ import pytest
 from integration.dagster_api import DagsterApi, wait_until
 from integration.ui import serving
 
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.cli.runner import LoopRunner
 
 pytestmark = [
     pytest.mark.integration,
@@ -20,7 +20,7 @@ SERVICES = {
     "daemon": "dagster._daemon",
     "code server": "dagster code-server start",
     "web server": "dagster_webserver",
-    "page server": "rlhf_dagster.page_server",
+    "page server": "rlhf_dagster.pages.server",
 }
 LOCATION = """
 query { workspaceOrError { ... on Workspace { locationEntries {

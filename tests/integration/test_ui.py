@@ -19,9 +19,9 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from rlhf_dagster.automation.jobs import job_assets
-from rlhf_dagster.automation.run import LoopRunner
+from rlhf_dagster.build import build_loop
+from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.cli.ui import LOG
-from rlhf_dagster.loop import build_loop
 
 pytestmark = pytest.mark.integration
 

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import completion_id, prompt_id
-from rlhf_dagster.lineage.schemas import COMPLETIONS, table
+from rlhf_dagster.records.ids import completion_id, prompt_id
+from rlhf_dagster.records.schemas import COMPLETIONS, table
 from rlhf_dagster.tasks.base import Judgment
 
 Completions = Callable[..., pd.DataFrame]

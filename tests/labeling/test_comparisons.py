@@ -3,11 +3,11 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons, build_comparisons
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.ids import comparison_id
-from rlhf_dagster.lineage.schemas import COMPARISONS
+from rlhf_dagster.records.ids import comparison_id
+from rlhf_dagster.records.schemas import COMPARISONS
 
 ROUND = "round-0001"
 

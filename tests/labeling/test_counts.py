@@ -7,13 +7,13 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling import counts as counting
 from rlhf_dagster.labeling import embedded
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.dataset import build_preferences
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import countable_labels, labels_table
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import LabelCounts, Submission
 
 ROUND, PURPOSE = "round-0001", "train"

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.dataset import HELD_OUT, build_preferences, held_out_annotators, snapshot_hash
-from rlhf_dagster.labeling.settings import LabelingSettings
-from rlhf_dagster.lineage.schemas import COMPARISONS, LABELS, PREFERENCES, table
+from rlhf_dagster.records.schemas import COMPARISONS, LABELS, PREFERENCES, table
 
 TIME = pd.Timestamp("2026-01-01", tz="UTC")
 

@@ -8,8 +8,8 @@ from rlhf_dagster.labeling.demonstrations import (
     demonstration_rows,
 )
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.lineage.ids import demonstration_id, prompt_id
-from rlhf_dagster.lineage.schemas import IMPORTED_DEMONSTRATIONS, PROMPTS, table
+from rlhf_dagster.records.ids import demonstration_id, prompt_id
+from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, PROMPTS, table
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import LabelStore, SendResult, Submission
 
 ROUND, PURPOSE = "round-0001", "train"

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.parse import Problem, count_labels, labels_table, parse, usable_labels, written_labels
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import Annotation
-from rlhf_dagster.lineage.ids import label_id
-from rlhf_dagster.lineage.schemas import COMPARISONS, LABELS, QUARANTINE, table
+from rlhf_dagster.records.ids import label_id
+from rlhf_dagster.records.schemas import COMPARISONS, LABELS, QUARANTINE, table
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 COMPARISON = {

@@ -3,11 +3,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.comparisons import candidates
 from rlhf_dagster.labeling.gold import clear_answers, known_answers
-from rlhf_dagster.labeling.outcome import best
 from rlhf_dagster.labeling.selection import both_orders, repeated, score_gap, select, spread
-from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.records.outcome import best
 
 ROUND = "round-0001"
 

@@ -2,13 +2,14 @@ from collections import Counter
 
 import pytest
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.results import decode, encode
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.simulate import annotate, assignment
-from rlhf_dagster.tasks.base import Judgment, get_task
+from rlhf_dagster.tasks.base import Judgment
+from rlhf_dagster.tasks.known import get_task
 
 ROUND, PURPOSE = "round-0001", "train"
 NAMES = [f"ann-{number:02d}" for number in range(1, 6)]

@@ -4,10 +4,10 @@ import dagster as dg
 import pytest
 from loops import ROUND
 
+from rlhf_dagster.build import build_loop
+from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop import build_loop
 from rlhf_dagster.resources.compute import Compute
-from rlhf_dagster.training.settings import ComputeSettings
 
 
 def test_it_has_every_setting_with_its_description() -> None:

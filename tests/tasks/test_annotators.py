@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.outcome import problem_with, ranks_from_ratings
+from rlhf_dagster.records.outcome import problem_with, ranks_from_ratings
 from rlhf_dagster.tasks.sentiment import TASK
 from rlhf_dagster.tasks.sentiment.annotators import Annotator, make_annotators
 

@@ -17,13 +17,7 @@ from rlhf_dagster.tasks.sentiment.grammar import (
     vocabulary,
 )
 from rlhf_dagster.tasks.sentiment.recogniser import recognise
-from rlhf_dagster.tasks.sentiment.vocabulary import (
-    NEGATIVE,
-    NEGATIVE_COMPANY,
-    POSITIVE,
-    POSITIVE_COMPANY,
-    STRENGTHS,
-)
+from rlhf_dagster.tasks.sentiment.vocabulary import NEGATIVE, NEGATIVE_COMPANY, POSITIVE, POSITIVE_COMPANY, STRENGTHS
 
 DOMAINS = sorted(DOMAIN_BY_NAME)
 LONGEST_SENTENCE = 15

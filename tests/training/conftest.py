@@ -23,12 +23,12 @@ from toy_language import (
     write,
 )
 
-from rlhf_dagster.lineage.schemas import DEMONSTRATIONS, PREFERENCES, PRETRAINING_TEXT, PROMPTS
-from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.records.schemas import DEMONSTRATIONS, PREFERENCES, PRETRAINING_TEXT, PROMPTS
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import TrainingResult
-from rlhf_dagster.training.tiny_model import make_tiny_model
 
 
 @pytest.fixture(scope="session")

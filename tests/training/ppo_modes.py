@@ -6,7 +6,7 @@ from pathlib import Path
 
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, good_share
 
-from rlhf_dagster.training.settings import LoraSettings, PpoSettings
+from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.training.specs import PpoSpec
 
 SHORT = PpoSettings(updates=4, batch_size=16, learning_rate=3e-3, kl_horizon=64)

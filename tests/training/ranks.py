@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
+from rlhf_dagster.compute.trainings import SPECS, train_here
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
-from rlhf_dagster.training.distributed import is_main, rank
+from rlhf_dagster.training.runtime.distributed import is_main, rank
+from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import spec_from_json
-from rlhf_dagster.training.worker import SPECS, train_here
 
 
 def main(asked: Path) -> None:

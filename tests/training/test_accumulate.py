@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from toy_language import Tables, dpo_spec, reward_spec, sft_spec
 
-from rlhf_dagster.training.checkpointing import KEEP_NOTHING
+from rlhf_dagster.compute.trainings import train_here
+from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING
 from rlhf_dagster.training.specs import silent
 from rlhf_dagster.training.trainer import own_parts
-from rlhf_dagster.training.worker import train_here
 
 Make = Callable[[Path], Any]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from rlhf_dagster.training.alarms import alarms
+from rlhf_dagster.training.ppo.alarms import alarms
 
 HEALTHY = {
     "ratio_first": [1.0, 0.99999],

@@ -6,14 +6,14 @@ import torch
 from toy_language import COMPUTE, TINY, Tables, dpo_spec, sft_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.base_model import load_base_model
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.dpo import train_dpo
-from rlhf_dagster.training.policies import PAD, load_policy
-from rlhf_dagster.training.settings import BaseModelSettings
-from rlhf_dagster.training.sft import train_sft
-from rlhf_dagster.training.tiny_model import make_tokenizer
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.training.dpo.train import train_dpo
+from rlhf_dagster.training.models.policies import PAD, load_policy
+from rlhf_dagster.training.pretraining.base_model import load_base_model
+from rlhf_dagster.training.pretraining.tiny_model import make_tokenizer
+from rlhf_dagster.training.sft.train import train_sft
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from toy_language import FIXED, Tables, dpo_spec, reward_spec, sft_spec
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.chat import reads_chats, set_chat
-from rlhf_dagster.training.dpo import train_dpo
-from rlhf_dagster.training.policies import load_tokenizer
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.reward_scores import encode_pairs
-from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.training.dpo.train import train_dpo
+from rlhf_dagster.training.models.chat import reads_chats, set_chat
+from rlhf_dagster.training.models.policies import load_tokenizer
+from rlhf_dagster.training.models.tokens import encode_prompts
+from rlhf_dagster.training.reward.scores import encode_pairs
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import SftSpec
-from rlhf_dagster.training.tokens import encode_prompts
 
 # "dog" opens the user's turn, "cat" closes it, and "blue" opens the assistant's: the tiny vocabulary has all three.
 TEMPLATE = (

@@ -9,12 +9,12 @@ import pytest
 import torch
 from toy_language import COMPUTE, FIXED, TINY, Tables, dpo_spec, reward_spec, sft_spec
 
+from rlhf_dagster.compute.trainings import train_here
+from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.checkpointing import KEEP_NOTHING
-from rlhf_dagster.training.divergence import require_finite_loss, require_finite_weights
-from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.training.runtime.divergence import require_finite_loss, require_finite_weights
+from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING
 from rlhf_dagster.training.specs import PpoSpec, TinyModelSpec
-from rlhf_dagster.training.worker import train_here
 
 
 @pytest.mark.parametrize("stage", ["tiny_model", "sft", "reward_model", "dpo", "ppo"])

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, dpo_spec, preference_row, write
 
+from rlhf_dagster.config.training import LoraSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.schemas import PREFERENCES
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.dpo import response_log_prob_sums, train_dpo
-from rlhf_dagster.training.dpo_losses import dpo_loss, ipo_loss, pair_numbers, smoothed
-from rlhf_dagster.training.dpo_pairs import Pair, collate, encode_comparisons, label_pairs, merged_pairs
-from rlhf_dagster.training.log_probs import decoding_of
-from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.sampling import response_log_probs
-from rlhf_dagster.training.settings import LoraSettings, SamplingSettings
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.records.schemas import PREFERENCES
+from rlhf_dagster.training.dpo.losses import dpo_loss, ipo_loss, pair_numbers, smoothed
+from rlhf_dagster.training.dpo.pairs import Pair, collate, encode_comparisons, label_pairs, merged_pairs
+from rlhf_dagster.training.dpo.train import response_log_prob_sums, train_dpo
+from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.sampling.sample import response_log_probs
 
 
 def label(kind: str, target: list[float], ranks: list[int] | None = None, weight: float = 1.0) -> dict:

@@ -9,11 +9,11 @@ import pytest
 from scipy.optimize import minimize
 from toy_language import COMPUTE, FIXED, WORDS, Tables, dpo_spec, preference_row, write
 
-from rlhf_dagster.lineage.schemas import PREFERENCES
-from rlhf_dagster.training.dpo import train_dpo
-from rlhf_dagster.training.policies import load_policy
-from rlhf_dagster.training.sampling import response_log_probs
-from rlhf_dagster.training.settings import DpoSettings
+from rlhf_dagster.config.training import DpoSettings
+from rlhf_dagster.records.schemas import PREFERENCES
+from rlhf_dagster.training.dpo.train import train_dpo
+from rlhf_dagster.training.models.policies import load_policy
+from rlhf_dagster.training.sampling.sample import response_log_probs
 
 ONE_WORD = FIXED.changed(response_tokens=1)
 PROMPT = "red dog ."

@@ -11,10 +11,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_dagster.training import fast_layers
-from rlhf_dagster.training.fast_layers import FastConv1D, FastLinear, onednn_is_faster, use_fast_layers
-from rlhf_dagster.training.lora import add_lora, merge_lora
-from rlhf_dagster.training.settings import LoraSettings
+from rlhf_dagster.config.training import LoraSettings
+from rlhf_dagster.training.models import fast_layers
+from rlhf_dagster.training.models.fast_layers import FastConv1D, FastLinear, onednn_is_faster, use_fast_layers
+from rlhf_dagster.training.models.lora import add_lora, merge_lora
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from rlhf_dagster.training import free_memory as module
-from rlhf_dagster.training.free_memory import Free, free_memory, free_on_machine
-from rlhf_dagster.training.settings import ComputeSettings
+from rlhf_dagster.compute import free_memory as module
+from rlhf_dagster.compute.free_memory import Free, free_memory, free_on_machine
+from rlhf_dagster.config.training import ComputeSettings
 
 CPU = ComputeSettings(device="cpu")
 MIB = 1 << 20

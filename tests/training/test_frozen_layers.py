@@ -18,8 +18,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from rlhf_dagster.training.frozen_layers import decoder_layers, freeze_layers, recorded, replayed, share_frozen
-from rlhf_dagster.training.log_probs import response_outputs
+from rlhf_dagster.training.models.log_probs import response_outputs
+from rlhf_dagster.training.ppo.frozen_layers import decoder_layers, freeze_layers, recorded, replayed, share_frozen
 
 SHAPE = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 LAYERS = {"intermediate_size": 32, "max_position_embeddings": 24}

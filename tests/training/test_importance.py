@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.importance import require_same_model, sampler_numbers, truncated_weights
-from rlhf_dagster.training.kl import kl_loss
-from rlhf_dagster.training.losses import ppo_policy_loss
+from rlhf_dagster.training.ppo.kl_penalty import kl_loss
+from rlhf_dagster.training.ppo.losses import ppo_policy_loss
+from rlhf_dagster.training.sampling.importance import require_same_model, sampler_numbers, truncated_weights
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0], dtype=torch.float64)
 ADVANTAGES = torch.tensor([[0.3, -1.0, 2.0, 0.5]], dtype=torch.float64)

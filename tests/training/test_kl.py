@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_dagster.training.kl import AdaptiveKl, FixedKl, k1, k2, k3, kl_controller, kl_loss, sequence_kl, token_rewards
-from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.training.models.token_statistics import k1, k2, k3, sequence_kl
+from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, FixedKl, kl_controller, kl_loss, token_rewards
 
 
 def test_estimators_by_hand() -> None:

@@ -1,7 +1,7 @@
 import torch
 from transformers import DynamicCache, GPT2Config, MistralConfig
 
-from rlhf_dagster.training.kv_cache import BufferedLayer, make_cache
+from rlhf_dagster.training.sampling.kv_cache import BufferedLayer, make_cache
 
 CONFIG = GPT2Config(n_layer=2, n_head=3, n_embd=12, vocab_size=9)
 

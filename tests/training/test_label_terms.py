@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.outcome import ranks_from_ratings, target
-from rlhf_dagster.training.label_terms import Choice, Rating, Terms, merge_labels
-from rlhf_dagster.training.preference_losses import choice_losses, preference_loss
-from rlhf_dagster.training.preferences import EncodedLabel, collate, label_loss, with_bootstrap
-from rlhf_dagster.training.settings import RewardModelSettings
-from rlhf_dagster.training.tie_models import make_tie_model
+from rlhf_dagster.records.outcome import ranks_from_ratings, target
+from rlhf_dagster.training.reward.labels import EncodedLabel, collate, label_loss, with_bootstrap
+from rlhf_dagster.training.reward.losses import choice_losses, preference_loss
+from rlhf_dagster.training.reward.terms import Choice, Rating, Terms, merge_labels
+from rlhf_dagster.training.reward.ties import make_tie_model
 
 RANKINGS = ("plackett_luce", "pairs")
 LABELS = pd.DataFrame(

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf_dagster.training.ppo_rollout import Rollout, learning_targets
-from rlhf_dagster.training.settings import PpoSettings
-from rlhf_dagster.training.tokens import PaddedBatch
+from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.training.models.tokens import PaddedBatch
+from rlhf_dagster.training.ppo.rollout import Rollout, learning_targets
 
 MASK = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
 SETTINGS = PpoSettings(gamma=1.0, gae_lambda=1.0, whiten_rewards=False)

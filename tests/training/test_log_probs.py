@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_dagster.training.log_probs import Decoding, head_inputs, head_on, response_outputs, token_log_probs
-from rlhf_dagster.training.policies import Policy
+from rlhf_dagster.training.models.log_probs import Decoding, head_inputs, head_on, response_outputs, token_log_probs
+from rlhf_dagster.training.models.policies import Policy
 
 
 def decoding(temperature: float, suppressed: tuple[int, ...]) -> Decoding:

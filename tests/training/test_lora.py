@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.lora import add_lora, merge_lora
-from rlhf_dagster.training.policies import load_policy
-from rlhf_dagster.training.settings import LoraSettings
+from rlhf_dagster.training.models.lora import add_lora, merge_lora
+from rlhf_dagster.training.models.policies import load_policy
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

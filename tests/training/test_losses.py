@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from rlhf_dagster.training.losses import clipped_value_loss, ppo_policy_loss
+from rlhf_dagster.training.ppo.losses import clipped_value_loss, ppo_policy_loss
 
 
 def test_policy_loss_by_hand() -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from toy_language import TINY, Tables
 
-from rlhf_dagster.errors import UserError
-from rlhf_dagster.training import memory
-from rlhf_dagster.training.free_memory import Free
-from rlhf_dagster.training.memory import (
+from rlhf_dagster.compute import memory
+from rlhf_dagster.compute.free_memory import Free
+from rlhf_dagster.compute.memory import (
     ADAPTED_HOLES,
     BUFFERS,
     KEPT,
@@ -27,8 +26,7 @@ from rlhf_dagster.training.memory import (
     required_bytes,
     shape_of,
 )
-from rlhf_dagster.training.policies import Policy
-from rlhf_dagster.training.settings import (
+from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
     LoraSettings,
@@ -38,6 +36,8 @@ from rlhf_dagster.training.settings import (
     SftSettings,
     TinyModelSettings,
 )
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, spec_to_json
 
 CPU = ComputeSettings(device="cpu")
@@ -332,14 +332,15 @@ def test_nothing_is_refused_where_free_memory_is_unknown(
 
 
 def test_its_batches_are_those_of_the_stages() -> None:
-    from rlhf_dagster.training import ppo_setup, reward_scores
+    from rlhf_dagster.training.ppo import setup as ppo_setup
+    from rlhf_dagster.training.reward import scores as reward_scores
 
     assert memory.SCORED_AT_ONCE == reward_scores.BATCH_SIZE
     assert memory.LONGEST_WINDOW == ppo_setup.LONGEST_WINDOW
 
 
 def test_it_imports_no_torch() -> None:
-    code = "import sys; import rlhf_dagster.training.memory; sys.exit('torch' in sys.modules)"
+    code = "import sys; import rlhf_dagster.compute.memory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_language import VARIABLE, Tables, demonstration_row, sft_spec
 
+from rlhf_dagster.config.training import SftSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training import sft as stage
-from rlhf_dagster.training.packing import bins, pack
-from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.settings import SftSettings
-from rlhf_dagster.training.sft import Demonstrations, response_loss, train_sft
-from rlhf_dagster.training.windows import IGNORED
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.models.windows import IGNORED
+from rlhf_dagster.training.sft import train as stage
+from rlhf_dagster.training.sft.packing import bins, pack
+from rlhf_dagster.training.sft.train import Demonstrations, response_loss, train_sft
 
 PAIRS = [
     ("red dog .", "good"),

@@ -11,22 +11,23 @@ from safetensors.torch import load_file
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, prompt_row, reward_spec, write
 from transformers import AutoModelForCausalLM
 
+from rlhf_dagster.config.training import PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.schemas import PROMPTS
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.log_probs import decoding_of
-from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.ppo import run_ppo, train_ppo
-from rlhf_dagster.training.ppo_policy import KL_CONTROLLER_FILE, VALUE_HEAD_FILE, PolicyWithValue, load_value_head
-from rlhf_dagster.training.ppo_reward import Score
-from rlhf_dagster.training.ppo_rollout import Episodes, Rollout, collect
-from rlhf_dagster.training.ppo_state import PromptOrder
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.reward_scores import load_reward_model, score_responses, score_tokens
-from rlhf_dagster.training.sampling import draw_uniforms, sample
-from rlhf_dagster.training.settings import PpoSettings, SamplingSettings
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.records.schemas import PROMPTS
+from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.models.tokens import encode_prompts, pad
+from rlhf_dagster.training.ppo.policy import KL_CONTROLLER_FILE, VALUE_HEAD_FILE, PolicyWithValue, load_value_head
+from rlhf_dagster.training.ppo.reward import Score
+from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
+from rlhf_dagster.training.ppo.state import PromptOrder
+from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
+from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.sampling.native import draw_uniforms
+from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult
-from rlhf_dagster.training.tokens import encode_prompts, pad
 
 SHORT = PpoSettings(updates=3, batch_size=16, learning_rate=3e-3)
 

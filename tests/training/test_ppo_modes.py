@@ -13,8 +13,8 @@ from test_resume import StopAfter, assert_same
 from toy_language import Tables
 from transformers import AutoModelForCausalLM
 
-from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
-from rlhf_dagster.training.ppo import train_ppo
+from rlhf_dagster.training.ppo.train import train_ppo
+from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import TrainingResult
 
 Train = Callable[[str], TrainingResult]

@@ -12,21 +12,21 @@ from torch import Tensor
 from toy_language import COMPUTE, FIXED, Tables
 from transformers import PreTrainedModel
 
+from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.frozen_layers import decoder_layers, freeze_layers, share_frozen
-from rlhf_dagster.training.log_probs import response_outputs
-from rlhf_dagster.training.lora import without_adapters
-from rlhf_dagster.training.policies import load_policy
-from rlhf_dagster.training.ppo import run_ppo, train_ppo
-from rlhf_dagster.training.ppo_policy import PolicyWithValueModel, PpoPolicy, response_values
-from rlhf_dagster.training.ppo_rollout import collect, learning_targets
-from rlhf_dagster.training.ppo_setup import PpoSetup, prepare
-from rlhf_dagster.training.ppo_update import minibatch_loss
-from rlhf_dagster.training.reward_scores import load_reward_model, score_tokens
-from rlhf_dagster.training.sampling import draw_uniforms
-from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.training.models.log_probs import response_outputs
+from rlhf_dagster.training.models.lora import without_adapters
+from rlhf_dagster.training.models.policies import load_policy
+from rlhf_dagster.training.models.tokens import PaddedBatch, pad
+from rlhf_dagster.training.ppo.frozen_layers import decoder_layers, freeze_layers, share_frozen
+from rlhf_dagster.training.ppo.policy import PolicyWithValueModel, PpoPolicy, response_values
+from rlhf_dagster.training.ppo.rollout import collect, learning_targets
+from rlhf_dagster.training.ppo.setup import PpoSetup, prepare
+from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
+from rlhf_dagster.training.ppo.update import minibatch_loss
+from rlhf_dagster.training.reward.scores import load_reward_model, score_tokens
+from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.specs import PpoSpec
-from rlhf_dagster.training.tokens import PaddedBatch, pad
 
 Spec = Callable[[str], PpoSpec]
 IDS = torch.tensor([[3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3]])

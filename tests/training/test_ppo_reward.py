@@ -11,21 +11,21 @@ from ppo_modes import good, spec_of
 from toy_language import COMPUTE, FIXED, TINY, VARIABLE, Tables, reward_spec, sentence, sft_spec
 from transformers import GPT2ForSequenceClassification
 
+from rlhf_dagster.config.training import PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.ppo import train_ppo
-from rlhf_dagster.training.ppo_policy import PpoPolicy
-from rlhf_dagster.training.ppo_reward import TextScore, combined, ensemble_scores, load_reward_function
-from rlhf_dagster.training.ppo_rollout import Episodes, Rollout, collect
-from rlhf_dagster.training.ppo_setup import prepare
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.reward_scores import load_reward_model, score_responses, score_tokens
-from rlhf_dagster.training.sampling import draw_uniforms
-from rlhf_dagster.training.settings import PpoSettings, SamplingSettings
-from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.models.tokens import PaddedBatch, encode_prompts, pad
+from rlhf_dagster.training.ppo.policy import PpoPolicy
+from rlhf_dagster.training.ppo.reward import TextScore, combined, ensemble_scores, load_reward_function
+from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
+from rlhf_dagster.training.ppo.setup import prepare
+from rlhf_dagster.training.ppo.train import train_ppo
+from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
+from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.sampling.native import draw_uniforms
+from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import PpoSpec
-from rlhf_dagster.training.tiny_model import make_tiny_model
-from rlhf_dagster.training.tokens import PaddedBatch, encode_prompts, pad
 
 Make = Callable[[str], PpoSpec]
 PROMPTS = ["red dog .", "good", "blue cat bad"]

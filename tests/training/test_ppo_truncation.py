@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.policies import Policy
-from rlhf_dagster.training.ppo_truncation import Truncation, penalised, truncate_id
-from rlhf_dagster.training.settings import PpoSettings
+from rlhf_dagster.training.models.policies import Policy
+from rlhf_dagster.training.ppo.truncation import Truncation, penalised, truncate_id
 
 WHOLE = torch.ones(1, 5, dtype=torch.long)
 

@@ -11,11 +11,12 @@ from ppo_modes import spec_of
 from toy_language import Tables, prompt_row, write
 from transformers import AutoModelForCausalLM
 
+from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.schemas import PROMPTS
-from rlhf_dagster.training.ppo import run_ppo, train_ppo
-from rlhf_dagster.training.ppo_setup import prepare
-from rlhf_dagster.training.ppo_validation import (
+from rlhf_dagster.records.schemas import PROMPTS
+from rlhf_dagster.training.ppo.setup import prepare
+from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
+from rlhf_dagster.training.ppo.validation import (
     best_validation,
     gone_too_far,
     is_due,
@@ -23,7 +24,6 @@ from rlhf_dagster.training.ppo_validation import (
     validate,
     validated_after,
 )
-from rlhf_dagster.training.settings import PpoSettings
 from rlhf_dagster.training.specs import PpoSpec
 
 WATCHED = PpoSettings(validate_every=2, patience=2, kl_budget=5.0)
@@ -142,7 +142,7 @@ def test_an_over_optimised_training_ends(spec: PpoSpec, monkeypatch: pytest.Monk
         "validation_length": 5.0,
     }
     counter = iter(range(100))
-    monkeypatch.setattr("rlhf_dagster.training.ppo.validate", falling)
+    monkeypatch.setattr("rlhf_dagster.training.ppo.train.validate", falling)
     settings = spec.settings.changed(updates=30, validate_every=2, patience=2, learning_rate=1e-2, kl_coef=0.01)
     result = train_ppo(replace(spec, settings=settings))
     assert 4 <= len(result.curves["reward"]) < 30

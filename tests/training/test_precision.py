@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import load_file
 from toy_language import COMPUTE, FIXED, TINY, Tables, reward_spec, sft_spec
 
-from rlhf_dagster.training.compute import precision
-from rlhf_dagster.training.ppo import train_ppo
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.reward_scores import score_responses
-from rlhf_dagster.training.sampling import response_log_probs, sample
-from rlhf_dagster.training.settings import PpoSettings
-from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.training.ppo.train import train_ppo
+from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
+from rlhf_dagster.training.reward.scores import score_responses
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.runtime.device import precision
+from rlhf_dagster.training.sampling.sample import response_log_probs, sample
+from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult
-from rlhf_dagster.training.tiny_model import make_tiny_model
 
 BF16 = COMPUTE.changed(precision="bf16")
 

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_dagster.training.preference_losses import (
+from rlhf_dagster.training.reward.losses import (
     choice_losses,
     davidson_luce_losses,
     preference_loss,

@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, dpo_spec, reward_spec, sft_spec
 
-from rlhf_dagster.training.checkpointing import KEEP_NOTHING
-from rlhf_dagster.training.ppo_policy import VALUE_HEAD_FILE
-from rlhf_dagster.training.settings import LoraSettings, PpoSettings
+from rlhf_dagster.compute.trainings import train_here
+from rlhf_dagster.config.training import LoraSettings, PpoSettings
+from rlhf_dagster.training.ppo.policy import VALUE_HEAD_FILE
+from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult, silent, spec_to_json
-from rlhf_dagster.training.worker import train_here
 
 WORLD = 2
 # 19 episodes and minibatches of 10 and 9 rows: neither is even.

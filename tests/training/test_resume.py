@@ -16,13 +16,14 @@ import pytest
 import torch
 from toy_language import COMPUTE, FIXED, TINY, Tables, dpo_spec, reward_spec, sft_spec
 
-from rlhf_dagster.training import dpo
-from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped, fingerprint
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.settings import LoraSettings, PpoSettings
+from rlhf_dagster.compute.trainings import train_here
+from rlhf_dagster.compute.worker import OUTCOME, Request
+from rlhf_dagster.config.training import LoraSettings, PpoSettings
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.training.dpo import train as dpo
+from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped, fingerprint
+from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.specs import PpoSpec, TinyModelSpec, TrainingResult, spec_to_json
-from rlhf_dagster.training.states import StateKeeper
-from rlhf_dagster.training.worker import OUTCOME, Request, train_here
 
 Make = Callable[[Path], Any]
 STAGES = ("tiny_model", "sft", "reward_model", "ppo", "dpo")
@@ -112,7 +113,7 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
     spec, rng = specs[stage](tmp_path / "output"), random.Random(stage)
     request = Request(stage, spec_to_json(spec), str(tmp_path / "state"), 0.0, [])
     (tmp_path / "request.json").write_text(json.dumps(asdict(request)))
-    command = [sys.executable, "-m", "rlhf_dagster.training.worker", str(tmp_path / "request.json")]
+    command = [sys.executable, "-m", "rlhf_dagster.compute.worker", str(tmp_path / "request.json")]
     messages, done = tmp_path / "messages.jsonl", tmp_path / OUTCOME
     for _ in range(2):
         before = _lines(messages)

@@ -12,21 +12,21 @@ import torch
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, good_share, preference_row, reward_spec, sentence, write
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.schemas import PREFERENCES, PROMPTS
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.policies import load_policy
-from rlhf_dagster.training.preferences import collate, encode_labels, label_scores
-from rlhf_dagster.training.reward_model import (
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
+from rlhf_dagster.training.models.policies import load_policy
+from rlhf_dagster.training.reward.labels import collate, encode_labels, label_scores
+from rlhf_dagster.training.reward.scores import encode_pairs, load_reward_model, score_responses
+from rlhf_dagster.training.reward.train import (
     initial_reward_model,
     normalise,
     reference_samples,
     score_sequences,
     train_reward_model,
 )
-from rlhf_dagster.training.reward_scores import encode_pairs, load_reward_model, score_responses
-from rlhf_dagster.training.sampling import sample
-from rlhf_dagster.training.settings import SamplingSettings
+from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.specs import TrainingResult
 
 

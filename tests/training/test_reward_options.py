@@ -15,19 +15,19 @@ import torch
 from toy_language import COMPUTE, FIXED, Tables, good_share, preference_row, reward_spec, sentence, write
 from transformers import AutoModelForSequenceClassification
 
+from rlhf_dagster.config.training import LoraSettings, RewardModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
-from rlhf_dagster.labeling.outcome import ranks_from_ratings, target
-from rlhf_dagster.lineage.schemas import PREFERENCES
-from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.policies import load_policy
-from rlhf_dagster.training.reward_heads import normalise
-from rlhf_dagster.training.reward_model import initial_reward_model, reference_samples, train_reward_model
-from rlhf_dagster.training.reward_scores import load_reward_model, score_responses, score_tokens, score_with_spread
-from rlhf_dagster.training.settings import LoraSettings, RewardModelSettings
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.records.outcome import ranks_from_ratings, target
+from rlhf_dagster.records.schemas import PREFERENCES
+from rlhf_dagster.training.models.policies import load_policy
+from rlhf_dagster.training.models.tokens import pad
+from rlhf_dagster.training.reward.heads import normalise
+from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens, score_with_spread
+from rlhf_dagster.training.reward.train import initial_reward_model, reference_samples, train_reward_model
+from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import RewardModelSpec, TrainingResult
-from rlhf_dagster.training.tokens import pad
 
 Train = Callable[..., TrainingResult]
 EVERYTHING = RewardModelSettings(

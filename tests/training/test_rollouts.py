@@ -11,22 +11,24 @@ import torch
 from test_ranks import Asked, train_on_ranks
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, reward_spec
 
+from rlhf_dagster.config.training import ComputeSettings, PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training import ppo as ppo_module
-from rlhf_dagster.training.best_of_n import best_of_n
-from rlhf_dagster.training.checkpointing import Checkpointing, TrainingStopped
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.foreign_responses import as_responses, rows_of, seeds
-from rlhf_dagster.training.log_probs import Decoding, decoding_of, policy_log_softmax
-from rlhf_dagster.training.policies import Policy
-from rlhf_dagster.training.ppo import train_ppo
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.rollouts import RolloutBackend, rollout_backend
-from rlhf_dagster.training.rollouts_transformers import TransformersRollouts
-from rlhf_dagster.training.sampling import NativeRollouts, Responses, draw_uniforms, response_log_probs, sample
-from rlhf_dagster.training.settings import ComputeSettings, PpoSettings, SamplingSettings
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, policy_log_softmax
+from rlhf_dagster.training.models.policies import Policy
+from rlhf_dagster.training.models.tokens import PaddedBatch, encode_prompts, pad
+from rlhf_dagster.training.ppo import train as ppo_module
+from rlhf_dagster.training.ppo.train import train_ppo
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
+from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
+from rlhf_dagster.training.sampling.best_of_n import best_of_n
+from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_of, seeds
+from rlhf_dagster.training.sampling.native import NativeRollouts, draw_uniforms
+from rlhf_dagster.training.sampling.rollouts import rollout_backend
+from rlhf_dagster.training.sampling.sample import response_log_probs, sample
+from rlhf_dagster.training.sampling.transformers_backend import TransformersRollouts
 from rlhf_dagster.training.specs import PpoSpec
-from rlhf_dagster.training.tokens import PaddedBatch, encode_prompts, pad
 
 CONTINUOUS = COMPUTE.changed(rollout_backend="transformers")
 PROMPTS = ["red dog .", "good", "blue cat bad bad dog red", "cat cat"]

@@ -14,20 +14,21 @@ import torch
 from toy_language import COMPUTE, FIXED, TINY, VARIABLE, Tables, reward_spec, sentence, sft_spec
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from rlhf_dagster.config.training import LoraSettings, PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.log_probs import Decoding, decoding_of
-from rlhf_dagster.training.lora import add_lora, inner_model, merge_lora
-from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.ppo import train_ppo
-from rlhf_dagster.training.reward_model import train_reward_model
-from rlhf_dagster.training.rollouts import rollout_backend
-from rlhf_dagster.training.rollouts_vllm import VllmRollouts, cache_bytes, plain_weights
-from rlhf_dagster.training.sampling import draw_uniforms, generate, response_log_probs, sample
-from rlhf_dagster.training.settings import LoraSettings, PpoSettings, SamplingSettings
-from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.training.models.log_probs import Decoding, decoding_of
+from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.models.tokens import encode_prompts, pad
+from rlhf_dagster.training.ppo.train import train_ppo
+from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
+from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.sampling.native import draw_uniforms, generate
+from rlhf_dagster.training.sampling.rollouts import rollout_backend
+from rlhf_dagster.training.sampling.sample import response_log_probs, sample
+from rlhf_dagster.training.sampling.vllm_backend import VllmRollouts, cache_bytes, plain_weights
+from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import PpoSpec
-from rlhf_dagster.training.tiny_model import make_tiny_model
-from rlhf_dagster.training.tokens import encode_prompts, pad
 
 VLLM = COMPUTE.changed(rollout_backend="vllm")
 PROMPTS = ["red dog .", "good", "blue cat bad bad dog red", "cat cat"]

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from toy_language import COMPUTE, FIXED, VARIABLE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training import sampling as sampling_module
-from rlhf_dagster.training.log_probs import Decoding, decoding_of, policy_log_softmax, token_log_probs
-from rlhf_dagster.training.policies import Policy
-from rlhf_dagster.training.sampling import Sample, _draw, draw_uniforms, generate, response_log_probs, sample
-from rlhf_dagster.training.settings import SamplingSettings
-from rlhf_dagster.training.tokens import encode_prompts, encode_responses, pad, position_ids
+from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, policy_log_softmax, token_log_probs
+from rlhf_dagster.training.models.policies import Policy
+from rlhf_dagster.training.models.tokens import encode_prompts, encode_responses, pad, position_ids
+from rlhf_dagster.training.sampling import sample as sampling_module
+from rlhf_dagster.training.sampling.native import _draw, draw_uniforms, generate
+from rlhf_dagster.training.sampling.sample import Sample, response_log_probs, sample
 
 PROMPTS = ["red dog .", "good", "blue cat bad bad dog red green red good", "cat cat"]
 

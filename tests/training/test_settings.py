@@ -1,8 +1,8 @@
 import pytest
 
+from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.training import PpoSettings, SamplingSettings, TinyModelSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.settings import Settings
-from rlhf_dagster.training.settings import PpoSettings, SamplingSettings, TinyModelSettings
 
 
 class Mixed(Settings):

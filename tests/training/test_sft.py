@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_language import FIXED, VARIABLE, Tables, demonstration_row, sft_spec, write
 
+from rlhf_dagster.config.training import LoraSettings, SamplingSettings, SftSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.schemas import DEMONSTRATIONS
-from rlhf_dagster.training.checkpoints import folder_digest
-from rlhf_dagster.training.policies import Policy, load_policy
-from rlhf_dagster.training.settings import LoraSettings, SamplingSettings, SftSettings
-from rlhf_dagster.training.sft import Demonstrations, _collate, response_loss, train_sft
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.records.schemas import DEMONSTRATIONS
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.sft.train import Demonstrations, _collate, response_loss, train_sft
 from rlhf_dagster.training.specs import TrainingResult
 from rlhf_dagster.training.trainer import ShuffledBatches
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_dagster.config.presets import PRESETS
+from rlhf_dagster.config.training import PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.presets import PRESETS
-from rlhf_dagster.training.settings import PpoSettings, SamplingSettings
 from rlhf_dagster.training.specs import PpoSpec, SftSpec, spec_from_json, spec_to_json
 
 
@@ -43,7 +43,7 @@ def test_every_preset_fits_its_own_lengths() -> None:
 
 def test_settings_specs_and_presets_import_no_torch() -> None:
     code = (
-        "import sys, rlhf_dagster.training.specs, rlhf_dagster.training.presets, rlhf_dagster.training.checkpoints;"
+        "import sys, rlhf_dagster.training.specs, rlhf_dagster.config.presets, rlhf_dagster.lineage.model_folders;"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

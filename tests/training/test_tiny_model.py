@@ -9,10 +9,10 @@ from toy_language import COMPUTE, TINY, WORDS, Tables, sentence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.checkpoints import folder_digest
+from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.training.models.windows import IGNORED, language_model_loss, text_windows
+from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model, make_tokenizer, train_tiny_model
 from rlhf_dagster.training.specs import TinyModelSpec
-from rlhf_dagster.training.tiny_model import make_tiny_model, make_tokenizer, train_tiny_model
-from rlhf_dagster.training.windows import IGNORED, language_model_loss, text_windows
 
 WORD_TOKENIZER = make_tokenizer([" ".join(WORDS)], TINY)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from rlhf_dagster.compute import tracking
+from rlhf_dagster.compute.tracking import METRICS, TrainingLog
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training import tracking
-from rlhf_dagster.training.tracking import METRICS, TrainingLog
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

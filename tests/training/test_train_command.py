@@ -13,12 +13,11 @@ import yaml
 from loops import assert_one_sentence, rlhf_here
 from toy_language import Tables, sft_spec
 
-from rlhf_dagster.cli.train import RECORD
-from rlhf_dagster.config_text import commented_spec
-from rlhf_dagster.training.checkpoints import MANIFEST, folder_digest
-from rlhf_dagster.training.sft import train_sft
+from rlhf_dagster.cli.train import RECORD, commented_spec
+from rlhf_dagster.compute.trainings import SPECS
+from rlhf_dagster.lineage.model_folders import MANIFEST, folder_digest
+from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import spec_from_values
-from rlhf_dagster.training.worker import SPECS
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlhf_dagster.lineage.ids import content_hash, demonstration_id, prompt_id
-from rlhf_dagster.lineage.schemas import table
-from rlhf_dagster.training.settings import (
+from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
     RewardModelSettings,
@@ -17,6 +15,8 @@ from rlhf_dagster.training.settings import (
     SftSettings,
     TinyModelSettings,
 )
+from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id
+from rlhf_dagster.records.schemas import table
 from rlhf_dagster.training.specs import DpoSpec, RewardModelSpec, SftSpec
 
 WORDS = ["red", "green", "blue", "good", "bad", "dog", "cat", "."]

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.training.machine import matmul_rates
 from benchmarks.training.sides.measuring import Laps, main
-from rlhf_dagster.training.settings import (
+from rlhf_dagster.config.training import (
     ComputeSettings,
     PpoSettings,
     RewardModelSettings,
@@ -21,7 +21,7 @@ COMPUTE = ComputeSettings(threads=1, device="cpu")
 
 
 def ppo(inputs: Path, options: dict[str, Any], laps: Laps) -> dict[str, Any]:
-    from rlhf_dagster.training.ppo import train_ppo
+    from rlhf_dagster.training.ppo.train import train_ppo
 
     sampling = SamplingSettings(prompt_tokens=options["prompt_tokens"], response_tokens=options["response_tokens"])
     settings = PpoSettings(
@@ -53,7 +53,7 @@ def ppo(inputs: Path, options: dict[str, Any], laps: Laps) -> dict[str, Any]:
 
 
 def reward_model(inputs: Path, options: dict[str, Any], laps: Laps) -> None:
-    from rlhf_dagster.training.reward_model import train_reward_model
+    from rlhf_dagster.training.reward.train import train_reward_model
 
     settings = RewardModelSettings(
         epochs=1,
@@ -77,7 +77,7 @@ def reward_model(inputs: Path, options: dict[str, Any], laps: Laps) -> None:
 
 
 def sft(inputs: Path, options: dict[str, Any], laps: Laps) -> None:
-    from rlhf_dagster.training.sft import train_sft
+    from rlhf_dagster.training.sft.train import train_sft
 
     settings = SftSettings(
         epochs=1,
@@ -104,8 +104,8 @@ def sft(inputs: Path, options: dict[str, Any], laps: Laps) -> None:
 def rollouts(inputs: Path, options: dict[str, Any], laps: Laps) -> dict[str, Any]:
     import pandas as pd
 
-    from rlhf_dagster.training.policies import load_policy
-    from rlhf_dagster.training.sampling import sample
+    from rlhf_dagster.training.models.policies import load_policy
+    from rlhf_dagster.training.sampling.sample import sample
 
     sampling = SamplingSettings(
         prompt_tokens=options["prompt_tokens"],

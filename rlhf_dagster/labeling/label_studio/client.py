@@ -25,7 +25,7 @@ from rlhf_dagster.labeling.label_studio.errors import (
     transport_error,
     unauthorized,
 )
-from rlhf_dagster.labeling.label_studio.open import is_local
+from rlhf_dagster.labeling.label_studio.server import is_local
 
 REFRESH = "api/token/refresh/"
 """Where a personal access token is exchanged for one that lasts minutes."""

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rlhf_dagster.lineage.files import write_atomically
-from rlhf_dagster.lineage.ids import pseudonym
+from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.records.ids import pseudonym
 
 SIMULATED_DOMAIN = "annotators.invalid"
 """E-mail domain (it can never exist) of users who stand for simulated or imported annotators."""

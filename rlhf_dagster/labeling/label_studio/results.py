@@ -9,9 +9,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_dagster.labeling.forms import FLAGS, UnreadableError, named, read_answer, read_extras
-from rlhf_dagster.labeling.label_studio.kinds import Control, Page, Values, choices_in, page_of
-from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.labeling.forms import FLAGS, UnreadableError, is_ab, named, read_answer, read_extras
+from rlhf_dagster.labeling.label_studio.kinds.base import Control, Page, Values, choices_in
+from rlhf_dagster.labeling.label_studio.kinds.best_of_k import BestPage
+from rlhf_dagster.labeling.label_studio.kinds.demonstration import DemonstrationPage
+from rlhf_dagster.labeling.label_studio.kinds.evaluation import AbPage
+from rlhf_dagster.labeling.label_studio.kinds.pair import PairPage
+from rlhf_dagster.labeling.label_studio.kinds.ranking import RankingPage
+from rlhf_dagster.labeling.label_studio.kinds.rating import RatingPage
+from rlhf_dagster.labeling.label_studio.ranker import LETTERS
 
 _VALUE_KEYS = {"choices": "choices", "textarea": "text", "rating": "rating", "ranker": "ranker"}
 _ON_EVERY_PAGE = {"flags": Control("choices"), "rationale": Control("textarea")}
@@ -116,3 +123,20 @@ def _extra_values(extras: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def page_of(comparison: Mapping[str, Any], settings: LabelingSettings) -> Page:
+    """The page of a comparison (a row of COMPARISONS) in a project that was made with ``settings``."""
+    k = len(comparison["display_order"])
+    if k > len(LETTERS):
+        raise UnreadableError(f"A page shows at most {len(LETTERS)} responses, not {k}.")
+    pages: dict[str, Page] = {
+        "pair": PairPage(settings.strength),
+        "best_of_k": BestPage(LETTERS[:k]),
+        "ranking": RankingPage(k),
+        "rating": RatingPage(LETTERS[:k], settings.rating_axes),
+        "demonstration": DemonstrationPage(),
+    }
+    if comparison["kind"] not in pages:
+        raise UnreadableError(f"{str(comparison['kind'])[:40]!r} is no kind of comparison.")
+    return AbPage(settings.evaluation_axes) if is_ab(comparison) else pages[comparison["kind"]]

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
 from rlhf_dagster.labeling.label_studio.errors import LabelStudioTimeout
 from rlhf_dagster.labeling.label_studio.state import Project, SyncState, Task
 from rlhf_dagster.labeling.label_studio.tasks import task_data
-from rlhf_dagster.labeling.settings import LabelingSettings
 
 CHUNK = 1000
 """Tasks in one request. Larger ones make an SQLite server wait for its annotators, and them for it."""

@@ -13,7 +13,7 @@ from rlhf_dagster.labeling.label_studio.errors import (
     response_error,
     transport_error,
 )
-from rlhf_dagster.labeling.label_studio.open import is_local
+from rlhf_dagster.labeling.label_studio.server import is_local
 
 _CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_dagster.labeling.database import Database
 from rlhf_dagster.labeling.embedded import annotation_id
-from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.records.ids import content_hash
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS ls_projects (

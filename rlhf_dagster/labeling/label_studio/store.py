@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from rlhf_dagster.common.files import locked
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
@@ -18,10 +20,8 @@ from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
-from rlhf_dagster.lineage.files import locked
+from rlhf_dagster.records.tables import records
 
 
 class LabelStudioStore:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_dagster.labeling.label_studio.configs import CANNOT_KEY
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.html import conversation_html, to_html
+from rlhf_dagster.labeling.label_studio.markup import CANNOT_KEY
 from rlhf_dagster.labeling.label_studio.ranker import LETTERS, items
-from rlhf_dagster.labeling.outcome import to_display
-from rlhf_dagster.labeling.settings import LabelingSettings
+from rlhf_dagster.records.outcome import to_display
 
 ABSENT = '<span class="rl-absent"></span>'
 """In place of a response that this comparison does not have; the page hides its card."""

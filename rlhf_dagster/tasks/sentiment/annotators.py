@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.outcome import ranks_from_ratings
-from rlhf_dagster.lineage.ids import content_hash
+from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.outcome import ranks_from_ratings
 from rlhf_dagster.tasks.base import Judgment
 from rlhf_dagster.tasks.sentiment.gold import features
 from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS

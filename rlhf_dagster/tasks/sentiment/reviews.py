@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.ids import content_hash, split_of
+from rlhf_dagster.records.ids import content_hash, split_of
 from rlhf_dagster.tasks.sentiment.grammar import SENTENCE_ENDS, sample_sentence
 from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS
 

@@ -5,11 +5,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.forms import FLAGS
-from rlhf_dagster.labeling.label_studio.configs import FLAG_KEYS, config_hash, instructions_html, labelling_config
-from rlhf_dagster.labeling.label_studio.kinds import page_of
+from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
+from rlhf_dagster.labeling.label_studio.markup import FLAG_KEYS
+from rlhf_dagster.labeling.label_studio.results import page_of
 from rlhf_dagster.labeling.label_studio.tasks import task_data
-from rlhf_dagster.labeling.settings import LabelingSettings
 
 PAGES = [
     ("pair", "train", {"kind": "pair"}),

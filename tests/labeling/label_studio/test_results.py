@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.forms import FLAGS
 from rlhf_dagster.labeling.label_studio.results import decode, encode
-from rlhf_dagster.labeling.settings import LabelingSettings
 
 SETTINGS = LabelingSettings(
     kind="rating", strength=True, rating_axes=["overall", "helpful"], evaluation_axes=["helpful", "honest"]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
@@ -18,9 +19,8 @@ from rlhf_dagster.labeling.label_studio.errors import LabelStudioTimeout
 from rlhf_dagster.labeling.label_studio.results import encode
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.labeling.rows import records
-from rlhf_dagster.labeling.settings import LabelingSettings
 from rlhf_dagster.labeling.store import Submission
+from rlhf_dagster.records.tables import records
 
 ROUND, PURPOSE = "round-0001", "train"
 SETTINGS = LabelingSettings(kind="pair", overlap=0.0, comparisons_per_round=5000)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.tasks import ABSENT, task_data
-from rlhf_dagster.labeling.settings import LabelingSettings
 
 SETTINGS = LabelingSettings(kind="rating", responses_per_prompt=4)
 KINDS = ["pair", "best_of_k", "ranking", "rating"]

@@ -1,0 +1,1 @@
+"""Small things that every floor uses: files, intervals, progress, the stop cord."""

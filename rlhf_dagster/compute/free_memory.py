@@ -1,0 +1,116 @@
+"""How much memory is free: of this machine, within the limits of its control groups, and of its GPUs."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from rlhf_dagster.compute.devices import visible_devices
+from rlhf_dagster.config.training import ComputeSettings
+
+MEMORY_INFO = Path("/proc/meminfo")
+OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Free:
+    """Free bytes (None: the system does not say), where, and whether all processes of a training share them."""
+
+    bytes: int | None
+    where: str
+    shared: bool
+
+
+def free_memory(compute: ComputeSettings) -> Free:
+    """What is free where ``compute`` trains. Of several GPUs, as much as each of the emptiest `processes` has."""
+    free = None if compute.device == "cpu" else _free_on_gpu(compute)
+    return free or Free(free_on_machine(), "this machine", shared=True)
+
+
+def free_on_machine() -> int | None:
+    """Bytes that Linux says are available, or that a control group of this process leaves where that is less."""
+    amounts = [_available(), *(_left(folder, files) for folder, files in _control_groups())]
+    return min((amount for amount in amounts if amount is not None), default=None)
+
+
+def _free_on_gpu(compute: ComputeSettings) -> Free | None:
+    """None where the training will find no GPU."""
+    if compute.launch == "process":
+        return _free_on_gpus_of_a_child(compute.processes)
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    # What PyTorch has taken from the device and does not use is free to this process.
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return Free(torch.cuda.mem_get_info()[0] + kept, f"the GPU {torch.cuda.get_device_name()}", shared=False)
+
+
+def _free_on_gpus_of_a_child(processes: int) -> Free | None:
+    """Asks the driver's tool: CUDA in this process would hold memory on a device that the child is to have."""
+    devices = visible_devices()
+    if not devices:
+        return None
+    query = ["nvidia-smi", "-i", ",".join(devices), "--query-gpu=memory.free,name", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return Free(None, "the GPU", shared=False)
+    gpus = [(int(found[1]) << 20, found[2]) for found in re.finditer(r"^(\d+), (.*)$", listed, re.MULTILINE)]
+    if len(gpus) < processes:
+        return Free(None, "the GPU", shared=False)
+    free, name = sorted(gpus, reverse=True)[processes - 1]
+    return Free(free, f"the GPU {name}", shared=False)
+
+
+def _available() -> int | None:
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB$", MEMORY_INFO.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a version of control groups calls a group's limit, its use, and the cached files within that use."""
+
+    limit: str
+    used: str
+    cached: tuple[str, str]
+
+
+_V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
+_V2 = _Files("memory.max", "memory.current", ("inactive_file", "active_file"))
+
+
+def _control_groups() -> Iterator[tuple[Path, _Files]]:
+    """The groups of this process, each followed by those that it is in: every limit among them holds.
+
+    In a container without a namespace of its own the innermost folders are not there, and the container's is the root.
+    """
+    try:
+        lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, files = (GROUPS / "memory", _V1) if controllers else (GROUPS, _V2)
+        inside = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
+        for folder in (inside, *inside.parents):
+            yield root / folder, files
+
+
+def _left(group: Path, files: _Files) -> int | None:
+    """Bytes below a group's limit, counting cached files as free; None without a limit."""
+    try:
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in (files.limit, files.used))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):
+        # The root of version 2 has no such files, and a group without a limit says `max`.
+        return None
+    return max(limit - used + sum(int(stat.get(name, 0)) for name in files.cached), 0)

@@ -1,0 +1,90 @@
+"""A training in a process of its own, alone or as one rank of several under `torchrun`.
+
+``python -m rlhf_dagster.compute.worker REQUEST``: the request names the stage, its spec, where its state is kept and
+which files end it early. Progress goes to ``messages.jsonl`` in the request's folder, one JSON object a line, and what
+became of the training to ``outcome.json``. Nothing is printed that a log could not hold.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_dagster.compute.trainings import SPECS, train_here
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
+from rlhf_dagster.training.specs import (
+    spec_from_json,
+)
+
+MESSAGES, OUTCOME = "messages.jsonl", "outcome.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a training process is asked to do."""
+
+    stage: str
+    """A key of :data:`SPECS`."""
+    spec: str
+    """The spec as JSON."""
+    state: str
+    """Folder of the unfinished training's state."""
+    every_seconds: float
+    stop_files: list[str]
+    """Any of these ends the training at its next step; its text is the reason."""
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]).parent
+    request = Request(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    outcome = _run(request, folder)
+    if os.environ.get("RANK", "0") == "0":
+        beside = folder / f".{OUTCOME}"
+        beside.write_text(json.dumps(outcome), encoding="utf-8")
+        beside.replace(folder / OUTCOME)
+
+
+def _run(request: Request, folder: Path) -> dict[str, Any]:
+    """What became of it: ``result`` and ``usage``, ``stopped`` and why, or ``error`` with the user's sentence."""
+    from rlhf_dagster.compute.usage import measuring
+
+    spec = spec_from_json(SPECS[request.stage], request.spec, request.stage)
+    checkpointing = Checkpointing(
+        Path(request.state), request.every_seconds, lambda: reason_to_stop(request.stop_files)
+    )
+    with (folder / MESSAGES).open("a", encoding="utf-8", buffering=1) as messages:
+
+        def progress(step: int, total: int, **numbers: float) -> None:
+            messages.write(json.dumps({"step": step, "total": total, "numbers": numbers}) + "\n")
+
+        try:
+            with measuring(uses_cuda(spec.compute), int(os.environ.get("WORLD_SIZE", "1"))) as usage:
+                result = train_here(request.stage, spec, progress, checkpointing)
+        except TrainingStopped as stopped:
+            return {"stopped": str(stopped)}
+        except UserError as error:
+            return {"error": str(error)}
+    return {"result": asdict(result) | {"folder": str(result.folder)}, "usage": usage}
+
+
+def reason_to_stop(files: list[str]) -> str:
+    """The text of the first of some files that is there; empty without one."""
+    for file in files:
+        try:
+            return Path(file).read_text(encoding="utf-8", errors="replace").strip() or "stopped by an empty file"
+        except FileNotFoundError:
+            continue
+    return ""
+
+
+def uses_cuda(compute: Any) -> bool:
+    import torch
+
+    return compute.device != "cpu" and torch.cuda.is_available()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Settings of where prompts, demonstrations and pretraining text come from."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rlhf_dagster.config.base import Settings
+
+
+class HubDataset(Settings):
+    """A data set that `datasets.load_dataset` opens: a Hub id, or a local folder of Parquet, JSON or CSV files."""
+
+    name: str
+    config: str | None = None
+    revision: str | None = None
+    """Pin a commit, so that the same name stays the same data."""
+    split: str = "train"
+    prompt: str | None = None
+    """Column with the prompt."""
+    response: str | None = None
+    """Column with the response (demonstrations)."""
+    text: str | None = None
+    """Column with the text (pretraining)."""
+    user: str | None = None
+    """Column that says whose prompt or demonstration it is; splits keep a user together."""
+
+
+class DataSettings(Settings):
+    """Where prompts, demonstrations and pretraining text come from.
+
+    `task` generates them; `imports` takes what `rlhf import` brought in; a `*_dataset` replaces either for its table.
+    """
+
+    source: Literal["task", "imports"] = "task"
+    task: str = "sentiment"
+    """The embedded task (`source: task`)."""
+    prompts: int = Field(6000, ge=1)
+    """Prompts to generate (`source: task`)."""
+    demonstrations: int = Field(2500, ge=1)
+    """Demonstrations to generate (`source: task`)."""
+    demonstrations_to_write: int = Field(0, ge=0)
+    """Train prompts to send to the label store, where people write the response that an ideal assistant would give.
+    What they wrote joins the demonstrations that there are."""
+    pretraining_texts: int = Field(12_000, ge=1)
+    """Documents to generate (`source: task`)."""
+    pretraining_files: list[str] = Field([])
+    """Text files (a document ends at an empty line) or `.jsonl` files with a `text` key, relative to the config.
+    With `source: imports` and none given, the imported demonstrations are the pretraining text."""
+    prompts_dataset: HubDataset | None = None
+    demonstrations_dataset: HubDataset | None = None
+    pretraining_dataset: HubDataset | None = None
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Share of prompts (by user where known) kept for decisions during development."""
+    test: float = Field(0.1, ge=0, lt=1)
+    """Share of prompts kept for the evaluation report alone."""
+
+    @model_validator(mode="after")
+    def _columns_named(self) -> Self:
+        needs = {
+            "prompts_dataset": ["prompt"],
+            "demonstrations_dataset": ["prompt", "response"],
+            "pretraining_dataset": ["text"],
+        }
+        for field, columns in needs.items():
+            dataset = getattr(self, field)
+            missing = [column for column in columns if dataset and not getattr(dataset, column)]
+            if missing:
+                raise ValueError(f"{field} must name its `{missing[0]}` column")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation ({self.validation:g}) and test ({self.test:g}) leave no prompt to train on")
+        return self

@@ -1,0 +1,132 @@
+"""The one typed config of a loop: what it learns, from whom, with which settings. Importing this imports no torch."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from rlhf_dagster.config.automation import AutomationSettings
+from rlhf_dagster.config.base import Settings, read_yaml
+from rlhf_dagster.config.data import DataSettings
+from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
+from rlhf_dagster.config.labeling import LabelingSettings, LabelStoreSettings
+from rlhf_dagster.config.presets import PRESETS
+from rlhf_dagster.config.training import (
+    BaseModelSettings,
+    ComputeSettings,
+    DpoSettings,
+    PpoSettings,
+    RewardModelSettings,
+    SamplingSettings,
+    SftSettings,
+)
+from rlhf_dagster.records.ids import content_hash
+
+CONFIG_FILE = "loop.yaml"
+OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+"""What Dagster accepts as an owner."""
+
+
+class LoopConfig(Settings):
+    """A whole loop. Every field has a default; the defaults are the embedded demo."""
+
+    name: str = Field("sentiment", pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the loop, shown in the UI."""
+    owner: str = "team:rlhf"
+    """Owner shown on every asset: an e-mail address or `team:NAME`."""
+    seed: int = Field(0, ge=0)
+    """Everything random in the loop derives from it, except the base model, which has a seed of its own."""
+    preset: Literal["tiny", "ziegler2019", "instructgpt"] = "tiny"
+    """Defaults of `sampling`, `sft`, `reward_model`, `ppo` and `dpo`; settings given here win over the preset."""
+    data: DataSettings = DataSettings()
+    base_model: BaseModelSettings = BaseModelSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    sft: SftSettings = SftSettings()
+    labeling: LabelingSettings = LabelingSettings()
+    label_store: LabelStoreSettings = LabelStoreSettings()
+    reward_model: RewardModelSettings = RewardModelSettings()
+    ppo: PpoSettings = PpoSettings()
+    dpo: DpoSettings = DpoSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gate: GateSettings = GateSettings()
+    compute: ComputeSettings = ComputeSettings()
+    automation: AutomationSettings = AutomationSettings()
+    arms: list[Literal["dpo"]] = Field([], max_length=1)
+    """Policies that each round trains beside PPO's, on the same labels, and reports with it. The gate judges PPO's."""
+
+    @field_validator("owner")
+    @classmethod
+    def _known_to_dagster(cls, owner: str) -> str:
+        if not OWNER.fullmatch(owner):
+            raise ValueError("must be an e-mail address or `team:NAME`")
+        return owner
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        preset = values.get("preset", "tiny") if isinstance(values, dict) else None
+        if not isinstance(preset, str) or preset not in PRESETS:
+            return values
+        defaults = {stage: settings.model_dump() for stage, settings in PRESETS[preset].items()}
+        return values | {
+            stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()
+        }
+
+    @model_validator(mode="after")
+    def _somebody_labels(self) -> Self:
+        if self.label_store.simulated_annotators and self.data.source != "task":
+            raise ValueError("label_store.simulated_annotators needs `data.source: task`; set it to false for people")
+        return self
+
+    @model_validator(mode="after")
+    def _people_write(self) -> Self:
+        if self.data.demonstrations_to_write and self.label_store.simulated_annotators:
+            raise ValueError(
+                "data.demonstrations_to_write asks people; set label_store.simulated_annotators to false, or ask for 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_can_pass(self) -> Self:
+        evaluation, least = self.evaluation, self.gate.min_judgments
+        prompts, given = evaluation.prompts, evaluation.human_judgments
+        if prompts < least:
+            raise ValueError(f"evaluation.prompts is {prompts}; gate.min_judgments asks for {least}")
+        if given and given < 2 * least:
+            raise ValueError(
+                f"evaluation.human_judgments is {given}; half of them are against the champion, and "
+                f"gate.min_judgments asks for {least}: ask for {2 * least} or more, or for 0"
+            )
+        wanted = evaluation.judgments(opponents=1)
+        if given is None and prompts < wanted:
+            raise ValueError(
+                f"evaluation.precision {evaluation.precision:g} takes {wanted} judgments of an opponent, one for each "
+                f"prompt, and evaluation.prompts is {prompts}: raise one of the two, or set evaluation.human_judgments"
+            )
+        if given is None and wanted < least:
+            raise ValueError(
+                f"evaluation.precision {evaluation.precision:g} takes {wanted} judgments of an opponent; "
+                f"gate.min_judgments asks for {least}: lower one of the two"
+            )
+        return self
+
+    @property
+    def has_task(self) -> bool:
+        return self.data.source == "task"
+
+    def stage_seed(self, stage: str, round_key: str = "") -> int:
+        """A 31-bit seed for one stage of one round."""
+        return int(content_hash("seed", self.seed, stage, round_key)[:8], 16) & 0x7FFFFFFF
+
+
+def load_config(folder: Path) -> LoopConfig:
+    """The config in ``folder/loop.yaml``; raises UserError with the file, the setting and what is wrong."""
+    path = folder / CONFIG_FILE
+    return LoopConfig.parse(read_yaml(path), str(path))
+
+
+def _overlay(defaults: dict[str, Any], given: Any) -> Any:
+    if given is None:
+        return defaults
+    return defaults | given if isinstance(given, dict) else given

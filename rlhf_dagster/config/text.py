@@ -1,0 +1,109 @@
+"""The config as text for people: a commented YAML file, and the reference page."""
+
+import inspect
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from rlhf_dagster.config.loop import LoopConfig
+from rlhf_dagster.config.training import is_of_loops
+
+HEAD = """\
+# The config of one loop. What stands behind `# ` is the default; take the mark away to change it.
+# A wrong key or value is refused with its name when the loop is opened.
+"""
+
+
+def commented_yaml(chosen: dict[str, Any]) -> str:
+    """A config file with the chosen settings, and every other one as a comment with its default and its meaning."""
+    return HEAD + "\n".join(_lines(LoopConfig(**chosen), chosen, everything=False)) + "\n"
+
+
+def reference_page() -> str:
+    """Markdown tables of every setting, one for each section."""
+    lines = [
+        "# Settings",
+        "",
+        "Every setting of `loop.yaml` (and of the component's `attributes`), with its default.",
+        "",
+    ]
+    lines += _table("The loop", LoopConfig())
+    for name, field in LoopConfig.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            lines += _table(f"`{name}`", field.default)
+            for inner, inner_field in type(field.default).model_fields.items():
+                if isinstance(inner_field.default, BaseModel):
+                    lines += _table(f"`{name}.{inner}`", inner_field.default)
+    for optional in _optional_models(LoopConfig):
+        lines += _table(f"{optional.__name__}, where it is given", optional.model_construct())
+    return "\n".join(lines)
+
+
+def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
+    """Models that a setting may hold in place of null, each once, in the order of the settings."""
+    found: dict[type[BaseModel], None] = {}
+    for field in model.model_fields.values():
+        if isinstance(field.default, BaseModel):
+            found |= _optional_models(type(field.default))
+        parts: tuple[Any, ...] = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
+        found |= dict.fromkeys(part for part in parts if inspect.isclass(part) and issubclass(part, BaseModel))
+    return found
+
+
+def _lines(model: BaseModel, chosen: dict[str, Any], everything: bool, in_loop: bool = True) -> Iterator[str]:
+    for name, field in type(model).model_fields.items():
+        if is_of_loops(field) and not in_loop:
+            continue
+        yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
+        block = _block(name, getattr(model, name), chosen.get(name), everything, in_loop)
+        yield from block if everything or name in chosen else (f"# {line}" for line in block)
+
+
+def _block(name: str, value: Any, given: Any, everything: bool, in_loop: bool) -> list[str]:
+    if isinstance(value, BaseModel):
+        lines = _lines(value, given or {}, everything or given is None, in_loop)
+        return [f"{name}:", *(f"  {line}" for line in lines)]
+    return [f"{name}: {_yaml(value)}"]
+
+
+def _table(title: str, model: BaseModel) -> list[str]:
+    rows = [
+        f"| `{name}` | {_type(field.annotation)} | {_default(model, name)} | {_one_line(field.description)} |"
+        for name, field in type(model).model_fields.items()
+        if not isinstance(getattr(model, name, None), BaseModel)
+    ]
+    about = inspect.getdoc(type(model)) if type(model).__doc__ else None
+    head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    return [f"## {title}", "", *([about, ""] if about else []), *head, *rows, ""]
+
+
+def _default(model: BaseModel, name: str) -> str:
+    return "required" if type(model).model_fields[name].is_required() else f"`{_yaml(getattr(model, name))}`"
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _type(annotation: Any) -> str:
+    """A type as a person would say it: the choices of a literal, the parts of a union."""
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(annotation))
+    if isinstance(annotation, UnionType):
+        return " or ".join(map(_type, get_args(annotation)))
+    if annotation is NoneType:
+        return "null"
+    if get_origin(annotation) is list:
+        return f"list of {_type(get_args(annotation)[0])}"
+    return str(annotation) if get_origin(annotation) else annotation.__name__
+
+
+if __name__ == "__main__":
+    print(reference_page())  # noqa: T201

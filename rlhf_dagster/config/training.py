@@ -1,0 +1,313 @@
+"""Settings of the base model and of each training stage. Importing this imports no torch."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+from rlhf_dagster.config.base import Settings
+
+OF_LOOPS: JsonDict = {"of_loops": True}
+"""Marks a setting that the stages of a loop read, and a training by itself does not."""
+
+
+def is_of_loops(field: FieldInfo) -> bool:
+    """Whether a setting means nothing outside a loop."""
+    return field.json_schema_extra is OF_LOOPS
+
+
+class ComputeSettings(Settings):
+    """What a training or sampling stage runs on."""
+
+    threads: int = Field(2, ge=1)
+    """Most CPU threads that PyTorch may use; OMP_NUM_THREADS lowers it further."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a CUDA device where there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` multiplies matrices in bfloat16 (autocast); weights, losses and log-probabilities stay in float32."""
+    launch: Literal["in_process", "process"] = "in_process"
+    """Where training runs: in the process of the Dagster run, or in a child process in a group of its own, which leaves
+    nothing behind on a device, ends after a checkpoint when its run is cancelled, and cannot take the run with it."""
+    processes: int = Field(1, ge=1)
+    """Training processes (`launch: process`), under `torchrun` where there are several; each takes one GPU. Batch sizes
+    are those of all processes together."""
+    checkpoint_seconds: float = Field(120.0, ge=0)
+    """Seconds between the states from which a retry goes on; 0 writes one after every step."""
+    grace_seconds: float = Field(60.0, gt=0)
+    """Seconds that a child has to write its state when its run is cancelled, before it is killed."""
+    retries: int = Field(2, ge=0)
+    """How often a training whose process died is taken up again by itself, from its last state."""
+    trackers: list[Literal["wandb", "mlflow"]] = Field([])
+    """Where metrics go beside the loop's `logs/`, in a project of the loop's name. Keys and addresses are those of the
+    environment, such as WANDB_API_KEY or MLFLOW_TRACKING_URI."""
+    rollout_backend: Literal["native", "transformers", "vllm"] = "native"
+    """What draws responses, in PPO, for labels and in evaluation: this package, continuous batching of transformers, or
+    vLLM (`pip install 'rlhf-dagster[vllm]'`). The distribution is the same, the random numbers are not."""
+
+    @model_validator(mode="after")
+    def _several_in_processes_of_their_own(self) -> Self:
+        if self.processes > 1 and self.launch != "process":
+            raise ValueError(f"compute.processes is {self.processes}, which needs `compute.launch: process`")
+        return self
+
+    @model_validator(mode="after")
+    def _backend_can(self) -> Self:
+        if self.processes > 1 and self.rollout_backend == "vllm":
+            raise ValueError("`compute.rollout_backend: vllm` samples for one process; set compute.processes to 1")
+        if self.precision == "bf16" and self.rollout_backend == "transformers":
+            raise ValueError("`compute.rollout_backend: transformers` samples in fp32; set compute.precision to it")
+        return self
+
+
+class TinyModelSettings(Settings):
+    """A GPT-2 shape that is made and pretrained on the spot."""
+
+    tokenizer: Literal["word", "bpe"] = "word"
+    """`word` keeps every word of the text (small closed vocabularies); `bpe` learns byte-level pieces."""
+    vocabulary: int = Field(1024, ge=32)
+    """Largest number of tokens (the `word` tokenizer stops earlier when the text has fewer words)."""
+    layers: int = Field(2, ge=1)
+    width: int = Field(128, ge=8)
+    heads: int = Field(4, ge=1)
+    context: int = Field(64, ge=8)
+    """Longest sequence, in tokens."""
+    steps: int = Field(1200, ge=1)
+    """Optimiser steps of pretraining."""
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(4e-3, gt=0)
+    seed: int = 0
+    """Seed of the base model alone, so that loops with different seeds share one cached base model."""
+
+
+class BaseModelSettings(Settings):
+    """Where the pretrained model comes from."""
+
+    source: Literal["tiny", "hub", "folder"] = "tiny"
+    name: str = ""
+    """Hub id (`source: hub`), or path, relative to the config (`source: folder`)."""
+    revision: str = ""
+    """Hub revision; pin a commit so that the same name stays the same model."""
+    tiny: TinyModelSettings = TinyModelSettings()
+
+
+class SamplingSettings(Settings):
+    """How a policy is sampled, everywhere: for comparisons, in PPO and in evaluation."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Logits are divided by it in sampling and in every log-probability."""
+    prompt_tokens: int = Field(32, ge=1)
+    """Prompts are cut on the left to this many tokens."""
+    response_tokens: int = Field(24, ge=1)
+    """Longest response, in tokens."""
+    fixed_length: bool = True
+    """Every response has exactly `response_tokens` tokens: the end-of-text token cannot be drawn (Ziegler et al. 2019).
+    When false, a response ends at the end-of-text token."""
+    batch_size: int = Field(256, ge=1)
+    """Prompts sampled at once."""
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters (Hu et al. 2021) in place of training all weights. The checkpoint has them merged."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    """The adapters' output is scaled by alpha / rank."""
+    targets: list[str] | None = None
+    """Names of the linear layers that get an adapter, such as `q_proj`; null: all but the output head."""
+
+
+class SftSettings(Settings):
+    epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    max_tokens: int = Field(64, ge=2)
+    """Prompt and response together are cut to this many tokens."""
+    weight_decay: float = Field(0.0, ge=0)
+    length_buckets: bool = False
+    """Batches of demonstrations of similar length: less padding, in another order than a plain shuffle."""
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each batch is split, to save memory; the gradient stays that of the batch."""
+    packing: bool = False
+    """Put several short demonstrations of a batch into one row of at most `max_tokens`, each reading itself alone. The
+    loss is the same; the more lengths differ, the more padding it saves."""
+    chat: bool = False
+    """Prompts become a user's turn in the tokenizer's chat template, followed by the opening of the assistant's, here
+    and wherever a checkpoint made from this one reads a prompt. They are shortened so that turn and template fit."""
+    lora: LoraSettings | None = None
+    """Train adapters, merged into the checkpoint; null trains all weights."""
+
+
+class RewardModelSettings(Settings):
+    epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(32, ge=1)
+    """Comparisons in a batch; all responses of a comparison are scored in the same forward pass."""
+    learning_rate: float = Field(2e-3, gt=0)
+    adam_epsilon: float = Field(1e-5, gt=0)
+    max_tokens: int = Field(64, ge=2)
+    """Prompt and response together are cut to this many tokens, in training and whenever the model scores. A sampled
+    response must fit, with its end-of-text token."""
+    normalisation_samples: int = Field(256, ge=8)
+    """Samples of the reference policy on which scores are set to mean 0 and deviation 1, before and after training."""
+    ranking: Literal["plackett_luce", "pairs"] = "plackett_luce"
+    """What a ranking is: the best of all, the best of the rest, and so on, or all its pairs, which share its weight
+    (InstructGPT)."""
+    rating: Literal["ranks", "regression", "differences"] = "ranks"
+    """What is learned from ratings: the ranking that they give, the standardised numbers themselves (squared error), or
+    their differences within a comparison. Numbers need labels with `ratings`."""
+    ties: Literal["share", "davidson", "rao_kupper"] = "share"
+    """`share`: a tie's responses share the target. `davidson`: ties are outcomes of their own, as frequent as they turn
+    out to be (Davidson-Luce, for any number of responses). `rao_kupper`: the same for pairs, where one response is only
+    called better if it leads by a threshold, which is learned; larger choices share the target."""
+    margin: float = Field(0.0, ge=0)
+    """By how much the score of a response that is much better (strength 1) must lead; less in proportion to strength.
+    Labels without a strength have no margin."""
+    soft_targets: bool = False
+    """The target of the better response is 1/2 + strength/2 instead of 1, where a label has a strength."""
+    heads: int = Field(1, ge=1)
+    """Linear heads on one trunk, each trained with its own random weights of the comparisons (Bayesian bootstrap). The
+    score is their mean; their deviation says how uncertain it is."""
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each batch is split, to save memory; the gradient stays that of the batch."""
+    lora: LoraSettings | None = None
+    """Train low-rank adapters and the head in place of all weights; null trains all."""
+
+    @model_validator(mode="after")
+    def _strength_counts_once(self) -> Self:
+        if self.margin and self.soft_targets:
+            raise ValueError("`margin` and `soft_targets` are two uses of the same strength; choose one")
+        return self
+
+
+class PpoSettings(Settings):
+    start: Literal["sft", "behaviour"] = Field("behaviour", json_schema_extra=OF_LOOPS)
+    """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
+    sampled from, so that training goes on (Ziegler et al. 2019, online data), with its value head and the adaptive KL
+    coefficient it had reached. The KL reference is SFT either way."""
+    updates: int = Field(90, ge=1)
+    batch_size: int = Field(64, ge=8)
+    """Episodes sampled for an update."""
+    minibatches: int = Field(2, ge=1)
+    epochs: int = Field(2, ge=1)
+    """Passes over the episodes of an update."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Falls linearly to 0 over the updates."""
+    adam_epsilon: float = Field(1e-5, gt=0)
+    clip_range: float = Field(0.2, gt=0)
+    value_clip_range: float = Field(0.2, gt=0)
+    value_coef: float = Field(0.1, ge=0)
+    gamma: float = Field(1.0, gt=0, le=1)
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    whiten_rewards: bool = True
+    """Scale rewards to deviation 1, keeping their mean."""
+    kl_coef: float = Field(0.1, ge=0)
+    """Initial weight of the per-token KL reward against the SFT policy. With `start: behaviour` and a `kl_target`, only
+    a policy that starts from SFT takes it from here, as in the first round; later ones go on from their start's."""
+    kl_target: float | None = Field(7.0, gt=0)
+    """Nats per sequence that the adaptive controller steers to; null keeps `kl_coef` fixed."""
+    kl_horizon: int = Field(1_500, ge=1)
+    """Episodes over which the controller corrects an error of 100%."""
+    pretraining_coef: float = Field(0.0, ge=0)
+    """Weight of the language-modelling loss on pretraining text mixed into each update (PPO-ptx, InstructGPT)."""
+    missing_end_penalty: float | None = None
+    """Score that replaces the reward model's for a response without end-of-text; null switches the rule off."""
+    max_grad_norm: float | None = Field(None, gt=0)
+    value: Literal["shared", "separate"] = "shared"
+    """`shared`: a value head on the policy's trunk (Ziegler et al. 2019). `separate`: a value model of its own, which
+    begins as the reward model (InstructGPT, appendix C.4). Estimators other than `gae` have no values."""
+    lora: LoraSettings | None = None
+    """Train adapters, of the policy and of a separate value model, in place of all weights. A policy that starts from
+    SFT is then its own KL reference, with its adapters switched off; any other start needs a copy of SFT."""
+    frozen_layers: int = Field(0, ge=0)
+    """The lowest layers, with the embeddings, that are not trained: policy and reference share them, and an update
+    computes them once for the reference and all its passes."""
+    advantages: Literal["gae", "rloo", "group"] = "gae"
+    """`gae`: by values. `rloo`: reward minus the mean reward of the prompt's other responses (Ahmadian et al. 2024).
+    `group`: rewards of a prompt's responses scaled to mean 0 and deviation 1 (Shao et al. 2024); whatever scales all
+    rewards, such as `whiten_rewards`, then changes nothing."""
+    samples_per_prompt: int = Field(1, ge=1)
+    """Responses to each prompt of an update; `batch_size` counts all of them."""
+    kl_penalty: Literal["reward", "k1", "k2", "k3"] = "reward"
+    """Where the KL to SFT enters: `reward`, as k1 in the reward of each token, or as a term of the loss by one of
+    Schulman's estimators. k1 (weighted by the probability ratio) and k2 have the gradient of KL(policy, SFT), k3 that
+    of KL(SFT, policy)."""
+    spread_coef: float = Field(0.0, ge=0)
+    """With an ensemble as reward model, the reward is the mean of its scores minus this times their deviation."""
+    truncate_token: str | None = None
+    """Text of a token that ends a response, such as `.` or a line break; the rest is not scored."""
+    truncate_after: int = Field(0, ge=0)
+    """Tokens at the beginning of a response among which `truncate_token` is passed over."""
+    truncated_rest: Literal["masked", "trained"] = "masked"
+    """Tokens after `truncate_token`: `masked` takes them out of the episode (Huang et al. 2024), `trained` trains on
+    them, with the score at the last (Ziegler et al. 2019)."""
+    missing_end: Literal["replace", "subtract"] = "replace"
+    """Whether `missing_end_penalty` takes the score's place or is subtracted from it."""
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each minibatch is split, to save memory; the gradient stays that of the minibatch."""
+    validate_every: int | None = Field(None, ge=1)
+    """Updates between measurements of score, KL and length on held-out prompts (split `validation`); null: never."""
+    validation_prompts: int = Field(256, ge=1)
+    """Most held-out prompts that are answered in each."""
+    kl_budget: float | None = Field(None, gt=0)
+    """Keep the weights with the best held-out score among those with at most this KL to SFT, in nats per sequence;
+    null keeps the last. Needs `validate_every`."""
+    patience: int | None = Field(3, ge=1)
+    """Training ends where the held-out score has fallen in as many measurements in a row while the training reward
+    rose; null: never for that reason."""
+    spread_limit: float | None = Field(None, gt=0)
+    """Training ends where an ensemble's held-out deviation is above this. Needs `validate_every`."""
+    importance_cap: float = Field(2.0, ge=1)
+    """Largest weight of a token in the loss where another program samples (`compute.rollout_backend`): its probability
+    under the policy over that with which it was sampled, cut here (truncated importance sampling, Yao et al. 2025)."""
+
+    @model_validator(mode="after")
+    def _estimator_has_what_it_needs(self) -> Self:
+        if self.batch_size % self.samples_per_prompt:
+            raise ValueError(
+                f"ppo.batch_size {self.batch_size} is not a multiple of ppo.samples_per_prompt "
+                f"{self.samples_per_prompt}; change one of the two"
+            )
+        if self.advantages == "gae":
+            return self
+        if self.samples_per_prompt == 1:
+            raise ValueError(f"`ppo.advantages: {self.advantages}` compares responses; set ppo.samples_per_prompt to 2")
+        if self.value == "separate" or self.gamma != 1:
+            wrong = "value: separate" if self.value == "separate" else f"gamma: {self.gamma:g}"
+            raise ValueError(f"`ppo.advantages: {self.advantages}` has no values and no use for `{wrong}`; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_used(self) -> Self:
+        needs = {
+            "truncate_after": (self.truncate_after > 0, "truncate_token"),
+            "truncated_rest: trained": (self.truncated_rest == "trained", "truncate_token"),
+            "missing_end: subtract": (self.missing_end == "subtract", "missing_end_penalty"),
+            "kl_budget": (self.kl_budget is not None, "validate_every"),
+            "spread_limit": (self.spread_limit is not None, "validate_every"),
+        }
+        for option, (is_set, needed) in needs.items():
+            if is_set and getattr(self, needed) is None:
+                raise ValueError(f"`ppo.{option}` needs ppo.{needed}; set it too")
+        if self.lora is not None and self.frozen_layers:
+            raise ValueError("ppo.lora and ppo.frozen_layers are two ways to train less; choose one")
+        return self
+
+
+class DpoSettings(Settings):
+    loss: Literal["dpo", "ipo"] = "dpo"
+    """`dpo` (Rafailov et al. 2023), or `ipo` (Azar et al. 2023), whose log-ratios stay finite on labels that agree."""
+    beta: float = Field(0.1, gt=0)
+    """Weight of the KL to the SFT policy: the larger, the nearer the policy stays."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Probability that a label is wrong (conservative DPO)."""
+    epochs: float = Field(3.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    """Comparisons in a batch; all their responses are read in the same forward pass."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Falls linearly to 0."""
+    adam_epsilon: float = Field(1e-5, gt=0)
+    max_grad_norm: float | None = Field(None, gt=0)
+    accumulate: int = Field(1, ge=1)
+    """Backward passes into which each batch is split, to save memory; the gradient stays that of the batch."""
+    lora: LoraSettings | None = None
+    """Train adapters, merged into the checkpoint; null trains all weights."""

@@ -1,0 +1,171 @@
+"""Imported judgments: completions and comparisons of their own round, and annotations in the label store."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.data.imported import add_prompts, append_new, write_table
+from rlhf_dagster.data.line_records import JudgmentLine, PromptLine
+from rlhf_dagster.labeling.comparisons import comparison_row
+from rlhf_dagster.labeling.parse import result_of
+from rlhf_dagster.labeling.store import LabelStore, Submission
+from rlhf_dagster.records.ids import completion_id, prompt_id, pseudonym
+from rlhf_dagster.records.outcome import ranks_from_best, to_canonical, to_display
+from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
+from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
+from rlhf_dagster.records.tables import records
+
+PURPOSE = "train"
+
+Numbered = tuple[int, JudgmentLine]
+Key = tuple[str, str]
+"""Comparison id and annotator's pseudonym."""
+
+
+def add_judgments(
+    judgments: Sequence[Numbered], folder: Path, store: LabelStore, source: str
+) -> tuple[int, int, list[tuple[int, str]]]:
+    """Add numbered judgments; returns how many were new, how many were there already, and those refused.
+
+    Refused are a comparison that an earlier line gave other responses, and a second, different judgment by the same
+    annotator of the same comparison. Annotations are written last, so that an import that was killed can be repeated.
+    """
+    consistent, refused = _consistent(judgments)
+    completions, comparisons = _records(line for _, line in consistent)
+    sent = {row["comparison_id"]: row for row in records(store.comparisons(IMPORT_ROUND, PURPOSE))}
+    shown = {name: sent.get(row["comparison_id"], row) for name, row in comparisons.items()}
+    submissions, there, conflicts = _submissions(consistent, shown, _choices(store))
+
+    append_new(folder / "completions.parquet", completions, COMPLETIONS)
+    prompts = dict.fromkeys(row["prompt"] for row in comparisons.values())
+    add_prompts((PromptLine(prompt, source="", user="") for prompt in prompts), folder, source)
+    _add_names({line.annotator for _, line in consistent}, folder / "annotators.json")
+    store.send(pd.DataFrame(list(comparisons.values()), columns=COMPARISONS.names))
+    store.submit_many(submissions)
+    write_table(folder / "comparisons.parquet", table(store.comparisons(IMPORT_ROUND, PURPOSE), COMPARISONS))
+    return len(submissions), there, refused + conflicts
+
+
+def _consistent(judgments: Sequence[Numbered]) -> tuple[list[Numbered], list[tuple[int, str]]]:
+    """The judgments whose comparison has the same prompt and responses as on its first line, and the others refused."""
+    first: dict[str, tuple[int, Any]] = {}
+    kept, refused = [], []
+    for number, line in judgments:
+        content = (line.prompt, sorted(line.responses))
+        before, expected = first.setdefault(line.comparison, (number, content))
+        if content == expected:
+            kept.append((number, line))
+        else:
+            name = line.comparison[:80]
+            refused.append((number, f"comparison {name} has another prompt or other responses than on line {before}"))
+    return kept, refused
+
+
+def _records(lines: Iterable[JudgmentLine]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Rows of COMPLETIONS, and rows of COMPARISONS by their name in the file, shown in the order of the first line."""
+    by_name: dict[str, list[JudgmentLine]] = {}
+    for line in lines:
+        by_name.setdefault(line.comparison, []).append(line)
+    completions, comparisons = [], {}
+    for name, given in by_name.items():
+        members = _completions(given[0])
+        row = comparison_row(members, _kind(given[0]), IMPORT_ROUND, PURPOSE, seed=0)
+        row["display_order"] = _order(row, given[0])
+        row["labels_wanted"] = len({line.annotator for line in given})
+        completions += members
+        comparisons[name] = row
+    return completions, comparisons
+
+
+def _submissions(
+    judgments: Sequence[Numbered], shown: Mapping[str, Mapping[str, Any]], present: dict[Key, dict[str, Any]]
+) -> tuple[list[Submission], int, list[tuple[int, str]]]:
+    """What the label store has yet to be told, how many judgments it knows, and those that contradict one it knows."""
+    submissions: list[Submission] = []
+    conflicts: list[tuple[int, str]] = []
+    there = 0
+    for number, line in judgments:
+        row, annotator = shown[line.comparison], pseudonym(line.annotator)
+        choice = _result(line, row)
+        key = (row["comparison_id"], annotator)
+        if key not in present:
+            present[key] = choice
+            extra = {"reason": line.reason} if line.reason else {}
+            submissions.append(Submission(*key, choice | extra, line.seconds, line.submitted_at))
+        elif present[key] == choice:
+            there += 1
+        else:
+            conflicts.append((number, "the annotator has already judged this comparison, and chose otherwise"))
+    return submissions, there, conflicts
+
+
+def _choices(store: LabelStore) -> dict[Key, dict[str, Any]]:
+    """The last answer, without its reason, that the store has of each annotator to each comparison."""
+    annotations, _ = store.read(IMPORT_ROUND, PURPOSE)
+    return {
+        (annotation.comparison_id, annotation.annotator): {
+            key: value for key, value in annotation.result.items() if key != "reason"
+        }
+        for annotation in annotations
+        if annotation.status == "submitted"
+    }
+
+
+def _result(line: JudgmentLine, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The choice in the label store's form: lines of one comparison may list its responses in different orders."""
+    if line.choice is None:
+        return result_of(None, row["kind"])
+    k = len(line.responses)
+    chosen = range(k) if line.choice == "tie" else [int(line.choice)]
+    ranks = to_canonical(ranks_from_best(chosen, k), _order(row, line))
+    return result_of(to_display(ranks, row["display_order"]), row["kind"])
+
+
+def _order(row: Mapping[str, Any], line: JudgmentLine) -> list[int]:
+    """The display order in which ``line`` lists the responses of its comparison."""
+    responses = list(row["responses"])
+    return [responses.index(text) for text in line.responses]
+
+
+def _kind(line: JudgmentLine) -> str:
+    return "pair" if len(line.responses) == 2 else "best_of_k"
+
+
+def _add_names(names: Iterable[str], file: Path) -> None:
+    """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known |= {pseudonym(name): name for name in names}
+    data = json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_atomically(file, data.encode(), private=True)
+
+
+def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
+    """One for each response of the comparison.
+
+    The comparison's name in the file is part of their identity: people may judge the same two texts under two names,
+    and these are two judgments.
+    """
+    prompt = prompt_id(line.prompt)
+    rows = []
+    for index, text in enumerate(sorted(line.responses)):
+        decoding = {"comparison": line.comparison, "text": text}
+        rows.append(
+            {
+                "completion_id": completion_id(prompt, IMPORTED_POLICY, decoding, 0, index),
+                "prompt_id": prompt,
+                "prompt": line.prompt,
+                "policy_id": IMPORTED_POLICY,
+                "index": index,
+                "text": text,
+                "token_ids": [],
+                "log_probs": [],
+                "reference_log_probs": [],
+                "decoding": json.dumps({"comparison": line.comparison}, ensure_ascii=False),
+                "seed": 0,
+            }
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""How far labels can be trusted: agreement, known answers, habits of annotators, competence."""

@@ -1,0 +1,79 @@
+"""Model folders: written beside and renamed, digested by content. Importing this imports no torch."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlhf_dagster.errors import UserError
+
+MANIFEST = "manifest.json"
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """A new folder beside ``output`` that takes its place when the block ends without an error.
+
+    A crash while writing leaves the old folder as it was. A crash in the instant between the two renames leaves the old
+    folder at ``.NAME.replaced``; the next call puts it back before anything else.
+    """
+    replaced = output.with_name(f".{output.name}.replaced")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _restore(replaced, output)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise UserError(f"{output.parent}: cannot write here ({error.strerror}); choose another folder.") from None
+    try:
+        # mkdtemp makes folders that only their owner may read.
+        folder.chmod(0o755)
+        yield folder
+        if output.exists():
+            output.rename(replaced)
+        folder.rename(output)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 (64 hex digits) over the relative path and bytes of every file, in sorted order, but for the manifest."""
+    digest = hashlib.sha256()
+    files = (path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder) != Path(MANIFEST))
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
+        # Lengths go in first, so that no two different folders give the same stream of bytes.
+        digest.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def content_of(path: Path) -> str:
+    """A hash of what is in a file or a folder."""
+    if path.is_dir():
+        return folder_digest(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
+
+
+def require_checkpoint(folder: Path) -> Path:
+    """``folder`` if it holds a safetensors checkpoint; raises UserError otherwise."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such model folder; train that stage first or correct the path.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: not a model checkpoint, config.json is missing; give a Hugging Face model folder.")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no .safetensors weights; save the model with `save_pretrained` first.")
+    return folder
+
+
+def _restore(replaced: Path, output: Path) -> None:
+    if not replaced.exists():
+        return
+    if output.exists():
+        shutil.rmtree(replaced)
+    else:
+        replaced.rename(output)

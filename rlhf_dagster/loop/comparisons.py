@@ -1,0 +1,155 @@
+"""What a round asks its annotators: comparisons chosen among the samples, and what is mixed in to measure them."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from rlhf_dagster.labeling.comparisons import build_comparisons, candidates, comparison_row
+from rlhf_dagster.labeling.gold import clear_answers, known_answers
+from rlhf_dagster.labeling.quality.label_quality import DEMONSTRATION_POLICY
+from rlhf_dagster.labeling.selection import both_orders, repeated, score_gap, spread
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.sampling import sample_policy
+from rlhf_dagster.records.ids import completion_id, content_hash
+from rlhf_dagster.records.schemas import COMPARISONS, table
+from rlhf_dagster.records.tables import records
+from rlhf_dagster.tasks.known import get_task
+
+Row = dict[str, Any]
+
+
+def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataFrame) -> pd.DataFrame:
+    """A round's comparisons (schema COMPARISONS) in the order in which they should be judged.
+
+    Chosen once: what was sent of these completions is not chosen again, though the reward model may have changed.
+    """
+    labeling, seed = loop.config.labeling, loop.config.stage_seed("comparisons", round_key)
+    before = loop.ledger.comparisons(round_key, "train")
+    if _is_about(before, completions):
+        return before
+    reward_model = selecting_model(loop, round_key)
+    gaps = reward_gaps(loop, candidates(completions, labeling, round_key, seed), reward_model) if reward_model else None
+    rows = records(build_comparisons(completions, labeling, round_key, seed, gaps=gaps))
+    if labeling.both_orders:
+        rows = both_orders(rows)
+    extras = [
+        *_gold_questions(loop, round_key, completions, _share(loop, labeling.gold_share), seed),
+        *_challenges(loop, round_key, completions, _share(loop, labeling.challenger_share), seed),
+        *_drift_guards(loop, round_key, _share(loop, labeling.drift_share), seed),
+        *repeated(rows, _share(loop, labeling.repeat_share), seed),
+    ]
+    mixed = sorted(extras, key=lambda row: content_hash("mixed in", seed, row["comparison_id"]))
+    return table(spread(rows, mixed, seed), COMPARISONS).to_pandas()
+
+
+def selecting_model(loop: LoopFolder, round_key: str) -> Checkpoint | None:
+    """The newest reward model of an earlier round, where comparisons are chosen by one; None for the first round."""
+    if loop.config.labeling.selection == "random":
+        return None
+    made = sorted(path for path in (loop.root / "assets" / "reward_model").glob("*.json") if path.stem < round_key)
+    return Checkpoint.from_json(made[-1].read_text(encoding="utf-8"), loop.root) if made else None
+
+
+def reward_gaps(loop: LoopFolder, rows: Sequence[Row], reward_model: Checkpoint) -> dict[str, float]:
+    """The gap between the reward model's two best scores, by comparison id."""
+    from rlhf_dagster.training.reward.scores import score_responses
+
+    prompts = [row["prompt"] for row in rows for _ in row["responses"]]
+    texts = [text for row in rows for text in row["responses"]]
+    scores = iter(
+        score_responses(reward_model.folder, prompts, texts, loop.config.sampling, loop.config.compute).tolist()
+    )
+    return {row["comparison_id"]: score_gap(list(islice(scores, len(row["responses"])))) for row in rows}
+
+
+def _share(loop: LoopFolder, share: float) -> int:
+    return round(share * loop.config.labeling.comparisons_per_round)
+
+
+def _is_about(comparisons: pd.DataFrame, completions: pd.DataFrame) -> bool:
+    """Whether there are comparisons, and those to learn from are of these completions."""
+    asked = comparisons.loc[comparisons["role"] == "label", "completion_ids"].explode()
+    return len(asked) > 0 and bool(asked.isin(completions["completion_id"]).all())
+
+
+def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:
+    """Imported ones, or, where there are none and the task has a gold judge, samples that it is sure about."""
+    imported = loop.root / "imports" / "gold.parquet"
+    if n and imported.exists():
+        return known_answers(pq.read_table(imported).to_pylist(), n, loop.config.labeling.kind, round_key, seed)
+    if not n or not loop.config.has_task:
+        return []
+    task = get_task(loop.config.data.task)
+    rows = candidates(completions, loop.config.labeling, round_key, seed)
+    scores = {row["comparison_id"]: [task.gold_score(row["prompt"], text) for text in row["responses"]] for row in rows}
+    return clear_answers(rows, scores, n, seed)
+
+
+def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:
+    """The champion's responses against those of the newest policy that was never promoted; none without one."""
+    challenger = _challenger(loop)
+    if not n or challenger is None:
+        return []
+    firsts = completions.drop_duplicates("prompt_id")
+    prompts = firsts[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
+    drawn = _drawn(prompts, n, seed)
+    sampling_seed = loop.config.stage_seed("challenger", round_key)
+    others = records(sample_policy(loop, challenger, drawn, seed=sampling_seed))
+    champions = {row["prompt_id"]: row for row in records(firsts)}
+    pairs = [(champions[other["prompt_id"]], other) for other in others]
+    return _pairs(loop, round_key, pairs, "challenger", seed)
+
+
+def _drift_guards(loop: LoopFolder, round_key: str, n: int, seed: int) -> list[Row]:
+    """SFT responses against demonstrations of the same prompts, validation prompts first."""
+    if not n:
+        return []
+    frame = pd.read_parquet(loop.asset_path("demonstrations")).drop_duplicates("prompt_id")
+    held_out = frame[frame["split"] == "validation"]
+    drawn = _drawn(held_out if len(held_out) >= n else frame, n, seed)
+    prompts = drawn[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
+    sft = Checkpoint.from_json(loop.asset_path("sft_checkpoint", suffix="json").read_text(encoding="utf-8"), loop.root)
+    written = {row["prompt_id"]: row for row in records(drawn)}
+    pairs = [
+        (_demonstrated(written[row["prompt_id"]]), row)
+        for row in records(sample_policy(loop, sft, prompts, seed=loop.config.stage_seed("drift", round_key)))
+    ]
+    return _pairs(loop, round_key, pairs, "drift", seed)
+
+
+def _demonstrated(row: Row) -> Row:
+    """A demonstration as a completion."""
+    identity = completion_id(row["prompt_id"], DEMONSTRATION_POLICY, {"text": row["response"]}, 0, 0)
+    return {
+        "completion_id": identity,
+        "prompt_id": row["prompt_id"],
+        "prompt": row["prompt"],
+        "policy_id": DEMONSTRATION_POLICY,
+        "text": row["response"],
+    }
+
+
+def _pairs(loop: LoopFolder, round_key: str, pairs: Sequence[tuple[Row, Row]], role: str, seed: int) -> list[Row]:
+    """Comparisons of two responses each, as the round's kind; equal ones have nothing to choose between."""
+    return [
+        comparison_row(pair, loop.config.labeling.kind, round_key, "train", seed, role=role)
+        for pair in pairs
+        if pair[0]["text"].strip() != pair[1]["text"].strip()
+    ]
+
+
+def _challenger(loop: LoopFolder) -> Checkpoint | None:
+    champions = {record.policy_id for record in loop.registry.history()}
+    others = [loop.registry.get(name) for name in loop.registry.policies() if name not in champions]
+    if not others:
+        return None
+    return loop.policy(max(others, key=lambda record: (record.round_key, record.policy_id)).policy_id)
+
+
+def _drawn(frame: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+    order = frame["prompt_id"].map(lambda prompt: content_hash("extra", seed, prompt)).sort_values().index
+    return frame.loc[order[:n]]

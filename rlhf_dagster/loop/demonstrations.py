@@ -1,0 +1,57 @@
+"""Demonstrations that annotators write: prompts out, responses in."""
+
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.data.imported import read_table
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.demonstrations import DEMONSTRATION_ROUND, demonstration_comparisons, demonstration_rows
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.labels import read_labels
+from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
+from rlhf_dagster.records.tables import records
+
+PURPOSE = "demonstrations"
+
+
+def send_prompts(loop: LoopFolder, prompts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Send train prompts to be written to; all that were ever sent (schema COMPARISONS), and how many went out now."""
+    wanted = loop.config.data.demonstrations_to_write
+    if not wanted:
+        return table([], COMPARISONS).to_pandas(), 0
+    store, seed = loop.label_store, loop.config.stage_seed("demonstration_batch")
+    sent = store.send(demonstration_comparisons(prompts, wanted, seed, _demonstrated(loop))).sent
+    return store.comparisons(DEMONSTRATION_ROUND, PURPOSE), sent
+
+
+def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
+    """What annotators wrote (rows of IMPORTED_DEMONSTRATIONS).
+
+    Raises UserError where they were asked and nothing is there, neither written nor imported.
+    """
+    config = loop.config
+    if not config.data.demonstrations_to_write:
+        return []
+    comparisons = loop.label_store.comparisons(DEMONSTRATION_ROUND, PURPOSE)
+    labels, _ = read_labels(loop, DEMONSTRATION_ROUND, PURPOSE)
+    # Annotators are not the users whom splits keep together: a demonstration goes with its prompt.
+    written = [row | {"user": ""} for row in records(demonstration_rows(labels, comparisons))]
+    if not written and not _others(loop):
+        raise UserError(
+            f"None of the {len(comparisons)} demonstrations asked for is written yet; let people write them in the "
+            f"label store, then run `rlhf run prepare --loop {loop.root}` again."
+        )
+    return written
+
+
+def _demonstrated(loop: LoopFolder) -> set[str]:
+    """Ids of the prompts that have an imported demonstration."""
+    path = loop.root / "imports" / "demonstrations.parquet"
+    return set(read_table(path, IMPORTED_DEMONSTRATIONS)["prompt_id"].to_pylist())
+
+
+def _others(loop: LoopFolder) -> bool:
+    """Whether demonstrations come from somewhere else too."""
+    data, imported = loop.config.data, loop.root / "imports" / "demonstrations.parquet"
+    return loop.config.has_task or data.demonstrations_dataset is not None or imported.exists()

@@ -1,0 +1,232 @@
+"""Judging a round's policy: by the reward model, by annotators, and by the gold judge where the task has one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.evaluation.gate import GateDecision, gate, rules_as_dicts
+from rlhf_dagster.evaluation.perplexity import DOCUMENTS, alignment_tax
+from rlhf_dagster.evaluation.report import build_report
+from rlhf_dagster.pages.report import render_report
+from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
+from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
+from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.win_rate import (
+    ANNOTATORS,
+    BEHAVIOUR,
+    GOLD_JUDGE,
+    POLICY,
+    REWARD_MODEL,
+    SFT,
+    SIMULATED_ANNOTATORS,
+    WinRate,
+    win_rate_from_labels,
+)
+from rlhf_dagster.labeling.comparisons import build_ab_comparisons
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.parse import labels_table, usable_labels
+from rlhf_dagster.labeling.simulate import annotate
+from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.halves import half_checkpoints
+from rlhf_dagster.loop.labels import label_counts, read_labels
+from rlhf_dagster.tasks.known import get_task
+
+
+def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
+    """Accuracy by split, and of held-out labels by what they are like, beside length baseline and chance.
+
+    Probabilities are those of the scores as they were trained, before they were normalised.
+    """
+    scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
+    return label_accuracy(reward_model.folder, preferences, loop.config.sampling, loop.config.compute, scale)
+
+
+def label_accuracy(
+    reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
+) -> dict[str, Any]:
+    """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
+    from rlhf_dagster.training.reward.scores import score_responses
+
+    responses = [list(texts) for texts in preferences["responses"]]
+    prompts = [prompt for prompt, texts in zip(preferences["prompt"], responses, strict=True) for _ in texts]
+    texts = [text for texts in responses for text in texts]
+    flat = iter(score_responses(reward_model, prompts, texts, sampling, compute))
+    return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
+
+
+def judge_scores(
+    loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, roles: Sequence[str] = ROLES
+) -> Scores:
+    """``{judge: {role: scores}}`` of the judges that give a number, in the order of :func:`responses_by_role`."""
+    scores = {REWARD_MODEL: role_scores(loop, completions, reward_model, roles)}
+    if loop.config.has_task:
+        gold, rows = get_task(loop.config.data.task).gold_score, responses_by_role(completions, roles)
+        scores[GOLD_JUDGE] = {role: list(map(gold, rows[role]["prompt"], rows[role]["text"])) for role in roles}
+    return scores
+
+
+def role_scores(
+    loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, roles: Sequence[str]
+) -> dict[str, list[float]]:
+    """What a reward model gives the responses of each role, in the order of :func:`responses_by_role`."""
+    from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
+
+    model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions, roles)
+    texts = {role: (rows[role]["prompt"].tolist(), rows[role]["text"].tolist()) for role in roles}
+    return {role: score_responses(model, *pairs, loop.config.sampling).tolist() for role, pairs in texts.items()}
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """What only the gate's alarms need; ``unmeasured`` says by rule why a figure is missing."""
+
+    alignment_tax: dict[str, Any] | None
+    reward_drift: dict[str, Any] | None
+    unmeasured: dict[str, str]
+
+
+def measure_alarms(
+    loop: LoopFolder,
+    completions: pd.DataFrame,
+    scores: Scores,
+    *,
+    policy: Checkpoint,
+    sft: Checkpoint,
+    pretraining_text: Path,
+    halves: dict[str, Any],
+) -> Alarms:
+    """The alignment tax, and how far reward models trained on other labels agree about the policy."""
+    models, unmeasured, drift, tax = half_checkpoints(loop, halves), {}, None, None
+    if models:
+        by_half = [role_scores(loop, completions, model, (POLICY, SFT)) for model in models]
+        drift = reward_drift(drift_scores(scores[REWARD_MODEL], by_half)).as_dict()
+    else:
+        unmeasured["max_reward_drift"] = halves["unmeasured"]
+    texts = held_out_text(pretraining_text)
+    if texts:
+        tax = alignment_tax(policy.folder, sft.folder, texts, loop.config.compute).as_dict()
+    else:
+        unmeasured["max_perplexity_ratio"] = "The alignment tax is not measured: no pretraining text is held out."
+    return Alarms(tax, drift, unmeasured)
+
+
+def held_out_text(pretraining_text: Path) -> list[str]:
+    """Documents of the validation split, or, where it is empty, of the test split; the same ones for every policy."""
+    frame = pd.read_parquet(pretraining_text, columns=["text_id", "text", "split"]).sort_values("text_id")
+    by_split = [frame.loc[frame["split"] == split, "text"] for split in ("validation", "test")]
+    held_out = next((texts for texts in by_split if len(texts)), by_split[0])
+    return held_out[held_out.str.strip() != ""].head(DOCUMENTS).tolist()
+
+
+def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: str) -> list[WinRate]:
+    """Win rates by the task's simulated annotators, one for each pair of responses; none for a task without any."""
+    if not loop.config.has_task:
+        return []
+    seed = loop.config.stage_seed("simulated_win_rates", round_key)
+    people = get_task(loop.config.data.task).annotators(loop.config.stage_seed("annotators"))
+    ids = policy_ids(completions)
+    pairs = [(ids[POLICY], other) for other in dict.fromkeys([ids[SFT], ids[BEHAVIOUR]])]
+    responses = completions.drop_duplicates("completion_id")
+    comparisons = build_ab_comparisons(responses, pairs, len(responses) * len(pairs), round_key, seed)
+    with TemporaryDirectory() as folder:
+        store = EmbeddedLabelStore(Path(folder, "judgments.sqlite"))
+        store.send(comparisons)
+        annotate(store, people, round_key, "evaluation", seed)
+        labels, _ = labels_table(store.read(round_key, "evaluation")[0], comparisons)
+    return _win_rates(labels, comparisons, ids, SIMULATED_ANNOTATORS)
+
+
+def evaluate_round(
+    loop: LoopFolder,
+    manifest: dict[str, str],
+    completions: pd.DataFrame,
+    reward_model: Checkpoint,
+    policy: Checkpoint,
+    accuracy: dict[str, Any],
+    quality: dict[str, Any],
+    *,
+    sft: Checkpoint,
+    pretraining_text: Path,
+    halves: dict[str, Any],
+    arms: Sequence[dict[str, Any]] = (),
+) -> tuple[dict[str, Any], str]:
+    """The report's figures, and its page.
+
+    ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.measure_arms` gives.
+    """
+    round_key, trained = manifest["round"], {"reward_model": reward_model, "ppo_policy": policy}
+    scores = judge_scores(loop, completions, reward_model)
+    alarms = measure_alarms(
+        loop, completions, scores, policy=policy, sft=sft, pretraining_text=pretraining_text, halves=halves
+    )
+    manifests = {stage: read_manifest(model.folder) for stage, model in trained.items()}
+    report = build_report(
+        round_key=round_key,
+        task=loop.config.name,
+        completions=completions,
+        scores=scores,
+        judged=simulated_win_rates(loop, completions, round_key),
+        reward_accuracy=accuracy,
+        label_quality=quality["summary"],
+        labels=label_counts(loop, round_key),
+        training={stage: training["metrics"] for stage, training in manifests.items()},
+        warnings=[warning for training in manifests.values() for warning in training["warnings"]],
+        alignment_tax=alarms.alignment_tax,
+        reward_drift=alarms.reward_drift,
+        unmeasured=alarms.unmeasured,
+    )
+    early = decide(loop, report, None)
+    report |= {"arms": list(arms), "labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
+    samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
+    return report, render_report(report, samples, manifests["ppo_policy"]["curves"], early)
+
+
+def read_human_evaluation(
+    loop: LoopFolder, round_key: str, completions: pd.DataFrame, comparisons: pd.DataFrame
+) -> dict[str, Any]:
+    """Win rates of the new policy by the annotators' A/B judgments of ``comparisons`` that have arrived."""
+    labels, quarantined = read_labels(loop, round_key, "evaluation")
+    labels = labels[labels["comparison_id"].isin(comparisons["comparison_id"])]
+    judge = SIMULATED_ANNOTATORS if loop.config.label_store.simulated_annotators else ANNOTATORS
+    ids = policy_ids(completions)
+    rates = [rate.as_dict() for rate in _win_rates(labels, comparisons, ids, judge) if rate.n]
+    return {
+        "round": round_key,
+        "policy_id": ids[POLICY],
+        "win_rates": rates,
+        "comparisons": len(comparisons),
+        "judgments": len(usable_labels(labels)),
+        "quarantined": quarantined,
+    }
+
+
+def decide(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | None) -> GateDecision:
+    """The gate, as ``promotion`` asks it; the blocking check asks with ``human=None``, before people judge.
+
+    Judgments of another policy, an earlier one of the round, do not count.
+    """
+    if human is None or not loop.config.evaluation.asks_people:
+        return gate(report, None, loop.config.gate, human_required=False)
+    about_this = human.get("policy_id") == report["policy_id"]
+    return gate(report, human if about_this else None, loop.config.gate, human_required=True)
+
+
+def policy_ids(completions: pd.DataFrame) -> dict[str, str]:
+    """The policy behind each role."""
+    return {str(role): rows["policy_id"].iloc[0] for role, rows in completions.groupby("role")}
+
+
+def _win_rates(labels: pd.DataFrame, comparisons: pd.DataFrame, ids: dict[str, str], judge: str) -> list[WinRate]:
+    """The policy's win rates against SFT and the behaviour policy, which are one policy in the first round."""
+    return [
+        win_rate_from_labels(labels, comparisons, ids[POLICY], ids[role], judge=judge, against=role)
+        for role in (SFT, BEHAVIOUR)
+    ]

@@ -1,0 +1,173 @@
+"""Comparisons out, labels in, and the snapshot a reward model trains on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.labeling.comparisons import build_ab_comparisons
+from rlhf_dagster.labeling.dataset import build_preferences
+from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_labels
+from rlhf_dagster.labeling.quality.competence import label_weights
+from rlhf_dagster.labeling.quality.label_quality import estimated_competence, label_quality
+from rlhf_dagster.labeling.simulate import annotate
+from rlhf_dagster.loop.comparisons import selecting_model, training_comparisons
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.sampling import imported_table
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
+from rlhf_dagster.records.schemas import QUARANTINE, table
+from rlhf_dagster.tasks.known import get_task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The comparisons of a round as the label store has them."""
+
+    comparisons: pd.DataFrame
+    sent: int
+    already_there: int
+
+
+def send_training_batch(loop: LoopFolder, round_key: str, completions: pd.DataFrame, progress: Progress) -> Batch:
+    """Choose comparisons among the completions and send them; sending again adds nothing."""
+    if round_key == IMPORT_ROUND:
+        return _send(loop, round_key, "train", imported_table(loop, "comparisons"), progress)
+    return _send(loop, round_key, "train", training_comparisons(loop, round_key, completions), progress)
+
+
+def chosen_by(loop: LoopFolder, round_key: str) -> str:
+    """How the round's comparisons are chosen."""
+    if loop.config.labeling.selection == "random" or round_key == IMPORT_ROUND:
+        return "random"
+    model = selecting_model(loop, round_key)
+    return f"margin of {model.model_id}" if model else "random, because there is no reward model yet"
+
+
+def send_evaluation_batch(loop: LoopFolder, round_key: str, completions: pd.DataFrame, progress: Progress) -> Batch:
+    """A/B comparisons of the new policy against SFT and against the behaviour policy, on test prompts.
+
+    The batch holds this policy's comparisons alone, also where an earlier policy of the round was judged before.
+    """
+    ids = completions.groupby("role")["policy_id"].first()
+    others = list(dict.fromkeys([ids["sft"], ids["behaviour"]]))
+    comparisons = build_ab_comparisons(
+        completions.drop_duplicates("completion_id").drop(columns="role"),
+        [(ids["policy"], other) for other in others],
+        loop.config.evaluation.judgments(len(others)),
+        round_key,
+        seed=loop.config.stage_seed("evaluation_batch", round_key),
+    )
+    return _send(loop, round_key, "evaluation", comparisons, progress)
+
+
+def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFrame, progress: Progress) -> Batch:
+    store = loop.label_store
+    result = store.send(comparisons)
+    if loop.config.label_store.simulated_annotators and round_key != IMPORT_ROUND:
+        simulate(loop, round_key, purpose, progress)
+    known = store.comparisons(round_key, purpose)
+    # A round's training data is all that was ever sent for it; judgments are about the policy at hand.
+    batch = known if purpose == "train" else known[known["comparison_id"].isin(comparisons["comparison_id"])]
+    return Batch(batch.reset_index(drop=True), result.sent, result.already_there)
+
+
+def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress, annotators: int | None = None) -> Any:
+    """Let the task's simulated annotators give the labels that are still missing."""
+    people = get_task(loop.config.data.task).annotators(loop.config.stage_seed("annotators"))[:annotators]
+    return annotate(
+        loop.label_store,
+        people,
+        round_key,
+        purpose,
+        seed=loop.config.stage_seed("annotate", round_key),
+        settings=loop.config.labeling,
+        progress=progress,
+    )
+
+
+def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.DataFrame, int]:
+    """All versions of all labels (schema LABELS), and how many annotations could not be parsed.
+
+    Those are kept in ``quarantine/<purpose>-<round>.parquet`` with the reason.
+    """
+    store = loop.label_store
+    annotations, _ = store.read(round_key, purpose, None)
+    comparisons = store.comparisons(round_key, purpose)
+    labels, quarantine = labels_table(annotations, comparisons, loop.config.labeling)
+    path = _quarantine(loop, round_key, purpose)
+    if len(quarantine) or path.exists():
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(table(quarantine, QUARANTINE), path)
+    return labels, len(quarantine)
+
+
+def labels_read(labels: pd.DataFrame) -> dict[str, int]:
+    """How far a round's labels (schema LABELS) were read: a position in the ledger, and how many usable ones that are.
+
+    What a successful training has used is known by this; labels of later positions are new to it.
+    """
+    position = int(labels["position"].max()) if len(labels) and "position" in labels else 0
+    return {"position": position, "usable": len(usable_labels(labels))}
+
+
+def label_counts(loop: LoopFolder, up_to: str) -> dict[str, Any]:
+    """What the label store holds for training in all rounds up to one: totals, and ``by_round`` the same for each."""
+    people: set[str] = set()
+    rows = []
+    for key in loop.rounds_with("preference_labels", up_to):
+        labels, quarantined = read_labels(loop, key, "train")
+        counts = count_labels(labels, loop.label_store.comparisons(key, "train"))
+        named = {name: getattr(counts, name) for name in ("comparisons", "labels", "usable", "skipped")}
+        rows.append({"round": key, **named, "annotators": labels["annotator"].nunique(), "quarantined": quarantined})
+        people |= set(labels["annotator"])
+    added = ("comparisons", "labels", "usable", "skipped", "quarantined")
+    return {name: sum(row[name] for row in rows) for name in added} | {"annotators": len(people), "by_round": rows}
+
+
+def read_quarantine(loop: LoopFolder, round_key: str, purpose: str) -> pd.DataFrame:
+    """What could not be parsed when the round's labels were last read (schema QUARANTINE)."""
+    path = _quarantine(loop, round_key, purpose)
+    return pd.read_parquet(path) if path.exists() else table([], QUARANTINE).to_pandas()
+
+
+def _quarantine(loop: LoopFolder, round_key: str, purpose: str) -> Path:
+    return loop.root / "quarantine" / f"{purpose}-{round_key}.parquet"
+
+
+def annotator_weights(
+    labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings
+) -> dict[str, float] | None:
+    """The weight of each annotator's labels, with a mean of 1; None where all count the same."""
+    if settings.weights == "equal":
+        return None
+    return label_weights(estimated_competence(labels, comparisons), settings.responses)
+
+
+def flagged(labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings) -> list[str]:
+    """The annotators whose labels are not trained on, by the settings."""
+    return [] if settings.leave_out == "nobody" else label_quality(labels, comparisons)[1]["review"]
+
+
+def snapshot_preferences(
+    loop: LoopFolder, round_key: str, labels: pd.DataFrame, comparisons: pd.DataFrame, prompts: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Usable labels of all rounds up to this one, split for training (schema PREFERENCES), and counts by split.
+
+    ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now:
+    what was labelled late, edited or deleted since counts. Imported judgments can be about any prompt; those about
+    prompts of the test split are left out.
+    """
+    earlier = [key for key in loop.rounds_with("preference_labels", round_key) if key != round_key]
+    labels = pd.concat([labels, *(read_labels(loop, key, "train")[0] for key in earlier)], ignore_index=True)
+    batches = [loop.label_store.comparisons(key, "train") for key in earlier]
+    comparisons = pd.concat([comparisons, *batches], ignore_index=True)
+    test = comparisons["prompt_id"].isin(prompts.loc[prompts["split"] == "test", "prompt_id"])
+    kept = labels[~labels["comparison_id"].isin(comparisons.loc[test, "comparison_id"])]
+    settings, seed = loop.config.labeling, loop.config.seed
+    weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
+    frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
+    return frame, summary | {"on_test_prompts": len(labels) - len(kept)}

@@ -1,0 +1,100 @@
+"""Moving the champion: by the gate, by a person whom the gate lets, or by one who overrules it; all on record."""
+
+from functools import partial
+from typing import Any
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.evaluation.gate import GateDecision, Outcome, decision_of, rules_as_dicts
+from rlhf_dagster.evaluation.rules import Verdict
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.lineage.registry import ApprovalRecord
+from rlhf_dagster.loop.evaluation import decide
+from rlhf_dagster.loop.folder import LoopFolder
+
+CHAMPION_RULE = "champion"
+AGAINST_THE_GATE = "against the gate: "
+"""Begins the reason on record of a promotion that the gate does not let pass."""
+
+
+def promote_round(
+    loop: LoopFolder, round_key: str, policy: Checkpoint, report: dict[str, Any], human: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Ask the gate about a round's own report and judgments, move the champion if it passes, and return the decision.
+
+    Promotion only moves forward: running it again for a round older than the champion's changes nothing. A person's
+    approval of exactly this policy promotes it where the gate passes, and against the gate where the approval says so.
+    """
+    _require_report_of(policy.model_id, report)
+    registry, decided = loop.registry, partial(_decision, loop, round_key, policy.model_id)
+    refusal, approval = registry.refusal(policy.model_id, round_key), registry.approval(policy.model_id)
+    found = decide(loop, report, human or {}) if refusal else consider(loop, report, human)
+    if not (found.passed or (approval and approval.anyway)):
+        return decided(found, promoted=False)
+    if refusal:
+        return decided(found, promoted=_is_champion(loop, policy.model_id), reasons=[refusal])
+    if loop.config.gate.approval and approval is None:
+        waits = [how_to_approve(loop, round_key), *found.reasons]
+        return decided(found, promoted=False, outcome="waiting for approval", reasons=waits)
+    by, reason = _by_whom(found, approval)
+    moved = registry.promote(policy.model_id, round_key, by=by, reason=reason)
+    if not moved.promoted:
+        return decided(found, promoted=False, reasons=[moved.reason])
+    said = [f"Promoted by {by}: {reason}"] if approval else []
+    return decided(found, promoted=True, reasons=[*said, *found.reasons])
+
+
+def _is_champion(loop: LoopFolder, policy_id: str) -> bool:
+    champion = loop.registry.champion()
+    return champion is not None and champion.policy_id == policy_id
+
+
+def consider(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | None) -> GateDecision:
+    """The gate, and one rule more: what the policy was judged against must still be the champion. Moves nothing."""
+    found = decide(loop, report, human or {})
+    champion, judged = loop.registry.champion(), report["behaviour_policy"]
+    if champion is None or champion.policy_id == judged:
+        return found
+    sentence = (
+        f"The policy was judged against {judged}, and {champion.policy_id} has become the champion since; "
+        "a later round is judged against it."
+    )
+    return decision_of([*found.rules, Verdict(CHAMPION_RULE, "fail", sentence)])
+
+
+def how_to_approve(loop: LoopFolder, round_key: str) -> str:
+    command = f'rlhf promote --loop {loop.root} --round {round_key} --by NAME --reason "..."'
+    return f"The gate passes, and a person must approve: {command}"
+
+
+def _require_report_of(policy_id: str, report: dict[str, Any]) -> None:
+    if report["policy_id"] != policy_id:
+        raise UserError(f"The report is about {report['policy_id']}, not {policy_id}; make eval_report again first.")
+
+
+def _by_whom(found: GateDecision, approval: ApprovalRecord | None) -> tuple[str, str]:
+    """Who promotes, and the reason on record."""
+    if approval is None:
+        return "gate", "every rule of the gate is met"
+    return approval.by, approval.reason if found.passed else AGAINST_THE_GATE + approval.reason
+
+
+def _decision(
+    loop: LoopFolder,
+    round_key: str,
+    policy_id: str,
+    found: GateDecision,
+    *,
+    promoted: bool,
+    outcome: Outcome | None = None,
+    reasons: list[str] | None = None,
+) -> dict[str, Any]:
+    champion = loop.registry.champion()
+    return {
+        "round": round_key,
+        "policy": policy_id,
+        "promoted": promoted,
+        "outcome": outcome or found.outcome,
+        "reasons": found.reasons if reasons is None else reasons,
+        "champion": champion.policy_id if champion else "",
+        "rules": rules_as_dicts(found.rules),
+    }

@@ -1,0 +1,301 @@
+"""The page of all rounds, gathered from the loop's folder; the label store is asked about undecided rounds alone."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.common.intervals import rate
+from rlhf_dagster.common.stop_cord import read_stop
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_MODEL, SFT, find_win_rate
+from rlhf_dagster.lineage.registry import ChampionRecord
+from rlhf_dagster.loop.evaluation import decide
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.round_state import Phase, RoundState, undecided_rounds, waits_for
+from rlhf_dagster.pages.rounds import AnnotatorRow, Rate, RoundRow, RoundsPage, Verdict, Waiting, day, render_rounds
+from rlhf_dagster.pages.server import ROUNDS_PAGE
+
+IN_FULL = 30
+"""Rounds shown with all figures, and changes of the champion listed. A report holds figures of every round before it,
+so that reading all reports of a thousand rounds would take longer than a sensor has."""
+KEY = re.compile(r"round-[0-9]{4,}")
+STORED = ("round_manifest", "reward_model_accuracy", "eval_report", "human_evaluation", "promotion", "label_quality")
+ACCURACY_ON = {"held_out_annotators": "by other annotators", "validation": "on other prompts"}
+"""Labels that no reward model was trained on, those that say most about it first."""
+DOING: dict[Phase, str] = {
+    "opened": "Not sampled yet.",
+    "labelling": "Labelled and trained on now.",
+    "trained": "Trained; not decided on yet.",
+    "judging": "Judged by people now.",
+    "approval": "Every rule is met; waits for a person’s approval.",
+}
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What is on disk about a round: the contents of assets/NAME/ROUND.json, empty where there is no such file."""
+
+    key: str
+    stored: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    unreadable: Sequence[str] = ()
+
+    def __getitem__(self, asset: str) -> dict[str, Any]:
+        return self.stored.get(asset, {})
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The decision on the round's policy, empty where it was about an earlier policy of the round."""
+        decision, report = self["promotion"], self["eval_report"]
+        return {} if report and decision.get("policy") != report.get("policy_id") else decision
+
+    @property
+    def policy(self) -> str | None:
+        return self["eval_report"].get("policy_id") or self["promotion"].get("policy")
+
+
+def write_round_page(
+    loop: LoopFolder, rounds: list[str], running: Sequence[str] = (), now: datetime | None = None
+) -> Path:
+    """Write the page of ``rounds`` to ``rounds.html`` in the loop's folder, and return its path.
+
+    ``running`` holds a sentence for each run that is active; ``now`` is when the page is made.
+    """
+    page = gather(loop, rounds, running, (now or datetime.now(UTC)).astimezone(UTC))
+    path = loop.root / ROUNDS_PAGE
+    # JSON can hold lone surrogates, which UTF-8 cannot.
+    write_atomically(path, render_rounds(page).encode("utf-8", "replace"))
+    return path
+
+
+def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made: datetime) -> RoundsPage:
+    """All that the page says. Partitions of other names, which people can add in the UI, are passed over and named."""
+    names = set(rounds)
+    keys = sorted((name for name in names if KEY.fullmatch(name)), reverse=True)
+    problems = [f"{name} is not a round; delete this partition." for name in sorted(names - set(keys))]
+    states, problem = _undecided(loop, keys)
+    history = loop.registry.history()
+    full = [_read_round(loop, key) for key in keys[:IN_FULL]]
+    earlier = [_read_decision(loop, key) for key in keys[IN_FULL:]]
+    problems += [*problem, *(problem for found in [*full, *earlier] for problem in found.unreadable)]
+    counts = _counts(full)
+    verdicts = {found.key: _verdict(loop, found, states.get(found.key), history) for found in [*full, *earlier]}
+    return RoundsPage(
+        loop=loop.config.name,
+        made=made,
+        stop=read_stop(loop.root),
+        problems=problems,
+        waiting=[_waiting(loop, state) for state in states.values()],
+        running=running,
+        champions=history[: -IN_FULL - 1 : -1],
+        champions_left_out=max(0, len(history) - IN_FULL),
+        rounds=[_row(loop, found, verdicts[found.key], states.get(found.key), counts) for found in full],
+        earlier=[_head(loop, found, verdicts[found.key]) for found in earlier],
+        annotators=annotator_rows({found.key: found["label_quality"].get("annotators") or [] for found in full}),
+    )
+
+
+def _undecided(loop: LoopFolder, keys: list[str]) -> tuple[dict[str, RoundState], list[str]]:
+    """States of the rounds that are not decided, by key; none, and why, where they cannot be told."""
+    try:
+        return {state.round: state for state in undecided_rounds(loop, keys)}, []
+    except (UserError, ValueError) as error:
+        return {}, [f"What the open rounds wait for is not known: {error}"]
+
+
+def _waiting(loop: LoopFolder, state: RoundState) -> Waiting:
+    counts = {"labelling": state.labels, "judging": state.judgments}.get(state.phase)
+    sentence = waits_for(loop, state)
+    if state.phase == "refused":
+        sentence = f"{state.round} was refused; more labels, or the next round, may bring a better policy."
+    if counts is None:
+        return Waiting(sentence, reasons=state.reasons)
+    return Waiting(sentence, counts.complete, counts.comparisons, state.reasons)
+
+
+def _verdict(
+    loop: LoopFolder, found: _Round, state: RoundState | None, history: Sequence[ChampionRecord]
+) -> tuple[Verdict, list[str]]:
+    """What became of a round, and sentences about why."""
+    promotions = [entry for entry in history if (entry.action, entry.round_key) == ("promotion", found.key)]
+    if promotions:
+        return _promoted(promotions[-1], history)
+    if state is not None:
+        return ("refused", state.reasons) if state.phase == "refused" else ("waiting", [DOING[state.phase]])
+    if found.decision.get("outcome") == "fail":
+        return "refused", found.decision["reasons"]
+    if found["eval_report"] and not found.decision:
+        early = decide(loop, found["eval_report"], None)
+        if not early.passed:
+            return "refused", early.reasons
+    if any(entry.action == "promotion" and entry.round_key > found.key for entry in history):
+        return "overtaken", ["A later round was promoted; the labels count there."]
+    return "unknown", ["Not decided."]
+
+
+def _promoted(promotion: ChampionRecord, history: Sequence[ChampionRecord]) -> tuple[Verdict, list[str]]:
+    promoted, after = _change("Promoted", promotion), history[history.index(promotion) + 1 :]
+    if history[-1].policy_id == promotion.policy_id:
+        return "champion", [promoted]
+    if after[0].action == "rollback":
+        return "rolled_back", [promoted, _change(f"Rolled back to {after[0].policy_id}", after[0])]
+    return "promoted", [promoted]
+
+
+def _change(what: str, entry: ChampionRecord) -> str:
+    return f"{what} on {day(entry.at)} by {entry.by}: {entry.reason.rstrip('.')}."
+
+
+def _row(
+    loop: LoopFolder,
+    found: _Round,
+    verdict: tuple[Verdict, list[str]],
+    state: RoundState | None,
+    counts: Mapping[str, Mapping[str, int]],
+) -> RoundRow:
+    """A row with all figures; labels that arrive now are counted by the label store."""
+    now = state.labels if state else None
+    counted = counts.get(found.key) or found["label_quality"].get("summary") or {}
+    split, accuracy = _accuracy(found)
+    return replace(
+        _head(loop, found, verdict),
+        sampled=found["round_manifest"].get("behaviour_policy") or loop.registry.pinned(found.key),
+        comparisons=now.comparisons if now else counted.get("comparisons"),
+        labels=now.labels if now else counted.get("labels"),
+        annotators=counted.get("annotators"),
+        accuracy=_rate(accuracy.get("accuracy")),
+        accuracy_on=ACCURACY_ON.get(split, ""),
+        length_baseline=_rate(accuracy.get("length_baseline")),
+        agreement=_rate((found["label_quality"].get("summary") or {}).get("agreement")),
+        against_champion=_win_rate(found, BEHAVIOUR),
+        against_sft=_win_rate(found, SFT),
+        kl=_rate(found["eval_report"].get("policies", {}).get(POLICY, {}).get("kl")),
+    )
+
+
+def _head(loop: LoopFolder, found: _Round, verdict: tuple[Verdict, list[str]]) -> RoundRow:
+    """A row without figures."""
+    outcome, because = verdict
+    page = loop.asset_path("eval_report", found.key, "html")
+    return RoundRow(
+        round=found.key,
+        number=int(found.key.removeprefix("round-")),
+        verdict=outcome,
+        because=because,
+        report=str(page.relative_to(loop.root)) if page.exists() else None,
+        policy=found.policy,
+    )
+
+
+def _accuracy(found: _Round) -> tuple[str, dict[str, Any]]:
+    """The labels that the reward model is measured on, and the figures; of the report, which is about one policy."""
+    splits = (found["eval_report"].get("reward_model") or found["reward_model_accuracy"]).get("splits") or {}
+    measured = [(name, splits[name]) for name in ACCURACY_ON if _rate((splits.get(name) or {}).get("accuracy"))]
+    return measured[0] if measured else ("", {})
+
+
+def _win_rate(found: _Round, against: str) -> Rate | None:
+    """By people where they have judged this policy, otherwise by the reward model."""
+    human, report = found["human_evaluation"], found["eval_report"]
+    judged = human.get("win_rates", []) if human.get("policy_id") == report.get("policy_id") else []
+    rates = [rate for rate in [*judged, *report.get("win_rates", [])] if rate.get("n")]
+    return find_win_rate(rates, (*PEOPLE, REWARD_MODEL), against)
+
+
+def _rate(figures: Rate | None) -> Rate | None:
+    return figures if figures and figures.get("value") is not None else None
+
+
+def _counts(found: Sequence[_Round]) -> dict[str, dict[str, int]]:
+    """Label counts by round, as the newest report has them: it counts those of the rounds before it too."""
+    reported = (entry["eval_report"].get("labels") or {} for entry in found)
+    newest: list[dict[str, Any]] = next((labels["by_round"] for labels in reported if labels.get("by_round")), [])
+    return {row["round"]: row for row in newest}
+
+
+def annotator_rows(quality: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[AnnotatorRow]:
+    """One row for each annotator from the rows of `label_quality` by round, newest round first.
+
+    Shares are those of all judgments together, with the Wilson interval of their number. Whose work is worth a look
+    comes first, then who gave most labels.
+    """
+    given: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for key, rows in quality.items():
+        for row in rows:
+            given.setdefault(row["annotator"], []).append((key, row))
+    found = [_annotator(name, rounds) for name, rounds in given.items()]
+    return sorted(found, key=lambda row: (not row.review, -row.labels, row.annotator))
+
+
+def _annotator(name: str, rounds: Sequence[tuple[str, Mapping[str, Any]]]) -> AnnotatorRow:
+    (latest, newest), rows = rounds[0], [row for _, row in rounds]
+    return AnnotatorRow(
+        annotator=name,
+        rounds=len(rounds),
+        latest=latest,
+        labels=sum(row["labels"] for row in rows),
+        agreement=_pooled([(row.get("agreement"), row.get("agreement_n")) for row in rows]),
+        gold=_pooled([(row.get("gold_accuracy"), row.get("gold_n")) for row in rows]),
+        first_position=_first_position(rows),
+        competence=newest.get("competence"),
+        review=newest.get("review") or "",
+    )
+
+
+def _pooled(shares: Iterable[tuple[float | None, int | None]]) -> Rate | None:
+    """The share of all observations, from (share, observations) of each round."""
+    known = [(share, n) for share, n in shares if share is not None and n]
+    return rate(sum(round(share * n) for share, n in known), sum(n for _, n in known))
+
+
+def _first_position(rows: Sequence[Mapping[str, Any]]) -> Rate | None:
+    known = [row for row in rows if row.get("first_position_share") is not None]
+    numbers = [observations(*(row[f"first_position_{name}"] for name in ("share", "low", "high"))) for row in known]
+    pooled = _pooled((row["first_position_share"], n) for row, n in zip(known, numbers, strict=True))
+    if pooled is None:
+        return None
+    chance = sum(row["chance_first"] * n for row, n in zip(known, numbers, strict=True)) / sum(numbers)
+    return {**pooled, "chance": chance}
+
+
+def observations(share: float, low: float, high: float) -> int:
+    """The n behind a share and its 95% Wilson interval, for tables that hold the interval without it.
+
+    The width w of the interval (:func:`intervals.wilson`) is 2 z sqrt(p q / n + z^2 / 4 n^2) / (1 + z^2 / n). Squared,
+    it is a quadratic in x = 1 / n, z^4 (w^2 - 1) x^2 + 2 z^2 (w^2 - 2 p q) x + w^2 = 0, with one positive root.
+    """
+    z2, width2 = NormalDist().inv_cdf(0.975) ** 2, (high - low) ** 2
+    a, half_b = z2 * z2 * (width2 - 1), z2 * (width2 - 2 * share * (1 - share))
+    # The form of the root that does not subtract nearly equal numbers, whichever sign half_b has.
+    root = math.sqrt(half_b * half_b - a * width2)
+    inverse = (half_b + root) / -a if half_b > 0 else width2 / (root - half_b)
+    return round(1 / inverse)
+
+
+def _read_round(loop: LoopFolder, key: str) -> _Round:
+    return _read(loop, key, STORED)
+
+
+def _read_decision(loop: LoopFolder, key: str) -> _Round:
+    """What says how a round ended: the decision, or the report where the gate had seen enough before people judged."""
+    found = _read(loop, key, ("promotion",))
+    return found if found["promotion"] else _read(loop, key, ("eval_report",))
+
+
+def _read(loop: LoopFolder, key: str, assets: Iterable[str]) -> _Round:
+    stored, unreadable = {}, []
+    for asset in assets:
+        path = loop.asset_path(asset, key, "json")
+        try:
+            stored[asset] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except ValueError:
+            unreadable.append(f"{path.relative_to(loop.root)} is damaged; run {asset} of {key} again.")
+    return _Round(key, stored, unreadable)

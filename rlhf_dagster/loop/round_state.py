@@ -1,0 +1,148 @@
+"""Where each round stands, and whom it waits for, read from the loop's folder and its label store."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from rlhf_dagster.labeling.store import LabelCounts
+from rlhf_dagster.loop.evaluation import decide
+from rlhf_dagster.loop.folder import LoopFolder
+
+Phase = Literal["opened", "labelling", "trained", "judging", "approval", "promoted", "refused", "closed"]
+"""``opened``: nothing sent yet. ``labelling``: waits for labels, or for training on them. ``trained``: waits for the
+decision. ``judging``: waits for A/B judgments. ``approval``: waits for a person. ``promoted`` and ``refused``: decided.
+``closed``: a later round was promoted, and this one's labels count there."""
+DECIDED: tuple[Phase, ...] = ("promoted", "refused", "closed")
+
+
+@dataclass(frozen=True)
+class RoundState:
+    round: str
+    phase: Phase
+    labels: LabelCounts | None = None
+    """Of the training comparisons, the new ones being those that no successful training has used; None for rounds that
+    no training waits for."""
+    judgments: LabelCounts | None = None
+    """Of the A/B comparisons, while they are judged."""
+    policy: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    """Why the policy was refused, or what stands in its way."""
+
+    @property
+    def decided(self) -> bool:
+        return self.phase in DECIDED
+
+
+def round_state(loop: LoopFolder, key: str) -> RoundState:
+    """The state of one round. The label store is asked only where something still depends on its answer."""
+    newest = newest_promoted(loop)
+    if key < newest:
+        return RoundState(key, "closed")
+    if not loop.asset_path("preference_batch", key).exists():
+        return RoundState(key, "opened")
+    report, decision = _read(loop, "eval_report", key), _read(loop, "promotion", key)
+    if key == newest:
+        return RoundState(key, "promoted", policy=report["policy_id"] if report else None)
+    labels = loop.label_store.count(key, "train", since=labels_used(report))
+    if report is None:
+        return RoundState(key, "labelling", labels)
+    return _after_training(loop, key, report, decision, labels)
+
+
+def undecided_rounds(loop: LoopFolder, rounds: list[str]) -> list[RoundState]:
+    """Rounds that automation may still have to do something for, oldest first.
+
+    Those are the rounds after the newest promotion that have no decision, and the newest of all where its policy was
+    refused: more labels may make a better one. Whatever came before has been overtaken.
+    """
+    newest = newest_promoted(loop)
+    later = [key for key in sorted(rounds) if key > newest]
+    states = [round_state(loop, key) for key in later if key == later[-1] or not _was_refused(loop, key)]
+    return [state for state in states if state.phase != "promoted"]
+
+
+def newest_promoted(loop: LoopFolder) -> str:
+    """Key of the newest round whose policy became the champion by promotion; empty before the first."""
+    return max((entry.round_key for entry in loop.registry.history() if entry.action == "promotion"), default="")
+
+
+def labels_used(report: dict[str, Any] | None) -> int:
+    """Position in the ledger up to which the training behind a report has read its round's labels; 0 without one."""
+    return int(((report or {}).get("labels_read") or {}).get("position") or 0)
+
+
+def waits_for(loop: LoopFolder, state: RoundState) -> str:
+    """Who must do what now, in one sentence; empty for a round that is decided."""
+    if state.phase == "opened":
+        return f"{state.round} waits for collect_round, which samples the champion and sends comparisons."
+    if state.phase == "labelling" and state.labels:
+        return _waits_for_people(state.round, state.labels, "train_round", "comparisons")
+    if state.phase == "trained":
+        return (
+            f"{state.round} waits for the end of train_round: {state.policy} is not decided on, nor sent to be judged."
+        )
+    if state.phase == "judging" and state.judgments:
+        return _waits_for_people(state.round, state.judgments, "release_round", "A/B comparisons")
+    if state.phase == "approval":
+        return (
+            f"{state.round} waits for a person: rlhf promote --loop {loop.root} --round {state.round} "
+            '--by NAME --reason "..."'
+        )
+    return ""
+
+
+def _waits_for_people(key: str, counts: LabelCounts, job: str, what: str) -> str:
+    if counts.complete >= counts.comparisons:
+        return f"{key} waits for {job}: all {counts.comparisons:,} {what} have their labels."
+    missing = counts.comparisons - counts.complete
+    return f"{key} waits for annotators: {missing:,} of {counts.comparisons:,} {what} still want labels."
+
+
+def read_report(loop: LoopFolder, key: str) -> dict[str, Any] | None:
+    """A round's evaluation report; None before there is one."""
+    return _read(loop, "eval_report", key)
+
+
+def _after_training(
+    loop: LoopFolder, key: str, report: dict[str, Any], decision: dict[str, Any] | None, labels: LabelCounts
+) -> RoundState:
+    policy = report["policy_id"]
+    if decision is not None and decision["policy"] != policy:
+        decision = None  # about an earlier policy of this round
+    if decision is None:
+        early = decide(loop, report, None)
+        if not early.passed:
+            return RoundState(key, "refused", labels, policy=policy, reasons=early.reasons)
+        if not _is_sent(loop, key, policy):
+            return RoundState(key, "trained", labels, policy=policy)
+    elif decision["outcome"] != "not enough judgments":
+        phase: Phase = "approval" if decision["outcome"] == "waiting for approval" else "refused"
+        return RoundState(key, phase, labels, policy=policy, reasons=decision["reasons"])
+    judgments = loop.label_store.count(key, "evaluation")
+    reasons = decision["reasons"] if decision else []
+    return RoundState(key, "judging", labels, judgments, policy, reasons)
+
+
+def _is_sent(loop: LoopFolder, key: str, policy: str) -> bool:
+    """Whether people were asked to judge this policy, and not only an earlier one of the round."""
+    path = loop.asset_path("evaluation_batch", key)
+    if not path.exists():
+        return False
+    return bool(pd.read_parquet(path, columns=["policy_ids"])["policy_ids"].map(lambda ids: policy in list(ids)).any())
+
+
+def _was_refused(loop: LoopFolder, key: str) -> bool:
+    """Whether the gate has said no to the round's newest policy; asks no label store."""
+    report, decision = _read(loop, "eval_report", key), _read(loop, "promotion", key)
+    if report is None:
+        return False
+    if decision is not None and decision["policy"] == report["policy_id"]:
+        return decision["outcome"] == "fail"
+    return not decide(loop, report, None).passed
+
+
+def _read(loop: LoopFolder, asset: str, key: str) -> dict[str, Any] | None:
+    path = loop.asset_path(asset, key, "json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,123 @@
+"""Completions for labelling and for evaluation."""
+
+import json
+import math
+
+import pandas as pd
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.ids import completion_id, content_hash
+from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
+from rlhf_dagster.records.schemas import COMPLETIONS
+
+SPARE = 1.05
+"""Prompts sampled for each comparison wanted: some samples of a prompt are equal and cannot be compared."""
+
+
+def pin_round(loop: LoopFolder, round_key: str) -> dict[str, str]:
+    """Which policy a round samples from. Chosen once: asking again, after a promotion too, gives the same answer."""
+    if round_key == IMPORT_ROUND:
+        return {"round": round_key, "behaviour_policy": IMPORTED_POLICY, "checkpoint": ""}
+    policy_id = loop.registry.pin(round_key)
+    return {"round": round_key, "behaviour_policy": policy_id, "checkpoint": loop.policy(policy_id).path}
+
+
+def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.DataFrame) -> pd.DataFrame:
+    """K samples of the pinned policy for each chosen training prompt (schema COMPLETIONS)."""
+    round_key, policy_id = manifest["round"], manifest["behaviour_policy"]
+    if policy_id == IMPORTED_POLICY:
+        return imported_table(loop, "completions")
+    labeling, seed = loop.config.labeling, loop.config.stage_seed("completions", round_key)
+    train = prompts[prompts["split"] == "train"]
+    if train.empty:
+        raise UserError(
+            "No prompt is in the train split; give more prompts, or lower `data.validation` and `data.test`."
+        )
+    # Comparisons are chosen by a reward model only where an earlier round has made one.
+    chooses = labeling.selection == "margin" and any((loop.root / "assets" / "reward_model").glob("*.json"))
+    wanted = math.ceil(labeling.comparisons_per_round * (labeling.selection_pool if chooses else 1))
+    chosen = _draw(train, math.ceil(wanted * SPARE), seed)
+    per_prompt = labeling.responses * math.ceil(wanted / len(chosen))
+    return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt)
+
+
+def sample_evaluation(
+    loop: LoopFolder, manifest: dict[str, str], policy: Checkpoint, sft: Checkpoint, prompts: pd.DataFrame
+) -> pd.DataFrame:
+    """One response of policy, SFT and behaviour policy for each test prompt (schema EVALUATION_COMPLETIONS)."""
+    config, round_key = loop.config, manifest["round"]
+    seed = config.stage_seed("evaluation", round_key)
+    test = prompts[prompts["split"] == "test"]
+    if test.empty:
+        raise UserError(
+            "No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`."
+        )
+    chosen = _draw(test, config.evaluation.prompts, seed)
+    started_from_sft = manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY)
+    behaviour = sft if started_from_sft else loop.policy(manifest["behaviour_policy"])
+    sampled: dict[str, pd.DataFrame] = {}
+    roles = {"policy": policy, "sft": sft, "behaviour": behaviour}
+    for role, model in roles.items():
+        if model.model_id not in sampled:
+            # With random numbers of its own, so that the responses compared are independent.
+            role_seed = config.stage_seed(f"evaluation of {role}", round_key)
+            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=role_seed, reference=sft)
+    return pd.concat([sampled[model.model_id].assign(role=role) for role, model in roles.items()], ignore_index=True)
+
+
+def sample_policy(
+    loop: LoopFolder,
+    policy: Checkpoint,
+    prompts: pd.DataFrame,
+    *,
+    seed: int,
+    samples_per_prompt: int = 1,
+    reference: Checkpoint | None = None,
+) -> pd.DataFrame:
+    """Samples of one policy, with log-probabilities under it and, where given, under a reference policy."""
+    from rlhf_dagster.training.sampling.sample import response_log_probs, sample
+
+    sampling, compute = loop.config.sampling, loop.config.compute
+    decoding = sampling.model_dump(exclude={"batch_size"})
+    samples = sample(policy.folder, prompts["text"].tolist(), sampling, seed, samples_per_prompt, compute=compute)
+    rows = list(zip(prompts["prompt_id"].astype(str), prompts["text"].astype(str), strict=True))
+    keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
+    reference_log_probs: list[list[float]] = [[] for _ in samples]
+    if reference is not None:
+        texts, tokens = [text for _, text, _ in keys], [sample.token_ids for sample in samples]
+        reference_log_probs = response_log_probs(reference.folder, texts, tokens, sampling, compute)
+    records = [
+        {
+            "completion_id": completion_id(prompt_id, policy.model_id, decoding, seed, index),
+            "prompt_id": prompt_id,
+            "prompt": prompt,
+            "policy_id": policy.model_id,
+            "index": index,
+            "text": sample.text,
+            "token_ids": sample.token_ids,
+            "log_probs": sample.log_probs,
+            "reference_log_probs": reference,
+            "decoding": json.dumps(decoding, sort_keys=True),
+            "seed": seed,
+        }
+        for (prompt_id, prompt, index), sample, reference in zip(keys, samples, reference_log_probs, strict=True)
+    ]
+    return pd.DataFrame(records, columns=COMPLETIONS.names)
+
+
+def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+    """``n`` prompts in an order that depends on the seed and the prompts' ids alone."""
+    order = prompts["prompt_id"].map(lambda prompt_id: content_hash("draw", seed, prompt_id)).sort_values().index
+    return prompts.loc[order[:n]]
+
+
+def imported_table(loop: LoopFolder, name: str) -> pd.DataFrame:
+    path = loop.root / "imports" / f"{name}.parquet"
+    if not path.exists():
+        raise UserError(
+            f"{IMPORT_ROUND} holds imported judgments, and there are none; "
+            f"run `rlhf import judgments FILE --loop {loop.root}`."
+        )
+    return pd.read_parquet(path)

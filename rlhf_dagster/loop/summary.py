@@ -1,0 +1,93 @@
+"""What became of each round, read from the loop's folder."""
+
+import json
+from typing import Any
+
+from rlhf_dagster.evaluation.report import JUDGES
+from rlhf_dagster.evaluation.win_rate import SFT, find_win_rate
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.evaluation import decide
+from rlhf_dagster.loop.folder import LoopFolder
+
+
+def round_rows(loop: LoopFolder, rounds: list[str]) -> list[dict[str, Any]]:
+    """One row for each round, with null where it has not got so far."""
+    return [_round_row(loop, key) for key in rounds]
+
+
+def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
+    manifest, report, human, decision = (
+        _read(loop, name, key) for name in ("round_manifest", "eval_report", "human_evaluation", "promotion")
+    )
+    if report and decision and decision["policy"] != report["policy_id"]:
+        decision = None  # about an earlier policy of this round
+    counts = loop.label_store.count(key, "train")
+    row: dict[str, Any] = {
+        "round": key,
+        "behaviour_policy": manifest and manifest["behaviour_policy"],
+        "comparisons": counts.comparisons,
+        "labels": counts.labels,
+        "reward_model": _reward_model(loop, key),
+        "policy": _policy(loop, key, report, human),
+        "promoted": bool(decision and decision["promoted"]),
+        "reasons": decision["reasons"] if decision else [],
+        "report": report and _relative(loop, "eval_report", key, "html"),
+    }
+    if report and decision is None:
+        early = decide(loop, report, None)
+        row["reasons"] = [] if early.passed else early.reasons
+    return row
+
+
+def _reward_model(loop: LoopFolder, key: str) -> dict[str, Any] | None:
+    figures = _read(loop, "reward_model_accuracy", key)
+    if figures is None:
+        return None
+    splits = figures["splits"]
+    others, people = splits.get("validation"), splits.get("held_out_annotators")
+    shown = people or others
+    quality = _read(loop, "label_quality", key)
+    return {
+        "checkpoint": _checkpoint(loop, "reward_model", key),
+        "accuracy": others and others["accuracy"],
+        "held_out_annotators": people and people["accuracy"],
+        "length_baseline": shown and shown["length_baseline"],
+        "annotators_agreement": quality and quality["summary"]["agreement"],
+    }
+
+
+def _policy(
+    loop: LoopFolder, key: str, report: dict[str, Any] | None, human: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    if report is None:
+        return None
+    rates = [*report["win_rates"], *(human["win_rates"] if human else [])]
+    rate = find_win_rate(rates, JUDGES, SFT) or {}
+    return {
+        "checkpoint": _checkpoint(loop, "ppo_policy", key),
+        "kl": report["policies"]["policy"]["kl"]["value"],
+        "win_rate_vs_sft": {name: rate.get(name) for name in ("value", "low", "high", "n", "judge")},
+        "win_rates": rates,
+    }
+
+
+def champion(loop: LoopFolder) -> dict[str, Any] | None:
+    """The champion's id and checkpoint, relative to the loop's folder."""
+    current = loop.registry.champion()
+    if current is None:
+        return None
+    return {"policy": current.policy_id, "checkpoint": loop.policy(current.policy_id).path}
+
+
+def _checkpoint(loop: LoopFolder, asset: str, key: str) -> str | None:
+    path = loop.asset_path(asset, key, "json")
+    return Checkpoint.from_json(path.read_text(), loop.root).path if path.exists() else None
+
+
+def _read(loop: LoopFolder, asset: str, key: str) -> dict[str, Any] | None:
+    path = loop.asset_path(asset, key, "json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _relative(loop: LoopFolder, asset: str, key: str, suffix: str) -> str:
+    return str(loop.asset_path(asset, key, suffix).relative_to(loop.root))

@@ -1,0 +1,1 @@
+"""HTML pages and plots, and the server that shows them."""

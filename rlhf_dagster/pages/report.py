@@ -1,0 +1,79 @@
+"""The evaluation report as one self-contained HTML page: inline style, pictures as data, no script, no outside link."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rlhf_dagster.evaluation.gate import GateDecision
+from rlhf_dagster.evaluation.report import LABEL_COUNTS
+from rlhf_dagster.pages.plots import REPORT_CURVES, data_uri, training_curves
+
+if TYPE_CHECKING:
+    from rlhf_dagster.evaluation.samples import Sample
+
+MISSING = "–"
+RULE_NAMES = {
+    "min_win_rate": "Win rate",
+    "max_kl": "KL budget",
+    "max_length_ratio": "Length",
+    "min_distinct": "Diversity",
+    "max_repetition": "Repetition",
+    "max_copying": "Copying",
+    "max_perplexity_ratio": "Alignment tax",
+    "max_reward_drift": "Over-optimisation",
+}
+"""What the page calls the gate's rules."""
+
+
+def render_report(
+    report: Mapping[str, Any],
+    samples: Sequence["Sample"],
+    curves: Mapping[str, Sequence[float]] | None = None,
+    decision: GateDecision | None = None,
+) -> str:
+    """The page for a dict of :func:`report.build_report`.
+
+    ``curves`` are PPO's, of which the page draws :data:`plots.REPORT_CURVES`; ``decision`` is the gate's on these
+    figures, before people are asked. Every text of a model, a prompt or an annotator is escaped.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("rlhf_dagster.pages", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"pct": percent, "num": number, "count": count, "span": interval}
+    drawn = {name: curves[name] for name in REPORT_CURVES if curves and any(True for _ in curves.get(name, ()))}
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        samples=[asdict(sample) for sample in samples],
+        picture=data_uri(training_curves(drawn)) if drawn else None,
+        decision=decision,
+        rule_names=RULE_NAMES,
+        label_counts=LABEL_COUNTS,
+        behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],
+    )
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    return MISSING if share is None else f"{share:.{digits}%}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """With a typographic minus, so that columns line up and lines do not break at a hyphen."""
+    # Adding 0.0 after rounding turns -0.0 into 0.0.
+    return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def interval(rate: Mapping[str, Any] | None, digits: int = 1, *, scale: float = 1.0) -> str:
+    """The interval's ends as ``low – high``, multiplied by ``scale`` (100 for percentages)."""
+    if not rate or rate.get("low") is None or rate.get("high") is None:
+        return MISSING
+    return f"{number(scale * rate['low'], digits)} – {number(scale * rate['high'], digits)}"

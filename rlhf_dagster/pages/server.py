@@ -1,0 +1,160 @@
+"""Serves a loop's pages, and nothing else of its folder, to browsers on this machine.
+
+    python -m rlhf_dagster.pages.server ROOT PORT
+
+``rounds.html`` (also as ``/``) and ``assets/eval_report/*.html`` are all that there is; data, models and credentials
+lie beside them. A request names one of these literally or gets 404: nothing is decoded, normalised or listed, and no
+symbolic link below ROOT is followed.
+"""
+
+import argparse
+import os
+import re
+import signal
+import stat
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")
+"""Host names of a request that are this machine's: another one is a page elsewhere whose name was bound to us."""
+ROUNDS_PAGE = "rounds.html"
+PAGES_VARIABLE = "RLHF_PAGES"
+"""Environment variable with the server's address, for those who write links to its pages."""
+REPORT = re.compile(r"/(assets/eval_report/[A-Za-z0-9][A-Za-z0-9._-]*\.html)")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+NOT_YET = b"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>No rounds yet</title></head>
+<body style="font: 16px/1.5 sans-serif; max-width: 40em; margin: 4em auto; padding: 0 1em">
+<h1 style="font-size: 1.4em">No rounds yet</h1>
+<p>The page of this loop's rounds is written after the first run. Open a round with <code>rlhf round open</code>, or in
+Dagster's UI, and reload.</p></body></html>
+"""
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    server_version, sys_version = "rlhf-pages", ""
+    timeout = 10.0
+    """Seconds after which a client that sends nothing is dropped."""
+
+    def __init__(self, root: Path, *connection: object) -> None:
+        self._root = root
+        super().__init__(*connection)  # type: ignore[arg-type]  # request, address and server, from the server
+
+    def do_GET(self) -> None:
+        if _host_name(self.headers.get("Host", "")) not in NAMES:
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost")
+            return
+        page = _requested(self.path)
+        content = read_page(self._root, page) if page else None
+        if content is None and page == ROUNDS_PAGE:
+            content = NOT_YET
+        if content is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def end_headers(self) -> None:
+        """Errors too go out with these."""
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not logged."""
+
+
+def make_server(root: Path, port: int) -> ThreadingHTTPServer:
+    """A server of the loop in ``root``, bound to the loopback address; 0 takes a free port."""
+    return ThreadingHTTPServer((HOST, port), partial(PageHandler, root.resolve()))
+
+
+def read_page(root: Path, page: str) -> bytes | None:
+    """The regular file ``page`` below ``root``; None where there is none.
+
+    Each part is opened relative to the one before, so that a link put there meanwhile is not followed either.
+    """
+    *folders, name = PurePosixPath(page).parts
+    with ExitStack() as opened:
+        try:
+            folder = _open(root, os.O_DIRECTORY, None, opened)
+            for part in folders:
+                folder = _open(part, os.O_DIRECTORY | os.O_NOFOLLOW, folder, opened)
+            # Without waiting, because the opening of a named pipe would.
+            file = _open(name, os.O_NOFOLLOW | os.O_NONBLOCK, folder, opened)
+        except OSError:
+            return None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        with os.fdopen(os.dup(file), "rb") as content:
+            return content.read()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="rlhf_dagster.pages.server", description="Serve a loop's pages.")
+    parser.add_argument("root", type=Path, help="the loop's folder")
+    parser.add_argument("port", type=int, help=f"port on {HOST}")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    if not options.root.is_dir():
+        parser.error(f"{options.root} is not a folder; give the loop's.")
+    try:
+        server = make_server(options.root, options.port)
+    except (OSError, OverflowError) as error:
+        parser.error(f"port {options.port}: {getattr(error, 'strerror', None) or error}; choose another one.")
+    with server:
+        server.serve_forever()
+
+
+def _requested(target: str) -> str | None:
+    """The page that a request names; None for everything else. A query is passed over, as browsers add them."""
+    path = target.split("?", 1)[0]
+    if path in ("/", f"/{ROUNDS_PAGE}"):
+        return ROUNDS_PAGE
+    report = REPORT.fullmatch(path)
+    return report[1] if report else None
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _open(path: Path | str, flags: int, folder: int | None, opened: ExitStack) -> int:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=folder)
+    opened.callback(os.close, handle)
+    return handle
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

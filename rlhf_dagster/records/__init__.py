@@ -1,0 +1,1 @@
+"""The tables of a loop: schemas, ids, and what a row means."""

@@ -1,1 +1,0 @@
-"""What an asset calls: one plain function for each step of the loop, without Dagster."""

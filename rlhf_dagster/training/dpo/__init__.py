@@ -1,0 +1,1 @@
+"""Direct preference optimisation, and the losses related to it."""

@@ -1,0 +1,117 @@
+"""Preference labels of any kind as pairs of responses, and batches of them.
+
+A label says something about some of the pairs of its responses, and these share its weight equally, so that a
+comparison of many responses counts no more than one of two (InstructGPT, arXiv 2203.02155, section 3.5):
+
+- a pair: itself; a tie prefers either response with probability 1/2.
+- a best of K: the best against each of the others; several best ones tie. The others were not compared.
+- a ranking, or ratings: every pair; equal ranks tie.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_dagster.config.training import SamplingSettings
+from rlhf_dagster.records.outcome import ORDERED_KINDS
+from rlhf_dagster.records.tables import records
+from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
+
+
+class Pair(NamedTuple):
+    first: int
+    second: int
+    """Indices among the responses compared, ``first < second``."""
+    preferred: float
+    """Probability that the first is preferred."""
+    weight: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A prompt, the responses compared, and what all labels of the comparison say about pairs of them."""
+
+    prompt: TokenIds
+    responses: list[TokenIds]
+    pairs: list[Pair]
+
+
+def label_pairs(label: Mapping[str, Any]) -> list[Pair]:
+    """The pairs that a row of PREFERENCES says something about; their weights add up to the label's."""
+    said = list(_ordered(label["ranks"]) if label["kind"] in ORDERED_KINDS else _chosen(label["target"]))
+    return [Pair(first, second, preferred, label["weight"] / len(said)) for first, second, preferred in said]
+
+
+def _ordered(ranks: Sequence[int]) -> Iterator[tuple[int, int, float]]:
+    for first, second in combinations(range(len(ranks)), 2):
+        yield first, second, 0.5 + 0.5 * ((ranks[first] < ranks[second]) - (ranks[first] > ranks[second]))
+
+
+def _chosen(target: Sequence[float]) -> Iterator[tuple[int, int, float]]:
+    """Luce's choice rule: between two responses, the first is preferred with its share of their targets."""
+    for first, second in combinations(range(len(target)), 2):
+        if (both := target[first] + target[second]) > 0:
+            yield first, second, target[first] / both
+
+
+def merged_pairs(labels: Sequence[Mapping[str, Any]]) -> list[Pair]:
+    """The pairs of all labels of one comparison, each once: losses are linear in `preferred`, so none is changed."""
+    votes: dict[tuple[int, int], list[Pair]] = {}
+    for pair in (pair for label in labels for pair in label_pairs(label)):
+        votes.setdefault((pair.first, pair.second), []).append(pair)
+    return [_merge(pairs) for pairs in votes.values()]
+
+
+def _merge(pairs: Sequence[Pair]) -> Pair:
+    weight = sum(pair.weight for pair in pairs)
+    return pairs[0]._replace(preferred=sum(pair.weight * pair.preferred for pair in pairs) / weight, weight=weight)
+
+
+def encode_comparisons(
+    frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings
+) -> list[Comparison]:
+    """The comparisons of a PREFERENCES table, in its order, as ids that the policy could have sampled.
+
+    A response has at most `sampling.response_tokens`; a shorter one ends with end-of-text where lengths vary.
+    """
+    comparisons = []
+    for _, labels in frame.groupby("comparison_id", sort=False):
+        rows = records(labels)
+        prompt = encode_prompts(tokenizer, [rows[0]["prompt"]], sampling.prompt_tokens)[0]
+        responses = encode_responses(tokenizer, list(rows[0]["responses"]), add_end=not sampling.fixed_length)
+        cut = [ids[: sampling.response_tokens] for ids in responses]
+        comparisons.append(Comparison(prompt, cut, merged_pairs(rows)))
+    return comparisons
+
+
+def collate(rows: Sequence[Comparison], reference: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
+    """The N responses of some comparisons, and the P pairs among them.
+
+    ``reference[i]`` are the log-probs [K] of the responses of ``rows[i]`` under the reference policy.
+
+    Returns: ids and mask [N, Q + T] with prompts padded on the left and responses on the right; `tokens` and
+    `response_mask` [N, T]; `reference` [N]; `first`, `second` (rows of the N), `preferred` and `weight`, all [P].
+    """
+    prompts = pad([row.prompt for row in rows for _ in row.responses], pad_id, "left")
+    # A last row of one token keeps T above 0 where all responses are empty.
+    responses = pad([*(ids for row in rows for ids in row.responses), [pad_id]], pad_id, "right")
+    tokens, mask = responses.input_ids[:-1], responses.attention_mask[:-1]
+    starts = torch.tensor([0, *(len(row.responses) for row in rows[:-1])]).cumsum(0).tolist()
+    pairs = [(start, pair) for start, row in zip(starts, rows, strict=True) for pair in row.pairs]
+    return {
+        "input_ids": torch.cat([prompts.input_ids, tokens], dim=1),
+        "attention_mask": torch.cat([prompts.attention_mask, mask], dim=1),
+        "tokens": tokens,
+        "response_mask": mask,
+        "reference": torch.cat(list(reference)),
+        "first": torch.tensor([start + pair.first for start, pair in pairs]),
+        "second": torch.tensor([start + pair.second for start, pair in pairs]),
+        "preferred": torch.tensor([pair.preferred for _, pair in pairs]),
+        "weight": torch.tensor([pair.weight for _, pair in pairs]),
+    }

@@ -1,0 +1,1 @@
+"""Policies as PyTorch modules: loading, adapters, tokens, log-probabilities."""

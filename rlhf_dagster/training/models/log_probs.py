@@ -1,0 +1,137 @@
+"""Log-probabilities of response tokens, computed in one way for the policy, the old policy and the reference.
+
+Temperature and suppressed tokens are part of the policy: every log-prob uses logits / temperature (Ziegler et al. 2019,
+`policy.py`) with the suppressed tokens taken out, so that the ratio of the sampling policy to itself is exactly 1.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_dagster.config.training import SamplingSettings
+from rlhf_dagster.training.models.tokens import position_ids
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What turns logits into the policy's distribution, and when a response is over."""
+
+    temperature: float
+    max_tokens: int
+    fixed_length: bool
+    pad_id: int
+    end_id: int
+    suppressed: tuple[int, ...]
+    """Ids that can never be drawn."""
+
+
+def decoding_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> Decoding:
+    """Padding and the unknown token are never drawn; end-of-text is not either where responses have a fixed length."""
+    never = {tokenizer.pad_token_id, tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
+    if sampling.fixed_length:
+        never.add(tokenizer.eos_token_id)
+    return Decoding(
+        temperature=sampling.temperature,
+        max_tokens=sampling.response_tokens,
+        fixed_length=sampling.fixed_length,
+        pad_id=tokenizer.pad_token_id,
+        end_id=tokenizer.eos_token_id,
+        suppressed=tuple(sorted(never)),
+    )
+
+
+def policy_log_softmax(logits: Tensor, decoding: Decoding) -> Tensor:
+    """Log-probs [..., V] of the policy that is sampled, -inf at suppressed tokens, in float32."""
+    # One copy of the logits, not two: with a large vocabulary each costs as much as the softmax.
+    scaled = logits.float().clone() if decoding.temperature == 1 else logits.float() / decoding.temperature
+    suppressed = torch.tensor(decoding.suppressed, dtype=torch.long, device=logits.device)
+    return scaled.index_fill_(-1, suppressed, -torch.inf).log_softmax(dim=-1)
+
+
+def token_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
+    """Log-probs [B, T] of ``tokens`` [B, T] from ``logits`` [B, T, V]; 0 where ``mask`` [B, T] is 0."""
+    gathered = cast(Tensor, _TokenLogProbs.apply(logits, tokens, decoding))
+    # Padding is itself suppressed: its log-prob is -inf, which a product with 0 would turn into NaN.
+    return gathered.masked_fill(mask == 0, 0.0)
+
+
+class _TokenLogProbs(torch.autograd.Function):
+    """Log-probs [...] of tokens, of which the backward pass makes one [..., V] tensor instead of five."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor, decoding: Decoding) -> Tensor:
+        log_probs = policy_log_softmax(logits, decoding)
+        ctx.save_for_backward(log_probs, tokens)
+        ctx.temperature, ctx.dtype = decoding.temperature, logits.dtype
+        return log_probs.gather(-1, tokens[..., None])[..., 0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """d log p_y / d logits = (one-hot of y - p) / temperature; p is 0 at suppressed tokens."""
+        log_probs, tokens = ctx.saved_tensors
+        scaled = (gradients[0] / ctx.temperature)[..., None]
+        result = log_probs.exp().mul_(-scaled)
+        return result.scatter_add_(-1, tokens[..., None], scaled).to(ctx.dtype), None, None
+
+
+def response_outputs(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_tokens: int, hidden: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Logits [B, T, V] that predict the last T tokens and, where asked, the hidden states [B, T, d] they came from.
+
+    The head runs on those T positions alone, and the last token, which predicts nothing, is not fed.
+
+    Args:
+        model: a causal language model.
+        input_ids: [B, Q + T] prompts, padded on the left, and responses, padded on the right.
+        attention_mask: [B, Q + T] 1 at real tokens.
+        response_tokens: T.
+        hidden: whether to return hidden states (after the final norm).
+    """
+    mask = attention_mask[:, :-1]
+    with head_inputs(model, hidden) as states:
+        logits = model(
+            input_ids=input_ids[:, :-1],
+            attention_mask=mask,
+            position_ids=position_ids(mask),
+            logits_to_keep=response_tokens,
+            use_cache=False,
+        ).logits
+    return logits, states[0] if hidden else None
+
+
+@contextmanager
+def head_inputs(model: PreTrainedModel, wanted: bool = True) -> Iterator[list[Tensor]]:
+    """A list that gets the hidden states which the output head reads in each forward pass, where ``wanted``.
+
+    Asking for all hidden states instead would hold those of every layer.
+    """
+    states: list[Tensor] = []
+    if not wanted:
+        yield states
+        return
+    head = cast(torch.nn.Module, model.get_output_embeddings())
+    hook = head.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0]))
+    try:
+        yield states
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def head_on(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
+    """The output head runs on the N true ``positions`` [B, L] alone, so that logits are [N, V], in their order.
+
+    ``model`` may be wrapped for training on several ranks.
+    """
+    head = cast(torch.nn.Module, getattr(model, "module", model).get_output_embeddings())
+    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][positions],))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,0 +1,60 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), by peft: few weights to train, and a reference for nothing."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from rlhf_dagster.config.training import LoraSettings
+from rlhf_dagster.errors import UserError
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | None = None) -> PeftModel:
+    """``model`` with adapters on its linear layers, which alone, and the modules named in ``keep``, are trained.
+
+    Adapters begin as no change at all. With them switched off (``model.disable_adapter()``) it is the given model, so
+    that the reference policy of PPO needs no memory of its own.
+
+    Raises:
+        UserError: no layer has a name in ``settings.targets``.
+    """
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=cast(int, settings.alpha),
+        lora_dropout=0.0,
+        target_modules=settings.targets or "all-linear",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+        modules_to_save=keep,
+    )
+    try:
+        with warnings.catch_warnings():
+            # Peft asks transformers for a property under its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return cast(PeftModel, get_peft_model(cast(Any, model), config))
+    except ValueError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"No adapters can be added: {reason}; correct `lora.targets`.") from None
+
+
+def merge_lora(model: PeftModel) -> PreTrainedModel:
+    """The plain model with its adapters added into the weights."""
+    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def inner_model(model: PeftModel) -> PreTrainedModel:
+    """The model into whose layers the adapters were put, which is called as one without adapters is."""
+    return cast(PreTrainedModel, model.get_base_model())
+
+
+@contextmanager
+def without_adapters(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
+    """The model as it was before training, where it has adapters; any other as it is."""
+    if not isinstance(model, PeftModel):
+        yield model
+        return
+    with model.disable_adapter():
+        yield inner_model(model)

@@ -1,0 +1,37 @@
+"""Documents as windows of tokens, and the language-modelling loss on them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_dagster.training.models.tokens import encode_responses
+
+IGNORED = -100
+MIN_WINDOW = 2
+
+
+def text_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int) -> Tensor:
+    """[N, L] ids: each document with its end-of-text token, cut in windows of ``context`` tokens, the rest -100."""
+    documents = encode_responses(tokenizer, texts, add_end=True)
+    cut = (ids[start : start + context] for ids in documents for start in range(0, len(ids), context))
+    windows = [window for window in cut if len(window) >= MIN_WINDOW]
+    width = max(map(len, windows))
+    return torch.tensor([window + [IGNORED] * (width - len(window)) for window in windows])
+
+
+def language_model_loss(model: PreTrainedModel, windows: Tensor) -> Tensor:
+    """Mean negative log-likelihood of the next token, in nats, over ``windows`` [B, L] but for padding (-100).
+
+    The attention mask is all ones: padding is on the right, where causal attention never looks back at it.
+    """
+    inputs = windows[:, :-1].clamp(min=0)
+    logits = model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
+    return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), ignore_index=IGNORED)
+
+
+def predicted_tokens(windows: Tensor) -> int:
+    """How many tokens of ``windows`` [B, L] the loss is a mean over."""
+    return int((windows[:, 1:] != IGNORED).sum())

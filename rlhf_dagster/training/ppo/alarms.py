@@ -1,0 +1,116 @@
+"""What in PPO's curves says that something is wrong."""
+
+from collections.abc import Sequence
+from statistics import fmean, median
+
+RATIO_TOLERANCE = 1e-2
+NEGATIVE_KL = -0.1
+NEGATIVE_UPDATES = 5
+FEW_DISTINCT = 0.1
+WINDOW = 5
+"""Updates whose mean is compared."""
+COLLAPSED = 0.1
+"""Share of the first updates' entropy."""
+RUN_AWAY = 2.0
+"""Times the first updates' response length."""
+EXPLODED = 10.0
+"""Times the median value loss before."""
+SAMPLER_KL = 0.01
+"""Nats a token between sampler and policy: as much as an update of PPO commonly changes, and fifty times what rounding
+to bfloat16 does (log-probabilities that differ by 0.02)."""
+
+
+def alarms(curves: dict[str, list[float]]) -> list[str]:
+    """One sentence for each problem; an empty list when nothing stands out.
+
+    The curves are those of :func:`rlhf_dagster.training.ppo.train.run_ppo`.
+    """
+    found = [
+        _ratio(curves["ratio_first"]),
+        _negative_kl(curves["kl"]),
+        _same_answer(curves["distinct_responses"]),
+        _entropy_collapse(curves.get("entropy", ())),
+        _length_run_away(curves.get("response_length", ())),
+        _value_explosion(curves.get("value_loss", ())),
+        _sampler_disagrees(curves.get("sampler_kl", ())),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _ratio(ratios: Sequence[float]) -> str | None:
+    update = max(range(len(ratios)), key=lambda index: abs(ratios[index] - 1))
+    if abs(ratios[update] - 1) <= RATIO_TOLERANCE:
+        return None
+    return (
+        f"The probability ratio was {ratios[update]:.4f} instead of 1 at the first step of update {update + 1}: "
+        "sampling and training do not agree on the policy's log-probabilities."
+    )
+
+
+def _negative_kl(kl: Sequence[float]) -> str | None:
+    run = longest = 0
+    for value in kl:
+        run = run + 1 if value < NEGATIVE_KL else 0
+        longest = max(longest, run)
+    if longest < NEGATIVE_UPDATES:
+        return None
+    return (
+        f"The KL to the SFT policy was negative for {longest} updates in a row: "
+        "responses are not drawn from the distribution whose log-probabilities are recorded."
+    )
+
+
+def _same_answer(distinct: Sequence[float]) -> str | None:
+    if distinct[-1] > FEW_DISTINCT:
+        return None
+    return (
+        f"Only {distinct[-1]:.0%} of the last update's responses are distinct: "
+        "the policy gives nearly the same answer to every prompt; raise kl_coef or lower learning_rate."
+    )
+
+
+def _entropy_collapse(entropy: Sequence[float]) -> str | None:
+    first, last = _ends(entropy)
+    if last >= COLLAPSED * first:
+        return None
+    return (
+        f"The entropy fell from {first:.2f} to {last:.2f} nats a token: the policy hardly varies its responses any "
+        "more; raise kl_coef or lower learning_rate."
+    )
+
+
+def _length_run_away(lengths: Sequence[float]) -> str | None:
+    first, last = _ends(lengths)
+    if last <= RUN_AWAY * first:
+        return None
+    return (
+        f"Responses grew from {first:.1f} to {last:.1f} tokens: the reward pays for length; compare the reward model "
+        "with the length alone, or set missing_end_penalty."
+    )
+
+
+def _value_explosion(losses: Sequence[float]) -> str | None:
+    before, (_, last) = losses[:-WINDOW], _ends(losses)
+    if not before or last <= EXPLODED * median(before):
+        return None
+    return (
+        f"The value loss rose to {last:.3g}, from {median(before):.3g} before: the values no longer follow the "
+        "returns; lower learning_rate or value_coef, or set max_grad_norm."
+    )
+
+
+def _sampler_disagrees(kl: Sequence[float]) -> str | None:
+    last = fmean(kl[-WINDOW:]) if kl else 0.0
+    if last <= SAMPLER_KL:
+        return None
+    return (
+        f"The rollout backend samples from a policy {last:.3f} nats a token away from the one that is trained; weights "
+        "correct it only up to ppo.importance_cap: set compute.precision to fp32, or compute.rollout_backend to native."
+    )
+
+
+def _ends(curve: Sequence[float]) -> tuple[float, float]:
+    """Means of the first and of the last updates; equal, which is never alarming, where they would overlap."""
+    if len(curve) < 2 * WINDOW:
+        return 0.0, 0.0
+    return fmean(curve[:WINDOW]), fmean(curve[-WINDOW:])

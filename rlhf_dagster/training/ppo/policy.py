@@ -1,0 +1,140 @@
+"""What PPO trains: a language model, alone or with values from a head on its trunk or from a model of its own.
+
+What a later run goes on from besides the language model, the values and the KL coefficient, is kept beside it.
+"""
+
+import json
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.log_probs import response_outputs
+from rlhf_dagster.training.models.tokens import PaddedBatch, position_ids
+from rlhf_dagster.training.ppo.frozen_layers import replayed
+from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, KlController
+from rlhf_dagster.training.reward.scores import with_bias
+
+VALUE_HEAD_FILE = "value_head.safetensors"
+VALUE_MODEL_FOLDER = "value_model"
+KL_CONTROLLER_FILE = "kl_controller.json"
+
+
+class PpoPolicy(nn.Module):
+    """A language model without values, for estimators that compare responses; the base of those with values."""
+
+    def __init__(self, model: PreTrainedModel, value_head: nn.Linear | None = None) -> None:
+        super().__init__()
+        self.model, self.value_head = model, value_head
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, response_tokens: int, trunk: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, T, V] that predict the last T tokens of [B, Q + T] ids, and values [B, T] before them.
+
+        ``trunk`` [B, Q + T - 1, d] are the states that frozen layers have computed before.
+        """
+        with replayed(self.model, trunk):
+            logits, _ = response_outputs(self.model, input_ids, attention_mask, response_tokens)
+        return logits, None
+
+    def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor | None:
+        """Values [B, T] of a rollout that no head has recorded while it was sampled; None where there are none."""
+        return None
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+
+class PolicyWithValue(PpoPolicy):
+    """A language model and a linear value head.
+
+    The head begins at 0 (Ziegler et al. 2019, lm-human-preferences `policy.py`). One trunk for both halves the work of
+    a separate value network.
+    """
+
+    value_head: nn.Linear
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        head = nn.Linear(model.config.get_text_config().hidden_size, 1)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        super().__init__(model, head)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, response_tokens: int, trunk: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        with replayed(self.model, trunk):
+            logits, hidden = response_outputs(self.model, input_ids, attention_mask, response_tokens, hidden=True)
+        return logits, self.value_head(hidden)[..., 0].float()
+
+
+class PolicyWithValueModel(PpoPolicy):
+    """A language model and a value model of its own, a sequence classifier that begins as the reward model.
+
+    The value before a token is the score of the text so far (InstructGPT, appendix C.4; Huang et al. 2024).
+    """
+
+    def __init__(self, model: PreTrainedModel, value_model: PreTrainedModel) -> None:
+        super().__init__(model)
+        self.value_model = value_model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, response_tokens: int, trunk: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        logits, _ = super().forward(input_ids, attention_mask, response_tokens, trunk)
+        return logits, self.values(PaddedBatch(input_ids, attention_mask), response_tokens)
+
+    def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor:
+        return response_values(self.value_model, batch, response_tokens)
+
+
+def response_values(value_model: PreTrainedModel, batch: PaddedBatch, response_tokens: int) -> Tensor:
+    """Values [B, T] before each of the last T tokens of [B, Q + T] ids; the mean over an ensemble's heads."""
+    mask = batch.attention_mask[:, :-1]
+    hidden = value_model.base_model(
+        input_ids=batch.input_ids[:, :-1], attention_mask=mask, position_ids=position_ids(mask), use_cache=False
+    ).last_hidden_state[:, -response_tokens:]
+    return with_bias(cast(nn.Module, value_model.score)(hidden), value_model.config).mean(dim=-1)
+
+
+def save_value_head(head: nn.Linear, folder: Path) -> None:
+    """Write the head beside the language model, which stays a plain checkpoint."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    save_file(state, folder / VALUE_HEAD_FILE)
+
+
+def load_value_head(policy: PolicyWithValue, folder: Path) -> None:
+    policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD_FILE))
+    policy.value_head.to(torch.device(policy.model.device))
+
+
+def save_ppo_state(policy: PpoPolicy, controller: KlController, folder: Path) -> None:
+    """Write values and KL coefficient beside the language model."""
+    if policy.value_head is not None:
+        save_value_head(policy.value_head, folder)
+    if isinstance(policy, PolicyWithValueModel):
+        policy.value_model.save_pretrained(folder / VALUE_MODEL_FOLDER)
+    (folder / KL_CONTROLLER_FILE).write_text(json.dumps(controller.state_dict()) + "\n", encoding="utf-8")
+
+
+def resume_ppo_state(policy: PpoPolicy, controller: KlController, folder: Path) -> None:
+    """Take over value head and KL coefficient from the checkpoint that ``policy`` was opened from, where it has them.
+
+    A fixed coefficient stays the one of the settings. Raises UserError where the files are damaged.
+    """
+    head, state = folder / VALUE_HEAD_FILE, folder / KL_CONTROLLER_FILE
+    try:
+        if head.is_file() and isinstance(policy, PolicyWithValue):
+            load_value_head(policy, folder)
+        if state.is_file() and isinstance(controller, AdaptiveKl):
+            controller.load_state_dict(json.loads(state.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{folder}: PPO cannot go on from its value head and KL ({reason}); make it again.") from None

@@ -1,0 +1,227 @@
+"""One PPO rollout: sampled responses with everything that learning from them needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.training.models.log_probs import Decoding, response_outputs, token_log_probs
+from rlhf_dagster.training.models.lora import without_adapters
+from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, sequence_kl, whiten
+from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds
+from rlhf_dagster.training.ppo.frozen_layers import recorded
+from rlhf_dagster.training.ppo.kl_penalty import token_rewards
+from rlhf_dagster.training.ppo.losses import gae, group_normalised, leave_one_out
+from rlhf_dagster.training.ppo.policy import PpoPolicy
+from rlhf_dagster.training.ppo.reward import Reward, Score, TextScore, combined
+from rlhf_dagster.training.ppo.truncation import Truncation, penalised
+from rlhf_dagster.training.runtime.distributed import gather_rows
+from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
+from rlhf_dagster.training.sampling.importance import require_same_model
+from rlhf_dagster.training.sampling.native import NativeRollouts
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Where episodes come from and how they are judged."""
+
+    prompts: Sequence[TokenIds]
+    reference: PreTrainedModel | PeftModel
+    """A model with adapters is the reference with them switched off."""
+    score: Score | TextScore
+    decoding: Decoding
+    pretraining: Tensor | None = None
+    """[N, L] windows of text for PPO-ptx."""
+    texts: Sequence[str] = ()
+    """The prompts as texts, for a score that reads text."""
+    truncate_id: int | None = None
+    """The id of `truncate_token`."""
+    held_out: Sequence[TokenIds] = ()
+    """Prompts of validation."""
+    held_out_texts: Sequence[str] = ()
+    backend: RolloutBackend = field(default_factory=NativeRollouts)
+    """What draws the responses."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """B episodes: Q prompt tokens, padded on the left, and T response tokens, padded on the right."""
+
+    batch: PaddedBatch
+    """Ids and mask [B, Q + T]."""
+    tokens: Tensor
+    """[B, T] response ids."""
+    mask: Tensor
+    """[B, T] float, 1 at response tokens."""
+    log_probs: Tensor
+    """[B, T] under the policy, by the trainer's arithmetic."""
+    reference_log_probs: Tensor
+    """[B, T] under the SFT policy."""
+    values: Tensor | None
+    """[B, T] before each token; None where the policy has no values."""
+    scores: Tensor
+    """[B] of the reward, after the rule for a missing end."""
+    spread: Tensor | None = None
+    """[B] deviation across an ensemble of reward models."""
+    trunk: Tensor | None = None
+    """[B, Q + T - 1, d] states above the frozen layers."""
+    sampler_log_probs: Tensor | None = None
+    """[B, T] by the arithmetic of another program, which has sampled them; None where the trainer has."""
+
+    def of_all_ranks(self, count: int) -> "Rollout":
+        """The ``count`` episodes of which each rank has its part, in order, on every rank."""
+        whole: dict[str, Any] = {"batch": PaddedBatch(*(gather_rows(part, count) for part in self.batch))}
+        for name in (f.name for f in fields(self) if f.name != "batch"):
+            rows = getattr(self, name)
+            whole[name] = None if rows is None else gather_rows(rows, count)
+        return Rollout(**whole)
+
+    def checked(self) -> "Rollout":
+        """The same; raises UserError where another program has sampled it, and not from the policy."""
+        if self.sampler_log_probs is not None:
+            require_same_model(self.log_probs, self.sampler_log_probs, self.mask)
+        return self
+
+
+@dataclass(frozen=True)
+class Targets:
+    advantages: Tensor
+    """[B, T], whitened where they are from GAE."""
+    returns: Tensor | None
+    """[B, T]; None without values."""
+    kl_coef: float = 0.0
+    """Weight of the KL as a term of the loss."""
+
+
+@torch.no_grad()
+def collect(
+    policy: PpoPolicy,
+    episodes: Episodes,
+    prompts: PaddedBatch,
+    *,
+    uniforms: Tensor,
+    settings: PpoSettings,
+    texts: Sequence[str] = (),
+) -> Rollout:
+    """Sample a response to each of ``prompts`` [B, Q] and measure it under the reference and the reward.
+
+    The policy's log-probs, and the values of a head on its trunk, are those recorded while sampling, without a second
+    forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts as a score of
+    text reads them.
+    """
+    decoding, backend = episodes.decoding, episodes.backend
+    responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
+    truncation = Truncation(decoding.end_id, episodes.truncate_id, settings.truncate_after)
+    kept = truncation.kept(responses.tokens, responses.mask)
+    reward = _reward(episodes, prompts, texts, responses.tokens, kept, settings.spread_coef)
+    mask = kept if settings.truncated_rest == "masked" else responses.mask
+    tokens = responses.tokens.where(mask > 0, decoding.pad_id)
+    batch = _join(prompts, tokens, mask)
+    with without_adapters(episodes.reference) as reference, recorded(reference) as trunk:
+        logits, _ = response_outputs(reference, batch.input_ids, batch.attention_mask, decoding.max_tokens)
+    measure = _recorded if backend.own_arithmetic else _measured
+    log_probs, values = measure(policy, batch, responses, decoding)
+    return Rollout(
+        batch=batch,
+        tokens=tokens,
+        mask=mask.float(),
+        log_probs=log_probs * mask,
+        reference_log_probs=token_log_probs(logits, tokens, mask, decoding),
+        values=None if values is None else values * mask,
+        scores=penalised(reward.score, truncation.ended(responses.tokens, responses.mask), settings),
+        spread=reward.spread,
+        trunk=trunk[0] if trunk else None,
+        sampler_log_probs=None if backend.own_arithmetic else responses.log_probs * mask,
+    )
+
+
+def _recorded(
+    policy: PpoPolicy, batch: PaddedBatch, responses: Responses, decoding: Decoding
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probs and values [B, T] as they were recorded; a value model of its own reads the responses now."""
+    values = responses.values if policy.value_head is not None else policy.values(batch, decoding.max_tokens)
+    return responses.log_probs, values
+
+
+def _measured(
+    policy: PpoPolicy, batch: PaddedBatch, responses: Responses, decoding: Decoding
+) -> tuple[Tensor, Tensor | None]:
+    """The same of responses that another program has sampled, by one forward pass of the policy."""
+    logits, values = policy(batch.input_ids, batch.attention_mask, decoding.max_tokens)
+    mask = batch.attention_mask[:, -decoding.max_tokens :]
+    return token_log_probs(logits, responses.tokens, mask, decoding), values
+
+
+def learning_targets(rollout: Rollout, settings: PpoSettings, kl_coef: float) -> Targets:
+    """Advantages and returns. Rewards keep their mean when whitened, advantages do not; returns stay raw."""
+    mask, in_reward = rollout.mask, settings.kl_penalty == "reward"
+    coefs = (kl_coef, 0.0) if in_reward else (0.0, kl_coef)
+    rewards = token_rewards(rollout.log_probs, rollout.reference_log_probs, rollout.scores, mask, coefs[0])
+    if rollout.values is None:
+        return Targets(_compared(rewards.sum(dim=1), settings)[:, None] * mask, None, coefs[1])
+    if settings.whiten_rewards:
+        rewards = whiten(rewards, mask, shift_mean=False)
+    advantages, returns = gae(rewards, rollout.values, mask, settings.gamma, settings.gae_lambda)
+    return Targets(whiten(advantages, mask), returns, coefs[1])
+
+
+def rollout_numbers(rollout: Rollout, targets: Targets) -> dict[str, Tensor]:
+    """Scalars that describe a rollout.
+
+    `reward` is the mean score; `kl` the mean sequence KL to the SFT policy, in nats; `entropy` the mean surprise
+    -log p of a sampled token, in nats; `explained_variance` 1 - (error of the values) / (variance of the returns);
+    `reward_spread` the mean deviation across an ensemble, where there is one.
+    """
+    mask = rollout.mask
+    distinct = torch.unique(rollout.tokens, dim=0).shape[0] / rollout.tokens.shape[0]
+    numbers = {
+        "reward": rollout.scores.mean(),
+        "kl": sequence_kl(rollout.log_probs, rollout.reference_log_probs, mask).mean(),
+        "entropy": masked_mean(-rollout.log_probs, mask),
+        "response_length": mask.sum(dim=1).mean(),
+        "distinct_responses": torch.tensor(distinct, device=mask.device),
+    }
+    if targets.returns is not None and rollout.values is not None:
+        error = masked_mean((targets.returns - rollout.values).square(), mask)
+        numbers["explained_variance"] = 1 - error / masked_var(targets.returns, mask).clamp(min=1e-8)
+    if rollout.spread is not None:
+        numbers["reward_spread"] = rollout.spread.mean()
+    return numbers
+
+
+def _compared(rewards: Tensor, settings: PpoSettings) -> Tensor:
+    """Advantages [B] from the rewards [B] of whole responses."""
+    if settings.whiten_rewards:
+        rewards = whiten(rewards, torch.ones_like(rewards), shift_mean=False)
+    estimator = leave_one_out if settings.advantages == "rloo" else group_normalised
+    return estimator(rewards, settings.samples_per_prompt)
+
+
+def _reward(
+    episodes: Episodes, prompts: PaddedBatch, texts: Sequence[str], tokens: Tensor, mask: Tensor, spread_coef: float
+) -> Reward:
+    """Of responses [B, T], of which ``mask`` [B, T] says what is read."""
+    if isinstance(episodes.score, TextScore):
+        return combined(episodes.score(texts, tokens, mask), spread_coef)
+    return combined(episodes.score(_as_scored(prompts, tokens, mask, episodes.decoding)), spread_coef)
+
+
+def _join(prompts: PaddedBatch, tokens: Tensor, mask: Tensor) -> PaddedBatch:
+    return PaddedBatch(
+        torch.cat([prompts.input_ids, tokens], dim=1), torch.cat([prompts.attention_mask, mask.long()], dim=1)
+    )
+
+
+def _as_scored(prompts: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding) -> PaddedBatch:
+    """The reward model reads its score at end-of-text where lengths vary, so a response without one gets one."""
+    tokens = tokens.where(mask > 0, decoding.pad_id)
+    if decoding.fixed_length:
+        return _join(prompts, tokens, mask)
+    cut = ~(tokens == decoding.end_id).any(dim=1, keepdim=True)
+    end = torch.where(cut, decoding.end_id, decoding.pad_id)
+    return _join(prompts, torch.cat([tokens, end], dim=1), torch.cat([mask, cut.long()], dim=1))

@@ -1,0 +1,205 @@
+"""Proximal policy optimisation against a reward model, with a KL penalty to the SFT policy."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.tokens import PaddedBatch, pad
+from rlhf_dagster.training.ppo.alarms import alarms
+from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
+from rlhf_dagster.training.ppo.policy import PpoPolicy
+from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
+from rlhf_dagster.training.ppo.setup import prepare
+from rlhf_dagster.training.ppo.state import PpoRun, PromptOrder
+from rlhf_dagster.training.ppo.update import optimise
+from rlhf_dagster.training.ppo.validation import best_validation, gone_too_far, is_due, kept_update, validate
+from rlhf_dagster.training.runtime.device import training_on
+from rlhf_dagster.training.runtime.distributed import is_main, own_slice
+from rlhf_dagster.training.runtime.output import writing_output
+from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
+from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+from rlhf_dagster.training.sampling.importance import sampler_numbers
+from rlhf_dagster.training.sampling.native import draw_uniforms
+from rlhf_dagster.training.sampling.rollouts import rollout_backend
+from rlhf_dagster.training.specs import PpoSpec, Progress, TrainingResult, silent
+
+FINAL_UPDATES = 5
+
+
+def train_ppo(
+    spec: PpoSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
+) -> TrainingResult:
+    """Optimise `spec.start` on the `train` prompts.
+
+    A start that PPO has made brings its value head and its adaptive KL coefficient; the optimiser begins anew.
+    Metrics are the means of the last 5 updates before the weights that are kept, and what was measured of these on
+    held-out prompts; curves have one number for each update, or each validation (see :func:`run_ppo`).
+
+    Raises:
+        TrainingStopped: `checkpointing.stop` gave a reason.
+        UserError: what the spec names cannot be trained, or the training diverged.
+    """
+    with training_on(spec.compute):
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+
+
+def _train(spec: PpoSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
+    setup, settings = prepare(spec), spec.settings
+    with rollout_backend(spec.compute, settings.batch_size) as backend:
+        episodes = replace(setup.episodes, backend=backend)
+        curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper)
+    with writing_output(spec.output) as folder:
+        setup.save(spec, folder)
+    warnings = [*alarms(curves), gone_too_far(curves, settings), _nothing_better(curves, settings)]
+    return TrainingResult(spec.output, _metrics(curves, settings), curves, [text for text in warnings if text])
+
+
+def run_ppo(
+    policy: PpoPolicy,
+    episodes: Episodes,
+    settings: PpoSettings,
+    seed: int,
+    progress: Progress = silent,
+    controller: KlController | None = None,
+    keeper: StateKeeper | None = None,
+) -> dict[str, list[float]]:
+    """Train ``policy`` in place; returns a curve for each of the numbers below, one value for each update.
+
+    ``controller`` of the KL coefficient goes on from its state, in place; without one, from the settings. From a state
+    of ``keeper``, the run goes on bit for bit as if it had not been interrupted.
+
+    `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
+    describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`
+    and `ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
+    `sampler_kl` and `sampler_weight_clipped` are there where another program samples (:func:`sampler_numbers`).
+    Curves named `validation_` have a value for each validation (:func:`validate`), the first before any update.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        policy.trained().values(), lr=settings.learning_rate, eps=settings.adam_epsilon, weight_decay=0.0, fused=True
+    )
+    prompts = PromptOrder(len(episodes.prompts), generator)
+    run = PpoRun(policy, optimizer, controller or kl_controller(settings), generator, prompts)
+    keeper = keeper or StateKeeper(KEEP_NOTHING, "")
+    if (state := keeper.load(torch.device("cpu"))) is not None:
+        run.load_state_dict(state)
+    elif is_due(0, settings):
+        _validate(run, episodes, settings, seed)
+    del state  # copied into model and optimiser; it would be held until the end
+    for update in range(run.updates + 1, settings.updates + 1):
+        numbers = _update(run, episodes, settings)
+        run.record(numbers)
+        validated = is_due(update, settings)
+        if validated:
+            numbers |= _validate(run, episodes, settings, seed)
+        if is_main():
+            progress(update, settings.updates, **numbers)
+        if validated and gone_too_far(run.curves, settings):
+            break
+        if update < settings.updates:
+            keeper.after_step(update, run.state_dict)
+    if run.kept:
+        run.take_weights(run.kept)
+    return run.curves
+
+
+def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str, float]:
+    """One rollout and the optimisation on it; returns its numbers."""
+    learning_rate = settings.learning_rate * (1 - run.updates / settings.updates)
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate
+    rollout = _rollout(run, episodes, settings)
+    targets = learning_targets(rollout, settings, run.controller.coef)
+    optimised = optimise(
+        run.policy,
+        run.optimizer,
+        rollout,
+        targets,
+        settings,
+        decoding=episodes.decoding,
+        generator=run.generator,
+        pretraining=_window_sampler(episodes.pretraining, run.generator),
+    )
+    numbers = _to_floats(rollout_numbers(rollout, targets) | _disagreement(rollout, settings) | optimised)
+    _require_finite(numbers, run.updates)
+    numbers |= {"kl_coef": run.controller.coef, "learning_rate": learning_rate}
+    run.controller.update(numbers["kl"], settings.batch_size)
+    return numbers
+
+
+def _rollout(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> Rollout:
+    """An update's episodes. Each rank samples and scores its part; prompts and random numbers are drawn for all."""
+    device, own, count = run.policy.model.device, own_slice(settings.batch_size), settings.samples_per_prompt
+    rows = [row for row in run.prompts.take(settings.batch_size // count) for _ in range(count)]
+    ids, mask = pad([episodes.prompts[row] for row in rows], episodes.decoding.pad_id, "left")
+    uniforms = draw_uniforms(settings.batch_size, episodes.decoding.max_tokens, run.generator)
+    rollout = collect(
+        run.policy,
+        episodes,
+        PaddedBatch(ids[own], mask[own]).to(device),
+        uniforms=uniforms[own].to(device),
+        settings=settings,
+        texts=[episodes.texts[row] for row in rows[own]] if episodes.texts else (),
+    )
+    return rollout.of_all_ranks(settings.batch_size).checked()
+
+
+def _disagreement(rollout: Rollout, settings: PpoSettings) -> dict[str, Tensor]:
+    """Of sampler and trainer, where they are two programs."""
+    if rollout.sampler_log_probs is None:
+        return {}
+    return sampler_numbers(rollout.log_probs, rollout.sampler_log_probs, rollout.mask, settings.importance_cap)
+
+
+def _validate(run: PpoRun, episodes: Episodes, settings: PpoSettings, seed: int) -> dict[str, float]:
+    """Measure the policy on held-out prompts, and keep its weights where they are the best so far."""
+    numbers = validate(run.policy, episodes, settings, seed)
+    run.record(numbers)
+    if settings.kl_budget is not None and kept_update(run.curves, settings) == run.updates:
+        run.kept = {name: weight.clone() for name, weight in run.weights().items()}
+    return numbers
+
+
+def _metrics(curves: dict[str, list[float]], settings: PpoSettings) -> dict[str, float]:
+    kept = kept_update(curves, settings)
+    validation, metrics = -1, {}
+    if settings.kl_budget is not None:
+        validation, metrics["kept_update"] = best_validation(curves, settings.kl_budget), float(kept)
+    for name, curve in curves.items():
+        if name.startswith("validation_"):
+            metrics[name] = curve[validation]
+        else:
+            last = curve[: max(kept, 1)][-FINAL_UPDATES:]
+            metrics[name] = sum(last) / len(last)
+    return metrics
+
+
+def _nothing_better(curves: dict[str, list[float]], settings: PpoSettings) -> str:
+    if kept_update(curves, settings) > 0:
+        return ""
+    return (
+        "The policy kept is the one that training started from: none within ppo.kl_budget "
+        f"{settings.kl_budget:g} scored higher on held-out prompts."
+    )
+
+
+def _window_sampler(windows: Tensor | None, generator: torch.Generator) -> Callable[[int], Tensor] | None:
+    if windows is None:
+        return None
+    return lambda n: windows[torch.randint(len(windows), (n,), generator=generator)]
+
+
+def _to_floats(numbers: dict[str, Tensor]) -> dict[str, float]:
+    """All at once: one transfer from the device for an update."""
+    return dict(zip(numbers, torch.stack([number.float() for number in numbers.values()]).tolist(), strict=True))
+
+
+def _require_finite(numbers: dict[str, float], update: int) -> None:
+    wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
+    if wrong:
+        raise UserError(f"PPO diverged at update {update + 1}: {wrong[0]} is not finite; lower ppo.learning_rate.")

@@ -1,0 +1,150 @@
+"""PPO's optimisation on one rollout."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.training.models.log_probs import Decoding, token_log_probs
+from rlhf_dagster.training.models.windows import language_model_loss, predicted_tokens
+from rlhf_dagster.training.ppo.kl_penalty import kl_loss
+from rlhf_dagster.training.ppo.losses import clipped_value_loss, ppo_policy_loss
+from rlhf_dagster.training.ppo.policy import PpoPolicy
+from rlhf_dagster.training.ppo.rollout import Rollout, Targets
+from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_gradients, sum_of_ranks, world
+from rlhf_dagster.training.sampling.importance import truncated_weights
+
+Numbers = dict[str, Tensor]
+
+
+def optimise(
+    policy: PpoPolicy,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    targets: Targets,
+    settings: PpoSettings,
+    *,
+    decoding: Decoding,
+    generator: torch.Generator,
+    pretraining: Callable[[int], Tensor] | None = None,
+) -> Numbers:
+    """Take `epochs` x `minibatches` optimiser steps; returns scalars averaged over them.
+
+    Nothing is read back from the device inside the loop. ``pretraining`` draws windows [n, L] of text for PPO-ptx
+    (InstructGPT, equation 2). `ratio_first` is the ratio of new to old probability furthest from 1 in the very first
+    minibatch, where both are the same policy: anything but 1 is a bug. Every rank has the whole rollout and computes
+    the gradient of its part of each minibatch, in `accumulate` passes; their sum is the gradient of the minibatch.
+    """
+    steps: list[Numbers] = []
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    for _ in range(settings.epochs):
+        order = torch.randperm(len(rollout.tokens), generator=generator)
+        for rows in order.tensor_split(settings.minibatches):
+            windows = None if pretraining is None else pretraining(len(rows))
+            steps.append(_own_gradient(policy, rollout, targets, rows, windows, settings=settings, decoding=decoding))
+            sum_gradients(trained)
+            if settings.max_grad_norm is not None:
+                clip_grad_norm_(trained, settings.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    means = {name: torch.stack([step[name] for step in steps]).mean() for name in steps[0] if name != "ratio"}
+    sums = sum_of_ranks(torch.stack(list(means.values())))
+    ratios = gather_rows(steps[0]["ratio"][None], world())
+    return dict(zip(means, sums, strict=True)) | {"ratio_first": _furthest(ratios)}
+
+
+def _own_gradient(
+    policy: PpoPolicy,
+    rollout: Rollout,
+    targets: Targets,
+    rows: Tensor,
+    windows: Tensor | None,
+    *,
+    settings: PpoSettings,
+    decoding: Decoding,
+) -> Numbers:
+    """Add this rank's terms of the gradient of a minibatch of ``rows``; summed over ranks they are all of it.
+
+    Returns this rank's terms of the minibatch's numbers, and `ratio`, the furthest of them from 1.
+    """
+    rows = rows.to(rollout.tokens.device)
+    parts = rows[own_slice(len(rows))].tensor_split(settings.accumulate)
+    window_parts = _own_windows(windows, settings.accumulate)
+    terms: list[Numbers] = []
+    for part, window_part in zip(parts, window_parts, strict=True):
+        share = rollout.mask[part].sum() / rollout.mask[rows].sum()
+        loss, numbers = minibatch_loss(policy, rollout, targets, part, settings=settings, decoding=decoding)
+        loss = loss * share
+        numbers = {name: value if name == "ratio" else value * share for name, value in numbers.items()}
+        if windows is not None:
+            numbers["pretraining_loss"] = _pretraining_term(policy, window_part, windows)
+            loss = loss + settings.pretraining_coef * numbers["pretraining_loss"]
+        loss.backward()
+        terms.append({name: value.detach() for name, value in numbers.items()})
+    sums = {name: torch.stack([term[name] for term in terms]).sum(dim=0) for name in terms[0] if name != "ratio"}
+    return sums | {"ratio": _furthest(torch.stack([term["ratio"] for term in terms]))}
+
+
+def _own_windows(windows: Tensor | None, parts: int) -> Sequence[Tensor | None]:
+    return [None] * parts if windows is None else windows[own_slice(len(windows))].tensor_split(parts)
+
+
+def _pretraining_term(policy: PpoPolicy, part: Tensor | None, windows: Tensor) -> Tensor:
+    """The term of some of a minibatch's ``windows`` in its language-modelling loss."""
+    assert part is not None  # noqa: S101  # parts are those of the windows
+    share = predicted_tokens(part) / predicted_tokens(windows)
+    return language_model_loss(policy.model, part.to(policy.model.device)) * share
+
+
+def minibatch_loss(
+    policy: PpoPolicy,
+    rollout: Rollout,
+    targets: Targets,
+    rows: Tensor,
+    *,
+    settings: PpoSettings,
+    decoding: Decoding,
+) -> tuple[Tensor, Numbers]:
+    """The clipped policy loss on some ``rows`` of the rollout, plus the weighted losses of values and of the KL."""
+    ids, attention_mask = rollout.batch.input_ids[rows], rollout.batch.attention_mask[rows]
+    tokens, mask, old_log_probs = rollout.tokens[rows], rollout.mask[rows], rollout.log_probs[rows]
+    trunk = None if rollout.trunk is None else rollout.trunk[rows]
+    logits, values = policy(ids, attention_mask, tokens.shape[1], trunk)
+    log_probs = token_log_probs(logits, tokens, mask, decoding)
+    weights = _importance_weights(rollout, rows, settings)
+    advantages = targets.advantages[rows]
+    surrogate = ppo_policy_loss(log_probs, old_log_probs, advantages, mask, settings.clip_range, weights)
+    loss, numbers = surrogate.loss, {"policy_loss": surrogate.loss}
+    if values is not None and rollout.values is not None and targets.returns is not None:
+        old_values, returns = rollout.values[rows], targets.returns[rows]
+        numbers["value_loss"] = clipped_value_loss(values, old_values, returns, mask, settings.value_clip_range)
+        loss = loss + settings.value_coef * numbers["value_loss"]
+    if settings.kl_penalty != "reward":
+        reference = rollout.reference_log_probs[rows]
+        numbers["kl_loss"] = kl_loss(log_probs, reference, old_log_probs, mask, settings.kl_penalty, weights)
+        loss = loss + targets.kl_coef * numbers["kl_loss"]
+    numbers |= {
+        "clip_fraction": surrogate.clip_fraction,
+        "approx_kl": surrogate.approx_kl,
+        "ratio": furthest_ratio(log_probs, old_log_probs),
+    }
+    return loss, numbers
+
+
+def _importance_weights(rollout: Rollout, rows: Tensor, settings: PpoSettings) -> Tensor | None:
+    """[B, T] of some rows, where another program has sampled them; None where the trainer did."""
+    if rollout.sampler_log_probs is None:
+        return None
+    return truncated_weights(rollout.log_probs[rows], rollout.sampler_log_probs[rows], settings.importance_cap)
+
+
+def furthest_ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
+    """The ratio exp(new - old) furthest from 1 in log space, as a scalar; padding is 0 in both."""
+    difference = (log_probs - old_log_probs).detach().flatten()
+    return difference[difference.abs().argmax()].exp()
+
+
+def _furthest(ratios: Tensor) -> Tensor:
+    return ratios[ratios.log().abs().argmax()]

@@ -1,0 +1,64 @@
+"""The linear heads of a reward model: how they begin, and the gain and bias that give their scores a fixed meaning."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.tokens import TokenIds, pad
+from rlhf_dagster.training.reward.scores import RewardModel, score_heads
+
+
+def linear_head(model: PreTrainedModel) -> torch.nn.Linear:
+    """The layer [H, d] that reads a score for each head; raises UserError where the architecture has none."""
+    head = getattr(model, "score", None)
+    if not isinstance(head, torch.nn.Linear) or head.bias is not None:
+        raise UserError(
+            f"{type(model).__name__} has no linear `score` head; choose a causal language model as base model."
+        )
+    return head
+
+
+def draw_heads(model: PreTrainedModel) -> None:
+    """New weights ~ N(0, 1 / (d + 1)), no bias (Stiennon et al. 2020, appendix B.1)."""
+    head = linear_head(model)
+    torch.nn.init.normal_(head.weight, std=1 / math.sqrt(head.weight.shape[1] + 1))
+
+
+def normalise(reward_model: RewardModel, reference: Sequence[TokenIds], each_head: bool = False) -> float:
+    """Rescale so that scores of ``reference`` have mean 0 and population deviation 1; returns the deviation before.
+
+    Ziegler et al. 2019, lm-human-preferences `train_reward.py`. Its gain is folded into the head's weights and its bias
+    kept in the config as `score_bias`, so that the folder stays a plain checkpoint.
+
+    Every head gets mean 0. The gain is one for all heads, so that they differ by what they have learned, unless
+    ``each_head`` asks for deviation 1 of each. Of the latter the mean deviation is returned.
+    """
+    heads = _score_heads_of(reward_model, reference)
+    spread = heads.std(axis=1) if each_head else heads.mean(axis=0).std(keepdims=True)
+    gain = 1 / np.maximum(spread, 1e-8)
+    config = reward_model.model.config
+    weight = linear_head(reward_model.model).weight
+    with torch.no_grad():
+        weight.mul_(torch.from_numpy(gain).to(weight).unsqueeze(-1))
+    bias = (gain * (np.atleast_1d(config.score_bias) - heads.mean(axis=1))).tolist()
+    config.score_bias = bias if len(bias) > 1 else bias[0]
+    return float(spread.mean())
+
+
+def score_sequences(reward_model: RewardModel, sequences: Sequence[TokenIds], batch_size: int = 256) -> np.ndarray:
+    """Scores [N] (float64) of sequences of ids."""
+    return _score_heads_of(reward_model, sequences, batch_size).mean(axis=0)
+
+
+@torch.no_grad()
+def _score_heads_of(reward_model: RewardModel, sequences: Sequence[TokenIds], batch_size: int = 256) -> np.ndarray:
+    """Scores [H, N] (float64)."""
+    parts = []
+    for start in range(0, len(sequences), batch_size):
+        batch = pad(sequences[start : start + batch_size], reward_model.tokenizer.pad_token_id, "right")
+        parts.append(score_heads(reward_model.model, batch.to(reward_model.device)).double().cpu().numpy())
+    return np.ascontiguousarray(np.concatenate(parts).T)

@@ -1,0 +1,164 @@
+"""Scoring responses with a reward model: a plain sequence classifier with one output, or one for each of several heads.
+
+Its config holds two values of ours: `score_bias`, which is added to the output (a list where there are several), and
+`score_max_tokens`, the length of the inputs that it was trained on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.policies import load_model, load_tokenizer
+from rlhf_dagster.training.models.tokens import (
+    PaddedBatch,
+    TokenIds,
+    encode_prompts,
+    encode_responses,
+    pad,
+    position_ids,
+)
+from rlhf_dagster.training.runtime.device import precision, use_device
+
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A sequence classifier with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> RewardModel:
+    """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
+    device = use_device(compute or ComputeSettings())
+    model = load_model(AutoModelForSequenceClassification, folder)
+    for name in ("score_bias", "score_max_tokens"):
+        if not hasattr(model.config, name):
+            raise UserError(
+                f"{folder}: not a reward model, config.json has no {name}; give a folder that this loop trained."
+            )
+    return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
+
+
+class Scores(NamedTuple):
+    """Of N responses."""
+
+    mean: Any
+    """[N] the score: the mean over heads."""
+    spread: Any
+    """[N] population standard deviation across heads; 0 with a single head."""
+
+
+def score_heads(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
+    """Scores [N, H] by each head, read at the last real token of each row of [N, L] ids, padded on either side."""
+    logits = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=position_ids(batch.attention_mask),
+        use_cache=False,
+    ).logits
+    # In training on several ranks the model is wrapped.
+    return with_bias(logits, getattr(model, "module", model).config)
+
+
+def with_bias(outputs: Tensor, config: PretrainedConfig) -> Tensor:
+    """Outputs [..., H] of the heads of a model with this ``config``, as scores in float32."""
+    return outputs.float() + torch.as_tensor(getattr(config, "score_bias", 0.0), device=outputs.device)
+
+
+def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
+    """Scores [N], the mean over heads, read at the last real token of each row of [N, L] ids, padded on either side."""
+    return score_heads(model, batch).mean(dim=-1)
+
+
+def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> Scores:
+    """Scores and their spread, both [N] tensors: :func:`score_tokens` with how much the heads disagree."""
+    heads = score_heads(model, batch)
+    return Scores(heads.mean(dim=-1), heads.std(dim=-1, unbiased=False))
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    max_tokens: int,
+) -> list[TokenIds]:
+    """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
+
+    The row ends with end-of-text where lengths vary, so that the score is always read there; with a fixed length it is
+    read at the last token. A response that is too long is cut before the end-of-text token is added.
+    """
+    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
+    answers = encode_responses(tokenizer, responses, add_end=False)
+    end = [] if sampling.fixed_length else [tokenizer.eos_token_id]
+    room = max_tokens - len(end)
+    return [(prompt + answer)[:room] + end for prompt, answer in zip(encoded, answers, strict=True)]
+
+
+def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
+    """Raise UserError where a sampled response could be longer than the reward model reads.
+
+    The longest has `prompt_tokens` + `response_tokens`, and where lengths vary an end-of-text token after the cut.
+    """
+    needed = sampling.prompt_tokens + sampling.response_tokens + (0 if sampling.fixed_length else 1)
+    if needed > max_tokens:
+        raise UserError(
+            f"reward_model.max_tokens is {max_tokens} but prompt and response have up to {needed} tokens; "
+            "raise it, or lower sampling.prompt_tokens or sampling.response_tokens."
+        )
+
+
+def score_responses(
+    reward_model: Path | RewardModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None = None,
+) -> np.ndarray:
+    """Normalised scores [N] (float64) of ``responses[i]`` to ``prompts[i]``: mean 0 and deviation 1 on SFT samples.
+
+    Responses are cut to the length that the model was trained on.
+    """
+    return score_with_spread(reward_model, prompts, responses, sampling, compute).mean
+
+
+@torch.no_grad()
+def score_with_spread(
+    reward_model: Path | RewardModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None = None,
+) -> Scores:
+    """:func:`score_responses` with their spread across heads, both [N] arrays (float64)."""
+    reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
+    rows = encode_pairs(
+        reward_model.tokenizer, prompts, responses, sampling, reward_model.model.config.score_max_tokens
+    )
+    # Rows of similar length share a batch, which saves padding; the order is put back below.
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    scores = Scores(np.zeros(len(rows)), np.zeros(len(rows)))
+    for start in range(0, len(rows), BATCH_SIZE):
+        part = order[start : start + BATCH_SIZE]
+        batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(
+            reward_model.device
+        )
+        with precision(compute):
+            scored = score_tokens_with_spread(reward_model.model, batch)
+        scores.mean[part], scores.spread[part] = scored.mean.cpu().numpy(), scored.spread.cpu().numpy()
+    return scores

@@ -1,0 +1,172 @@
+"""What a label says, as terms of the reward model's loss: choices among responses, and ratings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rlhf_dagster.config.training import RewardModelSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.outcome import ORDERED_KINDS, nested_choices, target
+from rlhf_dagster.records.tables import records
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best among some of the responses compared."""
+
+    members: list[int]
+    """Their indices."""
+    target: list[float]
+    """Probability that each is the best of them."""
+    weight: float
+    margin: float = 0.0
+    """By how much the best one's score must lead."""
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A standardised rating of one response, or the difference between those of two."""
+
+    members: list[int]
+    value: float
+    weight: float
+
+
+class RatingScale(NamedTuple):
+    """Mean and population deviation of ratings, by which they are standardised."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the labels of one comparison add to the loss."""
+
+    choices: list[Choice] = field(default_factory=list)
+    ratings: list[Rating] = field(default_factory=list)
+
+
+def merge_labels(frame: pd.DataFrame, settings: RewardModelSettings | None = None) -> pd.DataFrame:
+    """One row for each comparison, with the :class:`Terms` of all its labels in a column ``terms``.
+
+    Choices of different labels among the same responses are merged: the mean of their targets, with the sum of their
+    weights. The cross-entropy is linear in the target, so the loss and its gradient are those of the separate labels,
+    for one forward pass instead of one for each annotator. Where ties have a model of their own, or a margin is asked
+    for, only choices of the same outcome are merged.
+
+    By default a ranking is its nested choices (:func:`~rlhf_dagster.records.outcome.nested_choices`). Their losses,
+    each with the label's weight, add up to the negative Plackett-Luce log-likelihood of an order without ties.
+    """
+    settings = settings or RewardModelSettings()
+    scale = rating_scale(frame) if rates(settings) else None
+    rows = [
+        labels.iloc[0].to_dict() | {"terms": _terms(records(labels), settings, scale)}
+        for _, labels in frame.groupby("comparison_id", sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*frame.columns, "terms"])
+
+
+def label_terms(row: Mapping[str, Any]) -> Terms:
+    """The choice of the best response by one label alone, whatever its kind: what a label is measured by."""
+    return Terms([_best(row)])
+
+
+def rates(settings: RewardModelSettings) -> bool:
+    """Whether ratings are learned as numbers and not as the order that they give."""
+    return settings.rating != "ranks"
+
+
+def rating_scale(frame: pd.DataFrame) -> RatingScale | None:
+    """Of all ratings in a PREFERENCES table; None where there are none. Raises UserError where all are the same."""
+    rated = frame.loc[frame["kind"] == "rating", "ratings"]
+    if rated.empty:
+        return None
+    values = np.concatenate([np.asarray(ratings, dtype=float) for ratings in rated])
+    if not values.std():
+        raise UserError("All ratings are the same, so that there is nothing to learn from them; collect others.")
+    return RatingScale(float(values.mean()), float(values.std()))
+
+
+def soft_target(strength: float) -> float:
+    """Probability that the better of two responses is the better one: 1/2 at strength 0, 1 at strength 1."""
+    return 0.5 + 0.5 * strength
+
+
+def _terms(labels: Sequence[Mapping[str, Any]], settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+    choices, ratings = [], []
+    for row in labels:
+        if row["kind"] == "rating" and scale is not None:
+            ratings += _ratings(row, scale, settings.rating == "differences")
+        elif row["kind"] in ORDERED_KINDS:
+            choices += _pairs(row) if settings.ranking == "pairs" else _nested(row)
+        else:
+            choices += _by_strength(row, settings)
+    return Terms(_merged(choices, by_outcome=settings.ties != "share" or settings.margin > 0), ratings)
+
+
+def _best(row: Mapping[str, Any]) -> Choice:
+    shares = [float(share) for share in row["target"]]
+    return Choice(list(range(len(shares))), shares, float(row["weight"]))
+
+
+def _nested(row: Mapping[str, Any]) -> list[Choice]:
+    """The best of all, the best of the rest, and so on."""
+    later = nested_choices([int(rank) for rank in row["ranks"]])[1:]
+    return [_best(row), *(Choice(members, shares, float(row["weight"])) for members, shares in later)]
+
+
+def _pairs(row: Mapping[str, Any]) -> list[Choice]:
+    """All K (K - 1) / 2 pairs, which share the label's weight (InstructGPT, Ouyang et al. 2022, equation 1)."""
+    ranks = [int(rank) for rank in row["ranks"]]
+    pairs = list(combinations(range(len(ranks)), 2))
+    weight = float(row["weight"]) / len(pairs)
+    return [Choice([i, j], _pair_target(ranks[i], ranks[j]), weight) for i, j in pairs]
+
+
+def _pair_target(first: int, second: int) -> list[float]:
+    return target([1, 1] if first == second else [1, 2] if first < second else [2, 1])
+
+
+def _by_strength(row: Mapping[str, Any], settings: RewardModelSettings) -> list[Choice]:
+    """The choice of a pair, with what its strength, where it has one, says besides, or of a best of K."""
+    choice, strength = _best(row), row.get("strength")
+    used = row["kind"] == "pair" and (settings.margin or settings.soft_targets)
+    if pd.isna(strength) or 1.0 not in choice.target or not used:
+        return [choice]
+    if settings.margin:
+        return [Choice(choice.members, choice.target, choice.weight, settings.margin * float(strength))]
+    # Two outcomes, and not one target between them, which a model of ties would take for a tie.
+    better = soft_target(float(strength))
+    other = [1.0 - share for share in choice.target]
+    shares = [(choice.target, better), (other, 1 - better)]
+    return [Choice(choice.members, outcome, choice.weight * share) for outcome, share in shares if share]
+
+
+def _ratings(row: Mapping[str, Any], scale: RatingScale, differences: bool) -> list[Rating]:
+    """A label's ratings, or the differences of all its pairs; they share the label's weight."""
+    values = [(float(rating) - scale.mean) / scale.deviation for rating in row["ratings"]]
+    if differences:
+        found = [([i, j], values[i] - values[j]) for i, j in combinations(range(len(values)), 2)]
+    else:
+        found = [([i], value) for i, value in enumerate(values)]
+    return [Rating(members, value, float(row["weight"]) / len(found)) for members, value in found]
+
+
+def _merged(choices: Sequence[Choice], by_outcome: bool) -> list[Choice]:
+    """One choice for all among the same members (and, ``by_outcome``, with the same target and margin), in order."""
+    groups: dict[tuple[Any, ...], list[Choice]] = {}
+    for choice in choices:
+        outcome = (*choice.target, choice.margin) if by_outcome else ()
+        groups.setdefault((tuple(choice.members), outcome), []).append(choice)
+    return [_mean(group) for group in groups.values()]
+
+
+def _mean(group: Sequence[Choice]) -> Choice:
+    weights = np.array([choice.weight for choice in group])
+    shares = np.average(np.stack([choice.target for choice in group]), axis=0, weights=weights)
+    return Choice(group[0].members, shares.tolist(), float(weights.sum()), group[0].margin)

@@ -1,0 +1,57 @@
+"""Threads, devices, precision, and the ranks that train together."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from rlhf_dagster.config.training import ComputeSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.runtime.distributed import join, local_rank, world
+
+
+def use_device(compute: ComputeSettings) -> torch.device:
+    """Cap PyTorch's threads and return the device; raises UserError where CUDA is asked for and absent.
+
+    More threads than free cores make small models many times slower: OMP_NUM_THREADS and the core count lower the cap.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    cores = int(limit) if limit.isdigit() and int(limit) > 0 else os.cpu_count() or 1
+    torch.set_num_threads(min(compute.threads, cores))
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("compute.device is `cuda` but PyTorch finds no CUDA device; set it to `auto` or `cpu`.")
+    if compute.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank() >= torch.cuda.device_count():
+        raise UserError(
+            f"compute.processes needs a GPU for each process but there are {torch.cuda.device_count()}; lower it."
+        )
+    torch.cuda.set_device(local_rank())
+    return torch.device("cuda", local_rank())
+
+
+def precision(compute: ComputeSettings | None) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16 where `precision` is `bf16`; weights, log-probs and losses stay in float32.
+
+    Weights are not kept in bfloat16 between calls, because they change inside the context. With None, or `fp32`, what
+    is around stays as it is.
+    """
+    if compute is None or compute.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(use_device(compute).type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def training_on(compute: ComputeSettings) -> Iterator[torch.device]:
+    """The device of ``compute``, in its precision, together with the other ranks."""
+    device = use_device(compute)
+    join(device)
+    with precision(compute):
+        yield device
+
+
+def require_a_row_for_each_rank(rows: int, what: str) -> None:
+    """Raise UserError where a batch is smaller than the number of ranks; ``what`` names it and its setting."""
+    if rows < world():
+        raise UserError(f"{what} has {rows} rows for {world()} processes; raise it or lower compute.processes.")

@@ -1,0 +1,32 @@
+"""Where a training writes its model: whole or not at all, once for all ranks."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import replacing
+
+
+@contextmanager
+def writing_output(output: Path) -> Iterator[Path]:
+    """:func:`replacing` on the main rank; the others get a folder that is thrown away, and wait until it is done.
+
+    Raises:
+        UserError: the disk is full, or cannot be written; the states of the training are still there.
+    """
+    from safetensors import SafetensorError
+
+    from rlhf_dagster.training.runtime.distributed import barrier, is_main
+
+    try:
+        with replacing(output) if is_main() else tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"{output}: the trained model cannot be written ({reason}); mend that and train again, which goes on from "
+            "the last state."
+        ) from None
+    barrier()

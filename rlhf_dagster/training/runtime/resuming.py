@@ -1,0 +1,54 @@
+"""The state of unfinished training: kept so that a retry goes on from it. Importing this imports no torch."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_dagster.lineage.model_folders import content_of
+from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.training.functions import source_of
+
+
+class TrainingStopped(Exception):  # noqa: N818
+    """The training ended before it was finished; its text is the reason, and the state is on disk."""
+
+
+def nobody() -> str:
+    """No reason to stop."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where unfinished training keeps its state, how often, and who can end it early."""
+
+    folder: Path | None = None
+    """None keeps no state."""
+    every_seconds: float = 120.0
+    """Between states; 0 writes one after every step (in PPO: every update)."""
+    stop: Callable[[], str] = nobody
+    """Asked after every step but the last; a reason ends the training, once a state is written, by TrainingStopped."""
+
+
+KEEP_NOTHING = Checkpointing()
+
+
+def fingerprint(spec: Any) -> str:
+    """Hash of what decides a training's result: its spec but for output and compute, and the content of its inputs."""
+    return content_hash("training", type(spec).__name__, decisive(spec))
+
+
+def decisive(spec: Any) -> dict[str, str]:
+    """What a training's result depends on: of each file and folder the hash of its content, of settings their text."""
+    values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute")}
+    if function := values.get("reward_function"):
+        values["reward_function"] = f"{function.rpartition(':')[2]} {source_of(function)}"
+    return {name: content_of(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
+
+
+def clear(checkpointing: Checkpointing) -> None:
+    """Remove the state, once the training's output is where it belongs."""
+    if checkpointing.folder is not None:
+        shutil.rmtree(checkpointing.folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Drawing responses from a policy, by this package or by another program."""

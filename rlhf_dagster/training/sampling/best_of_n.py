@@ -1,0 +1,77 @@
+"""Best-of-n sampling: the response of n that a score likes best, a policy that needs no training."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.sampling.rollouts import rollout_backend
+from rlhf_dagster.training.sampling.sample import Sample, sample
+
+Score = Callable[[Sequence[str], Sequence[str]], ArrayLike]
+"""Scores [N] of ``responses[i]`` to ``prompts[i]``."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The response kept, its score, and the mean score of all n."""
+
+    sample: Sample
+    score: float
+    mean_score: float
+
+
+def best_of_n_kl(n: int) -> float:
+    """log n - (n - 1) / n nats: KL of the best of n samples to the policy that draws them.
+
+    Stiennon et al. 2020, arXiv 2009.01325, appendix G.3. It is exact where no two samples have the same score, as with
+    a continuous one of a policy that never repeats itself, and an upper bound otherwise (Beirami et al. 2024, arXiv
+    2401.01879).
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def best_of_n(
+    policy: Path | Policy,
+    prompts: Sequence[str],
+    score: Score,
+    n: int,
+    sampling: SamplingSettings,
+    seed: int,
+    compute: ComputeSettings | None = None,
+) -> list[Best]:
+    """For each prompt the best of ``n`` samples of ``policy`` by ``score``, the first one of equals.
+
+    Prompts are taken in parts of about `sampling.batch_size` samples, so that n times all of them never are in memory.
+
+    Raises:
+        UserError: the policy cannot be opened, or a score is not a finite number for each response.
+    """
+    policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
+    size, kept = max(1, sampling.batch_size // n), []
+    with rollout_backend(compute, size * n) as backend:
+        for start in range(0, len(prompts), size):
+            part = prompts[start : start + size]
+            # A seed for each part: seeds of neighbours give streams that have nothing in common.
+            samples = sample(policy, part, sampling, seed + start, n, compute=compute, backend=backend)
+            repeated = [prompt for prompt in part for _ in range(n)]
+            scores = _checked(score(repeated, [drawn.text for drawn in samples]), len(samples)).reshape(-1, n)
+            best = scores.argmax(axis=1)
+            kept += [
+                Best(samples[row * n + index], float(scores[row, index]), float(scores[row].mean()))
+                for row, index in enumerate(best)
+            ]
+    return kept
+
+
+def _checked(scores: ArrayLike, responses: int) -> np.ndarray:
+    array = np.asarray(scores, dtype=np.float64)
+    if array.shape != (responses,) or not np.isfinite(array).all():
+        raise UserError(f"Best-of-n needs a finite score for each of {responses} responses; look at the reward model.")
+    return array

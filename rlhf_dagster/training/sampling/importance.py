@@ -1,0 +1,55 @@
+"""Where the program that samples and the one that trains disagree on the same policy: weights, and a guard.
+
+Two implementations of a model, in other kernels or another precision, give a token two probabilities. Responses then
+come from the sampler's policy and the gradient is the trainer's: without a correction training is off-policy without
+anybody having said so (Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+"""
+
+import math
+
+from torch import Tensor
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.token_statistics import k3, masked_mean
+
+LOST = 1.0
+"""Nats of KL for each token beyond which two programs do not sample from the same model at all."""
+
+
+def truncated_weights(log_probs: Tensor, sampler_log_probs: Tensor, cap: float) -> Tensor:
+    """min(p_trainer / p_sampler, ``cap``) of each token, from log-probs of one shape; 1 at padding, where both are 0.
+
+    Truncated importance sampling (Yao et al. 2025; Ionides 2008): the expectation under the sampler of a term weighted
+    by the ratio is that under the trainer's policy, and the cap bounds its variance for a bias where it is reached. It
+    is the expectation over a token given those before it, which stay the sampler's: the weight of a whole response
+    would correct these too, with a variance that grows with its length.
+    """
+    return (log_probs - sampler_log_probs).exp().clamp(max=cap)
+
+
+def sampler_numbers(log_probs: Tensor, sampler_log_probs: Tensor, mask: Tensor, cap: float) -> dict[str, Tensor]:
+    """Scalars that describe the disagreement on sampled tokens; all inputs [B, T].
+
+    `sampler_kl` estimates KL(sampler, trainer), in nats for each token, by k3; `sampler_weight_clipped` is the share of
+    tokens whose weight is cut at ``cap``.
+    """
+    clipped = (log_probs - sampler_log_probs).exp() > cap
+    return {
+        "sampler_kl": masked_mean(k3(sampler_log_probs, log_probs).masked_fill(mask == 0, 0.0), mask),
+        "sampler_weight_clipped": masked_mean(clipped.to(mask.dtype), mask),
+    }
+
+
+def require_same_model(log_probs: Tensor, sampler_log_probs: Tensor, mask: Tensor) -> None:
+    """Raise UserError where the disagreement on sampled tokens [B, T] is beyond what weights can correct."""
+    kl = float(sampler_numbers(log_probs, sampler_log_probs, mask, 1.0)["sampler_kl"])
+    if not math.isfinite(kl):
+        raise UserError(
+            "The rollout backend drew a token that the policy never draws, such as padding: it samples from another "
+            "distribution; set `compute.rollout_backend: native`."
+        )
+    if kl > LOST:
+        raise UserError(
+            f"The rollout backend's log-probabilities are {kl:.1f} nats a token from the policy's: it samples from "
+            "another model, other weights or another temperature; set `compute.rollout_backend: native`."
+        )

@@ -1,0 +1,140 @@
+"""Sampling responses with a key-value cache, and scoring given responses under another policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.training.models.log_probs import (
+    decoding_of,
+    response_outputs,
+    token_log_probs,
+)
+from rlhf_dagster.training.models.policies import Policy, load_policy, require_context
+from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, pad
+from rlhf_dagster.training.runtime.device import precision
+from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
+from rlhf_dagster.training.sampling.importance import require_same_model
+from rlhf_dagster.training.sampling.native import draw_uniforms
+from rlhf_dagster.training.sampling.rollouts import rollout_backend
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response. ``token_ids`` include the end-of-text token where one was drawn, ``text`` does not."""
+
+    text: str
+    token_ids: list[int]
+    log_probs: list[float]
+    """Of each token under the sampling policy, in nats."""
+
+
+def sample(
+    policy: Path | Policy,
+    prompts: Sequence[str],
+    sampling: SamplingSettings,
+    seed: int,
+    samples_per_prompt: int = 1,
+    *,
+    greedy: bool = False,
+    compute: ComputeSettings | None = None,
+    backend: RolloutBackend | None = None,
+) -> list[Sample]:
+    """Sample responses, all of the first prompt's first.
+
+    Each sample has its own row of random numbers, drawn up front from ``seed``: the batch size changes the result only
+    through rounding. ``greedy`` takes the likeliest token instead (temperature 0). Another ``backend`` than this
+    package's (by default that of ``compute``) gets all prompts at once; log-probs are computed here in any case.
+
+    Raises:
+        UserError: the checkpoint cannot be opened, prompt and response do not fit its context, or the backend does not
+            sample from the policy.
+    """
+    if backend is None:
+        with rollout_backend(compute, sampling.batch_size) as own:
+            return sample(
+                policy, prompts, sampling, seed, samples_per_prompt, greedy=greedy, compute=compute, backend=own
+            )
+    policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
+    _require_fit(policy, sampling)
+    decoding = decoding_of(policy.tokenizer, sampling)
+    encoded = encode_prompts(policy.tokenizer, prompts, sampling.prompt_tokens)
+    rows = [ids for ids in encoded for _ in range(samples_per_prompt)]
+    generator = torch.Generator().manual_seed(seed)
+    uniforms = None if greedy else draw_uniforms(len(rows), sampling.response_tokens, generator)
+    samples: list[Sample] = []
+    at_once = sampling.batch_size if backend.own_arithmetic else max(len(rows), 1)
+    with precision(compute):
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
+            noise = None if uniforms is None else uniforms[part].to(policy.device)
+            samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), policy)
+    if backend.own_arithmetic:
+        return samples
+    repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
+    return _measured(policy, repeated, samples, sampling, compute, greedy)
+
+
+@torch.no_grad()
+def response_log_probs(
+    policy: Path | Policy,
+    prompts: Sequence[str],
+    responses: Sequence[TokenIds],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None = None,
+) -> list[list[float]]:
+    """Log-prob of each token of given responses under ``policy``, in nats, at the sampling temperature.
+
+    With the log-probs recorded while sampling, the sums of the differences are the sequence KL between two policies.
+    """
+    policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
+    decoding = decoding_of(policy.tokenizer, sampling)
+    encoded = encode_prompts(policy.tokenizer, prompts, sampling.prompt_tokens)
+    log_probs: list[list[float]] = []
+    for start in range(0, len(encoded), sampling.batch_size):
+        part = slice(start, start + sampling.batch_size)
+        left = pad(encoded[part], decoding.pad_id, "left").to(policy.device)
+        right = pad([list(ids) for ids in responses[part]], decoding.pad_id, "right").to(policy.device)
+        ids = torch.cat([left.input_ids, right.input_ids], dim=1)
+        mask = torch.cat([left.attention_mask, right.attention_mask], dim=1)
+        with precision(compute):
+            logits, _ = response_outputs(policy.model, ids, mask, right.input_ids.shape[1])
+        part_log_probs = token_log_probs(logits, right.input_ids, right.attention_mask, decoding)
+        lengths = right.attention_mask.sum(dim=1).tolist()
+        log_probs += [row[:n] for row, n in zip(part_log_probs.tolist(), lengths, strict=True)]
+    return log_probs
+
+
+def _measured(
+    policy: Policy,
+    prompts: Sequence[str],
+    samples: Sequence[Sample],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None,
+    greedy: bool,
+) -> list[Sample]:
+    """Samples of another program with log-probs by this one, as those of a reference policy will be."""
+    log_probs = response_log_probs(policy, prompts, [drawn.token_ids for drawn in samples], sampling, compute)
+    if not greedy:  # what is likeliest has no probability to compare
+        ours, theirs = (
+            torch.tensor([number for row in rows for number in row])
+            for rows in (log_probs, [drawn.log_probs for drawn in samples])
+        )
+        require_same_model(ours, theirs, torch.ones_like(ours))
+    return [replace(drawn, log_probs=row) for drawn, row in zip(samples, log_probs, strict=True)]
+
+
+def _as_samples(responses: Responses, policy: Policy) -> list[Sample]:
+    lengths = responses.mask.sum(dim=1).tolist()
+    ids = [row[:n] for row, n in zip(responses.tokens.tolist(), lengths, strict=True)]
+    texts = policy.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    log_probs = [row[:n] for row, n in zip(responses.log_probs.tolist(), lengths, strict=True)]
+    return [Sample(*parts) for parts in zip(texts, ids, log_probs, strict=True)]
+
+
+def _require_fit(policy: Policy, sampling: SamplingSettings) -> None:
+    needed = sampling.prompt_tokens + sampling.response_tokens
+    require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")

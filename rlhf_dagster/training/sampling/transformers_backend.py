@@ -1,0 +1,148 @@
+"""Rollouts by transformers' continuous batching: a row that has ended makes room for the next prompt."""
+
+import gc
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.generation import ContinuousBatchingConfig
+
+from rlhf_dagster.config.training import ComputeSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.log_probs import Decoding
+from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds
+from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
+from rlhf_dagster.training.sampling.backend import Responses
+from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_of, seeds
+
+PAGE = 32
+"""Tokens in a block of the cache: each response wastes half a block."""
+PATIENCE = 1.0
+"""Seconds between looks at whether the thread that samples still lives."""
+
+
+class TransformersRollouts:
+    """Continuous batching on the model itself, in a thread of its own; nothing is kept between two calls.
+
+    It draws with PyTorch's own generator, for all rows of a step at once: the same rows together give the same
+    responses, other rows beside them give others.
+    """
+
+    own_arithmetic = False
+
+    def __init__(self, compute: ComputeSettings, rows: int) -> None:
+        self.rows = rows
+
+    def generate(
+        self,
+        model: PreTrainedModel,
+        prompts: PaddedBatch,
+        uniforms: Tensor | None,
+        decoding: Decoding,
+        value_head: nn.Module | None = None,
+    ) -> Responses:
+        rows, before = rows_of(prompts), random_state()
+        seed = 0 if uniforms is None else seeds(uniforms)[0]
+        try:
+            with _little_garbage(), _only_errors():
+                outputs = _drawn(
+                    model,
+                    rows,
+                    _generation(decoding, greedy=uniforms is None),
+                    _batching(min(self.rows, len(rows)), prompts.input_ids.shape[1], decoding, seed),
+                )
+        except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise UserError(
+                f"Transformers' continuous batching cannot sample from {type(model).__name__} here ({reason}); "
+                "set `compute.rollout_backend: native`."
+            ) from None
+        finally:
+            restore_random_state(before)
+        tokens, log_probs = [output.generated_tokens for output in outputs], [output.logprobs for output in outputs]
+        return as_responses(tokens, log_probs, decoding, prompts.input_ids.device)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _generation(decoding: Decoding, greedy: bool) -> GenerationConfig:
+    """Other than `generate`, continuous batching must not be told `min_new_tokens`: the end is suppressed instead."""
+    return GenerationConfig(
+        do_sample=not greedy,
+        temperature=None if greedy else decoding.temperature,
+        top_k=None if greedy else 0,
+        top_p=None if greedy else 1.0,
+        max_new_tokens=decoding.max_tokens,
+        suppress_tokens=list(decoding.suppressed) or None,
+        eos_token_id=decoding.end_id,
+        pad_token_id=decoding.pad_id,
+    )
+
+
+def _batching(rows: int, prompt_tokens: int, decoding: Decoding, seed: int) -> ContinuousBatchingConfig:
+    """A cache for ``rows`` whole sequences. Blocks are not shared: a prefix cached before an update would be stale."""
+    return ContinuousBatchingConfig(
+        page_size=PAGE,
+        num_blocks=rows * (math.ceil((prompt_tokens + decoding.max_tokens) / PAGE) + 1),
+        max_batch_tokens=rows + prompt_tokens,
+        max_requests_per_batch=rows,
+        max_blocks_per_request=0,
+        allow_block_sharing=False,
+        return_logprobs=True,
+        seed=seed,
+        # FlashAttention does not multiply float32, in which the weights are.
+        auto_switch_to_flash=False,
+        use_async_batching=False,
+        use_cuda_graph=False,
+    )
+
+
+def _drawn(
+    model: PreTrainedModel, prompts: list[TokenIds], generation: GenerationConfig, batching: ContinuousBatchingConfig
+) -> list[Any]:
+    """The outputs in the order of ``prompts``; raises RuntimeError where one failed."""
+    manager = cast(Any, model).init_continuous_batching(generation, batching)
+    # All requests wait before the first step, so that which rows share a step does not depend on the threads' timing.
+    names = manager.add_requests(prompts, max_new_tokens=generation.max_new_tokens)
+    outputs: dict[str, Any] = {}
+    manager.start()
+    try:
+        while len(outputs) < len(names):
+            output = manager.get_result(timeout=PATIENCE)
+            if output is not None and output.error is not None:
+                raise RuntimeError(output.error)
+            if output is not None and output.is_finished():
+                outputs[output.request_id] = output
+            elif output is None and not manager.is_running():
+                raise RuntimeError("its thread ended before all responses did")
+    finally:
+        manager.stop(hard_stop=len(outputs) < len(names))
+        manager.destroy()
+    return [outputs[name] for name in names]
+
+
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    """The manager collects garbage when it stops, twice: half a second each over all that a training has loaded."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Each call would warn that suppressing tokens has not been tried with continuous batching; here it has."""
+    logger = logging.getLogger("ContinuousBatchingLogger")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

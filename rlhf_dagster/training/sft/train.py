@@ -1,0 +1,209 @@
+"""Supervised fine-tuning on demonstrations."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_dagster.config.training import SamplingSettings, SftSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.schemas import DEMONSTRATIONS
+from rlhf_dagster.records.tables import read_table, rows_of_split
+from rlhf_dagster.training.models.chat import set_chat
+from rlhf_dagster.training.models.log_probs import head_on
+from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
+from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
+from rlhf_dagster.training.models.windows import IGNORED
+from rlhf_dagster.training.runtime.device import training_on
+from rlhf_dagster.training.runtime.output import writing_output
+from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
+from rlhf_dagster.training.runtime.seeding import seed_everything
+from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+from rlhf_dagster.training.sft.packing import pack
+from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silent
+from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
+
+MEASURED_ROWS = 1024
+PACKING_TOLERANCE = 1e-4
+"""Relative; float32 rounds to less, and texts that see each other change the loss by more."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    prompt: TokenIds
+    response: TokenIds
+
+
+class Demonstrations(Dataset[Demonstration]):
+    """Encoded demonstrations: the prompt cut on the left, the response on the right.
+
+    A response ends with end-of-text, unless it is cut: to `sampling.response_tokens` where responses have a fixed
+    length, otherwise to what `sft.max_tokens` leaves.
+    """
+
+    def __init__(
+        self, frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, settings: SftSettings, sampling: SamplingSettings
+    ) -> None:
+        prompts = encode_prompts(tokenizer, frame["prompt"].tolist(), sampling.prompt_tokens)
+        responses = encode_responses(tokenizer, frame["response"].tolist(), add_end=True)
+        longest = sampling.response_tokens if sampling.fixed_length else settings.max_tokens
+        self.rows = [
+            Demonstration(prompt, response[: min(longest, settings.max_tokens - len(prompt))])
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.prompt) + len(row.response) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Demonstration:
+        return self.rows[index]
+
+
+class SftTrainer(KeptTrainer):
+    """A Trainer with the language-modelling loss of the response tokens, averaged over the tokens of a batch."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss = response_loss(model, inputs) * inputs["scale"]
+        return (loss, {}) if return_outputs else loss
+
+
+def train_sft(
+    spec: SftSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
+) -> TrainingResult:
+    """Fine-tune on the `train` demonstrations with the language-modelling loss of the response tokens alone.
+
+    Metrics are losses in nats for each response token, before (`initial_validation_loss`) and after training; those of
+    validation are absent where the table has no such rows.
+
+    Raises:
+        TrainingStopped: `checkpointing.stop` gave a reason.
+        UserError: what the spec names cannot be trained, or the training diverged.
+    """
+    with training_on(spec.compute):
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+
+
+def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
+    frame = read_table(spec.demonstrations, DEMONSTRATIONS)
+    train_rows = rows_of_split(frame, "train", spec.demonstrations)
+    policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
+    _check(policy, spec)
+    set_chat(policy.tokenizer, spec.settings.chat)
+    train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
+    validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
+    at_once = rows_at_once(spec.settings)
+    initial = mean_response_loss(policy, validation, at_once)
+    if spec.settings.packing:
+        _require_packing(policy, train)
+    policy, losses = _fit(policy, train, spec, progress, keeper)
+    metrics = {
+        "train_loss": mean_response_loss(policy, train, at_once),
+        "initial_validation_loss": initial,
+        "validation_loss": mean_response_loss(policy, validation, at_once),
+        "demonstrations": float(len(train)),
+        "validation_demonstrations": float(len(validation)),
+    }
+    with writing_output(spec.output) as folder:
+        save_policy(policy, spec.sampling, folder)
+    return TrainingResult(spec.output, {k: v for k, v in metrics.items() if v is not None}, {"loss": losses})
+
+
+def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """Mean negative log-likelihood of the response tokens of a collated batch, in nats.
+
+    The last token predicts nothing and is not fed; the output head, which with a large vocabulary costs more than many
+    layers, runs on what predicts response tokens alone.
+    """
+    labels = batch["labels"][:, 1:]
+    learned = labels != IGNORED
+    mask = batch["attention_mask"]
+    read = {"attention_mask": mask[:, :-1] if mask.dim() == 2 else mask[..., :-1, :-1]}
+    read |= {name: batch[name][:, :-1] for name in ("input_ids", "position_ids") if name in batch}
+    with head_on(model, learned):
+        logits = model(**read, use_cache=False).logits
+    return F.cross_entropy(logits.float(), labels[learned])
+
+
+@torch.no_grad()
+def mean_response_loss(policy: Policy, rows: Demonstrations, batch_size: int) -> float | None:
+    """Mean negative log-likelihood of the response tokens of the first 1,024 rows, in nats; None without rows."""
+    total = tokens = 0.0
+    policy.model.eval()
+    for start in range(0, min(len(rows), MEASURED_ROWS), batch_size):
+        batch = _collate(rows.rows[start : start + batch_size], policy.tokenizer.pad_token_id)
+        n = float((batch["labels"] != IGNORED).sum())
+        loss = response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
+        total, tokens = total + loss.item() * n, tokens + n
+    return total / tokens if tokens else None
+
+
+def _fit(
+    policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper
+) -> tuple[Policy, list[float]]:
+    settings = spec.settings
+    capacity = settings.max_tokens if settings.packing else 0
+    collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id, capacity=capacity)
+    seed_everything(spec.seed)
+    trained, curves = fit_policy(
+        partial(SftTrainer, keeper, train.lengths if settings.length_buckets else None),
+        policy,
+        settings.lora,
+        progress,
+        rows=train,
+        collate=lambda rows: own_parts(rows, settings.accumulate, lambda row: len(row.response), collate),
+        seed=spec.seed,
+        batch_size=settings.batch_size,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
+    return trained, curves["loss"]
+
+
+def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[str, torch.Tensor]:
+    """Right-padded ids and mask [B, L], and labels that are -100 at prompt and padding; packed, where there is room for
+    ``capacity`` tokens in a row (:func:`pack`)."""
+    if capacity:
+        texts = [row.prompt + row.response for row in rows]
+        return pack(texts, [[IGNORED] * len(row.prompt) + row.response for row in rows], capacity, pad_id)
+    batch = pad([row.prompt + row.response for row in rows], pad_id, "right")
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, IGNORED)
+    for label, row in zip(labels, rows, strict=True):
+        label[: len(row.prompt)] = IGNORED
+    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": labels}
+
+
+@torch.no_grad()
+def _require_packing(policy: Policy, rows: Demonstrations) -> None:
+    """Raise UserError for an architecture in which texts of one row see each other."""
+    some, pad_id = rows.rows[:3], policy.tokenizer.pad_token_id
+    capacity = sum(len(row.prompt + row.response) for row in some)
+    with torch.autocast(policy.device.type, enabled=False):
+        apart, packed = (
+            response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
+            for batch in (_collate(some, pad_id), _collate(some, pad_id, capacity))
+        )
+    if not torch.isclose(apart, packed, rtol=PACKING_TOLERANCE):
+        name = type(policy.model).__name__
+        raise UserError(f"sft.packing: {name} does not keep texts of one row apart; set it to false.")
+
+
+def _check(policy: Policy, spec: SftSpec) -> None:
+    require_context(policy.model.config, spec.settings.max_tokens, "sft.max_tokens")
+    needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
+    require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
+    if spec.sampling.prompt_tokens >= spec.settings.max_tokens:
+        raise UserError("sft.max_tokens must be above sampling.prompt_tokens, or no room is left for a response.")

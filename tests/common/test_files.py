@@ -1,0 +1,60 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_dagster.common import files
+from rlhf_dagster.common.files import locked, write_atomically, write_once
+from rlhf_dagster.errors import UserError
+
+
+def test_replace_and_first_write(tmp_path) -> None:
+    file = tmp_path / "new" / "file"
+    assert write_once(file, b"one")
+    assert not write_once(file, b"two")
+    assert file.read_bytes() == b"one"
+    write_atomically(file, b"three")
+    assert file.read_bytes() == b"three"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_private_file_is_its_owners_alone(tmp_path) -> None:
+    write_atomically(tmp_path / "key", b"x", private=True)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("write", [write_once, write_atomically])
+def test_a_writer_that_dies_before_the_end_leaves_the_old_file(tmp_path, monkeypatch, write) -> None:
+    file = tmp_path / "file"
+    write_once(file, b"old")
+
+    def die(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "fsync", die)
+    with pytest.raises(KeyboardInterrupt):
+        write(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_killed_holder_frees_the_lock(tmp_path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from rlhf_dagster.lineage.files import locked
+with locked(Path(sys.argv[1])):
+    os._exit(9)
+"""
+    lock = tmp_path / "lock"
+    assert subprocess.run([sys.executable, "-c", code, str(lock)], check=False).returncode == 9
+    with locked(lock):
+        assert lock.exists()
+
+
+@pytest.mark.parametrize("write", [lambda path: write_once(path, b""), lambda path: locked(path).__enter__()])
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, write) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write here"):
+        write(Path(tmp_path / "file" / "inner"))

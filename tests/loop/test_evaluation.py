@@ -1,0 +1,36 @@
+"""What training noticed is said where the policy is judged."""
+
+import json
+
+import pandas as pd
+from loops import ROUND, checkpoint
+
+from rlhf_dagster.loop.evaluation import evaluate_round
+
+ALARM = "KL was negative for 20 updates."
+
+
+def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, copy_of) -> None:
+    loop = copy_of(finished.loop.root).loop
+    policy = checkpoint(loop, "ppo_policy", ROUND)
+    path = policy.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"warnings": [ALARM]}))
+
+    def read(asset: str) -> dict:
+        return json.loads(loop.asset_path(asset, ROUND, "json").read_text())
+
+    report, page = evaluate_round(
+        loop,
+        read("round_manifest"),
+        pd.read_parquet(loop.asset_path("evaluation_completions", ROUND)),
+        checkpoint(loop, "reward_model", ROUND),
+        policy,
+        read("reward_model_accuracy"),
+        read("label_quality"),
+        sft=checkpoint(loop, "sft_checkpoint"),
+        pretraining_text=loop.asset_path("pretraining_text"),
+        halves=read("reward_model_halves"),
+    )
+    assert ALARM in report["warnings"]
+    assert ALARM in page
+    assert "warnings" in json.loads((checkpoint(loop, "sft_checkpoint").folder / "manifest.json").read_text())

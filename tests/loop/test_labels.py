@@ -1,0 +1,153 @@
+import json
+
+import pandas as pd
+import pyarrow.parquet as pq
+from loops import ROUND, run_missing
+
+from rlhf_dagster.assets.rounds import open_import_round
+from rlhf_dagster.data.import_file import import_file
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.labels import (
+    label_counts,
+    read_labels,
+    send_evaluation_batch,
+    send_training_batch,
+    snapshot_preferences,
+)
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
+from rlhf_dagster.records.schemas import QUARANTINE
+
+
+def silent(*_: object, **__: object) -> None:
+    pass
+
+
+def test_sending_a_batch_again_adds_nothing(stages, copy_of) -> None:
+    loop = copy_of(stages.unjudged).loop
+    before = loop.label_store.count(ROUND, "train")
+    batch = send_training_batch(loop, ROUND, pd.read_parquet(loop.asset_path("completions", ROUND)), silent)
+    assert (batch.sent, batch.already_there) == (0, 40)
+    assert loop.label_store.count(ROUND, "train") == before
+    assert batch.comparisons["comparison_id"].tolist() == (
+        pd.read_parquet(loop.asset_path("preference_batch", ROUND))["comparison_id"].tolist()
+    )
+
+
+def test_simulated_annotators_answer_nothing_where_people_label(stages, copy_of) -> None:
+    loop = copy_of(stages.unjudged, label_store={"simulated_annotators": False}).loop
+    completions = pd.read_parquet(loop.asset_path("evaluation_completions", ROUND))
+    batch = send_evaluation_batch(loop, ROUND, completions, silent)
+    assert batch.sent == len(batch.comparisons) > 0
+    assert loop.label_store.count(ROUND, "evaluation").labels == 0
+
+
+def test_an_evaluation_batch_is_shared_between_the_two_opponents(two_rounds) -> None:
+    comparisons = pd.read_parquet(two_rounds.loop.asset_path("evaluation_batch", "round-0002"))
+    pairs = comparisons["policy_ids"].map(frozenset).value_counts()
+    policy = two_rounds.loop.registry.champion().policy_id
+    assert len(pairs) == 2
+    assert all(policy in pair for pair in pairs.index)
+    assert pairs.tolist() == [12, 12]
+
+
+def test_the_snapshot_accumulates_rounds(two_rounds) -> None:
+    loop = two_rounds.loop
+    first, second = (pd.read_parquet(loop.asset_path("preference_dataset", key)) for key in (ROUND, "round-0002"))
+    assert set(first["round"]) == {ROUND}
+    assert set(second["round"]) == {ROUND, "round-0002"}
+    assert _only_held_out_leave(first, second)
+    for frame in (first, second):
+        assert frame["label_id"].is_unique
+        train = frame[frame["split"] == "train"]
+        held_out = frame[frame["split"] == "held_out_annotators"]
+        assert not set(train["annotator"]) & set(held_out["annotator"])
+        assert not set(train["comparison_id"]) & set(held_out["comparison_id"])
+
+
+def _only_held_out_leave(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    """Labels of the first round leave the snapshot only where their comparison or annotator is held out now."""
+    gone = first[~first["label_id"].isin(second["label_id"])]
+    held_out = second[second["split"] == "held_out_annotators"]
+    return bool((gone["comparison_id"].isin(held_out["comparison_id"]) | (gone["split"] != "train")).all())
+
+
+def tables(loop: LoopFolder, key: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Labels and comparisons of a round, and the prompts."""
+    of_round = [pd.read_parquet(loop.asset_path(name, key)) for name in ("preference_labels", "preference_batch")]
+    return of_round[0], of_round[1], pd.read_parquet(loop.asset_path("prompts"))
+
+
+def test_a_rerun_of_an_old_round_does_not_see_later_labels(two_rounds) -> None:
+    loop = two_rounds.loop
+    again, _ = snapshot_preferences(loop, ROUND, *tables(loop, ROUND))
+    kept = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    assert again["label_id"].tolist() == kept["label_id"].tolist()
+    assert again["split"].tolist() == kept["split"].tolist()
+
+
+def test_what_was_labelled_late_or_deleted_in_an_earlier_round_counts(two_rounds, copy_of) -> None:
+    loop = copy_of(two_rounds.loop.root).loop
+    given, comparisons, prompts = tables(loop, "round-0002")
+    before, _ = snapshot_preferences(loop, "round-0002", given, comparisons, prompts)
+    gone = before[before["round"] == ROUND].iloc[0]
+    loop.label_store.delete(gone["comparison_id"], gone["annotator"])
+    old = loop.label_store.comparisons(ROUND, "train")["comparison_id"].iloc[0]
+    loop.label_store.submit(old, "latecomer", {"best": 0}, seconds=3.0)
+    after, _ = snapshot_preferences(loop, "round-0002", given, comparisons, prompts)
+    assert gone["label_id"] not in set(after["label_id"])
+    counts = label_counts(loop, "round-0002")
+    assert counts["by_round"][0]["labels"] == len(tables(loop, ROUND)[0])
+    assert counts["annotators"] == given["annotator"].nunique() + 1
+
+
+def test_labels_about_test_prompts_are_left_out_and_counted(finished) -> None:
+    loop = finished.loop
+    labels, comparisons, prompts = tables(loop, ROUND)
+    judged = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    target = judged["prompt_id"].iloc[0]
+    prompts.loc[prompts["prompt_id"] == target, "split"] = "test"
+    frame, summary = snapshot_preferences(loop, ROUND, labels, comparisons, prompts)
+    assert target not in set(frame["prompt_id"])
+    batch = comparisons.set_index("comparison_id")
+    assert summary["on_test_prompts"] == (batch.loc[labels["comparison_id"], "prompt_id"] == target).sum() > 0
+
+
+def test_imported_judgments_are_round_zero_and_train_with_the_first_round(stages, copy_of, tmp_path) -> None:
+    runner = copy_of(stages.unjudged)
+    loop = runner.loop
+    prompts = pd.read_parquet(loop.asset_path("prompts"))
+    known = prompts[prompts["split"] != "validation"].groupby("split").head(6)
+    lines = [
+        {"comparison": f"c{n}", "prompt": text, "responses": ["the plot was good .", "the plot was bad ."]}
+        | {"annotator": f"person {n % 4}", "choice": 0}
+        for n, text in enumerate(known["text"])
+    ]
+    file = tmp_path / "judgments.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert import_file("judgments", file, loop.root, loop.label_store).added == 12
+    key = open_import_round(runner.instance)
+    assert key == IMPORT_ROUND
+    assert run_missing(runner, "collect_round", key).success
+    assert run_missing(runner, "train_round", key, until="preference_dataset").success
+    imported = pd.read_parquet(loop.asset_path("preference_dataset", key))
+    assert set(imported["prompt_id"]) <= set(known.loc[known["split"] == "train", "prompt_id"])
+    assert not imported.empty
+    assert runner.run("train_round", ROUND, ["preference_dataset"]).success
+    both = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    assert set(both["round"]) == {IMPORT_ROUND, ROUND}
+
+
+def test_an_annotation_that_cannot_be_parsed_is_quarantined(stages, copy_of) -> None:
+    from rlhf_dagster.labeling.store import Submission
+
+    loop = copy_of(stages.unjudged).loop
+    comparison = loop.label_store.comparisons(ROUND, "train")["comparison_id"].iloc[0]
+    labels, _ = read_labels(loop, ROUND, "train")
+    loop.label_store.submit_many([Submission(comparison, "vandal", {"best": ["nonsense"]}, 1.0, None)])
+    again, quarantined = read_labels(loop, ROUND, "train")
+    assert (len(again), quarantined) == (len(labels), 1)
+    table = pq.read_table(loop.root / "quarantine" / f"train-{ROUND}.parquet")
+    assert table.schema.equals(QUARANTINE)
+    row = table.to_pylist()[0]
+    assert (row["comparison_id"], row["annotator"]) == (comparison, "vandal")
+    assert row["problem"]
