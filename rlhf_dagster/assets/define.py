@@ -113,7 +113,7 @@ def stage_progress(context: dg.AssetExecutionContext) -> Progress:
 
     def say(text: str) -> None:
         context.log.info(text)
-        run = context.instance.get_run_by_id(context.run_id)
+        run = context.instance.get_run_by_id(context.run.run_id)
         if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
             raise dg.DagsterExecutionInterruptedError
 

@@ -21,10 +21,11 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.assets.report_metadata import report_metadata
 from rlhf_dagster.assets.rounds import rounds
+from rlhf_dagster.config.arms import TRAINED_BESIDE
 from rlhf_dagster.evaluation.gate import rules_as_dicts
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.lineage.models import Checkpoint
-from rlhf_dagster.loop.arms import arms_of, measure_arms, sample_arms
+from rlhf_dagster.loop.arms import measure_arms, sample_arms
 from rlhf_dagster.loop.evaluation import decide, evaluate_round, read_human_evaluation
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import send_evaluation_batch
@@ -32,7 +33,7 @@ from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
 
 
-@loop_asset("evaluation", by_round=True, gpu=True, deps=["dpo_policy"])
+@loop_asset("evaluation", by_round=True, gpu=True, deps=[arm.asset for arm in TRAINED_BESIDE.values()])
 def evaluation_completions(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
@@ -49,10 +50,14 @@ def evaluation_completions(
     """
     here = compute.on(loop)
     frame = sample_evaluation(here, round_manifest, ppo_policy, sft_checkpoint, prompts)
-    if arms_of(here):
-        arms = sample_arms(here, round_manifest["round"], frame, sft_checkpoint, reward_model)
-        frame = pd.concat([frame, arms], ignore_index=True)
-    return table_result(frame, ["completion_id", "text", "role"], prompts=int(frame["prompt_id"].nunique()))
+    arms = sample_arms(here, round_manifest["round"], frame, sft_checkpoint, reward_model)
+    frame = pd.concat([frame, *arms], ignore_index=True)
+    return table_result(
+        frame,
+        ["completion_id", "text", "role"],
+        prompts=int(frame["prompt_id"].nunique()),
+        behaviour_policy=round_manifest["behaviour_policy"],
+    )
 
 
 @loop_asset("evaluation", by_round=True, gpu=True, **JSON)

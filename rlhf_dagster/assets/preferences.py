@@ -1,5 +1,6 @@
 """Group `preferences`: what was sampled, compared, labelled, and what a reward model may learn from it."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,9 +17,10 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality.label_quality import label_quality as measure_quality
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.comparisons import DriftSources
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import (
-    chosen_by,
     labels_read,
     read_labels,
     read_quarantine,
@@ -26,6 +28,7 @@ from rlhf_dagster.loop.labels import (
     snapshot_preferences,
 )
 from rlhf_dagster.loop.sampling import pin_round, sample_completions
+from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.records.round_keys import require_round_key
 
 SHOWN = [
@@ -51,13 +54,17 @@ def round_manifest(
 def completions(
     loop: dg.ResourceParam[LoopFolder], round_manifest: dict[str, str], prompts: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """Samples of the pinned policy for training prompts, with the log-probability of every token."""
+    """Samples of the pinned policy for training prompts, with the log-probability of every token.
+
+    Where a reward model of an earlier round will choose among them (`chosen_by`), there are more than are compared.
+    """
     frame = sample_completions(loop, round_manifest, prompts)
     return table_result(
         frame,
         ["completion_id", "text"],
         behaviour_policy=round_manifest["behaviour_policy"],
         prompts=int(frame["prompt_id"].nunique()),
+        chosen_by=chosen_by(loop, round_manifest["round"]),
         **numbers({"distinct_share": frame["text"].nunique() / len(frame)}),
         samples=markdown_table(frame[["prompt", "text"]].head(5).to_dict("records")),
     )
@@ -65,10 +72,19 @@ def completions(
 
 @loop_asset("preferences", by_round=True)
 def preference_batch(
-    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], completions: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    loop: dg.ResourceParam[LoopFolder],
+    completions: pd.DataFrame,
+    demonstrations: Path,
+    sft_checkpoint: Checkpoint,
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """Comparisons of the completions, each in a random order, sent to the label store. Sending again adds nothing."""
-    batch = send_training_batch(loop, context.partition_key, completions, stage_progress(context))
+    """Comparisons of the completions, each in a random order, sent to the label store. Sending again adds nothing.
+
+    With `labeling.drift_share` some set SFT responses against demonstrations. `chosen_by` names the reward model of an
+    earlier round that has chosen among the samples, `policies` whose responses are compared.
+    """
+    drift = DriftSources(demonstrations, sft_checkpoint)
+    batch = send_training_batch(loop, context.partition_key, completions, drift, stage_progress(context))
     frame = batch.comparisons
     return table_result(
         frame,
@@ -79,6 +95,7 @@ def preference_batch(
         labels_wanted=int(frame["labels_wanted"].sum()),
         roles=markdown_table([{"role": role, "comparisons": n} for role, n in frame["role"].value_counts().items()]),
         chosen_by=chosen_by(loop, context.partition_key),
+        policies=", ".join(sorted(set(frame["policy_ids"].explode().dropna()))),
         **label_store_link(loop, context.partition_key, "train"),
     )
 

@@ -1,6 +1,5 @@
 """Group `release`: which policy the next round samples from."""
 
-import json
 from typing import Any
 
 import dagster as dg
@@ -24,9 +23,9 @@ def promotion(
     It asks the gate itself, so that running it alone after a failed check promotes nothing. `alarms` names the rules
     that stand in the way. With `gate.approval` a policy that passes waits for `rlhf promote`.
     """
-    decision = promote_round(
-        loop, context.partition_key, ppo_policy, eval_report, _judgments(loop, context.partition_key)
-    )
+    # Nobody was asked to judge after a failed check, which a person may have overruled.
+    human = loop.json("human_evaluation", context.partition_key)
+    decision = promote_round(loop, context.partition_key, ppo_policy, eval_report, human)
     shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
     return dg.MaterializeResult(
         value=decision,
@@ -37,9 +36,3 @@ def promotion(
             "rules": markdown_table(decision["rules"]),
         },
     )
-
-
-def _judgments(loop: LoopFolder, round_key: str) -> dict[str, Any] | None:
-    """The round's `human_evaluation`; None where nobody was asked, as after a failed check that a person overrules."""
-    path = loop.asset_path("human_evaluation", round_key, "json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

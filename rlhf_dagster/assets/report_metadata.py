@@ -23,8 +23,10 @@ def report_metadata(report: Mapping[str, Any]) -> dict[str, Any]:
         "reward_drift": (report["reward_drift"] or {}).get("value"),
     }
     arms = {"arms": arms_table(report["arms"])} if report["arms"] else {}
+    labelled = (report["labels"] or {}).get("by_round") or []
     return {
         "win_rates": win_rates_table(report["win_rates"]),
+        "rounds": ", ".join(row["round"] for row in labelled),
         **arms,
         "alarms": ", ".join(alarm_names(report["rules"])) or "none",
         **numbers(rates | figures | _arm_rates(report["arms"])),

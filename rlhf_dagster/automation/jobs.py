@@ -4,12 +4,13 @@ from typing import Any
 
 import dagster as dg
 
+from rlhf_dagster.config.arms import CANDIDATE
 from rlhf_dagster.config.loop import LoopConfig
 
 PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]
 LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_model", "reward_model_accuracy"]
-LEARN_POLICY = ["reward_model_halves", "ppo_policy"]
+LEARN_POLICY = ["reward_model_halves", CANDIDATE.asset]
 JUDGE = ["evaluation_completions", "eval_report", "evaluation_batch"]
 RELEASE = ["human_evaluation", "promotion"]
 
@@ -19,7 +20,7 @@ def job_assets(config: LoopConfig) -> dict[str, list[str]]:
 
     Where nobody has to be waited for, `train_round` goes on to the promotion.
     """
-    train = [*LEARN, *LEARN_POLICY, *(f"{arm}_policy" for arm in config.arms), *JUDGE]
+    train = [*LEARN, *LEARN_POLICY, *(arm.asset for arm in config.arms_beside() if arm.asset), *JUDGE]
     waits = config.evaluation.asks_people and not config.label_store.simulated_annotators
     return {
         "prepare": PREPARE,

@@ -9,7 +9,7 @@ from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.decide import Attempt, Scene, Waiting
 from rlhf_dagster.automation.instance import ALIVE
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.round_state import RoundState, labels_used, read_report, undecided_rounds
+from rlhf_dagster.loop.round_state import RoundState, labels_used, undecided_rounds
 
 POSITION_TAG, WHY_TAG = "rlhf/labels_position", "rlhf/why"
 LONGEST_REQUEST = 20.0
@@ -34,7 +34,7 @@ def waiting_for(instance: dg.DagsterInstance, loop: LoopFolder, job: str, state:
     attempt = last_attempt(instance, job, state.round)
     if job != "train_round" or attempt is None or not attempt.failed:
         return Waiting(state, attempt)
-    if attempt.position <= labels_used(read_report(loop, state.round)):
+    if attempt.position <= labels_used(loop.json("eval_report", state.round)):
         # It failed after the training, as every run does whose policy the gate refuses.
         return Waiting(state, replace(attempt, failed=False))
     return Waiting(state, attempt, loop.label_store.count(state.round, "train", since=attempt.position))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rlhf_dagster.common.progress import describe, listening
+from rlhf_dagster.config.arms import ARMS
 
 HEADLINES: dict[str, list[str]] = {
     "prompts": ["dagster/row_count"],
@@ -28,8 +29,7 @@ HEADLINES: dict[str, list[str]] = {
     "reward_model": ["model_id", "loss_train", "accuracy_validation"],
     "reward_model_accuracy": ["accuracy_validation", "accuracy_held_out_annotators"],
     "reward_model_halves": ["unmeasured", "accuracy_a", "accuracy_b"],
-    "ppo_policy": ["model_id", "reward", "kl"],
-    "dpo_policy": ["model_id", "accuracy_validation", "reward_margin_validation"],
+    **{arm.asset: list(arm.headline) for arm in ARMS if arm.asset},
     "evaluation_completions": ["prompts"],
     "eval_report": ["vs_sft_reward_model", "vs_sft_gold_judge", "kl_nats", "reward_drift"],
     "evaluation_batch": ["comparisons"],

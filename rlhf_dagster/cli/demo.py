@@ -85,14 +85,14 @@ def _run_training(runner: LoopRunner, view: RunView, key: str) -> None:
 
 
 def _write_summary(loop: LoopFolder, instance: dg.DagsterInstance) -> dict[str, Any]:
-    sft = json.loads(loop.asset_path("sft_checkpoint", suffix="json").read_text())
+    sft = loop.checkpoint("sft_checkpoint")
     keys = open_rounds(instance)
     summary = {
         "task": loop.config.data.task,
         "seed": loop.config.seed,
         "rounds": round_rows(loop, keys),
         "champion": champion(loop),
-        "sft": {"policy": sft["model_id"], "checkpoint": sft["path"]},
+        "sft": sft and {"policy": sft.model_id, "checkpoint": sft.path},
         "seconds": {"total": _total_seconds(instance), **_step_seconds(instance)},
     }
     (loop.root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

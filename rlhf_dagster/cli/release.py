@@ -1,6 +1,5 @@
 """`rlhf promote` and `rlhf rollback`: the champion moved by hand, on record."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,23 +55,23 @@ def rollback(folder: Path, policy: str | None, by: str, reason: str) -> None:
 
 def _newest_report(loop: "LoopFolder") -> str:
     """The newest round whose policy has been evaluated."""
-    reports = sorted(loop.asset_path("eval_report", "x", "json").parent.glob("*.json"))
-    if not reports:
+    evaluated = loop.rounds_with("eval_report")
+    if not evaluated:
         raise UserError("No round has an evaluated policy yet; run `rlhf run train_round` first.")
-    return reports[-1].stem
+    return evaluated[-1]
 
 
 def _require_promotable(loop: "LoopFolder", key: str, anyway: bool) -> str:
     """The id of the round's policy; raises UserError where its promotion would be refused."""
     from rlhf_dagster.loop.promotion import consider
 
-    report = _read(loop, "eval_report", key)
+    report = loop.json("eval_report", key)
     if report is None:
         raise UserError(f"{key} has no evaluated policy; run `rlhf run train_round --round {key}` first.")
     policy = str(report["policy_id"])
     if refusal := loop.registry.refusal(policy, key):
         raise UserError(f"{policy} cannot be promoted: {refusal}")
-    found = consider(loop, report, _read(loop, "human_evaluation", key))
+    found = consider(loop, report, loop.json("human_evaluation", key))
     if not (found.passed or anyway):
         raise UserError(f"The gate says {found.outcome}: {' '.join(found.reasons)} --anyway promotes against it.")
     return policy
@@ -82,14 +81,9 @@ def _run_promotion(runner: "LoopRunner", key: str) -> dict[str, Any]:
     outcome = runner.run("release_round", key, ["promotion"])
     if not outcome.success:
         raise UserError(f"The approval is on record, and {outcome.failed_asset or 'the run'} failed: {outcome.failure}")
-    return _read(runner.loop, "promotion", key) or {}
+    return runner.loop.json("promotion", key) or {}
 
 
 def _against(decision: dict[str, Any]) -> list[str]:
     """What the gate has against a policy that was promoted."""
     return decision["reasons"][1:] if decision["outcome"] != "pass" else []
-
-
-def _read(loop: "LoopFolder", asset: str, key: str) -> dict[str, Any] | None:
-    path = loop.asset_path(asset, key, "json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

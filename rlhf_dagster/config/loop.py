@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from rlhf_dagster.config.arms import BEST_OF_N, TRAINED_BESIDE, Arm
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.config.base import Settings, read_yaml
 from rlhf_dagster.config.data import DataSettings
@@ -52,8 +53,21 @@ class LoopConfig(Settings):
     gate: GateSettings = GateSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
-    arms: list[Literal["dpo"]] = Field([], max_length=1)
-    """Policies that each round trains beside PPO's, on the same labels, and reports with it. The gate judges PPO's."""
+    arms: list[str] = Field(
+        [],
+        description="Policies that each round trains beside PPO's, on the same labels, and reports with it. The gate "
+        f"judges PPO's. Possible: {', '.join(f'`{name}`' for name in TRAINED_BESIDE)}.",
+    )
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, arms: list[str]) -> list[str]:
+        for name in arms:
+            if name not in TRAINED_BESIDE:
+                raise ValueError(f"there is no arm `{name}`; choose from: {', '.join(TRAINED_BESIDE)}")
+            if arms.count(name) > 1:
+                raise ValueError(f"`{name}` is named twice")
+        return arms
 
     @field_validator("owner")
     @classmethod
@@ -110,6 +124,11 @@ class LoopConfig(Settings):
                 f"gate.min_judgments asks for {least}: lower one of the two"
             )
         return self
+
+    def arms_beside(self) -> list[Arm]:
+        """The arms that each round has beside the candidate: those that `arms` asks for, and best-of-n."""
+        sampled = [BEST_OF_N] if self.evaluation.best_of_n else []
+        return [TRAINED_BESIDE[name] for name in self.arms] + sampled
 
     @property
     def has_task(self) -> bool:

@@ -7,12 +7,11 @@ from typing import Any
 import pandas as pd
 
 from rlhf_dagster.common.intervals import Rate
+from rlhf_dagster.config.arms import ARMS, BEST_OF_N
 from rlhf_dagster.evaluation.report import jsonable, policy_figures
 from rlhf_dagster.evaluation.samples import Scores
-from rlhf_dagster.evaluation.win_rate import POLICY, SFT, win_rate
+from rlhf_dagster.evaluation.win_rate import SFT, win_rate
 
-DPO, BEST_OF_N = "dpo", "best_of_n"
-"""Roles of responses beside those of the round's policy."""
 UNKNOWN = Rate(math.nan, math.nan, math.nan, 0)
 
 
@@ -27,12 +26,12 @@ def compare_arms(rows: Mapping[str, pd.DataFrame], scores: Scores, n: int) -> li
 def _figures(role: str, rows: Mapping[str, pd.DataFrame], scores: Scores, n: int) -> dict[str, Any]:
     policy_id = str(rows[role]["policy_id"].iloc[0])
     rates = [win_rate(given[role], given[SFT], judge=judge, against=SFT).as_dict() for judge, given in scores.items()]
-    names = {POLICY: "PPO", DPO: "DPO", BEST_OF_N: f"Best of {n}"}
+    names = {arm.role: arm.title.format(n=n) for arm in ARMS}
     figures = policy_figures(policy_id, rows[role], scores, role) | {
         "role": role,
         "name": names[role],
         "kl_bound": None,
     }
-    if role == BEST_OF_N:
+    if role == BEST_OF_N.role:
         figures |= {"kl": UNKNOWN.as_dict(), "kl_bound": math.log(n) - (n - 1) / n}
     return jsonable(figures | {"win_rates": rates})

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rlhf_dagster.common.intervals import clustered_rate, finite_or_none
+from rlhf_dagster.config.arms import CANDIDATE
 from rlhf_dagster.errors import UserError
 
 REWARD_MODEL = "reward model"
@@ -20,7 +21,7 @@ PEOPLE = (ANNOTATORS, SIMULATED_ANNOTATORS)
 
 SFT = "sft"
 BEHAVIOUR = "behaviour"
-POLICY = "policy"
+POLICY = CANDIDATE.role
 
 
 @dataclass(frozen=True)

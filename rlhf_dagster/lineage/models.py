@@ -1,6 +1,5 @@
 """Where trained models are kept: one folder for each, named by content and origin, and never overwritten."""
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,12 +25,9 @@ class Checkpoint:
     def folder(self) -> Path:
         return Path(self.root, self.path)
 
-    def to_json(self) -> str:
-        return json.dumps({key: value for key, value in asdict(self).items() if key != "root"}, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str, root: Path) -> "Checkpoint":
-        return cls(**json.loads(text), root=str(root))
+    def as_pointer(self) -> dict[str, str]:
+        """JSON's form, without the folder of the loop it is in."""
+        return {name: value for name, value in asdict(self).items() if name != "root"}
 
 
 def model_digest(folder: Path) -> str:

@@ -7,7 +7,7 @@ of the champion, the last of which names the champion; and ``approvals.jsonl``, 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,8 @@ class PolicyRecord:
     round_key: str
     parents: tuple[str, ...]
     """Ids of the models it was trained from."""
+    digest: str = ""
+    """Of the checkpoint (:func:`rlhf_dagster.lineage.models.model_digest`); empty in records of version 0.1."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,24 @@ class PolicyRegistry:
         self.root = Path(root)
 
     def register(
-        self, policy_id: str, checkpoint: str, kind: str, round_key: str, parents: Sequence[str] = ()
+        self,
+        policy_id: str,
+        checkpoint: str,
+        kind: str,
+        round_key: str,
+        parents: Sequence[str] = (),
+        digest: str = "",
     ) -> PolicyRecord:
         """Record a policy; the same record again is a no-op, another one under the same id a :class:`UserError`."""
         if Path(checkpoint).is_absolute():
             raise UserError(f"The checkpoint of policy {policy_id} must be a path relative to the loop: {checkpoint}.")
-        record = PolicyRecord(policy_id, str(checkpoint), kind, round_key, tuple(parents))
+        record = PolicyRecord(policy_id, str(checkpoint), kind, round_key, tuple(parents), digest)
         if write_once(self._policy_file(policy_id), _json(asdict(record))):
             return record
-        if self.get(policy_id) != record:
+        known = self.get(policy_id)
+        if replace(known, digest=known.digest or record.digest) != record:
             raise UserError(f"Policy {policy_id} is already registered differently; give the new policy its own id.")
-        return record
+        return known
 
     def get(self, policy_id: str) -> PolicyRecord:
         file = self._policy_file(policy_id)

@@ -13,11 +13,9 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import newest_promoted
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.tasks.base import SimulatedAnnotator
-from rlhf_dagster.tasks.known import get_task
 
 BATCHES = {"train": "preference_batch", "evaluation": "evaluation_batch"}
 """The asset that sends the comparisons of each purpose."""
-LAST_ROUND = "round-9999"
 LOOK_AGAIN = 60.0
 """Seconds of work after which annotators look for other rounds."""
 PAUSE = 5.0
@@ -104,7 +102,7 @@ class Crew:
         return [Label(batch, annotator, comparison) for annotator, comparison in work]
 
     def _people(self) -> Sequence[SimulatedAnnotator]:
-        return get_task(self.loop.config.data.task).annotators(self._seed("annotators"))[: self.annotators]
+        return self.loop.annotators()[: self.annotators]
 
     def _seed(self, stage: str, key: str = "") -> int:
         return self.loop.config.stage_seed(stage, key)
@@ -141,7 +139,7 @@ def follow(crew: Crew, find_batches: Callable[[], Sequence[Batch]], say: Say) ->
 def open_batches(loop: LoopFolder, round_key: str | None, purposes: Iterable[str]) -> list[Batch]:
     """The batches sent to annotators in the rounds after the newest promoted one, or in one round; oldest first."""
     promoted = newest_promoted(loop)
-    found = [(key, purpose) for purpose in purposes for key in loop.rounds_with(BATCHES[purpose], LAST_ROUND)]
+    found = [(key, purpose) for purpose in purposes for key in loop.rounds_with(BATCHES[purpose])]
     return sorted(
         (key, purpose)
         for key, purpose in found

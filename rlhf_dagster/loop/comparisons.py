@@ -1,7 +1,9 @@
 """What a round asks its annotators: comparisons chosen among the samples, and what is mixed in to measure them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,15 +16,26 @@ from rlhf_dagster.labeling.selection import both_orders, repeated, score_gap, sp
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import sample_policy
+from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.schemas import COMPARISONS, table
 from rlhf_dagster.records.tables import records
-from rlhf_dagster.tasks.known import get_task
 
 Row = dict[str, Any]
 
 
-def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataFrame) -> pd.DataFrame:
+@dataclass(frozen=True)
+class DriftSources:
+    """What comparisons that watch for drift are made of (`labeling.drift_share`)."""
+
+    demonstrations: Path
+    """Table (schema DEMONSTRATIONS)."""
+    sft: Checkpoint
+
+
+def training_comparisons(
+    loop: LoopFolder, round_key: str, completions: pd.DataFrame, drift: DriftSources
+) -> pd.DataFrame:
     """A round's comparisons (schema COMPARISONS) in the order in which they should be judged.
 
     Chosen once: what was sent of these completions is not chosen again, though the reward model may have changed.
@@ -39,19 +52,11 @@ def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataF
     extras = [
         *_gold_questions(loop, round_key, completions, _share(loop, labeling.gold_share), seed),
         *_challenges(loop, round_key, completions, _share(loop, labeling.challenger_share), seed),
-        *_drift_guards(loop, round_key, _share(loop, labeling.drift_share), seed),
+        *_drift_guards(loop, round_key, drift, _share(loop, labeling.drift_share), seed),
         *repeated(rows, _share(loop, labeling.repeat_share), seed),
     ]
     mixed = sorted(extras, key=lambda row: content_hash("mixed in", seed, row["comparison_id"]))
     return table(spread(rows, mixed, seed), COMPARISONS).to_pandas()
-
-
-def selecting_model(loop: LoopFolder, round_key: str) -> Checkpoint | None:
-    """The newest reward model of an earlier round, where comparisons are chosen by one; None for the first round."""
-    if loop.config.labeling.selection == "random":
-        return None
-    made = sorted(path for path in (loop.root / "assets" / "reward_model").glob("*.json") if path.stem < round_key)
-    return Checkpoint.from_json(made[-1].read_text(encoding="utf-8"), loop.root) if made else None
 
 
 def reward_gaps(loop: LoopFolder, rows: Sequence[Row], reward_model: Checkpoint) -> dict[str, float]:
@@ -78,12 +83,12 @@ def _is_about(comparisons: pd.DataFrame, completions: pd.DataFrame) -> bool:
 
 def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:
     """Imported ones, or, where there are none and the task has a gold judge, samples that it is sure about."""
-    imported = loop.root / "imports" / "gold.parquet"
-    if n and imported.exists():
+    imported = loop.imported("gold")
+    if n and imported:
         return known_answers(pq.read_table(imported).to_pylist(), n, loop.config.labeling.kind, round_key, seed)
     if not n or not loop.config.has_task:
         return []
-    task = get_task(loop.config.data.task)
+    task = loop.task
     rows = candidates(completions, loop.config.labeling, round_key, seed)
     scores = {row["comparison_id"]: [task.gold_score(row["prompt"], text) for text in row["responses"]] for row in rows}
     return clear_answers(rows, scores, n, seed)
@@ -104,19 +109,18 @@ def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: 
     return _pairs(loop, round_key, pairs, "challenger", seed)
 
 
-def _drift_guards(loop: LoopFolder, round_key: str, n: int, seed: int) -> list[Row]:
+def _drift_guards(loop: LoopFolder, round_key: str, drift: DriftSources, n: int, seed: int) -> list[Row]:
     """SFT responses against demonstrations of the same prompts, validation prompts first."""
     if not n:
         return []
-    frame = pd.read_parquet(loop.asset_path("demonstrations")).drop_duplicates("prompt_id")
+    frame = pd.read_parquet(drift.demonstrations).drop_duplicates("prompt_id")
     held_out = frame[frame["split"] == "validation"]
     drawn = _drawn(held_out if len(held_out) >= n else frame, n, seed)
     prompts = drawn[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
-    sft = Checkpoint.from_json(loop.asset_path("sft_checkpoint", suffix="json").read_text(encoding="utf-8"), loop.root)
     written = {row["prompt_id"]: row for row in records(drawn)}
     pairs = [
         (_demonstrated(written[row["prompt_id"]]), row)
-        for row in records(sample_policy(loop, sft, prompts, seed=loop.config.stage_seed("drift", round_key)))
+        for row in records(sample_policy(loop, drift.sft, prompts, seed=loop.config.stage_seed("drift", round_key)))
     ]
     return _pairs(loop, round_key, pairs, "drift", seed)
 
@@ -143,6 +147,7 @@ def _pairs(loop: LoopFolder, round_key: str, pairs: Sequence[tuple[Row, Row]], r
 
 
 def _challenger(loop: LoopFolder) -> Checkpoint | None:
+    """The newest policy that was never champion; None where every policy was."""
     champions = {record.policy_id for record in loop.registry.history()}
     others = [loop.registry.get(name) for name in loop.registry.policies() if name not in champions]
     if not others:

@@ -47,11 +47,11 @@ def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
 
 def _demonstrated(loop: LoopFolder) -> set[str]:
     """Ids of the prompts that have an imported demonstration."""
-    path = loop.root / "imports" / "demonstrations.parquet"
-    return set(read_table(path, IMPORTED_DEMONSTRATIONS)["prompt_id"].to_pylist())
+    path = loop.imported("demonstrations")
+    return set(read_table(path, IMPORTED_DEMONSTRATIONS)["prompt_id"].to_pylist()) if path else set()
 
 
 def _others(loop: LoopFolder) -> bool:
     """Whether demonstrations come from somewhere else too."""
-    data, imported = loop.config.data, loop.root / "imports" / "demonstrations.parquet"
-    return loop.config.has_task or data.demonstrations_dataset is not None or imported.exists()
+    given = loop.config.data.demonstrations_dataset, loop.imported("demonstrations")
+    return loop.config.has_task or any(source is not None for source in given)

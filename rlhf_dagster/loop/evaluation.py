@@ -13,7 +13,6 @@ from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.evaluation.gate import GateDecision, gate, rules_as_dicts
 from rlhf_dagster.evaluation.perplexity import DOCUMENTS, alignment_tax
 from rlhf_dagster.evaluation.report import build_report
-from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
@@ -37,7 +36,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import label_counts, read_labels
-from rlhf_dagster.tasks.known import get_task
+from rlhf_dagster.pages.report import render_report
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def judge_scores(
     """``{judge: {role: scores}}`` of the judges that give a number, in the order of :func:`responses_by_role`."""
     scores = {REWARD_MODEL: role_scores(loop, completions, reward_model, roles)}
     if loop.config.has_task:
-        gold, rows = get_task(loop.config.data.task).gold_score, responses_by_role(completions, roles)
+        gold, rows = loop.task.gold_score, responses_by_role(completions, roles)
         scores[GOLD_JUDGE] = {role: list(map(gold, rows[role]["prompt"], rows[role]["text"])) for role in roles}
     return scores
 
@@ -131,7 +130,6 @@ def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: 
     if not loop.config.has_task:
         return []
     seed = loop.config.stage_seed("simulated_win_rates", round_key)
-    people = get_task(loop.config.data.task).annotators(loop.config.stage_seed("annotators"))
     ids = policy_ids(completions)
     pairs = [(ids[POLICY], other) for other in dict.fromkeys([ids[SFT], ids[BEHAVIOUR]])]
     responses = completions.drop_duplicates("completion_id")
@@ -139,7 +137,7 @@ def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: 
     with TemporaryDirectory() as folder:
         store = EmbeddedLabelStore(Path(folder, "judgments.sqlite"))
         store.send(comparisons)
-        annotate(store, people, round_key, "evaluation", seed)
+        annotate(store, loop.annotators(), round_key, "evaluation", seed)
         labels, _ = labels_table(store.read(round_key, "evaluation")[0], comparisons)
     return _win_rates(labels, comparisons, ids, SIMULATED_ANNOTATORS)
 

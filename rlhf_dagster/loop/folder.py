@@ -1,16 +1,20 @@
-"""A loop on disk: its config and the folder that holds everything it makes."""
+"""A loop on disk: its config, the folder that holds everything it makes, and answers about what is there."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.lineage.models import Checkpoint, ModelStore
+from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRegistry
+from rlhf_dagster.tasks.base import SimulatedAnnotator, Task
+from rlhf_dagster.tasks.known import get_task
 
 if TYPE_CHECKING:
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
@@ -52,6 +56,17 @@ class LoopFolder:
 
         return open_label_studio(self.config, self.root, self.root / LEDGER)
 
+    @property
+    def task(self) -> Task:
+        """The embedded task; raises UserError where the loop learns from data of its own (`data.source`)."""
+        if not self.config.has_task:
+            raise UserError("This loop has no embedded task: `data.source` is not `task`.")
+        return get_task(self.config.data.task)
+
+    def annotators(self) -> Sequence[SimulatedAnnotator]:
+        """The task's simulated annotators, the same ones in every round."""
+        return self.task.annotators(self.config.stage_seed("annotators"))
+
     def label_pages(self, round_key: str, purpose: str) -> list[str]:
         """Addresses of a round's tasks in Label Studio; none for the embedded store."""
         store = self.label_store
@@ -62,24 +77,62 @@ class LoopFolder:
         stem = Path(asset, round_key) if round_key else Path(asset)
         return self.root / "assets" / f"{stem}.{suffix}"
 
-    def rounds_with(self, asset: str, up_to: str) -> list[str]:
-        """Keys of the rounds up to and including ``up_to`` that have a table of ``asset``, oldest first."""
-        keys = (path.stem for path in (self.root / "assets" / asset).glob("*.parquet"))
-        return sorted(key for key in keys if key <= up_to)
+    def table(self, asset: str, round_key: str = "", columns: list[str] | None = None) -> pd.DataFrame | None:
+        """The table of an asset; None before it is made."""
+        path = self.asset_path(asset, round_key)
+        return pd.read_parquet(path, columns=columns) if path.exists() else None
 
-    def table_of_rounds(self, asset: str, up_to: str) -> pd.DataFrame:
-        """The tables of all rounds up to ``up_to`` in one.
+    def json(self, asset: str, round_key: str = "") -> dict[str, Any] | None:
+        """The figures or the decision of an asset; None before it is made, UserError where its file is damaged."""
+        path = self.asset_path(asset, round_key, "json")
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            of_round = f" of {round_key}" if round_key else ""
+            raise UserError(f"{path.relative_to(self.root)} is damaged; run {asset}{of_round} again.") from None
+        return found
 
-        Earlier rounds are read without an edge of the asset graph: with one, each new round would turn old ones stale.
+    def checkpoint(self, asset: str, round_key: str = "") -> Checkpoint | None:
+        """The model that an asset points to; None before it is made."""
+        pointer = self.json(asset, round_key)
+        return None if pointer is None else self.pointed_to(pointer)
+
+    def pointed_to(self, pointer: dict[str, Any]) -> Checkpoint:
+        """The model of a pointer as :meth:`Checkpoint.as_pointer` gives it."""
+        return Checkpoint(**pointer, root=str(self.root))
+
+    def imported(self, kind: str) -> Path | None:
+        """The table that `rlhf import` has made of one kind of records; None where nothing was imported."""
+        path = self.root / "imports" / f"{kind}.parquet"
+        return path if path.exists() else None
+
+    def decision(self, round_key: str) -> dict[str, Any] | None:
+        """The decision on a round's policy; None before there is one, or where it is about an earlier policy of it."""
+        return standing(self.json("promotion", round_key), self.json("eval_report", round_key))
+
+    def rounds_with(self, asset: str, up_to: str | None = None, before: str | None = None) -> list[str]:
+        """Keys of the rounds in which an asset was made, oldest first: all, or those up to or before a round.
+
+        Other rounds are read without an edge of the asset graph: with one, each new round would turn old ones stale.
         """
-        rounds = self.rounds_with(asset, up_to)
-        return pd.concat([pd.read_parquet(self.asset_path(asset, key)) for key in rounds], ignore_index=True)
+        files = (self.root / "assets" / asset).glob("[!.]*")
+        keys = sorted({path.stem for path in files if path.suffix in (".parquet", ".json")})
+        return [key for key in keys if (up_to is None or key <= up_to) and (before is None or key < before)]
 
     def policy(self, policy_id: str) -> Checkpoint:
-        """The kept checkpoint of a registered policy."""
-        path = self.registry.get(policy_id).checkpoint
-        if not (self.root / path).is_dir():
-            raise UserError(
-                f"{self.root / path}: the checkpoint of policy {policy_id} is gone; restore it or roll back."
-            )
-        return Checkpoint(policy_id, path, "", str(self.root))
+        """The kept checkpoint of a registered policy; raises UserError where it is gone."""
+        record = self.registry.get(policy_id)
+        folder = self.root / record.checkpoint
+        if not folder.is_dir():
+            raise UserError(f"{folder}: the checkpoint of policy {policy_id} is gone; restore it or roll back.")
+        # Loops of version 0.1 have registered no digests.
+        return Checkpoint(policy_id, record.checkpoint, record.digest or model_digest(folder), str(self.root))
+
+
+def standing(decision: dict[str, Any] | None, report: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A decision on a round's policy, unless the round's report is about a later policy of the round."""
+    if decision and report and decision.get("policy") != report.get("policy_id"):
+        return None
+    return decision or None

@@ -35,13 +35,12 @@ class RewardModelHalves:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON's form: the checkpoints as pointers, which :func:`half_checkpoints` opens."""
-        pointers = [json.loads(model.checkpoint.to_json()) for model in self.models]
-        return {"checkpoints": pointers, "unmeasured": self.unmeasured}
+        return {"checkpoints": [model.checkpoint.as_pointer() for model in self.models], "unmeasured": self.unmeasured}
 
 
 def half_checkpoints(loop: LoopFolder, halves: dict[str, Any]) -> list[Checkpoint]:
     """The two checkpoints of :meth:`RewardModelHalves.as_dict`; none where there are none."""
-    return [Checkpoint(**pointer, root=str(loop.root)) for pointer in halves["checkpoints"]]
+    return [loop.pointed_to(pointer) for pointer in halves["checkpoints"]]
 
 
 def split_in_halves(preferences: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
@@ -86,7 +85,7 @@ def train_halves(
             model = train_reward_model(
                 loop, round_key, settings, sft=sft, preferences=path, prompts=prompts, progress=progress
             )
-            content = {"identity": identity, "checkpoint": json.loads(model.checkpoint.to_json())}
+            content = {"identity": identity, "checkpoint": model.checkpoint.as_pointer()}
             write_atomically(done, json.dumps(content).encode())
         models.append(model)
     shutil.rmtree(work)
@@ -109,7 +108,7 @@ def _finished(loop: LoopFolder, done: Path, identity: str) -> StageResult | None
     content = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
     if content.get("identity") != identity:
         return None
-    checkpoint = Checkpoint(**content["checkpoint"], root=str(loop.root))
+    checkpoint = loop.pointed_to(content["checkpoint"])
     if not checkpoint.folder.is_dir():
         return None
     manifest = read_manifest(checkpoint.folder)

@@ -15,12 +15,11 @@ from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_label
 from rlhf_dagster.labeling.quality.competence import label_weights
 from rlhf_dagster.labeling.quality.label_quality import estimated_competence, label_quality
 from rlhf_dagster.labeling.simulate import annotate
-from rlhf_dagster.loop.comparisons import selecting_model, training_comparisons
+from rlhf_dagster.loop.comparisons import DriftSources, training_comparisons
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import imported_table
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import QUARANTINE, table
-from rlhf_dagster.tasks.known import get_task
 
 
 @dataclass(frozen=True)
@@ -32,19 +31,15 @@ class Batch:
     already_there: int
 
 
-def send_training_batch(loop: LoopFolder, round_key: str, completions: pd.DataFrame, progress: Progress) -> Batch:
+def send_training_batch(
+    loop: LoopFolder, round_key: str, completions: pd.DataFrame, drift: DriftSources, progress: Progress
+) -> Batch:
     """Choose comparisons among the completions and send them; sending again adds nothing."""
-    if round_key == IMPORT_ROUND:
-        return _send(loop, round_key, "train", imported_table(loop, "comparisons"), progress)
-    return _send(loop, round_key, "train", training_comparisons(loop, round_key, completions), progress)
-
-
-def chosen_by(loop: LoopFolder, round_key: str) -> str:
-    """How the round's comparisons are chosen."""
-    if loop.config.labeling.selection == "random" or round_key == IMPORT_ROUND:
-        return "random"
-    model = selecting_model(loop, round_key)
-    return f"margin of {model.model_id}" if model else "random, because there is no reward model yet"
+    imported = round_key == IMPORT_ROUND
+    comparisons = (
+        imported_table(loop, "comparisons") if imported else training_comparisons(loop, round_key, completions, drift)
+    )
+    return _send(loop, round_key, "train", comparisons, progress)
 
 
 def send_evaluation_batch(loop: LoopFolder, round_key: str, completions: pd.DataFrame, progress: Progress) -> Batch:
@@ -77,10 +72,9 @@ def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFr
 
 def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress, annotators: int | None = None) -> Any:
     """Let the task's simulated annotators give the labels that are still missing."""
-    people = get_task(loop.config.data.task).annotators(loop.config.stage_seed("annotators"))[:annotators]
     return annotate(
         loop.label_store,
-        people,
+        loop.annotators()[:annotators],
         round_key,
         purpose,
         seed=loop.config.stage_seed("annotate", round_key),

@@ -1,6 +1,5 @@
 """The page of all rounds, gathered from the loop's folder; the label store is asked about undecided rounds alone."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_MODEL, SFT, find_win_rate
 from rlhf_dagster.lineage.registry import ChampionRecord
 from rlhf_dagster.loop.evaluation import decide
-from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.folder import LoopFolder, standing
 from rlhf_dagster.loop.round_state import Phase, RoundState, undecided_rounds, waits_for
 from rlhf_dagster.pages.rounds import AnnotatorRow, Rate, RoundRow, RoundsPage, Verdict, Waiting, day, render_rounds
 from rlhf_dagster.pages.server import ROUNDS_PAGE
@@ -40,7 +39,10 @@ DOING: dict[Phase, str] = {
 
 @dataclass(frozen=True)
 class _Round:
-    """What is on disk about a round: the contents of assets/NAME/ROUND.json, empty where there is no such file."""
+    """What is on disk about a round: the contents of assets/NAME/ROUND.json, empty where there is no such file.
+
+    All of it may be damaged or missing: the page says so, and shows the rest.
+    """
 
     key: str
     stored: Mapping[str, dict[str, Any]] = field(default_factory=dict)
@@ -52,8 +54,7 @@ class _Round:
     @property
     def decision(self) -> dict[str, Any]:
         """The decision on the round's policy, empty where it was about an earlier policy of the round."""
-        decision, report = self["promotion"], self["eval_report"]
-        return {} if report and decision.get("policy") != report.get("policy_id") else decision
+        return standing(self["promotion"], self["eval_report"]) or {}
 
     @property
     def policy(self) -> str | None:
@@ -289,13 +290,11 @@ def _read_decision(loop: LoopFolder, key: str) -> _Round:
 
 
 def _read(loop: LoopFolder, key: str, assets: Iterable[str]) -> _Round:
-    stored, unreadable = {}, []
+    stored: dict[str, dict[str, Any]] = {}
+    unreadable = []
     for asset in assets:
-        path = loop.asset_path(asset, key, "json")
         try:
-            stored[asset] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except ValueError:
-            unreadable.append(f"{path.relative_to(loop.root)} is damaged; run {asset} of {key} again.")
+            stored[asset] = loop.json(asset, key) or {}
+        except UserError as damaged:
+            unreadable.append(str(damaged))
     return _Round(key, stored, unreadable)

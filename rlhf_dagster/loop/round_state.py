@@ -1,10 +1,7 @@
 """Where each round stands, and whom it waits for, read from the loop's folder and its label store."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-import pandas as pd
 
 from rlhf_dagster.labeling.store import LabelCounts
 from rlhf_dagster.loop.evaluation import decide
@@ -42,13 +39,13 @@ def round_state(loop: LoopFolder, key: str) -> RoundState:
         return RoundState(key, "closed")
     if not loop.asset_path("preference_batch", key).exists():
         return RoundState(key, "opened")
-    report, decision = _read(loop, "eval_report", key), _read(loop, "promotion", key)
+    report = loop.json("eval_report", key)
     if key == newest:
         return RoundState(key, "promoted", policy=report["policy_id"] if report else None)
     labels = loop.label_store.count(key, "train", since=labels_used(report))
     if report is None:
         return RoundState(key, "labelling", labels)
-    return _after_training(loop, key, report, decision, labels)
+    return _after_training(loop, key, report, labels)
 
 
 def undecided_rounds(loop: LoopFolder, rounds: list[str]) -> list[RoundState]:
@@ -100,17 +97,8 @@ def _waits_for_people(key: str, counts: LabelCounts, job: str, what: str) -> str
     return f"{key} waits for annotators: {missing:,} of {counts.comparisons:,} {what} still want labels."
 
 
-def read_report(loop: LoopFolder, key: str) -> dict[str, Any] | None:
-    """A round's evaluation report; None before there is one."""
-    return _read(loop, "eval_report", key)
-
-
-def _after_training(
-    loop: LoopFolder, key: str, report: dict[str, Any], decision: dict[str, Any] | None, labels: LabelCounts
-) -> RoundState:
-    policy = report["policy_id"]
-    if decision is not None and decision["policy"] != policy:
-        decision = None  # about an earlier policy of this round
+def _after_training(loop: LoopFolder, key: str, report: dict[str, Any], labels: LabelCounts) -> RoundState:
+    policy, decision = report["policy_id"], loop.decision(key)
     if decision is None:
         early = decide(loop, report, None)
         if not early.passed:
@@ -127,22 +115,15 @@ def _after_training(
 
 def _is_sent(loop: LoopFolder, key: str, policy: str) -> bool:
     """Whether people were asked to judge this policy, and not only an earlier one of the round."""
-    path = loop.asset_path("evaluation_batch", key)
-    if not path.exists():
-        return False
-    return bool(pd.read_parquet(path, columns=["policy_ids"])["policy_ids"].map(lambda ids: policy in list(ids)).any())
+    sent = loop.table("evaluation_batch", key, ["policy_ids"])
+    return sent is not None and any(policy in list(ids) for ids in sent["policy_ids"])
 
 
 def _was_refused(loop: LoopFolder, key: str) -> bool:
     """Whether the gate has said no to the round's newest policy; asks no label store."""
-    report, decision = _read(loop, "eval_report", key), _read(loop, "promotion", key)
+    report, decision = loop.json("eval_report", key), loop.decision(key)
     if report is None:
         return False
-    if decision is not None and decision["policy"] == report["policy_id"]:
-        return decision["outcome"] == "fail"
+    if decision is not None:
+        return bool(decision["outcome"] == "fail")
     return not decide(loop, report, None).passed
-
-
-def _read(loop: LoopFolder, asset: str, key: str) -> dict[str, Any] | None:
-    path = loop.asset_path(asset, key, "json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -8,6 +8,7 @@ import pandas as pd
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
@@ -35,9 +36,8 @@ def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.D
         raise UserError(
             "No prompt is in the train split; give more prompts, or lower `data.validation` and `data.test`."
         )
-    # Comparisons are chosen by a reward model only where an earlier round has made one.
-    chooses = labeling.selection == "margin" and any((loop.root / "assets" / "reward_model").glob("*.json"))
-    wanted = math.ceil(labeling.comparisons_per_round * (labeling.selection_pool if chooses else 1))
+    pool = labeling.selection_pool if selecting_model(loop, round_key) else 1
+    wanted = math.ceil(labeling.comparisons_per_round * pool)
     chosen = _draw(train, math.ceil(wanted * SPARE), seed)
     per_prompt = labeling.responses * math.ceil(wanted / len(chosen))
     return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt)
@@ -114,8 +114,8 @@ def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
 
 
 def imported_table(loop: LoopFolder, name: str) -> pd.DataFrame:
-    path = loop.root / "imports" / f"{name}.parquet"
-    if not path.exists():
+    path = loop.imported(name)
+    if path is None:
         raise UserError(
             f"{IMPORT_ROUND} holds imported judgments, and there are none; "
             f"run `rlhf import judgments FILE --loop {loop.root}`."

@@ -1,11 +1,10 @@
 """What became of each round, read from the loop's folder."""
 
-import json
 from typing import Any
 
+from rlhf_dagster.config.arms import CANDIDATE
 from rlhf_dagster.evaluation.report import JUDGES
 from rlhf_dagster.evaluation.win_rate import SFT, find_win_rate
-from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -16,11 +15,8 @@ def round_rows(loop: LoopFolder, rounds: list[str]) -> list[dict[str, Any]]:
 
 
 def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
-    manifest, report, human, decision = (
-        _read(loop, name, key) for name in ("round_manifest", "eval_report", "human_evaluation", "promotion")
-    )
-    if report and decision and decision["policy"] != report["policy_id"]:
-        decision = None  # about an earlier policy of this round
+    manifest, report, human = (loop.json(name, key) for name in ("round_manifest", "eval_report", "human_evaluation"))
+    decision = loop.decision(key)
     counts = loop.label_store.count(key, "train")
     row: dict[str, Any] = {
         "round": key,
@@ -40,13 +36,13 @@ def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
 
 
 def _reward_model(loop: LoopFolder, key: str) -> dict[str, Any] | None:
-    figures = _read(loop, "reward_model_accuracy", key)
+    figures = loop.json("reward_model_accuracy", key)
     if figures is None:
         return None
     splits = figures["splits"]
     others, people = splits.get("validation"), splits.get("held_out_annotators")
     shown = people or others
-    quality = _read(loop, "label_quality", key)
+    quality = loop.json("label_quality", key)
     return {
         "checkpoint": _checkpoint(loop, "reward_model", key),
         "accuracy": others and others["accuracy"],
@@ -64,7 +60,7 @@ def _policy(
     rates = [*report["win_rates"], *(human["win_rates"] if human else [])]
     rate = find_win_rate(rates, JUDGES, SFT) or {}
     return {
-        "checkpoint": _checkpoint(loop, "ppo_policy", key),
+        "checkpoint": _checkpoint(loop, CANDIDATE.asset, key),
         "kl": report["policies"]["policy"]["kl"]["value"],
         "win_rate_vs_sft": {name: rate.get(name) for name in ("value", "low", "high", "n", "judge")},
         "win_rates": rates,
@@ -80,13 +76,8 @@ def champion(loop: LoopFolder) -> dict[str, Any] | None:
 
 
 def _checkpoint(loop: LoopFolder, asset: str, key: str) -> str | None:
-    path = loop.asset_path(asset, key, "json")
-    return Checkpoint.from_json(path.read_text(), loop.root).path if path.exists() else None
-
-
-def _read(loop: LoopFolder, asset: str, key: str) -> dict[str, Any] | None:
-    path = loop.asset_path(asset, key, "json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    found = loop.checkpoint(asset, key)
+    return None if found is None else found.path
 
 
 def _relative(loop: LoopFolder, asset: str, key: str, suffix: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.training import BaseModelSettings, DpoSettings, PpoSettings, RewardModelSettings, SftSettings
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
-from rlhf_dagster.lineage.models import Checkpoint, model_digest
+from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.round_keys import IMPORTED_POLICY
@@ -92,7 +92,7 @@ def train_sft(
         settings={"sft": settings, "sampling": config.sampling},
         parents={"base_model": base},
     )
-    loop.registry.register(kept.checkpoint.model_id, kept.checkpoint.path, "sft", "", [base.model_id])
+    _register(loop, kept.checkpoint, "sft", "", [base])
     loop.registry.set_initial(kept.checkpoint.model_id)
     return kept
 
@@ -167,18 +167,20 @@ def train_ppo(
     kept = keep_model(
         loop, "ppo", round_key, trained, work, seed=seed, settings=configs, parents=parents, preferences=preferences
     )
-    loop.registry.register(
-        kept.checkpoint.model_id, kept.checkpoint.path, "ppo", round_key, [sft.model_id, reward_model.model_id]
-    )
+    _register(loop, kept.checkpoint, "ppo", round_key, [sft, reward_model])
     return kept
 
 
 def _start(loop: LoopFolder, settings: PpoSettings, behaviour_policy: str, sft: Checkpoint) -> Checkpoint:
-    """The checkpoint that PPO starts from, with its digest, which the registry does not hold."""
+    """The checkpoint that PPO starts from."""
     if settings.start == "sft" or behaviour_policy in (sft.model_id, IMPORTED_POLICY):
         return sft
-    policy = loop.policy(behaviour_policy)
-    return replace(policy, digest=model_digest(policy.folder))
+    return loop.policy(behaviour_policy)
+
+
+def _register(loop: LoopFolder, policy: Checkpoint, kind: str, round_key: str, parents: Sequence[Checkpoint]) -> None:
+    named = [parent.model_id for parent in parents]
+    loop.registry.register(policy.model_id, policy.path, kind, round_key, named, policy.digest)
 
 
 def _in_folder(settings: BaseModelSettings) -> bool:
@@ -272,5 +274,5 @@ def train_dpo(
         parents={"sft_checkpoint": sft},
         preferences=preferences,
     )
-    loop.registry.register(kept.checkpoint.model_id, kept.checkpoint.path, "dpo", round_key, [sft.model_id])
+    _register(loop, kept.checkpoint, "dpo", round_key, [sft])
     return kept

@@ -82,7 +82,7 @@ class ModelPointers(_FileIOManager):
     extension = ".json"
 
     def write(self, asset: str, obj: Checkpoint, path: Path) -> None:
-        path.write_text(obj.to_json() + "\n", encoding="utf-8")
+        path.write_text(json.dumps(obj.as_pointer(), indent=1) + "\n", encoding="utf-8")
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Checkpoint:
-        return Checkpoint.from_json(Path(str(path)).read_text(encoding="utf-8"), self.root)
+        return Checkpoint(**json.loads(Path(str(path)).read_text(encoding="utf-8")), root=str(self.root))

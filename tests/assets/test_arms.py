@@ -10,9 +10,10 @@ from loops import ROUND, Stages, checkpoint, copy_loop, run_missing
 
 from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.config.arms import DPO
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
-from rlhf_dagster.loop.arms import dpo_policy
+from rlhf_dagster.loop.arms import arm_policy
 from rlhf_dagster.training.sampling.best_of_n import best_of_n_kl
 
 N = 4
@@ -42,7 +43,7 @@ def report_of(runner: LoopRunner) -> dict:
 
 
 def test_the_dpo_policy_is_kept_and_registered_and_not_promoted(runner: LoopRunner) -> None:
-    policy, sft = dpo_policy(runner.loop, ROUND), checkpoint(runner.loop, "sft_checkpoint")
+    policy, sft = arm_policy(runner.loop, DPO, ROUND), checkpoint(runner.loop, "sft_checkpoint")
     assert runner.loop.registry.get(policy.model_id).parents == (sft.model_id,)
     assert runner.loop.registry.champion().policy_id == checkpoint(runner.loop, "ppo_policy", ROUND).model_id
     manifest = read_manifest(policy.folder)
@@ -94,7 +95,7 @@ def test_a_loop_without_arms_has_none(finished: LoopRunner) -> None:
     assert report_of(finished)["arms"] == []
     assert "Other ways to learn" not in finished.loop.asset_path("eval_report", ROUND, "html").read_text()
     with pytest.raises(UserError, match=f"{ROUND} has no dpo_policy yet"):
-        dpo_policy(finished.loop, ROUND)
+        arm_policy(finished.loop, DPO, ROUND)
 
 
 def test_asking_for_an_arm_later_makes_what_is_missing(stages: Stages, copy_of: Callable[..., LoopRunner]) -> None:

@@ -124,7 +124,7 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
         prompts=loop.asset_path("prompts"),
         progress=Progress("reward_model", print),
     )
-    loop.asset_path("reward_model", ROUND, "json").write_text(hacked.checkpoint.to_json())
+    loop.asset_path("reward_model", ROUND, "json").write_text(json.dumps(hacked.checkpoint.as_pointer()))
     replace_responses(runner, lambda prompt, text: f"{' '.join(text.split()[:7])} {abuse}")
     assert run_missing(runner, "train_round", ROUND).success
     report = json.loads(loop.asset_path("eval_report", ROUND, "json").read_text())
