@@ -71,6 +71,7 @@ def eval_report(
     ppo_policy: Checkpoint,
     sft_checkpoint: Checkpoint,
     pretraining_text: Path,
+    preference_dataset: Path,
     reward_model_accuracy: dict[str, Any],
     label_quality: dict[str, Any],
 ) -> dg.MaterializeResult[dict[str, Any]]:
@@ -93,6 +94,7 @@ def eval_report(
         label_quality,
         sft=sft_checkpoint,
         pretraining_text=pretraining_text,
+        preferences=preference_dataset,
         halves=reward_model_halves,
         arms=measure_arms(compute.on(loop), evaluation_completions, reward_model),
     )

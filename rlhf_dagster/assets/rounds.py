@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from rlhf_dagster.records.round_keys import IMPORT_ROUND, ROUND_KEY, round_key
+from rlhf_dagster.records.round_keys import IMPORT_ROUND, round_key, round_number
 
 rounds = dg.DynamicPartitionsDefinition(name="rounds")
 """Keys sort in the order of rounds. They are event driven, so dynamic and not tied to a calendar."""
@@ -14,8 +14,8 @@ def open_rounds(instance: dg.DagsterInstance) -> list[str]:
 
 def open_next_round(instance: dg.DagsterInstance) -> str:
     """Add the partition after the newest round and return its key."""
-    numbers = [int(key.rsplit("-", 1)[1]) for key in open_rounds(instance) if ROUND_KEY.fullmatch(key)]
-    key = round_key(max(numbers, default=0) + 1)
+    newest = max((round_number(key) or 0 for key in open_rounds(instance)), default=0)
+    key = round_key(newest + 1)
     instance.add_dynamic_partitions(str(rounds.name), [key])
     return key
 

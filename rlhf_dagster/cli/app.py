@@ -156,9 +156,9 @@ def promote(
     anyway: Annotated[bool, typer.Option("--anyway", help="Also against the gate; that is kept on record.")] = False,
 ) -> None:
     """Approve a round's policy, which makes it the champion."""
-    from rlhf_dagster.cli import release
+    from rlhf_dagster.cli import promotion
 
-    release.promote(loop, round_key, by or getpass.getuser(), reason, anyway)
+    promotion.promote(loop, round_key, by or getpass.getuser(), reason, anyway)
 
 
 @app.command()
@@ -169,9 +169,9 @@ def rollback(
     by: ByOption = None,
 ) -> None:
     """Make an earlier champion the champion again."""
-    from rlhf_dagster.cli import release
+    from rlhf_dagster.cli import promotion
 
-    release.rollback(loop, to, by or getpass.getuser(), reason)
+    promotion.rollback(loop, to, by or getpass.getuser(), reason)
 
 
 @round_app.command("open")

@@ -3,7 +3,7 @@
 import getpass
 from pathlib import Path
 
-from rlhf_dagster.common.stop_cord import pull, read_stop, release
+from rlhf_dagster.common.stop_cord import pull, read_stop, reset
 from rlhf_dagster.errors import UserError
 
 
@@ -28,7 +28,7 @@ def resume(folder: Path, by: str | None) -> None:
     from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(folder)
-    stopped = release(loop.root, by or getpass.getuser())
+    stopped = reset(loop.root, by or getpass.getuser())
     if stopped is None:
         print("The loop was not stopped.")
         return

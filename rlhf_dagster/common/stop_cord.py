@@ -50,7 +50,7 @@ def pull(root: Path, by: str, reason: str) -> Stop:
     return read_stop(root) or stop
 
 
-def release(root: Path, by: str) -> Stop | None:
+def reset(root: Path, by: str) -> Stop | None:
     """Let the loop go on; returns the stop that ends, None where there was none."""
     stop = read_stop(root)
     if stop is not None:

@@ -35,7 +35,7 @@ from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
-from rlhf_dagster.loop.labels import label_counts, read_labels
+from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.pages.report import render_report
 
 
@@ -153,6 +153,7 @@ def evaluate_round(
     *,
     sft: Checkpoint,
     pretraining_text: Path,
+    preferences: Path,
     halves: dict[str, Any],
     arms: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], str]:
@@ -174,7 +175,7 @@ def evaluate_round(
         judged=simulated_win_rates(loop, completions, round_key),
         reward_accuracy=accuracy,
         label_quality=quality["summary"],
-        labels=label_counts(loop, round_key),
+        labels=counts_behind(loop, round_key, preferences),
         training={stage: training["metrics"] for stage, training in manifests.items()},
         warnings=[warning for training in manifests.values() for warning in training["warnings"]],
         alignment_tax=alarms.alignment_tax,

@@ -1,5 +1,6 @@
 """Comparisons out, labels in, and the snapshot a reward model trains on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import imported_table
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import QUARANTINE, table
+
+LABEL_COUNTS = "label_counts"
+"""Under which a snapshot's file states the counts of the labels it was made of."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,47 @@ def labels_read(labels: pd.DataFrame) -> dict[str, int]:
     return {"position": position, "usable": len(usable_labels(labels))}
 
 
-def label_counts(loop: LoopFolder, up_to: str) -> dict[str, Any]:
-    """What the label store holds for training in all rounds up to one: totals, and ``by_round`` the same for each."""
+@dataclass(frozen=True)
+class RoundLabels:
+    """What the label store holds of a round's training comparisons, read once."""
+
+    round: str
+    labels: pd.DataFrame
+    """Schema LABELS."""
+    comparisons: pd.DataFrame
+    """Schema COMPARISONS."""
+    quarantined: int
+
+
+def read_rounds(loop: LoopFolder, rounds: Sequence[str]) -> list[RoundLabels]:
+    """The labels of some rounds as they are now."""
+    store = loop.label_store
+    return [
+        RoundLabels(key, labels, store.comparisons(key, "train"), quarantined)
+        for key in rounds
+        for labels, quarantined in [read_labels(loop, key, "train")]
+    ]
+
+
+def label_counts(rounds: Sequence[RoundLabels]) -> dict[str, Any]:
+    """Counts of the labels of some rounds: totals, and ``by_round`` the same for each."""
     people: set[str] = set()
     rows = []
-    for key in loop.rounds_with("preference_labels", up_to):
-        labels, quarantined = read_labels(loop, key, "train")
-        counts = count_labels(labels, loop.label_store.comparisons(key, "train"))
+    for one in rounds:
+        counts = count_labels(one.labels, one.comparisons)
         named = {name: getattr(counts, name) for name in ("comparisons", "labels", "usable", "skipped")}
-        rows.append({"round": key, **named, "annotators": labels["annotator"].nunique(), "quarantined": quarantined})
-        people |= set(labels["annotator"])
+        annotators = set(one.labels["annotator"])
+        rows.append({"round": one.round, **named, "annotators": len(annotators), "quarantined": one.quarantined})
+        people |= annotators
     added = ("comparisons", "labels", "usable", "skipped", "quarantined")
     return {name: sum(row[name] for row in rows) for name in added} | {"annotators": len(people), "by_round": rows}
+
+
+def counts_behind(loop: LoopFolder, round_key: str, preferences: Path) -> dict[str, Any]:
+    """:func:`label_counts` of the labels that a snapshot was made of, which its file states."""
+    stated = pd.read_parquet(preferences, columns=["label_id"]).attrs.get(LABEL_COUNTS)
+    # Snapshots of version 0.1 state nothing.
+    return stated or label_counts(read_rounds(loop, loop.rounds_with("preference_labels", round_key)))
 
 
 def read_quarantine(loop: LoopFolder, round_key: str, purpose: str) -> pd.DataFrame:
@@ -153,15 +186,17 @@ def snapshot_preferences(
 
     ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now:
     what was labelled late, edited or deleted since counts. Imported judgments can be about any prompt; those about
-    prompts of the test split are left out.
+    prompts of the test split are left out. The table states the :func:`label_counts` of what was read.
     """
-    earlier = [key for key in loop.rounds_with("preference_labels", round_key) if key != round_key]
-    labels = pd.concat([labels, *(read_labels(loop, key, "train")[0] for key in earlier)], ignore_index=True)
-    batches = [loop.label_store.comparisons(key, "train") for key in earlier]
-    comparisons = pd.concat([comparisons, *batches], ignore_index=True)
+    own = RoundLabels(round_key, labels, comparisons, len(read_quarantine(loop, round_key, "train")))
+    read = [*read_rounds(loop, loop.rounds_with("preference_labels", before=round_key)), own]
+    # This round's first, as the order of rows decides the order of training.
+    labels = pd.concat([one.labels for one in (own, *read[:-1])], ignore_index=True)
+    comparisons = pd.concat([one.comparisons for one in (own, *read[:-1])], ignore_index=True)
     test = comparisons["prompt_id"].isin(prompts.loc[prompts["split"] == "test", "prompt_id"])
     kept = labels[~labels["comparison_id"].isin(comparisons.loc[test, "comparison_id"])]
     settings, seed = loop.config.labeling, loop.config.seed
     weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
     frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
+    frame.attrs[LABEL_COUNTS] = label_counts(read)
     return frame, summary | {"on_test_prompts": len(labels) - len(kept)}

@@ -1,7 +1,6 @@
 """The page of all rounds, gathered from the loop's folder; the label store is asked about undecided rounds alone."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,11 +19,11 @@ from rlhf_dagster.loop.folder import LoopFolder, standing
 from rlhf_dagster.loop.round_state import Phase, RoundState, undecided_rounds, waits_for
 from rlhf_dagster.pages.rounds import AnnotatorRow, Rate, RoundRow, RoundsPage, Verdict, Waiting, day, render_rounds
 from rlhf_dagster.pages.server import ROUNDS_PAGE
+from rlhf_dagster.records.round_keys import round_number
 
 IN_FULL = 30
 """Rounds shown with all figures, and changes of the champion listed. A report holds figures of every round before it,
 so that reading all reports of a thousand rounds would take longer than a sensor has."""
-KEY = re.compile(r"round-[0-9]{4,}")
 STORED = ("round_manifest", "reward_model_accuracy", "eval_report", "human_evaluation", "promotion", "label_quality")
 ACCURACY_ON = {"held_out_annotators": "by other annotators", "validation": "on other prompts"}
 """Labels that no reward model was trained on, those that say most about it first."""
@@ -78,7 +77,7 @@ def write_round_page(
 def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made: datetime) -> RoundsPage:
     """All that the page says. Partitions of other names, which people can add in the UI, are passed over and named."""
     names = set(rounds)
-    keys = sorted((name for name in names if KEY.fullmatch(name)), reverse=True)
+    keys = sorted((name for name in names if round_number(name) is not None), reverse=True)
     problems = [f"{name} is not a round; delete this partition." for name in sorted(names - set(keys))]
     states, problem = _undecided(loop, keys)
     history = loop.registry.history()
@@ -186,7 +185,7 @@ def _head(loop: LoopFolder, found: _Round, verdict: tuple[Verdict, list[str]]) -
     page = loop.asset_path("eval_report", found.key, "html")
     return RoundRow(
         round=found.key,
-        number=int(found.key.removeprefix("round-")),
+        number=round_number(found.key) or 0,
         verdict=outcome,
         because=because,
         report=str(page.relative_to(loop.root)) if page.exists() else None,

@@ -15,7 +15,7 @@ from rlhf_dagster.automation.sensors import TickFailed, loop_automation
 from rlhf_dagster.automation.watch import POSITION_TAG
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.progress import Progress
-from rlhf_dagster.common.stop_cord import pull, release
+from rlhf_dagster.common.stop_cord import pull, reset
 from rlhf_dagster.loop.labels import simulate
 
 AUTOMATION = {"min_new_labels": 20, "quiet_minutes": 0, "max_unlabelled": 5}
@@ -156,7 +156,7 @@ def test_nothing_starts_while_the_loop_is_stopped_and_all_of_it_afterwards(colle
         result = tick(collected, name)
         assert not result.run_requests
         assert result.skip_message == "Stopped by Ada: the labels are wrong. `rlhf resume` lets the loop go on."
-    release(collected.loop.root, "Ada")
+    reset(collected.loop.root, "Ada")
     after = tick(collected, "new_labels").run_requests[0]
     assert after.partition_key == ROUND
     assert after.run_key != before.run_key
@@ -172,7 +172,7 @@ def test_annotators_can_stop_the_loop_and_are_not_heard_twice(
     monkeypatch.setattr("rlhf_dagster.labeling.embedded.EmbeddedLabelStore.count", lambda *_, **__: asked)
     stopped = tick(collected, "new_labels")
     assert "Stopped by 3 annotators of round-0001: all responses are empty." in stopped.skip_message
-    release(collected.loop.root, "Ada")
+    reset(collected.loop.root, "Ada")
     assert tick(collected, "new_labels", stopped.cursor).run_requests
     assert json.loads(stopped.cursor) == {ROUND: 3}
 

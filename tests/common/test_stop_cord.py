@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from rlhf_dagster.common.stop_cord import pull, read_stop, release, resumes
+from rlhf_dagster.common.stop_cord import pull, read_stop, reset, resumes
 
 
 def test_a_loop_goes_on_until_somebody_stops_it(tmp_path: Path) -> None:
@@ -32,10 +32,10 @@ def test_an_empty_file_and_a_strange_one_stop_too(tmp_path: Path) -> None:
 
 
 def test_a_release_is_on_record_and_counted(tmp_path: Path) -> None:
-    assert release(tmp_path, "Ada") is None
+    assert reset(tmp_path, "Ada") is None
     assert resumes(tmp_path) == 0
     pull(tmp_path, "Ada", "one")
-    released = release(tmp_path, "Ben")
+    released = reset(tmp_path, "Ben")
     assert released is not None
     assert released.by == "Ada"
     assert read_stop(tmp_path) is None

@@ -62,16 +62,16 @@ class LabelStudioClient:
     def check(self) -> str:
         """The server's version; raises LabelStudioError if there is no server, or if it is not supported."""
         body = self._json("GET", "api/version")
-        release = str(body.get("release", "")) if isinstance(body, dict) else ""
-        numbers = release.split(".")
+        version = str(body.get("release", "")) if isinstance(body, dict) else ""
+        numbers = version.split(".")
         if len(numbers) < 2 or not all(part.isdigit() for part in numbers[:2]):
             raise no_label_studio(self.url)
         if not OLDEST <= (int(numbers[0]), int(numbers[1])) < TOO_NEW:
             raise LabelStudioError(
-                f"Label Studio at {self.url} is version {release}; versions from {_dotted(OLDEST)} to below "
+                f"Label Studio at {self.url} is version {version}; versions from {_dotted(OLDEST)} to below "
                 f"{_dotted(TOO_NEW)} are supported."
             )
-        return release
+        return version
 
     def me(self) -> dict[str, Any]:
         return self._json("GET", "api/current-user/whoami")

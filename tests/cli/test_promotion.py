@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from loops import ROUND, assert_one_sentence, checkpoint, rlhf_here, run_missing
 
-from rlhf_dagster.cli.release import promote, rollback
+from rlhf_dagster.cli.promotion import promote, rollback
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.errors import UserError
 
