@@ -25,7 +25,7 @@ def writing_output(output: Path) -> Iterator[Path]:
             yield Path(folder)
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{output}: the trained model cannot be written ({first_line(error)}); mend that and train again, which goes on from "
-            "the last state."
+            f"{output}: the trained model cannot be written ({first_line(error)}); mend that and train again, "
+            "which goes on from the last state."
         ) from None
     barrier()

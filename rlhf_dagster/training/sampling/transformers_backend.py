@@ -57,8 +57,8 @@ class TransformersRollouts:
                 )
         except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
             raise UserError(
-                f"Transformers' continuous batching cannot sample from {type(model).__name__} here ({first_line(error)}); "
-                "set `compute.rollout_backend: native`."
+                f"Transformers' continuous batching cannot sample from {type(model).__name__} here "
+                f"({first_line(error)}); set `compute.rollout_backend: native`."
             ) from None
         finally:
             restore_random_state(before)
