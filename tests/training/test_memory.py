@@ -348,8 +348,8 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from transformers import GPT2LMHeadModel, Trainer
-from rlhf_dagster.training import tiny_model
-from rlhf_dagster.training.memory import required_bytes
+from rlhf_dagster.training.pretraining import tiny_model
+from rlhf_dagster.compute.memory import required_bytes
 from rlhf_dagster.training.specs import TinyModelSpec, spec_from_json
 
 def resident():
