@@ -1,4 +1,4 @@
-"""The one error that is meant for the person at the keyboard."""
+"""The one error that is meant for the person at the keyboard, and what it quotes of others."""
 
 
 class UserError(Exception):
@@ -7,3 +7,9 @@ class UserError(Exception):
     The message is one sentence: what is wrong, where, and what to do. The command line prints it and exits with
     code 2; in Dagster the asset fails with it.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of somebody else's error, without a full stop; its class where it has no message."""
+    lines = str(error).strip().splitlines()
+    return (lines[0].rstrip(".") if lines else "") or type(error).__name__

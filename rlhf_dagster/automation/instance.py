@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.common.processes import is_alive, process_tag
 from rlhf_dagster.errors import UserError
 
 CODE_LOCATION = "rlhf_dagster"
@@ -59,11 +60,6 @@ def run_tags() -> dict[str, str]:
     return {PROCESS_TAG: process_tag(os.getpid()), LOCATION_TAG: f"__repository__@{CODE_LOCATION}"}
 
 
-def process_tag(pid: int) -> str:
-    """Names a process for ever: a pid alone is used again."""
-    return f"{pid}:{_started(pid)}"
-
-
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Fail the runs whose process is gone and free their places in the pools; returns their ids."""
     closed = []
@@ -93,37 +89,3 @@ def require_idle(instance: dg.DagsterInstance) -> None:
             f"Run {run_id[:8]} holds the `{GPU_POOL}` pool: wait until it ends, or, if its process is gone, terminate "
             "it in the UI (Runs) or free the pool there (Deployment > Concurrency)."
         )
-
-
-def is_alive(tag: str) -> bool:
-    """Whether the process of a :func:`process_tag` is still there."""
-    pid, _, started = tag.partition(":")
-    return bool(started) and _started(int(pid)) == started
-
-
-def processes_of(run_id: str) -> list[int]:
-    """Pids of the processes that execute a run, by their command lines; Linux only."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes()
-        except OSError:
-            continue
-        if b"execute_run" in command and run_id.encode() in command:
-            found.append(int(path.parent.name))
-    return sorted(found)
-
-
-def _started(pid: int) -> str:
-    """When a process started, so that a reused pid is not taken for it; empty when there is none or it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        fields = []
-    if fields:
-        return "" if fields[0] == "Z" else fields[19]
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return ""
-    return "unknown"

@@ -19,7 +19,8 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass
 from dagster._serdes.config_class import ConfigurableClassData
 
-from rlhf_dagster.automation.instance import PROCESS_TAG, is_alive, process_tag, processes_of
+from rlhf_dagster.automation.instance import PROCESS_TAG
+from rlhf_dagster.common.processes import is_alive, process_tag, processes_with
 
 LOGS = "run_logs"
 
@@ -104,4 +105,4 @@ def _process(run: dg.DagsterRun) -> int | None:
     tag = run.tags.get(PROCESS_TAG, "")
     if tag:
         return int(tag.split(":")[0]) if is_alive(tag) else None
-    return next(iter(processes_of(run.run_id)), None)
+    return next(iter(processes_with("execute_run", run.run_id)), None)

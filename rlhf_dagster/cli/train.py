@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rlhf_dagster.config.text import _lines
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.specs import spec_model
 
 if TYPE_CHECKING:
     from rlhf_dagster.compute.run import Work
@@ -34,9 +32,10 @@ LINE_EVERY = 15.0
 
 def example(stage: str) -> None:
     """Print a commented spec."""
-    pass
+    from rlhf_dagster.compute.trainings import find_training
+    from rlhf_dagster.training.spec_files import commented_spec
 
-    print(commented_spec(_kind(stage)), end="")
+    print(commented_spec(find_training(stage).spec), end="")
 
 
 def train(stage: str, path: Path) -> None:
@@ -73,9 +72,10 @@ def _disk_problems(output: Path) -> Iterator[None]:
 
 def read_spec(stage: str, path: Path) -> Any:
     """The spec in a YAML or JSON file, whose relative paths begin at the file's folder."""
-    from rlhf_dagster.training.specs import spec_from_values
+    from rlhf_dagster.compute.trainings import find_training
+    from rlhf_dagster.training.spec_files import spec_from_values
 
-    kind = _kind(stage)
+    kind = find_training(stage).spec
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -84,14 +84,6 @@ def read_spec(stage: str, path: Path) -> Any:
         detail = " ".join(str(error).split())
         raise UserError(f"{path}: neither YAML nor JSON: {detail}.") from None
     return spec_from_values(kind, values, str(path), path.resolve().parent)
-
-
-def _kind(stage: str) -> Any:
-    from rlhf_dagster.compute.trainings import SPECS
-
-    if stage not in SPECS:
-        raise UserError(f"{stage} is no stage; choose one of {', '.join(SPECS)}.")
-    return SPECS[stage]
 
 
 def _record(stage: str, spec: Any) -> dict[str, Any]:
@@ -262,12 +254,3 @@ def _shown_progress(stage: str) -> Iterator[Callable[..., None]]:
             bars.update(bar, completed=step, total=total, tail=f"{step} of {total}{describe(numbers)}")
 
         yield show
-
-
-def commented_spec(kind: Any) -> str:
-    """A spec of `rlhf train` with paths to fill in, and every setting as a comment with its default and its meaning."""
-    model = spec_model(kind)
-    chosen: dict[str, Any] = {
-        name: f"PATH/TO/{name.upper()}" for name, field in model.model_fields.items() if field.is_required()
-    }
-    return "\n".join(_lines(model.model_construct(**chosen), chosen, everything=False, in_loop=False)) + "\n"

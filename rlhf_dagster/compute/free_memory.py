@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import psutil
+
 from rlhf_dagster.compute.devices import visible_devices
 from rlhf_dagster.config.training import ComputeSettings
 
-MEMORY_INFO = Path("/proc/meminfo")
 OWN_GROUPS = Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
 
@@ -30,7 +31,7 @@ def free_memory(compute: ComputeSettings) -> Free:
 
 
 def free_on_machine() -> int | None:
-    """Bytes that Linux says are available, or that a control group of this process leaves where that is less."""
+    """Bytes that the system says are available, or that a control group of this process leaves where that is less."""
     amounts = [_available(), *(_left(folder, files) for folder, files in _control_groups())]
     return min((amount for amount in amounts if amount is not None), default=None)
 
@@ -66,11 +67,11 @@ def _free_on_gpus_of_a_child(processes: int) -> Free | None:
 
 
 def _available() -> int | None:
+    """None where the system does not say: psutil raises KeyError for a line that ``/proc/meminfo`` lacks."""
     try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB$", MEMORY_INFO.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
+        return int(psutil.virtual_memory().available)
+    except (OSError, KeyError):
         return None
-    return int(found[1]) * 1024 if found else None
 
 
 @dataclass(frozen=True)

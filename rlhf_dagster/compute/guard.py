@@ -5,7 +5,7 @@ its code. The guard ends the command when it is told to (SIGTERM, SIGINT), and w
 closes, which also happens when the process that started it is killed. It asks first: by writing ``--stop-file`` where
 there is one, which a training looks at after each step, else by SIGTERM. What is left after the grace is killed.
 Processes that left the group, as the ranks of ``torchrun`` do, are found too: on Linux orphans become the guard's
-children. Standard library only, so that it starts fast.
+children. It imports no more than psutil, so that it starts fast.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from rlhf_dagster.common.processes import descendants
 
 LAST_WORDS = 2.0
 """Seconds between SIGTERM and SIGKILL for those that did not end when asked."""
@@ -111,22 +113,6 @@ def _reap() -> list[int]:
         if pid == 0:
             break
     return descendants(os.getpid())
-
-
-def descendants(root: int) -> list[int]:
-    """Ids of the living processes below ``root``, from Linux's ``/proc``; of its process group elsewhere."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if fields[0] != "Z":
-            parents[int(stat.parent.name)] = int(fields[1])
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found[1:]
 
 
 def _die_with_parent() -> None:

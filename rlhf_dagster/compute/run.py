@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,18 +23,8 @@ from rlhf_dagster.compute.worker import MESSAGES, OUTCOME, Request, uses_cuda
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
-from rlhf_dagster.training.specs import (
-    DpoSpec,
-    PpoSpec,
-    RewardModelSpec,
-    SftSpec,
-    TinyModelSpec,
-    TrainingResult,
-    spec_to_json,
-)
+from rlhf_dagster.training.specs import Progress, Spec, TrainingResult, spec_to_json
 
-Spec = TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec
-Progress = Callable[..., None]
 LOG, CANCELLED = "training.log", "cancelled"
 LOG_TAIL = 12
 """Lines of a dead training's log that its error shows."""

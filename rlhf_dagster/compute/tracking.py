@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 
 METRICS, RUNS = "metrics.jsonl", "runs.json"
 FINAL = "final/"
@@ -104,8 +104,7 @@ class TrainingLog:
             try:
                 opened[name], known[name] = SERVICES[name](self.project, self.run, known.get(name))
             except Exception as error:  # whatever a service raises, people must hear of it before an hour is trained
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-                raise UserError(f"compute.trackers: {name} cannot be opened ({reason}).") from None
+                raise UserError(f"compute.trackers: {name} cannot be opened ({first_line(error)}).") from None
         if known:
             path.write_text(json.dumps(known), encoding="utf-8")
         return opened

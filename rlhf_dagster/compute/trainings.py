@@ -1,14 +1,45 @@
-"""The trainings that can be run, by name."""
+"""One row for each training: all that is to be known of it without importing torch, and the way to its function."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.dpo.memory import dpo_memory
+from rlhf_dagster.training.ppo.memory import ppo_memory
+from rlhf_dagster.training.pretraining.memory import pretraining_memory
+from rlhf_dagster.training.reward.memory import reward_model_memory
 from rlhf_dagster.training.runtime.resuming import Checkpointing
-from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, TrainingResult
+from rlhf_dagster.training.sft.memory import sft_memory
+from rlhf_dagster.training.specs import (
+    DpoSpec,
+    PpoSpec,
+    Progress,
+    RewardModelSpec,
+    SftSpec,
+    Spec,
+    TinyModelSpec,
+    TrainingResult,
+)
 
-Train = Callable[[Any, Callable[..., None], Checkpointing], TrainingResult]
+Train = Callable[[Any, Progress, Checkpointing], TrainingResult]
 
-SPECS = {"tiny_model": TinyModelSpec, "sft": SftSpec, "reward_model": RewardModelSpec, "ppo": PpoSpec, "dpo": DpoSpec}
+
+@dataclass(frozen=True)
+class Training:
+    """A training that can be run, by itself or as a stage of a loop."""
+
+    name: str
+    """In `rlhf train NAME`, and where one process asks another for it."""
+    spec: type[Spec]
+    load: Callable[[], Train]
+    """Imports the training's function, and torch with it."""
+    title: str
+    """At the beginning of a sentence."""
+    peak_memory: Callable[[Any], float]
+    """Bytes that a spec's training takes at most, beside those of its process."""
+    remedy: str
+    """Settings that lower them; what changes the result least comes first."""
 
 
 def _load_tiny_model() -> Train:
@@ -41,16 +72,63 @@ def _load_dpo() -> Train:
     return train_dpo
 
 
-TRAININGS: dict[str, Callable[[], Train]] = {
-    "tiny_model": _load_tiny_model,
-    "sft": _load_sft,
-    "reward_model": _load_reward_model,
-    "ppo": _load_ppo,
-    "dpo": _load_dpo,
-}
-"""What imports the function of each training, and torch with it."""
+_ROWS = (
+    Training(
+        name="tiny_model",
+        spec=TinyModelSpec,
+        load=_load_tiny_model,
+        title="Pretraining",
+        peak_memory=pretraining_memory,
+        remedy="lower base_model.tiny.batch_size",
+    ),
+    Training(
+        name="sft",
+        spec=SftSpec,
+        load=_load_sft,
+        title="SFT",
+        peak_memory=sft_memory,
+        remedy="raise sft.accumulate, lower sft.max_tokens",
+    ),
+    Training(
+        name="reward_model",
+        spec=RewardModelSpec,
+        load=_load_reward_model,
+        title="Reward-model training",
+        peak_memory=reward_model_memory,
+        remedy="raise reward_model.accumulate, lower reward_model.max_tokens or sampling.batch_size",
+    ),
+    Training(
+        name="ppo",
+        spec=PpoSpec,
+        load=_load_ppo,
+        title="PPO",
+        peak_memory=ppo_memory,
+        remedy="raise ppo.accumulate, lower ppo.batch_size or sampling.response_tokens",
+    ),
+    Training(
+        name="dpo",
+        spec=DpoSpec,
+        load=_load_dpo,
+        title="DPO",
+        peak_memory=dpo_memory,
+        remedy="raise dpo.accumulate, lower sampling.batch_size or sampling.response_tokens",
+    ),
+)
+TRAININGS = {row.name: row for row in _ROWS}
 
 
-def train_here(stage: str, spec: Any, progress: Callable[..., None], checkpointing: Checkpointing) -> TrainingResult:
+def find_training(name: str) -> Training:
+    """The row of that name; raises UserError with all names where there is none."""
+    if name not in TRAININGS:
+        raise UserError(f"{name} is no stage; choose one of {', '.join(TRAININGS)}.")
+    return TRAININGS[name]
+
+
+def training_of(spec: Spec) -> Training:
+    """The row whose spec this is."""
+    return next(row for row in _ROWS if type(spec) is row.spec)
+
+
+def train_here(stage: str, spec: Spec, progress: Progress, checkpointing: Checkpointing) -> TrainingResult:
     """Call the stage's training function in this process."""
-    return TRAININGS[stage]()(spec, progress, checkpointing)
+    return TRAININGS[stage].load()(spec, progress, checkpointing)

@@ -12,12 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_dagster.compute.trainings import SPECS, train_here
+from rlhf_dagster.compute.trainings import TRAININGS, train_here
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
-from rlhf_dagster.training.specs import (
-    spec_from_json,
-)
+from rlhf_dagster.training.specs import spec_from_json
 
 MESSAGES, OUTCOME = "messages.jsonl", "outcome.json"
 
@@ -27,7 +25,7 @@ class Request:
     """What a training process is asked to do."""
 
     stage: str
-    """A key of :data:`SPECS`."""
+    """The name of a training."""
     spec: str
     """The spec as JSON."""
     state: str
@@ -51,7 +49,7 @@ def _run(request: Request, folder: Path) -> dict[str, Any]:
     """What became of it: ``result`` and ``usage``, ``stopped`` and why, or ``error`` with the user's sentence."""
     from rlhf_dagster.compute.usage import measuring
 
-    spec = spec_from_json(SPECS[request.stage], request.spec, request.stage)
+    spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)
     checkpointing = Checkpointing(
         Path(request.state), request.every_seconds, lambda: reason_to_stop(request.stop_files)
     )

@@ -19,7 +19,22 @@ HEAD = """\
 
 def commented_yaml(chosen: dict[str, Any]) -> str:
     """A config file with the chosen settings, and every other one as a comment with its default and its meaning."""
-    return HEAD + "\n".join(_lines(LoopConfig(**chosen), chosen, everything=False)) + "\n"
+    return HEAD + "\n".join(commented_lines(LoopConfig(**chosen), chosen)) + "\n"
+
+
+def commented_lines(
+    model: BaseModel, chosen: dict[str, Any], everything: bool = False, in_loop: bool = True
+) -> Iterator[str]:
+    """Lines of YAML: what is chosen as it is, every other setting as a comment, each below its meaning.
+
+    With ``everything`` nothing is a comment; outside a loop (``in_loop``) its own settings are left out.
+    """
+    for name, field in type(model).model_fields.items():
+        if is_of_loops(field) and not in_loop:
+            continue
+        yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
+        block = _block(name, getattr(model, name), chosen.get(name), everything, in_loop)
+        yield from block if everything or name in chosen else (f"# {line}" for line in block)
 
 
 def reference_page() -> str:
@@ -53,18 +68,9 @@ def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
     return found
 
 
-def _lines(model: BaseModel, chosen: dict[str, Any], everything: bool, in_loop: bool = True) -> Iterator[str]:
-    for name, field in type(model).model_fields.items():
-        if is_of_loops(field) and not in_loop:
-            continue
-        yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
-        block = _block(name, getattr(model, name), chosen.get(name), everything, in_loop)
-        yield from block if everything or name in chosen else (f"# {line}" for line in block)
-
-
 def _block(name: str, value: Any, given: Any, everything: bool, in_loop: bool) -> list[str]:
     if isinstance(value, BaseModel):
-        lines = _lines(value, given or {}, everything or given is None, in_loop)
+        lines = commented_lines(value, given or {}, everything or given is None, in_loop)
         return [f"{name}:", *(f"  {line}" for line in lines)]
     return [f"{name}: {_yaml(value)}"]
 

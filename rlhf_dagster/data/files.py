@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.config.data import HubDataset
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 
 
 def read_documents(path: Path) -> list[str]:
@@ -48,8 +48,7 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
     try:
         rows = load_dataset(name, source.config, split=source.split, revision=source.revision)
     except (OSError, ValueError, DatasetsError) as error:
-        detail = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"The data set {source.name} cannot be read: {detail}.") from None
+        raise UserError(f"The data set {source.name} cannot be read: {first_line(error)}.") from None
     columns = {ours: getattr(source, ours) for ours in ("prompt", "response", "text", "user") if getattr(source, ours)}
     missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
     if missing:

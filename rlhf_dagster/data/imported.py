@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.data.line_records import DemonstrationLine, GoldLine, PromptLine
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS
 
@@ -90,8 +90,9 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
     try:
         return pq.read_table(file).cast(schema)
     except (pa.ArrowException, OSError, ValueError) as error:
-        detail = str(error).split("\n", maxsplit=1)[0]
-        raise UserError(f"{file}: not a table of imported records ({detail}); move it away and import again.") from None
+        raise UserError(
+            f"{file}: not a table of imported records ({first_line(error)}); move it away and import again."
+        ) from None
 
 
 def write_table(file: Path, rows: pa.Table) -> None:

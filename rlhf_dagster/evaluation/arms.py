@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from rlhf_dagster.common.intervals import Rate
+from rlhf_dagster.common.kl import best_of_n_kl
 from rlhf_dagster.config.arms import ARMS, BEST_OF_N
 from rlhf_dagster.evaluation.report import jsonable, policy_figures
 from rlhf_dagster.evaluation.samples import Scores
@@ -33,5 +34,5 @@ def _figures(role: str, rows: Mapping[str, pd.DataFrame], scores: Scores, n: int
         "kl_bound": None,
     }
     if role == BEST_OF_N.role:
-        figures |= {"kl": UNKNOWN.as_dict(), "kl_bound": math.log(n) - (n - 1) / n}
+        figures |= {"kl": UNKNOWN.as_dict(), "kl_bound": best_of_n_kl(n)}
     return jsonable(figures | {"win_rates": rates})

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.schemas import PREFERENCES, with_later_columns
 
 
@@ -18,9 +18,7 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
     try:
         frame = pq.read_table(path).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable Parquet table ({str(error).splitlines()[0]}); make it again."
-        ) from None
+        raise UserError(f"{path}: not a readable Parquet table ({first_line(error)}); make it again.") from None
     if schema is PREFERENCES:
         frame = with_later_columns(frame)
     missing = [name for name in schema.names if name not in frame.columns]

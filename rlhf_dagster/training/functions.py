@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.lineage.model_folders import content_of
 
 FILE = ".py"
@@ -26,8 +26,7 @@ def load_function(name: str, what: str) -> Callable[..., Any]:
     try:
         found = getattr(_module(place), function)
     except Exception as error:  # somebody else's code
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".: ")
-        raise UserError(f"{what} {name!r} cannot be imported ({reason}); {FORM}.") from None
+        raise UserError(f"{what} {name!r} cannot be imported ({_reason(error)}); {FORM}.") from None
     if not callable(found):
         raise UserError(f"{what} {name!r} is not a function; {FORM}.")
     return found
@@ -43,6 +42,11 @@ def source_of(name: str) -> str:
     except Exception:  # left to :func:`load_function`, which says it
         spec = None
     return content_of(Path(spec.origin)) if spec is not None and spec.origin else "absent"
+
+
+def _reason(error: Exception) -> str:
+    kind, said = type(error).__name__, first_line(error)
+    return kind if said == kind else f"{kind}: {said}"
 
 
 def _module(place: str) -> ModuleType:

@@ -1,12 +1,11 @@
 """What each training stage is given and what it returns: plain values and paths. Importing this imports no torch."""
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError, create_model
+from pydantic import TypeAdapter, ValidationError
 
-from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
@@ -15,10 +14,8 @@ from rlhf_dagster.config.training import (
     SamplingSettings,
     SftSettings,
     TinyModelSettings,
-    is_of_loops,
 )
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.functions import from_folder
 
 
 class Progress(Protocol):
@@ -39,6 +36,18 @@ class TrainingResult:
     metrics: dict[str, float]
     curves: dict[str, list[float]]
     warnings: list[str] = field(default_factory=list)
+
+
+class Spec(Protocol):
+    """What every training is given, whatever else it needs."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def output(self) -> Path: ...
+
+    @property
+    def compute(self) -> ComputeSettings: ...
 
 
 @dataclass(frozen=True)
@@ -114,14 +123,14 @@ class DpoSpec:
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
 
-Spec = TypeVar("Spec", TinyModelSpec, SftSpec, RewardModelSpec, PpoSpec, DpoSpec)
+_Spec = TypeVar("_Spec", bound=Spec)
 
 
-def spec_to_json(spec: TinyModelSpec | SftSpec | RewardModelSpec | PpoSpec | DpoSpec) -> str:
+def spec_to_json(spec: Spec) -> str:
     return TypeAdapter(type(spec)).dump_json(spec, indent=1).decode()
 
 
-def spec_from_json(kind: type[Spec], text: str, source: str) -> Spec:
+def spec_from_json(kind: type[_Spec], text: str, source: str) -> _Spec:
     """The spec in ``text``; raises UserError naming ``source`` and the first wrong setting."""
     try:
         return TypeAdapter(kind).validate_json(text)
@@ -129,54 +138,3 @@ def spec_from_json(kind: type[Spec], text: str, source: str) -> Spec:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{source}: `{path}`: {first['msg']}; please correct it.") from None
-
-
-MEANINGS = {
-    "output": "Where the model goes: a folder that is not there yet.",
-    "model": "Folder of the model to start from: any causal language model with safetensors weights.",
-    "sft": "Folder of the SFT checkpoint, which is the reference policy.",
-    "start": "Folder of the policy to start from, normally the SFT checkpoint.",
-    "reward_model": "Folder of the reward model.",
-    "pretraining_text": "Parquet table of documents (columns of PRETRAINING_TEXT).",
-    "demonstrations": "Parquet table of prompts and responses (columns of DEMONSTRATIONS).",
-    "preferences": "Parquet table of labels (columns of PREFERENCES).",
-    "prompts": "Parquet table of prompts (columns of PROMPTS).",
-    "seed": "Everything random in the training derives from it.",
-    "reward_function": "In place of a reward model: module:function or file.py:function, called with lists of prompts "
-    "and responses.",
-}
-"""What the fields of specs are, for people who write one."""
-
-
-def spec_model(kind: type[Spec]) -> type[Settings]:
-    """The same fields as settings: with the defaults of the spec, and a sentence for each wrong key or value."""
-    hints = get_type_hints(kind)
-    made: dict[str, Any] = {}
-    for part in fields(kind):
-        default = part.default if part.default_factory is MISSING else part.default_factory()
-        value = Field(... if default is MISSING else default, description=MEANINGS.get(part.name))
-        made[part.name] = (hints[part.name], value)
-    return create_model(kind.__name__, __base__=Settings, **made)
-
-
-def spec_from_values(kind: type[Spec], values: Any, source: str, folder: Path) -> Spec:
-    """The spec that a person wrote; relative paths begin at ``folder``.
-
-    Raises UserError naming ``source`` and the first wrong key or value.
-    """
-    parsed = spec_model(kind).parse(values, source)
-    _refuse_what_loops_use(getattr(parsed, "settings", None), source)
-    found = ((part.name, getattr(parsed, part.name)) for part in fields(kind))
-    arguments: dict[str, Any] = {name: folder / value if isinstance(value, Path) else value for name, value in found}
-    if function := arguments.get("reward_function"):
-        arguments["reward_function"] = from_folder(function, folder)
-    return kind(**arguments)
-
-
-def _refuse_what_loops_use(settings: Settings | None, source: str) -> None:
-    """Raise UserError for a setting that is given and would be ignored, because stages of a loop alone read it."""
-    if settings is None:
-        return
-    for name in settings.model_fields_set:
-        if is_of_loops(type(settings).model_fields[name]):
-            raise UserError(f"{source}: `settings.{name}` is for loops, and a spec says it itself; leave it out.")

@@ -10,11 +10,11 @@ from loops import ROUND, Stages, checkpoint, copy_loop, run_missing
 
 from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.kl import best_of_n_kl
 from rlhf_dagster.config.arms import DPO
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.arms import arm_policy
-from rlhf_dagster.training.sampling.best_of_n import best_of_n_kl
 
 N = 4
 

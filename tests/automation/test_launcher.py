@@ -13,9 +13,10 @@ import pytest
 from dagster._core.launcher.base import WorkerStatus
 from loops import ROUND
 
-from rlhf_dagster.automation.instance import PROCESS_TAG, process_tag
+from rlhf_dagster.automation.instance import PROCESS_TAG
 from rlhf_dagster.automation.launcher import ProcessRunLauncher
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.processes import process_tag
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from loops import ROUND, TRAIN, open_runner, run_missing
 import rlhf_dagster.assets.reward as reward_assets
 from rlhf_dagster.assets.define import GPU_POOL
 from rlhf_dagster.assets.rounds import open_next_round
-from rlhf_dagster.automation.instance import PROCESS_TAG, _started, close_dead_runs, run_tags
+from rlhf_dagster.automation.instance import PROCESS_TAG, close_dead_runs, run_tags
 from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.processes import process_tag
 from rlhf_dagster.errors import UserError
 
 
@@ -164,7 +165,7 @@ def test_a_loop_that_another_process_works_on_is_left_alone(stages, copy_of) -> 
     runner = copy_of(stages.unjudged)
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        tags = {PROCESS_TAG: f"{other.pid}:{_started(other.pid)}"}
+        tags = {PROCESS_TAG: process_tag(other.pid)}
         job = runner.definitions.resolve_job_def("train_round")
         runner.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
         with pytest.raises(UserError, match=rf"Process {other.pid} is running train_round on this loop"):

@@ -43,7 +43,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path) -> None:
     code = """
 import os, sys
 from pathlib import Path
-from rlhf_dagster.lineage.files import locked
+from rlhf_dagster.common.files import locked
 with locked(Path(sys.argv[1])):
     os._exit(9)
 """

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_dagster.compute.guard import descendants
+from rlhf_dagster.common.processes import descendants
 from rlhf_dagster.compute.run import guarded
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Processes are looked up in /proc.")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Orphans become the guard's children on Linux alone.")
 
 BEGIN = "import os, signal, subprocess, sys, time; from pathlib import Path; folder = Path(sys.argv[1])\n"
 NOTE = "(folder / f'{os.getpid()}.pid').touch()\n"

@@ -52,7 +52,7 @@ def test_a_manifest_says_what_a_model_was_made_from(finished) -> None:
 
 
 def test_a_second_loop_takes_its_base_model_from_the_cache(stages, copy_of, monkeypatch) -> None:
-    import rlhf_dagster.training.tiny_model as tiny
+    import rlhf_dagster.training.pretraining.tiny_model as tiny
 
     runner = copy_of(stages.prepared)
     loop = runner.loop

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from rlhf_dagster.compute.trainings import SPECS, train_here
+from rlhf_dagster.compute.trainings import TRAININGS, train_here
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.distributed import is_main, rank
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
@@ -23,7 +23,7 @@ def main(asked: Path) -> None:
         try:
             result = train_here(
                 stage,
-                spec_from_json(SPECS[stage], text, stage),
+                spec_from_json(TRAININGS[stage].spec, text, stage),
                 lambda step, *_, **__: steps.append(step),  # noqa: B023
                 checkpointing,
             )

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_language import FIXED
 
+from rlhf_dagster.common.kl import best_of_n_kl
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.policies import Policy
-from rlhf_dagster.training.sampling.best_of_n import best_of_n, best_of_n_kl
+from rlhf_dagster.training.sampling.best_of_n import best_of_n
 from rlhf_dagster.training.sampling.sample import sample
 
 PROMPTS = ["red dog .", "good", "blue cat bad", "green", "bad bad"]

@@ -2,6 +2,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from rlhf_dagster.compute import free_memory as module
@@ -20,8 +21,9 @@ class Planted:
         self.groups = folder / "cgroup"
 
     def available(self, mib: int) -> None:
+        others = "".join(f"{name}: 1 kB\n" for name in ("MemFree", "Buffers", "Cached", "Shmem", "Active", "Inactive"))
         (self.folder / "meminfo").write_text(
-            f"MemTotal:  99999999 kB\nMemAvailable:   {mib * 1024} kB\nBuffers: 1 kB\n"
+            f"MemTotal:  99999999 kB\nMemAvailable:   {mib * 1024} kB\n{others}Slab: 1 kB\n"
         )
 
     def in_groups(self, *lines: str) -> None:
@@ -44,7 +46,7 @@ class Planted:
 @pytest.fixture
 def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planted:
     planted = Planted(tmp_path)
-    monkeypatch.setattr(module, "MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path), raising=False)
     monkeypatch.setattr(module, "OWN_GROUPS", tmp_path / "own")
     monkeypatch.setattr(module, "GROUPS", planted.groups)
     return planted

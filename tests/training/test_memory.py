@@ -10,22 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toy_language import TINY, Tables
 
 from rlhf_dagster.compute import memory
 from rlhf_dagster.compute.free_memory import Free
-from rlhf_dagster.compute.memory import (
-    ADAPTED_HOLES,
-    BUFFERS,
-    KEPT,
-    KEPT_IN_PIECES,
-    PROCESS,
-    Shape,
-    parameters_of,
-    require_memory,
-    required_bytes,
-    shape_of,
-)
+from rlhf_dagster.compute.memory import BUFFERS, PROCESS, require_memory, required_bytes
 from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
@@ -37,7 +27,12 @@ from rlhf_dagster.config.training import (
     TinyModelSettings,
 )
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.footprint import ADAPTED_HOLES, KEPT, KEPT_IN_PIECES, Shape
+from rlhf_dagster.training.input_sizes import parameters_of, shape_of
 from rlhf_dagster.training.models.policies import Policy
+from rlhf_dagster.training.models.tokens import PaddedBatch
+from rlhf_dagster.training.ppo.memory import LONGEST_WINDOW
+from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, spec_to_json
 
 CPU = ComputeSettings(device="cpu")
@@ -331,12 +326,34 @@ def test_nothing_is_refused_where_free_memory_is_unknown(
     require_memory(ppo_spec(model, tables, batch_size=10**9))
 
 
-def test_its_batches_are_those_of_the_stages() -> None:
-    from rlhf_dagster.training.ppo import setup as ppo_setup
-    from rlhf_dagster.training.reward import scores as reward_scores
+def test_scores_are_made_in_batches_of_the_size_that_is_estimated(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_dagster.training.reward import scores
 
-    assert memory.SCORED_AT_ONCE == reward_scores.BATCH_SIZE
-    assert memory.LONGEST_WINDOW == ppo_setup.LONGEST_WINDOW
+    def score(_: object, batch: PaddedBatch) -> scores.Scores:
+        rows.append(len(batch.input_ids))
+        return scores.Scores(*torch.zeros(2, len(batch.input_ids)))
+
+    rows: list[int] = []
+    monkeypatch.setattr(scores, "score_tokens_with_spread", score)
+    monkeypatch.setattr(policy.model.config, "score_max_tokens", 16, raising=False)
+    model = scores.RewardModel(policy.model, policy.tokenizer)
+    scores.score_with_spread(model, ["red"] * 300, ["dog"] * 300, SAMPLING)
+    assert rows == [SCORED_AT_ONCE, 300 - SCORED_AT_ONCE]
+
+
+def test_windows_of_text_are_as_long_as_is_estimated(
+    model: Path, tables: Tables, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_dagster.training.ppo import setup
+
+    lengths: list[int] = []
+    monkeypatch.setattr(setup, "text_windows", lambda tokenizer, texts, context: lengths.append(context))
+    for context in (0, 24, 5000):
+        monkeypatch.setattr(setup, "context_of", lambda config, context=context: context)
+        setup._pretraining_windows(ppo_spec(model, tables, pretraining_coef=1.0), policy)
+    assert lengths == [LONGEST_WINDOW, 24, LONGEST_WINDOW]
 
 
 def test_it_imports_no_torch() -> None:
@@ -348,8 +365,8 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from transformers import GPT2LMHeadModel, Trainer
-from rlhf_dagster.training import tiny_model
-from rlhf_dagster.training.memory import required_bytes
+from rlhf_dagster.training.pretraining import tiny_model
+from rlhf_dagster.compute.memory import required_bytes
 from rlhf_dagster.training.specs import TinyModelSpec, spec_from_json
 
 def resident():

@@ -13,11 +13,11 @@ import yaml
 from loops import assert_one_sentence, rlhf_here
 from toy_language import Tables, sft_spec
 
-from rlhf_dagster.cli.train import RECORD, commented_spec
-from rlhf_dagster.compute.trainings import SPECS
+from rlhf_dagster.cli.train import RECORD
+from rlhf_dagster.compute.trainings import TRAININGS
 from rlhf_dagster.lineage.model_folders import MANIFEST, folder_digest
 from rlhf_dagster.training.sft.train import train_sft
-from rlhf_dagster.training.specs import spec_from_values
+from rlhf_dagster.training.spec_files import commented_spec, spec_from_values
 
 
 @pytest.fixture
@@ -239,11 +239,11 @@ def test_a_missing_key_a_missing_file_and_a_broken_one(written: dict[str, Any], 
     assert_one_sentence(rlhf_here("train", "pretraining", tmp_path / "x"), "pretraining is no stage", "tiny_model, sft")
 
 
-@pytest.mark.parametrize("stage", SPECS)
+@pytest.mark.parametrize("stage", TRAININGS)
 def test_the_example_holds_every_setting_and_its_comments_are_the_defaults(stage: str, tmp_path: Path) -> None:
     text = rlhf_here("train", stage, "--example").stdout
-    assert text == commented_spec(SPECS[stage])
-    as_it_is = spec_from_values(SPECS[stage], yaml.safe_load(text), "example", tmp_path)
+    assert text == commented_spec(TRAININGS[stage].spec)
+    as_it_is = spec_from_values(TRAININGS[stage].spec, yaml.safe_load(text), "example", tmp_path)
     opened = "\n".join(line[2:] if line.startswith("# ") and ":" in line else line for line in text.splitlines())
     opened = "\n".join(line for line in opened.splitlines() if line.lstrip().split(":")[0].strip("# ").isidentifier())
     assert set(yaml.safe_load(opened)) >= {"output", "compute"}
@@ -272,3 +272,8 @@ def test_ctrl_c_ends_at_a_step_and_the_same_command_goes_on(written: dict[str, A
     assert not unfinished.exists()
     steps = [json.loads(line)["step"] for line in logs.read_text().splitlines()]
     assert steps == [*range(1, 201), 200]
+
+
+def test_the_help_names_every_training() -> None:
+    shown = rlhf_here("train", "--help").stdout
+    assert all(name in shown for name in TRAININGS)

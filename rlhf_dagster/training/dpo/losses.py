@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ROUNDING = 1e-3
-"""Nats, of differences of log-probs that are sums over a response in float32."""
+ROUNDING = 1e-4
+"""Nats that sums of float32 log-probs of the same tokens may differ by, read in another batch."""
 
 
 def smoothed(preferred: Tensor, label_smoothing: float) -> Tensor:
@@ -44,8 +44,6 @@ def ipo_loss(h: Tensor, preferred: Tensor, beta: float) -> Tensor:
 
 
 PAIR_LOSSES = {"dpo": dpo_loss, "ipo": ipo_loss}
-ROUNDING = 1e-4
-"""Nats that sums of float32 log-probs of the same tokens may differ by, read in another batch."""
 
 
 def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_dagster.config.training import LoraSettings
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 
 
 def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | None = None) -> PeftModel:
@@ -36,8 +36,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | N
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             return cast(PeftModel, get_peft_model(cast(Any, model), config))
     except ValueError as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"No adapters can be added: {reason}; correct `lora.targets`.") from None
+        raise UserError(f"No adapters can be added: {first_line(error)}; correct `lora.targets`.") from None
 
 
 def merge_lora(model: PeftModel) -> PreTrainedModel:

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.lineage.model_folders import require_checkpoint
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
@@ -102,7 +102,7 @@ def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder}: the model cannot be opened ({_first_line(error)}); make it again.") from None
+        raise UserError(f"{folder}: the model cannot be opened ({first_line(error)}); make it again.") from None
     # Transformers would fill a missing weight with random numbers and only say so in its log.
     missing = sorted(set(report["missing_keys"]) - set(new))
     if missing:
@@ -127,7 +127,7 @@ def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: the tokenizer cannot be opened ({_first_line(error)}).") from None
+        raise UserError(f"{folder}: the tokenizer cannot be opened ({first_line(error)}).") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token; set `eos_token` in tokenizer_config.json.")
     return tokenizer
@@ -193,7 +193,3 @@ def _only_errors() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import response_outputs
 from rlhf_dagster.training.models.tokens import PaddedBatch, position_ids
 from rlhf_dagster.training.ppo.frozen_layers import replayed
@@ -136,5 +136,6 @@ def resume_ppo_state(policy: PpoPolicy, controller: KlController, folder: Path) 
         if state.is_file() and isinstance(controller, AdaptiveKl):
             controller.load_state_dict(json.loads(state.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{folder}: PPO cannot go on from its value head and KL ({reason}); make it again.") from None
+        raise UserError(
+            f"{folder}: PPO cannot go on from its value head and KL ({first_line(error)}); make it again."
+        ) from None

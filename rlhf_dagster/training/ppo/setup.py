@@ -29,6 +29,7 @@ from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.frozen_layers import freeze_layers, share_frozen
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
+from rlhf_dagster.training.ppo.memory import LONGEST_WINDOW
 from rlhf_dagster.training.ppo.policy import (
     VALUE_MODEL_FOLDER,
     PolicyWithValue,
@@ -45,8 +46,6 @@ from rlhf_dagster.training.runtime.device import require_a_row_for_each_rank
 from rlhf_dagster.training.runtime.distributed import world
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.specs import PpoSpec
-
-LONGEST_WINDOW = 1024
 
 
 @dataclass(frozen=True)

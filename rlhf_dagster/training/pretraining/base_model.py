@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_dagster.config.training import BaseModelSettings
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.lineage.model_folders import replacing, require_checkpoint
 from rlhf_dagster.training.models.policies import Policy, add_padding_token, save_policy, without_dropout
 from rlhf_dagster.training.specs import TrainingResult
@@ -38,10 +38,9 @@ def _open(settings: BaseModelSettings) -> Policy:
         model = AutoModelForCausalLM.from_pretrained(**source, config=config, dtype=torch.float32, use_safetensors=True)
         return Policy(model.eval(), AutoTokenizer.from_pretrained(**source))
     except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
             f"base_model.name: {settings.name!r} cannot be opened as a causal language model with safetensors weights "
-            f"({reason}); check the name, the revision and the network."
+            f"({first_line(error)}); check the name, the revision and the network."
         ) from None
 
 

@@ -25,9 +25,8 @@ from rlhf_dagster.training.models.tokens import (
     pad,
     position_ids,
 )
+from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.runtime.device import precision, use_device
-
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,8 @@ def score_with_spread(
     # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     scores = Scores(np.zeros(len(rows)), np.zeros(len(rows)))
-    for start in range(0, len(rows), BATCH_SIZE):
-        part = order[start : start + BATCH_SIZE]
+    for start in range(0, len(rows), SCORED_AT_ONCE):
+        part = order[start : start + SCORED_AT_ONCE]
         batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(
             reward_model.device
         )

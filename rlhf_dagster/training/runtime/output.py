@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.lineage.model_folders import replacing
 
 
@@ -24,9 +24,8 @@ def writing_output(output: Path) -> Iterator[Path]:
         with replacing(output) if is_main() else tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
     except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
-            f"{output}: the trained model cannot be written ({reason}); mend that and train again, which goes on from "
-            "the last state."
+            f"{output}: the trained model cannot be written ({first_line(error)}); mend that and train again, "
+            "which goes on from the last state."
         ) from None
     barrier()

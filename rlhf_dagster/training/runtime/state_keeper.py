@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from rlhf_dagster.errors import first_line
 from rlhf_dagster.training.runtime.distributed import barrier, broadcast_text, is_main
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 
@@ -95,9 +96,7 @@ class StateKeeper:
             beside.rename(folder / f"state-{step:09d}")
         # What PyTorch and safetensors raise where a disk is full.
         except (OSError, RuntimeError, SafetensorError) as error:
-            log.warning(
-                "The state after step %d was not kept; is the disk full? (%s)", step, str(error).splitlines()[0]
-            )
+            log.warning("The state after step %d was not kept; is the disk full? (%s)", step, first_line(error))
         else:
             for state in before:
                 shutil.rmtree(state, ignore_errors=True)
@@ -136,7 +135,7 @@ def _save_beside(tensor: Tensor, path: Path) -> None:
         torch.save(tensor, beside)
         beside.replace(path)
     except (OSError, RuntimeError) as error:
-        log.warning("%s was not kept (%s).", path.name, str(error).splitlines()[0])
+        log.warning("%s was not kept (%s).", path.name, first_line(error))
         beside.unlink(missing_ok=True)
 
 

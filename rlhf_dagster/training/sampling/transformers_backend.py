@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation import ContinuousBatchingConfig
 
 from rlhf_dagster.config.training import ComputeSettings
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
@@ -56,10 +56,9 @@ class TransformersRollouts:
                     _batching(min(self.rows, len(rows)), prompts.input_ids.shape[1], decoding, seed),
                 )
         except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise UserError(
-                f"Transformers' continuous batching cannot sample from {type(model).__name__} here ({reason}); "
-                "set `compute.rollout_backend: native`."
+                f"Transformers' continuous batching cannot sample from {type(model).__name__} here "
+                f"({first_line(error)}); set `compute.rollout_backend: native`."
             ) from None
         finally:
             restore_random_state(before)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from rlhf_dagster.config.training import ComputeSettings
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.tokens import PaddedBatch
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
@@ -61,9 +61,8 @@ class VllmRollouts:
                 use_tqdm=False,
             )
         except (ValueError, RuntimeError, NotImplementedError, ImportError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise UserError(
-                f"vLLM cannot sample from {type(model).__name__} here ({reason}); "
+                f"vLLM cannot sample from {type(model).__name__} here ({first_line(error)}); "
                 "set `compute.rollout_backend: native`."
             ) from error
         finally:

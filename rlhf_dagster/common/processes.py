@@ -1,0 +1,58 @@
+"""Processes of this machine: who is below whom, who is still there, and who runs a command."""
+
+import os
+
+import psutil
+
+TICKS = os.sysconf("SC_CLK_TCK")
+"""Clock ticks of a second."""
+UNKNOWN = "unknown"
+"""When a process started, in the tags that version 0.1 wrote where there is no ``/proc``."""
+
+
+def descendants(root: int) -> list[int]:
+    """Ids of the living processes below ``root``: its children, theirs, and so on."""
+    try:
+        found = psutil.Process(root).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [process.pid for process in found if _lives(process)]
+
+
+def process_tag(pid: int) -> str:
+    """Names a process for ever, as ``PID:STARTED``: a pid alone is used again."""
+    return f"{pid}:{_started(pid)}"
+
+
+def is_alive(tag: str) -> bool:
+    """Whether the process of a :func:`process_tag` is still there."""
+    pid, _, started = tag.partition(":")
+    now = _started(int(pid))
+    return bool(now) and started in (now, UNKNOWN)
+
+
+def processes_with(*words: str) -> list[int]:
+    """Ids, smallest first, of the processes in whose command line each of ``words`` stands."""
+    commands = {process.pid: "\0".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
+    return sorted(pid for pid, command in commands.items() if all(word in command for word in words))
+
+
+def _started(pid: int) -> str:
+    """When a process started, in ticks since the system did; empty where there is none or it has ended.
+
+    Both times move when the clock is set, and their difference does not. On Linux it is the number that the kernel
+    keeps, which version 0.1 read from ``/proc``.
+    """
+    try:
+        process = psutil.Process(pid)
+        return str(round((process.create_time() - psutil.boot_time()) * TICKS)) if _lives(process) else ""
+    except psutil.Error:
+        return ""
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that nobody has waited for yet has."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rlhf_dagster.common.processes import descendants, is_alive, process_tag, processes_with
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="compares with /proc")
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()", "a-word", "another"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_a_process_is_alive_until_it_ends(other: subprocess.Popen[bytes]) -> None:
+    tag = process_tag(other.pid)
+    assert is_alive(tag)
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    assert psutil.Process(other.pid).status() == psutil.STATUS_ZOMBIE
+    assert not is_alive(tag)
+    assert other.pid not in descendants(os.getpid())
+    other.wait()
+    assert not is_alive(tag)
+    assert process_tag(other.pid) == f"{other.pid}:"
+    assert not is_alive(process_tag(other.pid))
+
+
+def test_a_pid_that_another_process_has_now_is_dead(other: subprocess.Popen[bytes]) -> None:
+    pid, started = process_tag(other.pid).split(":")
+    assert not is_alive(f"{pid}:{int(started) - 1}")
+    assert not is_alive(f"{pid}:")
+
+
+@linux
+def test_tags_are_those_that_version_0_1_read_from_proc(other: subprocess.Popen[bytes]) -> None:
+    for pid in (other.pid, os.getpid(), os.getppid()):
+        started = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        assert process_tag(pid) == f"{pid}:{started}"
+
+
+def test_a_tag_of_version_0_1_without_a_time_says_that_there_is_a_process(other: subprocess.Popen[bytes]) -> None:
+    assert is_alive(f"{other.pid}:unknown")
+    other.kill()
+    other.wait()
+    assert not is_alive(f"{other.pid}:unknown")
+
+
+def test_a_clock_that_is_set_changes_no_tag(other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    tag, created, booted = process_tag(other.pid), psutil.Process.create_time, psutil.boot_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + 3600)
+    monkeypatch.setattr(psutil, "boot_time", lambda: booted + 3600)
+    assert is_alive(tag)
+
+
+def test_processes_are_found_by_words_of_their_command(other: subprocess.Popen[bytes]) -> None:
+    while not psutil.Process(other.pid).cmdline():
+        pass  # the system fills it in a moment after the process has begun
+    assert other.pid in processes_with("a-word", "another")
+    assert other.pid not in processes_with("a-word", "a third")
+
+
+def test_nothing_is_below_a_process_that_is_gone(other: subprocess.Popen[bytes]) -> None:
+    other.kill()
+    other.wait()
+    assert descendants(other.pid) == []
