@@ -1,6 +1,8 @@
 """From a config to Dagster definitions: assets, checks, jobs, schedule, sensors and resources of one loop."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -9,6 +11,7 @@ from rlhf_dagster.automation.jobs import loop_jobs
 from rlhf_dagster.automation.pages import SPEC as PAGE_SPEC
 from rlhf_dagster.automation.sensors import loop_automation
 from rlhf_dagster.config.loop import LoopConfig
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.resources.io_managers import JsonFiles, ModelPointers, ParquetFiles
@@ -17,9 +20,24 @@ from rlhf_dagster.resources.notifier import Notifier
 ASSET_MODULES = [data, models, preferences, reward, policy, evaluation, release]
 
 
-def build_loop(config: LoopConfig, root: Path) -> dg.Definitions:
-    """Everything Dagster needs for one loop whose files live in ``root``. A code location holds one loop."""
-    folder = str(root.resolve())
+def build_loop(config: LoopConfig, root: Path, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything Dagster needs for one loop. A code location holds one loop.
+
+    Args:
+        config: the loop's settings.
+        root: the folder of its tables, models and label store; it need not be there yet.
+        resources: take the place of the loop's own of the same name: `compute` (a
+            :class:`~rlhf_dagster.resources.compute.Compute`), `notifier`
+            (:class:`~rlhf_dagster.resources.notifier.Notifier`), `loop`
+            (:class:`~rlhf_dagster.loop.folder.LoopFolder`), or the io managers `tables`, `json` and `models`, which
+            must go on writing to ``root``, where steps look for the files of other rounds.
+
+    Returns:
+        Assets, checks, jobs, schedule, sensors and resources; `dg.Definitions.merge` adds one's own.
+
+    Raises:
+        UserError: a resource has a name that nothing in the loop asks for.
+    """
     assets = [asset for asset in dg.load_assets_from_modules(ASSET_MODULES) if isinstance(asset, dg.AssetsDefinition)]
     owned = [asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=[config.owner])) for asset in assets]
     schedules, sensors = loop_automation(config)
@@ -29,17 +47,28 @@ def build_loop(config: LoopConfig, root: Path) -> dg.Definitions:
         jobs=loop_jobs(config),
         schedules=schedules,
         sensors=sensors,
-        resources={
-            "loop": LoopFolder(config, root.resolve()),
-            "tables": ParquetFiles(root=folder),
-            "json": JsonFiles(root=folder),
-            "models": ModelPointers(root=folder),
-            "compute": Compute.of(config.compute),
-            "notifier": Notifier(
-                kind=config.automation.notify,
-                variable=config.automation.notify_variable,
-                channel=config.automation.slack_channel,
-            ),
-        },
+        resources=_replaced(_own_resources(config, root.resolve()), resources or {}),
         executor=dg.in_process_executor,
     )
+
+
+def _own_resources(config: LoopConfig, root: Path) -> dict[str, Any]:
+    folder = str(root)
+    return {
+        "loop": LoopFolder(config, root),
+        "tables": ParquetFiles(root=folder),
+        "json": JsonFiles(root=folder),
+        "models": ModelPointers(root=folder),
+        "compute": Compute.of(config.compute),
+        "notifier": Notifier(
+            kind=config.automation.notify,
+            variable=config.automation.notify_variable,
+            channel=config.automation.slack_channel,
+        ),
+    }
+
+
+def _replaced(own: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := sorted(given.keys() - own.keys()):
+        raise UserError(f"A loop has no resource `{unknown[0]}` to replace; it has {', '.join(own)}.")
+    return own | dict(given)

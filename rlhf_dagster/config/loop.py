@@ -148,4 +148,6 @@ def load_config(folder: Path) -> LoopConfig:
 def _overlay(defaults: dict[str, Any], given: Any) -> Any:
     if given is None:
         return defaults
+    if isinstance(given, Settings):
+        given = given.model_dump(exclude_unset=True)
     return defaults | given if isinstance(given, dict) else given

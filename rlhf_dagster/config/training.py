@@ -118,6 +118,8 @@ class LoraSettings(Settings):
 
 
 class SftSettings(Settings):
+    """Supervised fine-tuning on demonstrations."""
+
     epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
@@ -139,6 +141,8 @@ class SftSettings(Settings):
 
 
 class RewardModelSettings(Settings):
+    """Training the reward model on preference labels."""
+
     epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(32, ge=1)
     """Comparisons in a batch; all responses of a comparison are scored in the same forward pass."""
@@ -180,6 +184,8 @@ class RewardModelSettings(Settings):
 
 
 class PpoSettings(Settings):
+    """Optimising a policy against a reward by proximal policy optimisation."""
+
     start: Literal["sft", "behaviour"] = Field("behaviour", json_schema_extra=OF_LOOPS)
     """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
     sampled from, so that training goes on (Ziegler et al. 2019, online data), with its value head and the adaptive KL
@@ -294,6 +300,8 @@ class PpoSettings(Settings):
 
 
 class DpoSettings(Settings):
+    """Optimising a policy on preference labels directly, without a reward model."""
+
     loss: Literal["dpo", "ipo"] = "dpo"
     """`dpo` (Rafailov et al. 2023), or `ipo` (Azar et al. 2023), whose log-ratios stay finite on labels that agree."""
     beta: float = Field(0.1, gt=0)

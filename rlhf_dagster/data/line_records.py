@@ -60,19 +60,19 @@ def parse_gold(values: Mapping[str, Any]) -> GoldLine:
     choice = _choice(values["choice"], len(responses))
     if not isinstance(choice, int):
         raise BadLineError("a gold question has one best response: `choice` must be its number")
-    return GoldLine(_text(values, "prompt"), responses, choice)
+    return GoldLine(text_of(values, "prompt"), responses, choice)
 
 
 def parse_prompt(values: Mapping[str, Any]) -> PromptLine:
     _check_keys(values, required=("prompt",), optional=("source", "user"))
-    return PromptLine(_text(values, "prompt"), _optional_text(values, "source"), _optional_text(values, "user"))
+    return PromptLine(text_of(values, "prompt"), _optional_text(values, "source"), _optional_text(values, "user"))
 
 
 def parse_demonstration(values: Mapping[str, Any]) -> DemonstrationLine:
     _check_keys(values, required=("prompt", "response"), optional=("source", "user"))
     return DemonstrationLine(
-        _text(values, "prompt"),
-        _text(values, "response"),
+        text_of(values, "prompt"),
+        text_of(values, "response"),
         _optional_text(values, "source"),
         _optional_text(values, "user"),
     )
@@ -86,10 +86,10 @@ def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
     )
     responses = _responses(values["responses"])
     judgment = JudgmentLine(
-        comparison=_text(values, "comparison"),
-        prompt=_text(values, "prompt"),
+        comparison=text_of(values, "comparison"),
+        prompt=text_of(values, "prompt"),
         responses=responses,
-        annotator=_text(values, "annotator"),
+        annotator=text_of(values, "annotator"),
         choice=_choice(values["choice"], len(responses)),
         reason=_optional_text(values, "reason"),
         started_at=_time(values, "started_at"),
@@ -109,7 +109,8 @@ def _check_keys(values: Mapping[str, Any], required: Collection[str], optional: 
         raise BadLineError(f"`{unknown[0][:40]}` is not a key here; known: {', '.join([*required, *optional])}")
 
 
-def _text(values: Mapping[str, Any], key: str) -> str:
+def text_of(values: Mapping[str, Any], key: str) -> str:
+    """The text under ``key``; raises BadLineError where it is none, is empty, or cannot be written as UTF-8."""
     text = _checked_text(values[key], f"`{key}`")
     if not text.strip():
         raise BadLineError(f"`{key}` is empty")

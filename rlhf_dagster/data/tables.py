@@ -11,8 +11,9 @@ from rlhf_dagster.config.data import DataSettings, HubDataset
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.data.imported import read_table
+from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym, split_of
+from rlhf_dagster.records.ids import pseudonym, split_of
 from rlhf_dagster.records.schemas import (
     DEMONSTRATIONS,
     IMPORTED_DEMONSTRATIONS,
@@ -61,7 +62,7 @@ def build_demonstrations(
     else:
         rows, given = [], [*_given_demonstrations(data, root, optional=bool(written)), *written]
     rows += [
-        _demonstration(row["prompt"], row["response"], row["source"], _demonstration_split(row, known, data))
+        demonstration_row(row["prompt"], row["response"], row["source"], _demonstration_split(row, known, data))
         for row in given
     ]
     return _finish(
@@ -86,19 +87,21 @@ def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.Da
             (f"{prompt}\n{response}", "demonstrations")
             for prompt, response in zip(kept["prompt"], kept["response"], strict=True)
         ]
-    rows = [_document(text, source, split_of(text, 0.05, 0)) for text, source in texts]
+    rows = [document_row(text, source, split_of(text, 0.05, 0)) for text, source in texts]
     return _finish(rows, PRETRAINING_TEXT, "text_id", "pretraining text")
 
 
 def _task_prompts(task: Task, config: LoopConfig) -> list[dict]:
     sizes, seed = _sizes(config.data.prompts, config.data), config.stage_seed("prompts")
-    return [_prompt(text, task.name, "", split) for split in SPLITS for text in task.prompts(sizes[split], seed, split)]
+    return [
+        prompt_row(text, task.name, "", split) for split in SPLITS for text in task.prompts(sizes[split], seed, split)
+    ]
 
 
 def _task_demonstrations(task: Task, config: LoopConfig) -> list[dict]:
     sizes, seed = _sizes(config.data.demonstrations, config.data), config.stage_seed("demonstrations")
     return [
-        _demonstration(prompt, response, task.name, split)
+        demonstration_row(prompt, response, task.name, split)
         for split in ("train", "validation")
         for prompt, response in task.demonstrations(sizes[split], seed, split)
     ]
@@ -126,7 +129,7 @@ def _demonstration_split(row: Mapping[str, Any], known: Mapping[str, str], data:
 def _task_documents(task: Task, data: DataSettings, seed: int) -> list[dict]:
     sizes = {"train": data.pretraining_texts, "validation": max(data.pretraining_texts // 20, 1)}
     return [
-        _document(text, task.name, split)
+        document_row(text, task.name, split)
         for split, n in sizes.items()
         for text in task.pretraining_text(n, seed, split)
     ]
@@ -137,7 +140,7 @@ def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> lis
     for row in read_dataset(dataset, root):
         user = _user(row)
         rows.append(
-            _prompt(row["prompt"], dataset.name, user, split_of(user or row["prompt"], data.validation, data.test))
+            prompt_row(row["prompt"], dataset.name, user, split_of(user or row["prompt"], data.validation, data.test))
         )
     return rows
 
@@ -145,25 +148,6 @@ def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> lis
 def _user(row: Mapping[str, Any]) -> str:
     """The pseudonym that an import gives the same person, whose rows share a split wherever they come from."""
     return "" if row.get("user") is None else pseudonym(str(row["user"]))
-
-
-def _prompt(text: str, source: str, user: str, split: str) -> dict:
-    return {"prompt_id": prompt_id(text), "text": text, "source": source, "user": user, "split": split}
-
-
-def _demonstration(prompt: str, response: str, source: str, split: str) -> dict:
-    return {
-        "demonstration_id": demonstration_id(prompt, response),
-        "prompt_id": prompt_id(prompt),
-        "prompt": prompt,
-        "response": response,
-        "source": source,
-        "split": split,
-    }
-
-
-def _document(text: str, source: str, split: str) -> dict:
-    return {"text_id": content_hash("text", text), "text": text, "source": source, "split": split}
 
 
 def _sizes(n: int, data: DataSettings) -> dict[str, int]:

@@ -55,6 +55,8 @@ class Submission:
 
 @dataclass(frozen=True)
 class SendResult:
+    """How many comparisons were offered, and how many of those given had been before."""
+
     sent: int
     already_there: int
 

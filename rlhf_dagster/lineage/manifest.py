@@ -12,12 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import rlhf_dagster
 from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.common.version import __version__
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import content_hash
 
 MANIFEST = "manifest.json"
+PACKAGE = Path(__file__).parents[1]
+"""The folder of this package's code."""
 PACKAGES = ("accelerate", "dagster", "numpy", "pandas", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
 
 
@@ -53,8 +55,8 @@ def write_manifest(
         "metrics": dict(metrics or {}),
         "curves": {name: list(values) for name, values in (curves or {}).items()},
         "warnings": list(warnings),
-        "rlhf_dagster": rlhf_dagster.__version__,
-        "git": git_state(Path(rlhf_dagster.__file__).parent),
+        "rlhf_dagster": __version__,
+        "git": git_state(PACKAGE),
         "python": platform.python_version(),
         "packages": _versions(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

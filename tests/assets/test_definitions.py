@@ -7,15 +7,17 @@ import pytest
 from loops import small, write_loop
 
 from rlhf_dagster.assets.define import GPU_POOL
-from rlhf_dagster.assets.rounds import rounds
+from rlhf_dagster.assets.rounds import open_next_round, rounds
 from rlhf_dagster.automation.jobs import DESCRIPTIONS, job_assets
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.schemas import COMPLETIONS
 from rlhf_dagster.resources.io_managers import TABLES
+from rlhf_dagster.resources.notifier import Notifier
 
 GROUPS = {
     "data": {"prompts", "demonstration_batch", "demonstrations", "pretraining_text"},
@@ -148,7 +150,7 @@ LOADED = """
 import json, sys
 import rlhf_dagster.definitions
 definitions = rlhf_dagster.definitions.defs()
-heavy = ("torch", "transformers", "datasets", "matplotlib", "scipy", "accelerate")
+heavy = ("torch", "transformers", "peft", "datasets", "matplotlib", "scipy", "accelerate")
 print(json.dumps({
     "assets": sorted(key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()),
     "jobs": sorted(job.name for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")),
@@ -185,3 +187,38 @@ def test_two_loops_do_not_share_a_folder(tmp_path) -> None:
     one, two = (build_loop(LoopConfig.parse(small(), "test"), tmp_path / name) for name in ("one", "two"))
     roots = [built.resources["tables"].root for built in (one, two)]
     assert roots == [tmp_path / "one", tmp_path / "two"]
+
+
+def test_a_resource_is_replaced_and_the_others_stay(tmp_path) -> None:
+    config, notifier = LoopConfig.parse(small(), "test"), Notifier(variable="MINE")
+    own, built = build_loop(config, tmp_path), build_loop(config, tmp_path, resources={"notifier": notifier})
+    assert built.resources["notifier"] is notifier
+    assert built.resources.keys() == own.resources.keys()
+    assert built.resources["compute"] == own.resources["compute"]
+    dg.Definitions.validate_loadable(built)
+
+
+def test_a_resource_that_nothing_asks_for_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="no resource `computer` to replace; it has loop, tables, json, models, comp"):
+        build_loop(LoopConfig(), tmp_path, resources={"computer": Notifier()})
+
+
+class OwnStore(EmbeddedLabelStore):
+    """A label store of one's own."""
+
+
+class OwnLoop(LoopFolder):
+    @property
+    def label_store(self) -> OwnStore:
+        return OwnStore(self.root / "own.sqlite")
+
+
+def test_a_label_store_is_replaced_with_the_loop_that_opens_it(stages, copy_of) -> None:
+    runner = copy_of(stages.prepared)
+    loop = OwnLoop(runner.loop.config, runner.loop.root)
+    built = build_loop(loop.config, loop.root, resources={"loop": loop})
+    key = open_next_round(runner.instance)
+    job = built.resolve_job_def("collect_round")
+    assert job.execute_in_process(instance=runner.instance, partition_key=key).success
+    comparisons = loop.label_store.comparisons(key, "train")
+    assert len(comparisons) == loop.config.labeling.comparisons_per_round

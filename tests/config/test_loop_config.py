@@ -5,6 +5,7 @@ import yaml
 
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig, load_config
 from rlhf_dagster.config.presets import INSTRUCT_GPT, PRESETS
+from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 
 
@@ -140,6 +141,13 @@ def test_every_preset_sets_the_same_four_stages(preset) -> None:
     config = LoopConfig(preset=preset)
     for stage in ("sampling", "sft", "reward_model", "ppo"):
         assert getattr(config, stage) == PRESETS[preset][stage]
+
+
+def test_settings_made_in_python_win_over_a_preset_where_they_are_set() -> None:
+    config = LoopConfig(preset="ziegler2019", ppo=PpoSettings(updates=7))
+    assert config.ppo == PRESETS["ziegler2019"]["ppo"].changed(updates=7)
+    assert config == LoopConfig.parse({"preset": "ziegler2019", "ppo": {"updates": 7}}, "f")
+    assert config.changed(seed=3).ppo == config.ppo
 
 
 def test_a_null_stage_is_the_presets() -> None:
