@@ -13,7 +13,6 @@ from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.evaluation.gate import GateDecision, gate, rules_as_dicts
 from rlhf_dagster.evaluation.perplexity import DOCUMENTS, alignment_tax
 from rlhf_dagster.evaluation.report import build_report
-from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
@@ -37,6 +36,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import label_counts, read_labels
+from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.tasks.known import get_task
 
 

@@ -13,12 +13,12 @@ import pytest
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import GateDecision
 from rlhf_dagster.evaluation.report import build_report, headline, jsonable
-from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.rules import Verdict
 from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
 from rlhf_dagster.evaluation.win_rate import WinRate
+from rlhf_dagster.pages.report import render_report
 
 ACCURACY = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 90}
 SPLIT = {
