@@ -65,7 +65,9 @@ class RankedKind(Kind):
 
 
 class PairKind(RankedKind):
-    """``{"choice": 0}``, ``{"choice": 1}`` or ``{"choice": "tie"}``; in an A/B evaluation also axes."""
+    """``{"choice": 0}``, ``{"choice": 1}`` or ``{"choice": "tie"}``; in an A/B evaluation also
+    ``"axes": {"helpful": 0, "honest": "tie"}``.
+    """
 
     name, key = "pair", "choice"
     decides = "the better of two responses"

@@ -16,6 +16,11 @@ def _schema(**columns: tuple[pa.DataType, str]) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"description": text}) for name, (kind, text) in columns.items()])
 
 
+def meaning(column: pa.Field) -> str:
+    """What a column means; empty if its schema does not say."""
+    return (column.metadata or {}).get(b"description", b"").decode()
+
+
 def _any_of(names: Iterable[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}"
