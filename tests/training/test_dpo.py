@@ -179,8 +179,10 @@ def test_tokens_that_cannot_be_drawn_do_not_count(sft: Path, tables: Tables, tmp
 def test_bad_input_is_a_user_error(sft: Path, tables: Tables, tmp_path: Path) -> None:
     spec = dpo_spec(sft, tables, tmp_path / "dpo")
     rows = [preference_row(0, "red", ["good", "bad"]) | {"target": [0.5, 0.4]}]
+    polls = [preference_row(0, "red", ["good", "bad"]) | {"kind": "poll"}]
     cases = {
         "one": (replace(spec, preferences=tmp_path / "none.parquet"), "no such table"),
+        "kind": (replace(spec, preferences=write(tmp_path, "poll", polls, PREFERENCES)), "kind 'poll'.*best_of_k"),
         "two": (replace(spec, preferences=write(tmp_path, "bad", rows, PREFERENCES)), "does not sum to 1"),
         "three": (replace(spec, sampling=FIXED.changed(response_tokens=64)), "context"),
     }
