@@ -161,7 +161,15 @@ class DemonstrationKind(Kind):
 
 
 PAIR, DEMONSTRATION = PairKind(), DemonstrationKind()
-RANKED_KINDS: dict[str, RankedKind] = {kind.name: kind for kind in (PAIR, BestOfKKind(), RankingKind(), RatingKind())}
+RANKED_KINDS: dict[str, RankedKind] = {
+    kind.name: kind
+    for kind in (
+        PAIR,
+        BestOfKKind(),
+        RankingKind(),
+        RatingKind(),
+    )
+}
 """The kinds whose outcome is ranks, by name."""
 ALL_KINDS: dict[str, Kind] = {**RANKED_KINDS, DEMONSTRATION.name: DEMONSTRATION}
 ORDERED_KINDS = tuple(name for name, kind in RANKED_KINDS.items() if kind.ordered)

@@ -207,7 +207,8 @@ def _compared_with_best(row: Row) -> Iterator[ComparedPair]:
 
 def _compared_by_rank(row: Row) -> Iterator[ComparedPair]:
     """Every pair; equal ranks tie."""
-    ranks = row["ranks"]
+    # Numbers of a Parquet table are numpy's, whose comparisons cannot be subtracted.
+    ranks = [int(rank) for rank in row["ranks"]]
     for first, second in combinations(range(len(ranks)), 2):
         yield first, second, 0.5 + 0.5 * ((ranks[first] < ranks[second]) - (ranks[first] > ranks[second]))
 
