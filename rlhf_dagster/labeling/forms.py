@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf_dagster.records.answers import Answer, UnreadableError, checked_axis, checked_text, named
-from rlhf_dagster.records.kinds import ALL_KINDS, PAIR, RANKED_KINDS, Kind
+from rlhf_dagster.records.kinds import ALL_KINDS, PAIR, RANKED_KINDS, LabelKind
 
 STOP = "stop"
 """Asks to stop the training, because of something that a flag on one comparison cannot mend."""
@@ -67,7 +67,7 @@ def result_of(
     return {RANKED_KINDS[kind].key: RANKED_KINDS[kind].write(ranks, ratings)}
 
 
-def kind_named(name: Any) -> Kind:
+def kind_named(name: Any) -> LabelKind:
     """The kind of a comparison. Raises :class:`~rlhf_dagster.records.answers.UnreadableError`."""
     if name not in ALL_KINDS:
         raise UnreadableError(f"{str(name)[:40]!r} is no kind of comparison.")
@@ -79,7 +79,7 @@ def is_ab(kind: str, purpose: str) -> bool:
     return (kind, purpose) == (PAIR.name, "evaluation")
 
 
-def _check_keys(result: Mapping[str, Any], kind: Kind, with_axes: bool) -> None:
+def _check_keys(result: Mapping[str, Any], kind: LabelKind, with_axes: bool) -> None:
     answers = [kind.key, "cannot_decide"] if kind.name in RANKED_KINDS else [kind.key]
     known = _EXTRAS | set(answers) | ({"axes"} if with_axes else set())
     unknown = sorted(str(key) for key in set(result) - known)

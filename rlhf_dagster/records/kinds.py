@@ -26,7 +26,7 @@ RankedName = Literal["pair", "best_of_k", "ranking", "rating"]
 LOWEST_RATING, HIGHEST_RATING = 1, 7
 
 
-class Kind(ABC):
+class LabelKind(ABC):
     """A kind of comparison."""
 
     name: ClassVar[str]
@@ -43,7 +43,7 @@ class Kind(ABC):
         """
 
 
-class RankedKind(Kind):
+class RankedKind(LabelKind):
     """A kind whose outcome is ranks."""
 
     responses: ClassVar[int | None] = None
@@ -150,7 +150,7 @@ class RatingKind(RankedKind):
         return {axis: list(values) for axis, values in ratings.items()}
 
 
-class DemonstrationKind(Kind):
+class DemonstrationKind(LabelKind):
     """``{"text": "..."}``: the prompt is answered, and no response is compared."""
 
     name, key = "demonstration", "text"
@@ -171,7 +171,7 @@ RANKED_KINDS: dict[str, RankedKind] = {
     )
 }
 """The kinds whose outcome is ranks, by name."""
-ALL_KINDS: dict[str, Kind] = {**RANKED_KINDS, DEMONSTRATION.name: DEMONSTRATION}
+ALL_KINDS: dict[str, LabelKind] = {**RANKED_KINDS, DEMONSTRATION.name: DEMONSTRATION}
 ORDERED_KINDS = tuple(name for name, kind in RANKED_KINDS.items() if kind.ordered)
 """Names of those that say more than which responses are best."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from rlhf_dagster.records import schemas
-from rlhf_dagster.records.kinds import ALL_KINDS, Kind
+from rlhf_dagster.records.kinds import ALL_KINDS, LabelKind
 
 
 class TableOnDisk(NamedTuple):
@@ -20,7 +20,7 @@ class TableOnDisk(NamedTuple):
     """The files that hold it, and what there is to say of them, in Markdown."""
 
 
-TABLES = (
+TABLES_ON_DISK = (
     TableOnDisk("Prompts", schemas.PROMPTS, "`assets/prompts.parquet`."),
     TableOnDisk("Demonstrations", schemas.DEMONSTRATIONS, "`assets/demonstrations.parquet`."),
     TableOnDisk("Pretraining text", schemas.PRETRAINING_TEXT, "`assets/pretraining_text.parquet`."),
@@ -57,11 +57,11 @@ def files_page() -> str:
     """Markdown about everything in a loop's folder."""
     prose = (resources.files("rlhf_dagster") / "templates" / "files.md").read_text(encoding="utf-8").splitlines()
     tables = ["## Tables", "", "Parquet with these columns; the Dagster UI shows them on each asset's page.", ""]
-    tables += [line for shown in TABLES for line in _table(shown)]
+    tables += [line for shown in TABLES_ON_DISK for line in _table(shown)]
     return "\n".join([*prose, "", *_kinds(ALL_KINDS.values()), *tables])
 
 
-def _kinds(kinds: Iterable[Kind]) -> list[str]:
+def _kinds(kinds: Iterable[LabelKind]) -> list[str]:
     rows = [f"| `{kind.name}` | {kind.decides} | {_form(kind)} |" for kind in kinds]
     about = (
         "`kind` of a comparison says what annotators decide. `label_store.sqlite` holds their answers as JSON in these "
@@ -71,7 +71,7 @@ def _kinds(kinds: Iterable[Kind]) -> list[str]:
     return ["## Kinds of label", "", about, "", "| kind | an annotator decides | form |", "|---|---|---|", *rows, ""]
 
 
-def _form(kind: Kind) -> str:
+def _form(kind: LabelKind) -> str:
     return " ".join((inspect.getdoc(kind) or "").replace("``", "`").split()).rstrip(".")
 
 

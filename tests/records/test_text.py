@@ -8,7 +8,7 @@ import pytest
 from rlhf_dagster.records import schemas
 from rlhf_dagster.records.kinds import ALL_KINDS
 from rlhf_dagster.records.schemas import meaning
-from rlhf_dagster.records.text import TABLES, files_page
+from rlhf_dagster.records.text import TABLES_ON_DISK, files_page
 
 SCHEMAS = {name: value for name, value in vars(schemas).items() if isinstance(value, pa.Schema)}
 
@@ -23,9 +23,9 @@ def test_a_column_without_a_description_is_seen() -> None:
 
 
 def test_every_table_is_on_the_page() -> None:
-    assert {id(table.schema) for table in TABLES} == {id(schema) for schema in SCHEMAS.values()}
+    assert {id(table.schema) for table in TABLES_ON_DISK} == {id(schema) for schema in SCHEMAS.values()}
     sections = files_page().split("\n### ")[1:]
-    for table, section in zip(TABLES, sections, strict=True):
+    for table, section in zip(TABLES_ON_DISK, sections, strict=True):
         assert section.startswith(table.title + "\n")
         for column in table.schema:
             assert f"\n| `{column.name}` | " in section

@@ -46,7 +46,7 @@ class RatingScale(NamedTuple):
     deviation: float
 
 
-Row = Mapping[str, Any]
+PreferenceRow = Mapping[str, Any]
 """A row of PREFERENCES."""
 
 ComparedPair = tuple[int, int, float]
@@ -81,7 +81,7 @@ def merge_labels(frame: pd.DataFrame, settings: RewardModelSettings | None = Non
     return pd.DataFrame(rows, columns=[*frame.columns, "terms"])
 
 
-def label_terms(row: Row) -> Terms:
+def label_terms(row: PreferenceRow) -> Terms:
     """The choice of the best response by one label alone, whatever its kind: what a label is measured by."""
     return Terms([_best(row)])
 
@@ -107,43 +107,43 @@ def soft_target(strength: float) -> float:
     return 0.5 + 0.5 * strength
 
 
-def _terms(labels: Sequence[Row], settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+def _terms(labels: Sequence[PreferenceRow], settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
     found = [LEARNED[row["kind"]].terms(row, settings, scale) for row in labels]
     choices = [choice for terms in found for choice in terms.choices]
     ratings = [rating for terms in found for rating in terms.ratings]
     return Terms(_merged(choices, by_outcome=settings.ties != "share" or settings.margin > 0), ratings)
 
 
-def _best_terms(row: Row, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+def _best_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
     return label_terms(row)
 
 
-def _pair_terms(row: Row, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+def _pair_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
     return Terms(_by_strength(row, settings))
 
 
-def _ranking_terms(row: Row, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+def _ranking_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
     return Terms(_pairs(row) if settings.ranking == "pairs" else _nested(row))
 
 
-def _rating_terms(row: Row, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+def _rating_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
     if scale is None:
         return _ranking_terms(row, settings, scale)
     return Terms(ratings=_ratings(row, scale, settings.rating == "differences"))
 
 
-def _best(row: Row) -> Choice:
+def _best(row: PreferenceRow) -> Choice:
     shares = [float(share) for share in row["target"]]
     return Choice(list(range(len(shares))), shares, float(row["weight"]))
 
 
-def _nested(row: Row) -> list[Choice]:
+def _nested(row: PreferenceRow) -> list[Choice]:
     """The best of all, the best of the rest, and so on."""
     later = nested_choices([int(rank) for rank in row["ranks"]])[1:]
     return [_best(row), *(Choice(members, shares, float(row["weight"])) for members, shares in later)]
 
 
-def _pairs(row: Row) -> list[Choice]:
+def _pairs(row: PreferenceRow) -> list[Choice]:
     """All K (K - 1) / 2 pairs, which share the label's weight (InstructGPT, Ouyang et al. 2022, equation 1)."""
     ranks = [int(rank) for rank in row["ranks"]]
     pairs = list(combinations(range(len(ranks)), 2))
@@ -155,7 +155,7 @@ def _pair_target(first: int, second: int) -> list[float]:
     return target([1, 1] if first == second else [1, 2] if first < second else [2, 1])
 
 
-def _by_strength(row: Row, settings: RewardModelSettings) -> list[Choice]:
+def _by_strength(row: PreferenceRow, settings: RewardModelSettings) -> list[Choice]:
     """The choice of a pair, with what its strength, where it has one, says besides."""
     choice, strength = _best(row), row.get("strength")
     if pd.isna(strength) or 1.0 not in choice.target or not (settings.margin or settings.soft_targets):
@@ -169,7 +169,7 @@ def _by_strength(row: Row, settings: RewardModelSettings) -> list[Choice]:
     return [Choice(choice.members, outcome, choice.weight * share) for outcome, share in shares if share]
 
 
-def _ratings(row: Row, scale: RatingScale, differences: bool) -> list[Rating]:
+def _ratings(row: PreferenceRow, scale: RatingScale, differences: bool) -> list[Rating]:
     """A label's ratings, or the differences of all its pairs; they share the label's weight."""
     values = [(float(rating) - scale.mean) / scale.deviation for rating in row["ratings"]]
     if differences:
@@ -194,7 +194,7 @@ def _mean(group: Sequence[Choice]) -> Choice:
     return Choice(group[0].members, shares.tolist(), float(weights.sum()), group[0].margin)
 
 
-def _compared_with_best(row: Row) -> Iterator[ComparedPair]:
+def _compared_with_best(row: PreferenceRow) -> Iterator[ComparedPair]:
     """The best against each of the others, which were not compared; several best ones tie.
 
     Luce's choice rule: between two responses, the first is preferred with its share of their targets.
@@ -205,7 +205,7 @@ def _compared_with_best(row: Row) -> Iterator[ComparedPair]:
             yield first, second, shares[first] / both
 
 
-def _compared_by_rank(row: Row) -> Iterator[ComparedPair]:
+def _compared_by_rank(row: PreferenceRow) -> Iterator[ComparedPair]:
     """Every pair; equal ranks tie."""
     # Numbers of a Parquet table are numpy's, whose comparisons cannot be subtracted.
     ranks = [int(rank) for rank in row["ranks"]]
@@ -216,9 +216,9 @@ def _compared_by_rank(row: Row) -> Iterator[ComparedPair]:
 class Learned(NamedTuple):
     """What is learned from a label of one kind."""
 
-    terms: Callable[[Row, RewardModelSettings, RatingScale | None], Terms]
+    terms: Callable[[PreferenceRow, RewardModelSettings, RatingScale | None], Terms]
     """Of the reward model's loss; the scale is None where ratings count as the order that they give."""
-    pairs: Callable[[Row], Iterator[ComparedPair]]
+    pairs: Callable[[PreferenceRow], Iterator[ComparedPair]]
     """The pairs that the label compares, from which DPO learns."""
 
 
