@@ -3,7 +3,7 @@
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
@@ -25,12 +25,13 @@ def test_every_list_of_kinds_has_them_all() -> None:
 
 @pytest.mark.parametrize("kind", RANKED_KINDS)
 def test_settings_can_ask_for_every_kind_that_has_ranks(kind: str) -> None:
-    settings = LabelingSettings(kind=kind, responses_per_prompt=5)
-    assert settings.responses == (RANKED_KINDS[kind].responses or 5)
+    asked = LabelingSettings(kind=kind, responses_per_prompt=5)
+    assert asked.responses == (RANKED_KINDS[kind].responses or 5)
     assert RANKED_KINDS[kind].decides in " ".join((LabelingSettings.model_fields["kind"].description or "").split())
 
 
 @pytest.mark.parametrize("kind", [kind for kind in RANKED_KINDS if kind != "rating"])
+@settings(deadline=None)
 @given(order=orders)
 def test_what_an_order_amounts_to_is_an_outcome_that_can_be_written_and_read(kind: str, order: list[int]) -> None:
     known = RANKED_KINDS[kind]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
@@ -245,6 +246,7 @@ def answers_to(about: dict[str, Any]) -> st.SearchStrategy[list[dict[str, Any]]]
     return st.fixed_dictionaries({}, optional=regions | extra).map(lambda answers: list(answers.values()))
 
 
+@hypothesis_settings(deadline=None)
 @given(st.sampled_from(PAGES), st.data())
 def test_what_is_decoded_can_be_read_and_holds_nothing_that_was_not_checked(page: str, data: st.DataObject) -> None:
     about = comparison(page, k=2 if page == "rating" else 4)
