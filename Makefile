@@ -25,8 +25,9 @@ lint: $(STAMP)  ## ruff, mypy and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## the settings page, from the code
+docs: $(STAMP)  ## the pages about settings and files, from the code
 	$(BIN)/python -m rlhf_dagster.config.text > docs/config.md
+	$(BIN)/python -m rlhf_dagster.records.text > docs/files.md
 
 bench: $(STAMP)  ## speed of the trainings against TRL, which gets environments of its own (BENCH=--quick: minutes)
 	$(BIN)/python -m benchmarks.training $(BENCH)

@@ -1,19 +1,23 @@
 """Settings of comparisons and labels."""
 
+import textwrap
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from rlhf_dagster.config.base import Settings
+from rlhf_dagster.records.answers import AXIS_PATTERN
+from rlhf_dagster.records.kinds import RANKED_KINDS, RankedName
 
-AXIS_PATTERN = r"[a-z][a-z_]*"
+
+def _what_is_decided() -> str:
+    *others, last = (kind.decides for kind in RANKED_KINDS.values())
+    return textwrap.fill(f"What an annotator decides: {', '.join(others)}, or {last}.", 115)
 
 
 class LabelingSettings(Settings):
-    kind: Literal["pair", "best_of_k", "ranking", "rating"] = "best_of_k"
-    """What an annotator decides: the better of two responses, the best of `responses_per_prompt`, their whole order
-    (with ties), or a rating of each from 1 to 7."""
+    kind: RankedName = Field("best_of_k", description=_what_is_decided())
     responses_per_prompt: int = Field(4, ge=2, le=9)
     """Responses compared at once; a `pair` always has 2."""
     strength: bool = True
@@ -63,7 +67,7 @@ class LabelingSettings(Settings):
 
     @property
     def responses(self) -> int:
-        return 2 if self.kind == "pair" else self.responses_per_prompt
+        return RANKED_KINDS[self.kind].responses or self.responses_per_prompt
 
     @field_validator("rating_axes", "evaluation_axes")
     @classmethod

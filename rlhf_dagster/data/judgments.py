@@ -11,7 +11,7 @@ from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.data.imported import add_prompts, append_new, write_table
 from rlhf_dagster.data.line_records import JudgmentLine, PromptLine
 from rlhf_dagster.labeling.comparisons import comparison_row
-from rlhf_dagster.labeling.parse import result_of
+from rlhf_dagster.labeling.forms import result_of
 from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.records.ids import completion_id, prompt_id, pseudonym
 from rlhf_dagster.records.outcome import ranks_from_best, to_canonical, to_display

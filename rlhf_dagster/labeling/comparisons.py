@@ -10,6 +10,7 @@ from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.selection import select
 from rlhf_dagster.records.ids import comparison_id, content_hash
+from rlhf_dagster.records.kinds import PAIR
 from rlhf_dagster.records.schemas import COMPARISONS, table
 from rlhf_dagster.records.tables import records
 
@@ -71,7 +72,7 @@ def build_ab_comparisons(
     for number, (first, second) in enumerate(distinct_pairs):
         wanted = n // len(distinct_pairs) + (number < n % len(distinct_pairs))
         for members in _drawn(by_policy[first], by_policy[second], wanted, seed):
-            row = comparison_row(members, "pair", round_key, "evaluation", seed)
+            row = comparison_row(members, PAIR.name, round_key, "evaluation", seed)
             rows[row["comparison_id"]] = row
     # Mixed, so that an annotator's pace or mood over the batch does not fall on one pair of policies.
     mixed = sorted(rows.values(), key=lambda row: content_hash("batch", seed, row["comparison_id"]))

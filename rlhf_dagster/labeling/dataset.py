@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from rlhf_dagster.config.labeling import LabelingSettings
-from rlhf_dagster.labeling.forms import deciding_axis
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.records.ids import content_hash, split_of
-from rlhf_dagster.records.outcome import target
+from rlhf_dagster.records.outcome import deciding_axis, target
 from rlhf_dagster.records.schemas import PREFERENCES, table
 from rlhf_dagster.records.tables import records
 

@@ -6,12 +6,12 @@ import pandas as pd
 
 from rlhf_dagster.labeling.parse import written_labels
 from rlhf_dagster.records.ids import comparison_id, content_hash, demonstration_id
+from rlhf_dagster.records.kinds import DEMONSTRATION
 from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
 from rlhf_dagster.records.tables import records
 
 DEMONSTRATION_ROUND = PURPOSE = "demonstrations"
 """The round and the purpose of everything that is asked here."""
-KIND = "demonstration"
 
 
 def demonstration_comparisons(
@@ -27,9 +27,9 @@ def demonstration_comparisons(
     drawn = sorted(records(open_prompts), key=lambda row: content_hash("demonstration", seed, row["prompt_id"]))[:n]
     rows = [
         {
-            "comparison_id": comparison_id([prompt["prompt_id"]], KIND, DEMONSTRATION_ROUND),
+            "comparison_id": comparison_id([prompt["prompt_id"]], DEMONSTRATION.name, DEMONSTRATION_ROUND),
             "round": DEMONSTRATION_ROUND,
-            "kind": KIND,
+            "kind": DEMONSTRATION.name,
             "purpose": PURPOSE,
             "role": "label",
             "prompt_id": prompt["prompt_id"],
@@ -57,7 +57,7 @@ def demonstration_rows(labels: pd.DataFrame, comparisons: pd.DataFrame, source: 
     prompt is one demonstration, whoever wrote it.
     """
     details = {row["comparison_id"]: row for row in records(comparisons)}
-    written = records(written_labels(labels[labels["kind"] == KIND]))
+    written = records(written_labels(labels[labels["kind"] == DEMONSTRATION.name]))
     rows: dict[str, dict[str, str]] = {}
     for label in written:
         prompt = details[label["comparison_id"]]

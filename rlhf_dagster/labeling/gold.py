@@ -6,6 +6,7 @@ from typing import Any
 from rlhf_dagster.labeling.comparisons import comparison_row, display_order
 from rlhf_dagster.labeling.selection import score_gap
 from rlhf_dagster.records.ids import comparison_id, completion_id, content_hash, prompt_id
+from rlhf_dagster.records.kinds import RANKED_KINDS
 from rlhf_dagster.records.outcome import ranks_from_best
 
 Row = dict[str, Any]
@@ -58,7 +59,7 @@ def _question(given: Mapping[str, Any], kind: str, round_key: str, seed: int) ->
         }
         for index, text in enumerate(given["responses"])
     ]
-    asked = "best_of_k" if kind == "pair" and len(members) != 2 else kind
+    asked = kind if RANKED_KINDS[kind].responses in (None, len(members)) else "best_of_k"
     row = comparison_row(members, asked, round_key, "train", seed, role="gold")
     best = row["responses"].index(given["responses"][given["best"]])
     return row | {"gold_ranks": ranks_from_best([best], len(members))}

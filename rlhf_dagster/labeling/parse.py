@@ -8,23 +8,13 @@ from typing import Any, get_args
 import pandas as pd
 
 from rlhf_dagster.config.labeling import LabelingSettings
-from rlhf_dagster.labeling.forms import STOP, UnreadableError, read_answer, read_extras, result_of
+from rlhf_dagster.labeling.forms import STOP, read_answer, read_extras
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, Status
+from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.ids import label_id
 from rlhf_dagster.records.outcome import best, to_canonical
 from rlhf_dagster.records.schemas import LABELS, QUARANTINE, table
 from rlhf_dagster.records.tables import records
-
-__all__ = [
-    "Problem",
-    "count_labels",
-    "countable_labels",
-    "labels_table",
-    "parse",
-    "result_of",
-    "usable_labels",
-    "written_labels",
-]
 
 STOP_REASONS = 3
 """How many of the reasons to stop the training are counted with the labels."""

@@ -6,10 +6,11 @@ from typing import Any
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.forms import OVERALL, result_of
+from rlhf_dagster.labeling.forms import result_of
 from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.records.ids import content_hash
-from rlhf_dagster.records.outcome import problem_with, to_display
+from rlhf_dagster.records.kinds import PAIR, problem_with
+from rlhf_dagster.records.outcome import OVERALL, to_display
 from rlhf_dagster.records.tables import records
 from rlhf_dagster.tasks.base import Judgment, SimulatedAnnotator
 
@@ -141,7 +142,7 @@ def judgment(annotator: SimulatedAnnotator, row: Mapping[str, Any], settings: La
 
 
 def _asks_strength(row: Mapping[str, Any], settings: LabelingSettings | None) -> bool:
-    return row["kind"] == "pair" and row["purpose"] == "train" and (settings is None or settings.strength)
+    return row["kind"] == PAIR.name and row["purpose"] == "train" and (settings is None or settings.strength)
 
 
 def _ratings(judgment: Judgment, settings: LabelingSettings | None) -> Mapping[str, Sequence[int]] | None:

@@ -5,33 +5,13 @@ ranking). It exists in two orders. *Display* order is what the annotator saw; *c
 completion ids. ``display_order[position]`` is the canonical index of the response shown at ``position``.
 """
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-RANKED_KINDS = ("pair", "best_of_k", "ranking", "rating")
-"""Kinds of comparison whose outcome is ranks; a demonstration has none."""
-ORDERED_KINDS = ("ranking", "rating")
-"""Those that say more than which responses are best."""
-
-
-def problem_with(ranks: Sequence[int], kind: str) -> str:
-    """Why ``ranks`` are no outcome of this kind of comparison; empty if they are one."""
-    if any(isinstance(rank, bool) or not isinstance(rank, Integral) for rank in ranks):
-        return "ranks must be whole numbers"
-    distinct = set(ranks)
-    if distinct != set(range(1, len(distinct) + 1)):
-        return "ranks must start at 1 and leave none out"
-    if kind not in RANKED_KINDS:
-        return f"{kind!r} is no kind of comparison that has ranks"
-    if kind == "pair" and len(ranks) != 2:
-        return f"a pair has 2 responses, not {len(ranks)}"
-    if len(ranks) < 2:
-        return "a comparison has at least 2 responses"
-    too_fine = kind == "best_of_k" and max(ranks) > 2
-    return "best_of_k only tells the best from the rest, ranks 1 and 2" if too_fine else ""
+OVERALL = "overall"
+"""The axis that decides the ranks of a rating where the settings do not say."""
 
 
 def ranks_from_best(best: Iterable[int], k: int) -> list[int]:
@@ -46,6 +26,11 @@ def ranks_from_ratings(ratings: Sequence[int]) -> list[int]:
     """Ranks by rating: the highest has rank 1, equal ratings tie, and no rank is left out."""
     order = sorted(set(ratings), reverse=True)
     return [order.index(rating) + 1 for rating in ratings]
+
+
+def deciding_axis(ratings: Mapping[str, Any], axes: Sequence[str]) -> str:
+    """The axis of ``ratings`` that decides the ranks: the first of ``axes`` that was rated, else as by default."""
+    return next((axis for axis in (*axes, OVERALL) if axis in ratings), min(ratings))
 
 
 def best(ranks: Sequence[int]) -> list[int]:

@@ -1,9 +1,12 @@
 """One pyarrow schema for each table, with a description on every column."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 import pyarrow as pa
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.kinds import ALL_KINDS, RANKED_KINDS
 
 STRING, INT, FLOAT, TIME = pa.string(), pa.int32(), pa.float64(), pa.timestamp("us", tz="UTC")
 STRINGS, INTS, FLOATS = pa.list_(STRING), pa.list_(INT), pa.list_(pa.float32())
@@ -11,6 +14,16 @@ STRINGS, INTS, FLOATS = pa.list_(STRING), pa.list_(INT), pa.list_(pa.float32())
 
 def _schema(**columns: tuple[pa.DataType, str]) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"description": text}) for name, (kind, text) in columns.items()])
+
+
+def meaning(column: pa.Field) -> str:
+    """What a column means; empty if its schema does not say."""
+    return (column.metadata or {}).get(b"description", b"").decode()
+
+
+def _any_of(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 PROMPTS = _schema(
@@ -68,7 +81,7 @@ EVALUATION_COMPLETIONS = COMPLETIONS.append(
 COMPARISONS = _schema(
     comparison_id=(STRING, "hash of the completions, kind and round"),
     round=(STRING, "the labelling round"),
-    kind=(STRING, "pair, best_of_k, ranking, rating or demonstration"),
+    kind=(STRING, _any_of(ALL_KINDS)),
     purpose=(STRING, "train (reward-model data), evaluation (A/B judgments) or demonstrations (writing)"),
     role=(STRING, "why it is asked: label, gold, repeat, challenger or drift; only label and challenger train"),
     prompt_id=(STRING, "the prompt"),
@@ -87,7 +100,7 @@ LABELS = _schema(
     label_id=(STRING, "hash of comparison, annotator, annotation and version"),
     comparison_id=(STRING, "the comparison judged"),
     round=(STRING, "the labelling round"),
-    kind=(STRING, "pair, best_of_k, ranking, rating or demonstration"),
+    kind=(STRING, _any_of(ALL_KINDS)),
     purpose=(STRING, "train, evaluation or demonstrations"),
     annotator=(STRING, "pseudonym"),
     annotation_id=(STRING, "the label store's id"),
@@ -123,7 +136,7 @@ PREFERENCES = _schema(
     label_id=(STRING, "the label this row comes from"),
     comparison_id=(STRING, "the comparison judged"),
     round=(STRING, "the round it was labelled in"),
-    kind=(STRING, "pair, best_of_k, ranking or rating"),
+    kind=(STRING, _any_of(RANKED_KINDS)),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
     responses=(STRINGS, "the texts compared"),

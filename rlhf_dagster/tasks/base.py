@@ -32,8 +32,8 @@ class SimulatedAnnotator(Protocol):
     def judge(self, prompt: str, responses: Sequence[str], kind: str, key: str) -> Judgment:
         """Compare ``responses``, given in the order shown.
 
-        ``kind`` is ``pair``, ``best_of_k``, ``ranking`` or ``rating``; ``key`` is the comparison's id. The judgment
-        depends on the annotator, its seed and these arguments alone.
+        ``kind`` is one of :data:`rlhf_dagster.records.kinds.RANKED_KINDS`; ``key`` is the comparison's id. The
+        judgment depends on the annotator, its seed and these arguments alone.
         """
         ...
 

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.records.kinds import problem_with
 from rlhf_dagster.records.outcome import (
     best,
     nested_choices,
-    problem_with,
     ranks_from_best,
     ranks_from_ratings,
     target,

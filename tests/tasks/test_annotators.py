@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.outcome import problem_with, ranks_from_ratings
+from rlhf_dagster.records.kinds import problem_with
+from rlhf_dagster.records.outcome import ranks_from_ratings
 from rlhf_dagster.tasks.sentiment import TASK
 from rlhf_dagster.tasks.sentiment.annotators import Annotator, make_annotators
 

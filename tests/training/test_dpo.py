@@ -14,7 +14,9 @@ from toy_language import COMPUTE, FIXED, VARIABLE, Tables, dpo_spec, preference_
 from rlhf_dagster.config.training import LoraSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.records.kinds import ORDERED_KINDS
 from rlhf_dagster.records.schemas import PREFERENCES
+from rlhf_dagster.records.tables import read_table
 from rlhf_dagster.training.dpo.losses import dpo_loss, ipo_loss, pair_numbers, smoothed
 from rlhf_dagster.training.dpo.pairs import Pair, collate, encode_comparisons, label_pairs, merged_pairs
 from rlhf_dagster.training.dpo.train import response_log_prob_sums, train_dpo
@@ -176,11 +178,21 @@ def test_tokens_that_cannot_be_drawn_do_not_count(sft: Path, tables: Tables, tmp
     assert result.metrics["accuracy_train"] == 1
 
 
+def test_rankings_and_ratings_that_were_written_and_read_become_pairs(tmp_path: Path) -> None:
+    ranked = {"kind": "ranking", "ranks": [2, 1, 2], "target": [0.0, 1.0, 0.0]}
+    rows = [preference_row(0, "red", ["good", "bad", "dog"]) | ranked | {"kind": kind} for kind in ORDERED_KINDS]
+    read = read_table(write(tmp_path, "ranked", rows, PREFERENCES), PREFERENCES).to_dict("records")
+    expected = [Pair(0, 1, 0.0, 1 / 3), Pair(0, 2, 0.5, 1 / 3), Pair(1, 2, 1.0, 1 / 3)]
+    assert [label_pairs(row) for row in read] == [expected] * len(ORDERED_KINDS)
+
+
 def test_bad_input_is_a_user_error(sft: Path, tables: Tables, tmp_path: Path) -> None:
     spec = dpo_spec(sft, tables, tmp_path / "dpo")
     rows = [preference_row(0, "red", ["good", "bad"]) | {"target": [0.5, 0.4]}]
+    polls = [preference_row(0, "red", ["good", "bad"]) | {"kind": "poll"}]
     cases = {
         "one": (replace(spec, preferences=tmp_path / "none.parquet"), "no such table"),
+        "kind": (replace(spec, preferences=write(tmp_path, "poll", polls, PREFERENCES)), "kind 'poll'.*best_of_k"),
         "two": (replace(spec, preferences=write(tmp_path, "bad", rows, PREFERENCES)), "does not sum to 1"),
         "three": (replace(spec, sampling=FIXED.changed(response_tokens=64)), "context"),
     }

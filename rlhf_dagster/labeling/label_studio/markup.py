@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from xml.sax.saxutils import quoteattr
 
-from rlhf_dagster.labeling.forms import HIGHEST_RATING, STOP
+from rlhf_dagster.labeling.forms import STOP
 from rlhf_dagster.labeling.label_studio.ranker import LETTERS
+from rlhf_dagster.records.kinds import HIGHEST_RATING
 
 KEYS = "123456789asdfghjklzxcvbnmrtyio"
 """Hotkeys of answers, in the order of the page. Label Studio itself takes `u`; a control without a key of its own would
@@ -15,9 +16,9 @@ CANNOT_KEY = "0"
 FLAG_KEYS = "qwep"
 """The key that asks to stop the training lies apart, so that no slip of a finger presses it."""
 
-_SIDES = [("A is better", "A"), ("Tie", "tie"), ("B is better", "B")]
+SIDES = [("A is better", "A"), ("Tie", "tie"), ("B is better", "B")]
 
-_FLAGS = [
+FLAG_CHOICES = [
     ("All are bad", "both_bad"),
     ("Unsafe content", "unsafe"),
     ("Broken prompt", "bad_prompt"),
@@ -25,28 +26,28 @@ _FLAGS = [
 ]
 
 
-def _cards(k: int, above: Callable[[str], str] = lambda letter: "") -> str:
+def response_cards(k: int, above: Callable[[str], str] = lambda letter: "") -> str:
     """The responses; what is ``above`` a text is asked about it alone."""
     cards = [
-        f'<View className="rl-card">{_title(f"Response {letter.upper()}")}{above(letter)}'
+        f'<View className="rl-card">{heading(f"Response {letter.upper()}")}{above(letter)}'
         f'<HyperText name="{letter}" value="${letter}_html" inline="true"/></View>'
         for letter in LETTERS[:k]
     ]
     return f'<View className="rl-cards{" rl-square" if k == 4 else ""}">\n' + "\n".join(cards) + "\n</View>"
 
 
-def _answer(*controls: str, flags: list[tuple[str, str]] = _FLAGS) -> str:
+def answer_panel(*controls: str, flags: list[tuple[str, str]] = FLAG_CHOICES) -> str:
     """What is asked, with the flags and the free reason of every page."""
     reason = (
         '<TextArea name="rationale" toName="prompt" rows="2" editable="true" maxSubmissions="1" '
         'showSubmitButton="false" placeholder="Why? (optional)"/>'
     )
-    marks = _choices("flags", flags, iter(FLAG_KEYS[-len(flags) :]), multiple=True)
+    marks = choice_row("flags", flags, iter(FLAG_KEYS[-len(flags) :]), multiple=True)
     asked = [*controls, '<View className="rl-extras">', marks, reason, "</View>"]
     return '<View className="rl-answer">\n' + "\n".join(asked) + "\n</View>"
 
 
-def _choices(
+def choice_row(
     name: str,
     options: Iterable[tuple[str, str]],
     keys: Iterator[str],
@@ -70,7 +71,7 @@ def _choice(words: str, alias: str, key: str | None) -> str:
     return f"<Choice value={quoteattr(words)} alias={quoteattr(alias)}{_hotkey(key)}/>"
 
 
-def _scale(name: str, letter: str, words: str, keys: Iterator[str]) -> str:
+def star_scale(name: str, letter: str, words: str, keys: Iterator[str]) -> str:
     key = next(keys, None)
     stars = (
         f'<Rating name={quoteattr(name)} toName="{letter}" maxRating="{HIGHEST_RATING}" size="small" required="true" '
@@ -78,10 +79,10 @@ def _scale(name: str, letter: str, words: str, keys: Iterator[str]) -> str:
         f"{_hotkey(key)}/>"
     )
     # Label Studio shows the keys of choices, not those of stars.
-    return _title(f"{words} [{key}]" if key else words) + stars
+    return heading(f"{words} [{key}]" if key else words) + stars
 
 
-def _unless(control: str, alias: str) -> str:
+def unless_chosen(control: str, alias: str) -> str:
     """Attributes of what is hidden, and need not be answered, while a choice is made."""
     return f'visibleWhen="choice-unselected" whenTagName="{control}" whenChoiceValue="{alias}"'
 
@@ -90,9 +91,9 @@ def _hotkey(key: str | None) -> str:
     return f' hotkey="{key}"' if key else ""
 
 
-def _title(words: str) -> str:
+def heading(words: str) -> str:
     return f'<Header value={quoteattr(words)} size="5"/>'
 
 
-def _words(axis: str) -> str:
+def axis_words(axis: str) -> str:
     return axis.replace("_", " ").capitalize()

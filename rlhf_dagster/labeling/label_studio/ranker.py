@@ -8,7 +8,7 @@ nothing, and ``_`` holds what has no rank yet. Without buckets there is one list
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlhf_dagster.labeling.forms import UnreadableError, named
+from rlhf_dagster.records.answers import UnreadableError, named
 
 LETTERS = "abcdefghi"
 """Responses by display position."""
@@ -26,7 +26,7 @@ def ranks_in(value: Any, k: int) -> tuple[list[int] | None, bool]:
     """The ranks of ``k`` responses in display order, and whether somebody must have moved them.
 
     The ranks are None where a response has none yet. A list without buckets is submitted in display order also by
-    somebody who never touched it. Raises :class:`~rlhf_dagster.labeling.forms.UnreadableError`.
+    somebody who never touched it. Raises :class:`~rlhf_dagster.records.answers.UnreadableError`.
     """
     if value is None:
         return None, False

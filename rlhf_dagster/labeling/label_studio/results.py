@@ -10,15 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlhf_dagster.config.labeling import LabelingSettings
-from rlhf_dagster.labeling.forms import FLAGS, UnreadableError, is_ab, named, read_answer, read_extras
+from rlhf_dagster.labeling.forms import FLAGS, read_answer, read_extras
 from rlhf_dagster.labeling.label_studio.kinds.base import Control, Page, Values, choices_in
-from rlhf_dagster.labeling.label_studio.kinds.best_of_k import BestPage
-from rlhf_dagster.labeling.label_studio.kinds.demonstration import DemonstrationPage
-from rlhf_dagster.labeling.label_studio.kinds.evaluation import AbPage
-from rlhf_dagster.labeling.label_studio.kinds.pair import PairPage
-from rlhf_dagster.labeling.label_studio.kinds.ranking import RankingPage
-from rlhf_dagster.labeling.label_studio.kinds.rating import RatingPage
+from rlhf_dagster.labeling.label_studio.kinds.known import page_of
 from rlhf_dagster.labeling.label_studio.ranker import LETTERS
+from rlhf_dagster.records.answers import UnreadableError, checked_text, named
 
 _VALUE_KEYS = {"choices": "choices", "textarea": "text", "rating": "rating", "ranker": "ranker"}
 _ON_EVERY_PAGE = {"flags": Control("choices"), "rationale": Control("textarea")}
@@ -28,18 +24,15 @@ def decode(regions: Any, comparison: Mapping[str, Any], settings: LabelingSettin
     """Our result form (:mod:`rlhf_dagster.labeling.forms`) of what Label Studio holds for ``comparison``.
 
     ``settings`` are those the project was made with. What cannot be read becomes ``{"unreadable": "why", "raw": ...}``;
-    nothing is raised.
+    nothing is raised. A page returns nothing but what :func:`~rlhf_dagster.labeling.forms.read_answer` reads, so that
+    whoever makes labels of it reads it once.
     """
     try:
-        page = page_of(comparison, settings)
-        values = _values(regions, _controls(page))
-        result = page.decode(values) | _extras(values)
-        # The last word has the reader of all label stores.
-        read_answer(result, comparison)
-        read_extras(result)
+        page, k = _page(comparison, settings)
+        values = _values(regions, _controls(page, k))
+        return page.decode(values, k) | _extras(values)
     except UnreadableError as error:
         return {"unreadable": str(error), "raw": regions}
-    return result
 
 
 def encode(
@@ -48,22 +41,21 @@ def encode(
     """The regions that the labelling page would submit for ``result``: the inverse of :func:`decode`.
 
     A result that cannot be read becomes regions that :func:`decode` cannot read either, so that it is quarantined
-    whichever label store it went to. What the page does not ask is left out. Strength has two steps in Label Studio:
-    above 0.75 is *much better*; anything else, also none, *slightly better*.
+    whichever label store it went to. What the page does not ask is left out.
     """
     try:
-        page = page_of(comparison, settings)
+        page, k = _page(comparison, settings)
         read_answer(result, comparison)
-        values = page.encode(result) | _extra_values(read_extras(result))
+        values = page.encode(result, k) | _extra_values(read_extras(result))
     except UnreadableError:
         text = json.dumps(result, sort_keys=True, default=str)
         return [_region("unreadable", Control("textarea"), [text])]
-    known = _controls(page)
+    known = _controls(page, k)
     return [_region(name, known[name], value) for name, value in values.items() if name in known]
 
 
-def _controls(page: Page) -> dict[str, Control]:
-    return page.controls() | _ON_EVERY_PAGE
+def _controls(page: Page, k: int) -> dict[str, Control]:
+    return page.controls(k) | _ON_EVERY_PAGE
 
 
 def _region(name: str, control: Control, value: Any) -> dict[str, Any]:
@@ -112,7 +104,7 @@ def _value(region: Mapping[str, Any], name: str, control: Control) -> Any:
 
 
 def _extras(values: Values) -> dict[str, Any]:
-    flags, reason = choices_in(values, "flags", FLAGS), "\n".join(values.get("rationale", []))
+    flags, reason = choices_in(values, "flags", FLAGS), checked_text("\n".join(values.get("rationale", [])), "reason")
     return ({"flags": flags} if flags else {}) | ({"reason": reason} if reason else {})
 
 
@@ -125,18 +117,9 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def page_of(comparison: Mapping[str, Any], settings: LabelingSettings) -> Page:
-    """The page of a comparison (a row of COMPARISONS) in a project that was made with ``settings``."""
+def _page(comparison: Mapping[str, Any], settings: LabelingSettings) -> tuple[Page, int]:
+    """The page of a comparison (a row of COMPARISONS), and the number of its responses."""
     k = len(comparison["display_order"])
     if k > len(LETTERS):
         raise UnreadableError(f"A page shows at most {len(LETTERS)} responses, not {k}.")
-    pages: dict[str, Page] = {
-        "pair": PairPage(settings.strength),
-        "best_of_k": BestPage(LETTERS[:k]),
-        "ranking": RankingPage(k),
-        "rating": RatingPage(LETTERS[:k], settings.rating_axes),
-        "demonstration": DemonstrationPage(),
-    }
-    if comparison["kind"] not in pages:
-        raise UnreadableError(f"{str(comparison['kind'])[:40]!r} is no kind of comparison.")
-    return AbPage(settings.evaluation_axes) if is_ab(comparison) else pages[comparison["kind"]]
+    return page_of(comparison["kind"], comparison["purpose"], settings), k

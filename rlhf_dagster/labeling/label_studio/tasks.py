@@ -5,8 +5,8 @@ from typing import Any
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.html import conversation_html, to_html
-from rlhf_dagster.labeling.label_studio.markup import CANNOT_KEY
-from rlhf_dagster.labeling.label_studio.ranker import LETTERS, items
+from rlhf_dagster.labeling.label_studio.kinds.known import page_of
+from rlhf_dagster.labeling.label_studio.ranker import LETTERS
 from rlhf_dagster.records.outcome import to_display
 
 ABSENT = '<span class="rl-absent"></span>'
@@ -19,29 +19,12 @@ def task_data(comparison: Mapping[str, Any], settings: LabelingSettings) -> dict
     Every member of the server's organization can read it, so it holds no policy, no role and no known answer; the
     order of the responses is the one drawn for the comparison, without saying which.
     """
+    page = page_of(comparison["kind"], comparison["purpose"], settings)
     shown = [to_html(text) for text in to_display(comparison["responses"], comparison["display_order"])]
-    data: dict[str, Any] = {
+    padded = shown + [ABSENT] * (page.room - len(shown))
+    return {
         "comparison": comparison["comparison_id"],
         "prompt_html": conversation_html(comparison["prompt"]),
+        **{f"{letter}_html": html for letter, html in zip(LETTERS, padded, strict=False)},
+        **page.task_data(len(shown)),
     }
-    if comparison["kind"] == "demonstration":
-        return data
-    kind, k = comparison["kind"], len(shown)
-    cards = max(k, 2 if kind == "pair" else settings.responses)
-    padded = shown + [ABSENT] * (cards - k)
-    data |= {f"{letter}_html": html for letter, html in zip(LETTERS, padded, strict=False)}
-    if kind == "best_of_k":
-        data["choices"] = [*(_choice(letter.upper(), str(n)) for n, letter in enumerate(LETTERS[:k], start=1)), _CANNOT]
-    if kind == "ranking":
-        named = zip(items(k), LETTERS, strict=False)
-        data["items"] = [{"id": identity, "title": letter.upper()} for identity, letter in named]
-    if kind == "rating":
-        data["absent"] = [{"value": letter.upper(), "selected": True} for letter in LETTERS[k:cards]]
-    return data
-
-
-_CANNOT = {"value": "Cannot decide", "alias": "cannot_decide", "hotkey": CANNOT_KEY}
-
-
-def _choice(letter: str, key: str) -> dict[str, str]:
-    return {"value": letter, "alias": letter, "hotkey": key}

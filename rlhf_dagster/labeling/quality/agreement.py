@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from rlhf_dagster.labeling.quality.checks import ALL, Tally
+from rlhf_dagster.records.kinds import ORDERED_KINDS, PAIR
 from rlhf_dagster.records.tables import records
 
 RESAMPLES = 2000
@@ -42,17 +43,17 @@ def nominal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
 def ordinal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
     """The same over how good the responses are, for labels that say more than which is best.
 
-    The unit is a comparison for pairs with strength (from -2, the second is much better, to 2), and a response for
-    rankings and ratings (its rank). None for other labels.
+    The unit is a comparison for pairs with strength (from -2, the second is much better, to 2), and a response (its
+    rank) for rankings, ratings and other orders. None for other labels.
     """
     rows: list[tuple[str, float]] = []
     for label in records(judged):
-        if label["kind"] in ("ranking", "rating"):
+        if label["kind"] in ORDERED_KINDS:
             rows += [(f"{label['comparison_id']}/{index}", float(rank)) for index, rank in enumerate(label["ranks"])]
-        elif label["kind"] == "pair" and (pd.notna(label["strength"]) or len(label["top"]) == 2):
+        elif label["kind"] == PAIR.name and (pd.notna(label["strength"]) or len(label["top"]) == 2):
             rows.append((label["comparison_id"], _signed(label)))
     frame = pd.DataFrame(rows, columns=["unit", "value"])
-    only_ties = judged["strength"].isna().all() and not judged["kind"].isin(["ranking", "rating"]).any()
+    only_ties = judged["strength"].isna().all() and not judged["kind"].isin(ORDERED_KINDS).any()
     return None if only_ties else krippendorff_alpha(frame, "ordinal")
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.kinds import ORDERED_KINDS, RANKED_KINDS
 from rlhf_dagster.records.outcome import ranks_from_ratings
 from rlhf_dagster.tasks.base import Judgment
 from rlhf_dagster.tasks.sentiment.gold import features
 from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS
 
 ANNOTATORS = 12
-KINDS = ("pair", "best_of_k", "ranking", "rating")
 FAVOURITES = 8
 """Domain words that an annotator likes to read about."""
 READING_SECONDS = 0.12
@@ -58,9 +58,9 @@ class Annotator:
     def judge(self, prompt: str, responses: Sequence[str], kind: str, key: str) -> Judgment:
         """Compare ``responses`` in the order shown; see :class:`rlhf_dagster.tasks.base.SimulatedAnnotator`.
 
-        A pair ties where both are within the threshold. Best of K has several best ones where others are within it,
-        and is None (cannot decide) where all of them are. A ranking ties what is within the threshold of the best of
-        those not ranked yet. A rating is a step function of the utility, the same on all axes, and ranks by it.
+        The responses are put into an order, in which those tie that are within the threshold of the best one not ranked
+        yet, and the kind says what that order amounts to: for the best of K it is None (cannot decide) where all tie.
+        A rating is a step function of the utility, the same on all axes, and ranks by it.
         """
         _check(responses, kind)
         rng = _rng(self.name, self.seed, key, prompt, list(responses), kind)
@@ -72,7 +72,7 @@ class Annotator:
         seconds = self._seconds(rng, words)
         if kind == "rating":
             return _rated([_rating(utility) for utility in utilities], seconds)
-        ranks = self._ranks(utilities, kind)
+        ranks = RANKED_KINDS[kind].of_order(self._order(utilities))
         return Judgment(ranks, seconds, _strength(ranks, abs(utilities[0] - utilities[1])) if kind == "pair" else None)
 
     def utility(self, prompt: str, response: str, key: str) -> float:
@@ -85,20 +85,13 @@ class Annotator:
     def _at_random(self, rng: random.Random, k: int, kind: str) -> Judgment:
         """A judgment without reading. The order of the draws matters: what one seed gives stays the same."""
         best = rng.randrange(k)
-        ranks = [1 if position == best else 2 for position in range(k)]
+        ranks: list[int] | None = [1 if position == best else 2 for position in range(k)]
         seconds = self._seconds(rng, words=0)
         if kind == "rating":
             return _rated([rng.randint(1, 7) for _ in range(k)], seconds)
-        if kind == "ranking":
-            ranks = rng.sample(range(1, k + 1), k)
+        if kind in ORDERED_KINDS:
+            ranks = RANKED_KINDS[kind].of_order(rng.sample(range(1, k + 1), k))
         return Judgment(ranks, seconds, rng.choice((0.5, 1.0)) if kind == "pair" else None)
-
-    def _ranks(self, utilities: Sequence[float], kind: str) -> list[int] | None:
-        if kind == "ranking":
-            return self._order(utilities)
-        best = max(utilities)
-        ranks = [1 if best - utility <= self.tie_threshold else 2 for utility in utilities]
-        return None if kind == "best_of_k" and 2 not in ranks else ranks
 
     def _order(self, utilities: Sequence[float]) -> list[int]:
         ranks, rank = [0] * len(utilities), 0
@@ -174,8 +167,10 @@ def _gumbel(rng: random.Random) -> float:
 
 
 def _check(responses: Sequence[str], kind: str) -> None:
-    if kind not in KINDS:
-        raise UserError(f"`{kind}` is no kind of comparison that annotators know; use one of: {', '.join(KINDS)}.")
-    if len(responses) < 2 or (kind == "pair" and len(responses) > 2):
-        wanted = "exactly 2" if kind == "pair" else "at least 2"
+    if kind not in RANKED_KINDS:
+        known = ", ".join(RANKED_KINDS)
+        raise UserError(f"`{kind}` is no kind of comparison that annotators know; use one of: {known}.")
+    exactly = RANKED_KINDS[kind].responses
+    if len(responses) < 2 or exactly not in (None, len(responses)):
+        wanted = f"exactly {exactly}" if exactly else "at least 2"
         raise UserError(f"A comparison of kind `{kind}` has {len(responses)} responses; give it {wanted}.")

@@ -1,16 +1,12 @@
 """Preference labels of any kind as pairs of responses, and batches of them.
 
-A label says something about some of the pairs of its responses, and these share its weight equally, so that a
-comparison of many responses counts no more than one of two (InstructGPT, arXiv 2203.02155, section 3.5):
-
-- a pair: itself; a tie prefers either response with probability 1/2.
-- a best of K: the best against each of the others; several best ones tie. The others were not compared.
-- a ranking, or ratings: every pair; equal ranks tie.
+A label compares some of the pairs of its responses (:data:`~rlhf_dagster.training.reward.terms.LEARNED` says which),
+and these share its weight equally, so that a comparison of many responses counts no more than one of two (InstructGPT,
+arXiv 2203.02155, section 3.5). A tie prefers either response with probability 1/2.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -19,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
-from rlhf_dagster.records.outcome import ORDERED_KINDS
 from rlhf_dagster.records.tables import records
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
+from rlhf_dagster.training.reward.terms import LEARNED
 
 
 class Pair(NamedTuple):
@@ -44,20 +40,8 @@ class Comparison:
 
 def label_pairs(label: Mapping[str, Any]) -> list[Pair]:
     """The pairs that a row of PREFERENCES says something about; their weights add up to the label's."""
-    said = list(_ordered(label["ranks"]) if label["kind"] in ORDERED_KINDS else _chosen(label["target"]))
+    said = list(LEARNED[label["kind"]].pairs(label))
     return [Pair(first, second, preferred, label["weight"] / len(said)) for first, second, preferred in said]
-
-
-def _ordered(ranks: Sequence[int]) -> Iterator[tuple[int, int, float]]:
-    for first, second in combinations(range(len(ranks)), 2):
-        yield first, second, 0.5 + 0.5 * ((ranks[first] < ranks[second]) - (ranks[first] > ranks[second]))
-
-
-def _chosen(target: Sequence[float]) -> Iterator[tuple[int, int, float]]:
-    """Luce's choice rule: between two responses, the first is preferred with its share of their targets."""
-    for first, second in combinations(range(len(target)), 2):
-        if (both := target[first] + target[second]) > 0:
-            yield first, second, target[first] / both
 
 
 def merged_pairs(labels: Sequence[Mapping[str, Any]]) -> list[Pair]:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.outcome import ORDERED_KINDS
+from rlhf_dagster.records.kinds import ORDERED_KINDS, RANKED_KINDS
 from rlhf_dagster.records.tables import records
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
 from rlhf_dagster.training.reward.losses import (
@@ -81,6 +81,11 @@ def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings 
         count = len(row["responses"])
         if count != len(row["target"]) or count < 2:
             raise UserError(f"{path}: label {row['label_id']} needs at least 2 responses and as many targets.")
+        if row["kind"] not in RANKED_KINDS:
+            raise UserError(
+                f"{path}: label {row['label_id']} has the kind {str(row['kind'])[:40]!r}; a label that is trained on "
+                f"has one of: {', '.join(RANKED_KINDS)}."
+            )
         if row["kind"] in ORDERED_KINDS and len(row["ranks"]) != count:
             raise UserError(f"{path}: label {row['label_id']} needs a rank for each response; make the table again.")
         if row["kind"] == "rating" and rates(settings) and (row["ratings"] is None or len(row["ratings"]) != count):

@@ -1,6 +1,9 @@
-"""What a label says, as terms of the reward model's loss: choices among responses, and ratings."""
+"""What a label says: terms of the reward model's loss (choices among responses, ratings), and pairs for DPO.
 
-from collections.abc import Mapping, Sequence
+:data:`LEARNED` has a row for each kind of comparison.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -10,7 +13,7 @@ import pandas as pd
 
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.outcome import ORDERED_KINDS, nested_choices, target
+from rlhf_dagster.records.outcome import nested_choices, target
 from rlhf_dagster.records.tables import records
 
 
@@ -43,6 +46,13 @@ class RatingScale(NamedTuple):
     deviation: float
 
 
+PreferenceRow = Mapping[str, Any]
+"""A row of PREFERENCES."""
+
+ComparedPair = tuple[int, int, float]
+"""The indices of two responses, the smaller first, and the probability that the first is preferred."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """What the labels of one comparison add to the loss."""
@@ -71,7 +81,7 @@ def merge_labels(frame: pd.DataFrame, settings: RewardModelSettings | None = Non
     return pd.DataFrame(rows, columns=[*frame.columns, "terms"])
 
 
-def label_terms(row: Mapping[str, Any]) -> Terms:
+def label_terms(row: PreferenceRow) -> Terms:
     """The choice of the best response by one label alone, whatever its kind: what a label is measured by."""
     return Terms([_best(row)])
 
@@ -97,30 +107,43 @@ def soft_target(strength: float) -> float:
     return 0.5 + 0.5 * strength
 
 
-def _terms(labels: Sequence[Mapping[str, Any]], settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
-    choices, ratings = [], []
-    for row in labels:
-        if row["kind"] == "rating" and scale is not None:
-            ratings += _ratings(row, scale, settings.rating == "differences")
-        elif row["kind"] in ORDERED_KINDS:
-            choices += _pairs(row) if settings.ranking == "pairs" else _nested(row)
-        else:
-            choices += _by_strength(row, settings)
+def _terms(labels: Sequence[PreferenceRow], settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+    found = [LEARNED[row["kind"]].terms(row, settings, scale) for row in labels]
+    choices = [choice for terms in found for choice in terms.choices]
+    ratings = [rating for terms in found for rating in terms.ratings]
     return Terms(_merged(choices, by_outcome=settings.ties != "share" or settings.margin > 0), ratings)
 
 
-def _best(row: Mapping[str, Any]) -> Choice:
+def _best_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+    return label_terms(row)
+
+
+def _pair_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+    return Terms(_by_strength(row, settings))
+
+
+def _ranking_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+    return Terms(_pairs(row) if settings.ranking == "pairs" else _nested(row))
+
+
+def _rating_terms(row: PreferenceRow, settings: RewardModelSettings, scale: RatingScale | None) -> Terms:
+    if scale is None:
+        return _ranking_terms(row, settings, scale)
+    return Terms(ratings=_ratings(row, scale, settings.rating == "differences"))
+
+
+def _best(row: PreferenceRow) -> Choice:
     shares = [float(share) for share in row["target"]]
     return Choice(list(range(len(shares))), shares, float(row["weight"]))
 
 
-def _nested(row: Mapping[str, Any]) -> list[Choice]:
+def _nested(row: PreferenceRow) -> list[Choice]:
     """The best of all, the best of the rest, and so on."""
     later = nested_choices([int(rank) for rank in row["ranks"]])[1:]
     return [_best(row), *(Choice(members, shares, float(row["weight"])) for members, shares in later)]
 
 
-def _pairs(row: Mapping[str, Any]) -> list[Choice]:
+def _pairs(row: PreferenceRow) -> list[Choice]:
     """All K (K - 1) / 2 pairs, which share the label's weight (InstructGPT, Ouyang et al. 2022, equation 1)."""
     ranks = [int(rank) for rank in row["ranks"]]
     pairs = list(combinations(range(len(ranks)), 2))
@@ -132,11 +155,10 @@ def _pair_target(first: int, second: int) -> list[float]:
     return target([1, 1] if first == second else [1, 2] if first < second else [2, 1])
 
 
-def _by_strength(row: Mapping[str, Any], settings: RewardModelSettings) -> list[Choice]:
-    """The choice of a pair, with what its strength, where it has one, says besides, or of a best of K."""
+def _by_strength(row: PreferenceRow, settings: RewardModelSettings) -> list[Choice]:
+    """The choice of a pair, with what its strength, where it has one, says besides."""
     choice, strength = _best(row), row.get("strength")
-    used = row["kind"] == "pair" and (settings.margin or settings.soft_targets)
-    if pd.isna(strength) or 1.0 not in choice.target or not used:
+    if pd.isna(strength) or 1.0 not in choice.target or not (settings.margin or settings.soft_targets):
         return [choice]
     if settings.margin:
         return [Choice(choice.members, choice.target, choice.weight, settings.margin * float(strength))]
@@ -147,7 +169,7 @@ def _by_strength(row: Mapping[str, Any], settings: RewardModelSettings) -> list[
     return [Choice(choice.members, outcome, choice.weight * share) for outcome, share in shares if share]
 
 
-def _ratings(row: Mapping[str, Any], scale: RatingScale, differences: bool) -> list[Rating]:
+def _ratings(row: PreferenceRow, scale: RatingScale, differences: bool) -> list[Rating]:
     """A label's ratings, or the differences of all its pairs; they share the label's weight."""
     values = [(float(rating) - scale.mean) / scale.deviation for rating in row["ratings"]]
     if differences:
@@ -170,3 +192,40 @@ def _mean(group: Sequence[Choice]) -> Choice:
     weights = np.array([choice.weight for choice in group])
     shares = np.average(np.stack([choice.target for choice in group]), axis=0, weights=weights)
     return Choice(group[0].members, shares.tolist(), float(weights.sum()), group[0].margin)
+
+
+def _compared_with_best(row: PreferenceRow) -> Iterator[ComparedPair]:
+    """The best against each of the others, which were not compared; several best ones tie.
+
+    Luce's choice rule: between two responses, the first is preferred with its share of their targets.
+    """
+    shares = row["target"]
+    for first, second in combinations(range(len(shares)), 2):
+        if (both := shares[first] + shares[second]) > 0:
+            yield first, second, shares[first] / both
+
+
+def _compared_by_rank(row: PreferenceRow) -> Iterator[ComparedPair]:
+    """Every pair; equal ranks tie."""
+    # Numbers of a Parquet table are numpy's, whose comparisons cannot be subtracted.
+    ranks = [int(rank) for rank in row["ranks"]]
+    for first, second in combinations(range(len(ranks)), 2):
+        yield first, second, 0.5 + 0.5 * ((ranks[first] < ranks[second]) - (ranks[first] > ranks[second]))
+
+
+class Learned(NamedTuple):
+    """What is learned from a label of one kind."""
+
+    terms: Callable[[PreferenceRow, RewardModelSettings, RatingScale | None], Terms]
+    """Of the reward model's loss; the scale is None where ratings count as the order that they give."""
+    pairs: Callable[[PreferenceRow], Iterator[ComparedPair]]
+    """The pairs that the label compares, from which DPO learns."""
+
+
+LEARNED: dict[str, Learned] = {
+    "pair": Learned(_pair_terms, _compared_with_best),
+    "best_of_k": Learned(_best_terms, _compared_with_best),
+    "ranking": Learned(_ranking_terms, _compared_by_rank),
+    "rating": Learned(_rating_terms, _compared_by_rank),
+}
+"""By kind of comparison."""

@@ -8,8 +8,9 @@ import pytest
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.forms import FLAGS
 from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
+from rlhf_dagster.labeling.label_studio.kinds.base import Control
+from rlhf_dagster.labeling.label_studio.kinds.known import page_of
 from rlhf_dagster.labeling.label_studio.markup import FLAG_KEYS
-from rlhf_dagster.labeling.label_studio.results import page_of
 from rlhf_dagster.labeling.label_studio.tasks import task_data
 
 PAGES = [
@@ -44,6 +45,11 @@ def comparison(kind: str, purpose: str, changes: dict[str, Any]) -> dict[str, An
     }
 
 
+def read_controls(kind: str, purpose: str, changes: dict[str, Any]) -> dict[str, Control]:
+    k = len(comparison(kind, purpose, changes)["responses"])
+    return page_of(kind, purpose, LabelingSettings(**changes)).controls(k)
+
+
 @each_page
 def test_controls_are_those_that_are_read(kind: str, purpose: str, changes: dict[str, Any]) -> None:
     controls = {
@@ -51,7 +57,7 @@ def test_controls_are_those_that_are_read(kind: str, purpose: str, changes: dict
         for element in page(kind, purpose, changes).iter()
         if element.get("toName") and element.get("name") != "absent"
     }
-    known = page_of(comparison(kind, purpose, changes), LabelingSettings(**changes)).controls()
+    known = read_controls(kind, purpose, changes)
     assert {name: controls[name] for name in controls.keys() - ON_EVERY_PAGE} == {
         name: (control.type, control.to_name) for name, control in known.items() if name != "absent"
     }
@@ -94,7 +100,7 @@ def test_pair_stores_aliases(changes: dict[str, Any], aliases: list[str]) -> Non
 @each_page
 def test_what_must_be_answered_is_required(kind: str, purpose: str, changes: dict[str, Any]) -> None:
     needed = {element.get("name") for element in page(kind, purpose, changes).iter() if element.get("required")}
-    known = set(page_of(comparison(kind, purpose, changes), LabelingSettings(**changes)).controls())
+    known = set(read_controls(kind, purpose, changes))
     # A ranker cannot be required; the order is not final unless it is said to be. What rating_status says need not be.
     assert needed == known - {"rank", "rating_status", "absent"}
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
-from rlhf_dagster.labeling.forms import FLAGS
+from rlhf_dagster.labeling.forms import FLAGS, is_ab, read_answer, read_extras
+from rlhf_dagster.labeling.label_studio.kinds.known import page_of
 from rlhf_dagster.labeling.label_studio.results import decode, encode
 
 SETTINGS = LabelingSettings(
@@ -220,6 +222,41 @@ def test_any_json_is_a_result_or_unreadable(page: str, regions: Any) -> None:
     result = decode(regions, comparison(page), SETTINGS)
     assert isinstance(result, dict)
     assert result
+
+
+def answers_to(about: dict[str, Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Answers of the right type to some controls of a page, many of which no page would submit."""
+    k = len(about["display_order"])
+    known = page_of(about["kind"], about["purpose"], SETTINGS).controls(k)
+    held: dict[str, st.SearchStrategy[Any]] = {
+        "choices": st.lists(st.sampled_from([*ALIASES, "B2", "C", "D", *FLAGS]), max_size=2),
+        "textarea": st.lists(st.sampled_from(["", " ", "Four.", "\ud800"]), max_size=2),
+        "rating": st.integers(1, 7) | st.sampled_from([0, 8, True, "5"]),
+        "ranker": st.permutations(ORDERED).map(lambda items: {"rank_1": items[:2], "rank_3": items[2:]})
+        | st.dictionaries(words, st.lists(words, max_size=4), max_size=2),
+    }
+    regions = {
+        name: held[control.type].map(
+            lambda value, name=name, control=control: region(name, control.type, value, control.to_name)
+        )
+        for name, control in known.items()
+    }
+    extra = {"flags": held["choices"].map(lambda value: choice("flags", *value))}
+    extra["rationale"] = held["textarea"].map(lambda value: region("rationale", "textarea", value))
+    return st.fixed_dictionaries({}, optional=regions | extra).map(lambda answers: list(answers.values()))
+
+
+@hypothesis_settings(deadline=None)
+@given(st.sampled_from(PAGES), st.data())
+def test_what_is_decoded_can_be_read_and_holds_nothing_that_was_not_checked(page: str, data: st.DataObject) -> None:
+    about = comparison(page, k=2 if page == "rating" else 4)
+    result = decode(data.draw(answers_to(about)), about, SETTINGS)
+    if "unreadable" not in result:
+        answer = read_answer(result, about, SETTINGS.rating_axes)
+        read_extras(result)
+        decided = answer.ranks is not None or answer.text != ""
+        assert decided != ("cannot_decide" in result)
+        assert set(answer.axes) == set(result.get("axes" if is_ab(about["kind"], about["purpose"]) else "ratings", {}))
 
 
 def results(page: str, k: int) -> st.SearchStrategy[dict[str, Any]]:

@@ -1,10 +1,12 @@
-"""What the pages of all kinds share: controls, values, and choices in them."""
+"""What the pages of all kinds share: what a page is, controls and their values, and choices in them."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
-from rlhf_dagster.labeling.forms import UnreadableError
+from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.records.answers import UnreadableError
 
 MUCH, SLIGHTLY = 1.0, 0.5
 """Strength of the two steps of a pair."""
@@ -13,9 +15,20 @@ CANNOT_DECIDE = "cannot_decide"
 
 CHOICES: dict[str, int | str] = {"A": 0, "B": 1, "tie": "tie"}
 
+JUDGING = """
+Judge what is written, not how long it is. The order of the responses means nothing.
+
+- *Cannot decide*: you have read everything and could go either way, or you lack the knowledge.
+- **Skip**: you do not want to judge this task at all.
+- Mark what applies: *All are bad*, *Unsafe content*, *Broken prompt*. A sentence on why is welcome.
+- *Stop the training* if something is badly wrong with the tasks as a whole, and say what.
+"""
+
 Values = Mapping[str, Any]
+"""By control: the aliases chosen, the texts written, the stars given, or the ranker's object."""
 
 Result = Mapping[str, Any]
+"""In the form of the kind (:mod:`rlhf_dagster.records.kinds`), in display positions."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +39,51 @@ class Control:
     to_name: str = "prompt"
 
 
-class Page(Protocol):
-    def controls(self) -> dict[str, Control]: ...
+@dataclass(frozen=True)
+class Page(ABC):
+    """The page of one kind of comparison in a project that is made with ``settings``.
 
-    def decode(self, values: Values) -> dict[str, Any]: ...
+    ``k`` is the number of responses of the comparison at hand, which can be less than the page has room for.
+    """
 
-    def encode(self, result: Result) -> dict[str, Any]: ...
+    settings: LabelingSettings
+    advice: ClassVar[str] = JUDGING
+    """What annotators are told besides the kind's own instructions."""
+
+    @property
+    def room(self) -> int:
+        """For how many responses there is room."""
+        return self.settings.responses
+
+    @abstractmethod
+    def instructions(self) -> str:
+        """What annotators are told to do, in Markdown."""
+
+    @abstractmethod
+    def markup(self) -> Iterable[str]:
+        """The XML below the prompt.
+
+        Aliases, not the words on the screen, are what is stored. Names of controls are those of :meth:`controls`.
+        """
+
+    @abstractmethod
+    def controls(self, k: int) -> dict[str, Control]:
+        """The controls that an answer comes from, by name, without those of every page."""
+
+    def task_data(self, k: int) -> dict[str, Any]:
+        """What a task holds besides the texts: values that the markup names with a ``$``."""
+        return {}
+
+    @abstractmethod
+    def decode(self, values: Values, k: int) -> dict[str, Any]:
+        """The result that the values of the controls say, without what every page asks.
+
+        What it returns can be read. Raises :class:`~rlhf_dagster.records.answers.UnreadableError`.
+        """
+
+    @abstractmethod
+    def encode(self, result: Result, k: int) -> dict[str, Any]:
+        """The values of the controls that say a result that can be read."""
 
 
 def choices_in(values: Values, control: str, allowed: Sequence[str]) -> list[str]:
@@ -53,5 +105,6 @@ def choice_in(values: Values, control: str, allowed: Sequence[str]) -> str:
     return chosen[0]
 
 
-def _alias(choice: int | str) -> str:
+def alias_of(choice: int | str) -> str:
+    """The alias of one of :data:`CHOICES`."""
     return next(alias for alias, meaning in CHOICES.items() if meaning == choice)

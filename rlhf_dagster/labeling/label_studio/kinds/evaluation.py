@@ -1,55 +1,72 @@
 """An A/B judgment: two policies' responses, compared overall and by axis."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
-from rlhf_dagster.config.labeling import LabelingSettings
-from rlhf_dagster.labeling.forms import UnreadableError
 from rlhf_dagster.labeling.label_studio.kinds.base import (
     CANNOT_DECIDE,
     CHOICES,
     Control,
+    Page,
     Result,
     Values,
-    _alias,
+    alias_of,
     choice_in,
 )
-from rlhf_dagster.labeling.label_studio.markup import _SIDES, KEYS, _answer, _cards, _choices, _title, _unless, _words
+from rlhf_dagster.labeling.label_studio.markup import (
+    KEYS,
+    SIDES,
+    answer_panel,
+    axis_words,
+    choice_row,
+    heading,
+    response_cards,
+    unless_chosen,
+)
+from rlhf_dagster.records.answers import UnreadableError
 
 
-def _ab(settings: LabelingSettings) -> Iterable[str]:
-    keys, decided = iter(KEYS), _unless("overall", "cannot_decide")
-    axes = []
-    for axis in settings.evaluation_axes:
-        required = f"Choose for {_words(axis)} too, or skip the task."
-        asked = _choices(f"axis_{axis}", _SIDES, keys, required=required, unless=decided)
-        axes.append(f"<View {decided}>{_title(_words(axis))}{asked}</View>")
-    overall = _choices("overall", _SIDES, keys, cannot=True, required="Choose one overall, or skip the task.")
-    row = ['<View className="rl-axes">', *axes, "</View>"] if axes else []
-    return [_cards(2), _answer(*row, _title("Overall"), overall)]
+class AbPage(Page):
+    @property
+    def room(self) -> int:
+        return 2
 
+    def instructions(self) -> str:
+        return "Read the prompt and both responses, then say which is better."
 
-@dataclass(frozen=True)
-class AbPage:
-    axes: Sequence[str]
+    def markup(self) -> Iterable[str]:
+        keys, decided = iter(KEYS), unless_chosen("overall", CANNOT_DECIDE)
+        axes = []
+        for axis in self.settings.evaluation_axes:
+            required = f"Choose for {axis_words(axis)} too, or skip the task."
+            asked = choice_row(f"axis_{axis}", SIDES, keys, required=required, unless=decided)
+            axes.append(f"<View {decided}>{heading(axis_words(axis))}{asked}</View>")
+        overall = choice_row("overall", SIDES, keys, cannot=True, required="Choose one overall, or skip the task.")
+        row = ['<View className="rl-axes">', *axes, "</View>"] if axes else []
+        return [response_cards(self.room), answer_panel(*row, heading("Overall"), overall)]
 
-    def controls(self) -> dict[str, Control]:
-        return {name: Control("choices") for name in ("overall", *(f"axis_{axis}" for axis in self.axes))}
+    def controls(self, k: int) -> dict[str, Control]:
+        return {name: Control("choices") for name in ("overall", *self._axes().values())}
 
-    def decode(self, values: Values) -> dict[str, Any]:
+    def _axes(self) -> dict[str, str]:
+        """The name of each axis' control."""
+        return {axis: f"axis_{axis}" for axis in self.settings.evaluation_axes}
+
+    def decode(self, values: Values, k: int) -> dict[str, Any]:
         """The axes are all there or, in what came through the API, none of them."""
         overall = choice_in(values, "overall", [*CHOICES, CANNOT_DECIDE])
         answer = {"cannot_decide": True} if overall == CANNOT_DECIDE else {"choice": CHOICES[overall]}
-        missing = [axis for axis in self.axes if f"axis_{axis}" not in values]
-        if len(missing) == len(self.axes):
+        names = self._axes()
+        missing = [name for name in names.values() if name not in values]
+        if len(missing) == len(names):
             return answer
         if missing:
-            raise UnreadableError(f"`axis_{missing[0]}` was not answered.")
-        chosen = {axis: choice_in(values, f"axis_{axis}", list(CHOICES)) for axis in self.axes}
-        return answer | {"axes": {axis: CHOICES[alias] for axis, alias in chosen.items()}}
+            raise UnreadableError(f"`{missing[0]}` was not answered.")
+        return answer | {
+            "axes": {axis: CHOICES[choice_in(values, name, list(CHOICES))] for axis, name in names.items()}
+        }
 
-    def encode(self, result: Result) -> dict[str, Any]:
-        overall = CANNOT_DECIDE if "cannot_decide" in result else _alias(result["choice"])
-        axes = {f"axis_{axis}": [_alias(choice)] for axis, choice in result.get("axes", {}).items()}
+    def encode(self, result: Result, k: int) -> dict[str, Any]:
+        overall = CANNOT_DECIDE if "cannot_decide" in result else alias_of(result["choice"])
+        axes = {f"axis_{axis}": [alias_of(choice)] for axis, choice in result.get("axes", {}).items()}
         return {"overall": [overall]} | axes
