@@ -246,8 +246,9 @@ def answers_to(about: dict[str, Any]) -> st.SearchStrategy[list[dict[str, Any]]]
     return st.fixed_dictionaries({}, optional=regions | extra).map(lambda answers: list(answers.values()))
 
 
+@pytest.mark.parametrize("page", PAGES)
 @hypothesis_settings(deadline=None)
-@given(st.sampled_from(PAGES), st.data())
+@given(data=st.data())
 def test_what_is_decoded_can_be_read_and_holds_nothing_that_was_not_checked(page: str, data: st.DataObject) -> None:
     about = comparison(page, k=2 if page == "rating" else 4)
     result = decode(data.draw(answers_to(about)), about, SETTINGS)
