@@ -1,4 +1,4 @@
-"""Real judgments through Label Studio and back: the figures of `label_quality` must be those of the file.
+"""Real judgments through Label Studio and back: the figures of `measure_quality` must be those of the file.
 
     python benchmarks/real_judgments.py JUDGMENTS.jsonl.gz [--judgments 2000]
 
@@ -21,7 +21,7 @@ from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.server import local_credentials, running
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.labeling.quality.label_quality import label_quality
+from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.labeling.store import Submission
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
@@ -58,7 +58,7 @@ def main() -> None:
             store.submit_many([Submission(a.comparison_id, a.annotator, a.result, a.seconds) for a in given])
             seconds = time.perf_counter() - began
             read, _ = store.read(IMPORT_ROUND, "train")
-        expected, found = (label_quality(*_tables(annotations, comparisons)) for annotations in (given, read))
+        expected, found = (measure_quality(*_tables(annotations, comparisons)) for annotations in (given, read))
     people = expected[0]["annotator"].nunique()
     print(f"{len(given):,} judgments of {len(wanted):,} comparisons by {people:,} people, entered in {seconds:.0f} s")
     for figure in ("agreement", "alpha", "first_position"):

@@ -37,7 +37,7 @@ from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.labeling.dataset import build_preferences
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.labeling.quality.label_quality import label_quality
+from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id
 from rlhf_dagster.records.outcome import target
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
@@ -109,7 +109,7 @@ def arguments(folder: Path, data: Path, text: Path, budgets: Sequence[int], seed
     import_file("judgments", data / "judgments.jsonl.gz", folder, store)
     comparisons = store.comparisons(IMPORT_ROUND, "train")
     labels, _ = labels_table(store.read(IMPORT_ROUND, "train")[0], comparisons)
-    agreement = label_quality(labels, comparisons)[1]["agreement"]
+    agreement = measure_quality(labels, comparisons)[1]["agreement"]
     print(f"two annotators agree on {agreement['value']:.3f} ({agreement['low']:.3f} to {agreement['high']:.3f})")
     rows = []
     for held_out in ("comparison", "prompt"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_dagster.common.version import __version__ as __version__
 
-if TYPE_CHECKING:  # what NAMES says once more, for readers of types and of imports
+if TYPE_CHECKING:  # what EXPORTS says once more, for readers of types and of imports
     from rlhf_dagster.build import build_loop as build_loop
     from rlhf_dagster.component import RlhfLoop as RlhfLoop
     from rlhf_dagster.config.loop import LoopConfig as LoopConfig
@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # what NAMES says once more, for readers of types and of impo
     from rlhf_dagster.training.specs import TinyModelSpec as TinyModelSpec
     from rlhf_dagster.training.specs import TrainingResult as TrainingResult
 
-NAMES = {
+EXPORTS = {
     # A loop: its settings, its definitions, its folder
     "LoopConfig": "config.loop",
     "build_loop": "build",
@@ -102,16 +102,16 @@ NAMES = {
     "score_responses": "training.reward.scores",
 }
 """The module of the package that each name comes from."""
-__all__ = ["__version__", *NAMES]  # noqa: PLE0604  # strings, all of them
+__all__ = ["__version__", *EXPORTS]  # noqa: PLE0604  # strings, all of them
 
 
 def __getattr__(name: str) -> Any:
-    if name not in NAMES:
+    if name not in EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{NAMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{EXPORTS[name]}"), name)
     globals()[name] = value  # the next look-up finds it without this function
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *NAMES})
+    return sorted({*globals(), *EXPORTS})

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import rlhf_dagster
-from rlhf_dagster import NAMES
+from rlhf_dagster import EXPORTS
 from rlhf_dagster.compute.trainings import SPECS
 
 SOURCE = Path(rlhf_dagster.__file__).read_text(encoding="utf-8")
-NEED_TORCH = {name for name in NAMES if name.startswith("train_")} | {"sample", "score_responses"}
+NEED_TORCH = {name for name in EXPORTS if name.startswith("train_")} | {"sample", "score_responses"}
 HEAVY = "{'torch', 'transformers', 'peft', 'accelerate'}"
 
 
@@ -39,22 +39,22 @@ def type_only_imports() -> Iterator[tuple[str, str]]:
         yield alias.name, str(statement.module)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXPORTS)
 def test_each_name_is_what_its_module_defines(name) -> None:
     value = getattr(rlhf_dagster, name)
     assert value.__name__ == name
-    assert value.__module__ == f"rlhf_dagster.{NAMES[name]}"
+    assert value.__module__ == f"rlhf_dagster.{EXPORTS[name]}"
     assert value.__doc__ and not value.__doc__.startswith(f"{name}(")  # a sentence, not a dataclass's signature
 
 
 def test_type_checkers_see_the_same_names() -> None:
     seen = list(type_only_imports())
-    assert dict(seen) == {name: f"rlhf_dagster.{module}" for name, module in NAMES.items()}
-    assert len(seen) == len(NAMES)
+    assert dict(seen) == {name: f"rlhf_dagster.{module}" for name, module in EXPORTS.items()}
+    assert len(seen) == len(EXPORTS)
 
 
 def test_they_are_listed() -> None:
-    assert set(rlhf_dagster.__all__) == {*NAMES, "__version__"}
+    assert set(rlhf_dagster.__all__) == {*EXPORTS, "__version__"}
     assert set(rlhf_dagster.__all__) <= set(dir(rlhf_dagster))
     everything: dict[str, Any] = {}
     exec("from rlhf_dagster import *", everything)
@@ -64,14 +64,14 @@ def test_they_are_listed() -> None:
 def test_a_submodule_does_not_take_the_place_of_a_name() -> None:
     """`import rlhf_dagster.x` sets the attribute `x` of the package."""
     own = {path.stem for path in Path(rlhf_dagster.__file__).parent.iterdir()}
-    assert not own & set(NAMES)
+    assert not own & set(EXPORTS)
 
 
 def test_each_training_has_its_function_spec_and_settings() -> None:
     for kind, spec in SPECS.items():
-        assert f"train_{kind}" in NAMES
-        assert spec.__name__ in NAMES
-        assert spec.__name__.replace("Spec", "Settings") in NAMES
+        assert f"train_{kind}" in EXPORTS
+        assert spec.__name__ in EXPORTS
+        assert spec.__name__.replace("Spec", "Settings") in EXPORTS
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error_with_a_hint() -> None:
@@ -93,7 +93,7 @@ def test_importing_the_package_imports_nothing_but_its_version() -> None:
 
 
 def test_only_what_computes_imports_torch() -> None:
-    light = sorted(NAMES.keys() - NEED_TORCH)
+    light = sorted(EXPORTS.keys() - NEED_TORCH)
     code = f"import sys; from rlhf_dagster import {', '.join(light)}; print(*{HEAVY} & set(sys.modules))"
     assert printed(code) == ""
 

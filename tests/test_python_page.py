@@ -15,7 +15,7 @@ import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 from loops import Stages
 
-from rlhf_dagster import NAMES
+from rlhf_dagster import EXPORTS
 
 # Dagster warns of its own classes in beta.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -138,4 +138,4 @@ def test_the_page_names_every_name() -> None:
     """Four trainings are named by their kind, `the same of`."""
     text = PAGE.read_text(encoding="utf-8")
     spelt_out = ("train_", "Sft", "RewardModel", "Ppo", "Dpo")
-    assert [name for name in NAMES if not name.startswith(spelt_out) and f"`{name}`" not in text] == []
+    assert [name for name in EXPORTS if not name.startswith(spelt_out) and f"`{name}`" not in text] == []

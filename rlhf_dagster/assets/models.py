@@ -8,7 +8,7 @@ from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_pr
 from rlhf_dagster.assets.launch import SftLaunch, for_this_run
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.trainings import build_base_model, train_sft
+from rlhf_dagster.loop.trainings import build_base_model, make_sft_checkpoint
 from rlhf_dagster.resources.compute import Compute
 
 
@@ -31,4 +31,6 @@ def sft_checkpoint(
 ) -> dg.MaterializeResult[Checkpoint]:
     """The base model after fine-tuning on demonstrations: the first champion, and every policy's reference."""
     settings = for_this_run(loop.config.sft, config)
-    return model_result(train_sft(compute.on(loop), settings, base_model, demonstrations, stage_progress(context)))
+    return model_result(
+        make_sft_checkpoint(compute.on(loop), settings, base_model, demonstrations, stage_progress(context))
+    )

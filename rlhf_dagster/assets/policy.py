@@ -8,7 +8,7 @@ from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_pr
 from rlhf_dagster.assets.launch import DpoLaunch, PpoLaunch, for_this_run
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.trainings import train_dpo, train_ppo
+from rlhf_dagster.loop.trainings import make_dpo_policy, make_ppo_policy
 from rlhf_dagster.resources.compute import Compute
 
 COMPARED_BY_ROUND = (
@@ -47,7 +47,7 @@ def ppo_policy(
     measured on held-out prompts, where `ppo.validate_every` is set.
     """
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
-    result = train_ppo(
+    result = make_ppo_policy(
         compute.on(loop),
         context.partition_key,
         settings,
@@ -77,7 +77,7 @@ def dpo_policy(
     by how many nats, times `dpo.beta`. It is reported beside PPO's policy, and not promoted.
     """
     settings, progress = for_this_run(loop.config.dpo, config), stage_progress(context)
-    result = train_dpo(
+    result = make_dpo_policy(
         compute.on(loop),
         context.partition_key,
         settings,

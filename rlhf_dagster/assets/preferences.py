@@ -16,7 +16,7 @@ from rlhf_dagster.assets.define import (
     table_result,
 )
 from rlhf_dagster.labeling.parse import usable_labels
-from rlhf_dagster.labeling.quality.label_quality import label_quality as measure_quality
+from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.comparisons import DriftSources
 from rlhf_dagster.loop.folder import LoopFolder

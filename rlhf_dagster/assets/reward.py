@@ -12,7 +12,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.evaluation import measure_reward_model
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import train_halves
-from rlhf_dagster.loop.trainings import train_reward_model
+from rlhf_dagster.loop.trainings import make_reward_model
 from rlhf_dagster.resources.compute import Compute
 
 
@@ -32,7 +32,7 @@ def reward_model(
     the cross-entropy of the choice in nats, an `accuracy` the share of labels whose best response it scores highest.
     """
     settings, progress = for_this_run(loop.config.reward_model, config), stage_progress(context)
-    result = train_reward_model(
+    result = make_reward_model(
         compute.on(loop),
         context.partition_key,
         settings,

@@ -12,9 +12,9 @@ from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.pages.server import ROUNDS_PAGE
 
-PAGE = "round_page"
+ROUND_PAGE = "round_page"
 SPEC = dg.AssetSpec(
-    PAGE,
+    ROUND_PAGE,
     deps=["promotion"],
     group_name="release",
     kinds={"html"},
@@ -48,7 +48,7 @@ def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> Path:
 
     path = write_round_page(loop, open_rounds(instance), running=_running(instance))
     metadata = {"page": page_link(loop, path)}
-    instance.report_runless_asset_event(dg.AssetMaterialization(PAGE, metadata=metadata))
+    instance.report_runless_asset_event(dg.AssetMaterialization(ROUND_PAGE, metadata=metadata))
     return path
 
 

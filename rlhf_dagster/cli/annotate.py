@@ -5,10 +5,10 @@ from pathlib import Path
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 
-PURPOSES = ("train", "evaluation")
+_PURPOSES = ("train", "evaluation")
 
 
-def annotate(
+def give_labels(
     folder: Path,
     round_key: str | None,
     annotators: int | None,
@@ -21,7 +21,7 @@ def annotate(
     ``round_key`` is the newest round if it is None or, with ``follow``, every open one; ``purpose`` is ``train`` or,
     with ``follow``, both. ``per_minute`` is how many labels they give together, on average; None: as fast as they can.
     """
-    if purpose is not None and purpose not in PURPOSES:
+    if purpose is not None and purpose not in _PURPOSES:
         raise UserError(f"--purpose {purpose}: choose train or evaluation.")
     if per_minute is not None and not 0 < per_minute < float("inf"):
         raise UserError(f"--per-minute {per_minute:g}: give a number above 0.")
@@ -55,7 +55,7 @@ def _follow(
     from rlhf_dagster.loop.annotators import Crew, follow, open_batches
 
     stop_when_asked()
-    crew, purposes = Crew(loop, per_minute, annotators), (purpose,) if purpose else PURPOSES
+    crew, purposes = Crew(loop, per_minute, annotators), (purpose,) if purpose else _PURPOSES
     pace = f"at most {per_minute:g} labels a minute on average" if per_minute else "as fast as they can"
     _say(f"Annotators label {key or 'every open round'}, {pace} (Ctrl-C stops them).")
     if loop.config.label_store.simulated_annotators:

@@ -48,7 +48,7 @@ def init(
     source: Annotated[str, typer.Option(help="`task` (the embedded task) or `imports` (your own files).")] = "task",
 ) -> None:
     """Make a loop: a folder with a commented loop.yaml and a Dagster instance."""
-    loops.init(folder, source)
+    loops.init_loop(folder, source)
 
 
 @app.command()
@@ -87,7 +87,7 @@ def run(
     again: Annotated[bool, typer.Option("--again", help="Make again what is already there.")] = False,
 ) -> None:
     """Run a job of a loop here, as the UI would. What is already there is not made again."""
-    loops.run(job, loop, round_key, until, again)
+    loops.run_job(job, loop, round_key, until, again)
 
 
 @app.command()
@@ -105,7 +105,7 @@ def train(
     elif spec is None:
         raise UserError(f"`rlhf train {stage}` needs a spec file; --example prints one.")
     else:
-        command.train(stage, spec)
+        command.train_stage(stage, spec)
 
 
 @app.command()
@@ -122,7 +122,7 @@ def annotate(
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Let the task's simulated annotators answer what is not labelled yet."""
-    from rlhf_dagster.cli.annotate import annotate as answer
+    from rlhf_dagster.cli.annotate import give_labels as answer
 
     answer(loop, round_key, annotators, purpose, per_minute, follow)
 
@@ -136,7 +136,7 @@ def stop(reason: Annotated[str, typer.Argument(help="Why.")], loop: LoopOption, 
     """Pull the stop cord: trainings end at their next checkpoint, and nothing new starts."""
     from rlhf_dagster.cli import control
 
-    control.stop(loop, reason, by)
+    control.stop_loop(loop, reason, by)
 
 
 @app.command()
@@ -144,7 +144,7 @@ def resume(loop: LoopOption, by: ByOption = None) -> None:
     """Let a stopped loop go on."""
     from rlhf_dagster.cli import control
 
-    control.resume(loop, by)
+    control.resume_loop(loop, by)
 
 
 @app.command()
@@ -158,7 +158,7 @@ def promote(
     """Approve a round's policy, which makes it the champion."""
     from rlhf_dagster.cli import promotion
 
-    promotion.promote(loop, round_key, by or getpass.getuser(), reason, anyway)
+    promotion.promote_policy(loop, round_key, by or getpass.getuser(), reason, anyway)
 
 
 @app.command()
@@ -171,13 +171,13 @@ def rollback(
     """Make an earlier champion the champion again."""
     from rlhf_dagster.cli import promotion
 
-    promotion.rollback(loop, to, by or getpass.getuser(), reason)
+    promotion.roll_back(loop, to, by or getpass.getuser(), reason)
 
 
 @round_app.command("open")
 def round_open(loop: LoopOption) -> None:
     """Open the next labelling round."""
-    loops.open_round(loop)
+    loops.add_round(loop)
 
 
 @round_app.command("status")
@@ -200,6 +200,6 @@ def label_studio_up(
 @label_studio_app.command("install")
 def label_studio_install() -> None:
     """Install Label Studio into an environment of its own, once for all loops; `up` does it where it is missing."""
-    from rlhf_dagster.cli.label_studio import install
+    from rlhf_dagster.cli.label_studio import install_label_studio
 
-    install()
+    install_label_studio()

@@ -36,7 +36,7 @@ HEADLINES: dict[str, list[str]] = {
     "human_evaluation": ["judgments", "win_rate_vs_sft", "win_rate_vs_behaviour"],
     "promotion": ["promoted", "outcome", "champion", "alarms"],
 }
-NAMES = {
+_NAMES = {
     "unmeasured": "none:",
     "accuracy_a": "accuracy of half A",
     "accuracy_b": "of half B",
@@ -46,7 +46,7 @@ NAMES = {
 }
 SHOWN_NUMBERS = 3
 """A stage's first numbers are the ones to watch."""
-LINE_EVERY = 15.0
+_LINE_EVERY = 15.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
 
 
@@ -104,7 +104,7 @@ class RunView:
     def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
         tail = f"{step} of {total}{describe(dict(list(numbers.items())[:SHOWN_NUMBERS]))}"
         self._bars.update(self._bar, completed=step, total=total, tail=tail)
-        if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY:
+        if not self.console.is_terminal and time.monotonic() - self._last_line > _LINE_EVERY:
             self._last_line = time.monotonic()
             self.say(f"    {stage}: {tail}")
 
@@ -115,7 +115,7 @@ class RunView:
     def _done(self, asset: str, metadata: Mapping[str, dg.MetadataValue]) -> None:
         seconds = time.monotonic() - self._started.get(asset, time.monotonic())
         shown = [
-            f"{NAMES.get(name, name).replace('_', ' ')} {_plain(metadata[name])}"
+            f"{_NAMES.get(name, name).replace('_', ' ')} {_plain(metadata[name])}"
             for name in HEADLINES.get(asset, [])
             if name in metadata
         ]

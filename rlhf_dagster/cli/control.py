@@ -7,7 +7,7 @@ from rlhf_dagster.common.stop_cord import pull, read_stop, reset
 from rlhf_dagster.errors import UserError
 
 
-def stop(folder: Path, reason: str, by: str | None) -> None:
+def stop_loop(folder: Path, reason: str, by: str | None) -> None:
     """Pull the stop cord."""
     from rlhf_dagster.loop.folder import LoopFolder
 
@@ -23,7 +23,7 @@ def stop(folder: Path, reason: str, by: str | None) -> None:
     print(f"Next: rlhf resume --loop {folder}")
 
 
-def resume(folder: Path, by: str | None) -> None:
+def resume_loop(folder: Path, by: str | None) -> None:
     """Let the loop go on."""
     from rlhf_dagster.loop.folder import LoopFolder
 

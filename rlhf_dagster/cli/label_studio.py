@@ -12,7 +12,7 @@ from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
 from rlhf_dagster.loop.folder import LoopFolder
 
 
-def install() -> None:
+def install_label_studio() -> None:
     """Install the server unless it is there."""
     if server.is_installed():
         return
@@ -28,7 +28,7 @@ def up(folder: Path, port: int | None) -> None:
     if not is_local(url):
         raise UserError(f"label_store.url is {url}, which is not this machine; start Label Studio there.")
     stop_when_asked()
-    install()
+    install_label_studio()
     with server.running(loop.root / SERVER_FOLDER, port or port_of(url)) as running:
         show(loop, running)
         try:

@@ -28,7 +28,7 @@ STARTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def init(folder: Path, source: str) -> None:
+def init_loop(folder: Path, source: str) -> None:
     from rlhf_dagster.automation.instance import prepare_home
     from rlhf_dagster.config.text import commented_yaml
 
@@ -55,7 +55,7 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     loop = LoopFolder.open(folder)
     if kind not in get_args(Kind):
         raise UserError(f"{kind} cannot be imported; choose one of {', '.join(get_args(Kind))}.")
-    report = import_file(cast(Kind, kind), file, loop.root, loop.ledger)
+    report = import_file(cast("Kind", kind), file, loop.root, loop.ledger)
     next_commands = []
     if kind == "judgments" and len(report.refused) < report.read:
         next_commands = _open_import_round(loop, folder)
@@ -103,7 +103,7 @@ def _show_import(file: Path, report: "ImportReport", next_commands: list[str]) -
             print(f"  {command}")
 
 
-def run(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
+def run_job(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
     from rlhf_dagster.assets.rounds import open_import_round
     from rlhf_dagster.automation.jobs import job_assets
     from rlhf_dagster.automation.pages import write_page
@@ -134,7 +134,7 @@ def run(job: str, folder: Path, round_key: str | None, until: str | None, again:
     print(f"All rounds on one page: {page}")
 
 
-def open_round(folder: Path) -> None:
+def add_round(folder: Path) -> None:
     from rlhf_dagster.assets.rounds import open_next_round
     from rlhf_dagster.cli.runner import LoopRunner
     from rlhf_dagster.loop.folder import LoopFolder

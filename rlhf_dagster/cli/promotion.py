@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rlhf_dagster.loop.folder import LoopFolder
 
 
-def promote(folder: Path, round_key: str | None, by: str, reason: str, anyway: bool) -> None:
+def promote_policy(folder: Path, round_key: str | None, by: str, reason: str, anyway: bool) -> None:
     """Approve a round's policy and run the asset `promotion`, which makes it the champion.
 
     Raises UserError with the gate's reasons where it does not pass, unless ``anyway``.
@@ -34,7 +34,7 @@ def promote(folder: Path, round_key: str | None, by: str, reason: str, anyway: b
     print(f"The next round samples from it. The way back: rlhf rollback --loop {folder} --reason WHY")
 
 
-def rollback(folder: Path, policy: str | None, by: str, reason: str) -> None:
+def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     """Make an earlier champion, the one before by default, the champion again."""
     from rlhf_dagster.loop.folder import LoopFolder
 

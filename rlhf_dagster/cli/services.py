@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rlhf_dagster.errors import UserError
 
-GRACE = 15.0
+_GRACE = 15.0
 """Seconds that a service has to stop by itself."""
-POLL = 0.5
+_POLL = 0.5
 SHORTEST_LIFE = 60.0
 """Seconds after which a service that dies is started again at once; one that dies sooner waits longer each time."""
 LONGEST_PAUSE = 30.0
@@ -81,7 +81,7 @@ def start_all(services: Sequence[Service]) -> None:
         while not service.is_ready():
             if service.died() is not None:
                 raise UserError(f"The {service.name} did not start; {service.log} says why.")
-            time.sleep(POLL)
+            time.sleep(_POLL)
 
 
 def keep_running(services: Sequence[Service], say: Callable[[str], None]) -> None:
@@ -89,7 +89,7 @@ def keep_running(services: Sequence[Service], say: Callable[[str], None]) -> Non
     while True:
         for service in services:
             _look_after(service, say)
-        time.sleep(POLL)
+        time.sleep(_POLL)
 
 
 def stop_all(services: Sequence[Service]) -> None:
@@ -97,7 +97,7 @@ def stop_all(services: Sequence[Service]) -> None:
     for service in reversed(services):
         if service.process and service.died() is None:
             service.process.send_signal(signal.SIGINT)
-    end = time.monotonic() + GRACE
+    end = time.monotonic() + _GRACE
     for service in services:
         if service.process is None:
             continue

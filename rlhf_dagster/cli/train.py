@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RECORD, ACCURACY = "training.json", "accuracy.json"
 DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-LINE_EVERY = 15.0
+_LINE_EVERY = 15.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
 
 
@@ -38,7 +38,7 @@ def example(stage: str) -> None:
     print(commented_spec(find_training(stage).spec), end="")
 
 
-def train(stage: str, path: Path) -> None:
+def train_stage(stage: str, path: Path) -> None:
     """Train what a spec file asks for; a training that was interrupted goes on where it was."""
     from rlhf_dagster.common.files import locked
 
@@ -244,7 +244,7 @@ def _shown_progress(stage: str) -> Iterator[Callable[..., None]]:
 
     console = Console()
     if not console.is_terminal:
-        yield Lines(stage, print, LINE_EVERY)
+        yield Lines(stage, print, _LINE_EVERY)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[tail]}"), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bars:

@@ -13,16 +13,16 @@ from pathlib import Path
 import yaml
 
 from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, dagster_home, open_instance
-from rlhf_dagster.cli.label_studio import install, port_of, show, stop_when_asked
+from rlhf_dagster.cli.label_studio import install_label_studio, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
+from rlhf_dagster.common.ports import LOOPBACK, require_free, why_not_free
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio.server import LOG as LABEL_STUDIO_LOG
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, Server, answers, is_local, prepare, start
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.pages.server import PAGES_VARIABLE
 
-HOST = "127.0.0.1"
-LOG = "ui.log"
+SERVICES_LOG = "ui.log"
 WORKSPACE = "workspace.yaml"
 
 
@@ -31,7 +31,7 @@ def serve(folder: Path, port: int) -> None:
     if find_spec("dagster_webserver") is None:
         raise UserError("The UI needs dagster-webserver: pip install 'rlhf-dagster[ui]'.")
     loop = LoopFolder.open(folder)
-    require_free(port)
+    require_free(port, f"--port {port}")
     open_instance(loop.root).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
     stop_when_asked()  # with handlers of our own, the services get the default ones
     # A fixed port, so that links to pages hold when the UI is started again.
@@ -39,9 +39,9 @@ def serve(folder: Path, port: int) -> None:
     services = [*([label_studio] if label_studio else []), *_dagster(loop, port, pages_port)]
     try:
         start_all(services)
-        log = dagster_home(loop.root) / LOG
-        print(f"Dagster UI of the loop {loop.config.name}: http://{HOST}:{port}  (Ctrl-C stops it; log: {log})")
-        print(f"  rounds     http://{HOST}:{pages_port}/  (written anew after each run)")
+        log = dagster_home(loop.root) / SERVICES_LOG
+        print(f"Dagster UI of the loop {loop.config.name}: http://{LOOPBACK}:{port}  (Ctrl-C stops it; log: {log})")
+        print(f"  rounds     http://{LOOPBACK}:{pages_port}/  (written anew after each run)")
         if label_studio and label_studio.process:
             show(loop, Server(loop.config.label_store.url, label_studio.process, loop.root / SERVER_FOLDER))
         sys.stdout.flush()
@@ -56,15 +56,15 @@ def serve(folder: Path, port: int) -> None:
 def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
     """Code server, web server, daemon and page server; the workspace file tells the middle two where the first is."""
     home = dagster_home(loop.root)
-    log, code_port = home / LOG, free_port()
+    log, code_port = home / SERVICES_LOG, free_port()
     log.write_bytes(b"")
     workspace = home / WORKSPACE
-    server = {"host": HOST, "port": code_port, "location_name": CODE_LOCATION}
+    server = {"host": LOOPBACK, "port": code_port, "location_name": CODE_LOCATION}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     environment = dict(os.environ) | {
         "RLHF_LOOP": str(loop.root),
         "DAGSTER_HOME": str(home),
-        PAGES_VARIABLE: f"http://{HOST}:{pages_port}",
+        PAGES_VARIABLE: f"http://{LOOPBACK}:{pages_port}",
     }
     python = [sys.executable, "-m"]
     pages = [*python, "rlhf_dagster.pages.server", str(loop.root), str(pages_port)]
@@ -76,11 +76,11 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         "-m",
         "rlhf_dagster.definitions",
         "-h",
-        HOST,
+        LOOPBACK,
         "-p",
         str(code_port),
     ]
-    web = [*python, "dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(port)]
+    web = [*python, "dagster_webserver", "-w", str(workspace), "-h", LOOPBACK, "-p", str(port)]
     daemon = [*python, "dagster._daemon", "run", "-w", str(workspace)]
 
     def service(name: str, command: list[str], is_ready: Callable[[], bool] = lambda: True) -> Service:
@@ -89,9 +89,9 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
     # What a code server that was killed has left of itself ends within the seconds of its heartbeat.
     code += ["--location-name", CODE_LOCATION, "--use-python-environment-entry-point", "--heartbeat-ttl", "15"]
     return [
-        service("page server", pages, listens(HOST, pages_port)),
-        service("code server", code, listens(HOST, code_port)),
-        service("web server", web, lambda: answers(f"http://{HOST}:{port}/server_info")),
+        service("page server", pages, listens(LOOPBACK, pages_port)),
+        service("code server", code, listens(LOOPBACK, code_port)),
+        service("web server", web, lambda: answers(f"http://{LOOPBACK}:{port}/server_info")),
         service("daemon", daemon),
     ]
 
@@ -101,33 +101,17 @@ def _label_studio(loop: LoopFolder) -> Service | None:
     settings = loop.config.label_store
     if settings.kind != "label_studio" or not is_local(settings.url) or answers(f"{settings.url}/health"):
         return None
-    install()
+    install_label_studio()
     folder, port = loop.root / SERVER_FOLDER, port_of(settings.url)
-    require_free(port)
+    require_free(port, f"--port {port}")
     prepare(folder)
     log, health = folder / LABEL_STUDIO_LOG, f"{settings.url}/health"
     return Service("Label Studio", lambda: start(folder, port), log, lambda: answers(health))
 
 
-def require_free(port: int) -> None:
-    if reason := why_not_free(port):
-        raise UserError(f"--port {port}: {reason}; choose another port.")
-
-
-def why_not_free(port: int) -> str:
-    """Why no server can listen at a port; empty where one can."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            return getattr(error, "strerror", None) or "not a port"
-    return ""
-
-
 def free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 

@@ -6,7 +6,7 @@ import psutil
 
 TICKS = os.sysconf("SC_CLK_TCK")
 """Clock ticks of a second."""
-UNKNOWN = "unknown"
+_UNKNOWN = "unknown"
 """When a process started, in the tags that version 0.1 wrote where there is no ``/proc``."""
 
 
@@ -28,7 +28,7 @@ def is_alive(tag: str) -> bool:
     """Whether the process of a :func:`process_tag` is still there."""
     pid, _, started = tag.partition(":")
     now = _started(int(pid))
-    return bool(now) and started in (now, UNKNOWN)
+    return bool(now) and started in (now, _UNKNOWN)
 
 
 def processes_with(*words: str) -> list[int]:

@@ -22,7 +22,7 @@ from rlhf_dagster.common.processes import descendants
 
 LAST_WORDS = 2.0
 """Seconds between SIGTERM and SIGKILL for those that did not end when asked."""
-POLL = 0.1
+_POLL = 0.1
 _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
 
 
@@ -60,7 +60,7 @@ def _watch(child: subprocess.Popen[bytes], asked: _Asked) -> int | None:
         code = child.poll()
         if code is not None:
             return code
-        readable, _, _ = select.select([sys.stdin], [], [], POLL)
+        readable, _, _ = select.select([sys.stdin], [], [], _POLL)
         if readable and not os.read(sys.stdin.fileno(), 1):
             return None
     return None
@@ -79,7 +79,7 @@ def _end(child: subprocess.Popen[bytes], grace: float, stop_file: Path | None) -
 def _wait_for(child: subprocess.Popen[bytes], seconds: float) -> None:
     end = time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < end:
-        time.sleep(POLL)
+        time.sleep(_POLL)
 
 
 def _kill_rest() -> None:
@@ -89,10 +89,10 @@ def _kill_rest() -> None:
     _signal(signal.SIGTERM)
     end = time.monotonic() + LAST_WORDS
     while _reap() and time.monotonic() < end:
-        time.sleep(POLL)
+        time.sleep(_POLL)
     while _reap():
         _signal(signal.SIGKILL)
-        time.sleep(POLL)
+        time.sleep(_POLL)
 
 
 def _signal(name: int) -> None:

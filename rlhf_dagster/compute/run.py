@@ -23,12 +23,12 @@ from rlhf_dagster.compute.worker import MESSAGES, OUTCOME, Request, uses_cuda
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
-from rlhf_dagster.training.specs import Progress, Spec, TrainingResult, spec_to_json
+from rlhf_dagster.training.specs import OnStep, Spec, TrainingResult, spec_to_json
 
-LOG, CANCELLED = "training.log", "cancelled"
+TRAINING_LOG, CANCELLED = "training.log", "cancelled"
 LOG_TAIL = 12
 """Lines of a dead training's log that its error shows."""
-POLL = 0.2
+_POLL = 0.2
 HURRY = 15.0
 """Seconds that a guard has beyond the grace to end what it guards."""
 
@@ -81,7 +81,7 @@ class Work:
                 if _try_lock(file) and _is_at(file, self._lock):
                     yield file.fileno()
                     return
-            time.sleep(POLL)
+            time.sleep(_POLL)
 
     def prepare(self) -> None:
         """Remove what an earlier try has left, but for the state from which this one goes on."""
@@ -100,7 +100,7 @@ class Work:
         return self.folder.with_name(f".{self.folder.name}.lock")
 
 
-def run_training(stage: str, spec: Spec, work: Work, progress: Progress) -> Trained:
+def run_training(stage: str, spec: Spec, work: Work, progress: OnStep) -> Trained:
     """Train ``spec`` (whose output is ``work.output``) where its compute settings say.
 
     Raises:
@@ -129,21 +129,21 @@ def _log_of(work: Work, compute: ComputeSettings) -> TrainingLog | None:
     return None if work.logs is None else TrainingLog(work.logs, work.project, work.folder.name, compute.trackers)
 
 
-def _in_process(stage: str, spec: Spec, work: Work, progress: Progress) -> Trained:
+def _in_process(stage: str, spec: Spec, work: Work, progress: OnStep) -> Trained:
     checkpointing = Checkpointing(work.state, spec.compute.checkpoint_seconds, lambda: _stop_sentence(work.root))
     with measuring(uses_cuda(spec.compute)) as usage:
         result = train_here(stage, spec, progress, checkpointing)
     return Trained(result, usage)
 
 
-def _in_child(stage: str, spec: Spec, work: Work, progress: Progress, lock: int) -> Trained:
+def _in_child(stage: str, spec: Spec, work: Work, progress: OnStep, lock: int) -> Trained:
     compute, request = spec.compute, work.folder / "request.json"
     stop_files = [str(work.root / STOP_FILE), str(work.folder / CANCELLED)]
     asked = Request(stage, spec_to_json(spec), str(work.state), compute.checkpoint_seconds, stop_files)
     request.write_text(json.dumps(asdict(asked)), encoding="utf-8")
     with ExitStack() as stack:
         environment, inherited = _devices(compute, stack)
-        log = stack.enter_context((work.folder / LOG).open("wb"))
+        log = stack.enter_context((work.folder / TRAINING_LOG).open("wb"))
         command = [*_python(compute.processes), "rlhf_dagster.compute.worker", str(request)]
         with guarded(
             command, compute.grace_seconds, log, work.folder / CANCELLED, environment, (lock, *inherited)
@@ -209,7 +209,7 @@ def _devices(compute: ComputeSettings, stack: ExitStack) -> tuple[dict[str, str]
     return environment | {"CUDA_VISIBLE_DEVICES": ",".join(lease.devices)}, lease.files
 
 
-def _follow(guard: subprocess.Popen[bytes], messages: Path, progress: Progress) -> None:
+def _follow(guard: subprocess.Popen[bytes], messages: Path, progress: OnStep) -> None:
     """Pass progress on as it is written, until the training ends."""
     position = 0
     running = True
@@ -217,10 +217,10 @@ def _follow(guard: subprocess.Popen[bytes], messages: Path, progress: Progress) 
         running = guard.poll() is None
         position = _pass_on(messages, position, progress)
         if running:
-            time.sleep(POLL)
+            time.sleep(_POLL)
 
 
-def _pass_on(messages: Path, position: int, progress: Progress) -> int:
+def _pass_on(messages: Path, position: int, progress: OnStep) -> int:
     """Report the complete lines after ``position``; returns the new one."""
     if not messages.exists():
         return position
@@ -239,7 +239,7 @@ def _outcome(stage: str, work: Work, code: int, processes: int) -> Trained:
     if not path.exists():
         killed = code > 128
         reason = f"killed by signal {code - 128}" if killed else f"exit code {code}"
-        lines = (work.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
+        lines = (work.folder / TRAINING_LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
         message = "\n".join([f"The training process of {stage} ended ({reason}).", *lines])
         # `torchrun` has one code for all that can happen to its ranks.
         raise TrainingDied(message) if killed or processes > 1 else TrainingFailed(message)

@@ -19,7 +19,7 @@ from rlhf_dagster.errors import UserError, first_line
 METRICS, RUNS = "metrics.jsonl", "runs.json"
 FINAL = "final/"
 """Begins the names of a finished training's metrics."""
-log = logging.getLogger("rlhf_dagster.training")
+_log = logging.getLogger("rlhf_dagster.training")
 
 
 class TrainingLog:
@@ -75,7 +75,7 @@ class TrainingLog:
             self._file.write(line)
             self._file.flush()
         except OSError as error:
-            log.warning("%s cannot be written (%s); it has no further steps.", self.folder / METRICS, error.strerror)
+            _log.warning("%s cannot be written (%s); it has no further steps.", self.folder / METRICS, error.strerror)
             with suppress(OSError):
                 self._file.close()
             self._file = None
@@ -115,7 +115,7 @@ class TrainingLog:
         try:
             call(self._trackers[name])
         except Exception as error:
-            log.warning("%s has failed (%s); this training logs to it no more.", name, error)
+            _log.warning("%s has failed (%s); this training logs to it no more.", name, error)
             del self._trackers[name]
 
 

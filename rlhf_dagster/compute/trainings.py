@@ -13,8 +13,8 @@ from rlhf_dagster.training.runtime.resuming import Checkpointing
 from rlhf_dagster.training.sft.memory import sft_memory
 from rlhf_dagster.training.specs import (
     DpoSpec,
+    OnStep,
     PpoSpec,
-    Progress,
     RewardModelSpec,
     SftSpec,
     Spec,
@@ -22,7 +22,7 @@ from rlhf_dagster.training.specs import (
     TrainingResult,
 )
 
-Train = Callable[[Any, Progress, Checkpointing], TrainingResult]
+Train = Callable[[Any, OnStep, Checkpointing], TrainingResult]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,6 @@ def training_of(spec: Spec) -> Training:
     return next(row for row in _ROWS if type(spec) is row.spec)
 
 
-def train_here(stage: str, spec: Spec, progress: Progress, checkpointing: Checkpointing) -> TrainingResult:
+def train_here(stage: str, spec: Spec, progress: OnStep, checkpointing: Checkpointing) -> TrainingResult:
     """Call the stage's training function in this process."""
     return TRAININGS[stage].load()(spec, progress, checkpointing)

@@ -21,12 +21,10 @@ from rlhf_dagster.records.ids import comparison_id, content_hash, label_id, prom
 from rlhf_dagster.records.outcome import ranks_from_best, target
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import DEMONSTRATIONS, PREFERENCES, PRETRAINING_TEXT, PROMPTS, table
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.tables import Row, records
 
 SOURCE = "python"
 """What the column ``source`` says of these rows."""
-
-Row = dict[str, Any]
 
 
 def prompts_table(texts: Iterable[str], validation: float = 0.1) -> pd.DataFrame:

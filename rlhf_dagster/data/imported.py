@@ -69,7 +69,7 @@ def append_new(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema)
     their prompts without one, and the split needs it.
     """
     identity = schema.names[0]
-    kept: dict[str, Mapping[str, Any]] = {row[identity]: row for row in read_table(file, schema).to_pylist()}
+    kept: dict[str, Mapping[str, Any]] = {row[identity]: row for row in read_imported(file, schema).to_pylist()}
     present, total, changed = len(kept), 0, not file.exists()
     for row in rows:
         total += 1
@@ -83,7 +83,7 @@ def append_new(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema)
     return new, total - new
 
 
-def read_table(file: Path, schema: pa.Schema) -> pa.Table:
+def read_imported(file: Path, schema: pa.Schema) -> pa.Table:
     """The table in ``file``; an empty one if there is none yet."""
     if not file.exists():
         return schema.empty_table()

@@ -19,7 +19,7 @@ from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
 from rlhf_dagster.records.tables import records
 
-PURPOSE = "train"
+_PURPOSE = "train"
 
 Numbered = tuple[int, JudgmentLine]
 Key = tuple[str, str]
@@ -36,7 +36,7 @@ def add_judgments(
     """
     consistent, refused = _consistent(judgments)
     completions, comparisons = _records(line for _, line in consistent)
-    sent = {row["comparison_id"]: row for row in records(store.comparisons(IMPORT_ROUND, PURPOSE))}
+    sent = {row["comparison_id"]: row for row in records(store.comparisons(IMPORT_ROUND, _PURPOSE))}
     shown = {name: sent.get(row["comparison_id"], row) for name, row in comparisons.items()}
     submissions, there, conflicts = _submissions(consistent, shown, _choices(store))
 
@@ -46,7 +46,7 @@ def add_judgments(
     _add_names({line.annotator for _, line in consistent}, folder / "annotators.json")
     store.send(pd.DataFrame(list(comparisons.values()), columns=COMPARISONS.names))
     store.submit_many(submissions)
-    write_table(folder / "comparisons.parquet", table(store.comparisons(IMPORT_ROUND, PURPOSE), COMPARISONS))
+    write_table(folder / "comparisons.parquet", table(store.comparisons(IMPORT_ROUND, _PURPOSE), COMPARISONS))
     return len(submissions), there, refused + conflicts
 
 
@@ -73,7 +73,7 @@ def _records(lines: Iterable[JudgmentLine]) -> tuple[list[dict[str, Any]], dict[
     completions, comparisons = [], {}
     for name, given in by_name.items():
         members = _completions(given[0])
-        row = comparison_row(members, _kind(given[0]), IMPORT_ROUND, PURPOSE, seed=0)
+        row = comparison_row(members, _kind(given[0]), IMPORT_ROUND, _PURPOSE, seed=0)
         row["display_order"] = _order(row, given[0])
         row["labels_wanted"] = len({line.annotator for line in given})
         completions += members
@@ -105,7 +105,7 @@ def _submissions(
 
 def _choices(store: LabelStore) -> dict[Key, dict[str, Any]]:
     """The last answer, without its reason, that the store has of each annotator to each comparison."""
-    annotations, _ = store.read(IMPORT_ROUND, PURPOSE)
+    annotations, _ = store.read(IMPORT_ROUND, _PURPOSE)
     return {
         (annotation.comparison_id, annotation.annotator): {
             key: value for key, value in annotation.result.items() if key != "reason"

@@ -10,7 +10,7 @@ import pyarrow as pa
 from rlhf_dagster.config.data import DataSettings, HubDataset
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.files import read_dataset, read_documents
-from rlhf_dagster.data.imported import read_table
+from rlhf_dagster.data.imported import read_imported
 from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import pseudonym, split_of
@@ -22,11 +22,8 @@ from rlhf_dagster.records.schemas import (
     PROMPTS,
     table,
 )
-from rlhf_dagster.tasks.base import Task
+from rlhf_dagster.tasks.base import SPLITS, Task
 from rlhf_dagster.tasks.known import get_task
-
-SPLITS = ("train", "validation", "test")
-"""In the order of how far they are held out."""
 
 
 def build_prompts(config: LoopConfig, root: Path) -> pd.DataFrame:
@@ -159,7 +156,7 @@ def _imported(root: Path, kind: str, schema: pa.Schema) -> list[dict[str, Any]]:
     path = _import_path(root, kind)
     if not path.exists():
         raise UserError(f"{path}: nothing imported yet; run `rlhf import {kind} FILE --loop {root}`.")
-    return read_table(path, schema).to_pylist()
+    return read_imported(path, schema).to_pylist()
 
 
 def _import_path(root: Path, kind: str) -> Path:

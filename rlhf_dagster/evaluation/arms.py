@@ -13,7 +13,7 @@ from rlhf_dagster.evaluation.report import jsonable, policy_figures
 from rlhf_dagster.evaluation.samples import Scores
 from rlhf_dagster.evaluation.win_rate import SFT, win_rate
 
-UNKNOWN = Rate(math.nan, math.nan, math.nan, 0)
+_UNKNOWN = Rate(math.nan, math.nan, math.nan, 0)
 
 
 def compare_arms(rows: Mapping[str, pd.DataFrame], scores: Scores, n: int) -> list[dict[str, Any]]:
@@ -34,5 +34,5 @@ def _figures(role: str, rows: Mapping[str, pd.DataFrame], scores: Scores, n: int
         "kl_bound": None,
     }
     if role == BEST_OF_N.role:
-        figures |= {"kl": UNKNOWN.as_dict(), "kl_bound": best_of_n_kl(n)}
+        figures |= {"kl": _UNKNOWN.as_dict(), "kl_bound": best_of_n_kl(n)}
     return jsonable(figures | {"win_rates": rates})

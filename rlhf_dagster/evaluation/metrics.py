@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from rlhf_dagster.common.intervals import Rate, mean_interval
 
 
-def sequence_kl(log_probs: Sequence[ArrayLike], reference_log_probs: Sequence[ArrayLike]) -> Rate:
+def mean_sequence_kl(log_probs: Sequence[ArrayLike], reference_log_probs: Sequence[ArrayLike]) -> Rate:
     """Mean sequence KL(policy || reference) in nats, with its 95% t interval over responses.
 
     Both arguments hold, for each response sampled from the policy, its tokens' log-probabilities (shape [T], T may

@@ -13,8 +13,8 @@ from rlhf_dagster.evaluation.metrics import (
     copied_ngrams,
     distinct_n,
     distinct_responses,
+    mean_sequence_kl,
     repetition,
-    sequence_kl,
     shared_ngrams,
 )
 from rlhf_dagster.evaluation.samples import ROLES, Scores, check_scores, responses_by_role
@@ -160,7 +160,7 @@ def _kl(rows: pd.DataFrame) -> Rate:
     pairs = list(zip(rows["log_probs"], rows["reference_log_probs"], strict=True))
     if any(reference is None or len(reference) != len(own) for own, reference in pairs):
         return Rate(math.nan, math.nan, math.nan, 0)
-    return sequence_kl([own for own, _ in pairs], [reference for _, reference in pairs])
+    return mean_sequence_kl([own for own, _ in pairs], [reference for _, reference in pairs])
 
 
 def _disagreements(rates: Sequence[WinRate]) -> list[str]:

@@ -16,7 +16,7 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 @dataclass(frozen=True)
-class Sample:
+class ShownSample:
     """Responses to one prompt, one for each role, with ``scores[judge][role]``.
 
     ``margin`` is the reward model's score of the policy's response minus that of SFT's, and ``chosen`` says why the
@@ -42,7 +42,7 @@ def responses_by_role(completions: pd.DataFrame, roles: Sequence[str] = ROLES) -
     return {role: _rows_of(completions, role, order) for role in roles}
 
 
-def choose_samples(completions: pd.DataFrame, scores: Scores, seed: int, n: int = 8) -> list[Sample]:
+def choose_samples(completions: pd.DataFrame, scores: Scores, seed: int, n: int = 8) -> list[ShownSample]:
     """``n`` prompts to look at: three in eight with the best margin, as many with the worst, the rest at random."""
     rows = responses_by_role(completions)
     check_scores(scores, len(rows[POLICY]))
@@ -77,8 +77,8 @@ def check_scores(scores: Scores, prompts: int) -> None:
 
 def _sample(
     chosen: str, index: int, margins: Sequence[float], rows: Mapping[str, pd.DataFrame], scores: Scores
-) -> Sample:
-    return Sample(
+) -> ShownSample:
+    return ShownSample(
         chosen=chosen,
         margin=float(margins[index]),
         prompt=str(rows[POLICY]["prompt"].iloc[index]),

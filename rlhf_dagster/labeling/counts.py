@@ -14,7 +14,7 @@ from rlhf_dagster.labeling.database import Database
 from rlhf_dagster.labeling.parse import count_labels, countable_labels
 from rlhf_dagster.labeling.store import LabelCounts
 
-TABLES = """
+COUNT_TABLES = """
 CREATE TABLE IF NOT EXISTS counts (project TEXT PRIMARY KEY, of TEXT NOT NULL, counts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counted (
     project TEXT NOT NULL, position INTEGER NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY (project, position)

@@ -17,7 +17,7 @@ from rlhf_dagster.records.tables import records
 
 MIN_ANNOTATORS = 3
 """With fewer people than this nobody is held out: too little would be left to learn from."""
-HELD_OUT = "held_out_annotators"
+HELD_OUT_ANNOTATORS = "held_out_annotators"
 TRAINED_ROLES = ("label", "challenger")
 """Gold questions, repeats and drift guards measure the annotators; nothing is learned from them."""
 
@@ -82,7 +82,7 @@ def build_preferences(
         "labels": len(rows),
         "train": splits.count("train"),
         "validation": splits.count("validation"),
-        HELD_OUT: splits.count(HELD_OUT),
+        HELD_OUT_ANNOTATORS: splits.count(HELD_OUT_ANNOTATORS),
         "dropped": splits.count(""),
         "annotators": len({row["annotator"] for row in rows}),
         "annotators_held_out": len(held_out),
@@ -142,7 +142,7 @@ def _split(validation: bool, held_out: bool, kept_out: bool, unwanted: bool) -> 
     if validation:
         return "validation"
     if held_out:
-        return HELD_OUT if kept_out else ""
+        return HELD_OUT_ANNOTATORS if kept_out else ""
     return "" if kept_out or unwanted else "train"
 
 

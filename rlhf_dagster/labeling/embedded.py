@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.counts import TABLES as COUNT_TABLES
-from rlhf_dagster.labeling.counts import CountCache
+from rlhf_dagster.labeling.counts import COUNT_TABLES, CountCache
 from rlhf_dagster.labeling.database import Database
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission

@@ -8,9 +8,9 @@ from rlhf_dagster.labeling.selection import score_gap
 from rlhf_dagster.records.ids import comparison_id, completion_id, content_hash, prompt_id
 from rlhf_dagster.records.kinds import RANKED_KINDS
 from rlhf_dagster.records.outcome import ranks_from_best
+from rlhf_dagster.records.tables import Row
 
-Row = dict[str, Any]
-POLICY = "gold"
+GOLD_POLICY = "gold"
 """Policy id of responses that came with a gold question."""
 POOL = 3
 """Of so many times the comparisons needed, those with the clearest answer become gold questions."""
@@ -51,10 +51,10 @@ def _question(given: Mapping[str, Any], kind: str, round_key: str, seed: int) ->
     prompt = prompt_id(given["prompt"])
     members = [
         {
-            "completion_id": completion_id(prompt, POLICY, {"text": text}, 0, index),
+            "completion_id": completion_id(prompt, GOLD_POLICY, {"text": text}, 0, index),
             "prompt_id": prompt,
             "prompt": given["prompt"],
-            "policy_id": POLICY,
+            "policy_id": GOLD_POLICY,
             "text": text,
         }
         for index, text in enumerate(given["responses"])

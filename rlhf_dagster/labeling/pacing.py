@@ -11,21 +11,21 @@ AT_WORK = 3
 """Annotators who label at the same time."""
 SITTING = 8.0
 """Labels that one gives on average before leaving."""
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-def come_and_go(work: Sequence[Item], annotator: Callable[[Item], str], seed: int) -> list[Item]:
+def come_and_go(work: Sequence[_Item], annotator: Callable[[_Item], str], seed: int) -> list[_Item]:
     """``work`` in the order in which it is done, each annotator's own in the order given.
 
     At most ``AT_WORK`` annotators take turns at random. After each label one leaves with probability 1 / ``SITTING``,
     and somebody else with work to do, perhaps the same person, sits down.
     """
     rng = random.Random(content_hash("sittings", seed, len(work)))
-    waiting: dict[str, list[Item]] = {}
+    waiting: dict[str, list[_Item]] = {}
     for item in reversed(work):
         waiting.setdefault(annotator(item), []).append(item)
     away, present = sorted(waiting), list[str]()
-    order: list[Item] = []
+    order: list[_Item] = []
     while away or present:
         while away and len(present) < AT_WORK:
             present.append(away.pop(rng.randrange(len(away))))

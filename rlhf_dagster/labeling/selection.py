@@ -1,12 +1,9 @@
 """Which comparisons are worth an annotator's time, and what is mixed in to measure the annotators themselves."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rlhf_dagster.records.ids import comparison_id, content_hash
-
-Row = dict[str, Any]
-"""A row of COMPARISONS."""
+from rlhf_dagster.records.tables import Row
 
 
 def select(rows: Sequence[Row], n: int, gaps: Mapping[str, float] | None, random_share: float, seed: int) -> list[Row]:

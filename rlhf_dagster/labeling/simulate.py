@@ -30,7 +30,7 @@ class AnnotationSummary:
 
 
 @dataclass(frozen=True)
-class Work:
+class SimulatedWork:
     """What simulated annotators still have to do in a round."""
 
     comparisons: int
@@ -40,7 +40,7 @@ class Work:
     """Labels that the comparisons have."""
 
 
-def annotate(
+def simulate_annotators(
     store: LabelStore,
     annotators: Sequence[SimulatedAnnotator],
     round_key: str,
@@ -71,8 +71,8 @@ def annotate(
 
 def find_work(
     store: LabelStore, annotators: Sequence[SimulatedAnnotator], round_key: str, purpose: str, seed: int
-) -> Work:
-    """The labels that a round wants and does not have yet, and who gives them; see :func:`annotate`."""
+) -> SimulatedWork:
+    """The labels that a round wants and does not have yet, and who gives them; see :func:`simulate_annotators`."""
     by_name = {annotator.name: annotator for annotator in annotators}
     if not by_name:
         raise UserError("There are no simulated annotators for this task; let people annotate, or choose another task.")
@@ -85,7 +85,7 @@ def find_work(
         for comparison, ranking in assignment(wanted, by_name, seed, repeats)
         for name in _missing(ranking, rows[comparison]["labels_wanted"], submitted.get(comparison, 0), seen, comparison)
     ]
-    return Work(len(rows), missing, sum(submitted.values()))
+    return SimulatedWork(len(rows), missing, sum(submitted.values()))
 
 
 def assignment(

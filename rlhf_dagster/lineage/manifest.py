@@ -15,9 +15,9 @@ from typing import Any
 from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.common.version import __version__
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import MANIFEST
 from rlhf_dagster.records.ids import content_hash
 
-MANIFEST = "manifest.json"
 PACKAGE = Path(__file__).parents[1]
 """The folder of this package's code."""
 PACKAGES = ("accelerate", "dagster", "numpy", "pandas", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")

@@ -21,7 +21,7 @@ LOOK_AGAIN = 60.0
 PAUSE = 5.0
 """Seconds before they look again where there is nothing to do, or where the label store does not answer."""
 
-Batch = tuple[str, str]
+OpenBatch = tuple[str, str]
 """A round and a purpose."""
 Say = Callable[[str], object]
 
@@ -30,7 +30,7 @@ Say = Callable[[str], object]
 class Label:
     """A label to give."""
 
-    batch: Batch
+    batch: OpenBatch
     annotator: SimulatedAnnotator
     comparison: dict[str, Any]
     """A row of COMPARISONS."""
@@ -40,7 +40,8 @@ class Label:
 class Crew:
     """A loop's simulated annotators, who submit about ``per_minute`` labels a minute together, never more on average.
 
-    Who judges what, and how, does not depend on the pace: see :func:`rlhf_dagster.labeling.simulate.annotate`.
+    Who judges what, and how, does not depend on the pace
+    (:func:`rlhf_dagster.labeling.simulate.simulate_annotators`).
     """
 
     loop: LoopFolder
@@ -52,7 +53,7 @@ class Crew:
     given: int = 0
     """Labels given so far."""
     _store: LabelStore | None = None
-    _nothing_missing: dict[Batch, LabelCounts] = field(default_factory=dict)
+    _nothing_missing: dict[OpenBatch, LabelCounts] = field(default_factory=dict)
 
     @property
     def store(self) -> LabelStore:
@@ -64,13 +65,13 @@ class Crew:
         """Log in anew: a server that was away may have lost those who were signing up."""
         self._store = None
 
-    def missing(self, batches: Iterable[Batch]) -> list[Label]:
+    def missing(self, batches: Iterable[OpenBatch]) -> list[Label]:
         """The labels that the batches want and do not have yet."""
         return [label for batch in batches for label in self._missing_of(batch)]
 
-    def give(self, labels: Sequence[Label], seconds: float = LOOK_AGAIN) -> Counter[Batch]:
+    def give(self, labels: Sequence[Label], seconds: float = LOOK_AGAIN) -> Counter[OpenBatch]:
         """Give labels until that has taken so many seconds of waiting; how many of each batch."""
-        done: Counter[Batch] = Counter()
+        done: Counter[OpenBatch] = Counter()
         waited, at_once = 0.0, 1 if self.per_minute else BATCH
         order = come_and_go(labels, lambda label: label.annotator.name, self._seed("sittings"))
         for start in range(0, len(order), at_once):
@@ -92,7 +93,7 @@ class Crew:
         self.sleep(seconds)
         return seconds
 
-    def _missing_of(self, batch: Batch) -> list[Label]:
+    def _missing_of(self, batch: OpenBatch) -> list[Label]:
         counts = self.store.count(*batch)
         if counts.complete >= counts.comparisons or counts == self._nothing_missing.get(batch):
             return []
@@ -108,13 +109,13 @@ class Crew:
         return self.loop.config.stage_seed(stage, key)
 
 
-def work_off(crew: Crew, batches: Sequence[Batch], say: Say) -> None:
+def work_off(crew: Crew, batches: Sequence[OpenBatch], say: Say) -> None:
     """Give the labels that are missing in the batches; ends when there are none."""
     while labels := crew.missing(batches):
         _report(crew.give(labels), Counter(label.batch for label in labels), say)
 
 
-def follow(crew: Crew, find_batches: Callable[[], Sequence[Batch]], say: Say) -> None:
+def follow(crew: Crew, find_batches: Callable[[], Sequence[OpenBatch]], say: Say) -> None:
     """Give what is missing in the batches that there are, and look for more, until the process is interrupted.
 
     A label store that does not answer is waited for: what was not acknowledged is looked up before it is done again.
@@ -136,7 +137,7 @@ def follow(crew: Crew, find_batches: Callable[[], Sequence[Batch]], say: Say) ->
             crew.sleep(PAUSE)
 
 
-def open_batches(loop: LoopFolder, round_key: str | None, purposes: Iterable[str]) -> list[Batch]:
+def open_batches(loop: LoopFolder, round_key: str | None, purposes: Iterable[str]) -> list[OpenBatch]:
     """The batches sent to annotators in the rounds after the newest promoted one, or in one round; oldest first."""
     promoted = newest_promoted(loop)
     found = [(key, purpose) for purpose in purposes for key in loop.rounds_with(BATCHES[purpose])]
@@ -147,6 +148,6 @@ def open_batches(loop: LoopFolder, round_key: str | None, purposes: Iterable[str
     )
 
 
-def _report(given: Counter[Batch], wanted: Counter[Batch], say: Say) -> None:
+def _report(given: Counter[OpenBatch], wanted: Counter[OpenBatch], say: Say) -> None:
     for batch, n in sorted(given.items()):
         say(f"{batch[0]}, {batch[1]}: {n:,} {'label' if n == 1 else 'labels'} given, {wanted[batch] - n:,} to go")

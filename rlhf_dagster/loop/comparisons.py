@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -19,9 +18,7 @@ from rlhf_dagster.loop.sampling import sample_policy
 from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.schemas import COMPARISONS, table
-from rlhf_dagster.records.tables import records
-
-Row = dict[str, Any]
+from rlhf_dagster.records.tables import Row, records
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,18 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.data.imported import read_table
+from rlhf_dagster.data.imported import read_imported
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.demonstrations import DEMONSTRATION_ROUND, demonstration_comparisons, demonstration_rows
+from rlhf_dagster.labeling.demonstrations import (
+    DEMONSTRATION_ROUND,
+    PURPOSE,
+    demonstration_comparisons,
+    demonstration_rows,
+)
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import read_labels
 from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
 from rlhf_dagster.records.tables import records
-
-PURPOSE = "demonstrations"
 
 
 def send_prompts(loop: LoopFolder, prompts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -48,7 +51,7 @@ def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
 def _demonstrated(loop: LoopFolder) -> set[str]:
     """Ids of the prompts that have an imported demonstration."""
     path = loop.imported("demonstrations")
-    return set(read_table(path, IMPORTED_DEMONSTRATIONS)["prompt_id"].to_pylist()) if path else set()
+    return set(read_imported(path, IMPORTED_DEMONSTRATIONS)["prompt_id"].to_pylist()) if path else set()
 
 
 def _others(loop: LoopFolder) -> bool:

@@ -30,7 +30,7 @@ from rlhf_dagster.evaluation.win_rate import (
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
-from rlhf_dagster.labeling.simulate import annotate
+from rlhf_dagster.labeling.simulate import simulate_annotators
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
@@ -137,7 +137,7 @@ def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: 
     with TemporaryDirectory() as folder:
         store = EmbeddedLabelStore(Path(folder, "judgments.sqlite"))
         store.send(comparisons)
-        annotate(store, loop.annotators(), round_key, "evaluation", seed)
+        simulate_annotators(store, loop.annotators(), round_key, "evaluation", seed)
         labels, _ = labels_table(store.read(round_key, "evaluation")[0], comparisons)
     return _win_rates(labels, comparisons, ids, SIMULATED_ANNOTATORS)
 

@@ -16,7 +16,7 @@ from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.trainings import StageResult, train_reward_model
+from rlhf_dagster.loop.trainings import StageResult, make_reward_model
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import PREFERENCES, table
 
@@ -82,7 +82,7 @@ def train_halves(
         model = _finished(loop, done, identity)
         if model is None:
             pq.write_table(table(half, PREFERENCES), path)
-            model = train_reward_model(
+            model = make_reward_model(
                 loop, round_key, settings, sft=sft, preferences=path, prompts=prompts, progress=progress
             )
             content = {"identity": identity, "checkpoint": model.checkpoint.as_pointer()}

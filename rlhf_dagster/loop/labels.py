@@ -14,15 +14,15 @@ from rlhf_dagster.labeling.comparisons import build_ab_comparisons
 from rlhf_dagster.labeling.dataset import build_preferences
 from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_labels
 from rlhf_dagster.labeling.quality.competence import label_weights
-from rlhf_dagster.labeling.quality.label_quality import estimated_competence, label_quality
-from rlhf_dagster.labeling.simulate import annotate
+from rlhf_dagster.labeling.quality.label_quality import estimated_competence, measure_quality
+from rlhf_dagster.labeling.simulate import simulate_annotators
 from rlhf_dagster.loop.comparisons import DriftSources, training_comparisons
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import imported_table
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import QUARANTINE, table
 
-LABEL_COUNTS = "label_counts"
+COUNTS_ATTRIBUTE = "label_counts"
 """Under which a snapshot's file states the counts of the labels it was made of."""
 
 
@@ -76,7 +76,7 @@ def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFr
 
 def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress, annotators: int | None = None) -> Any:
     """Let the task's simulated annotators give the labels that are still missing."""
-    return annotate(
+    return simulate_annotators(
         loop.label_store,
         loop.annotators()[:annotators],
         round_key,
@@ -150,7 +150,7 @@ def label_counts(rounds: Sequence[RoundLabels]) -> dict[str, Any]:
 
 def counts_behind(loop: LoopFolder, round_key: str, preferences: Path) -> dict[str, Any]:
     """:func:`label_counts` of the labels that a snapshot was made of, which its file states."""
-    stated = pd.read_parquet(preferences, columns=["label_id"]).attrs.get(LABEL_COUNTS)
+    stated = pd.read_parquet(preferences, columns=["label_id"]).attrs.get(COUNTS_ATTRIBUTE)
     # Snapshots of version 0.1 state nothing.
     return stated or label_counts(read_rounds(loop, loop.rounds_with("preference_labels", round_key)))
 
@@ -176,7 +176,7 @@ def annotator_weights(
 
 def flagged(labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings) -> list[str]:
     """The annotators whose labels are not trained on, by the settings."""
-    return [] if settings.leave_out == "nobody" else label_quality(labels, comparisons)[1]["review"]
+    return [] if settings.leave_out == "nobody" else measure_quality(labels, comparisons)[1]["review"]
 
 
 def snapshot_preferences(
@@ -198,5 +198,5 @@ def snapshot_preferences(
     settings, seed = loop.config.labeling, loop.config.seed
     weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
     frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
-    frame.attrs[LABEL_COUNTS] = label_counts(read)
+    frame.attrs[COUNTS_ATTRIBUTE] = label_counts(read)
     return frame, summary | {"on_test_prompts": len(labels) - len(kept)}

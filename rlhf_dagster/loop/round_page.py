@@ -17,7 +17,16 @@ from rlhf_dagster.lineage.registry import ChampionRecord
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder, standing
 from rlhf_dagster.loop.round_state import Phase, RoundState, undecided_rounds, waits_for
-from rlhf_dagster.pages.rounds import AnnotatorRow, Rate, RoundRow, RoundsPage, Verdict, Waiting, day, render_rounds
+from rlhf_dagster.pages.rounds import (
+    AnnotatorRow,
+    RoundRow,
+    RoundsPage,
+    RoundVerdict,
+    ShownRate,
+    WaitingRound,
+    day,
+    render_rounds,
+)
 from rlhf_dagster.pages.server import ROUNDS_PAGE
 from rlhf_dagster.records.round_keys import round_number
 
@@ -109,19 +118,19 @@ def _undecided(loop: LoopFolder, keys: list[str]) -> tuple[dict[str, RoundState]
         return {}, [f"What the open rounds wait for is not known: {error}"]
 
 
-def _waiting(loop: LoopFolder, state: RoundState) -> Waiting:
+def _waiting(loop: LoopFolder, state: RoundState) -> WaitingRound:
     counts = {"labelling": state.labels, "judging": state.judgments}.get(state.phase)
     sentence = waits_for(loop, state)
     if state.phase == "refused":
         sentence = f"{state.round} was refused; more labels, or the next round, may bring a better policy."
     if counts is None:
-        return Waiting(sentence, reasons=state.reasons)
-    return Waiting(sentence, counts.complete, counts.comparisons, state.reasons)
+        return WaitingRound(sentence, reasons=state.reasons)
+    return WaitingRound(sentence, counts.complete, counts.comparisons, state.reasons)
 
 
 def _verdict(
     loop: LoopFolder, found: _Round, state: RoundState | None, history: Sequence[ChampionRecord]
-) -> tuple[Verdict, list[str]]:
+) -> tuple[RoundVerdict, list[str]]:
     """What became of a round, and sentences about why."""
     promotions = [entry for entry in history if (entry.action, entry.round_key) == ("promotion", found.key)]
     if promotions:
@@ -139,7 +148,7 @@ def _verdict(
     return "unknown", ["Not decided."]
 
 
-def _promoted(promotion: ChampionRecord, history: Sequence[ChampionRecord]) -> tuple[Verdict, list[str]]:
+def _promoted(promotion: ChampionRecord, history: Sequence[ChampionRecord]) -> tuple[RoundVerdict, list[str]]:
     promoted, after = _change("Promoted", promotion), history[history.index(promotion) + 1 :]
     if history[-1].policy_id == promotion.policy_id:
         return "champion", [promoted]
@@ -155,7 +164,7 @@ def _change(what: str, entry: ChampionRecord) -> str:
 def _row(
     loop: LoopFolder,
     found: _Round,
-    verdict: tuple[Verdict, list[str]],
+    verdict: tuple[RoundVerdict, list[str]],
     state: RoundState | None,
     counts: Mapping[str, Mapping[str, int]],
 ) -> RoundRow:
@@ -179,7 +188,7 @@ def _row(
     )
 
 
-def _head(loop: LoopFolder, found: _Round, verdict: tuple[Verdict, list[str]]) -> RoundRow:
+def _head(loop: LoopFolder, found: _Round, verdict: tuple[RoundVerdict, list[str]]) -> RoundRow:
     """A row without figures."""
     outcome, because = verdict
     page = loop.asset_path("eval_report", found.key, "html")
@@ -200,7 +209,7 @@ def _accuracy(found: _Round) -> tuple[str, dict[str, Any]]:
     return measured[0] if measured else ("", {})
 
 
-def _win_rate(found: _Round, against: str) -> Rate | None:
+def _win_rate(found: _Round, against: str) -> ShownRate | None:
     """By people where they have judged this policy, otherwise by the reward model."""
     human, report = found["human_evaluation"], found["eval_report"]
     judged = human.get("win_rates", []) if human.get("policy_id") == report.get("policy_id") else []
@@ -208,7 +217,7 @@ def _win_rate(found: _Round, against: str) -> Rate | None:
     return find_win_rate(rates, (*PEOPLE, REWARD_MODEL), against)
 
 
-def _rate(figures: Rate | None) -> Rate | None:
+def _rate(figures: ShownRate | None) -> ShownRate | None:
     return figures if figures and figures.get("value") is not None else None
 
 
@@ -248,13 +257,13 @@ def _annotator(name: str, rounds: Sequence[tuple[str, Mapping[str, Any]]]) -> An
     )
 
 
-def _pooled(shares: Iterable[tuple[float | None, int | None]]) -> Rate | None:
+def _pooled(shares: Iterable[tuple[float | None, int | None]]) -> ShownRate | None:
     """The share of all observations, from (share, observations) of each round."""
     known = [(share, n) for share, n in shares if share is not None and n]
     return rate(sum(round(share * n) for share, n in known), sum(n for _, n in known))
 
 
-def _first_position(rows: Sequence[Mapping[str, Any]]) -> Rate | None:
+def _first_position(rows: Sequence[Mapping[str, Any]]) -> ShownRate | None:
     known = [row for row in rows if row.get("first_position_share") is not None]
     numbers = [observations(*(row[f"first_position_{name}"] for name in ("share", "low", "high"))) for row in known]
     pooled = _pooled((row["first_position_share"], n) for row, n in zip(known, numbers, strict=True))

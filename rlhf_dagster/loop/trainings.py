@@ -68,7 +68,7 @@ def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progres
     return kept
 
 
-def train_sft(
+def make_sft_checkpoint(
     loop: LoopFolder, settings: SftSettings, base: Checkpoint, demonstrations: Path, progress: Progress
 ) -> StageResult:
     """Fine-tune the base model on demonstrations and register the result, which is the first champion."""
@@ -97,7 +97,7 @@ def train_sft(
     return kept
 
 
-def train_reward_model(
+def make_reward_model(
     loop: LoopFolder,
     round_key: str,
     settings: RewardModelSettings,
@@ -133,7 +133,7 @@ def train_reward_model(
     )
 
 
-def train_ppo(
+def make_ppo_policy(
     loop: LoopFolder,
     round_key: str,
     settings: PpoSettings,
@@ -243,7 +243,7 @@ def keep_model(
     return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage, logs)
 
 
-def train_dpo(
+def make_dpo_policy(
     loop: LoopFolder,
     round_key: str,
     settings: DpoSettings,

@@ -9,7 +9,7 @@ from rlhf_dagster.evaluation.report import LABEL_COUNTS
 from rlhf_dagster.pages.plots import REPORT_CURVES, data_uri, training_curves
 
 if TYPE_CHECKING:
-    from rlhf_dagster.evaluation.samples import Sample
+    from rlhf_dagster.evaluation.samples import ShownSample
 
 MISSING = "–"
 RULE_NAMES = {
@@ -27,7 +27,7 @@ RULE_NAMES = {
 
 def render_report(
     report: Mapping[str, Any],
-    samples: Sequence["Sample"],
+    samples: Sequence["ShownSample"],
     curves: Mapping[str, Sequence[float]] | None = None,
     decision: GateDecision | None = None,
 ) -> str:
@@ -45,7 +45,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"pct": percent, "num": number, "count": count, "span": interval}
+    environment.filters |= {"pct": percent, "num": decimals, "count": count, "span": interval}
     drawn = {name: curves[name] for name in REPORT_CURVES if curves and any(True for _ in curves.get(name, ()))}
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -62,7 +62,7 @@ def percent(share: float | None, digits: int = 0) -> str:
     return MISSING if share is None else f"{share:.{digits}%}"
 
 
-def number(value: float | None, digits: int = 2) -> str:
+def decimals(value: float | None, digits: int = 2) -> str:
     """With a typographic minus, so that columns line up and lines do not break at a hyphen."""
     # Adding 0.0 after rounding turns -0.0 into 0.0.
     return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
@@ -76,4 +76,4 @@ def interval(rate: Mapping[str, Any] | None, digits: int = 1, *, scale: float = 
     """The interval's ends as ``low – high``, multiplied by ``scale`` (100 for percentages)."""
     if not rate or rate.get("low") is None or rate.get("high") is None:
         return MISSING
-    return f"{number(scale * rate['low'], digits)} – {number(scale * rate['high'], digits)}"
+    return f"{decimals(scale * rate['low'], digits)} – {decimals(scale * rate['high'], digits)}"

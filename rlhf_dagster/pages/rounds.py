@@ -8,12 +8,12 @@ from typing import Any, Literal
 from rlhf_dagster.common.stop_cord import Stop
 from rlhf_dagster.lineage.registry import ChampionRecord
 from rlhf_dagster.pages.plots import RoundCurve, data_uri, round_curves
-from rlhf_dagster.pages.report import count, interval, number, percent
+from rlhf_dagster.pages.report import count, decimals, interval, percent
 
-Rate = Mapping[str, Any]
+ShownRate = Mapping[str, Any]
 """``value``, ``low``, ``high`` and ``n``; win rates also name their ``judge``."""
-Verdict = Literal["champion", "promoted", "rolled_back", "refused", "waiting", "overtaken", "unknown"]
-VERDICTS: dict[Verdict, str] = {
+RoundVerdict = Literal["champion", "promoted", "rolled_back", "refused", "waiting", "overtaken", "unknown"]
+VERDICTS: dict[RoundVerdict, str] = {
     "champion": "Champion",
     "promoted": "Promoted",
     "rolled_back": "Rolled back",
@@ -30,7 +30,7 @@ class RoundRow:
 
     round: str
     number: int
-    verdict: Verdict
+    verdict: RoundVerdict
     because: Sequence[str] = ()
     """Sentences: what was decided when and by whom, why the policy was refused, or what the round waits for."""
     report: str | None = None
@@ -42,16 +42,16 @@ class RoundRow:
     comparisons: int | None = None
     labels: int | None = None
     annotators: int | None = None
-    accuracy: Rate | None = None
+    accuracy: ShownRate | None = None
     """The reward model's, on labels that it was not trained on."""
     accuracy_on: str = ""
     """Whose labels these are."""
-    length_baseline: Rate | None = None
-    agreement: Rate | None = None
-    against_champion: Rate | None = None
+    length_baseline: ShownRate | None = None
+    agreement: ShownRate | None = None
+    against_champion: ShownRate | None = None
     """The policy's win rate against the policy that the round sampled from, the champion of that time."""
-    against_sft: Rate | None = None
-    kl: Rate | None = None
+    against_sft: ShownRate | None = None
+    kl: ShownRate | None = None
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ class AnnotatorRow:
     latest: str
     """The newest of them, which ``competence`` and ``review`` are about."""
     labels: int
-    agreement: Rate | None = None
-    gold: Rate | None = None
-    first_position: Rate | None = None
+    agreement: ShownRate | None = None
+    gold: ShownRate | None = None
+    first_position: ShownRate | None = None
     """With ``chance``, what it would be without a side preference."""
     competence: float | None = None
     review: str = ""
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingRound:
     """A round that is not decided: whom it waits for, and how many of the comparisons asked now are answered."""
 
     sentence: str
@@ -91,7 +91,7 @@ class RoundsPage:
     stop: Stop | None = None
     problems: Sequence[str] = ()
     """What kept figures from being read, such as a label server that is down."""
-    waiting: Sequence[Waiting] = ()
+    waiting: Sequence[WaitingRound] = ()
     running: Sequence[str] = ()
     champions: Sequence[ChampionRecord] = ()
     champions_left_out: int = 0
@@ -114,7 +114,7 @@ def render_rounds(page: RoundsPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"pct": percent, "num": number, "count": count, "span": interval, "day": day}
+    environment.filters |= {"pct": percent, "num": decimals, "count": count, "span": interval, "day": day}
     judge, measured_on = _newest(page.rounds)
     curves = _curves(page.rounds, judge, measured_on)
     return environment.get_template("rounds.html.j2").render(

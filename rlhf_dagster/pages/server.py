@@ -22,8 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")
+from rlhf_dagster.common.ports import LOOPBACK
+
+_NAMES = (LOOPBACK, "localhost")
 """Host names of a request that are this machine's: another one is a page elsewhere whose name was bound to us."""
 ROUNDS_PAGE = "rounds.html"
 PAGES_VARIABLE = "RLHF_PAGES"
@@ -56,7 +57,7 @@ class PageHandler(BaseHTTPRequestHandler):
         super().__init__(*connection)  # type: ignore[arg-type]  # request, address and server, from the server
 
     def do_GET(self) -> None:
-        if _host_name(self.headers.get("Host", "")) not in NAMES:
+        if _host_name(self.headers.get("Host", "")) not in _NAMES:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost")
             return
         page = _requested(self.path)
@@ -88,7 +89,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
 def make_server(root: Path, port: int) -> ThreadingHTTPServer:
     """A server of the loop in ``root``, bound to the loopback address; 0 takes a free port."""
-    return ThreadingHTTPServer((HOST, port), partial(PageHandler, root.resolve()))
+    return ThreadingHTTPServer((LOOPBACK, port), partial(PageHandler, root.resolve()))
 
 
 def read_page(root: Path, page: str) -> bytes | None:
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="rlhf_dagster.pages.server", description="Serve a loop's pages.")
     parser.add_argument("root", type=Path, help="the loop's folder")
-    parser.add_argument("port", type=int, help=f"port on {HOST}")
+    parser.add_argument("port", type=int, help=f"port on {LOOPBACK}")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)

@@ -10,6 +10,11 @@ import pyarrow.parquet as pq
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.schemas import PREFERENCES, with_later_columns
 
+Row = dict[str, Any]
+"""A row of a table, by column name."""
+HELD_OUT_SPLITS = ("validation", "held_out_annotators")
+"""Splits of a PREFERENCES table that nothing is trained on."""
+
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
     """The table in a Parquet file (or folder of them); raises UserError where it is missing or lacks columns."""
@@ -37,4 +42,4 @@ def rows_of_split(frame: pd.DataFrame, split: str, path: Path) -> pd.DataFrame:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """One dictionary for each row, keyed by column name."""
-    return cast(list[dict[str, Any]], frame.to_dict("records"))
+    return cast("list[dict[str, Any]]", frame.to_dict("records"))

@@ -6,6 +6,7 @@ from typing import Literal, Protocol, get_args
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
+"""In the order of how far they are held out."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rlhf_dagster.config.training import (
 from rlhf_dagster.errors import UserError
 
 
-class Progress(Protocol):
+class OnStep(Protocol):
     """Called after each optimiser step (each update in PPO) with the numbers that move."""
 
     def __call__(self, step: int, total: int, **numbers: float) -> None: ...

@@ -19,9 +19,9 @@ from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
 from rlhf_dagster.training.runtime.divergence import require_finite_loss
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
-from rlhf_dagster.training.specs import Progress
+from rlhf_dagster.training.specs import OnStep
 
-Row = TypeVar("Row")
+_Row = TypeVar("_Row")
 BUCKET_BATCHES = 32
 """Batches among whose rows those of similar length are found: few enough to leave batches random."""
 
@@ -112,7 +112,7 @@ class SetEpoch(TrainerCallback):
 class ReportCurves(TrainerCallback):
     """Keeps the logged numbers of every step, those before an interruption too, and passes them on."""
 
-    def __init__(self, progress: Progress, names: Sequence[str]) -> None:
+    def __init__(self, progress: OnStep, names: Sequence[str]) -> None:
         self.curves: dict[str, list[float]] = {}
         self.names = names
         self.progress = progress
@@ -164,10 +164,10 @@ def rows_at_once(settings: SftSettings | RewardModelSettings | DpoSettings) -> i
 
 
 def own_parts(
-    rows: list[Row],
+    rows: list[_Row],
     parts: int,
-    amount: Callable[[Row], float],
-    collate: Callable[[list[Row]], dict[str, torch.Tensor]],
+    amount: Callable[[_Row], float],
+    collate: Callable[[list[_Row]], dict[str, torch.Tensor]],
 ) -> dict[str, list[dict[str, torch.Tensor]]]:
     """This rank's rows of a batch, in as many collated parts on every rank, each with the `scale` of its mean loss.
 
@@ -180,12 +180,12 @@ def own_parts(
     return {"parts": [collate(part or rows[:1]) | {"scale": scale} for part, scale in zip(cut, scales, strict=True)]}
 
 
-def fit(trainer: KeptTrainer, progress: Progress) -> list[float]:
+def fit(trainer: KeptTrainer, progress: OnStep) -> list[float]:
     """Train, from the newest state where there is one; returns the loss of every step."""
     return fit_curves(trainer, progress)["loss"]
 
 
-def fit_curves(trainer: KeptTrainer, progress: Progress) -> dict[str, list[float]]:
+def fit_curves(trainer: KeptTrainer, progress: OnStep) -> dict[str, list[float]]:
     """As :func:`fit`; returns each of the trainer's ``curve_names``, with one number for every step."""
     report, keep = ReportCurves(progress, trainer.curve_names), KeepState(trainer.keeper)
     trainer.add_callback(report)
@@ -202,7 +202,7 @@ def fit_policy(
     trainer: Callable[..., KeptTrainer],
     policy: Policy,
     lora: LoraSettings | None,
-    progress: Progress,
+    progress: OnStep,
     *,
     rows: Dataset[Any],
     collate: Callable[[list[Any]], dict[str, Any]],

@@ -16,7 +16,7 @@ from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, GOLD_JUDGE, REWARD_MODEL, find_win_rate
 from rlhf_dagster.loop.promotion import promote_round
-from rlhf_dagster.loop.trainings import train_reward_model
+from rlhf_dagster.loop.trainings import make_reward_model
 
 RULES = [
     *("min_win_rate", "max_kl", "max_length_ratio", "min_distinct"),
@@ -115,7 +115,7 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
     frame["target"] = [[1.0, *[0.0] * (len(responses) - 1)] for responses in frame["responses"]]
     frame.to_parquet(preferences)
     settings = loop.config.reward_model.changed(epochs=12, batch_size=8)
-    hacked = train_reward_model(
+    hacked = make_reward_model(
         loop,
         ROUND,
         settings,

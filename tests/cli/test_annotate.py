@@ -8,7 +8,7 @@ from batches import answers, expected, open_loop, send
 from loops import ROUND, open_runner, write_loop
 
 from rlhf_dagster.assets.rounds import open_next_round
-from rlhf_dagster.cli.annotate import annotate
+from rlhf_dagster.cli.annotate import give_labels
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -22,7 +22,7 @@ def loop(tmp_path) -> LoopFolder:
 def test_the_newest_round_is_answered(loop, tmp_path, capsys, per_minute) -> None:
     assert open_next_round(open_runner(loop.root).instance) == ROUND
     send(loop, 12)
-    annotate(loop.root, None, None, None, per_minute, follow=False)
+    give_labels(loop.root, None, None, None, per_minute, follow=False)
     assert answers(loop) == expected(tmp_path / "other", 12)
     counts = loop.label_store.count(ROUND, "train")
     assert capsys.readouterr().out.splitlines()[-1] == (
@@ -43,18 +43,18 @@ def test_the_newest_round_is_answered(loop, tmp_path, capsys, per_minute) -> Non
 )
 def test_wrong_options_are_one_sentence(loop, options, part) -> None:
     with pytest.raises(UserError, match=part):
-        annotate(loop.root, *options)
+        give_labels(loop.root, *options)
 
 
 def test_where_people_label_nobody_is_simulated(tmp_path) -> None:
     folder = write_loop(tmp_path, data={"source": "imports"}, label_store={"simulated_annotators": False})
     with pytest.raises(UserError, match="here people label"):
-        annotate(folder, None, None, None, 1.0, follow=True)
+        give_labels(folder, None, None, None, 1.0, follow=True)
 
 
 def follower(loop: LoopFolder, per_minute: float) -> subprocess.Popen[str]:
     code = (
-        "from pathlib import Path; from rlhf_dagster.cli.annotate import annotate; "
+        "from pathlib import Path; from rlhf_dagster.cli.annotate import give_labels; "
         f"annotate(Path({str(loop.root)!r}), None, None, None, {per_minute}, follow=True)"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

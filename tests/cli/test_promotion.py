@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from loops import ROUND, assert_one_sentence, checkpoint, rlhf_here, run_missing
 
-from rlhf_dagster.cli.promotion import promote, rollback
+from rlhf_dagster.cli.promotion import promote_policy, roll_back
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.errors import UserError
 
@@ -45,7 +45,7 @@ def refused(stages, copy_of) -> LoopRunner:
 
 
 def test_an_approval_promotes_what_waits_for_it(waiting, capsys) -> None:
-    promote(waiting.loop.root, None, "ada", "I read 50 samples", anyway=False)
+    promote_policy(waiting.loop.root, None, "ada", "I read 50 samples", anyway=False)
     found = decision(waiting)
     assert (found["promoted"], found["outcome"], champion(waiting)) == (True, "pass", policy(waiting))
     (approval,) = waiting.loop.registry.approvals()
@@ -56,7 +56,7 @@ def test_an_approval_promotes_what_waits_for_it(waiting, capsys) -> None:
     assert f"{policy(waiting)} of {ROUND} is the champion: by ada, I read 50 samples" in shown
     assert "against the gate" not in shown
     with pytest.raises(UserError, match="already the champion"):
-        promote(waiting.loop.root, ROUND, "ada", "again", anyway=False)
+        promote_policy(waiting.loop.root, ROUND, "ada", "again", anyway=False)
 
 
 def test_the_gates_no_is_an_error_that_says_why(refused) -> None:
@@ -67,7 +67,7 @@ def test_the_gates_no_is_an_error_that_says_why(refused) -> None:
 
 
 def test_anyway_promotes_against_the_gate_on_record(refused, capsys) -> None:
-    promote(refused.loop.root, ROUND, "ada", "the budget is a typing error", anyway=True)
+    promote_policy(refused.loop.root, ROUND, "ada", "the budget is a typing error", anyway=True)
     assert champion(refused) == policy(refused)
     assert refused.loop.registry.history()[-1].reason == "against the gate: the budget is a typing error"
     assert decision(refused)["outcome"] == "fail"
@@ -83,9 +83,9 @@ def test_a_round_without_a_report_cannot_be_promoted(stages) -> None:
 @pytest.mark.parametrize(("by", "reason"), [("", "good"), ("ada", " ")])
 def test_who_and_why_are_needed(waiting, by: str, reason: str) -> None:
     with pytest.raises(UserError, match="on record"):
-        promote(waiting.loop.root, ROUND, by, reason, anyway=False)
+        promote_policy(waiting.loop.root, ROUND, by, reason, anyway=False)
     with pytest.raises(UserError, match="on record"):
-        rollback(waiting.loop.root, None, by, reason)
+        roll_back(waiting.loop.root, None, by, reason)
     assert waiting.loop.registry.approvals() == []
 
 
@@ -101,7 +101,7 @@ def test_rollback_returns_to_the_champion_before(finished, copy_of) -> None:
     again = rlhf_here("rollback", "--loop", runner.loop.root, "--reason", "once more")
     assert_one_sentence(again, "no earlier champion")
     with pytest.raises(UserError, match="gave way"):
-        promote(runner.loop.root, ROUND, "ada", "come back", anyway=True)
+        promote_policy(runner.loop.root, ROUND, "ada", "come back", anyway=True)
 
 
 def test_rollback_to_a_policy_that_never_was_champion_is_refused(waiting) -> None:

@@ -6,10 +6,10 @@ import pytest
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.data.import_file import import_file
-from rlhf_dagster.labeling.dataset import HELD_OUT, build_preferences
+from rlhf_dagster.labeling.dataset import HELD_OUT_ANNOTATORS, build_preferences
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.labeling.quality.label_quality import label_quality
+from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "ukp_arguments"
@@ -43,7 +43,7 @@ def test_every_judgment_arrives_but_those_between_equal_texts(loop) -> None:
 
 def test_workers_agree_about_as_published(loop) -> None:
     _, labels, comparisons = loop
-    quality, summary = label_quality(labels, comparisons)
+    quality, summary = measure_quality(labels, comparisons)
     assert summary["annotators"] == len(quality) == 3465
     # 73.1% over all 32 topics; these are 16 of them.
     assert abs(summary["agreement"]["value"] - 0.731) < 0.04
@@ -55,8 +55,8 @@ def test_a_crowd_leaves_most_labels_for_training(loop) -> None:
     settings = LabelingSettings(kind="pair", held_out_annotators=0.2, validation=0.1)
     frame, summary = build_preferences(labels, comparisons, settings, seed=0)
     assert summary["train"] > 0.5 * summary["labels"]
-    assert summary[HELD_OUT] > 1000
-    train, held_out = (frame[frame["split"] == name] for name in ("train", HELD_OUT))
+    assert summary[HELD_OUT_ANNOTATORS] > 1000
+    train, held_out = (frame[frame["split"] == name] for name in ("train", HELD_OUT_ANNOTATORS))
     assert not set(train["annotator"]) & set(held_out["annotator"])
     texts = [set(map(tuple, rows["responses"])) for rows in (train, held_out)]
     assert not texts[0] & texts[1]

@@ -9,8 +9,8 @@ from rlhf_dagster.evaluation.metrics import (
     copied_ngrams,
     distinct_n,
     distinct_responses,
+    mean_sequence_kl,
     repetition,
-    sequence_kl,
     shared_ngrams,
 )
 
@@ -19,13 +19,13 @@ TEXTS = st.lists(st.text(alphabet="ab \n", max_size=12), min_size=1, max_size=6)
 
 def test_sequence_kl_is_the_mean_of_sums() -> None:
     # Sums of differences: (0.5 + 1.0) = 1.5 and 0.5, mean 1.0, deviation 0.7071; t(0.975, 1) = 12.706.
-    kl = sequence_kl([[-1.0, -1.0], np.array([-2.0])], [[-1.5, -2.0], np.array([-2.5])])
+    kl = mean_sequence_kl([[-1.0, -1.0], np.array([-2.0])], [[-1.5, -2.0], np.array([-2.5])])
     assert (kl.value, kl.low, kl.high, kl.n) == pytest.approx((1.0, 1 - 6.353, 1 + 6.353, 2), abs=1e-3)
 
 
 def test_sequence_kl_of_a_policy_with_itself_is_zero() -> None:
     log_probs = [[-0.3, -2.0], [-1.0], []]
-    kl = sequence_kl(log_probs, log_probs)
+    kl = mean_sequence_kl(log_probs, log_probs)
     assert (kl.value, kl.low, kl.high) == (0, 0, 0)
 
 
@@ -33,7 +33,7 @@ def test_sequence_kl_estimates_the_exact_kl() -> None:
     # Two tokens drawn from p, q: KL = 2 * sum p log p/q = 2 * 0.2231 for p = (0.8, 0.2), q = (0.5, 0.5) -> 0.3854.
     p, q = np.log([0.8, 0.2]), np.log([0.5, 0.5])
     tokens = (np.random.default_rng(1).random((4000, 2)) > 0.8).astype(int)
-    kl = sequence_kl(list(p[tokens]), list(q[tokens]))
+    kl = mean_sequence_kl(list(p[tokens]), list(q[tokens]))
     exact = 2 * float(np.exp(p) @ (p - q))
     assert kl.low < exact < kl.high
     assert kl.high - kl.low < 0.1
@@ -42,7 +42,7 @@ def test_sequence_kl_estimates_the_exact_kl() -> None:
 @pytest.mark.parametrize("reference", [[[-1.0]], [[-1.0, -1.0], []]])
 def test_sequence_kl_refuses_other_tokens(reference: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="do not match"):
-        sequence_kl([[-1.0, -1.0], [-2.0]], reference)
+        mean_sequence_kl([[-1.0, -1.0], [-2.0]], reference)
 
 
 def test_distinct_responses() -> None:

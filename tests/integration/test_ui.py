@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.cli.runner import LoopRunner
-from rlhf_dagster.cli.ui import LOG
+from rlhf_dagster.cli.ui import SERVICES_LOG
 
 pytestmark = pytest.mark.integration
 
@@ -131,7 +131,7 @@ def test_terminal_shows_one_line_and_dagster_writes_a_log(two_rounds: LoopRunner
         assert server.stop() == (0, "")
     assert server.pages_line.startswith("  rounds     http://127.0.0.1:")
     assert server.first_line.startswith(f"Dagster UI of the loop {two_rounds.loop.config.name}: {server.address} ")
-    assert "Serving dagster-webserver" in Path(root, "dagster", LOG).read_text(encoding="utf-8")
+    assert "Serving dagster-webserver" in Path(root, "dagster", SERVICES_LOG).read_text(encoding="utf-8")
 
 
 def test_a_port_in_use_is_one_sentence(stages: Any) -> None:

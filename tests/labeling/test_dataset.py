@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.dataset import HELD_OUT, build_preferences, held_out_annotators, snapshot_hash
+from rlhf_dagster.labeling.dataset import HELD_OUT_ANNOTATORS, build_preferences, held_out_annotators, snapshot_hash
 from rlhf_dagster.records.schemas import COMPARISONS, LABELS, PREFERENCES, table
 
 TIME = pd.Timestamp("2026-01-01", tz="UTC")
@@ -87,7 +87,9 @@ def test_only_usable_training_labels_count() -> None:
 def test_nothing_leaks_between_the_splits(judgments) -> None:
     labels, comparisons = tables(judgments)
     frame, summary = build_preferences(labels, comparisons, SETTINGS, seed=0)
-    train, validation, held_out = (frame[frame["split"] == name] for name in ("train", "validation", HELD_OUT))
+    train, validation, held_out = (
+        frame[frame["split"] == name] for name in ("train", "validation", HELD_OUT_ANNOTATORS)
+    )
     assert min(len(train), len(validation), len(held_out)) > 0
     assert not set(validation["prompt_id"]) & (set(train["prompt_id"]) | set(held_out["prompt_id"]))
     assert not set(held_out["annotator"]) & set(train["annotator"])
@@ -135,8 +137,8 @@ def test_the_same_texts_under_two_ids_stay_on_one_side() -> None:
         seed=0,
     )
     texts = {name: {tuple(pair) for pair in rows["responses"]} for name, rows in frame.groupby("split")}
-    assert texts[HELD_OUT]
-    assert not texts[HELD_OUT] & texts["train"]
+    assert texts[HELD_OUT_ANNOTATORS]
+    assert not texts[HELD_OUT_ANNOTATORS] & texts["train"]
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
@@ -152,7 +154,7 @@ def test_every_label_is_in_one_split_or_counted_as_dropped(judgments, held_out, 
     assert frame["label_id"].is_unique
     assert len(frame) + summary["dropped"] == summary["labels"] == len(judgments)
     trained = frame[frame["split"] == "train"]
-    kept = frame[frame["split"] == HELD_OUT]
+    kept = frame[frame["split"] == HELD_OUT_ANNOTATORS]
     assert not set(trained["comparison_id"]) & set(kept["comparison_id"])
     assert not set(trained["annotator"]) & set(kept["annotator"])
 
@@ -183,7 +185,7 @@ def test_both_orders_of_a_comparison_are_in_one_split() -> None:
             seed=0,
         )
         splits = frame.groupby(frame["responses"].map(tuple))["split"].agg(set)
-        assert {HELD_OUT} in splits.tolist()
+        assert {HELD_OUT_ANNOTATORS} in splits.tolist()
         assert all(len(names) == 1 for names in splits)
 
 

@@ -7,7 +7,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.results import decode, encode
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
-from rlhf_dagster.labeling.simulate import annotate, assignment
+from rlhf_dagster.labeling.simulate import assignment, simulate_annotators
 from rlhf_dagster.tasks.base import Judgment
 from rlhf_dagster.tasks.known import get_task
 
@@ -22,7 +22,7 @@ def answers(store) -> set:
 @pytest.mark.parametrize("kind", ["best_of_k", "pair", "ranking", "rating"])
 def test_labels_say_what_the_annotator_meant_whatever_the_order_shown(sent, annotator, kind: str) -> None:
     store, batch = sent(20, kind=kind)
-    annotate(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
+    simulate_annotators(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
     labels, quarantine = labels_table(store.read(ROUND, PURPOSE)[0], batch)
     assert quarantine.empty
     rows = usable_labels(labels).merge(batch, on="comparison_id")
@@ -34,7 +34,7 @@ def test_labels_say_what_the_annotator_meant_whatever_the_order_shown(sent, anno
 
 def test_every_comparison_gets_the_labels_it_wants_from_different_people(sent, annotator) -> None:
     store, _batch = sent(40, overlap=0.5, labels=3)
-    summary = annotate(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
+    summary = simulate_annotators(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
     assert (summary.comparisons, summary.made, summary.annotators) == (40, 20 + 60, 5)
     counts = store.count(ROUND, PURPOSE)
     assert (counts.complete, counts.labels) == (40, 80)
@@ -52,15 +52,15 @@ def test_work_that_was_stopped_ends_the_same(sent, annotator, monkeypatch, tmp_p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        annotate(store, people, ROUND, PURPOSE, seed=0, progress=stop)
+        simulate_annotators(store, people, ROUND, PURPOSE, seed=0, progress=stop)
     assert len(answers(store)) == 21
-    rest = annotate(store, people, ROUND, PURPOSE, seed=0)
+    rest = simulate_annotators(store, people, ROUND, PURPOSE, seed=0)
     assert (rest.made, rest.already_there) == (48 - 21, 21)
-    assert annotate(store, people, ROUND, PURPOSE, seed=0).made == 0
+    assert simulate_annotators(store, people, ROUND, PURPOSE, seed=0).made == 0
 
     undisturbed = EmbeddedLabelStore(tmp_path / "undisturbed.sqlite")
     undisturbed.send(batch)
-    annotate(undisturbed, people, ROUND, PURPOSE, seed=0)
+    simulate_annotators(undisturbed, people, ROUND, PURPOSE, seed=0)
     assert answers(store) == answers(undisturbed)
 
 
@@ -91,7 +91,7 @@ def test_a_repeat_in_a_batch_is_judged_by_the_same_person(store, sent, annotator
         comparison_id="again/" + batch["comparison_id"], repeat_of=batch["comparison_id"], role="repeat"
     )
     store.send(again)
-    annotate(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
+    simulate_annotators(store, [annotator(name) for name in NAMES], ROUND, PURPOSE, seed=0)
     who = {comparison: name for comparison, name, *_ in answers(store)}
     assert len(who) == 24
     assert all(who[f"again/{comparison}"] == who[comparison] for comparison in batch["comparison_id"])
@@ -101,7 +101,7 @@ def test_a_repeat_in_a_batch_is_judged_by_the_same_person(store, sent, annotator
 def test_strength_is_given_where_it_is_asked(sent, annotator, asked: bool, strength: set) -> None:
     store, _ = sent(5, kind="pair")
     settings = LabelingSettings(kind="pair", strength=asked)
-    annotate(store, [annotator(NAMES[0])], ROUND, PURPOSE, seed=0, settings=settings)
+    simulate_annotators(store, [annotator(NAMES[0])], ROUND, PURPOSE, seed=0, settings=settings)
     results = [annotation.result for annotation in store.read(ROUND, PURPOSE)[0]]
     assert {result["strength"] for result in results if "strength" in result} == strength
 
@@ -109,7 +109,7 @@ def test_strength_is_given_where_it_is_asked(sent, annotator, asked: bool, stren
 def test_all_axes_asked_are_rated(sent, annotator) -> None:
     store, _ = sent(1, kind="rating")
     settings = LabelingSettings(kind="rating", rating_axes=["helpful", "overall"])
-    annotate(store, [annotator(NAMES[0])], ROUND, PURPOSE, seed=0, settings=settings)
+    simulate_annotators(store, [annotator(NAMES[0])], ROUND, PURPOSE, seed=0, settings=settings)
     ratings = store.read(ROUND, PURPOSE)[0][0].result["ratings"]
     assert sorted(ratings["helpful"]) == [3, 3, 3, 7]
     assert ratings["overall"] == ratings["helpful"]
@@ -119,7 +119,7 @@ def test_all_axes_asked_are_rated(sent, annotator) -> None:
 def test_what_the_tasks_annotators_say_survives_label_studios_form(sent, kind: str) -> None:
     store, batch = sent(30, kind=kind)
     settings = LabelingSettings(kind=kind)
-    annotate(store, get_task("sentiment").annotators(0), ROUND, PURPOSE, seed=0, settings=settings)
+    simulate_annotators(store, get_task("sentiment").annotators(0), ROUND, PURPOSE, seed=0, settings=settings)
     rows = {row["comparison_id"]: row for row in batch.to_dict("records")}
     annotations, _ = store.read(ROUND, PURPOSE)
     assert len(annotations) == 30
@@ -133,7 +133,7 @@ def test_a_skip_is_made_up_for_by_somebody_else_and_a_persons_label_counts(sent,
     first, second = batch["comparison_id"]
     store.submit(first, "a person", {"best": 0})
     store.skip(second, "ann-01")
-    annotate(store, [annotator("ann-01"), annotator("ann-02")], ROUND, PURPOSE, seed=0)
+    simulate_annotators(store, [annotator("ann-01"), annotator("ann-02")], ROUND, PURPOSE, seed=0)
     assert {(key, who) for key, who, *_ in answers(store)} == {
         (first, "a person"),
         (second, "ann-01"),
@@ -144,7 +144,7 @@ def test_a_skip_is_made_up_for_by_somebody_else_and_a_persons_label_counts(sent,
 def test_nobody_to_ask_is_one_sentence(sent) -> None:
     store, _ = sent(1)
     with pytest.raises(UserError, match="no simulated annotators"):
-        annotate(store, [], ROUND, PURPOSE, seed=0)
+        simulate_annotators(store, [], ROUND, PURPOSE, seed=0)
 
 
 @pytest.mark.parametrize(("ranks", "part"), [([1, 2], "4 responses need 4 ranks"), ([2, 2, 2, 2], "start at 1")])
@@ -157,5 +157,5 @@ def test_a_wrong_judgment_names_the_annotator(sent, ranks: list[int], part: str)
 
     store, _ = sent(1)
     with pytest.raises(UserError, match=f"ann-wrong.*{part}"):
-        annotate(store, [Wrong()], ROUND, PURPOSE, seed=0)
+        simulate_annotators(store, [Wrong()], ROUND, PURPOSE, seed=0)
     assert answers(store) == set()

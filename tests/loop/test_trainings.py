@@ -9,7 +9,13 @@ from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import label_ids, read_manifest
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.lineage.models import model_digest
-from rlhf_dagster.loop.trainings import base_model_cache, build_base_model, train_ppo, train_reward_model, train_sft
+from rlhf_dagster.loop.trainings import (
+    base_model_cache,
+    build_base_model,
+    make_ppo_policy,
+    make_reward_model,
+    make_sft_checkpoint,
+)
 
 
 def silent(*_: object, **__: object) -> None:
@@ -73,7 +79,7 @@ def test_leftovers_of_a_killed_stage_are_removed(stages, copy_of) -> None:
         (work / leftover).mkdir(parents=True)
         (work / leftover / "model.safetensors").write_text("half")
     (work / "sft-other").mkdir()
-    sft = train_sft(
+    sft = make_sft_checkpoint(
         loop, loop.config.sft, checkpoint(loop, "base_model"), loop.asset_path("demonstrations"), silent
     ).checkpoint
     assert sft == checkpoint(loop, "sft_checkpoint")
@@ -84,7 +90,7 @@ def test_training_the_same_again_makes_the_same_model_and_registers_it_once(stag
     loop = copy_of(stages.unjudged).loop
     before = sorted(path.name for path in (loop.root / "models").iterdir())
     policies, history = loop.registry.policies(), loop.registry.history()
-    result = train_ppo(
+    result = make_ppo_policy(
         loop,
         ROUND,
         loop.config.ppo,
@@ -112,7 +118,7 @@ def test_other_validation_labels_make_another_reward_model_of_the_same_weights(s
     sft, prompts = checkpoint(loop, "sft_checkpoint"), loop.asset_path("prompts")
     settings = loop.config.reward_model
     other, again = (
-        train_reward_model(loop, ROUND, settings, sft=sft, preferences=path, prompts=prompts, progress=silent)
+        make_reward_model(loop, ROUND, settings, sft=sft, preferences=path, prompts=prompts, progress=silent)
         for _ in range(2)
     )
     assert folder_digest(other.checkpoint.folder) == folder_digest(first.folder)

@@ -11,7 +11,7 @@ import pytest
 from rlhf_dagster.common.stop_cord import Stop
 from rlhf_dagster.lineage.registry import ChampionRecord
 from rlhf_dagster.pages.plots import RoundCurve, round_curves
-from rlhf_dagster.pages.rounds import AnnotatorRow, RoundRow, RoundsPage, Waiting, day, render_rounds
+from rlhf_dagster.pages.rounds import AnnotatorRow, RoundRow, RoundsPage, WaitingRound, day, render_rounds
 
 EVIL = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\"'\u202e"
 VOID = {"meta", "img", "br"}
@@ -83,7 +83,7 @@ def page(text: str = "words", **changes: Any) -> RoundsPage:
         "made": datetime(2026, 11, 21, 9, 30, tzinfo=UTC),
         "stop": Stop(text, text, stamp),
         "problems": [text],
-        "waiting": [Waiting(text, 30, 120, [text])],
+        "waiting": [WaitingRound(text, 30, 120, [text])],
         "running": [text],
         "champions": [champion, replace(champion, action="rollback")],
         "rounds": [
@@ -171,7 +171,7 @@ def test_the_stop_is_the_first_thing_said() -> None:
 
 
 def test_progress_is_drawn_and_never_beyond_its_end() -> None:
-    bars = [Waiting("a", 30, 120), Waiting("b", 130, 120), Waiting("c", 0, 0), Waiting("d")]
+    bars = [WaitingRound("a", 30, 120), WaitingRound("b", 130, 120), WaitingRound("c", 0, 0), WaitingRound("d")]
     styles = shown(replace(EMPTY, waiting=bars)).values("style")
     assert styles == ["width: 25.0%", "width: 100%"]
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rlhf_dagster.pages.server import HOST, make_server
+from rlhf_dagster.common.ports import LOOPBACK
+from rlhf_dagster.pages.server import make_server
 
 SECRET = b"token-of-the-label-server"
 ROUNDS, REPORT = b"<p>all rounds</p>", b"<p>one report</p>"
@@ -66,10 +67,10 @@ class serving:  # noqa: N801  # used as a statement
 
 def ask(port: int, target: str, method: str = "GET", host: str | None = None) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and content; the target goes out as it is."""
-    connection = http.client.HTTPConnection(HOST, port)
+    connection = http.client.HTTPConnection(LOOPBACK, port)
     connection.putrequest(method, "/", skip_host=True)
     connection._buffer[0] = f"{method} {target} HTTP/1.1".encode("latin-1", "replace")  # type: ignore[attr-defined]
-    connection.putheader("Host", host or f"{HOST}:{port}")
+    connection.putheader("Host", host or f"{LOOPBACK}:{port}")
     connection.endheaders()
     response = connection.getresponse()
     content = response.read()
@@ -222,7 +223,7 @@ def command(*arguments: object) -> subprocess.Popen[str]:
 
 def test_the_command_listens_on_loopback_alone_and_ends_when_asked(loop) -> None:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
     process = command(loop, port)
     try:

@@ -18,7 +18,7 @@ from rlhf_dagster.records.kinds import ORDERED_KINDS
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import read_table
 from rlhf_dagster.training.dpo.losses import dpo_loss, ipo_loss, pair_numbers, smoothed
-from rlhf_dagster.training.dpo.pairs import Pair, collate, encode_comparisons, label_pairs, merged_pairs
+from rlhf_dagster.training.dpo.pairs import Pair, collate_pairs, encode_comparisons, label_pairs, merged_pairs
 from rlhf_dagster.training.dpo.train import response_log_prob_sums, train_dpo
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
@@ -116,7 +116,7 @@ def test_a_batch_holds_each_response_once_and_points_to_it(policy: Policy) -> No
         [preference_row(0, "red", ["good", "bad dog"]), preference_row(1, "blue cat", ["bad", "good", "dog"])]
     )
     rows = encode_comparisons(frame, policy.tokenizer, FIXED)
-    batch = collate(rows, [torch.zeros(2), torch.ones(3)], policy.tokenizer.pad_token_id)
+    batch = collate_pairs(rows, [torch.zeros(2), torch.ones(3)], policy.tokenizer.pad_token_id)
     assert batch["input_ids"].shape == (5, 4)
     assert batch["reference"].tolist() == [0, 0, 1, 1, 1]
     assert list(zip(batch["first"].tolist(), batch["second"].tolist(), batch["preferred"].tolist(), strict=True)) == [
@@ -133,7 +133,7 @@ def test_a_response_counts_by_the_sum_of_its_tokens(policy: Policy, sampling: Sa
     [comparison] = encode_comparisons(
         pd.DataFrame([preference_row(0, "red dog", responses)]), policy.tokenizer, sampling
     )
-    batch = collate([comparison], [torch.zeros(3)], policy.tokenizer.pad_token_id)
+    batch = collate_pairs([comparison], [torch.zeros(3)], policy.tokenizer.pad_token_id)
     tokens = response_log_probs(policy, ["red dog"] * 3, comparison.responses, sampling)
     sums = response_log_prob_sums(policy.model, batch, decoding_of(policy.tokenizer, sampling))
     assert sums.tolist() == pytest.approx([sum(row) for row in tokens], abs=1e-5)

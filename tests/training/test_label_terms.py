@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.outcome import ranks_from_ratings, target
-from rlhf_dagster.training.reward.labels import EncodedLabel, collate, label_loss, with_bootstrap
+from rlhf_dagster.training.reward.labels import EncodedLabel, collate_labels, label_loss, with_bootstrap
 from rlhf_dagster.training.reward.losses import choice_losses, preference_loss
 from rlhf_dagster.training.reward.terms import Choice, Rating, Terms, merge_labels
 from rlhf_dagster.training.reward.ties import make_tie_model
@@ -72,7 +72,7 @@ def summed_loss(frame: pd.DataFrame, scores: Tensor, settings: RewardModelSettin
         EncodedLabel([[7]] * len(row["target"]), row["terms"])
         for row in merge_labels(frame, settings).to_dict("records")
     ]
-    loss = label_loss(scores.unsqueeze(-1), collate(labels, pad_id=0))
+    loss = label_loss(scores.unsqueeze(-1), collate_labels(labels, pad_id=0))
     return loss * sum(label.weight for label in labels)
 
 
@@ -114,7 +114,7 @@ def test_each_response_of_a_ranking_is_scored_once() -> None:
     ranked = EncodedLabel([[1], [2], [3]], Terms(choices), [1.0, 2.0])
     rated = EncodedLabel([[4], [5]], Terms([], [Rating([1], 0.5, 2.0), Rating([0, 1], -1.0, 1.0)]), [3.0, 4.0])
     pair = EncodedLabel([[6], [7]], Terms([Choice([0, 1], [0.5, 0.5], 2.0)]), [5.0, 6.0])
-    batch = collate([ranked, rated, pair], pad_id=0)
+    batch = collate_labels([ranked, rated, pair], pad_id=0)
     assert batch["input_ids"].tolist() == [[1], [2], [3], [4], [5], [6], [7]]
     assert batch["index"].tolist() == [[0, 1, 2], [1, 2, 0], [5, 6, 0]]
     assert batch["mask"].tolist() == [[1, 1, 1], [1, 1, 0], [1, 1, 0]]
@@ -237,7 +237,7 @@ def test_the_loss_of_heads_is_their_mean_by_bootstrap_weights() -> None:
     label = EncodedLabel([[1], [2]], Terms([Choice([0, 1], [1.0, 0.0], 2.0)]), [3.0, 1.0])
     heads = torch.tensor([[0.0, 1.0], [0.5, -1.0]])
     expected = (3 * softplus(torch.tensor(0.5)) + 1 * softplus(torch.tensor(-2.0))) / 4
-    torch.testing.assert_close(label_loss(heads, collate([label], pad_id=0)), expected)
+    torch.testing.assert_close(label_loss(heads, collate_labels([label], pad_id=0)), expected)
 
 
 CHOICES = [Choice([0, 1], [1.0, 0.0], 1.0)] * 6 + [Choice([0, 1], [0.5, 0.5], 1.0)] * 3
@@ -267,7 +267,7 @@ def test_davidson_has_a_limit() -> None:
 
 @pytest.mark.parametrize("ties", ["share", "davidson", "rao_kupper"])
 def test_a_batch_may_hold_ratings_alone(ties: str) -> None:
-    batch = collate([EncodedLabel([[1], [2]], Terms([], [Rating([0], 0.5, 2.0)]))], pad_id=0)
+    batch = collate_labels([EncodedLabel([[1], [2]], Terms([], [Rating([0], 0.5, 2.0)]))], pad_id=0)
     heads = torch.tensor([[1.5], [0.0]], requires_grad=True)
     model = make_tie_model(RewardModelSettings.parse({"ties": ties}, "f"), CHOICES)
     loss = label_loss(heads, batch, model or choice_losses)

@@ -331,9 +331,9 @@ def test_scores_are_made_in_batches_of_the_size_that_is_estimated(
 ) -> None:
     from rlhf_dagster.training.reward import scores
 
-    def score(_: object, batch: PaddedBatch) -> scores.Scores:
+    def score(_: object, batch: PaddedBatch) -> scores.ScoresAndSpread:
         rows.append(len(batch.input_ids))
-        return scores.Scores(*torch.zeros(2, len(batch.input_ids)))
+        return scores.ScoresAndSpread(*torch.zeros(2, len(batch.input_ids)))
 
     rows: list[int] = []
     monkeypatch.setattr(scores, "score_tokens_with_spread", score)

@@ -21,7 +21,7 @@ from rlhf_dagster.training.models.tokens import PaddedBatch, pad
 from rlhf_dagster.training.ppo.frozen_layers import decoder_layers, freeze_layers, share_frozen
 from rlhf_dagster.training.ppo.policy import PolicyWithValueModel, PpoPolicy, response_values
 from rlhf_dagster.training.ppo.rollout import collect, learning_targets
-from rlhf_dagster.training.ppo.setup import PpoSetup, prepare
+from rlhf_dagster.training.ppo.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
 from rlhf_dagster.training.ppo.update import minibatch_loss
 from rlhf_dagster.training.reward.scores import load_reward_model, score_tokens
@@ -52,7 +52,7 @@ def reference_logits(setup: PpoSetup) -> Tensor:
 
 
 def trained(spec: PpoSpec) -> PpoSetup:
-    setup = prepare(spec)
+    setup = prepare_ppo(spec)
     run_ppo(setup.policy, setup.episodes, spec.settings, spec.seed, controller=setup.controller)
     return setup
 
@@ -75,8 +75,8 @@ def test_adapters_on_an_earlier_policy_are_held_to_a_copy_of_sft(spec: Spec, dee
 
 
 def test_only_adapters_and_values_are_trained(spec: Spec) -> None:
-    assert all("lora_" in name or name.startswith("value_head") for name in prepare(spec("lora")).policy.trained())
-    names = prepare(spec("lora_separate")).policy.trained()
+    assert all("lora_" in name or name.startswith("value_head") for name in prepare_ppo(spec("lora")).policy.trained())
+    names = prepare_ppo(spec("lora_separate")).policy.trained()
     assert any(name.startswith("value_model") and "lora_" in name for name in names)
     assert all("lora_" in name or ".score." in name for name in names)
 
@@ -91,7 +91,7 @@ def test_frozen_layers_are_shared_and_the_others_are_not(spec: Spec) -> None:
 
 
 def test_frozen_layers_run_once_for_reference_and_all_passes(spec: Spec) -> None:
-    setup, settings = prepare(spec("frozen")), spec("frozen").settings
+    setup, settings = prepare_ppo(spec("frozen")), spec("frozen").settings
     batch = pad(list(setup.episodes.prompts[:6]), setup.episodes.decoding.pad_id, "left")
     uniforms = draw_uniforms(6, FIXED.response_tokens, torch.Generator().manual_seed(0))
     rollout = collect(setup.policy, setup.episodes, batch, uniforms=uniforms, settings=settings)
@@ -109,7 +109,7 @@ def test_frozen_layers_run_once_for_reference_and_all_passes(spec: Spec) -> None
 
 
 def test_the_losses_are_added_by_their_weights(spec: Spec) -> None:
-    setup, settings = prepare(spec("separate")), spec("separate").settings.changed(kl_penalty="k2")
+    setup, settings = prepare_ppo(spec("separate")), spec("separate").settings.changed(kl_penalty="k2")
     batch = pad(list(setup.episodes.prompts[:6]), setup.episodes.decoding.pad_id, "left")
     uniforms = draw_uniforms(6, FIXED.response_tokens, torch.Generator().manual_seed(0))
     rollout = collect(setup.policy, setup.episodes, batch, uniforms=uniforms, settings=settings)
@@ -143,11 +143,11 @@ def test_a_policy_of_frozen_layers_can_be_gone_on_from_with_them(spec: Spec) -> 
     assert went_on.curves["ratio_first"] == pytest.approx([1.0] * 10, abs=1e-4)
     whole = train_ppo(spec("separate")).folder
     with pytest.raises(UserError, match=r"set `ppo\.start: sft`"):
-        prepare(replace(spec("frozen"), start=whole))
+        prepare_ppo(replace(spec("frozen"), start=whole))
 
 
 def test_the_value_of_a_text_so_far_is_at_first_its_score(spec: Spec, deep_reward: Path) -> None:
-    policy, model = prepare(spec("separate")).policy, load_reward_model(deep_reward, COMPUTE).model
+    policy, model = prepare_ppo(spec("separate")).policy, load_reward_model(deep_reward, COMPUTE).model
     assert isinstance(policy, PolicyWithValueModel)
     batch = PaddedBatch(IDS, torch.ones_like(IDS))
     values = response_values(policy.value_model, batch, 4)
@@ -159,8 +159,8 @@ def test_the_value_of_a_text_so_far_is_at_first_its_score(spec: Spec, deep_rewar
 
 def test_a_later_run_goes_on_with_the_value_model(spec: Spec) -> None:
     first = train_ppo(spec("separate")).folder
-    before = prepare(spec("separate")).policy
-    after = prepare(replace(spec("separate"), start=first)).policy
+    before = prepare_ppo(spec("separate")).policy
+    after = prepare_ppo(replace(spec("separate"), start=first)).policy
     assert isinstance(before, PolicyWithValueModel)
     assert isinstance(after, PolicyWithValueModel)
     batch = PaddedBatch(IDS, torch.ones_like(IDS))
@@ -170,7 +170,7 @@ def test_a_later_run_goes_on_with_the_value_model(spec: Spec) -> None:
 
 @pytest.mark.parametrize("mode", ["rloo", "group"])
 def test_estimators_that_compare_responses_have_no_values(mode: str, spec: Spec) -> None:
-    setup = prepare(spec(mode))
+    setup = prepare_ppo(spec(mode))
     assert type(setup.policy) is PpoPolicy
     curves = run_ppo(setup.policy, setup.episodes, spec(mode).settings.changed(updates=1), 0)
     assert not {"value_loss", "explained_variance"} & curves.keys()

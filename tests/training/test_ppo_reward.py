@@ -18,7 +18,7 @@ from rlhf_dagster.training.models.tokens import PaddedBatch, encode_prompts, pad
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import TextScore, combined, ensemble_scores, load_reward_function
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
-from rlhf_dagster.training.ppo.setup import prepare
+from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
 from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens
@@ -120,7 +120,7 @@ def test_a_function_gets_prompts_and_responses_as_texts(deep_sft: Path, spec: Ma
         seen.append((prompts, responses))
         return torch.tensor(good(prompts, responses))
 
-    episodes = replace(prepare(spec("function")).episodes, score=TextScore(policy.tokenizer, reward))
+    episodes = replace(prepare_ppo(spec("function")).episodes, score=TextScore(policy.tokenizer, reward))
     rollout = answers(policy, episodes, VARIABLE, PpoSettings())
     assert seen == [(PROMPTS, texts_of(policy, rollout))]
     assert rollout.scores.tolist() == good(*seen[0])
@@ -164,14 +164,14 @@ def test_a_function_is_checked_at_every_call() -> None:
 
 def test_a_reward_model_with_another_tokenizer_reads_the_text(deep_sft: Path, spec: Make, byte_pairs: Path) -> None:
     policy, asked = load_policy(deep_sft, COMPUTE), replace(spec("rloo"), reward_model=byte_pairs)
-    setup = prepare(asked)
+    setup = prepare_ppo(asked)
     assert isinstance(setup.episodes.score, TextScore)
     rollout = answers(policy, setup.episodes, FIXED, PpoSettings())
     expected = score_responses(byte_pairs, PROMPTS, texts_of(policy, rollout), FIXED, COMPUTE)
     assert rollout.scores.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     assert train_ppo(asked).curves["kl"][0] == pytest.approx(0, abs=1e-4)
     with pytest.raises(UserError, match="no value model can begin as it"):
-        prepare(replace(spec("separate"), reward_model=byte_pairs))
+        prepare_ppo(replace(spec("separate"), reward_model=byte_pairs))
 
 
 def test_rewards_that_are_missing_or_of_no_use_are_user_errors(spec: Make) -> None:
@@ -184,4 +184,4 @@ def test_rewards_that_are_missing_or_of_no_use_are_user_errors(spec: Make) -> No
     }
     for problem, wrong in cases.items():
         with pytest.raises(UserError, match=problem):
-            prepare(wrong)
+            prepare_ppo(wrong)

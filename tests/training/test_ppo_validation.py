@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.schemas import PROMPTS
-from rlhf_dagster.training.ppo.setup import prepare
+from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
 from rlhf_dagster.training.ppo.validation import (
     best_validation,
@@ -86,7 +86,7 @@ def test_training_ends_where_an_ensemble_disagrees() -> None:
 @pytest.mark.parametrize(("budget", "kept"), [(1e-6, {0}), (2.0, {1, 2, 3, 4, 5}), (None, {6})])
 def test_the_weights_kept_are_those_that_were_validated(spec: PpoSpec, budget: float | None, kept: set[int]) -> None:
     settings = spec.settings.changed(updates=6, validate_every=1, kl_budget=budget, learning_rate=1e-2)
-    setup, snapshots = prepare(replace(spec, settings=settings)), {}
+    setup, snapshots = prepare_ppo(replace(spec, settings=settings)), {}
     parameters = dict(setup.policy.named_parameters())
 
     def keep(step: int, total: int, **numbers: float) -> None:
@@ -114,7 +114,7 @@ def test_metrics_are_those_of_the_weights_kept(spec: PpoSpec, deep_sft: Path) ->
 def test_validation_reads_held_out_prompts_and_changes_nothing(spec: PpoSpec, tables: Tables) -> None:
     rows = pq.read_table(tables.prompts).to_pandas()
     held_out = set(rows.loc[rows["split"] == "validation", "text"])
-    setup = prepare(spec)
+    setup = prepare_ppo(spec)
     assert len(setup.episodes.held_out) == 7
     assert set(setup.episodes.held_out_texts) <= held_out
     assert not held_out & set(setup.episodes.texts)
@@ -132,7 +132,7 @@ def test_validation_reads_held_out_prompts_and_changes_nothing(spec: PpoSpec, ta
 def test_without_held_out_prompts_there_is_no_validation(spec: PpoSpec, tmp_path: Path) -> None:
     prompts = write(tmp_path, "train", [prompt_row(i, text) for i, text in enumerate(["red", "dog"])], PROMPTS)
     with pytest.raises(UserError, match="no row of split 'validation'"):
-        prepare(replace(spec, prompts=prompts))
+        prepare_ppo(replace(spec, prompts=prompts))
 
 
 def test_an_over_optimised_training_ends(spec: PpoSpec, monkeypatch: pytest.MonkeyPatch) -> None:

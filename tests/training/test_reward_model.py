@@ -17,7 +17,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
 from rlhf_dagster.training.models.policies import load_policy
-from rlhf_dagster.training.reward.labels import collate, encode_labels, label_scores
+from rlhf_dagster.training.reward.labels import collate_labels, encode_labels, label_scores
 from rlhf_dagster.training.reward.scores import encode_pairs, load_reward_model, score_responses
 from rlhf_dagster.training.reward.train import (
     initial_reward_model,
@@ -99,7 +99,7 @@ def test_scores_reach_the_right_label(sft: Path, tables: Tables, tmp_path: Path)
     reward_model = initial_reward_model(spec)
     rows = [preference_row(0, "red", ["dog", "cat cat"]), preference_row(1, "blue .", ["bad", "good", "good red"])]
     labels = encode_labels(pd.DataFrame(rows), reward_model.tokenizer, spec)
-    batch = collate(labels, reward_model.tokenizer.pad_token_id)
+    batch = collate_labels(labels, reward_model.tokenizer.pad_token_id)
     assert batch["mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
     torch.testing.assert_close(batch["target"], torch.tensor([[0.5, 0.5, 0], [0, 0.5, 0.5]]))
     with torch.no_grad():

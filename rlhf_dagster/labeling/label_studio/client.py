@@ -32,7 +32,7 @@ REFRESH = "api/token/refresh/"
 _TOKEN = re.compile(r"[!-~]+")
 """What an HTTP header can hold."""
 OLDEST, TOO_NEW = (1, 21), (2, 0)
-PAGE = 1000
+PAGE_SIZE = 1000
 """Tasks read at once; larger pages gain nothing."""
 TASK_FIELDS = "id,updated_at,data,total_annotations,cancelled_annotations"
 ANNOTATION_FIELDS = "annotations,result,completed_by,was_cancelled,lead_time,created_at"
@@ -86,7 +86,7 @@ class LabelStudioClient:
 
     def projects(self, title: str) -> list[dict[str, Any]]:
         """Projects whose title contains ``title``, with id, title and description."""
-        params = {"title": title, "page_size": PAGE, "include": "id,title,description"}
+        params = {"title": title, "page_size": PAGE_SIZE, "include": "id,title,description"}
         return self._json("GET", "api/projects/", params)["results"]
 
     def create_project(
@@ -152,7 +152,7 @@ class LabelStudioClient:
         after_id: int = 0,
         updated_since: datetime | None = None,
         full: bool = True,
-        page_size: int = PAGE,
+        page_size: int = PAGE_SIZE,
     ) -> list[dict[str, Any]]:
         """The next tasks by id, at most ``page_size``, with ``data``; with their annotations if ``full``.
 

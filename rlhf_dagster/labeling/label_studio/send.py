@@ -9,7 +9,7 @@ from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
 from rlhf_dagster.labeling.label_studio.errors import LabelStudioTimeout
-from rlhf_dagster.labeling.label_studio.state import Project, SyncState, Task
+from rlhf_dagster.labeling.label_studio.state import Project, SentTask, SyncState
 from rlhf_dagster.labeling.label_studio.tasks import task_data
 
 CHUNK = 1000
@@ -18,12 +18,12 @@ ATTEMPTS = 4
 """Imports of one chunk that may time out before we give up."""
 SETTLED = 3
 """Equal counts in a row that make us believe that a late import has come to its end."""
-PAUSE = 2.0
+_PAUSE = 2.0
 """Seconds between two such counts."""
 TITLE_LENGTH = 50
-PURPOSES = {"train": "comparisons", "evaluation": "A/B judgments", "demonstrations": "writing"}
+_PURPOSES = {"train": "comparisons", "evaluation": "A/B judgments", "demonstrations": "writing"}
 
-Row = Mapping[str, Any]
+_Row = Mapping[str, Any]
 
 
 class Sender:
@@ -41,14 +41,14 @@ class Sender:
         self.client, self.state, self.settings, self.loop_name = client, state, settings, loop_name
         self.sweep = sweep
 
-    def send(self, rows: Sequence[Row]) -> int:
+    def send(self, rows: Sequence[_Row]) -> int:
         """Make the missing tasks for ``rows`` (of COMPARISONS), in their order; returns how many were missing."""
-        groups: dict[tuple[str, str, str], list[Row]] = {}
+        groups: dict[tuple[str, str, str], list[_Row]] = {}
         for row in rows:
             groups.setdefault((row["round"], row["purpose"], row["kind"]), []).append(row)
         return sum(self._send_group(key, group) for key, group in groups.items())
 
-    def _send_group(self, key: tuple[str, str, str], rows: Sequence[Row]) -> int:
+    def _send_group(self, key: tuple[str, str, str], rows: Sequence[_Row]) -> int:
         sent = {task.comparison_id for older in self._older(key) for task in self._tasks(older)}
         missing = [row for row in rows if row["comparison_id"] not in sent]
         if missing:
@@ -67,7 +67,7 @@ class Sender:
         """The projects of a round that were made so far, whatever their labelling config."""
         return [project for project in self.state.projects(*key[:2]) if project.kind == key[2]]
 
-    def _tasks(self, project: Project) -> list[Task]:
+    def _tasks(self, project: Project) -> list[SentTask]:
         """Tasks that are there now, listed anew unless the project is new."""
         if project.unsure:
             self._wait_until_settled(project)
@@ -76,7 +76,7 @@ class Sender:
             self.state.set_unsure(project.project, False)
         return list(self.state.tasks(project.project).values())
 
-    def _import(self, project: Project, rows: Sequence[Row]) -> None:
+    def _import(self, project: Project, rows: Sequence[_Row]) -> None:
         """One chunk. Where no answer comes, what has arrived is found out before anything is sent again."""
         todo = list(rows)
         for attempt in range(1, ATTEMPTS + 1):
@@ -98,7 +98,7 @@ class Sender:
                 self.state.add_tasks(project.project, comparisons, project.labels_wanted, sure=True)
                 return
 
-    def _data(self, row: Row) -> dict[str, Any]:
+    def _data(self, row: _Row) -> dict[str, Any]:
         return task_data(row, self.settings)
 
     def _set_overlaps(self, project: Project, wanted: Mapping[str, int]) -> None:
@@ -114,17 +114,17 @@ class Sender:
         counts: list[int] = []
         while len(counts) < SETTLED or len(set(counts[-SETTLED:])) > 1:
             if counts:
-                time.sleep(PAUSE)
+                time.sleep(_PAUSE)
             counts.append(self.client.probe(project.project)[0])
 
-    def _project(self, key: tuple[str, str, str], rows: Sequence[Row]) -> Project:
+    def _project(self, key: tuple[str, str, str], rows: Sequence[_Row]) -> Project:
         """The project for a round's comparisons of one kind; another one where the labelling page has changed."""
         round_key, purpose, kind = key
         xml = labelling_config(kind, purpose, self.settings)
         config = config_hash(xml)
         if not any(project.config == config for project in self._older(key)):
             labels_wanted = Counter(int(row["labels_wanted"]) for row in rows).most_common(1)[0][0]
-            title = f"{self.loop_name[:24]} {round_key}: {PURPOSES.get(purpose, purpose)}"[:TITLE_LENGTH]
+            title = f"{self.loop_name[:24]} {round_key}: {_PURPOSES.get(purpose, purpose)}"[:TITLE_LENGTH]
             # The marker finds a project that was made just before we were killed.
             marker = f"rlhf_dagster {self.state.store_id}/{round_key}/{purpose}/{kind}/{config}"
             made = [found["id"] for found in self.client.projects(title) if marker in (found["description"] or "")]

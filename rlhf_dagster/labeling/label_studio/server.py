@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from rlhf_dagster.common.files import cache_folder, locked, write_atomically
+from rlhf_dagster.common.ports import LOOPBACK, require_free
 from rlhf_dagster.errors import UserError
 
 VERSION = "1.23.2"
@@ -29,14 +29,13 @@ REQUIREMENTS = (f"label-studio=={VERSION}", "setuptools")
 """It imports setuptools and does not say so."""
 CONSTRAINTS = f"label-studio-{VERSION}.txt"
 """Versions of all it needs, beside our other templates."""
-HOST = "127.0.0.1"
 EMAIL = "admin@example.com"
 DATABASE = "label_studio.sqlite3"
 CREDENTIALS = "credentials.env"
 LOG = "label-studio.log"
 GRACE = 15.0
 """Seconds that the server has to stop by itself."""
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 """What the server sees of our environment: it would take DEBUG, HOST or POSTGRE_HOST there for settings of its own."""
 SETTINGS = {
     # Nobody joins without an invitation.
@@ -111,27 +110,17 @@ def running(folder: Path, port: int) -> Iterator[Server]:
     Raises UserError if the port is taken (the server would silently take another one) or it does not start.
     """
     install()
-    require_free(port)
+    require_free(port, f"Port {port} of {LOOPBACK}")
     prepare(folder)
     process = start(folder, port)
     try:
         _wait_until_ready(process, port, folder / LOG)
-        yield Server(f"http://{HOST}:{port}", process, folder)
+        yield Server(f"http://{LOOPBACK}:{port}", process, folder)
     finally:
-        stop(process)
+        stop_server(process)
 
 
-def require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "not a port"
-            raise UserError(f"Port {port} of {HOST}: {reason}; choose another port.") from None
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop_server(process: subprocess.Popen[bytes]) -> None:
     """Stop the server and whatever it started; it has a process group of its own."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
@@ -171,7 +160,7 @@ def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
         "LABEL_STUDIO_PASSWORD": credentials["LABEL_STUDIO_PASSWORD"],
         "LABEL_STUDIO_USER_TOKEN": credentials["LABEL_STUDIO_API_KEY"],
     }
-    command = [_program(), "start", "--no-browser", "--internal-host", HOST, "--port", str(port)]
+    command = [_program(), "start", "--no-browser", "--internal-host", LOOPBACK, "--port", str(port)]
     with log.open("w", encoding="utf-8") as output:
         log.chmod(0o600)
         return subprocess.Popen(  # noqa: S603
@@ -181,7 +170,7 @@ def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     while process.poll() is None:
-        if answers(f"http://{HOST}:{port}/health"):
+        if answers(f"http://{LOOPBACK}:{port}/health"):
             return
         time.sleep(0.2)
     raise UserError(f"Label Studio did not start; {log} says why.")
@@ -199,7 +188,7 @@ def answers(address: str) -> bool:
 
 def _environment(folder: Path) -> dict[str, str]:
     """Environment of a server whose data is in ``folder``."""
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     return kept | SETTINGS | {"LABEL_STUDIO_BASE_DATA_DIR": str(folder.resolve())}
 
 

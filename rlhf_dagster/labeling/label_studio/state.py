@@ -61,7 +61,7 @@ class Project:
 
 
 @dataclass(frozen=True)
-class Task:
+class SentTask:
     task: int
     project: int
     comparison_id: str
@@ -136,14 +136,14 @@ class SyncState:
         statement = "UPDATE ls_projects SET newest = ?, newest_seen = ?, last_read = ? WHERE server = ? AND project = ?"
         self._execute(statement, (newest, seen, at, self._server, project.project))
 
-    def tasks(self, project: int) -> dict[int, Task]:
+    def tasks(self, project: int) -> dict[int, SentTask]:
         """Tasks that are there, by id, in the order of ids."""
         query = (
             "SELECT task, project, comparison_id, overlap, updated_at FROM ls_tasks "
             "WHERE server = ? AND project = ? AND NOT gone ORDER BY task"
         )
         with self._database.connection() as connection:
-            return {row["task"]: Task(*row) for row in connection.execute(query, (self._server, project))}
+            return {row["task"]: SentTask(*row) for row in connection.execute(query, (self._server, project))}
 
     def add_tasks(self, project: int, comparisons: Mapping[int, str], overlap: int, sure: bool = False) -> None:
         """Record tasks, and with ``sure`` that the import that made them is on record whole."""

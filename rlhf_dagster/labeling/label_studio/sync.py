@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.people import UNKNOWN, People
-from rlhf_dagster.labeling.label_studio.state import KnownAnnotation, Project, SyncState, Task, moment
+from rlhf_dagster.labeling.label_studio.state import KnownAnnotation, Project, SentTask, SyncState, moment
 from rlhf_dagster.labeling.store import Annotation
 
 OVERLAP = timedelta(seconds=60)
@@ -54,7 +54,7 @@ class Synchroniser:
             self.state.set_read(project, max((task["updated_at"] for task in found.values()), key=moment), began)
 
     def _adopt(
-        self, project: Project, tasks: Iterable[dict[str, Any]], known: Mapping[int, Task]
+        self, project: Project, tasks: Iterable[dict[str, Any]], known: Mapping[int, SentTask]
     ) -> dict[int, dict[str, Any]]:
         """The tasks that are ours, by id, on record from now on. Those made by hand in our project are not."""
         tasks = list(tasks)
@@ -169,7 +169,7 @@ def _comparison(task: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _is_unread(task: Mapping[str, Any], known: Task | None) -> bool:
+def _is_unread(task: Mapping[str, Any], known: SentTask | None) -> bool:
     """Whether a listed task has changed since its annotations were read, or has some and never was read."""
     if known is None or not known.updated_at:
         return bool(task["total_annotations"] or task["cancelled_annotations"])

@@ -13,7 +13,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Choice:
+class AnnotatorChoice:
     """One annotator's decision between the ``k`` responses of a comparison."""
 
     comparison: str
@@ -22,7 +22,7 @@ class Choice:
     k: int
 
 
-def competences(choices: Sequence[Choice], known: Mapping[str, int] | None = None) -> dict[str, float]:
+def competences(choices: Sequence[AnnotatorChoice], known: Mapping[str, int] | None = None) -> dict[str, float]:
     """The probability that each annotator names the best response, by expectation maximisation.
 
     The model of Dawid and Skene (1979) with one parameter for each annotator instead of a confusion matrix, because
@@ -32,7 +32,7 @@ def competences(choices: Sequence[Choice], known: Mapping[str, int] | None = Non
     answered no gold question, gets that mean. Empty where nobody can be compared.
     """
     known = known or {}
-    by_comparison: dict[str, list[Choice]] = defaultdict(list)
+    by_comparison: dict[str, list[AnnotatorChoice]] = defaultdict(list)
     for choice in choices:
         by_comparison[choice.comparison].append(choice)
     shared = {name: given for name, given in by_comparison.items() if len(given) > 1 or name in known}
@@ -63,7 +63,7 @@ def label_weights(skill: Mapping[str, float], k: int) -> dict[str, float]:
     return {name: value / mean for name, value in above.items()}
 
 
-def _posterior(given: Sequence[Choice], skill: Mapping[str, float], known: int | None) -> list[float]:
+def _posterior(given: Sequence[AnnotatorChoice], skill: Mapping[str, float], known: int | None) -> list[float]:
     """The probability of each response to be the best, given who named what."""
     k = given[0].k
     if known is not None:

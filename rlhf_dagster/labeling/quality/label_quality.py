@@ -19,8 +19,8 @@ from rlhf_dagster.labeling.quality.checks import (
     repeated_answers,
     untouched_rankings,
 )
-from rlhf_dagster.labeling.quality.competence import Choice, competences
-from rlhf_dagster.labeling.quality.review import Figures, review
+from rlhf_dagster.labeling.quality.competence import AnnotatorChoice, competences
+from rlhf_dagster.labeling.quality.review import AnnotatorFigures, review
 from rlhf_dagster.records.outcome import best
 from rlhf_dagster.records.schemas import QUALITY, table
 from rlhf_dagster.records.tables import records
@@ -48,7 +48,7 @@ class _Measured:
     skill: Mapping[str, float]
 
 
-def label_quality(
+def measure_quality(
     labels: pd.DataFrame, comparisons: pd.DataFrame, quarantine: pd.DataFrame | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row of QUALITY for each annotator, and a summary of all labels.
@@ -112,7 +112,7 @@ def _measure(labels: pd.DataFrame, comparisons: pd.DataFrame) -> _Measured:
     rows = {row["comparison_id"]: row for row in records(comparisons)}
     gold = {name: best(row["gold_ranks"]) for name, row in rows.items() if row["role"] == "gold"}
     choices = [
-        Choice(label["comparison_id"], label["annotator"], label["top"][0], int(label["k"]))
+        AnnotatorChoice(label["comparison_id"], label["annotator"], label["top"][0], int(label["k"]))
         for label in records(usable[usable["top"].map(len) == 1])
     ]
     return _Measured(
@@ -154,7 +154,7 @@ def _annotator_row(figures: dict[str, Any], measured: _Measured) -> dict[str, An
     gold, repeats = _rate(own_gold), _rate(measured.repeats[name])
     agreement, untouched = _rate(own), _rate(measured.untouched[name])
     first = _first_position(int(figures["first"]), int(figures["decided"]), figures["chance"])
-    found = Figures(
+    found = AnnotatorFigures(
         labels=labels,
         pace=figures["seconds"] / measured.submitted["seconds"].median(),
         agreement=agreement,

@@ -14,40 +14,40 @@ CONSISTENT = 0.6
 UNTOUCHED = 0.5
 """The same, above it, for rankings left in the order shown."""
 
-Rate = dict[str, Any] | None
+_Rate = dict[str, Any] | None
 
 
 @dataclass(frozen=True)
-class Figures:
+class AnnotatorFigures:
     """What is known of one annotator; rates have ``value``, ``low``, ``high`` and ``n``, or are None."""
 
     labels: int
     pace: float
     """Median time as a share of everybody's."""
-    agreement: Rate
-    others_agreement: Rate
-    first_position: Rate
+    agreement: _Rate
+    others_agreement: _Rate
+    first_position: _Rate
     """With ``chance``, what it would be without a side preference."""
-    gold: Rate
-    others_gold: Rate
-    consistency: Rate
-    untouched: Rate
+    gold: _Rate
+    others_gold: _Rate
+    consistency: _Rate
+    untouched: _Rate
 
 
-def review(found: Figures) -> str:
+def review(found: AnnotatorFigures) -> str:
     """Why somebody should look at an annotator's work; empty if nothing stands out beyond its interval."""
     sentences = [*_agreement(found), *_known_answers(found), *_habits(found)]
     return " ".join(sentences)
 
 
-def _agreement(found: Figures) -> list[str]:
+def _agreement(found: AnnotatorFigures) -> list[str]:
     own, others = found.agreement, found.others_agreement
     if not own or not others or own["n"] < MIN_FOR_REVIEW or own["high"] >= others["value"]:
         return []
     return [f"Agrees with others on {own['value']:.0%}, they among themselves on {others['value']:.0%}."]
 
 
-def _known_answers(found: Figures) -> list[str]:
+def _known_answers(found: AnnotatorFigures) -> list[str]:
     sentences = []
     own, others = found.gold, found.others_gold
     if own and others and own["n"] >= MIN_MEASURED and own["high"] < others["value"]:
@@ -58,7 +58,7 @@ def _known_answers(found: Figures) -> list[str]:
     return sentences
 
 
-def _habits(found: Figures) -> list[str]:
+def _habits(found: AnnotatorFigures) -> list[str]:
     sentences = []
     first, untouched = found.first_position, found.untouched
     if first and first["n"] >= MIN_FOR_REVIEW and not first["low"] <= first["chance"] <= first["high"]:

@@ -17,7 +17,7 @@ from rlhf_dagster.tasks.base import Judgment
 from rlhf_dagster.tasks.sentiment.gold import features
 from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS
 
-ANNOTATORS = 12
+CREW_SIZE = 12
 FAVOURITES = 8
 """Domain words that an annotator likes to read about."""
 READING_SECONDS = 0.12
@@ -122,7 +122,7 @@ def make_annotators(seed: int) -> list[Annotator]:
 
     ``ann-04`` prefers the first position, ``ann-07`` is careless, ``ann-09`` slow, and ``ann-11`` often ties.
     """
-    return [_make(position, seed) for position in range(ANNOTATORS)]
+    return [_make(position, seed) for position in range(CREW_SIZE)]
 
 
 def _make(position: int, seed: int) -> Annotator:

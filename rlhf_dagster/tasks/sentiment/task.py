@@ -10,7 +10,7 @@ from rlhf_dagster.tasks.sentiment import gold
 from rlhf_dagster.tasks.sentiment.annotators import Annotator, make_annotators
 from rlhf_dagster.tasks.sentiment.reviews import MIN_RESPONSE, Review, stream
 
-Item = TypeVar("Item", str, tuple[str, str])
+_Item = TypeVar("_Item", str, tuple[str, str])
 
 
 class SentimentTask:
@@ -49,10 +49,10 @@ def _reviews(purpose: str, seed: int, split: str) -> Iterator[Review]:
     return stream(purpose, seed, split)
 
 
-def _distinct(n: int, items: Iterator[Item]) -> list[Item]:
+def _distinct(n: int, items: Iterator[_Item]) -> list[_Item]:
     if n < 0:
         raise UserError(f"Cannot draw {n} texts; ask for 0 or more.")
-    seen: set[Item] = set()
+    seen: set[_Item] = set()
     fresh = (item for item in items if not (item in seen or seen.add(item)))  # type: ignore[func-returns-value]
     return list(itertools.islice(fresh, n))
 

@@ -74,7 +74,7 @@ def encode_comparisons(
     return comparisons
 
 
-def collate(rows: Sequence[Comparison], reference: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
+def collate_pairs(rows: Sequence[Comparison], reference: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:
     """The N responses of some comparisons, and the P pairs among them.
 
     ``reference[i]`` are the log-probs [K] of the responses of ``rows[i]`` under the reference policy.

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import DpoSettings
 from rlhf_dagster.records.schemas import PREFERENCES
-from rlhf_dagster.records.tables import read_table, rows_of_split
+from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
-from rlhf_dagster.training.dpo.pairs import Comparison, collate, encode_comparisons
+from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, response_outputs, token_log_probs
 from rlhf_dagster.training.models.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.reward.labels import check_labels
@@ -24,10 +24,9 @@ from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
-from rlhf_dagster.training.specs import DpoSpec, Progress, TrainingResult, silent
+from rlhf_dagster.training.specs import DpoSpec, OnStep, TrainingResult, silent
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
-HELD_OUT = ("validation", "held_out_annotators")
 MEASURED_COMPARISONS = 1024
 
 
@@ -90,9 +89,7 @@ class DpoTrainer(KeptTrainer):
         super().log(logs, start_time)
 
 
-def train_dpo(
-    spec: DpoSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
-) -> TrainingResult:
+def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING) -> TrainingResult:
     """Train on the `train` labels of every kind (:mod:`dpo_pairs`), with the start as the reference policy.
 
     The reference's log-probs are computed once, before training, and kept with the state: no second model is in memory.
@@ -107,14 +104,14 @@ def train_dpo(
         return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
 
 
-def _train(spec: DpoSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
+def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences)
     policy = load_policy(spec.sft, spec.compute)
     needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
     require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
     tables = {"train": rows_of_split(frame, "train", spec.preferences)}
-    tables |= {split: rows for split in HELD_OUT if len(rows := frame[frame["split"] == split])}
+    tables |= {split: rows for split in HELD_OUT_SPLITS if len(rows := frame[frame["split"] == split])}
     encoded = {split: encode_comparisons(rows, policy.tokenizer, spec.sampling) for split, rows in tables.items()}
     splits = with_reference(encoded, policy, spec, keeper)
     trained, curves = _fit(policy, splits["train"], spec, progress, keeper)
@@ -161,7 +158,7 @@ def reference_log_probs(policy: Policy, rows: Sequence[Comparison], spec: DpoSpe
     parts = [torch.zeros(0, device=policy.device)]
     for start in range(0, len(own), spec.sampling.batch_size):
         part = own[start : start + spec.sampling.batch_size]
-        batch = _on(policy.device, collate(part, [unknown] * len(part), pad_id))
+        batch = _on(policy.device, collate_pairs(part, [unknown] * len(part), pad_id))
         parts.append(response_log_prob_sums(policy.model, batch, decoding))
     return gather_rows(torch.cat(parts), len(responses))
 
@@ -190,7 +187,7 @@ def measure(policy: Policy, rows: Comparisons, pair_loss: PairLoss, batch_size: 
 
 
 def _fit(
-    policy: Policy, train: Comparisons, spec: DpoSpec, progress: Progress, keeper: StateKeeper
+    policy: Policy, train: Comparisons, spec: DpoSpec, progress: OnStep, keeper: StateKeeper
 ) -> tuple[Policy, dict[str, list[float]]]:
     settings = spec.settings
     collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id)
@@ -216,7 +213,7 @@ def _weight(row: tuple[Comparison, Tensor]) -> float:
 
 
 def _collate(rows: list[tuple[Comparison, Tensor]], pad_id: int) -> dict[str, Tensor]:
-    return collate([row for row, _ in rows], [reference for _, reference in rows], pad_id)
+    return collate_pairs([row for row, _ in rows], [reference for _, reference in rows], pad_id)
 
 
 def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -64,4 +64,4 @@ def _fitting(tokenizer: PreTrainedTokenizerBase, prompt: str, max_tokens: int) -
 def _render(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     turn = [{"role": "user", "content": prompt}]
     ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=False)
-    return cast(list[int], ids)
+    return cast("list[int]", ids)

@@ -94,7 +94,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not torch.is_grad_enabled():
         return multiply(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
-    return cast(Tensor, OneDnnLinear.apply(rows, weight, bias)).view(*x.shape[:-1], weight.shape[0])
+    return cast("Tensor", OneDnnLinear.apply(rows, weight, bias)).view(*x.shape[:-1], weight.shape[0])
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:

@@ -55,7 +55,7 @@ def policy_log_softmax(logits: Tensor, decoding: Decoding) -> Tensor:
 
 def token_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
     """Log-probs [B, T] of ``tokens`` [B, T] from ``logits`` [B, T, V]; 0 where ``mask`` [B, T] is 0."""
-    gathered = cast(Tensor, _TokenLogProbs.apply(logits, tokens, decoding))
+    gathered = cast("Tensor", _TokenLogProbs.apply(logits, tokens, decoding))
     # Padding is itself suppressed: its log-prob is -inf, which a product with 0 would turn into NaN.
     return gathered.masked_fill(mask == 0, 0.0)
 
@@ -115,7 +115,7 @@ def head_inputs(model: PreTrainedModel, wanted: bool = True) -> Iterator[list[Te
     if not wanted:
         yield states
         return
-    head = cast(torch.nn.Module, model.get_output_embeddings())
+    head = cast("torch.nn.Module", model.get_output_embeddings())
     hook = head.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0]))
     try:
         yield states
@@ -129,7 +129,7 @@ def head_on(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
 
     ``model`` may be wrapped for training on several ranks.
     """
-    head = cast(torch.nn.Module, getattr(model, "module", model).get_output_embeddings())
+    head = cast("torch.nn.Module", getattr(model, "module", model).get_output_embeddings())
     hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][positions],))
     try:
         yield

@@ -24,7 +24,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | N
     """
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=cast(int, settings.alpha),
+        lora_alpha=cast("int", settings.alpha),
         lora_dropout=0.0,
         target_modules=settings.targets or "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -34,19 +34,19 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | N
         with warnings.catch_warnings():
             # Peft asks transformers for a property under its old name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            return cast(PeftModel, get_peft_model(cast(Any, model), config))
+            return cast("PeftModel", get_peft_model(cast("Any", model), config))
     except ValueError as error:
         raise UserError(f"No adapters can be added: {first_line(error)}; correct `lora.targets`.") from None
 
 
 def merge_lora(model: PeftModel) -> PreTrainedModel:
     """The plain model with its adapters added into the weights."""
-    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+    return cast("PreTrainedModel", cast("Any", model).merge_and_unload())
 
 
 def inner_model(model: PeftModel) -> PreTrainedModel:
     """The model into whose layers the adapters were put, which is called as one without adapters is."""
-    return cast(PreTrainedModel, model.get_base_model())
+    return cast("PreTrainedModel", model.get_base_model())
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def response_values(value_model: PreTrainedModel, batch: PaddedBatch, response_t
     hidden = value_model.base_model(
         input_ids=batch.input_ids[:, :-1], attention_mask=mask, position_ids=position_ids(mask), use_cache=False
     ).last_hidden_state[:, -response_tokens:]
-    return with_bias(cast(nn.Module, value_model.score)(hidden), value_model.config).mean(dim=-1)
+    return with_bias(cast("nn.Module", value_model.score)(hidden), value_model.config).mean(dim=-1)
 
 
 def save_value_head(head: nn.Linear, folder: Path) -> None:

@@ -67,7 +67,7 @@ class PpoSetup:
         save_ppo_state(self.policy, self.controller, folder)
 
 
-def prepare(spec: PpoSpec) -> PpoSetup:
+def prepare_ppo(spec: PpoSpec) -> PpoSetup:
     """Open the models and tables of ``spec``; raises UserError for what cannot be trained."""
     start = load_policy(spec.start, spec.compute)
     sft = None if _own_reference(spec) else load_policy(spec.sft, spec.compute)

@@ -14,7 +14,7 @@ from rlhf_dagster.training.ppo.alarms import alarms
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
-from rlhf_dagster.training.ppo.setup import prepare
+from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.state import PpoRun, PromptOrder
 from rlhf_dagster.training.ppo.update import optimise
 from rlhf_dagster.training.ppo.validation import best_validation, gone_too_far, is_due, kept_update, validate
@@ -26,14 +26,12 @@ from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sampling.importance import sampler_numbers
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
-from rlhf_dagster.training.specs import PpoSpec, Progress, TrainingResult, silent
+from rlhf_dagster.training.specs import OnStep, PpoSpec, TrainingResult, silent
 
 FINAL_UPDATES = 5
 
 
-def train_ppo(
-    spec: PpoSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
-) -> TrainingResult:
+def train_ppo(spec: PpoSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING) -> TrainingResult:
     """Optimise `spec.start` on the `train` prompts.
 
     A start that PPO has made brings its value head and its adaptive KL coefficient; the optimiser begins anew.
@@ -48,8 +46,8 @@ def train_ppo(
         return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
 
 
-def _train(spec: PpoSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
-    setup, settings = prepare(spec), spec.settings
+def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
+    setup, settings = prepare_ppo(spec), spec.settings
     with rollout_backend(spec.compute, settings.batch_size) as backend:
         episodes = replace(setup.episodes, backend=backend)
         curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper)
@@ -64,7 +62,7 @@ def run_ppo(
     episodes: Episodes,
     settings: PpoSettings,
     seed: int,
-    progress: Progress = silent,
+    progress: OnStep = silent,
     controller: KlController | None = None,
     keeper: StateKeeper | None = None,
 ) -> dict[str, list[float]]:

@@ -26,14 +26,14 @@ from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
-from rlhf_dagster.training.specs import Progress, TinyModelSpec, TrainingResult, silent
+from rlhf_dagster.training.specs import OnStep, TinyModelSpec, TrainingResult, silent
 
-PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
+_PAD, _END, _UNKNOWN = "<pad>", "<eos>", "<unk>"
 WARM_UP = 0.1
 
 
 def train_tiny_model(
-    spec: TinyModelSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
+    spec: TinyModelSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING
 ) -> TrainingResult:
     """Make and pretrain a tiny model from a PRETRAINING_TEXT table (:func:`make_tiny_model`)."""
     frame = read_table(spec.pretraining_text, PRETRAINING_TEXT)
@@ -46,7 +46,7 @@ def make_tiny_model(
     settings: TinyModelSettings,
     output: Path,
     compute: ComputeSettings | None = None,
-    progress: Progress = silent,
+    progress: OnStep = silent,
     checkpointing: Checkpointing = KEEP_NOTHING,
 ) -> TrainingResult:
     """Train a tokenizer and a GPT-2 on ``texts`` with the language-modelling loss, and write them to ``output``.
@@ -81,9 +81,9 @@ def make_tokenizer(texts: Sequence[str], settings: TinyModelSettings) -> PreTrai
         if settings.tokenizer == "word"
         else _byte_level(texts, settings.vocabulary)
     )
-    special = {"pad_token": PAD, "eos_token": END}
+    special = {"pad_token": _PAD, "eos_token": _END}
     if settings.tokenizer == "word":
-        special["unk_token"] = UNKNOWN
+        special["unk_token"] = _UNKNOWN
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
@@ -96,9 +96,9 @@ def make_tokenizer(texts: Sequence[str], settings: TinyModelSettings) -> PreTrai
 def _word_level(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     counts = Counter(word for text in texts for word in text.split())
     # Ties in the count go by the alphabet, so that the order of the texts does not matter.
-    words = sorted(counts.keys() - {PAD, END, UNKNOWN}, key=lambda word: (-counts[word], word))
-    names = [PAD, END, UNKNOWN, *words][:vocabulary]
-    tokenizer = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token=UNKNOWN))
+    words = sorted(counts.keys() - {_PAD, _END, _UNKNOWN}, key=lambda word: (-counts[word], word))
+    names = [_PAD, _END, _UNKNOWN, *words][:vocabulary]
+    tokenizer = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer
 
@@ -113,7 +113,7 @@ def _byte_level(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=[PAD, END], initial_alphabet=sorted(alphabet), show_progress=False
+        vocab_size=vocabulary, special_tokens=[_PAD, _END], initial_alphabet=sorted(alphabet), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
@@ -142,7 +142,7 @@ def _config(tokenizer: PreTrainedTokenizerFast, settings: TinyModelSettings) -> 
 
 
 def _pretrain(
-    model: GPT2LMHeadModel, windows: Tensor, settings: TinyModelSettings, progress: Progress, keeper: StateKeeper
+    model: GPT2LMHeadModel, windows: Tensor, settings: TinyModelSettings, progress: OnStep, keeper: StateKeeper
 ) -> list[float]:
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(

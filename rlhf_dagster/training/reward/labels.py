@@ -108,7 +108,7 @@ def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings 
         raise UserError(f"{path}: no label has a strength, which `reward_model.{name}` needs; leave that setting out.")
 
 
-def collate(rows: Sequence[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
+def collate_labels(rows: Sequence[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
     """Ids and mask [N, L] of all responses, label by label, and the C choices and R ratings among them.
 
     Of each choice: target and mask [C, K]; index [C, K], the rows of its responses; weight and margin [C]. Of each
@@ -187,7 +187,7 @@ def evaluate(reward_model: RewardModel, labels: Sequence[EncodedLabel], batch_si
     """Loss in nats, number of labels, and the share of decided labels whose best response has the highest score."""
     correct = decided = total = weight = 0.0
     for start in range(0, len(labels), batch_size):
-        batch = collate(labels[start : start + batch_size], reward_model.tokenizer.pad_token_id)
+        batch = collate_labels(labels[start : start + batch_size], reward_model.tokenizer.pad_token_id)
         batch = {name: tensor.to(reward_model.device) for name, tensor in batch.items()}
         scores, target, mask = label_scores(reward_model.model, batch), batch["target"], batch["mask"]
         batch_weight = float(batch["weight"].sum())

@@ -53,7 +53,7 @@ def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> R
     return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
 
 
-class Scores(NamedTuple):
+class ScoresAndSpread(NamedTuple):
     """Of N responses."""
 
     mean: Any
@@ -84,10 +84,10 @@ def score_tokens(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
     return score_heads(model, batch).mean(dim=-1)
 
 
-def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> Scores:
+def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> ScoresAndSpread:
     """Scores and their spread, both [N] tensors: :func:`score_tokens` with how much the heads disagree."""
     heads = score_heads(model, batch)
-    return Scores(heads.mean(dim=-1), heads.std(dim=-1, unbiased=False))
+    return ScoresAndSpread(heads.mean(dim=-1), heads.std(dim=-1, unbiased=False))
 
 
 def encode_pairs(
@@ -143,7 +143,7 @@ def score_with_spread(
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
-) -> Scores:
+) -> ScoresAndSpread:
     """:func:`score_responses` with their spread across heads, both [N] arrays (float64)."""
     reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
     rows = encode_pairs(
@@ -151,7 +151,7 @@ def score_with_spread(
     )
     # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    scores = Scores(np.zeros(len(rows)), np.zeros(len(rows)))
+    scores = ScoresAndSpread(np.zeros(len(rows)), np.zeros(len(rows)))
     for start in range(0, len(rows), SCORED_AT_ONCE):
         part = order[start : start + SCORED_AT_ONCE]
         batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
-from rlhf_dagster.records.tables import read_table, rows_of_split
+from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
 from rlhf_dagster.training.models.policies import (
     Policy,
@@ -26,7 +26,7 @@ from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequ
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,
     check_labels,
-    collate,
+    collate_labels,
     encode_labels,
     evaluate,
     label_loss,
@@ -42,10 +42,9 @@ from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, 
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sampling.sample import sample
-from rlhf_dagster.training.specs import Progress, RewardModelSpec, TrainingResult, silent
+from rlhf_dagster.training.specs import OnStep, RewardModelSpec, TrainingResult, silent
 from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_once, training_arguments
 
-HELD_OUT = ("validation", "held_out_annotators")
 FINAL_STEPS = 20
 TIES_LEARNING_RATE = 0.02
 """Of the logarithms of ties' parameters, by Adam; it falls to 0 with the weights' rate."""
@@ -70,7 +69,7 @@ class RewardTrainer(KeptTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The parameters of ties are numbers of their own, not weights, and have a learning rate of their own."""
-        optimizer, trained = super().create_optimizer(model), cast(torch.nn.Module, self.model)
+        optimizer, trained = super().create_optimizer(model), cast("torch.nn.Module", self.model)
         own = [weight for name, weight in trained.named_parameters() if "ties." in name and weight.requires_grad]
         if own:
             for group in optimizer.param_groups:
@@ -80,7 +79,7 @@ class RewardTrainer(KeptTrainer):
 
 
 def train_reward_model(
-    spec: RewardModelSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
+    spec: RewardModelSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING
 ) -> TrainingResult:
     """Train on the `train` labels, with scores normalised before and after on samples of the fixed SFT policy.
 
@@ -96,7 +95,7 @@ def train_reward_model(
         return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
 
 
-def _train(spec: RewardModelSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
+def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences, spec.settings)
     train = merge_labels(rows_of_split(frame, "train", spec.preferences), spec.settings)
@@ -107,7 +106,7 @@ def _train(spec: RewardModelSpec, progress: Progress, keeper: StateKeeper) -> Tr
     reward_model, losses, metrics = _fit(reward_model, labels, spec, progress, keeper)
     metrics |= {"comparisons": float(len(train)), "loss_train": sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:])}
     metrics["score_scale"] = normalise(reward_model, reference)
-    for split in HELD_OUT:
+    for split in HELD_OUT_SPLITS:
         labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
         measured = evaluate(reward_model, labels, rows_at_once(spec.settings))
         metrics |= {f"{name}_{split}": value for name, value in measured.items()}
@@ -154,7 +153,7 @@ def _fit(
     reward_model: RewardModel,
     train: list[EncodedLabel],
     spec: RewardModelSpec,
-    progress: Progress,
+    progress: OnStep,
     keeper: StateKeeper,
 ) -> tuple[RewardModel, list[float], dict[str, float]]:
     """The trained model, the loss of each step, and the parameters of ties."""
@@ -175,7 +174,10 @@ def _fit(
             args=arguments,
             train_dataset=with_bootstrap(train, settings.heads, spec.seed),
             data_collator=lambda rows: own_parts(
-                rows, settings.accumulate, lambda row: row.weight, partial(collate, pad_id=tokenizer.pad_token_id)
+                rows,
+                settings.accumulate,
+                lambda row: row.weight,
+                partial(collate_labels, pad_id=tokenizer.pad_token_id),
             ),
         )
         losses = fit(trainer, progress)

@@ -18,8 +18,8 @@ from rlhf_dagster.training.runtime.distributed import barrier, broadcast_text, i
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 
 IDENTITY, SIZES, TENSORS = "identity.txt", "sizes.json", "state.pt"
-WRITE, STOP = "write", "stop:"
-log = logging.getLogger("rlhf_dagster.training")
+_WRITE, _STOP = "write", "stop:"
+_log = logging.getLogger("rlhf_dagster.training")
 
 
 class StateKeeper:
@@ -73,7 +73,7 @@ class StateKeeper:
     def verdict(self) -> tuple[bool, str]:
         """Whether it is time for a state, and the reason to end (empty: none), the same on every rank."""
         text = broadcast_text(self._verdict() if is_main() else "")
-        return bool(text) and self._folder is not None, text.removeprefix(STOP) if text.startswith(STOP) else ""
+        return bool(text) and self._folder is not None, text.removeprefix(_STOP) if text.startswith(_STOP) else ""
 
     def write(self, step: int, fill: Callable[[Path], None]) -> None:
         """Let ``fill`` put the state after ``step`` into a folder; where that fails, the state before stays."""
@@ -84,8 +84,8 @@ class StateKeeper:
 
     def _verdict(self) -> str:
         if reason := self._checkpointing.stop():
-            return STOP + reason
-        return WRITE if time.monotonic() - self._written >= self._checkpointing.every_seconds else ""
+            return _STOP + reason
+        return _WRITE if time.monotonic() - self._written >= self._checkpointing.every_seconds else ""
 
     def _write(self, folder: Path, step: int, fill: Callable[[Path], None]) -> None:
         before = _states(folder)
@@ -96,7 +96,7 @@ class StateKeeper:
             beside.rename(folder / f"state-{step:09d}")
         # What PyTorch and safetensors raise where a disk is full.
         except (OSError, RuntimeError, SafetensorError) as error:
-            log.warning("The state after step %d was not kept; is the disk full? (%s)", step, first_line(error))
+            _log.warning("The state after step %d was not kept; is the disk full? (%s)", step, first_line(error))
         else:
             for state in before:
                 shutil.rmtree(state, ignore_errors=True)
@@ -110,7 +110,7 @@ class StateKeeper:
         for state in reversed(_states(self._folder)):
             if _is_whole(state):
                 return state
-            log.warning("The training's %s is damaged; it is removed.", state.name)
+            _log.warning("The training's %s is damaged; it is removed.", state.name)
             shutil.rmtree(state)
         return None
 
@@ -120,7 +120,7 @@ def _keep_only(folder: Path, identity: str) -> None:
     path = folder / IDENTITY
     if not path.is_file() or path.read_text(encoding="utf-8") != identity:
         if folder.is_dir() and _states(folder):
-            log.info("The state in %s is of a training with other inputs or settings; this one begins anew.", folder)
+            _log.info("The state in %s is of a training with other inputs or settings; this one begins anew.", folder)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         path.write_text(identity, encoding="utf-8")
@@ -135,7 +135,7 @@ def _save_beside(tensor: Tensor, path: Path) -> None:
         torch.save(tensor, beside)
         beside.replace(path)
     except (OSError, RuntimeError) as error:
-        log.warning("%s was not kept (%s).", path.name, first_line(error))
+        _log.warning("%s was not kept (%s).", path.name, first_line(error))
         beside.unlink(missing_ok=True)
 
 

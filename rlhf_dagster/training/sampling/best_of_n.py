@@ -13,7 +13,7 @@ from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.sampling.sample import Sample, sample
 
-Score = Callable[[Sequence[str], Sequence[str]], ArrayLike]
+ScoreFunction = Callable[[Sequence[str], Sequence[str]], ArrayLike]
 """Scores [N] of ``responses[i]`` to ``prompts[i]``."""
 
 
@@ -29,7 +29,7 @@ class Best:
 def best_of_n(
     policy: Path | Policy,
     prompts: Sequence[str],
-    score: Score,
+    score: ScoreFunction,
     n: int,
     sampling: SamplingSettings,
     seed: int,

@@ -19,9 +19,9 @@ from rlhf_dagster.training.runtime.seeding import random_state, restore_random_s
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_of, seeds
 
-PAGE = 32
+_PAGE = 32
 """Tokens in a block of the cache: each response wastes half a block."""
-PATIENCE = 1.0
+_PATIENCE = 1.0
 """Seconds between looks at whether the thread that samples still lives."""
 
 
@@ -86,8 +86,8 @@ def _generation(decoding: Decoding, greedy: bool) -> GenerationConfig:
 def _batching(rows: int, prompt_tokens: int, decoding: Decoding, seed: int) -> ContinuousBatchingConfig:
     """A cache for ``rows`` whole sequences. Blocks are not shared: a prefix cached before an update would be stale."""
     return ContinuousBatchingConfig(
-        page_size=PAGE,
-        num_blocks=rows * (math.ceil((prompt_tokens + decoding.max_tokens) / PAGE) + 1),
+        page_size=_PAGE,
+        num_blocks=rows * (math.ceil((prompt_tokens + decoding.max_tokens) / _PAGE) + 1),
         max_batch_tokens=rows + prompt_tokens,
         max_requests_per_batch=rows,
         max_blocks_per_request=0,
@@ -105,14 +105,14 @@ def _drawn(
     model: PreTrainedModel, prompts: list[TokenIds], generation: GenerationConfig, batching: ContinuousBatchingConfig
 ) -> list[Any]:
     """The outputs in the order of ``prompts``; raises RuntimeError where one failed."""
-    manager = cast(Any, model).init_continuous_batching(generation, batching)
+    manager = cast("Any", model).init_continuous_batching(generation, batching)
     # All requests wait before the first step, so that which rows share a step does not depend on the threads' timing.
     names = manager.add_requests(prompts, max_new_tokens=generation.max_new_tokens)
     outputs: dict[str, Any] = {}
     manager.start()
     try:
         while len(outputs) < len(names):
-            output = manager.get_result(timeout=PATIENCE)
+            output = manager.get_result(timeout=_PATIENCE)
             if output is not None and output.error is not None:
                 raise RuntimeError(output.error)
             if output is not None and output.is_finished():

@@ -26,7 +26,7 @@ from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, 
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sft.packing import pack
-from rlhf_dagster.training.specs import Progress, SftSpec, TrainingResult, silent
+from rlhf_dagster.training.specs import OnStep, SftSpec, TrainingResult, silent
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_ROWS = 1024
@@ -80,9 +80,7 @@ class SftTrainer(KeptTrainer):
         return (loss, {}) if return_outputs else loss
 
 
-def train_sft(
-    spec: SftSpec, progress: Progress = silent, checkpointing: Checkpointing = KEEP_NOTHING
-) -> TrainingResult:
+def train_sft(spec: SftSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING) -> TrainingResult:
     """Fine-tune on the `train` demonstrations with the language-modelling loss of the response tokens alone.
 
     Metrics are losses in nats for each response token, before (`initial_validation_loss`) and after training; those of
@@ -96,7 +94,7 @@ def train_sft(
         return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
 
 
-def _train(spec: SftSpec, progress: Progress, keeper: StateKeeper) -> TrainingResult:
+def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.demonstrations, DEMONSTRATIONS)
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
     policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
@@ -151,7 +149,7 @@ def mean_response_loss(policy: Policy, rows: Demonstrations, batch_size: int) ->
 
 
 def _fit(
-    policy: Policy, train: Demonstrations, spec: SftSpec, progress: Progress, keeper: StateKeeper
+    policy: Policy, train: Demonstrations, spec: SftSpec, progress: OnStep, keeper: StateKeeper
 ) -> tuple[Policy, list[float]]:
     settings = spec.settings
     capacity = settings.max_tokens if settings.packing else 0

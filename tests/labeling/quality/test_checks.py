@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from rlhf_dagster.labeling.quality.label_quality import label_quality
+from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.records.schemas import COMPARISONS, LABELS, QUARANTINE, table
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ def label(number: int, name: str, annotator: str, ranks, status: str = "submitte
 
 def quality(labels: list[dict], comparisons: list[dict], quarantine: list[dict] = ()):
     frames = (table(labels, LABELS), table(comparisons, COMPARISONS), table(list(quarantine), QUARANTINE))
-    rows, summary = label_quality(*(frame.to_pandas() for frame in frames))
+    rows, summary = measure_quality(*(frame.to_pandas() for frame in frames))
     return rows.set_index("annotator"), summary
 
 

@@ -2,17 +2,17 @@ import random
 
 import pytest
 
-from rlhf_dagster.labeling.quality.competence import FLOOR, Choice, competences, label_weights
+from rlhf_dagster.labeling.quality.competence import FLOOR, AnnotatorChoice, competences, label_weights
 
 
-def simulated(skill: dict[str, float], comparisons: int, k: int, seed: int) -> list[Choice]:
+def simulated(skill: dict[str, float], comparisons: int, k: int, seed: int) -> list[AnnotatorChoice]:
     rng = random.Random(seed)
     choices = []
     for number in range(comparisons):
         truth = rng.randrange(k)
         for name, p in skill.items():
             wrong = [index for index in range(k) if index != truth]
-            choices.append(Choice(f"c{number}", name, truth if rng.random() < p else rng.choice(wrong), k))
+            choices.append(AnnotatorChoice(f"c{number}", name, truth if rng.random() < p else rng.choice(wrong), k))
     return choices
 
 
@@ -25,7 +25,9 @@ def test_planted_competences_are_recovered(k) -> None:
 
 
 def test_gold_questions_tell_without_anybody_else() -> None:
-    choices = [Choice(f"g{n}", "ann", 0, 3) for n in range(50)] + [Choice(f"g{n}", "bob", 1, 3) for n in range(50)]
+    choices = [AnnotatorChoice(f"g{n}", "ann", 0, 3) for n in range(50)] + [
+        AnnotatorChoice(f"g{n}", "bob", 1, 3) for n in range(50)
+    ]
     found = competences(choices, {f"g{n}": 0 for n in range(50)})
     assert found["ann"] > 0.9
     assert found["bob"] < 0.1
@@ -33,10 +35,12 @@ def test_gold_questions_tell_without_anybody_else() -> None:
 
 def test_few_labels_stay_near_the_mean_and_nothing_shared_says_nothing() -> None:
     many = simulated({"ann": 0.8, "bob": 0.8, "cy": 0.8}, 200, 3, seed=2)
-    found = competences([*many, Choice("c0", "new", (many[0].best + 1) % 3, 3), Choice("alone", "far", 1, 3)])
+    found = competences(
+        [*many, AnnotatorChoice("c0", "new", (many[0].best + 1) % 3, 3), AnnotatorChoice("alone", "far", 1, 3)]
+    )
     assert abs(found["far"] - 0.8) < 0.07
     assert 0.5 < found["new"] < found["far"]
-    assert competences([Choice("a", "ann", 0, 2), Choice("b", "bob", 1, 2)]) == {}
+    assert competences([AnnotatorChoice("a", "ann", 0, 2), AnnotatorChoice("b", "bob", 1, 2)]) == {}
 
 
 def test_weights_by_hand() -> None:

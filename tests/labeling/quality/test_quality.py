@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_dagster.labeling.quality.label_quality import label_quality
+from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.records.schemas import COMPARISONS, LABELS, QUALITY, table
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ def tables(judgments: list[tuple], k: int = 2) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def test_figures_by_hand() -> None:
-    quality, summary = label_quality(
+    quality, summary = measure_quality(
         *tables(
             [
                 ("c1", "a", 0, 4.0),
@@ -76,14 +76,14 @@ def test_alpha_is_krippendorffs_nominal_example() -> None:
         for unit, value in enumerate(values)
         if value is not None
     ]
-    alpha = label_quality(*tables(judgments, k=5))[1]["alpha"]
+    alpha = measure_quality(*tables(judgments, k=5))[1]["alpha"]
     assert alpha["value"] == pytest.approx(0.743, abs=5e-4)
     assert alpha["n"] == 11
     assert alpha["low"] < alpha["value"] < alpha["high"]
 
 
 def test_nothing_judged_twice_has_no_agreement() -> None:
-    quality, summary = label_quality(*tables([("c1", "a", 0, 1.0), ("c2", "b", 1, 1.0)]))
+    quality, summary = measure_quality(*tables([("c1", "a", 0, 1.0), ("c2", "b", 1, 1.0)]))
     assert summary["agreement"] is None
     assert summary["alpha"] is None
     assert quality["agreement"].isna().all()
@@ -91,7 +91,7 @@ def test_nothing_judged_twice_has_no_agreement() -> None:
 
 def test_no_labels_at_all() -> None:
     labels, comparisons = tables([("c1", "a", 0, 1.0)])
-    quality, summary = label_quality(labels.iloc[:0], comparisons)
+    quality, summary = measure_quality(labels.iloc[:0], comparisons)
     assert quality.empty
     assert (summary["labels"], summary["agreement"], summary["first_position"]) == (0, None, None)
 
@@ -106,7 +106,7 @@ def test_those_who_stand_out_are_named_and_nobody_else() -> None:
             choice = int(generator.integers(4)) if name == "careless" else choice
             choice = 0 if name == "first" and generator.random() < 0.4 else choice
             judgments.append((f"c{number:03}", name, choice, 1.0 if name == "hasty" else 10.0))
-    quality, summary = label_quality(*tables(judgments, k=4))
+    quality, summary = measure_quality(*tables(judgments, k=4))
     review = dict(zip(quality["annotator"], quality["review"], strict=True))
     assert review["careless"].startswith("Agrees with others on")
     assert "Chose the first response shown in" in review["first"]
