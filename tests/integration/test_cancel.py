@@ -14,8 +14,8 @@ from integration.dagster_api import DagsterApi, wait_until
 from integration.ui import serving
 from loops import ROUND, copy_loop
 
-from rlhf_dagster.automation.instance import processes_of
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.processes import processes_with
 from rlhf_dagster.compute.worker import MESSAGES
 
 pytestmark = [
@@ -143,7 +143,7 @@ def test_a_training_that_is_killed_goes_on_in_the_same_run(train: Callable[..., 
 
 def test_a_run_that_is_killed_takes_its_training_with_it_and_is_taken_up_again(train: Callable[..., Training]) -> None:
     training = train()
-    os.kill(processes_of(training.run)[0], signal.SIGKILL)
+    os.kill(processes_with("execute_run", training.run)[0], signal.SIGKILL)
     wait_until(training.is_gone)
     reached = int(training.states()[0].name.split("-")[1])
     assert training.api.wait(training.run) == "FAILURE"
