@@ -1,6 +1,10 @@
 """The plan of the package, where the import contracts do not reach: no circles, no crowded folder, no name twice."""
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +13,27 @@ import grimp
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rlhf_dagster"
+WRONG_WAYS = {
+    "up": ("records/ids.py", "from rlhf_dagster.config.loop import LoopConfig\n", "Floors"),
+    "type-only": (
+        "training/sft/train.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rlhf_dagster.training.dpo import losses\n",
+        "Trainings",
+    ),
+    "lazy": (
+        "loop/folder.py",
+        "def wrong():\n    import dagster\n    return dagster\n",
+        "The core works without Dagster",
+    ),
+    "heavy": ("config/base.py", "import torch\n", "The light part works without torch"),
+    "sideways": (
+        "labeling/label_studio/kinds/pair.py",
+        "from rlhf_dagster.labeling.label_studio.kinds import ranking\n",
+        "Kinds of label",
+    ),
+    "a folder of no floor": ("attic/__init__.py", "", "Floors"),
+}
+"""What must not be imported: into which file, the lines, and the contract that forbids them."""
 ENTRY_POINT = "main"
 """What starts a program has this name wherever there is one."""
 
@@ -28,6 +53,28 @@ def test_no_folder_reaches_itself_through_its_neighbours(imports: Mapping[str, s
     folders = {module for module in imports if any(other.startswith(f"{module}.") for other in imports)}
     for folder in folders:
         assert circles(between_children(folder, imports)) == []
+
+
+@pytest.mark.parametrize("way", WRONG_WAYS)
+def test_one_import_the_wrong_way_breaks_its_contract(way: str, tmp_path: Path) -> None:
+    file, lines, contract = WRONG_WAYS[way]
+    shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PACKAGE.parent / "pyproject.toml", tmp_path)
+    changed = tmp_path / PACKAGE.name / file
+    changed.parent.mkdir(exist_ok=True)
+    with changed.open("a", encoding="utf-8") as opened:
+        opened.write(lines)
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"{contract} BROKEN" in done.stdout
 
 
 def test_a_circle_would_be_seen() -> None:

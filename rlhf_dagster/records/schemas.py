@@ -73,9 +73,7 @@ EVALUATION_COMPLETIONS = COMPLETIONS.append(
     pa.field(
         "role",
         STRING,
-        metadata={
-            "description": "policy, sft, behaviour, dpo or best_of_n: whom the response stands for in this round"
-        },
+        metadata={"description": "policy, sft, behaviour, or the name of another arm: whom the response stands for"},
     )
 )
 COMPARISONS = _schema(
