@@ -185,3 +185,11 @@ def test_where_nobody_is_asked_the_reward_model_decides(loop) -> None:
     policy = Checkpoint("ppo-1", "", "")
     assert not promote_round(alone, "round-0001", policy, poor, people())["promoted"]
     assert promote_round(alone, "round-0001", policy, figures() | {"policy_id": "ppo-1"}, None)["promoted"]
+
+
+def test_an_arm_that_is_compared_alone_is_never_promoted(loop) -> None:
+    loop.registry.register("dpo-1", "models/dpo-1", "dpo", "round-0001", ["sft"])
+    report = figures() | {"policy_id": "dpo-1", "behaviour_policy": "sft"}
+    with pytest.raises(UserError, match="dpo-1 is a policy of DPO, which is compared with the candidate, not promoted"):
+        promote_round(loop, "round-0001", Checkpoint("dpo-1", "models/dpo-1", ""), report, people())
+    assert champion(loop) == "sft"
