@@ -1,7 +1,7 @@
 """Reinforcement learning from human feedback as a Dagster asset graph.
 
-What people use from Python is here, and docs/python.md has examples. Each name is imported when it is first asked for,
-so that importing the package alone imports neither torch nor Dagster.
+These are the names to use from Python; docs/python.md has examples. Each is imported when it is first asked for, so
+that importing the package alone imports neither torch nor Dagster.
 """
 
 from importlib import import_module
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_dagster.common.version import __version__ as __version__
 
-if TYPE_CHECKING:  # what EXPORTS says once more, for readers of types and of imports
+if TYPE_CHECKING:  # the names of EXPORTS once more, for type checkers and the import contracts
     from rlhf_dagster.build import build_loop as build_loop
     from rlhf_dagster.component import RlhfLoop as RlhfLoop
     from rlhf_dagster.config.loop import LoopConfig as LoopConfig

@@ -25,15 +25,15 @@ def build_loop(config: LoopConfig, root: Path, resources: Mapping[str, Any] | No
 
     Args:
         config: the loop's settings.
-        root: the folder of its tables, models and label store; it need not be there yet.
-        resources: take the place of the loop's own of the same name: `compute` (a
+        root: the folder for the loop's tables, models and label store; it need not exist yet.
+        resources: replace the loop's own resources of the same names: `compute` (a
             :class:`~rlhf_dagster.resources.compute.Compute`), `notifier`
             (:class:`~rlhf_dagster.resources.notifier.Notifier`), `loop`
             (:class:`~rlhf_dagster.loop.folder.LoopFolder`), or the io managers `tables`, `json` and `models`, which
             must go on writing to ``root``, where steps look for the files of other rounds.
 
     Returns:
-        Assets, checks, jobs, schedule, sensors and resources; `dg.Definitions.merge` adds one's own.
+        Assets, checks, jobs, schedule, sensors and resources; add your own with `dg.Definitions.merge`.
 
     Raises:
         UserError: a resource has a name that nothing in the loop asks for.

@@ -20,7 +20,7 @@ class RlhfLoopAttributes(LoopConfig):
     @field_validator("owner")
     @classmethod
     def _known_to_dagster(cls, owner: str) -> str:
-        """Here it may be a template such as `{{ env.OWNER }}`; what that gives is checked when it is resolved."""
+        """In YAML the owner may be a template such as `{{ env.OWNER }}`; its value is checked once it is resolved."""
         return owner
 
 

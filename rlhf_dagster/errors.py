@@ -1,4 +1,4 @@
-"""The one error that is meant for the person at the keyboard, and what it quotes of others."""
+"""`UserError`, whose message is for the person at the keyboard, and how it quotes the errors of libraries."""
 
 
 class UserError(Exception):
@@ -10,6 +10,6 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of somebody else's error, without a full stop; its class where it has no message."""
+    """The first line of a library's error, without its full stop; the name of its class where it has no message."""
     lines = str(error).strip().splitlines()
     return (lines[0].rstrip(".") if lines else "") or type(error).__name__

@@ -34,7 +34,7 @@ def demonstrations(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Prompts with responses that people wrote, from which SFT learns the form of an answer.
 
-    What annotators wrote joins them. Those by users, or to prompts, of the test split are left out.
+    Demonstrations that annotators wrote are included; those by users, or to prompts, of the test split are not.
     """
     written = read_written(loop)
     frame = build_demonstrations(loop.config, loop.root, prompts, written)

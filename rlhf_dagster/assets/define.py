@@ -23,7 +23,7 @@ from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
 GPU_POOL = "gpu"
 STOPPED_TAG = "rlhf/stopped"
-"""On runs that the stop cord has ended."""
+"""Tag of runs that the stop cord has ended."""
 RETRY_AFTER = 5
 """Seconds before a training whose process died is taken up again."""
 JSON: dict[str, Any] = {"kinds": {"json"}, "io_manager_key": "json"}
@@ -54,7 +54,7 @@ def loop_asset(
 
 
 def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """What the user can mend fails the asset with its sentence and no stack trace of ours.
+    """Where the user can mend the cause, the asset fails with one sentence and without a stack trace.
 
     An asset of a stopped loop does not start. A training whose process died is taken up again from its last state.
     """
@@ -106,9 +106,9 @@ def _column_schema(name: str) -> dg.TableSchema:
 
 
 def stage_progress(context: dg.AssetExecutionContext) -> Progress:
-    """Lines in the run's log. Each asks whether the run is being cancelled.
+    """Progress as lines in the run's log. Each line also checks whether the run is being cancelled.
 
-    The signal alone is not enough: where it arrives while Python collects garbage, its exception is dropped.
+    Dagster's signal alone is not enough: where it arrives while Python collects garbage, its exception is dropped.
     """
 
     def say(text: str) -> None:

@@ -46,7 +46,7 @@ def evaluation_completions(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """One response of the new policy, of SFT and of the behaviour policy for each test prompt.
 
-    With `arms` or `evaluation.best_of_n` also one of each of these.
+    With `arms` or `evaluation.best_of_n` also one response of each of those arms.
     """
     here = compute.on(loop)
     frame = sample_evaluation(here, round_manifest, ppo_policy, sft_checkpoint, prompts)
@@ -82,7 +82,7 @@ def eval_report(
     round; `kl_nats` is the mean sequence KL to SFT, `perplexity_ratio` the perplexity on held-out pretraining text over
     SFT's (the alignment tax), and `reward_drift` the largest difference between the win rates against SFT by the reward
     model and by the two trained on halves of the labels. `alarms` names the rules of the gate that stand in the way.
-    `arms` has what was learned from the same labels in other ways; `<arm>_vs_<judge>` are their win rates against SFT.
+    `arms` compares other ways to learn from the same labels; `<arm>_vs_<judge>` are their win rates against SFT.
     """
     report, page = evaluate_round(
         compute.on(loop),

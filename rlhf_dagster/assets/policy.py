@@ -22,7 +22,7 @@ COMPARED_BY_ROUND = (
     "validation_reward",
     "validation_kl",
 )
-"""What the UI plots by round, of what a run has. The other curves say something about an update, not about a round."""
+"""The metrics that the UI plots by round, where a run has them. The other metrics describe an update, not a round."""
 
 
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)
@@ -74,7 +74,7 @@ def dpo_policy(
     """The policy after DPO on all labels so far, without a reward model; trained by `train_round` with `arms: [dpo]`.
 
     `accuracy` is the share of pairs whose preferred response has become the likelier one against SFT, `reward_margin`
-    by how many nats, times `dpo.beta`. It is reported beside PPO's policy, and not promoted.
+    by how many nats, times `dpo.beta`. This policy is reported beside PPO's, and not promoted.
     """
     settings, progress = for_this_run(loop.config.dpo, config), stage_progress(context)
     result = make_dpo_policy(

@@ -56,7 +56,7 @@ def completions(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Samples of the pinned policy for training prompts, with the log-probability of every token.
 
-    Where a reward model of an earlier round will choose among them (`chosen_by`), there are more than are compared.
+    Where an earlier round's reward model chooses the comparisons (`chosen_by`), more samples are drawn than compared.
     """
     frame = sample_completions(loop, round_manifest, prompts)
     return table_result(
@@ -81,7 +81,7 @@ def preference_batch(
     """Comparisons of the completions, each in a random order, sent to the label store. Sending again adds nothing.
 
     With `labeling.drift_share` some set SFT responses against demonstrations. `chosen_by` names the reward model of an
-    earlier round that has chosen among the samples, `policies` whose responses are compared.
+    earlier round that has chosen the comparisons, `policies` the policies whose responses are compared.
     """
     drift = DriftSources(demonstrations, sft_checkpoint)
     batch = send_training_batch(loop, context.partition_key, completions, drift, stage_progress(context))
@@ -164,8 +164,8 @@ def preference_dataset(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The frozen snapshot a reward model trains on: usable labels of all rounds up to this one, split three ways.
 
-    `validation` holds comparisons of their own, `held_out_annotators` people whose labels are never trained on. Prompts
-    of the test split are in none of the three.
+    `validation` holds comparisons that are not trained on, `held_out_annotators` labels of people who are never trained
+    on. Prompts of the test split are in none of the three.
     """
     frame, summary = snapshot_preferences(loop, context.partition_key, preference_labels, preference_batch, prompts)
     counts = {f"{split}_labels": int(n) for split, n in frame["split"].value_counts().items()}

@@ -23,7 +23,7 @@ def promotion(
     It asks the gate itself, so that running it alone after a failed check promotes nothing. `alarms` names the rules
     that stand in the way. With `gate.approval` a policy that passes waits for `rlhf promote`.
     """
-    # Nobody was asked to judge after a failed check, which a person may have overruled.
+    # No input of this asset: after a failed check, which a person may overrule, nobody was asked to judge.
     human = loop.json("human_evaluation", context.partition_key)
     decision = promote_round(loop, context.partition_key, ppo_policy, eval_report, human)
     shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}

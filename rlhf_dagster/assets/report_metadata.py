@@ -48,7 +48,7 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
 
 
 def _arm_rates(arms: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Win rates against SFT of the arms beside PPO, whose own are there already."""
+    """Win rates against SFT of the arms other than PPO, whose win rates the report has already."""
     return {
         f"{arm['role']}_vs_{rate['judge'].replace(' ', '_')}": rate["value"]
         for arm in arms

@@ -1,4 +1,4 @@
-"""Group `reward`: the reward model, how well it predicts people, and the two that watch over it."""
+"""Group `reward`: the reward model, how well it predicts people, and two models on halves of its labels."""
 
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ def reward_model_halves(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Two reward models, each trained like `reward_model` on half of its labels: the over-optimisation alarm.
 
-    The halves hold different prompts. What a policy has really gained both see; where they drift apart, it has learned
-    to please what one reward model made of its labels. Not trained where `gate.max_reward_drift` is null, or where a
-    half would hold too few comparisons.
+    The halves hold different prompts. Both models see what a policy has really gained; where they disagree, the
+    policy exploits errors that a reward model has learned from its labels. Not trained where `gate.max_reward_drift` is
+    null, or where a half would hold too few comparisons.
     """
     halves = train_halves(
         compute.on(loop),
@@ -87,10 +87,11 @@ def reward_model_accuracy(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """How often the reward model picks what people picked, on labels it never saw, beside two baselines.
 
-    `validation` holds comparisons of their own, `held_out_annotators` people whose labels are never trained on.
+    `validation` holds comparisons that are not trained on, `held_out_annotators` labels of people who never are.
     `longest_wins` is the accuracy of preferring the longest response; chance is one over the number of responses. How
-    often two annotators of the round agree is shown with it. `accuracy_by` has the labels of both splits by what they
-    are like, and `calibration` how often those of `validation` came true that were predicted with some probability.
+    often two annotators of the round agree is shown with it. `accuracy_by` groups the labels of both splits by kind,
+    round, strength, length and annotator; `calibration` compares probabilities predicted on `validation` with the share
+    of predictions that came true.
     """
     accuracy = measure_reward_model(compute.on(loop), reward_model, preference_dataset)
     measured = {split: figures for split, figures in accuracy["splits"].items() if figures["accuracy"]}

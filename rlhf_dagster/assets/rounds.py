@@ -5,7 +5,7 @@ import dagster as dg
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, round_key, round_number
 
 rounds = dg.DynamicPartitionsDefinition(name="rounds")
-"""Keys sort in the order of rounds. They are event driven, so dynamic and not tied to a calendar."""
+"""Keys sort in the order of rounds. Partitions are dynamic because events open rounds, not a calendar."""
 
 
 def open_rounds(instance: dg.DagsterInstance) -> list[str]:

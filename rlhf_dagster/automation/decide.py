@@ -37,12 +37,12 @@ class Wait:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A round, what was counted since its last successful training, and since the last try."""
+    """A round with the newest run of a job on it."""
 
     state: RoundState
     attempt: Attempt | None = None
     since_attempt: LabelCounts | None = None
-    """The counts with ``new`` since the position of a failed attempt."""
+    """If the run failed: counts in which the labels after its position are ``new``."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Scene:
 
     prepared: bool
     active: Sequence[str] = field(default_factory=list)
-    """Sentences about active runs that a new round would be in the way of."""
+    """Sentences about active runs, for which a new round has to wait."""
 
 
 def open_decision(states: Sequence[RoundState], scene: Scene, settings: AutomationSettings) -> Wait | None:
@@ -78,7 +78,7 @@ def open_decision(states: Sequence[RoundState], scene: Scene, settings: Automati
 
 
 def train_decision(waiting: Waiting, settings: AutomationSettings, now: datetime, epoch: int) -> Launch | Wait:
-    """Whether a round is trained now. ``epoch`` counts resumed stops: what was stopped may be launched again."""
+    """Whether a round is trained now. ``epoch`` counts resumes after a stop: a stopped run gets a new run key."""
     state, attempt, labels = waiting.state, waiting.attempt, waiting.state.labels
     if labels is None or state.phase not in ("labelling", "refused"):
         return Wait(f"{state.round}: nothing to train on.")
@@ -121,9 +121,10 @@ def release_decision(waiting: Waiting, settings: AutomationSettings, now: dateti
 
 
 def collect_decision(state: RoundState, attempt: Attempt | None, seen_before: bool, epoch: int) -> Launch | Wait:
-    """Whether an opened round is collected now: one opened by hand, or whose collecting the stop cord ended.
+    """Whether an open round is collected now: a person opened it, or the stop cord ended its collecting.
 
-    ``seen_before``: it was open at the last look already. The schedule launches the rounds that it opens itself.
+    ``seen_before``: the round was open at the last tick already. One that was not may be the schedule's, which launches
+    the rounds that it opens itself.
     """
     if state.phase != "opened":
         return Wait(f"{state.round}: collected.")

@@ -21,7 +21,7 @@ class RunFailure:
     by_gate: bool = False
     """All that failed is the gate's check, which is a result and not an error."""
     stopped: bool = False
-    """By the stop cord."""
+    """The stop cord ended the run."""
 
 
 def find_failure(events: Iterable[dg.DagsterEvent]) -> RunFailure | None:

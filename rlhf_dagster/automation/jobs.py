@@ -18,7 +18,7 @@ RELEASE = ["human_evaluation", "promotion"]
 def job_assets(config: LoopConfig) -> dict[str, list[str]]:
     """The assets of each job, upstream first.
 
-    Where nobody has to be waited for, `train_round` goes on to the promotion.
+    Where no people are asked to judge the policy, `train_round` goes on to the promotion.
     """
     train = [*LEARN, *LEARN_POLICY, *(arm.asset for arm in config.arms_beside() if arm.asset), *JUDGE]
     waits = config.evaluation.asks_people and not config.label_store.simulated_annotators

@@ -23,7 +23,7 @@ SPEC = dg.AssetSpec(
 
 
 def page_sensor(settings: AutomationSettings) -> dg.SensorDefinition:
-    """Follows the runs: the cursor is when the newest change was seen."""
+    """Writes the page when a run has changed; the cursor is the time of the newest change."""
 
     @dg.sensor(
         name="round_page_after_runs",

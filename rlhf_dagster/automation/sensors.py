@@ -30,12 +30,12 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import RoundState
 
 NEWEST_LAST_COUNT = 3
-"""Reasons of rounds that a skipped tick names."""
+"""How many reasons a skipped tick names: those of the newest rounds."""
 Loop = dg.ResourceParam[LoopFolder]
 
 
 class TickFailed(Exception):  # noqa: N818
-    """A tick that could not look: the label server is down, or a setting is wrong."""
+    """A tick could not read the state of the rounds: the label server is down, or a setting is wrong."""
 
 
 def loop_automation(config: LoopConfig) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
@@ -154,7 +154,7 @@ def _sensor(
 
 
 def _look(look: Callable[[], Any]) -> Any:
-    """What the user can mend fails the tick with its sentence: a dead label server must not look like a quiet one."""
+    """Fail the tick with the sentence of a UserError: a dead label server must not look like a quiet one."""
     try:
         return look()
     except UserError as error:

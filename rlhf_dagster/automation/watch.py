@@ -35,7 +35,7 @@ def waiting_for(instance: dg.DagsterInstance, loop: LoopFolder, job: str, state:
     if job != "train_round" or attempt is None or not attempt.failed:
         return Waiting(state, attempt)
     if attempt.position <= labels_used(loop.json("eval_report", state.round)):
-        # It failed after the training, as every run does whose policy the gate refuses.
+        # The training succeeded, and the run failed after it, as every run does whose policy the gate refuses.
         return Waiting(state, replace(attempt, failed=False))
     return Waiting(state, attempt, loop.label_store.count(state.round, "train", since=attempt.position))
 

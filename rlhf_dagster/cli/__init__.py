@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command; what the user can mend is one sentence on stderr and exit code 2."""
+    """Run the command; a UserError becomes one sentence on stderr and exit code 2."""
     # Idle OpenMP threads that spin starve their neighbours on a small or busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

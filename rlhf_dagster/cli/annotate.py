@@ -19,7 +19,7 @@ def give_labels(
     """Answer what is not labelled yet.
 
     ``round_key`` is the newest round if it is None or, with ``follow``, every open one; ``purpose`` is ``train`` or,
-    with ``follow``, both. ``per_minute`` is how many labels they give together, on average; None: as fast as they can.
+    with ``follow``, both. ``per_minute`` is how many labels all annotators give together; None: as fast as they can.
     """
     if purpose is not None and purpose not in _PURPOSES:
         raise UserError(f"--purpose {purpose}: choose train or evaluation.")
@@ -75,5 +75,5 @@ def _round(loop: LoopFolder, round_key: str | None) -> str:
 
 
 def _say(line: str) -> None:
-    """Print at once, also into a file."""
+    """Print without buffering, also where the output is a file."""
     print(line, flush=True)

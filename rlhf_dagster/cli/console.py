@@ -45,7 +45,7 @@ _NAMES = {
     "vs_sft_gold_judge": "by gold judge",
 }
 SHOWN_NUMBERS = 3
-"""A stage's first numbers are the ones to watch."""
+"""How many of a stage's numbers are shown; its first ones are the ones to watch."""
 _LINE_EVERY = 15.0
 """Seconds between progress lines where there is no terminal to draw a bar on."""
 
@@ -93,7 +93,7 @@ class RunView:
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._done(asset, event.step_materialization_data.materialization.metadata)
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            # The step of a blocking check that fails fails too, which needs no second line.
+            # Where a blocking check fails, its step fails too, which needs no second line.
             self._started.pop(asset, None)
             check = event.asset_check_evaluation_data
             verdict = "passed" if check.passed else f"failed: {check.description}"

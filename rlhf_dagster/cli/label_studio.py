@@ -39,7 +39,7 @@ def up(folder: Path, port: int | None) -> None:
 
 
 def stop_when_asked() -> None:
-    """Have SIGTERM end us as Ctrl-C does, so that what we started ends too; also where signals were ignored."""
+    """Have SIGTERM end this process as Ctrl-C does, so that its children end too; even if both signals were ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 

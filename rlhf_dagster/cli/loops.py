@@ -63,7 +63,7 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
         print(json.dumps(asdict(report), indent=1))
     else:
         _show_import(file, report, next_commands)
-    # Some refused lines among many are nothing to stop a script for; a file without one that can be used is.
+    # A few refused lines do not stop a script; a file without a line that can be used does.
     if len(report.refused) == report.read:
         raise SystemExit(2)
 
@@ -82,7 +82,7 @@ def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
         prepared = all(instance.get_latest_materialization_event(asset) for asset in jobs["prepare"])
         commands = [] if prepared else [f"rlhf run prepare --loop {folder}"]
         for job in ("collect_round", "train_round"):
-            # A job takes what is there for done, also where it was made from fewer judgments.
+            # Without --again a job keeps what is materialised, even if it was made from fewer judgments.
             made = any(key in instance.get_materialized_partitions(asset) for asset in jobs[job])
             commands.append(f"rlhf run {job} --round {key} --loop {folder}{' --again' if made else ''}")
     return commands

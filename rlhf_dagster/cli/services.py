@@ -24,13 +24,13 @@ _SET_DEATH_SIGNAL = 1
 
 @dataclass
 class Service:
-    """A process that should always run. ``start`` starts it; ``log`` says what it had to say."""
+    """A process that should always run. ``start`` starts it; ``log`` is the file that holds its output."""
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
     log: Path
     is_ready: Callable[[], bool] = lambda: True
-    """Whether those that depend on it can start."""
+    """Whether the services that come after this one can start."""
     process: subprocess.Popen[bytes] | None = None
     pause: float = 0.0
     started: float = 0.0
@@ -57,7 +57,7 @@ def listens(host: str, port: int) -> Callable[[], bool]:
 
 
 def logged(command: Sequence[str], log: Path, environment: dict[str, str]) -> Callable[[], subprocess.Popen[bytes]]:
-    """A start of ``command`` that appends to ``log``, ends when we are killed, and is not reached by our Ctrl-C."""
+    """Starts ``command`` with its output in ``log``; it ends when we are killed, and our Ctrl-C does not reach it."""
 
     def start() -> subprocess.Popen[bytes]:
         with log.open("ab") as output:

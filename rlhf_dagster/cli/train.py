@@ -1,8 +1,8 @@
 """`rlhf train`: one stage from a spec file, without a loop and without Dagster.
 
-Beside the output, ``OUTPUT.training/`` holds what an unfinished training goes on from, ``OUTPUT.logs/`` its metrics.
-``training.json`` in the output says what it was trained on and how, so that nothing else is taken for it. A reward
-model's output has ``accuracy.json`` too, which says what labels it predicts.
+Beside the output, ``OUTPUT.training/`` holds the state that an unfinished training goes on from, ``OUTPUT.logs/`` its
+metrics. ``training.json`` in the output records inputs and settings, so that a model of another spec is not taken for
+this spec's. A reward model's output also has ``accuracy.json``: how well it predicts held-out labels.
 """
 
 import errno
@@ -58,7 +58,7 @@ def train_stage(stage: str, path: Path) -> None:
 
 @contextmanager
 def _disk_problems(output: Path) -> Iterator[None]:
-    """A full disk, or one that cannot be written, as a sentence."""
+    """Turn the error of a full disk, or of one that cannot be written, into a UserError."""
     try:
         yield
     except OSError as error:
@@ -103,7 +103,7 @@ def _record(stage: str, spec: Any) -> dict[str, Any]:
 
 
 def _is_trained(output: Path, record: dict[str, Any]) -> bool:
-    """Whether the output is there already; raises UserError where what is there is something else."""
+    """Whether the output is there already; raises UserError where it was not made by this command from this spec."""
     if not output.exists():
         return False
     if not (output / RECORD).is_file():
@@ -156,7 +156,7 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     root, kept = _beside(spec.output, "training"), _beside(spec.output, "training") / RECORD
     work = Work(root / spec.output.name, root, _beside(spec.output, "logs"), "rlhf")
     root.mkdir(exist_ok=True)
-    # Without a state there is nothing to lose: a spec that was wrong is corrected and run again.
+    # Without a saved state nothing can be lost, so a corrected spec may start over.
     if kept.is_file() and any(work.state.glob("state-*")):
         _require_same(root, record, "is unfinished")
     write_atomically(kept, json.dumps(record, indent=1).encode())
@@ -176,10 +176,10 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
 
 
 def _accuracy(spec: Any, result: "TrainingResult") -> dict[str, float]:
-    """A reward model's held-out accuracy, with what it is to be seen beside; empty for other stages.
+    """A reward model's held-out accuracy, length baseline and calibration error; empty for other stages.
 
-    All figures go to ``accuracy.json`` in its folder. Its accuracy counts labels of several best responses too, which
-    the training's own leaves out.
+    All figures go to ``accuracy.json`` in the model's folder. This accuracy also counts labels with several best
+    responses, which the accuracy that the training itself measures leaves out.
     """
     from rlhf_dagster.training.specs import RewardModelSpec
 
@@ -218,7 +218,7 @@ def _beside(output: Path, what: str) -> Path:
 
 @contextmanager
 def _stopping_at_a_step(root: Path) -> Iterator[None]:
-    """Ctrl-C ends the training after the step at work, with its state written; a second one ends it at once."""
+    """Ctrl-C ends the training after the current step, with its state written; a second Ctrl-C ends it at once."""
     from rlhf_dagster.common.stop_cord import STOP_FILE, pull
 
     def stop(*_: Any) -> None:

@@ -1,6 +1,6 @@
 """`rlhf ui`: Dagster's web server, daemon and code server on one loop, its pages, and its own Label Studio.
 
-Each is a process of its own, kept running by this one. Runs are processes that none of them takes along when it dies.
+Each of these services is a process that this one keeps running. Runs are other processes: they go on when one dies.
 """
 
 import os
@@ -33,7 +33,7 @@ def serve(folder: Path, port: int) -> None:
     loop = LoopFolder.open(folder)
     require_free(port, f"--port {port}")
     open_instance(loop.root).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
-    stop_when_asked()  # with handlers of our own, the services get the default ones
+    stop_when_asked()  # services would inherit ignored signals, but not our handlers
     # A fixed port, so that links to pages hold when the UI is started again.
     label_studio, pages_port = _label_studio(loop), free_port() if why_not_free(port + 1) else port + 1
     services = [*([label_studio] if label_studio else []), *_dagster(loop, port, pages_port)]
@@ -54,7 +54,7 @@ def serve(folder: Path, port: int) -> None:
 
 
 def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
-    """Code server, web server, daemon and page server; the workspace file tells the middle two where the first is."""
+    """Page, code and web server, and daemon; the workspace file tells the last two where the code server is."""
     home = dagster_home(loop.root)
     log, code_port = home / SERVICES_LOG, free_port()
     log.write_bytes(b"")
@@ -86,7 +86,7 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
     def service(name: str, command: list[str], is_ready: Callable[[], bool] = lambda: True) -> Service:
         return Service(name, logged(command, log, environment), log, is_ready)
 
-    # What a code server that was killed has left of itself ends within the seconds of its heartbeat.
+    # If a code server is killed, the process that it leaves behind ends when this heartbeat (in seconds) runs out.
     code += ["--location-name", CODE_LOCATION, "--use-python-environment-entry-point", "--heartbeat-ttl", "15"]
     return [
         service("page server", pages, listens(LOOPBACK, pages_port)),
@@ -97,7 +97,7 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
 
 
 def _label_studio(loop: LoopFolder) -> Service | None:
-    """The loop's own Label Studio, where its annotators work on this machine and none runs yet."""
+    """The loop's own Label Studio; None if annotators work elsewhere, or if a server already answers at the address."""
     settings = loop.config.label_store
     if settings.kind != "label_studio" or not is_local(settings.url) or answers(f"{settings.url}/health"):
         return None
@@ -121,7 +121,7 @@ def _say(line: str) -> None:
 
 
 def _say_what_goes_on(loop: LoopFolder) -> None:
-    """Runs that are at work go on; say which, and how they are ended."""
+    """Say which runs go on without the UI, and how to end them."""
     import dagster as dg
 
     with open_instance(loop.root) as instance:

@@ -3,7 +3,7 @@
 They are data frames as well: ``preferences_table(frame).to_parquet("preferences.parquet")`` writes what a spec names.
 
 Each row is in the split ``train`` or ``validation``, by a hash of its prompt or document: with the same share, a prompt
-that is held out in one table is held out in all. Where the split is given by other means, two tables are put together:
+that is held out in one table is held out in all. To choose the split yourself, put two tables together:
 ``pd.concat([preferences_table(mine, validation=0), preferences_table(held_out, validation=1)])``.
 """
 
@@ -143,7 +143,7 @@ def _strength(value: Any) -> float | None:
 
 
 def _split(text: str, validation: float) -> str:
-    # A key of its own: texts that come from a loop, or from an embedded task, were chosen by the hash of their text.
+    # The prefix makes this hash differ from that of the text alone, by which a loop or a task has split its texts.
     return split_of(f"python/{text}", validation, test=0)
 
 
@@ -168,7 +168,7 @@ def _of_texts(
 def _finished(
     rows: list[Row], make: Callable[[Mapping[str, Any], int], Row], schema: pa.Schema, validation: float
 ) -> pd.DataFrame:
-    """The table of what ``make`` makes of each row and its position; the first of each id stays."""
+    """The table of what ``make`` returns for each row and its position; of rows with equal ids the first stays."""
     if not 0 <= validation <= 1:
         raise UserError(f"validation is {validation:g}; it is a share, from 0 to 1.")
     if not rows:

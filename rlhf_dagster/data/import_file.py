@@ -25,7 +25,7 @@ class ImportReport:
     """Lines that are not blank."""
     added: int
     already_there: int
-    """Also a prompt or demonstration that was there without its user, whose name it now has as a pseudonym."""
+    """Prompts and demonstrations that were there without a user, and now have one (as a pseudonym), are included."""
     refused: tuple[tuple[int, str], ...]
     """Line number, counted from 1, and the reason."""
 
@@ -35,8 +35,8 @@ def import_file(kind: Kind, file: Path, root: Path, store: LabelStore | None = N
 
     ``file`` holds one JSON object a line, plain (``.jsonl``) or compressed (``.jsonl.gz``). Prompts, demonstrations
     and gold questions go to ``root/imports/*.parquet``. Judgments become completions and comparisons there, and
-    annotations of round ``round-0000`` in ``store``, which only they need. A line that cannot be used is refused, with
-    its number and the reason, and the others are kept. Raises :class:`UserError` for a file that cannot be read at all.
+    annotations of round ``round-0000`` in ``store``, which only judgments need. A line that cannot be used is refused,
+    with its number and the reason, and the others are kept. Raises :class:`UserError` for a file that cannot be read.
     """
     file, folder = Path(file), Path(root) / "imports"
     if kind == "judgments" and store is None:

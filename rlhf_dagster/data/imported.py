@@ -65,8 +65,8 @@ def add_gold(lines: Iterable[GoldLine], folder: Path) -> tuple[int, int]:
 def append_new(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:
     """Append the rows whose id, the schema's first column, is not in ``file`` yet; returns counts of new and old.
 
-    A row that names its `user` takes the place of one that does not, and counts as old: imported judgments bring
-    their prompts without one, and the split needs it.
+    A row that names its `user` takes the place of one that does not, and counts as old: the split needs the
+    user, and imported judgments bring their prompts without one.
     """
     identity = schema.names[0]
     kept: dict[str, Mapping[str, Any]] = {row[identity]: row for row in read_imported(file, schema).to_pylist()}

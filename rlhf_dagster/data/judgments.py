@@ -84,7 +84,7 @@ def _records(lines: Iterable[JudgmentLine]) -> tuple[list[dict[str, Any]], dict[
 def _submissions(
     judgments: Sequence[Numbered], shown: Mapping[str, Mapping[str, Any]], present: dict[Key, dict[str, Any]]
 ) -> tuple[list[Submission], int, list[tuple[int, str]]]:
-    """What the label store has yet to be told, how many judgments it knows, and those that contradict one it knows."""
+    """Judgments that are new to the label store, how many it has already, and those that contradict one it has."""
     submissions: list[Submission] = []
     conflicts: list[tuple[int, str]] = []
     there = 0
@@ -144,7 +144,7 @@ def _add_names(names: Iterable[str], file: Path) -> None:
 
 
 def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
-    """One for each response of the comparison.
+    """One row for each response of the comparison.
 
     The comparison's name in the file is part of their identity: people may judge the same two texts under two names,
     and these are two judgments.

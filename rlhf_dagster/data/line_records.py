@@ -31,7 +31,7 @@ class JudgmentLine:
     responses: tuple[str, ...]
     """In the order shown."""
     annotator: str
-    """The name in the file, which goes no further than the key file."""
+    """The name in the file. Only the key file keeps it; elsewhere there is a pseudonym."""
     choice: int | str | None
     """Index into ``responses``, ``tie``, or None for `cannot decide`."""
     reason: str
@@ -110,7 +110,7 @@ def _check_keys(values: Mapping[str, Any], required: Collection[str], optional: 
 
 
 def text_of(values: Mapping[str, Any], key: str) -> str:
-    """The text under ``key``; raises BadLineError where it is none, is empty, or cannot be written as UTF-8."""
+    """The text under ``key``; raises BadLineError if it is not a text, is empty, or is not valid Unicode."""
     text = _checked_text(values[key], f"`{key}`")
     if not text.strip():
         raise BadLineError(f"`{key}` is empty")
@@ -155,7 +155,7 @@ def _choice(value: Any, k: int) -> int | str | None:
 
 
 def _time(values: Mapping[str, Any], key: str) -> datetime | None:
-    """A time in UTC, which is also what one without a zone is taken for."""
+    """A time in UTC; a time without a zone is taken as UTC."""
     value = values.get(key)
     if value is None:
         return None

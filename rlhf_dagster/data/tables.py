@@ -46,11 +46,11 @@ def build_demonstrations(
 ) -> pd.DataFrame:
     """Demonstrations (schema DEMONSTRATIONS); those in the test split are left out.
 
-    ``written`` are rows of IMPORTED_DEMONSTRATIONS that annotators wrote; they join those of the source.
+    ``written`` are rows of IMPORTED_DEMONSTRATIONS that annotators wrote; they are added to those of the source.
 
-    A demonstration is held out with its user, where that is known, and with its prompt, where that is among ``prompts``
-    (schema PROMPTS); of their two splits it has the one that is held out further. Failing both, its prompt's text
-    decides.
+    A demonstration has the split of its user, where the user is known, and of its prompt, where ``prompts`` (schema
+    PROMPTS) has it; where the two differ, the one that is held out further (test before validation before train).
+    Without either, a hash of the prompt's text decides.
     """
     data = config.data
     known = dict(zip(prompts["text"], prompts["split"], strict=True))
@@ -143,7 +143,7 @@ def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> lis
 
 
 def _user(row: Mapping[str, Any]) -> str:
-    """The pseudonym that an import gives the same person, whose rows share a split wherever they come from."""
+    """The user's pseudonym, the same as in imports, so that a person's rows share a split wherever they come from."""
     return "" if row.get("user") is None else pseudonym(str(row["user"]))
 
 
@@ -164,7 +164,7 @@ def _import_path(root: Path, kind: str) -> Path:
 
 
 def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.DataFrame:
-    """Keep the first of each id, in order of id, and insist on something to work with."""
+    """The table of the first row of each id, sorted by id; raises UserError where there is no row."""
     if not rows:
         raise UserError(f"No {name}: the source is empty; check `data` in the loop's config.")
     frame = pd.DataFrame(rows).drop_duplicates(key).sort_values(key, ignore_index=True)

@@ -50,9 +50,9 @@ def gate(
     ``report`` is the dict of :func:`report.build_report`; ``human`` holds the people's ``win_rates`` in the same form,
     or is None where nobody has judged. With ``human_required`` the people's win rate decides, otherwise the reward
     model's, so ``gate(report, None, settings, human_required=False)`` is also the filter before people are asked. A
-    figure that is missing or not a number fails, unless ``report["unmeasured"]`` says under the rule's name why it
-    could not be measured; that stands in nobody's way and is said. The gold judge, a truth that no real loop has, is
-    never read.
+    rule whose figure is missing or not a number fails, unless ``report["unmeasured"]`` says under the rule's name why
+    it could not be measured; then the verdict is ``not measured``, which does not stand in the way. The gold judge's
+    figures are never read, because no real loop has them.
     """
     source = (human or {}) if human_required else report
     preferred = rules.win_rate_rule(source.get("win_rates") or [], settings, by_people=human_required)
@@ -61,7 +61,7 @@ def gate(
 
 
 def decision_of(verdicts: list[Verdict]) -> GateDecision:
-    """One failure decides; after it, one ``not enough judgments``."""
+    """``fail`` if any rule fails, else ``not enough judgments`` if any rule says so, else ``pass``."""
     outcomes = {verdict.outcome for verdict in verdicts}
     if "fail" in outcomes:
         return GateDecision("fail", verdicts)
@@ -74,5 +74,5 @@ def rules_as_dicts(verdicts: list[Verdict]) -> list[dict[str, str]]:
 
 
 def alarm_names(found: list[dict[str, str]]) -> list[str]:
-    """Names of the rules that stand in the way, of those in JSON's form."""
+    """Names of the rules that stand in the way, from verdicts in JSON's form."""
     return [verdict["rule"] for verdict in found if verdict["outcome"] not in NOT_IN_THE_WAY]

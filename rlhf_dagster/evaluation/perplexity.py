@@ -70,7 +70,7 @@ def perplexity_ratio(losses: ArrayLike, reference: ArrayLike, tokens: ArrayLike,
 
     All have shape [n], one value for each document: its summed losses in nats under the two models, and its tokens. The
     mean per token is a ratio of two sums over documents; its variance is the linearised one (Cochran 1977, equation
-    2.47). One document leaves the ends infinite and 0.
+    2.47). With one document the interval is 0 to infinity.
     """
     from scipy.stats import t
 

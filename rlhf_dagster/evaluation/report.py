@@ -58,7 +58,7 @@ def build_report(
     - ``reward_accuracy``: see :func:`reward_accuracy.reward_accuracy`.
     - ``label_quality``: the summary of labeling.quality, with the annotators' ``agreement`` and ``alpha``.
     - ``labels``: counts of ``comparisons``, ``labels``, ``usable``, ``annotators``, ``skipped``, ``quarantined``, and
-      ``by_round``, a list of the same with ``round``; without it, the counts in ``label_quality``.
+      ``by_round``, a list of the same with ``round``. Without ``labels``: the counts in ``label_quality``.
     - ``training``: each stage's final metrics.
     - ``alignment_tax`` and ``reward_drift``: see :mod:`perplexity` and :mod:`reward_drift`.
     - ``unmeasured``: by the gate's rule, the sentence why its figure could not be measured.
@@ -156,7 +156,7 @@ def policy_figures(policy_id: str, rows: pd.DataFrame, scores: Scores, role: str
 
 
 def _kl(rows: pd.DataFrame) -> Rate:
-    """NaN where the reference was not measured for every response."""
+    """The KL to SFT; NaN where SFT's log-probs are not known for every response."""
     pairs = list(zip(rows["log_probs"], rows["reference_log_probs"], strict=True))
     if any(reference is None or len(reference) != len(own) for own, reference in pairs):
         return Rate(math.nan, math.nan, math.nan, 0)

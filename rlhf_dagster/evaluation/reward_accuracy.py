@@ -62,8 +62,8 @@ class RewardAccuracy:
 def score_labels(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scale: float = 1.0) -> pd.DataFrame:
     """The figures of each label: one row for each row of ``preferences``, with its split, round, kind and annotator.
 
-    ``preferences`` has the columns of lineage.schemas.PREFERENCES; ``scores[i]`` has shape [K], the reward of each
-    response of row i. Their softmax, multiplied by ``scale``, is the predicted probability of each being the best.
+    ``preferences`` has the columns of records.schemas.PREFERENCES; ``scores[i]`` has shape [K], the reward of each
+    response of row i. The softmax of ``scale`` times these is the predicted probability of each being the best.
 
     The columns: ``credit``, the share of the highest-scored responses that are among the label's top
     ones (0 or 1 unless scores tie); ``length_credit``, the same with the number of words for a score; ``chance``, the
@@ -81,7 +81,7 @@ def score_labels(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scale: 
 
 
 def _strengths(preferences: pd.DataFrame) -> list[str]:
-    """Of older tables no strength is known."""
+    """The strength of each label as a text; tables of older versions have no such column."""
     given = preferences["strength"] if "strength" in preferences else [None] * len(preferences)
     return [UNKNOWN_STRENGTH if pd.isna(strength) else f"{strength:g}" for strength in given]
 
@@ -116,10 +116,10 @@ def summarise_by(rows: pd.DataFrame, column: str) -> dict[str, RewardAccuracy]:
 
 
 def reward_accuracy(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scale: float = 1.0) -> dict[str, Any]:
-    """The figures in JSON's form: of each split, and of the labels not trained on by what they are like.
+    """The figures in JSON's form: of each split, and of the labels not trained on, group by group.
 
     The arguments are those of :func:`score_labels`. ``rounds``, ``kinds``, ``annotators``, ``strengths`` and
-    ``length_differences`` leave the split ``train`` out, on which a reward model says little about its accuracy.
+    ``length_differences`` are the groups; they leave out the split ``train``, on which accuracy means little.
     ``calibration`` has, for each split, the bins of :func:`~calibration.calibration_curve`.
     """
     rows = score_labels(preferences, scores, scale)

@@ -37,8 +37,8 @@ def reward_drift(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> RewardD
     Bai et al. 2022 (section 4.2) optimise against a preference model trained on one half of the labels and judge with
     one trained on the other: their scores drift apart as the policy comes to exploit what only the first has learned,
     the gap between proxy and gold reward that Gao et al. 2022 measure. Here the policy is optimised against the model
-    of all labels, and two more are trained on halves. What real quality the policy has gained all of them see; what
-    depends on which labels a model saw is noise that was optimised.
+    of all labels, and two more are trained on halves. All of them see the real quality that the policy
+    has gained; a gain that depends on which labels a model saw is noise that was optimised.
 
     Differences are taken prompt by prompt, with Student's t intervals that hold for all pairs of models together
     (Bonferroni), since the largest is picked.

@@ -33,7 +33,7 @@ class ShownSample:
 def responses_by_role(completions: pd.DataFrame, roles: Sequence[str] = ROLES) -> dict[str, pd.DataFrame]:
     """The rows of each role (``policy``, ``sft``, ``behaviour``), all in the prompt order of the policy's rows.
 
-    ``completions`` has the columns of lineage.schemas.COMPLETIONS and ``role``. Raises UserError unless every role
+    ``completions`` has the columns of records.schemas.COMPLETIONS and ``role``. Raises UserError unless every role
     answers every prompt exactly once.
     """
     order = completions.loc[completions["role"] == POLICY, "prompt_id"].tolist()

@@ -28,7 +28,7 @@ POLICY = CANDIDATE.role
 class WinRate:
     """(wins + ties / 2) / n of a policy ``against`` another's role, by ``judge``, with a 95% interval.
 
-    ``n`` counts the decided judgments: wins, ties and losses. ``undecided`` ones ("cannot decide") are in none of them.
+    ``n`` counts the decided judgments: wins, ties and losses. ``undecided`` ones ("cannot decide") are not in ``n``.
     Without a decided judgment ``value`` is NaN and the interval is 0 to 1.
     """
 
@@ -83,7 +83,7 @@ def win_rate_from_labels(
 ) -> WinRate:
     """The win rate of ``policy_a`` over ``policy_b`` by the A/B judgments in ``labels``.
 
-    ``labels`` and ``comparisons`` have the columns of lineage.schemas LABELS and COMPARISONS; counted are the latest
+    ``labels`` and ``comparisons`` have the columns of records.schemas LABELS and COMPARISONS; counted are the latest
     submitted labels of the evaluation pairs made of these two policies, whatever else the tables hold. Of two
     annotations by one person of one comparison the one made last counts.
     """

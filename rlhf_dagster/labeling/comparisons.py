@@ -41,8 +41,8 @@ def candidates(
 ) -> list[dict[str, Any]]:
     """All comparisons that the completions allow, in a random order.
 
-    A text that a prompt has twice counts once, since there is nothing to choose between equals; what then stands alone
-    is left out.
+    Equal responses to a prompt count once, since there is nothing to choose between them; a response with which none is
+    left to compare is left out.
     """
     rows = []
     for _, group in completions.sort_values(["prompt_id", "index", "completion_id"]).groupby("prompt_id", sort=True):

@@ -25,7 +25,7 @@ _NEW = "SELECT COUNT(*), MIN(updated_at), MAX(updated_at) FROM counted WHERE pro
 
 
 class CountCache:
-    """What was counted last of each project of the ledger ``database``."""
+    """The last counts of each project in the ledger ``database``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -33,10 +33,10 @@ class CountCache:
     def get(
         self, project: str, of: str, since: int, labels: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]
     ) -> LabelCounts:
-        """Counts of exactly the state ``of`` of a project, ``new`` being those after position ``since``.
+        """Counts of a project in the state that ``of`` names; ``new`` counts the labels after position ``since``.
 
-        ``labels`` gives its tables of LABELS and COMPARISONS, and is called only where that was not counted yet. A
-        release of this package does not trust what another one has counted.
+        ``labels`` returns the project's tables of LABELS and COMPARISONS; it is called only if this state was not
+        counted yet. Counts made by another release of this package are not used.
         """
         of = f"{of} {_release()}"
         with self._database.connection() as connection:

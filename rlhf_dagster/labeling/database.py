@@ -49,7 +49,7 @@ class Database:
             connection.execute("COMMIT")
 
     def _set_up(self, tables: str) -> None:
-        """Make the tables, once: a statement that could write would wait for whoever writes."""
+        """Make the tables, only if they are not there: a statement that may write waits for other writers."""
         layout = content_hash(tables)
         with self.connection() as connection:
             if _has_layout(connection, layout):

@@ -19,7 +19,7 @@ MIN_ANNOTATORS = 3
 """With fewer people than this nobody is held out: too little would be left to learn from."""
 HELD_OUT_ANNOTATORS = "held_out_annotators"
 TRAINED_ROLES = ("label", "challenger")
-"""Gold questions, repeats and drift guards measure the annotators; nothing is learned from them."""
+"""Roles of comparisons that are trained on. The others (gold, repeat, drift) only measure the annotators."""
 
 
 def build_preferences(
@@ -35,10 +35,10 @@ def build_preferences(
     ``labels`` and ``comparisons`` hold all rounds so far (columns of LABELS and COMPARISONS); only usable labels of
     purpose ``train`` count. The splits change one thing at a time against training:
 
-    - ``validation``: every label of a share of the prompts, or of the comparisons (``settings.validation_by``), drawn
-      by a hash; other prompts.
-    - ``held_out_annotators``: labels by the people held out, on prompts that are trained on, of comparisons that are
-      not; other people. They are the same people in every round as long as nobody joins.
+    - ``validation`` has other prompts: every label of a share of the prompts, or of the comparisons
+      (``settings.validation_by``), drawn by a hash.
+    - ``held_out_annotators`` has other people: labels by the people held out, on prompts that are trained on, of
+      comparisons that are not. They are the same people in every round as long as nobody joins.
     - ``train``: the rest, without any label of a held-out person and without any comparison of the split above.
 
     Where many people judge each comparison, those held out touch most comparisons, and keeping all of these from
@@ -47,8 +47,8 @@ def build_preferences(
     texts, such as the two orders of one, are one here.
 
     ``weights`` multiply the weight of an annotator's labels (1 for anybody not named; 0 leaves them out), and the
-    labels of the annotators ``left_out`` are dropped. Both apply to ``train`` alone and change nothing else: what a
-    choice of people is worth shows only on splits that it leaves as they are. Raises ValueError for a weight that is
+    labels of the annotators ``left_out`` are dropped. Both apply to ``train`` alone: the effect of
+    leaving people out can be measured only on splits that it does not change. Raises ValueError for a weight that is
     negative or not finite.
     """
     weights = weights or {}
@@ -147,7 +147,7 @@ def _split(validation: bool, held_out: bool, kept_out: bool, unwanted: bool) -> 
 
 
 def _is_validation(unit: str, share: float, seed: int) -> bool:
-    # A key of its own: the prompts' splits use the prompt's text, and only prompts of one of these are ever labelled.
+    # The prefix makes this hash differ from that of the prompts' split, which is the same for all sampled prompts.
     return split_of(f"preferences/{seed}/{unit}", validation=share, test=0) == "validation"
 
 
@@ -170,5 +170,5 @@ def _kept_out(rounds: list[str], contents: list[str], touched: list[bool], *, sh
 
 
 def _content(row: Mapping[str, Any]) -> str:
-    """The same for comparisons of the same responses to the same prompt."""
+    """A hash of the prompt and the responses, whatever their order."""
     return content_hash(row["prompt_id"], sorted(row["responses"]))

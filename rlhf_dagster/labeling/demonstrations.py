@@ -20,8 +20,8 @@ def demonstration_comparisons(
     """Requests for demonstrations of at most ``n`` prompts of the train split, drawn by a hash of ``seed``.
 
     ``prompts`` has the columns of PROMPTS; those whose ids are among ``demonstrated`` have one already and are left
-    out. The result has the columns of COMPARISONS, without any response; a prompt's id is the same however often this
-    is called.
+    out. The result has the columns of COMPARISONS, without any response; the comparison id of a prompt is always the
+    same.
     """
     open_prompts = prompts[(prompts["split"] == "train") & ~prompts["prompt_id"].isin(list(demonstrated))]
     drawn = sorted(records(open_prompts), key=lambda row: content_hash("demonstration", seed, row["prompt_id"]))[:n]
@@ -53,7 +53,7 @@ def demonstration_rows(labels: pd.DataFrame, comparisons: pd.DataFrame, source: 
     """What annotators wrote, in the columns of IMPORTED_DEMONSTRATIONS, sorted by id.
 
     ``labels`` and ``comparisons`` have the columns of LABELS and COMPARISONS. Only the last submitted version of a text
-    counts; what somebody took back is not there. The user is the annotator's pseudonym. The same text for the same
+    counts; what somebody took back is left out. The user is the annotator's pseudonym. The same text for the same
     prompt is one demonstration, whoever wrote it.
     """
     details = {row["comparison_id"]: row for row in records(comparisons)}

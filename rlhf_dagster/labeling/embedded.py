@@ -20,7 +20,7 @@ from rlhf_dagster.records.schemas import COMPARISONS, table
 from rlhf_dagster.records.tables import records
 
 _LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
-"""What a comparison is that was stored before these columns were there."""
+"""Values of columns that comparisons stored by older versions do not have."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS projects (
     project TEXT PRIMARY KEY, round TEXT NOT NULL, purpose TEXT NOT NULL, UNIQUE (round, purpose));
@@ -91,7 +91,7 @@ class EmbeddedLabelStore:
         return self.count_read(round_key, purpose, since, lambda: self.read(round_key, purpose)[0])
 
     def count_read(self, round_key: str, purpose: str, since: int, read: Callable[[], list[Annotation]]) -> LabelCounts:
-        """As :meth:`count`, of annotations as ``read`` gives them; it is called only where something is new."""
+        """Like :meth:`count`, for the annotations that ``read`` returns; it is called only if something is new."""
 
         def labels() -> tuple[pd.DataFrame, pd.DataFrame]:
             comparisons = self.comparisons(round_key, purpose)
@@ -117,14 +117,14 @@ class EmbeddedLabelStore:
         return table(filled, COMPARISONS).to_pandas()
 
     def size(self, round_key: str, purpose: str) -> tuple[int, int]:
-        """Comparisons of a round, and the position of its last annotation: what changes when anything does."""
+        """Number of a round's comparisons, and position of its last annotation; every addition changes one of them."""
         query = "SELECT comparisons, position FROM sizes WHERE project = ?"
         with self._database.connection() as connection:
             row = connection.execute(query, (_project(round_key, purpose),)).fetchone()
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
     def comparisons_by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Those of some comparisons that were sent, as rows of COMPARISONS without project and task id."""
+        """The comparisons among ``ids`` that were sent, as rows of COMPARISONS without project and task id."""
         query = "SELECT content FROM comparisons WHERE comparison_id = ?"
         with self._database.connection() as connection:
             found = [row for key in ids for row in connection.execute(query, (key,))]
@@ -165,10 +165,10 @@ class EmbeddedLabelStore:
             return [_record(connection, submission) for submission in submissions]
 
     def append(self, annotations: Iterable[Annotation]) -> int:
-        """Record what another store holds: each as the next version of its annotation id, unless it says the same.
+        """Record what another store holds: each annotation is the next version of its id, unless nothing has changed.
 
-        ``version`` is not read: versions count what was seen here. Returns how many were new. An edit may change the
-        annotator too.
+        ``version`` is ignored: versions are counted here. Returns how many were new. An edit may change the annotator
+        too.
         """
         with self._database.transaction() as connection:
             return sum(_append(connection, annotation) for annotation in annotations)

@@ -1,4 +1,4 @@
-"""The forms of a result: an answer in the form of its kind of comparison (:mod:`rlhf_dagster.records.kinds`), and more.
+"""The forms of a result: an answer (:mod:`rlhf_dagster.records.kinds` has its form), and what goes with every answer.
 
 A result holds the answer under the key of its kind, or ``{"cannot_decide": true}``. A pair of an A/B evaluation may
 also hold ``"axes": {"helpful": 0, "honest": "tie"}``, and each result ``reason`` (text), ``strength`` (0 to 1) and
@@ -14,7 +14,7 @@ from rlhf_dagster.records.answers import Answer, UnreadableError, checked_axis, 
 from rlhf_dagster.records.kinds import ALL_KINDS, PAIR, RANKED_KINDS, LabelKind
 
 STOP = "stop"
-"""Asks to stop the training, because of something that a flag on one comparison cannot mend."""
+"""Flag that asks to stop the training, because of a problem that goes beyond one comparison."""
 FLAGS = ("both_bad", "unsafe", "bad_prompt", STOP)
 """Problems that an annotator can mark."""
 _EXTRAS = {"reason", "strength", "flags"}

@@ -1,4 +1,4 @@
-"""Gold questions: comparisons whose answer is known, to see who reads."""
+"""Gold questions: comparisons whose answer is known, to see who reads what they judge."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from rlhf_dagster.records.tables import Row
 GOLD_POLICY = "gold"
 """Policy id of responses that came with a gold question."""
 POOL = 3
-"""Of so many times the comparisons needed, those with the clearest answer become gold questions."""
+"""Comparisons drawn for each gold question needed; those with the clearest answers are asked."""
 
 
 def clear_answers(rows: Sequence[Row], scores: Mapping[str, Sequence[float]], n: int, seed: int) -> list[Row]:
-    """``n`` gold questions out of comparisons ``rows``, with ``scores`` of their responses by a judge who knows.
+    """``n`` gold questions out of comparisons ``rows``, with ``scores`` of their responses by the gold judge.
 
-    They are those with the largest gap between the two best among ``POOL`` times as many drawn at random.
+    Of ``POOL`` times ``n`` rows drawn at random, they are those with the largest gap between the two best scores.
     """
     drawn = sorted(rows, key=lambda row: content_hash("gold", seed, row["comparison_id"]))[: n * POOL]
     clearest = sorted(drawn, key=lambda row: -score_gap(scores[row["comparison_id"]]))[:n]
@@ -39,9 +39,9 @@ def clear_answers(rows: Sequence[Row], scores: Mapping[str, Sequence[float]], n:
 
 
 def known_answers(given: Sequence[Mapping[str, Any]], n: int, kind: str, round_key: str, seed: int) -> list[Row]:
-    """``n`` gold questions of a round out of imported ones (rows of IMPORTED_GOLD), others in each round.
+    """``n`` gold questions of a round out of imported ones (rows of IMPORTED_GOLD), drawn anew in each round.
 
-    They are asked as the round's kind of comparison, or as the best of K where they do not have two responses.
+    They are asked as the round's kind of comparison, or as best of K where that kind needs another number of responses.
     """
     drawn = sorted(given, key=lambda row: content_hash("gold", seed, round_key, row["gold_id"]))[:n]
     return [_question(row, kind, round_key, seed) for row in drawn]

@@ -10,15 +10,15 @@ from rlhf_dagster.records.ids import content_hash
 AT_WORK = 3
 """Annotators who label at the same time."""
 SITTING = 8.0
-"""Labels that one gives on average before leaving."""
+"""Labels that an annotator gives on average before leaving."""
 _Item = TypeVar("_Item")
 
 
 def come_and_go(work: Sequence[_Item], annotator: Callable[[_Item], str], seed: int) -> list[_Item]:
     """``work`` in the order in which it is done, each annotator's own in the order given.
 
-    At most ``AT_WORK`` annotators take turns at random. After each label one leaves with probability 1 / ``SITTING``,
-    and somebody else with work to do, perhaps the same person, sits down.
+    At most ``AT_WORK`` annotators take turns at random. After each label its annotator leaves with probability 1 /
+    ``SITTING``, and an annotator with work to do, perhaps the same one, sits down.
     """
     rng = random.Random(content_hash("sittings", seed, len(work)))
     waiting: dict[str, list[_Item]] = {}

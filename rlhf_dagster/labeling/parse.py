@@ -97,7 +97,7 @@ def countable_labels(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts:
-    """What a round's labels (columns of LABELS) amount to, without what is new."""
+    """Counts of a round's labels (columns of LABELS); the fields about new labels keep their defaults."""
     latest = labels[labels["latest"]]
     submitted = latest[latest["status"] == "submitted"].drop_duplicates(["comparison_id", "annotator"])
     judged = submitted["comparison_id"].value_counts()

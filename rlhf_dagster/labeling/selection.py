@@ -9,9 +9,9 @@ from rlhf_dagster.records.tables import Row
 def select(rows: Sequence[Row], n: int, gaps: Mapping[str, float] | None, random_share: float, seed: int) -> list[Row]:
     """At most ``n`` of the ``rows``, which are in a random order, in the order in which they should be judged.
 
-    Without ``gaps`` the first ones. With the gap between the reward model's two best scores of each comparison, a
-    ``random_share`` of them is random, which keeps a measure without bias; the others have the smallest gaps, the
-    smallest first, and the random ones are spread evenly among them.
+    Without ``gaps`` they are the first ones. ``gaps`` holds the difference of the reward model's two best scores by
+    comparison id: then a ``random_share`` of the selection is random, so that figures without bias can be measured on
+    it; the others have the smallest gaps, the smallest first, and the random ones are spread evenly among them.
     """
     if gaps is None:
         return list(rows[:n])

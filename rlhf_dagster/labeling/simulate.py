@@ -55,7 +55,7 @@ def simulate_annotators(
     Who judges what depends on ``seed`` and the comparisons alone, not on what is done already, so that work which was
     stopped and taken up again ends with the same labels. Annotators judge what is shown, in the order shown.
     ``progress(step, total)`` counts labels. ``settings`` say whether the strength of a preference is asked and which
-        axes are rated; without them annotators say all that they know.
+    axes are rated; without them annotators say all that they know.
     """
     work = find_work(store, annotators, round_key, purpose, seed)
     todo = work.missing
@@ -94,11 +94,12 @@ def assignment(
     seed: int,
     repeats: Mapping[str, str] | None = None,
 ) -> list[tuple[str, list[str]]]:
-    """For each comparison id all annotators, the ``wanted[id]`` who should judge it first.
+    """For each comparison id all annotators in an order, of whom the first ``wanted[id]`` should judge it.
 
-    Those have the least to do so far, equals in the order of a hash of comparison and name: nobody has more than one
-    comparison more than another, and every two annotators meet. ``repeats`` maps comparisons to those that they repeat:
-    the same people judge them, after all others, so that the rest of the plan does not depend on them.
+    Annotators with the fewest comparisons so far come first, equals in the order of a hash of comparison and name: so
+    the numbers of two annotators differ by at most one, and any two judge some comparisons together. ``repeats`` maps
+    comparisons to those that they repeat: the same people judge them, after all others, so that the rest of the plan
+    does not depend on them.
     """
     repeats = repeats or {}
     again = {repeat: first for repeat, first in repeats.items() if first in wanted and first not in repeats}

@@ -55,7 +55,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class SendResult:
-    """How many comparisons were offered, and how many of those given had been before."""
+    """How many comparisons were sent now, and how many of those given had been sent before."""
 
     sent: int
     already_there: int
@@ -83,7 +83,7 @@ class LabelCounts:
     oldest_new_at: datetime | None = None
     """When the oldest of the new labels was made or last edited, by the label store's clock."""
     newest_at: datetime | None = None
-    """When the newest of the new labels was."""
+    """When the newest of the new labels was made or last edited."""
     stop_requests: int = 0
     """People who ask, by the flag ``stop`` of a submitted annotation in its last version, to stop the training."""
     stop_reasons: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Simulated annotators who work by themselves: a few labels a minute, in whatever round wants labels."""
+"""Simulated annotators who label at a given pace, in every round that still wants labels."""
 
 import time
 from collections import Counter
@@ -57,12 +57,12 @@ class Crew:
 
     @property
     def store(self) -> LabelStore:
-        """Kept, so that annotators stay logged in."""
+        """The label store, opened once, so that annotators stay logged in."""
         self._store = self._store or self.loop.label_store
         return self._store
 
     def reconnect(self) -> None:
-        """Log in anew: a server that was away may have lost those who were signing up."""
+        """Have everybody log in anew: a server that was away may have lost accounts that were just made."""
         self._store = None
 
     def missing(self, batches: Iterable[OpenBatch]) -> list[Label]:
@@ -70,7 +70,7 @@ class Crew:
         return [label for batch in batches for label in self._missing_of(batch)]
 
     def give(self, labels: Sequence[Label], seconds: float = LOOK_AGAIN) -> Counter[OpenBatch]:
-        """Give labels until that has taken so many seconds of waiting; how many of each batch."""
+        """Give labels until the waits before them add up to ``seconds``; returns how many were given in each batch."""
         done: Counter[OpenBatch] = Counter()
         waited, at_once = 0.0, 1 if self.per_minute else BATCH
         order = come_and_go(labels, lambda label: label.annotator.name, self._seed("sittings"))
@@ -86,7 +86,7 @@ class Crew:
         return done
 
     def _wait(self, label: Label) -> float:
-        """Let the time pass that comes before a label, in seconds."""
+        """Sleep before a label for as long as the pace asks; returns the seconds slept."""
         if not self.per_minute:
             return 0.0
         seconds = gap(self.per_minute, self._seed("pace"), label.comparison["comparison_id"], label.annotator.name)
@@ -116,9 +116,10 @@ def work_off(crew: Crew, batches: Sequence[OpenBatch], say: Say) -> None:
 
 
 def follow(crew: Crew, find_batches: Callable[[], Sequence[OpenBatch]], say: Say) -> None:
-    """Give what is missing in the batches that there are, and look for more, until the process is interrupted.
+    """Give the labels missing in the batches that ``find_batches`` finds, again and again, until interrupted.
 
-    A label store that does not answer is waited for: what was not acknowledged is looked up before it is done again.
+    While the label store does not answer, wait. Then look up which labels it has before giving any again: it may have
+    kept some that it did not acknowledge.
     """
     away = False
     while True:

@@ -50,7 +50,7 @@ def measure_arms(loop: LoopFolder, completions: pd.DataFrame, reward_model: Chec
 
 
 def arm_policy(loop: LoopFolder, arm: Arm, round_key: str) -> Checkpoint:
-    """The policy that an arm has trained in a round, whose asset only loops that ask for it make."""
+    """The policy that an arm has trained in a round; raises UserError where its asset is not materialised yet."""
     found = loop.checkpoint(arm.asset, round_key)
     if found is None:
         raise UserError(f"`arms` names {arm.role} and {round_key} has no {arm.asset} yet; materialise it first.")
@@ -60,7 +60,7 @@ def arm_policy(loop: LoopFolder, arm: Arm, round_key: str) -> Checkpoint:
 def _sample_best_of_n(
     loop: LoopFolder, seed: int, prompts: pd.DataFrame, sft: Checkpoint, reward_model: Checkpoint
 ) -> pd.DataFrame:
-    """Rows without log-probs: the probability of being the best of n is not known."""
+    """Rows of best-of-n responses, without log-probs: the probability of being the best of n is not known."""
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
     from rlhf_dagster.training.sampling.best_of_n import best_of_n
 

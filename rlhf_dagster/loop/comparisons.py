@@ -1,4 +1,4 @@
-"""What a round asks its annotators: comparisons chosen among the samples, and what is mixed in to measure them."""
+"""What a round asks its annotators: comparisons of its samples, with gold questions, repeats and others mixed in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def training_comparisons(
 ) -> pd.DataFrame:
     """A round's comparisons (schema COMPARISONS) in the order in which they should be judged.
 
-    Chosen once: what was sent of these completions is not chosen again, though the reward model may have changed.
+    Where comparisons of these completions were sent before, they are the result, even if the reward model has changed.
     """
     labeling, seed = loop.config.labeling, loop.config.stage_seed("comparisons", round_key)
     before = loop.ledger.comparisons(round_key, "train")
@@ -73,13 +73,13 @@ def _share(loop: LoopFolder, share: float) -> int:
 
 
 def _is_about(comparisons: pd.DataFrame, completions: pd.DataFrame) -> bool:
-    """Whether there are comparisons, and those to learn from are of these completions."""
+    """Whether there are comparisons to learn from (role `label`), all of them of these completions."""
     asked = comparisons.loc[comparisons["role"] == "label", "completion_ids"].explode()
     return len(asked) > 0 and bool(asked.isin(completions["completion_id"]).all())
 
 
 def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:
-    """Imported ones, or, where there are none and the task has a gold judge, samples that it is sure about."""
+    """Imported gold questions; without any, comparisons of samples whose answer the task's gold judge is sure about."""
     imported = loop.imported("gold")
     if n and imported:
         return known_answers(pq.read_table(imported).to_pylist(), n, loop.config.labeling.kind, round_key, seed)
@@ -92,7 +92,7 @@ def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame,
 
 
 def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:
-    """The champion's responses against those of the newest policy that was never promoted; none without one."""
+    """The champion's responses against those of the newest policy never promoted; empty if there is no such policy."""
     challenger = _challenger(loop)
     if not n or challenger is None:
         return []
@@ -135,7 +135,7 @@ def _demonstrated(row: Row) -> Row:
 
 
 def _pairs(loop: LoopFolder, round_key: str, pairs: Sequence[tuple[Row, Row]], role: str, seed: int) -> list[Row]:
-    """Comparisons of two responses each, as the round's kind; equal ones have nothing to choose between."""
+    """Comparisons of two responses each, of the round's kind; pairs of equal responses are left out."""
     return [
         comparison_row(pair, loop.config.labeling.kind, round_key, "train", seed, role=role)
         for pair in pairs

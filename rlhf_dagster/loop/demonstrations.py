@@ -19,7 +19,10 @@ from rlhf_dagster.records.tables import records
 
 
 def send_prompts(loop: LoopFolder, prompts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Send train prompts to be written to; all that were ever sent (schema COMPARISONS), and how many went out now."""
+    """Ask annotators to write responses to train prompts.
+
+    Returns all requests that were ever sent (schema COMPARISONS), and how many were sent now.
+    """
     wanted = loop.config.data.demonstrations_to_write
     if not wanted:
         return table([], COMPARISONS).to_pandas(), 0
@@ -31,14 +34,14 @@ def send_prompts(loop: LoopFolder, prompts: pd.DataFrame) -> tuple[pd.DataFrame,
 def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
     """What annotators wrote (rows of IMPORTED_DEMONSTRATIONS).
 
-    Raises UserError where they were asked and nothing is there, neither written nor imported.
+    Raises UserError where they were asked, none has written yet, and no demonstrations come from elsewhere.
     """
     config = loop.config
     if not config.data.demonstrations_to_write:
         return []
     comparisons = loop.label_store.comparisons(DEMONSTRATION_ROUND, PURPOSE)
     labels, _ = read_labels(loop, DEMONSTRATION_ROUND, PURPOSE)
-    # Annotators are not the users whom splits keep together: a demonstration goes with its prompt.
+    # No `user`: splits keep a user's rows together, but not an annotator's. The prompt decides the split instead.
     written = [row | {"user": ""} for row in records(demonstration_rows(labels, comparisons))]
     if not written and not _others(loop):
         raise UserError(

@@ -40,9 +40,9 @@ from rlhf_dagster.pages.report import render_report
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
-    """Accuracy by split, and of held-out labels by what they are like, beside length baseline and chance.
+    """Accuracy by split and, on labels not trained on, by annotator, round and more; beside length baseline and chance.
 
-    Probabilities are those of the scores as they were trained, before they were normalised.
+    Probabilities are computed from the scores before normalisation, as the reward model was trained to give them.
     """
     scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
     return label_accuracy(reward_model.folder, preferences, loop.config.sampling, loop.config.compute, scale)
@@ -75,7 +75,7 @@ def judge_scores(
 def role_scores(
     loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, roles: Sequence[str]
 ) -> dict[str, list[float]]:
-    """What a reward model gives the responses of each role, in the order of :func:`responses_by_role`."""
+    """A reward model's scores of the responses of each role, in the order of :func:`responses_by_role`."""
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
 
     model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions, roles)
@@ -118,7 +118,7 @@ def measure_alarms(
 
 
 def held_out_text(pretraining_text: Path) -> list[str]:
-    """Documents of the validation split, or, where it is empty, of the test split; the same ones for every policy."""
+    """Documents of the validation split or, where it is empty, the test split; the same documents for every policy."""
     frame = pd.read_parquet(pretraining_text, columns=["text_id", "text", "split"]).sort_values("text_id")
     by_split = [frame.loc[frame["split"] == split, "text"] for split in ("validation", "test")]
     held_out = next((texts for texts in by_split if len(texts)), by_split[0])
@@ -126,7 +126,7 @@ def held_out_text(pretraining_text: Path) -> list[str]:
 
 
 def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: str) -> list[WinRate]:
-    """Win rates by the task's simulated annotators, one for each pair of responses; none for a task without any."""
+    """Win rates by the task's simulated annotators, one of whom judges each pair; empty for a loop without a task."""
     if not loop.config.has_task:
         return []
     seed = loop.config.stage_seed("simulated_win_rates", round_key)
@@ -157,7 +157,7 @@ def evaluate_round(
     halves: dict[str, Any],
     arms: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], str]:
-    """The report's figures, and its page.
+    """The report's figures, and its page as HTML.
 
     ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.measure_arms` gives.
     """
@@ -208,9 +208,10 @@ def read_human_evaluation(
 
 
 def decide(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | None) -> GateDecision:
-    """The gate, as ``promotion`` asks it; the blocking check asks with ``human=None``, before people judge.
+    """The gate's decision on a report.
 
-    Judgments of another policy, an earlier one of the round, do not count.
+    The blocking check asks with ``human=None``, before people judge; ``promotion`` asks with the people's judgments.
+    Judgments of an earlier policy of the round do not count.
     """
     if human is None or not loop.config.evaluation.asks_people:
         return gate(report, None, loop.config.gate, human_required=False)

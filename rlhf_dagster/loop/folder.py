@@ -49,7 +49,7 @@ class LoopFolder:
 
     @property
     def label_store(self) -> "EmbeddedLabelStore | LabelStudioStore":
-        """Where annotators work. Opening it asks no server."""
+        """Where annotators work. Opening it sends no request to a server."""
         if self.config.label_store.kind == "embedded":
             return self.ledger
         from rlhf_dagster.loop.label_store import open_label_studio
@@ -109,13 +109,13 @@ class LoopFolder:
         return path if path.exists() else None
 
     def decision(self, round_key: str) -> dict[str, Any] | None:
-        """The decision on a round's policy; None before there is one, or where it is about an earlier policy of it."""
+        """The decision on a round's policy; None without one, or if it is about an earlier policy of that round."""
         return standing(self.json("promotion", round_key), self.json("eval_report", round_key))
 
     def rounds_with(self, asset: str, up_to: str | None = None, before: str | None = None) -> list[str]:
         """Keys of the rounds in which an asset was made, oldest first: all, or those up to or before a round.
 
-        Other rounds are read without an edge of the asset graph: with one, each new round would turn old ones stale.
+        Assets find other rounds here and not through the asset graph, where each new round would make older ones stale.
         """
         files = (self.root / "assets" / asset).glob("[!.]*")
         keys = sorted({path.stem for path in files if path.suffix in (".parquet", ".json")})

@@ -28,7 +28,7 @@ SWITCHED_OFF = "The over-optimisation alarm was switched off (gate.max_reward_dr
 
 @dataclass(frozen=True)
 class RewardModelHalves:
-    """Two reward models, or none and the sentence why."""
+    """Two reward models, or none and a sentence that says why."""
 
     models: tuple[StageResult, ...] = ()
     unmeasured: str = ""
@@ -39,7 +39,7 @@ class RewardModelHalves:
 
 
 def half_checkpoints(loop: LoopFolder, halves: dict[str, Any]) -> list[Checkpoint]:
-    """The two checkpoints of :meth:`RewardModelHalves.as_dict`; none where there are none."""
+    """The two checkpoints of :meth:`RewardModelHalves.as_dict`; empty where none were trained."""
     return [loop.pointed_to(pointer) for pointer in halves["checkpoints"]]
 
 
@@ -63,7 +63,7 @@ def train_halves(
     prompts: Path,
     progress: Progress,
 ) -> RewardModelHalves:
-    """Train both as the round's reward model is trained, from the same seed, so that only the labels differ.
+    """Train a reward model on each half like that of the round, from the same seed, so that only the labels differ.
 
     A half that an interrupted call has finished is not trained again.
     """

@@ -23,7 +23,7 @@ from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import QUARANTINE, table
 
 COUNTS_ATTRIBUTE = "label_counts"
-"""Under which a snapshot's file states the counts of the labels it was made of."""
+"""Key of the counts of a snapshot's labels, in the attributes (``attrs``) of its table."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFr
     if loop.config.label_store.simulated_annotators and round_key != IMPORT_ROUND:
         simulate(loop, round_key, purpose, progress)
     known = store.comparisons(round_key, purpose)
-    # A round's training data is all that was ever sent for it; judgments are about the policy at hand.
+    # A round is trained on all that was ever sent for it; A/B comparisons of its earlier policies are left out.
     batch = known if purpose == "train" else known[known["comparison_id"].isin(comparisons["comparison_id"])]
     return Batch(batch.reset_index(drop=True), result.sent, result.already_there)
 
@@ -90,7 +90,7 @@ def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress,
 def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.DataFrame, int]:
     """All versions of all labels (schema LABELS), and how many annotations could not be parsed.
 
-    Those are kept in ``quarantine/<purpose>-<round>.parquet`` with the reason.
+    The latter are kept in ``quarantine/<purpose>-<round>.parquet`` with the reason.
     """
     store = loop.label_store
     annotations, _ = store.read(round_key, purpose, None)
@@ -104,9 +104,9 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
 
 
 def labels_read(labels: pd.DataFrame) -> dict[str, int]:
-    """How far a round's labels (schema LABELS) were read: a position in the ledger, and how many usable ones that are.
+    """How far a round's labels (schema LABELS) were read: the last position in the ledger, and the number usable.
 
-    What a successful training has used is known by this; labels of later positions are new to it.
+    After a training on these labels, those at later positions count as new.
     """
     position = int(labels["position"].max()) if len(labels) and "position" in labels else 0
     return {"position": position, "usable": len(usable_labels(labels))}
@@ -149,7 +149,7 @@ def label_counts(rounds: Sequence[RoundLabels]) -> dict[str, Any]:
 
 
 def counts_behind(loop: LoopFolder, round_key: str, preferences: Path) -> dict[str, Any]:
-    """:func:`label_counts` of the labels that a snapshot was made of, which its file states."""
+    """:func:`label_counts` of the labels that a snapshot was made of, as its file states them."""
     stated = pd.read_parquet(preferences, columns=["label_id"]).attrs.get(COUNTS_ATTRIBUTE)
     # Snapshots of version 0.1 state nothing.
     return stated or label_counts(read_rounds(loop, loop.rounds_with("preference_labels", round_key)))
@@ -175,7 +175,7 @@ def annotator_weights(
 
 
 def flagged(labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings) -> list[str]:
-    """The annotators whose labels are not trained on, by the settings."""
+    """The annotators whose labels the settings leave out of training: nobody, or those flagged for review."""
     return [] if settings.leave_out == "nobody" else measure_quality(labels, comparisons)[1]["review"]
 
 
@@ -184,8 +184,8 @@ def snapshot_preferences(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Usable labels of all rounds up to this one, split for training (schema PREFERENCES), and counts by split.
 
-    ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now:
-    what was labelled late, edited or deleted since counts. Imported judgments can be about any prompt; those about
+    ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now,
+    with late and edited labels and without deleted ones. Imported judgments can be about any prompt; those about
     prompts of the test split are left out. The table states the :func:`label_counts` of what was read.
     """
     own = RoundLabels(round_key, labels, comparisons, len(read_quarantine(loop, round_key, "train")))

@@ -1,4 +1,4 @@
-"""Moving the champion: by the gate, by a person whom the gate lets, or by one who overrules it; all on record."""
+"""Moving the champion: by the gate, by a person who approves what passes it, or by one who overrules it; on record."""
 
 from functools import partial
 from typing import Any

@@ -31,11 +31,11 @@ from rlhf_dagster.pages.server import ROUNDS_PAGE
 from rlhf_dagster.records.round_keys import round_number
 
 IN_FULL = 30
-"""Rounds shown with all figures, and changes of the champion listed. A report holds figures of every round before it,
-so that reading all reports of a thousand rounds would take longer than a sensor has."""
+"""How many rounds are shown with all figures, and how many changes of the champion are listed. A report holds figures
+of every round before it, so that reading all reports of a thousand rounds would take longer than a sensor may run."""
 STORED = ("round_manifest", "reward_model_accuracy", "eval_report", "human_evaluation", "promotion", "label_quality")
 ACCURACY_ON = {"held_out_annotators": "by other annotators", "validation": "on other prompts"}
-"""Labels that no reward model was trained on, those that say most about it first."""
+"""Splits that no reward model was trained on, with the page's words for them; the first that has figures is shown."""
 DOING: dict[Phase, str] = {
     "opened": "Not sampled yet.",
     "labelling": "Labelled and trained on now.",
@@ -84,7 +84,7 @@ def write_round_page(
 
 
 def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made: datetime) -> RoundsPage:
-    """All that the page says. Partitions of other names, which people can add in the UI, are passed over and named."""
+    """All that the page says. Partitions that are no rounds, which people can add in the UI, are named as problems."""
     names = set(rounds)
     keys = sorted((name for name in names if round_number(name) is not None), reverse=True)
     problems = [f"{name} is not a round; delete this partition." for name in sorted(names - set(keys))]
@@ -111,7 +111,7 @@ def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made
 
 
 def _undecided(loop: LoopFolder, keys: list[str]) -> tuple[dict[str, RoundState], list[str]]:
-    """States of the rounds that are not decided, by key; none, and why, where they cannot be told."""
+    """States of the undecided rounds by key; where they cannot be read, none, and a sentence that says why."""
     try:
         return {state.round: state for state in undecided_rounds(loop, keys)}, []
     except (UserError, ValueError) as error:
@@ -203,14 +203,14 @@ def _head(loop: LoopFolder, found: _Round, verdict: tuple[RoundVerdict, list[str
 
 
 def _accuracy(found: _Round) -> tuple[str, dict[str, Any]]:
-    """The labels that the reward model is measured on, and the figures; of the report, which is about one policy."""
+    """The split that is shown for the reward model, and its figures: those in the round's report, if it has any."""
     splits = (found["eval_report"].get("reward_model") or found["reward_model_accuracy"]).get("splits") or {}
     measured = [(name, splits[name]) for name in ACCURACY_ON if _rate((splits.get(name) or {}).get("accuracy"))]
     return measured[0] if measured else ("", {})
 
 
 def _win_rate(found: _Round, against: str) -> ShownRate | None:
-    """By people where they have judged this policy, otherwise by the reward model."""
+    """The win rate by people where they have judged this policy, otherwise by the reward model."""
     human, report = found["human_evaluation"], found["eval_report"]
     judged = human.get("win_rates", []) if human.get("policy_id") == report.get("policy_id") else []
     rates = [rate for rate in [*judged, *report.get("win_rates", [])] if rate.get("n")]
@@ -222,7 +222,7 @@ def _rate(figures: ShownRate | None) -> ShownRate | None:
 
 
 def _counts(found: Sequence[_Round]) -> dict[str, dict[str, int]]:
-    """Label counts by round, as the newest report has them: it counts those of the rounds before it too."""
+    """Label counts by round, from the newest report, which also counts the labels of the rounds before its own."""
     reported = (entry["eval_report"].get("labels") or {} for entry in found)
     newest: list[dict[str, Any]] = next((labels["by_round"] for labels in reported if labels.get("by_round")), [])
     return {row["round"]: row for row in newest}
@@ -231,8 +231,8 @@ def _counts(found: Sequence[_Round]) -> dict[str, dict[str, int]]:
 def annotator_rows(quality: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[AnnotatorRow]:
     """One row for each annotator from the rows of `label_quality` by round, newest round first.
 
-    Shares are those of all judgments together, with the Wilson interval of their number. Whose work is worth a look
-    comes first, then who gave most labels.
+    Shares are those of all judgments of the rounds together, with their Wilson interval. Annotators flagged for review
+    come first, then those who gave most labels.
     """
     given: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for key, rows in quality.items():
@@ -292,7 +292,7 @@ def _read_round(loop: LoopFolder, key: str) -> _Round:
 
 
 def _read_decision(loop: LoopFolder, key: str) -> _Round:
-    """What says how a round ended: the decision, or the report where the gate had seen enough before people judged."""
+    """How a round ended: its decision or, without one, its report, on which the gate may refuse before people judge."""
     found = _read(loop, key, ("promotion",))
     return found if found["promotion"] else _read(loop, key, ("eval_report",))
 

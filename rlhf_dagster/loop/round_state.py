@@ -19,10 +19,10 @@ class RoundState:
     round: str
     phase: Phase
     labels: LabelCounts | None = None
-    """Of the training comparisons, the new ones being those that no successful training has used; None for rounds that
-    no training waits for."""
+    """Labels of the training comparisons; ``new`` counts those that no successful training has used. None for rounds
+    that no training waits for."""
     judgments: LabelCounts | None = None
-    """Of the A/B comparisons, while they are judged."""
+    """Judgments of the A/B comparisons, in the phase ``judging``."""
     policy: str | None = None
     reasons: list[str] = field(default_factory=list)
     """Why the policy was refused, or what stands in its way."""
@@ -61,12 +61,12 @@ def undecided_rounds(loop: LoopFolder, rounds: list[str]) -> list[RoundState]:
 
 
 def newest_promoted(loop: LoopFolder) -> str:
-    """Key of the newest round whose policy became the champion by promotion; empty before the first."""
+    """Key of the newest round whose policy became the champion by promotion; empty if there is none."""
     return max((entry.round_key for entry in loop.registry.history() if entry.action == "promotion"), default="")
 
 
 def labels_used(report: dict[str, Any] | None) -> int:
-    """Position in the ledger up to which the training behind a report has read its round's labels; 0 without one."""
+    """Position in the ledger up to which the training behind a report has read the round's labels; 0 if no report."""
     return int(((report or {}).get("labels_read") or {}).get("position") or 0)
 
 

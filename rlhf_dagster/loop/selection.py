@@ -6,7 +6,7 @@ from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
 
 def selecting_model(loop: LoopFolder, round_key: str) -> Checkpoint | None:
-    """The newest reward model of an earlier round, where comparisons are chosen by one; None for the first round."""
+    """The newest reward model of an earlier round; None if there is none, or if comparisons are chosen at random."""
     if loop.config.labeling.selection == "random":
         return None
     made = loop.rounds_with("reward_model", before=round_key)

@@ -10,7 +10,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 
 
 def round_rows(loop: LoopFolder, rounds: list[str]) -> list[dict[str, Any]]:
-    """One row for each round, with null where it has not got so far."""
+    """One row for each round, with None for what the round has not reached yet."""
     return [_round_row(loop, key) for key in rounds]
 
 

@@ -34,9 +34,9 @@ class StageResult:
     curves: dict[str, list[float]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     usage: dict[str, float] = field(default_factory=dict)
-    """What it cost (:func:`rlhf_dagster.compute.usage.measuring`)."""
+    """What the training cost (:func:`rlhf_dagster.compute.usage.measuring`)."""
     logs: Path | None = None
-    """Folder of its metrics and TensorBoard events, where it was trained here."""
+    """Folder of the training's metrics and TensorBoard events; None where the model was not trained now."""
 
 
 def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progress) -> StageResult:
@@ -45,7 +45,7 @@ def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progres
 
     settings, work = loop.config.base_model, stage_work(loop, "base")
     if settings.source != "tiny":
-        # A folder is relative to the config, wherever the process runs.
+        # A relative folder is relative to the loop's folder, wherever the process runs.
         found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
         work.prepare()
         loaded = Trained(load_base_model(found, work.output))
@@ -218,7 +218,7 @@ def keep_model(
     parents: dict[str, Checkpoint] | None = None,
     preferences: Path | None = None,
 ) -> StageResult:
-    """Write the manifest, move the model to its place, and forget the work behind it."""
+    """Write the manifest, move the model to its place, and delete the work folder."""
     result = trained.result
     snapshot = pd.read_parquet(preferences) if preferences else None
     write_manifest(

@@ -139,7 +139,7 @@ ROUND_PANEL = (2.9, 2.1)
 
 
 def round_curves(curves: Sequence[RoundCurve]) -> bytes:
-    """A PNG with the panels side by side, each estimate with the interval that is known of it.
+    """A PNG with the panels side by side, each estimate with its interval, where that is known.
 
     Points without a value are left out, then curves without points; raises ValueError if none is left.
     """

@@ -26,7 +26,7 @@ VERDICTS: dict[RoundVerdict, str] = {
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round; None is a figure that there is not (yet)."""
+    """One round; None stands for a figure that does not exist (yet)."""
 
     round: str
     number: int
@@ -43,9 +43,9 @@ class RoundRow:
     labels: int | None = None
     annotators: int | None = None
     accuracy: ShownRate | None = None
-    """The reward model's, on labels that it was not trained on."""
+    """The reward model's accuracy on labels that it was not trained on."""
     accuracy_on: str = ""
-    """Whose labels these are."""
+    """Which labels these are, in words."""
     length_baseline: ShownRate | None = None
     agreement: ShownRate | None = None
     against_champion: ShownRate | None = None
@@ -60,14 +60,14 @@ class AnnotatorRow:
 
     annotator: str
     rounds: int
-    """In how many of them they worked."""
+    """Number of these rounds in which the annotator worked."""
     latest: str
-    """The newest of them, which ``competence`` and ``review`` are about."""
+    """The newest of these rounds, which ``competence`` and ``review`` are about."""
     labels: int
     agreement: ShownRate | None = None
     gold: ShownRate | None = None
     first_position: ShownRate | None = None
-    """With ``chance``, what it would be without a side preference."""
+    """How often the first response shown was chosen; ``chance`` is the share without a preference for a side."""
     competence: float | None = None
     review: str = ""
 
@@ -95,11 +95,11 @@ class RoundsPage:
     running: Sequence[str] = ()
     champions: Sequence[ChampionRecord] = ()
     champions_left_out: int = 0
-    """How many changes of the champion came before these."""
+    """How many changes of the champion came before those in ``champions``."""
     rounds: Sequence[RoundRow] = ()
     """The newest rounds, in full."""
     earlier: Sequence[RoundRow] = ()
-    """All others, of which the page shows verdict and policy."""
+    """All other rounds, of which the page shows verdict and policy."""
     annotators: Sequence[AnnotatorRow] = ()
 
 
@@ -146,7 +146,7 @@ def _newest(rounds: Sequence[RoundRow]) -> tuple[str, str]:
 
 
 def _curves(rounds: Sequence[RoundRow], judge: str, measured_on: str) -> list[RoundCurve]:
-    """What is known of several rounds and compares: win rates by one judge, accuracies on one kind of labels."""
+    """Comparable figures that several rounds have: win rates by one judge, accuracies on one kind of labels."""
     rows = rounds[::-1]
     accuracy = [(row.number, row.accuracy) for row in rows if row.accuracy and row.accuracy_on == measured_on]
     rates = [(row.number, rate) for row in rows if (rate := row.against_sft) and rate["judge"] == judge]

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from rlhf_dagster.common.ports import LOOPBACK
 
 _NAMES = (LOOPBACK, "localhost")
-"""Host names of a request that are this machine's: another one is a page elsewhere whose name was bound to us."""
+"""Host names that a request may have. With any other, a foreign page may have bound its name to us (DNS rebinding)."""
 ROUNDS_PAGE = "rounds.html"
 PAGES_VARIABLE = "RLHF_PAGES"
 """Environment variable with the server's address, for those who write links to its pages."""
@@ -78,7 +78,7 @@ class PageHandler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def end_headers(self) -> None:
-        """Errors too go out with these."""
+        """Send :data:`HEADERS` with every response, errors included."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
@@ -103,7 +103,7 @@ def read_page(root: Path, page: str) -> bytes | None:
             folder = _open(root, os.O_DIRECTORY, None, opened)
             for part in folders:
                 folder = _open(part, os.O_DIRECTORY | os.O_NOFOLLOW, folder, opened)
-            # Without waiting, because the opening of a named pipe would.
+            # O_NONBLOCK, because opening a named pipe would wait for a writer.
             file = _open(name, os.O_NOFOLLOW | os.O_NONBLOCK, folder, opened)
         except OSError:
             return None

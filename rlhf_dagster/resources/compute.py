@@ -37,6 +37,6 @@ class Compute(dg.ConfigurableResource):
         return cls(**settings.model_dump())
 
     def on(self, loop: LoopFolder) -> LoopFolder:
-        """The loop with its stages on this compute."""
+        """A copy of the loop whose stages run on this compute."""
         settings = ComputeSettings.parse(self.model_dump(), "the resource `compute`")
         return replace(loop, config=loop.config.changed(compute=settings))

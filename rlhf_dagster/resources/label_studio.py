@@ -30,5 +30,5 @@ class LabelStudio(dg.ConfigurableResource):
     timeout: float = Field(60.0, gt=0, description="Seconds to wait for an answer.")
 
     def client(self) -> LabelStudioClient:
-        """A client that asks nothing of the server yet; raises LabelStudioError for what is no address or no token."""
+        """A client, before its first request; raises LabelStudioError where the address or the token cannot be one."""
         return LabelStudioClient(self.url, self.token, self.timeout)

@@ -53,7 +53,7 @@ class LabelStudioClient:
         self._http = self._connect()
 
     def secret_for(self, name: str) -> str:
-        """A password for a simulated annotator, which only the owner of the token can tell; nothing needs keeping."""
+        """The password of a simulated annotator, derived from the token, so that it need not be stored."""
         return hmac.new(self._token.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
 
     def __repr__(self) -> str:
@@ -243,7 +243,7 @@ class LabelStudioClient:
             headers={"Connection": "close"},
             limits=httpx.Limits(max_keepalive_connections=0),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=not is_local(self.url),  # a proxy does not know this machine
+            trust_env=not is_local(self.url),  # a proxy cannot reach this machine
         )
         try:
             # Without the slash the SDK refreshes tokens at the root of a server that is below a path.

@@ -29,10 +29,10 @@ def instructions_html(kind: str, purpose: str, settings: LabelingSettings) -> st
 
 
 def _as_text(markdown: str) -> str:
-    """With the styles that texts have on the page: it is shown in front of one."""
+    """Markdown as HTML, styled like the texts of a labelling page: the instructions are shown in front of one."""
     return f'<div class="rl-text">{to_html(markdown)}</div>'
 
 
 def config_hash(xml: str) -> str:
-    """Tells one labelling page from another."""
+    """A hash that tells one labelling page from another."""
     return content_hash("labelling config", xml)

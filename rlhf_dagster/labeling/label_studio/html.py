@@ -17,7 +17,7 @@ _MARKDOWN = re.compile(
     r"[*_`#~|\[\]<>&\\]|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^(?: {4}| {0,3}\t)|^\s*[-=][-=\s]*$",
     re.MULTILINE,
 )
-"""Where nothing of this is in a text, it is its own Markdown."""
+"""Whatever has a meaning in Markdown; a text without any of it need not be rendered."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """No database takes these: NUL, and halves of characters that cannot be encoded."""
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}

@@ -8,13 +8,13 @@ from rlhf_dagster.labeling.label_studio.ranker import LETTERS
 from rlhf_dagster.records.kinds import HIGHEST_RATING
 
 KEYS = "123456789asdfghjklzxcvbnmrtyio"
-"""Hotkeys of answers, in the order of the page. Label Studio itself takes `u`; a control without a key of its own would
-be given one of these, so every control has one as long as there are any."""
+"""Hotkeys of answers, in the order of the page. Label Studio itself uses `u`, and gives a control without a hotkey one
+that another control may have; so every control gets one of these as long as any are left."""
 
 CANNOT_KEY = "0"
 
 FLAG_KEYS = "qwep"
-"""The key that asks to stop the training lies apart, so that no slip of a finger presses it."""
+"""Hotkeys of the flags. The one that asks to stop the training lies apart, so that nobody presses it by accident."""
 
 SIDES = [("A is better", "A"), ("Tie", "tie"), ("B is better", "B")]
 
@@ -27,7 +27,7 @@ FLAG_CHOICES = [
 
 
 def response_cards(k: int, above: Callable[[str], str] = lambda letter: "") -> str:
-    """The responses; what is ``above`` a text is asked about it alone."""
+    """The responses; ``above`` gives what is asked about one response alone, shown above its text."""
     cards = [
         f'<View className="rl-card">{heading(f"Response {letter.upper()}")}{above(letter)}'
         f'<HyperText name="{letter}" value="${letter}_html" inline="true"/></View>'
@@ -56,7 +56,7 @@ def choice_row(
     multiple: bool = False,
     unless: str = "",
 ) -> str:
-    """A row of choices, with the next ``keys`` and, at the end, the choice not to decide."""
+    """A row of choices, with the next ``keys`` and, with ``cannot``, a last choice not to decide."""
     lines = [_choice(words, alias, next(keys, None)) for words, alias in options]
     if cannot:
         lines.append(_choice("Cannot decide", "cannot_decide", CANNOT_KEY))

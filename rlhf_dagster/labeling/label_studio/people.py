@@ -11,7 +11,7 @@ from rlhf_dagster.records.ids import pseudonym
 SIMULATED_DOMAIN = "annotators.invalid"
 """E-mail domain (it can never exist) of users who stand for simulated or imported annotators."""
 UNKNOWN = "unknown"
-"""Who made an annotation that names no user."""
+"""Name of the annotator where an annotation names no user."""
 _LOCAL_PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 
 
@@ -35,7 +35,7 @@ class People:
         return names
 
     def add_simulated(self, names: Iterable[str]) -> None:
-        """Keep these names as they are: whoever they belong to is not behind the address."""
+        """Add simulated or imported annotators under the names they have; their addresses lead to nobody."""
         self._add({name: email_of(name) for name in names}, self._read())
 
     def _read(self) -> dict[str, str]:

@@ -24,8 +24,8 @@ def decode(regions: Any, comparison: Mapping[str, Any], settings: LabelingSettin
     """Our result form (:mod:`rlhf_dagster.labeling.forms`) of what Label Studio holds for ``comparison``.
 
     ``settings`` are those the project was made with. What cannot be read becomes ``{"unreadable": "why", "raw": ...}``;
-    nothing is raised. A page returns nothing but what :func:`~rlhf_dagster.labeling.forms.read_answer` reads, so that
-    whoever makes labels of it reads it once.
+    nothing is raised. :func:`~rlhf_dagster.labeling.forms.read_answer` can read whatever a page returns, so this is not
+    checked here as well.
     """
     try:
         page, k = _page(comparison, settings)

@@ -13,11 +13,11 @@ from rlhf_dagster.labeling.label_studio.state import Project, SentTask, SyncStat
 from rlhf_dagster.labeling.label_studio.tasks import task_data
 
 CHUNK = 1000
-"""Tasks in one request. Larger ones make an SQLite server wait for its annotators, and them for it."""
+"""Tasks in one request. During a larger one, annotators would wait too long for a server on SQLite."""
 ATTEMPTS = 4
 """Imports of one chunk that may time out before we give up."""
 SETTLED = 3
-"""Equal counts in a row that make us believe that a late import has come to its end."""
+"""Equal counts of tasks in a row after which an import that was not answered is taken to have ended."""
 _PAUSE = 2.0
 """Seconds between two such counts."""
 TITLE_LENGTH = 50
@@ -53,7 +53,7 @@ class Sender:
         missing = [row for row in rows if row["comparison_id"] not in sent]
         if missing:
             project = self._project(key, missing)
-            # It may have been made, and filled, just before we were killed.
+            # The project may have been made, and filled, just before an earlier process was killed.
             there = {task.comparison_id for task in self._tasks(project)}
             missing = [row for row in missing if row["comparison_id"] not in there]
             for start in range(0, len(missing), CHUNK):
@@ -77,7 +77,7 @@ class Sender:
         return list(self.state.tasks(project.project).values())
 
     def _import(self, project: Project, rows: Sequence[_Row]) -> None:
-        """One chunk. Where no answer comes, what has arrived is found out before anything is sent again."""
+        """Import one chunk. Where no answer comes, find out which tasks were made before sending any again."""
         todo = list(rows)
         for attempt in range(1, ATTEMPTS + 1):
             self.state.set_unsure(project.project, True)
@@ -125,7 +125,7 @@ class Sender:
         if not any(project.config == config for project in self._older(key)):
             labels_wanted = Counter(int(row["labels_wanted"]) for row in rows).most_common(1)[0][0]
             title = f"{self.loop_name[:24]} {round_key}: {_PURPOSES.get(purpose, purpose)}"[:TITLE_LENGTH]
-            # The marker finds a project that was made just before we were killed.
+            # The marker finds a project that was made just before an earlier process was killed.
             marker = f"rlhf_dagster {self.state.store_id}/{round_key}/{purpose}/{kind}/{config}"
             made = [found["id"] for found in self.client.projects(title) if marker in (found["description"] or "")]
             instructions = instructions_html(kind, purpose, self.settings)

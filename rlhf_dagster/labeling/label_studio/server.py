@@ -26,9 +26,9 @@ from rlhf_dagster.errors import UserError
 
 VERSION = "1.23.2"
 REQUIREMENTS = (f"label-studio=={VERSION}", "setuptools")
-"""It imports setuptools and does not say so."""
+"""Label Studio imports setuptools without declaring it."""
 CONSTRAINTS = f"label-studio-{VERSION}.txt"
-"""Versions of all it needs, beside our other templates."""
+"""Versions of all packages that Label Studio needs: a file among our templates."""
 EMAIL = "admin@example.com"
 DATABASE = "label_studio.sqlite3"
 CREDENTIALS = "credentials.env"
@@ -36,7 +36,7 @@ LOG = "label-studio.log"
 GRACE = 15.0
 """Seconds that the server has to stop by itself."""
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-"""What the server sees of our environment: it would take DEBUG, HOST or POSTGRE_HOST there for settings of its own."""
+"""Environment variables passed on to the server, which would take DEBUG, HOST or POSTGRE_HOST for its own settings."""
 SETTINGS = {
     # Nobody joins without an invitation.
     "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
@@ -72,7 +72,7 @@ def is_installed() -> bool:
 
 
 def install() -> Path:
-    """Install Label Studio unless it is there, with an empty database that new servers start from; its folder.
+    """Install Label Studio unless it is there, with an empty database that new servers start from; returns its folder.
 
     Raises UserError where pip fails; its output is in ``install.log`` there.
     """
@@ -88,7 +88,7 @@ def install() -> Path:
         constraints = str(resources.files("rlhf_dagster") / "templates" / CONSTRAINTS)
         pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints]
         _logged([*pip, *REQUIREMENTS], log)
-        # Any command migrates the database first, which takes half a minute; a copy of it takes none.
+        # Any command migrates the database first, which takes half a minute; new servers copy the migrated one.
         _logged([_program(), "version"], log, _environment(folder / "template"))
         (folder / "ready").touch()
     return folder
@@ -178,7 +178,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
 
 def answers(address: str) -> bool:
     """Whether a server on this machine has something at an address."""
-    opener = build_opener(ProxyHandler({}))  # a proxy does not know this machine
+    opener = build_opener(ProxyHandler({}))  # a proxy cannot reach this machine
     try:
         with opener.open(address, timeout=5):
             return True
@@ -197,7 +197,7 @@ def _program() -> str:
 
 
 def _logged(command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
-    """Run a command, in our environment or another one."""
+    """Run a command with its output in ``log``, in our environment or another one."""
     with log.open("a", encoding="utf-8") as output:
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)  # noqa: S603
     if done.returncode:

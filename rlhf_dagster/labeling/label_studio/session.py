@@ -62,7 +62,7 @@ class AnnotatorSession:
         self._http.close()
 
     def _submit_form(self, address: str, fields: Mapping[str, str]) -> bool:
-        """Fill in a form of the server's; whether it led on, as it does when it is accepted."""
+        """Submit a form of the server; returns whether the server accepted it, that is, answered with a redirect."""
         page = self._request("GET", address)
         token = _CSRF_FIELD.search(page.text)
         if token is None:

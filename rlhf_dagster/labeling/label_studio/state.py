@@ -55,7 +55,7 @@ class Project:
     newest: str | None
     """Time of the newest change that was read, by the server's clock (ISO 8601)."""
     newest_seen: float
-    """When that was first read, in seconds by our clock."""
+    """When ``newest`` was first read, in seconds by our clock."""
     last_read: float
     """When changes were last read."""
 
@@ -67,7 +67,7 @@ class SentTask:
     comparison_id: str
     overlap: int
     updated_at: str
-    """The change of it that was last read."""
+    """Time of the task's last change that was read, by the server's clock."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class SyncState:
     def add_project(
         self, project: int, key: tuple[str, str, str], config: str, settings: str, labels_wanted: int, unsure: bool
     ) -> None:
-        """``key`` is round, purpose and kind; ``unsure`` where it may hold tasks already."""
+        """Record a project; ``key`` is round, purpose and kind, ``unsure`` says that it may hold tasks already."""
         self._execute(
             "INSERT OR IGNORE INTO ls_projects "
             "(server, project, round, purpose, kind, config, settings, labels_wanted, unsure) "
@@ -146,7 +146,7 @@ class SyncState:
             return {row["task"]: SentTask(*row) for row in connection.execute(query, (self._server, project))}
 
     def add_tasks(self, project: int, comparisons: Mapping[int, str], overlap: int, sure: bool = False) -> None:
-        """Record tasks, and with ``sure`` that the import that made them is on record whole."""
+        """Record tasks; ``sure`` says that they are all tasks of an import, whose outcome is known now."""
         rows = [(self._server, task, project, comparison, overlap) for task, comparison in comparisons.items()]
         with self._database.transaction() as connection:
             connection.executemany(
@@ -162,7 +162,7 @@ class SyncState:
         self._execute("UPDATE ls_tasks SET overlap = ? WHERE server = ? AND task = ?", (overlap, self._server, task))
 
     def set_updated(self, times: Mapping[int, str]) -> None:
-        """The change of each task that was read."""
+        """Record the time of each task's last change that was read."""
         rows = [(at, self._server, task) for task, at in times.items()]
         self._execute_many("UPDATE ls_tasks SET updated_at = ? WHERE server = ? AND task = ?", rows)
 

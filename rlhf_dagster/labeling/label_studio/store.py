@@ -98,7 +98,7 @@ class LabelStudioStore:
         return [f"{self._url}/projects/{project.project}/data" for project in projects]
 
     def submit_many(self, submissions: Iterable[Submission]) -> list[str]:
-        """As every store does, each annotator being a user of Label Studio; the clock is the server's.
+        """As every store does. Each annotator is a user of Label Studio; times are by the server's clock.
 
         Where the server fails on the way, what was submitted stays; submitting all again submits the rest.
         """
@@ -172,7 +172,7 @@ class LabelStudioStore:
         return self._sessions[name]
 
     def _translated(self, round_key: str, purpose: str, since: int | None) -> tuple[list[Annotation], int]:
-        """The ledger's annotations with results in our form; what is in it already was not made in Label Studio."""
+        """The ledger's annotations with results in our form: Label Studio's, which are lists, are decoded."""
         annotations, position = self.ledger.read(round_key, purpose, since)
         raw = {annotation.comparison_id for annotation in annotations if isinstance(annotation.result, list)}
         rows = self.ledger.comparisons_by_id(raw)
@@ -197,7 +197,7 @@ class LabelStudioStore:
                     self._synchroniser.read_changes(project)
 
     def _has_projects(self, round_key: str, purpose: str) -> bool:
-        """Whether the round was ever sent to the server; asks nobody. Raises UserError if it went to another one."""
+        """Whether the round was ever sent to the server, by our records. Raises UserError if it went to another one."""
         servers = self._state.servers(round_key, purpose)
         if servers and self._url not in servers:
             raise UserError(

@@ -1,12 +1,12 @@
 """The look of a labelling page.
 
 The page scrolls as a whole, so that long responses stay side by side, and what is asked stays in sight at the bottom.
-Label Studio turns ``>`` in a style into an entity, so there is no such selector here; ``!important`` is where its own
-rules have it.
+Label Studio turns ``>`` in a style into an entity, so no selector here has one; ``!important`` is used where Label
+Studio's own rules use it.
 """
 
 _TEXT = ".rl-prompt, .rl-card, .rl-text"
-"""Where text of models is shown: the styles are Markdown's, which Label Studio's own reset takes away."""
+"""Where texts of models are shown. Label Studio resets the styles of Markdown's elements; those below restore them."""
 STYLE = f"""
 .rl-prompt {{ border-left: 4px solid #6a7bc4; padding: 6px 14px; margin-bottom: 12px; max-height: 40vh; overflow: auto;
   background: rgba(127,127,127,.06); }}

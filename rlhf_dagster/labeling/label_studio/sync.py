@@ -12,7 +12,7 @@ from rlhf_dagster.labeling.label_studio.state import KnownAnnotation, Project, S
 from rlhf_dagster.labeling.store import Annotation
 
 OVERLAP = timedelta(seconds=60)
-"""Changes are read again from so long before the newest one, since a transaction can end after a later one began."""
+"""Reading begins this long before the newest change: an earlier change may be committed after a later one."""
 
 
 class Synchroniser:
@@ -56,7 +56,7 @@ class Synchroniser:
     def _adopt(
         self, project: Project, tasks: Iterable[dict[str, Any]], known: Mapping[int, SentTask]
     ) -> dict[int, dict[str, Any]]:
-        """The tasks that are ours, by id, on record from now on. Those made by hand in our project are not."""
+        """Record the tasks that are ours and return them by id, without tasks made by hand in the project."""
         tasks = list(tasks)
         sent = self.ledger.comparisons_by_id({_comparison(task) for task in tasks} - {""})
         ours = {task["id"]: task for task in tasks if _comparison(task) in sent}
@@ -72,7 +72,7 @@ class Synchroniser:
         self.state.set_read(project, newest, began)
 
     def _take_in(self, project: Project, page: list[dict[str, Any]]) -> None:
-        """Record the annotations of some tasks; those that we know and that are not there were deleted."""
+        """Record the annotations of some tasks; those on record that the server no longer has were deleted."""
         known = self.state.tasks(project.project)
         tasks = {
             task["id"]: task
@@ -139,9 +139,10 @@ class Synchroniser:
 
 
 def _is_due(project: Project) -> bool:
-    """Whether it is time to look once more at what came shortly before the newest change, and that was not done yet.
+    """Whether changes shortly before the newest one must be read once more: some may have been committed late.
 
-    A sweep finds late changes too, so that what is read for training does not have to wait for this.
+    That is due once, ``OVERLAP`` after the newest change was first read. A sweep finds late changes too, so reading for
+    training does not have to wait for this.
     """
     settled = project.newest_seen + OVERLAP.total_seconds()
     return project.last_read < settled <= time.time()

@@ -41,7 +41,7 @@ def nominal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def ordinal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
-    """The same over how good the responses are, for labels that say more than which is best.
+    """Krippendorff's alpha over how good the responses are, for labels that say more than which is best.
 
     The unit is a comparison for pairs with strength (from -2, the second is much better, to 2), and a response (its
     rank) for rankings, ratings and other orders. None for other labels.

@@ -18,7 +18,7 @@ ALL = ""
 
 @dataclass
 class Tally:
-    """How often something was so, of how many times it could have been."""
+    """How often something is so: in ``so`` of ``n`` cases."""
 
     n: int = 0
     so: int = 0
@@ -51,7 +51,7 @@ def gold_answers(usable: pd.DataFrame, comparisons: Rows) -> Tallies:
 def repeated_answers(usable: pd.DataFrame, comparisons: Rows) -> Tallies:
     """By annotator and in all: of comparisons that a person judged twice, those with the same best responses.
 
-    The second time is a repeat, or the other order of a comparison that is asked in both.
+    The second time is a repeat, or the same comparison with the responses in the other order.
     """
     answers = {(row["comparison_id"], row["annotator"]): row["ranks"] for row in records(usable)}
     tallies: dict[str, Tally] = defaultdict(Tally)

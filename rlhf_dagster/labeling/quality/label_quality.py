@@ -32,14 +32,14 @@ REASONS_SHOWN = 10
 
 @dataclass(frozen=True)
 class _Measured:
-    """The labels, as each figure takes them."""
+    """What the figures are computed from: labels, tallies by annotator, and estimated competence."""
 
     submitted: pd.DataFrame
     """The last version of every annotation that is no skip, `cannot decide` included."""
     judged: pd.DataFrame
-    """Usable labels of what is asked for its own sake, with ``top`` (best responses) and ``k``."""
+    """Usable labels but those of gold questions, repeats and drift guards, with ``top`` (best responses) and ``k``."""
     decided: pd.DataFrame
-    """Those with a single best response."""
+    """The judged labels with a single best response."""
     pairs: Tallies
     gold: Tallies
     repeats: Tallies

@@ -6,13 +6,13 @@ from typing import Any
 MIN_FOR_REVIEW = 20
 """Fewer judgments than this say too little about a person."""
 MIN_MEASURED = 5
-"""The same for gold questions and repeats, which are few; their intervals say the rest."""
+"""The same for gold questions and repeats, which are few; their intervals allow for that."""
 TOO_FAST = 1 / 3
 """Share of the usual time below which a person's median time is worth a look."""
 CONSISTENT = 0.6
-"""Share of equal answers to a repeated comparison that is worth a look below it."""
+"""Share of equal answers to repeated comparisons below which a person's work is worth a look."""
 UNTOUCHED = 0.5
-"""The same, above it, for rankings left in the order shown."""
+"""Share of rankings left in the order shown above which a person's work is worth a look."""
 
 _Rate = dict[str, Any] | None
 
@@ -27,7 +27,7 @@ class AnnotatorFigures:
     agreement: _Rate
     others_agreement: _Rate
     first_position: _Rate
-    """With ``chance``, what it would be without a side preference."""
+    """How often the first response shown was chosen; ``chance`` is the share without a preference for a side."""
     gold: _Rate
     others_gold: _Rate
     consistency: _Rate

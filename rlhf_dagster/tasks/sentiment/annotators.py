@@ -21,7 +21,7 @@ CREW_SIZE = 12
 FAVOURITES = 8
 """Domain words that an annotator likes to read about."""
 READING_SECONDS = 0.12
-"""For each word shown, at pace 1."""
+"""Seconds for each word shown, at pace 1."""
 MUCH_BETTER = 2.5
 """A gap between two utilities from which the better response is much better; about the median of sampled pairs."""
 MIDDLE_RATING, UTILITY_PER_RATING = 4, 1.75
@@ -76,7 +76,7 @@ class Annotator:
         return Judgment(ranks, seconds, _strength(ranks, abs(utilities[0] - utilities[1])) if kind == "pair" else None)
 
     def utility(self, prompt: str, response: str, key: str) -> float:
-        """How much it likes the response, in the mood it is in at comparison ``key``; the same wherever it is shown."""
+        """How much the annotator likes the response, with the noise of comparison ``key``; position plays no part."""
         seen = features(prompt, response)
         value = self.sentiment * seen.sentiment + self.taste * len(self.favourites & seen.words)
         value -= self.grammar * seen.errors + self.repetition * seen.repetition + self.off_topic * seen.off_topic

@@ -22,7 +22,7 @@ KNEE = 4.0
 NEGATION = -0.74
 """Factor on a negated word (VADER's N_SCALAR): `not bad` is less than `good`."""
 NEGATION_WINDOW = 3
-"""Tokens before a sentiment word in which a negator reaches it, within the clause."""
+"""How many tokens before a sentiment word a negator may stand and still negate it, within the clause."""
 AT_ALL = 1.3
 """Factor on a negated word that `at all` follows."""
 BEFORE_BUT, AFTER_BUT = 0.75, 1.25

@@ -2,7 +2,7 @@
 
 A pattern is a string of tokens and ``{slots}``. A slot is filled with words or by a rule that names other slots; no
 rule is recursive and none is empty. In a polar pattern ``{+slot}`` has the pattern's own polarity and ``{-slot}`` the
-opposite one, so that each is written once and read twice, and the two polarities mirror each other.
+opposite one: each pattern is written once and serves both polarities, which mirror each other.
 """
 
 import random

@@ -27,7 +27,7 @@ class SentimentTask:
         return _distinct(n, (" ".join(review.prompt) for review in _reviews("prompts", seed, split)))
 
     def demonstrations(self, n: int, seed: int, split: str) -> list[tuple[str, str]]:
-        """``n`` distinct pairs of prompt and response. The moods are as mixed as in any text: they teach the format."""
+        """``n`` distinct pairs of prompt and response. Their moods are mixed as in all texts: they teach the format."""
         reviews = _reviews("demonstrations", seed, split)
         return _distinct(n, ((" ".join(review.prompt), review.write(MIN_RESPONSE)) for review in reviews))
 

@@ -9,7 +9,7 @@ from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.records.answers import UnreadableError
 
 MUCH, SLIGHTLY = 1.0, 0.5
-"""Strength of the two steps of a pair."""
+"""Strength of the answers `much better` and `slightly better` to a pair."""
 
 CANNOT_DECIDE = "cannot_decide"
 
@@ -25,10 +25,10 @@ Judge what is written, not how long it is. The order of the responses means noth
 """
 
 Values = Mapping[str, Any]
-"""By control: the aliases chosen, the texts written, the stars given, or the ranker's object."""
+"""By name of the control: the aliases chosen, the texts written, the stars given, or the ranker's object."""
 
 Result = Mapping[str, Any]
-"""In the form of the kind (:mod:`rlhf_dagster.records.kinds`), in display positions."""
+"""An answer in the form of its kind (:mod:`rlhf_dagster.records.kinds`), in display positions."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Page(ABC):
 
     @property
     def room(self) -> int:
-        """For how many responses there is room."""
+        """How many responses the page can show."""
         return self.settings.responses
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Page(ABC):
 
     @abstractmethod
     def controls(self, k: int) -> dict[str, Control]:
-        """The controls that an answer comes from, by name, without those of every page."""
+        """The controls of the kind's own answer, by name, without those that every page has."""
 
     def task_data(self, k: int) -> dict[str, Any]:
         """What a task holds besides the texts: values that the markup names with a ``$``."""
@@ -76,14 +76,15 @@ class Page(ABC):
 
     @abstractmethod
     def decode(self, values: Values, k: int) -> dict[str, Any]:
-        """The result that the values of the controls say, without what every page asks.
+        """The answer that the values of the kind's own controls stand for.
 
-        What it returns can be read. Raises :class:`~rlhf_dagster.records.answers.UnreadableError`.
+        :func:`~rlhf_dagster.labeling.forms.read_answer` can read whatever is returned. Raises
+        :class:`~rlhf_dagster.records.answers.UnreadableError`.
         """
 
     @abstractmethod
     def encode(self, result: Result, k: int) -> dict[str, Any]:
-        """The values of the controls that say a result that can be read."""
+        """The values of the controls that stand for a readable ``result``: the inverse of :meth:`decode`."""
 
 
 def choices_in(values: Values, control: str, allowed: Sequence[str]) -> list[str]:

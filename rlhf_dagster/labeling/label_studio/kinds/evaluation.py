@@ -53,7 +53,7 @@ class AbPage(Page):
         return {axis: f"axis_{axis}" for axis in self.settings.evaluation_axes}
 
     def decode(self, values: Values, k: int) -> dict[str, Any]:
-        """The axes are all there or, in what came through the API, none of them."""
+        """Either all axes are answered or, in an annotation made through the API, none."""
         overall = choice_in(values, "overall", [*CHOICES, CANNOT_DECIDE])
         answer = {"cannot_decide": True} if overall == CANNOT_DECIDE else {"choice": CHOICES[overall]}
         names = self._axes()

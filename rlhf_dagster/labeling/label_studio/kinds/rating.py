@@ -26,8 +26,8 @@ class RatingPage(Page):
         )
 
     def markup(self) -> Iterable[str]:
-        # What is hidden need not be answered: all stars where it cannot be decided, and those of a response that a
-        # task does not have. That comes with the task, as a choice made already.
+        # Hidden stars need not be given. `cannot decide` hides all of them; `absent`, which a task brings with its
+        # choices already made, hides those of responses that the task does not have.
         keys = iter(KEYS)
         absent = '<Choices name="absent" toName="prompt" choice="multiple" value="$absent"/>'
         cards = response_cards(self.room, lambda letter: self._stars(letter, keys))
@@ -54,7 +54,7 @@ class RatingPage(Page):
 
     def decode(self, values: Values, k: int) -> dict[str, Any]:
         if choices_in(values, "rating_status", [CANNOT_DECIDE]):
-            # The page hides the stars then, and submits what was given before.
+            # The page hides the stars then, but still submits those given before.
             return {"cannot_decide": True}
         choices_in(values, "absent", list(LETTERS[k:].upper()))
         missing = [name for name in self._names(k) if name not in values]
