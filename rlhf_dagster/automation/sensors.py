@@ -29,7 +29,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import RoundState
 
-NEWEST_LAST_COUNT = 3
+_REASONS_SHOWN = 3
 """How many reasons a skipped tick names: those of the newest rounds."""
 Loop = dg.ResourceParam[LoopFolder]
 
@@ -171,7 +171,7 @@ def _first(decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None 
                 tags={POSITION_TAG: str(decision.position), WHY_TAG: decision.why},
             )
             return dg.SensorResult(run_requests=[request], cursor=cursor)
-    reasons = [decision.why for decision in decisions if isinstance(decision, Wait)][-NEWEST_LAST_COUNT:]
+    reasons = [decision.why for decision in decisions if isinstance(decision, Wait)][-_REASONS_SHOWN:]
     return dg.SensorResult(skip_reason=" ".join(reasons) or nothing, cursor=cursor)
 
 

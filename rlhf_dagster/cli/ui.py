@@ -103,7 +103,7 @@ def _label_studio(loop: LoopFolder) -> Service | None:
         return None
     install_label_studio()
     folder, port = loop.root / SERVER_FOLDER, port_of(settings.url)
-    require_free(port, f"--port {port}")
+    require_free(port, f"label_store.url {settings.url}")
     prepare(folder)
     log, health = folder / LABEL_STUDIO_LOG, f"{settings.url}/health"
     return Service("Label Studio", lambda: start(folder, port), log, lambda: answers(health))

@@ -65,7 +65,7 @@ def _sample_best_of_n(
     from rlhf_dagster.training.sampling.best_of_n import best_of_n
 
     config, n = loop.config, loop.config.evaluation.best_of_n
-    model, texts = load_reward_model(reward_model.folder), prompts["text"].tolist()
+    model, texts = load_reward_model(reward_model.folder, config.compute), prompts["text"].tolist()
     policy_id = f"{sft.model_id}-best-of-{n}"
     kept = best_of_n(
         sft.folder,

@@ -42,7 +42,9 @@ def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
     comparisons = loop.label_store.comparisons(DEMONSTRATION_ROUND, PURPOSE)
     labels, _ = read_labels(loop, DEMONSTRATION_ROUND, PURPOSE)
     # No `user`: splits keep a user's rows together, but not an annotator's. The prompt decides the split instead.
-    written = [row | {"user": ""} for row in records(demonstration_rows(labels, comparisons))]
+    written = [
+        row | {"user": ""} for row in records(demonstration_rows(labels, comparisons, loop.config.label_store.kind))
+    ]
     if not written and not _others(loop):
         raise UserError(
             f"None of the {len(comparisons)} demonstrations asked for is written yet; let people write them in the "

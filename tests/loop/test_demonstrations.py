@@ -47,6 +47,7 @@ def test_what_people_write_becomes_the_demonstrations(asked) -> None:
     )
     assert run_missing(runner, "prepare", until="demonstrations").success
     frame = pd.read_parquet(runner.loop.asset_path("demonstrations"))
+    assert set(frame["source"]) == {"embedded"}
     kept = dict(zip(frame["prompt"], frame["response"], strict=True))
     assert kept == {first["prompt"]: "the answer", second["prompt"]: "another answer"}
     assert read_labels(runner.loop, ROUND, PURPOSE)[1] == 1
