@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a process killed at any point, never leaves or sees half of one."""
+"""Writing files so that no reader sees, and no process killed at any point leaves, half of a file."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from rlhf_dagster.errors import UserError
 
 
 def write_atomically(path: Path, data: bytes, private: bool = False) -> None:
-    """Replace ``path`` whole: readers see the old content or the new. A ``private`` file is its owner's alone."""
+    """Replace ``path`` whole: readers see the old content or the new. Only its owner can read a ``private`` file."""
     with _temporary(path, data, 0o600 if private else 0o666) as temporary:
         temporary.replace(path)
 
@@ -19,8 +19,8 @@ def write_atomically(path: Path, data: bytes, private: bool = False) -> None:
 def write_once(path: Path, data: bytes) -> bool:
     """Create ``path`` unless it exists; of several writers at once exactly one gets True, and no reader sees it empty.
 
-    A hard link fails when its target exists and appears with the content already in it; ``O_EXCL`` has only the first
-    of these properties.
+    The file is made by a hard link, which fails where ``path`` exists and appears with all its content; ``O_EXCL`` has
+    only the first of these properties.
     """
     with _temporary(path, data) as temporary:
         try:

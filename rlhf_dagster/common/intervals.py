@@ -93,7 +93,7 @@ def _wilson_ends(proportion: float, n: float, confidence: float) -> tuple[float,
 
 
 def rate(successes: int, n: int) -> dict[str, Any] | None:
-    """A share with its 95% Wilson interval; None of nothing."""
+    """A share with its 95% Wilson interval; None where ``n`` is 0."""
     if n == 0:
         return None
     found = wilson(int(successes), int(n))

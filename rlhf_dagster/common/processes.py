@@ -1,4 +1,4 @@
-"""Processes of this machine: who is below whom, who is still there, and who runs a command."""
+"""Processes of this machine: the descendants of one, whether one still runs, and which run a command."""
 
 import os
 
@@ -7,7 +7,7 @@ import psutil
 TICKS = os.sysconf("SC_CLK_TCK")
 """Clock ticks of a second."""
 _UNKNOWN = "unknown"
-"""When a process started, in the tags that version 0.1 wrote where there is no ``/proc``."""
+"""Stands for the start in the tags that version 0.1 wrote where there is no ``/proc``."""
 
 
 def descendants(root: int) -> list[int]:
@@ -40,8 +40,8 @@ def processes_with(*words: str) -> list[int]:
 def _started(pid: int) -> str:
     """When a process started, in ticks since the system did; empty where there is none or it has ended.
 
-    Both times move when the clock is set, and their difference does not. On Linux it is the number that the kernel
-    keeps, which version 0.1 read from ``/proc``.
+    The start of the process and that of the system both move when the clock is set; their difference does not. On Linux
+    the difference is the number that the kernel keeps, which version 0.1 read from ``/proc``.
     """
     try:
         process = psutil.Process(pid)
@@ -51,7 +51,7 @@ def _started(pid: int) -> str:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process has not ended; one that nobody has waited for yet has."""
+    """Whether a process still runs; a zombie, which has ended and not been waited for, does not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

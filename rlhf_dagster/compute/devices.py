@@ -1,4 +1,4 @@
-"""Which GPUs a training may use: a pool counts steps and hands out no devices, so that steps at once must agree."""
+"""Which GPUs a training may use: Dagster's pool only counts steps, so concurrent steps divide the GPUs by locks."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ class Lease:
 
 
 def visible_devices() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. Asks no CUDA, which would hold one."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. CUDA is not asked: it would hold one."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip()]

@@ -25,7 +25,7 @@ class Free:
 
 
 def free_memory(compute: ComputeSettings) -> Free:
-    """What is free where ``compute`` trains. Of several GPUs, as much as each of the emptiest `processes` has."""
+    """What is free where ``compute`` trains. On GPUs: what each of the `processes` emptiest has at least."""
     free = None if compute.device == "cpu" else _free_on_gpu(compute)
     return free or Free(free_on_machine(), "this machine", shared=True)
 
@@ -37,7 +37,7 @@ def free_on_machine() -> int | None:
 
 
 def _free_on_gpu(compute: ComputeSettings) -> Free | None:
-    """None where the training will find no GPU."""
+    """What is free on the GPU; None where the training will find no GPU."""
     if compute.launch == "process":
         return _free_on_gpus_of_a_child(compute.processes)
     import torch
@@ -88,9 +88,9 @@ _V2 = _Files("memory.max", "memory.current", ("inactive_file", "active_file"))
 
 
 def _control_groups() -> Iterator[tuple[Path, _Files]]:
-    """The groups of this process, each followed by those that it is in: every limit among them holds.
+    """The groups of this process, each followed by the groups that contain it: all their limits apply.
 
-    In a container without a namespace of its own the innermost folders are not there, and the container's is the root.
+    In a container without its own cgroup namespace the innermost folders are missing, and its group is the root.
     """
     try:
         lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()

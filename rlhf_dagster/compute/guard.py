@@ -2,10 +2,10 @@
 
 ``python -m rlhf_dagster.compute.guard --grace SECONDS [--stop-file FILE] -- COMMAND`` runs the command and exits with
 its code. The guard ends the command when it is told to (SIGTERM, SIGINT), and when the other end of its standard input
-closes, which also happens when the process that started it is killed. It asks first: by writing ``--stop-file`` where
-there is one, which a training looks at after each step, else by SIGTERM. What is left after the grace is killed.
-Processes that left the group, as the ranks of ``torchrun`` do, are found too: on Linux orphans become the guard's
-children. It imports no more than psutil, so that it starts fast.
+closes, which also happens when the process that started the guard is killed. It first asks the command to end: by
+writing ``--stop-file``, which a training looks at after each step, or without that option by SIGTERM. Processes that
+are left after the grace are killed. So are those that left the process group, as the ranks of ``torchrun`` do: on Linux
+orphans become the guard's children. This module imports no more than psutil, so that the guard starts fast.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def _watch(child: subprocess.Popen[bytes], asked: _Asked) -> int | None:
 
 
 def _end(child: subprocess.Popen[bytes], grace: float, stop_file: Path | None) -> int:
-    """Ask, wait, and insist; returns the child's code."""
+    """Ask the child to end and wait for the grace; returns its code, that of SIGKILL where it is still there."""
     if stop_file is not None:
         stop_file.write_text("the run was cancelled", encoding="utf-8")
     else:

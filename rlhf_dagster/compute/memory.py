@@ -8,13 +8,13 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.specs import Spec
 
 BUFFERS = 60_000_000
-"""What libraries take when the first step runs."""
+"""Bytes that libraries take when the first step runs."""
 PROCESS = 350_000_000
-"""A training process before it trains: Python, PyTorch and Transformers, or CUDA's context on its device."""
+"""Bytes of a training process before it trains: Python, PyTorch and Transformers, or CUDA's context on its device."""
 
 
 def require_memory(spec: Spec) -> None:
-    """Raise UserError where a training needs more memory than is free on its device; nothing where that is unknown."""
+    """Raise UserError where a training needs more memory than its device has free; does nothing if that is unknown."""
     free = free_memory(spec.compute)
     needed = required_bytes(spec) * (spec.compute.processes if free.shared else 1)
     if free.bytes is not None and needed > free.bytes:

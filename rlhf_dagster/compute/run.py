@@ -34,11 +34,11 @@ HURRY = 15.0
 
 
 class TrainingDied(RuntimeError):  # noqa: N818
-    """The training process is gone without a word; trying again goes on from its last state."""
+    """The training process ended without an outcome, as if killed; trying again goes on from its last state."""
 
 
 class TrainingFailed(RuntimeError):  # noqa: N818
-    """The training process ended by an error of its own, which trying again would not mend."""
+    """The training process ended by an unexpected error, which trying again would not mend."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Work:
     logs: Path | None = None
     """Folder of metrics and TensorBoard events, which stay; None writes none."""
     project: str = ""
-    """Under which W&B and MLflow have the run."""
+    """Name of the project in W&B and MLflow that gets the run."""
 
     @property
     def output(self) -> Path:
@@ -71,9 +71,9 @@ class Work:
 
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """Wait for the training of an earlier try that is about to end, and keep a later one waiting.
+        """Hold this training's lock: wait until an earlier try of it has ended, and keep a later try waiting.
 
-        Gives the open lock file: a child that inherits it keeps the lock, also where this process is killed.
+        Gives the lock file's descriptor: a child that inherits it keeps the lock, also where this process is killed.
         """
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -106,7 +106,7 @@ def run_training(stage: str, spec: Spec, work: Work, progress: OnStep) -> Traine
     Raises:
         TrainingStopped: the stop cord was pulled; the state is kept, and the next try goes on from it.
         TrainingDied: the process was killed; the state is kept.
-        TrainingFailed: the process ended by an error that is nobody's sentence; the end of its log is in the message.
+        TrainingFailed: the process ended by an unexpected error; the end of its log is in the message.
         UserError: what the user gave cannot be trained.
     """
     from rlhf_dagster.compute.memory import require_memory
@@ -241,7 +241,7 @@ def _outcome(stage: str, work: Work, code: int, processes: int) -> Trained:
         reason = f"killed by signal {code - 128}" if killed else f"exit code {code}"
         lines = (work.folder / TRAINING_LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
         message = "\n".join([f"The training process of {stage} ended ({reason}).", *lines])
-        # `torchrun` has one code for all that can happen to its ranks.
+        # `torchrun` has the same exit code for anything that happens to its ranks.
         raise TrainingDied(message) if killed or processes > 1 else TrainingFailed(message)
     outcome: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if "error" in outcome:
@@ -261,7 +261,7 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether a file that was waited for has not been removed meanwhile."""
+    """Whether the open ``file`` is still the one at ``path``: it may have been removed while it was waited for."""
     return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 

@@ -18,16 +18,16 @@ from rlhf_dagster.errors import UserError, first_line
 
 METRICS, RUNS = "metrics.jsonl", "runs.json"
 FINAL = "final/"
-"""Begins the names of a finished training's metrics."""
+"""Prefix of the names of a finished training's metrics."""
 _log = logging.getLogger("rlhf_dagster.training")
 
 
 class TrainingLog:
-    """Progress that is written to ``folder``, and to the ``services`` in the project and under the run's name.
+    """Writes progress to ``folder``, and to the ``services`` as the run ``run`` of ``project``.
 
-    A training that goes on after an interruption reports the steps after its last state again: what stands there for
-    these steps is replaced, and a service, whose run goes on, is not told them twice. One that reports step 1 begins a
-    new log.
+    A training that goes on after an interruption reports the steps after its last state again: their entries in
+    ``folder`` are replaced, and services, in which the run goes on, do not get them twice. A training that reports step
+    1 begins a new log.
     """
 
     def __init__(self, folder: Path, project: str, run: str, services: Sequence[str] = ()) -> None:
@@ -68,7 +68,7 @@ class TrainingLog:
             self._ask(name, lambda tracker: tracker.log(numbers, step=step))
 
     def _write_line(self, line: str) -> None:
-        """Where it fails there is no further line, which would go on in the middle of this one."""
+        """Append a line. After a failure nothing more is written, or the next line would continue half of this one."""
         if self._file is None:
             return
         try:
@@ -81,7 +81,7 @@ class TrainingLog:
             self._file = None
 
     def _begin(self, step: int) -> IO[str]:
-        """Open the logs at ``step``: what they hold of it and of later steps is left out."""
+        """Open the logs at ``step``, without what they hold of this step and of later ones."""
         path = self.folder / METRICS
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         before = [line for line in lines if _step_of(line) < step]
@@ -110,7 +110,7 @@ class TrainingLog:
         return opened
 
     def _ask(self, name: str, call: Callable[[Any], Any]) -> None:
-        """A service that fails on the way is left out: no training ends for its log."""
+        """Call a service. One that fails is not called again: a training does not end because of its log."""
         _give_accelerate_a_state()
         try:
             call(self._trackers[name])
@@ -121,7 +121,7 @@ class TrainingLog:
 
 @contextmanager
 def tracking(training_log: TrainingLog | None, progress: Callable[..., None]) -> Iterator[Callable[..., None]]:
-    """``progress`` that also goes to a log, which is closed at the end of the block; as it is, where there is none."""
+    """``progress`` that also goes to a log, which is closed at the end of the block; without a log, as it is."""
     if training_log is None:
         yield progress
         return
@@ -137,7 +137,7 @@ def tracking(training_log: TrainingLog | None, progress: Callable[..., None]) ->
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
-    """Events of ``step`` and later ones that are there already are hidden."""
+    """TensorBoard's log, which hides older events of ``step`` and of later steps."""
     from accelerate.tracking import TensorBoardTracker
 
     return _started(TensorBoardTracker("tensorboard", folder, purge_step=step, filename_suffix=f".from-{step}"))
@@ -158,11 +158,11 @@ def _mlflow(project: str, run: str, known: str | None) -> tuple[Any, str]:
 
 
 SERVICES: dict[str, Callable[[str, str, str | None], tuple[Any, str]]] = {"wandb": _wandb, "mlflow": _mlflow}
-"""Opens a project's run by its id, or a new one, and gives its id. Keys and addresses come from the environment."""
+"""Each opens a run by its id, or a new one; gives tracker and id. Keys and addresses come from the environment."""
 
 
 def _started(tracker: Any) -> Any:
-    # One process logs, also where the training has several; accelerate's own rule would take up a device to find out.
+    # One process logs, also where the training has several; accelerate's own rule would set up a device to decide it.
     tracker.main_process_only = False
     _give_accelerate_a_state()
     tracker.start()
@@ -170,7 +170,7 @@ def _started(tracker: Any) -> Any:
 
 
 def _give_accelerate_a_state() -> None:
-    """Trackers write to accelerate's own logger, which asks for one. That of a Trainer takes its place."""
+    """Accelerate's logger, to which trackers write, needs a PartialState; that of a Trainer later replaces this one."""
     from accelerate import PartialState
 
     if not PartialState._shared_state:

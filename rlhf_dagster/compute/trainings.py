@@ -1,4 +1,4 @@
-"""One row for each training: all that is to be known of it without importing torch, and the way to its function."""
+"""The table of trainings: what can be known of each without importing torch, and how to load its function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ class Training:
     """A training that can be run, by itself or as a stage of a loop."""
 
     name: str
-    """In `rlhf train NAME`, and where one process asks another for it."""
+    """In `rlhf train NAME`, and in requests to a training process."""
     spec: type[Spec]
     load: Callable[[], Train]
     """Imports the training's function, and torch with it."""
     title: str
-    """At the beginning of a sentence."""
+    """The training's name at the beginning of a sentence."""
     peak_memory: Callable[[Any], float]
     """Bytes that a spec's training takes at most, beside those of its process."""
     remedy: str
-    """Settings that lower them; what changes the result least comes first."""
+    """How settings lower this peak; what changes the result least comes first."""
 
 
 def _load_tiny_model() -> Train:

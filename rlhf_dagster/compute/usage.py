@@ -13,7 +13,7 @@ SAMPLE_EVERY = 2.0
 
 @contextmanager
 def measuring(cuda: bool, processes: int = 1) -> Iterator[dict[str, float]]:
-    """Fills the dict at the end of the block.
+    """Measures the block; at its end, the dict that it was given is filled.
 
     ``seconds``; ``cpu_utilisation`` in cores; ``peak_memory_gb`` of this process; on CUDA also ``peak_gpu_memory_gb``,
     ``gpu_utilisation`` (share of time in which the first device ran a kernel, where the driver says so) and

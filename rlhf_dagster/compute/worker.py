@@ -2,7 +2,7 @@
 
 ``python -m rlhf_dagster.compute.worker REQUEST``: the request names the stage, its spec, where its state is kept and
 which files end it early. Progress goes to ``messages.jsonl`` in the request's folder, one JSON object a line, and what
-became of the training to ``outcome.json``. Nothing is printed that a log could not hold.
+became of the training to ``outcome.json``. What is printed is a log for people.
 """
 
 import json
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _run(request: Request, folder: Path) -> dict[str, Any]:
-    """What became of it: ``result`` and ``usage``, ``stopped`` and why, or ``error`` with the user's sentence."""
+    """Train; returns ``result`` and ``usage``, or why it ``stopped``, or the ``error`` as a sentence for the user."""
     from rlhf_dagster.compute.usage import measuring
 
     spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)

@@ -79,7 +79,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def inputs_hash(manifest: Mapping[str, Any]) -> str:
     """Content hash of what a manifest says a model was made from: parents, data, labels, seed and config.
 
-    Numbers that came out, versions and the time stay outside: making the same model again gives the same hash.
+    Results, versions and the time are left out: making the same model again gives the same hash.
     """
     parents = {role: parent["digest"] for role, parent in manifest["parents"].items()}
     claims = [manifest[name] for name in ("kind", "round", "dataset", "seed", "config")]

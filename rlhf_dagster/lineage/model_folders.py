@@ -1,4 +1,4 @@
-"""Model folders: written beside and renamed, digested by content. Importing this imports no torch."""
+"""Model folders: written under another name and renamed, hashed by content. Importing this imports no torch."""
 
 import hashlib
 import shutil

@@ -26,15 +26,15 @@ class Checkpoint:
         return Path(self.root, self.path)
 
     def as_pointer(self) -> dict[str, str]:
-        """JSON's form, without the folder of the loop it is in."""
+        """The checkpoint as JSON values, without the loop's folder."""
         return {name: value for name, value in asdict(self).items() if name != "root"}
 
 
 def model_digest(folder: Path) -> str:
     """Content hash of a model's files and of what its manifest says it was made from.
 
-    The same weights can come from other inputs, such as other validation labels. They are another model then, or the
-    first one's manifest would speak for both.
+    The same weights can come from other inputs, such as other validation labels. These count as another model, or
+    the first one's manifest would stand for both.
     """
     return content_hash("model", folder_digest(folder), inputs_hash(read_manifest(folder)))
 
@@ -50,7 +50,7 @@ class ModelStore:
         return self.root / "work" / "-".join(filter(None, (kind, round_key)))
 
     def identify(self, folder: Path, kind: str, round_key: str = "") -> Checkpoint:
-        """What a finished folder, its manifest included, will be called once it is kept."""
+        """The id and the place that a finished folder, its manifest included, will have once it is kept."""
         digest = model_digest(folder)
         model_id = "-".join(filter(None, (kind, round_key, digest[:DIGEST_LENGTH])))
         return Checkpoint(model_id, f"models/{model_id}", digest, str(self.root))

@@ -67,7 +67,7 @@ class ApprovalRecord:
     at: str
     """When, as ISO 8601 in UTC."""
     anyway: bool = False
-    """Also where the gate says no."""
+    """Whether the approval holds even where the gate refuses the policy."""
 
 
 class PolicyRegistry:
@@ -85,7 +85,7 @@ class PolicyRegistry:
         parents: Sequence[str] = (),
         digest: str = "",
     ) -> PolicyRecord:
-        """Record a policy; the same record again is a no-op, another one under the same id a :class:`UserError`."""
+        """Record a policy; the same record again is a no-op, a different one with its id raises UserError."""
         if Path(checkpoint).is_absolute():
             raise UserError(f"The checkpoint of policy {policy_id} must be a path relative to the loop: {checkpoint}.")
         record = PolicyRecord(policy_id, str(checkpoint), kind, round_key, tuple(parents), digest)
@@ -117,7 +117,7 @@ class PolicyRegistry:
         return history[-1] if history else None
 
     def previous_champion(self) -> str | None:
-        """The policy that the champion first took the place of, which is where a rollback leads; None without one."""
+        """Who was champion before the current one first took over, and where a rollback leads; None without one."""
         served = [entry.policy_id for entry in self.history()]
         first = served.index(served[-1]) if served else 0
         return served[first - 1] if first else None
@@ -235,7 +235,8 @@ def _refusal(policy_id: str, round_key: str, history: list[ChampionRecord]) -> s
     champion = history[-1]
     if champion.policy_id == policy_id:
         return f"{policy_id} is already the champion."
-    # Not the champion's round: after a rollback, rerunning the round that was rolled back must not bring it back.
+    # The newest round of all history, not the champion's: after a rollback, a rerun of a round between the two must
+    # promote nothing.
     newest = max(entry.round_key for entry in history)
     if round_key < newest:
         return f"{policy_id} of round {round_key or 'SFT'} comes after a promotion of the later round {newest}."

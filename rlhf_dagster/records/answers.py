@@ -1,4 +1,4 @@
-"""What a result may hold, checked strictly: one value is what it must be, or there is a sentence that says why not."""
+"""Strict checks of the values in a result: a check returns the value, or an error says why it is wrong."""
 
 import re
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ def named(value: Any) -> str:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is a whole number, which true and false are not."""
+    """Whether ``value`` is a whole number; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -46,7 +46,7 @@ def checked_text(value: Any, key: str) -> str:
 
 
 def written_text(value: Any, key: str) -> str:
-    """A text that says something. Raises :class:`UnreadableError`."""
+    """A text that is not blank. Raises :class:`UnreadableError`."""
     if not checked_text(value, key).strip():
         raise UnreadableError(f"`{key}` is empty.")
     return str(value)

@@ -30,7 +30,7 @@ def completion_id(prompt_id: str, policy_id: str, decoding: dict[str, Any], seed
 def comparison_id(completion_ids: Sequence[str], kind: str, round_key: str, variant: str = "") -> str:
     """The same responses shown in any order are the same comparison.
 
-    ``variant`` tells apart those that are meant to be asked once more, such as a gold question or a repeat.
+    ``variant`` distinguishes a comparison that is asked once more on purpose, such as a gold question or a repeat.
     """
     return content_hash("comparison", sorted(completion_ids), kind, round_key, *([variant] if variant else []))
 

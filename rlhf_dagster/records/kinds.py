@@ -33,7 +33,7 @@ class LabelKind(ABC):
     decides: ClassVar[str]
     """What an annotator decides, as in "an annotator decides the better of two responses"."""
     key: ClassVar[str]
-    """Under which the answer stands in a result."""
+    """The key of the answer in a result."""
 
     @abstractmethod
     def read(self, value: Any, k: int, axes: Sequence[str] = ()) -> Answer:
@@ -53,14 +53,14 @@ class RankedKind(LabelKind):
 
     @abstractmethod
     def write(self, ranks: Sequence[int], ratings: Mapping[str, Sequence[int]] | None = None) -> Any:
-        """The answer that :meth:`read` takes for ``ranks`` (display order), or for the ``ratings`` of a rating."""
+        """The answer that :meth:`read` turns into ``ranks`` (display order), or into the ``ratings`` of a rating."""
 
     def of_order(self, ranks: Sequence[int]) -> list[int] | None:
-        """What somebody who has put all responses into the order ``ranks`` says here; None: cannot decide."""
+        """The ranks in this kind by somebody who would rank all responses as ``ranks``; None: cannot decide."""
         return list(ranks)
 
     def problem(self, ranks: Sequence[int]) -> str:
-        """Why ranks are no outcome of this kind, where they could be one of another kind; empty if they are one."""
+        """Why valid ranks are no outcome of this kind, only of another; empty if they are an outcome of this kind."""
         return ""
 
 
@@ -173,7 +173,7 @@ RANKED_KINDS: dict[str, RankedKind] = {
 """The kinds whose outcome is ranks, by name."""
 ALL_KINDS: dict[str, LabelKind] = {**RANKED_KINDS, DEMONSTRATION.name: DEMONSTRATION}
 ORDERED_KINDS = tuple(name for name, kind in RANKED_KINDS.items() if kind.ordered)
-"""Names of those that say more than which responses are best."""
+"""Names of the kinds whose outcome says more than which responses are best."""
 
 
 def problem_with(ranks: Sequence[int], kind: str) -> str:

@@ -15,7 +15,7 @@ OVERALL = "overall"
 
 
 def ranks_from_best(best: Iterable[int], k: int) -> list[int]:
-    """Rank 1 for the ``best`` of ``k`` responses and 2 for the others; raises ValueError if none or an unknown one."""
+    """Rank 1 for the ``best`` of ``k`` responses and 2 for the others; raises ValueError for none or an unknown one."""
     chosen = set(best)
     if not chosen or not chosen <= set(range(k)):
         raise ValueError(f"the best responses must be some of 0 to {k - 1}")
@@ -29,7 +29,10 @@ def ranks_from_ratings(ratings: Sequence[int]) -> list[int]:
 
 
 def deciding_axis(ratings: Mapping[str, Any], axes: Sequence[str]) -> str:
-    """The axis of ``ratings`` that decides the ranks: the first of ``axes`` that was rated, else as by default."""
+    """The axis of ``ratings`` that decides the ranks.
+
+    It is the first of ``axes`` that was rated, otherwise OVERALL if that was rated, otherwise the first axis by name.
+    """
     return next((axis for axis in (*axes, OVERALL) if axis in ratings), min(ratings))
 
 
@@ -56,8 +59,8 @@ def nested_choices(ranks: Sequence[int]) -> list[tuple[list[int], list[float]]]:
     Permutations*): for scores s in the order from best to worst, ``log P = sum_j (s_j - log sum_{i >= j} exp s_i)``.
     So the cross-entropies of an order without ties add up to -log P.
 
-    Responses that tie leave together and share the target, as in a tied pair; a last choice among responses that all
-    tie says that they are equally good. Where a single response is left there is nothing to choose.
+    Responses that tie are removed together and share the target, as in a tied pair; a last choice among responses that
+    all tie says that they are equally good. Where a single response is left there is nothing to choose.
     """
     choices = []
     for rank in sorted(set(ranks)):

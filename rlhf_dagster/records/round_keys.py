@@ -26,6 +26,6 @@ def round_number(key: str) -> int | None:
 
 
 def require_round_key(key: str) -> None:
-    """The UI lets people add partitions of any name; raises UserError for one that is no round's."""
+    """Raise UserError where ``key`` is no round's name: the UI lets people add partitions of any name."""
     if round_number(key) is None:
         raise UserError(f"{key}: rounds are called {round_key(1)}, {round_key(2)} and so on; delete this partition.")

@@ -1,8 +1,8 @@
-"""What a training takes memory for: weights, what layers keep, logits, keys and values, each in bytes.
+"""Estimates of the memory that the parts of a training need, in bytes: weights, activations, logits, keys and values.
 
-Each training adds up its own in the file ``memory.py`` beside it, before it starts and without torch. Against the
-measured growth of a CPU process's resident memory, in 29 trainings of all stages, with models of 1 to 90 million
-parameters (GPT-2 and Llama shapes), the estimates were 0.8 to 1.15 times what was used.
+The file ``memory.py`` beside each training adds up that training's parts, without torch, before the training starts.
+The estimates were 0.8 to 1.15 times the measured growth of a CPU process's resident memory, in 29 trainings of all
+stages with models of 1 to 90 million parameters (GPT-2 and Llama shapes).
 """
 
 import math
@@ -11,39 +11,40 @@ from typing import NamedTuple
 from rlhf_dagster.config.training import ComputeSettings, LoraSettings, SamplingSettings
 
 NUMBER = 4
-"""Bytes of a float32, in which weights, gradients, moments and log-probabilities are, whatever the precision."""
+"""Bytes of a float32: the type of weights, gradients, Adam's moments and log-probs at any `precision`."""
 TRAINED = 4 * NUMBER
 """Bytes of a parameter that is trained: weight, gradient and Adam's two moments."""
 FROZEN = NUMBER
 KEPT, KEPT_IN_PIECES = 17, 32
-"""Numbers that a layer keeps of each token for its backward pass, in multiples of the width: two inputs and outputs of
-norms 4, queries, keys and values 3, attention 2, the inner layer 2 x 4. An activation function that is a formula of
-several operations keeps a copy of the inner layer for most of them. The count is that of Korthikanti et al. 2022,
-section 4.1, without dropout and with fused attention."""
+"""Numbers that a layer keeps for each token until the backward pass, in multiples of the width: 4 for inputs and
+outputs of its two norms, 3 for queries, keys and values, 2 for attention, 2 x 4 for the inner (MLP) layer. The second
+number is for an activation function of several operations, most of which keep a copy of the inner layer. The count is
+that of Korthikanti et al. 2022, section 4.1, without dropout and with fused attention."""
 BF16_KEPT = 2 / 3
 """Share of KEPT where matrix products are in bfloat16: norms and the residual stream stay in float32."""
 BF16_WEIGHT = 2
 """Bytes of a parameter's copy in bfloat16, kept from the forward to the backward pass."""
 ADAPTED = 16
-"""Inputs and outputs of a layer's linear maps, in multiples of the width: 4 of attention's first, 2 of its last, 5 of
-each of the inner layer's."""
+"""Inputs plus outputs of a layer's linear maps, in multiples of the width: 4 for attention's first, 2 for its last,
+5 for each of the two maps of the inner layer."""
 ADAPTED_HOLES = 0.75
-"""Memory that adapters add to KEPT, as a share of it: every map's own output and its adapter's are freed once they are
-added, which leaves holes. Of five trainings of 4 and 26 million parameters the shares were 0.7 to 0.8."""
+"""Memory that adapters add to what a layer keeps, as a share of KEPT. The outputs of a linear map and of its adapter
+are freed once their sum is computed, which leaves holes in memory. Measured in five trainings of 4 and 26 million
+parameters, the shares were 0.7 to 0.8."""
 PASSING = 12
-"""Numbers of a token, in multiples of the width, that a forward pass without gradients holds: a layer at a time."""
+"""Numbers for each token, in multiples of the width, in a forward pass without gradients, which holds one layer."""
 CACHE = 1
-"""Memory of the keys and values of sampling over their size: they are written into buffers of full length."""
+"""Memory of the key-value cache over the size of its content: 1, as it is written into buffers of full length."""
 LOSS_LOGITS = 3
 """Copies of logits in a language-modelling loss: logits and log-softmax, or log-softmax and two gradients."""
 POLICY_LOGITS = 4
-"""Copies in a response's log-probabilities: logits, at the temperature, without suppressed tokens, log-softmax."""
+"""Copies in a response's log-probs: logits, divided by the temperature, without suppressed tokens, log-softmax."""
 DRAWING = 40
-"""Bytes for each token of the vocabulary while one is drawn: log-probabilities, and their sums in float64."""
+"""Bytes for each entry of the vocabulary while a token is drawn: log-probs, and cumulative sums in float64."""
 
 
 class Shape(NamedTuple):
-    """What decides the size of a model's activations; 0 for what its config does not say."""
+    """The sizes that decide how large a model's activations are; 0 where the model's config does not say."""
 
     layers: int
     width: int
@@ -54,12 +55,12 @@ class Shape(NamedTuple):
 
 
 def own_rows(rows: int, compute: ComputeSettings) -> int:
-    """Most rows that one of the ranks has of a batch."""
+    """The most rows of a batch that any one rank gets."""
     return math.ceil(rows / compute.processes)
 
 
 def model_bytes(parameters: int, shape: Shape, compute: ComputeSettings, lora: LoraSettings | None) -> int:
-    """A model in training: all of it, or adapters beside weights that are only read."""
+    """Bytes of a model in training: of all its weights, or of adapters beside frozen weights."""
     if lora is None:
         return trained_bytes(parameters, compute)
     adapters = adapter_parameters(lora, shape)
@@ -67,40 +68,40 @@ def model_bytes(parameters: int, shape: Shape, compute: ComputeSettings, lora: L
 
 
 def trained_bytes(parameters: int, compute: ComputeSettings) -> int:
-    """Parameters in training; on several ranks gradients have a copy, in which they are exchanged."""
+    """Bytes of parameters in training; several ranks exchange their gradients in a second copy."""
     exchanged = NUMBER * parameters if compute.processes > 1 else 0
     return TRAINED * parameters + exchanged + cast_bytes(parameters, compute)
 
 
 def cast_bytes(parameters: int, compute: ComputeSettings) -> int:
-    """The copy of weights in bfloat16, where there is one."""
+    """Bytes of the bfloat16 copy of the weights; 0 in float32."""
     return BF16_WEIGHT * parameters if compute.precision == "bf16" else 0
 
 
 def adapter_parameters(lora: LoraSettings, shape: Shape) -> int:
-    """Numbers of adapters on all linear layers: on attention's and on two of four times the width, as in GPT-2."""
+    """Parameters of adapters on all linear layers, if these have GPT-2's shapes (an inner layer of 4 x the width)."""
     return lora.rank * ADAPTED * shape.width * shape.layers
 
 
 def kept_bytes(shape: Shape, tokens: int, compute: ComputeSettings, lora: LoraSettings | None = None) -> float:
-    """What all layers keep of ``tokens`` from the forward to the backward pass."""
+    """Bytes that all layers keep for ``tokens`` from the forward to the backward pass."""
     share = BF16_KEPT if compute.precision == "bf16" else 1
     holes = 0 if lora is None else ADAPTED_HOLES
     return (share + holes) * NUMBER * shape.kept * shape.layers * shape.width * tokens
 
 
 def passing_bytes(shape: Shape, tokens: int) -> int:
-    """A forward pass over ``tokens`` without gradients."""
+    """Bytes of a forward pass over ``tokens`` without gradients."""
     return NUMBER * PASSING * shape.width * tokens
 
 
 def logits_bytes(copies: int, shape: Shape, tokens: int) -> int:
-    """So many copies of the logits at ``tokens``."""
+    """Bytes of ``copies`` copies of the logits at ``tokens`` positions."""
     return NUMBER * copies * shape.vocabulary * tokens
 
 
 def sampling_bytes(shape: Shape, rows: int, sampling: SamplingSettings) -> float:
-    """Drawing ``rows`` responses at once: keys and values of all tokens, beside the prompts' pass or a token's draw."""
+    """Peak bytes while ``rows`` responses are drawn at once: in reading the prompts, or in drawing the last token."""
     token = CACHE * 2 * NUMBER * shape.layers * shape.width * rows
     reading = token * sampling.prompt_tokens + passing_bytes(shape, rows * sampling.prompt_tokens)
     return max(reading, token * (sampling.prompt_tokens + sampling.response_tokens) + DRAWING * shape.vocabulary * rows)

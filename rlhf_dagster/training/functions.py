@@ -15,13 +15,13 @@ FORM = "give it as module:function or file.py:function"
 
 
 def from_folder(name: str, folder: Path) -> str:
-    """``name`` with the path of a file, which begins at ``folder``, made absolute; that of a module as it is."""
+    """``name`` with a relative file path resolved against ``folder``; the name of a module stays as it is."""
     place, _, function = name.rpartition(":")
     return f"{folder / place}:{function}" if place.endswith(FILE) else name
 
 
 def load_function(name: str, what: str) -> Callable[..., Any]:
-    """The function that ``name`` says; raises UserError, which begins with ``what``, where there is none."""
+    """The function that ``name`` refers to; raises UserError, which begins with ``what``, where there is none."""
     place, _, function = name.rpartition(":")
     try:
         found = getattr(_module(place), function)
@@ -33,13 +33,13 @@ def load_function(name: str, what: str) -> Callable[..., Any]:
 
 
 def source_of(name: str) -> str:
-    """A hash of the file in which ``name`` says that a function is, so that another version of it is told apart."""
+    """A hash of the file that holds the function ``name``, so that a changed function is noticed."""
     place, _, _ = name.rpartition(":")
     if place.endswith(FILE):
         return content_of(Path(place))
     try:
         spec = find_spec(place)
-    except Exception:  # left to :func:`load_function`, which says it
+    except Exception:  # load_function reports this error
         spec = None
     return content_of(Path(spec.origin)) if spec is not None and spec.origin else "absent"
 

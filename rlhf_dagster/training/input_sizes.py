@@ -1,6 +1,6 @@
 """Sizes of what a training reads, from headers and footers of its files alone, without torch.
 
-What cannot be read has no size here, and is left to the training to refuse.
+Nothing here fails: a file that cannot be read gets a neutral size, and the training itself refuses it later.
 """
 
 import json
@@ -22,12 +22,12 @@ _SIZES = (
 
 
 def parameters_of(folder: Path) -> int:
-    """Numbers in a checkpoint's safetensors files, from their headers; 0 for what cannot be read."""
+    """Number of parameters in a checkpoint's safetensors files, from their headers; an unreadable file counts 0."""
     return sum(_numbers_in(file) for file in Path(folder).glob("*.safetensors"))
 
 
 def shape_of(folder: Path) -> Shape:
-    """A checkpoint's shape by its config; one that cannot be read is all 0."""
+    """A checkpoint's shape, from its config; all 0 where the config cannot be read."""
     try:
         config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
         config = config.get("text_config", config)
@@ -41,7 +41,7 @@ def shape_of(folder: Path) -> Shape:
 
 
 def rows_at_most(table: Path) -> int:
-    """Rows of a table by its footer: a batch has no more. UNLIMITED where it cannot be read."""
+    """Number of rows of a table, from its footer, which limits a batch; UNLIMITED where it cannot be read."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -52,7 +52,7 @@ def rows_at_most(table: Path) -> int:
 
 
 def responses_at_most(preferences: Path) -> int:
-    """Most responses that a label compares. A target has a number for each, and is quicker to read."""
+    """The most responses that any label compares, by its target, which is quicker to read; 2 where it cannot be."""
     import pyarrow as pa
     from pyarrow import compute, parquet
 

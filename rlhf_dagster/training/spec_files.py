@@ -1,4 +1,4 @@
-"""Specs as people write them, and as an example shows them. Importing this imports no torch."""
+"""Reads the specs that people write, and writes examples of them. Importing this imports no torch."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -56,7 +56,7 @@ def spec_from_values(kind: type[_Spec], values: Any, source: str, folder: Path) 
 
 
 def _spec_model(kind: type[Spec]) -> type[Settings]:
-    """The same fields as settings: with the defaults of the spec, and a sentence for each wrong key or value."""
+    """Settings with the fields and defaults of ``kind``, which report each wrong key or value in a sentence."""
     hints = get_type_hints(kind)
     made: dict[str, Any] = {}
     for part in fields(kind):
@@ -67,7 +67,7 @@ def _spec_model(kind: type[Spec]) -> type[Settings]:
 
 
 def _refuse_what_loops_use(settings: Settings | None, source: str) -> None:
-    """Raise UserError for a setting that is given and would be ignored, because stages of a loop alone read it."""
+    """Raise UserError for a given setting that only stages of a loop read, and that would be ignored here."""
     if settings is None:
         return
     for name in settings.model_fields_set:

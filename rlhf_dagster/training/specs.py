@@ -19,13 +19,13 @@ from rlhf_dagster.errors import UserError
 
 
 class OnStep(Protocol):
-    """Called after each optimiser step (each update in PPO) with the numbers that move."""
+    """Called after each optimiser step (each update in PPO) with the current numbers, such as the loss."""
 
     def __call__(self, step: int, total: int, **numbers: float) -> None: ...
 
 
 def silent(step: int, total: int, **numbers: float) -> None:
-    """Progress that nobody watches."""
+    """An :class:`OnStep` that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TrainingResult:
 
 
 class Spec(Protocol):
-    """What every training is given, whatever else it needs."""
+    """The fields that the spec of every training has."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -93,8 +93,8 @@ class PpoSpec:
 
     ``pretraining_text`` is a PRETRAINING_TEXT table, used where `settings.pretraining_coef` is above 0.
     ``reward_function`` ("module:function" or "file.py:function") takes the reward model's place: called with a list of
-    prompts and a list of their responses, it gives one finite number for each. The reward model is then only what a
-    separate value model begins as, and may be None.
+    prompts and a list of their responses, it gives one finite number for each. The reward model then only initialises
+    a separate value model, and may be None.
     """
 
     sft: Path
@@ -112,7 +112,7 @@ class PpoSpec:
 
 @dataclass(frozen=True)
 class DpoSpec:
-    """Optimise ``sft`` on the `train` labels of a PREFERENCES table by DPO, with itself as the fixed reference."""
+    """Optimise ``sft`` on the `train` labels of a PREFERENCES table by DPO; its start is the fixed reference."""
 
     sft: Path
     preferences: Path

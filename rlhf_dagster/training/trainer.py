@@ -23,14 +23,14 @@ from rlhf_dagster.training.specs import OnStep
 
 _Row = TypeVar("_Row")
 BUCKET_BATCHES = 32
-"""Batches among whose rows those of similar length are found: few enough to leave batches random."""
+"""How many batches' rows are sorted by length together: few enough that batches stay random."""
 
 
 class ShuffledBatches(Sampler[list[int]]):
     """Batches of row numbers, in another random order in each epoch; the order depends on seed and epoch alone.
 
-    With the ``lengths`` of the rows, those of a batch are alike, so that little is padded: each stretch of
-    `BUCKET_BATCHES` batches is sorted before it is cut, and then the batches change places.
+    With ``lengths``, the rows of a batch have similar lengths, which saves padding: of the shuffled rows, each stretch
+    of `BUCKET_BATCHES` batches is sorted by length and cut into batches, and then all batches are shuffled.
     """
 
     def __init__(self, rows: int, size: int, seed: int, lengths: Sequence[int] | None = None) -> None:
@@ -58,8 +58,8 @@ def _cut(rows: list[int], size: int) -> list[list[int]]:
 class KeptTrainer(Trainer):
     """A Trainer whose checkpoints are states of a :class:`StateKeeper`, and that reads each batch whole on every rank.
 
-    A batch is the same rows on any number of ranks: ``data_collator`` picks those of its rank, in the parts of
-    :func:`own_parts`, and ``compute_loss`` weighs the loss of each by its `scale`.
+    A batch has the same rows for any number of ranks: ``data_collator`` picks this rank's rows and splits them into
+    parts by :func:`own_parts`, and ``compute_loss`` multiplies the loss of each part by its `scale`.
     """
 
     curve_names: tuple[str, ...] = ("loss",)
@@ -81,14 +81,14 @@ class KeptTrainer(Trainer):
         return sum(rest, start=first)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Nothing: a batch is in parts, and nobody reads the count."""
+        """Always 0: the Trainer's count does not know a batch in parts, and nobody reads it."""
         return 0
 
     def store_flos(self) -> None:
-        """Nothing: the Trainer would sum over ranks here, and the main one alone writes."""
+        """Does nothing: the Trainer would sum over all ranks here, but the main rank alone writes checkpoints."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The Trainer writes into its output folder; here that is a state that is renamed when it is whole."""
+        """Let the Trainer write into the temporary folder of a state, which is renamed once it is complete."""
 
         def fill(folder: Path) -> None:
             self.args.output_dir = str(folder)
@@ -98,7 +98,7 @@ class KeptTrainer(Trainer):
 
 
 class SetEpoch(TrainerCallback):
-    """Shuffles for the epoch that begins, also where the Trainer goes on in the middle of one."""
+    """Tells the batches which epoch begins, also where the Trainer resumes in the middle of an epoch."""
 
     def __init__(self, batches: ShuffledBatches) -> None:
         self.batches = batches
@@ -135,7 +135,7 @@ class ReportCurves(TrainerCallback):
 
 
 class KeepState(TrainerCallback):
-    """Has the Trainer write its state when it is time, and end when asked."""
+    """Makes the Trainer write a state when one is due, and stop when there is a reason to."""
 
     def __init__(self, keeper: StateKeeper) -> None:
         self.keeper = keeper
@@ -151,15 +151,15 @@ class KeepState(TrainerCallback):
 
 
 def loss_scale(own: float, whole: float) -> float:
-    """Factor of the mean loss of a rank's rows, whose tokens or weights add up to ``own``, of a batch's ``whole``.
+    """Factor for the mean loss of a rank's rows, which have ``own`` of the batch's ``whole`` tokens or label weights.
 
-    With it, the average over ranks, which DDP takes of their gradients, is the mean over the batch.
+    DDP averages gradients over ranks; with this factor the average is the gradient of the mean loss over the batch.
     """
     return own * world() / whole if whole else 1.0
 
 
 def rows_at_once(settings: SftSettings | RewardModelSettings | DpoSettings) -> int:
-    """Rows of the largest part of a batch, which measuring reads at once too."""
+    """Rows of the largest part of a batch; evaluation reads as many at once."""
     return math.ceil(settings.batch_size / settings.accumulate)
 
 
@@ -169,10 +169,10 @@ def own_parts(
     amount: Callable[[_Row], float],
     collate: Callable[[list[_Row]], dict[str, torch.Tensor]],
 ) -> dict[str, list[dict[str, torch.Tensor]]]:
-    """This rank's rows of a batch, in as many collated parts on every rank, each with the `scale` of its mean loss.
+    """This rank's rows of a batch in ``parts`` collated parts, each with the `scale` that multiplies its mean loss.
 
-    ``amount`` is what a row counts for: its tokens, or the weight of its labels. A part without rows has one that
-    counts nothing.
+    ``amount`` gives a row's share in the loss: its tokens, or the weight of its labels. Every rank needs the same
+    number of parts, so a part without rows of its own gets the batch's first row, with scale 0.
     """
     whole, own = sum(map(amount, rows)), rows[own_slice(len(rows))]
     cut = [own[len(own) * part // parts : len(own) * (part + 1) // parts] for part in range(parts)]
@@ -208,7 +208,7 @@ def fit_policy(
     collate: Callable[[list[Any]], dict[str, Any]],
     **arguments: Any,
 ) -> tuple[Policy, dict[str, list[float]]]:
-    """Train a policy, or adapters that are merged into it at the end; returns it and the trainer's curves.
+    """Train a policy, or adapters merged into it at the end; returns the trained policy and the trainer's curves.
 
     ``trainer`` makes the Trainer; ``arguments`` are those of :func:`training_arguments`.
     """
@@ -226,8 +226,8 @@ def training_arguments(
 ) -> Iterator[TrainingArguments]:
     """Arguments for a Trainer that writes nothing but states: the stage saves its own checkpoint.
 
-    The learning rate falls linearly to 0 without warm-up and gradients are not clipped (Ziegler et al. 2019,
-    lm-human-preferences `utils/core.py`, `minimize`), unless the stage asks for it.
+    The learning rate falls linearly to 0 without warm-up, and gradients are not clipped unless ``max_grad_norm`` is
+    given (Ziegler et al. 2019, lm-human-preferences `utils/core.py`, `minimize`).
     """
     with tempfile.TemporaryDirectory() as folder:
         made = TrainingArguments(
@@ -241,7 +241,7 @@ def training_arguments(
             warmup_steps=0,
             max_grad_norm=max_grad_norm or 0.0,
             logging_steps=1,
-            # It would log a loss that is not a number as 0.
+            # The filter would log a loss of NaN as 0.
             logging_nan_inf_filter=False,
             save_strategy="no",
             report_to="none",
@@ -250,6 +250,6 @@ def training_arguments(
             ddp_find_unused_parameters=False,
             **arguments,
         )
-        # One process uses one GPU, also where it sees several: the Trainer would split each batch by rows of ids.
+        # One process uses one GPU. Where it sees several, the Trainer would split the rows of each tensor among them.
         made._n_gpu = min(made.n_gpu, 1)
         yield made

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ROUNDING = 1e-4
-"""Nats that sums of float32 log-probs of the same tokens may differ by, read in another batch."""
+"""Nats by which sums of float32 log-probs of the same tokens may differ between two batches."""
 
 
 def smoothed(preferred: Tensor, label_smoothing: float) -> Tensor:
     """[P] probability that the first response is preferred, where a label is wrong with ``label_smoothing``.
 
-    With it :func:`dpo_loss` is conservative DPO (Mitchell 2023, *A note on DPO with noisy preferences*).
+    With smoothed labels :func:`dpo_loss` is conservative DPO (Mitchell 2023, *A note on DPO with noisy preferences*).
     """
     return preferred * (1 - label_smoothing) + (1 - preferred) * label_smoothing
 
@@ -30,7 +30,7 @@ def dpo_loss(h: Tensor, preferred: Tensor, beta: float) -> Tensor:
         h: [P] difference of log-ratios, first response minus second.
         preferred: [P] probability that the first response is preferred: 1 or 0, and 1/2 for a tie, whose loss is least
             where both responses have the same implicit reward.
-        beta: weight of the KL to the reference in the objective that the optimum solves.
+        beta: weight of the KL to the reference in the objective that DPO optimises.
     """
     return -preferred * F.logsigmoid(beta * h) - (1 - preferred) * F.logsigmoid(-beta * h)
 
@@ -50,8 +50,8 @@ def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> d
     """Scalars over P pairs, ties left out, each pair counted by its weight.
 
     `accuracy` is the share whose preferred response has the larger implicit reward; where the rewards differ by
-    rounding alone, as before training, a pair counts a half. `reward_margin` is by how much it is larger on average
-    (nats of beta times the log-ratio). Without a decided pair both are 0.
+    rounding alone, as before training, a pair counts a half. `reward_margin` is the mean lead of the preferred
+    response's reward (nats of beta times the log-ratio). `decided` is the weight of the pairs; if it is 0, all are 0.
     """
     side = torch.sign(preferred - 0.5)
     decided = weight * side.abs()

@@ -15,7 +15,7 @@ from rlhf_dagster.training.specs import DpoSpec
 
 
 def dpo_memory(spec: DpoSpec) -> float:
-    """Bytes at most. The reference is the policy before it is trained, so there is one model at any time."""
+    """Peak memory in bytes. The reference is the policy before it is trained, so there is one model at any time."""
     shape, parameters = shape_of(spec.sft), parameters_of(spec.sft)
     settings, sampling, compute = spec.settings, spec.sampling, spec.compute
     length, responses = sampling.prompt_tokens + sampling.response_tokens, responses_at_most(spec.preferences)

@@ -1,8 +1,8 @@
 """Preference labels of any kind as pairs of responses, and batches of them.
 
 A label compares some of the pairs of its responses (:data:`~rlhf_dagster.training.reward.terms.LEARNED` says which),
-and these share its weight equally, so that a comparison of many responses counts no more than one of two (InstructGPT,
-arXiv 2203.02155, section 3.5). A tie prefers either response with probability 1/2.
+and the pairs share its weight equally, so that a label of many responses counts no more than a label of two
+(InstructGPT, arXiv 2203.02155, section 3.5). A tie prefers either response with probability 1/2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def label_pairs(label: Mapping[str, Any]) -> list[Pair]:
 
 
 def merged_pairs(labels: Sequence[Mapping[str, Any]]) -> list[Pair]:
-    """The pairs of all labels of one comparison, each once: losses are linear in `preferred`, so none is changed."""
+    """The pairs of all labels of one comparison, each once. The loss, linear in `preferred`, stays the same."""
     votes: dict[tuple[int, int], list[Pair]] = {}
     for pair in (pair for label in labels for pair in label_pairs(label)):
         votes.setdefault((pair.first, pair.second), []).append(pair)

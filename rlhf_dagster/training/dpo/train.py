@@ -34,7 +34,7 @@ class Comparisons(Dataset[tuple[Comparison, Tensor]]):
     """Comparisons, each with the log-probs [K] of its responses under the reference policy."""
 
     def __init__(self, rows: list[Comparison], reference: Tensor) -> None:
-        """``reference`` [N] are those of all responses, comparison by comparison."""
+        """``reference`` [N] are the log-probs of all responses, comparison by comparison."""
         self.rows = rows
         self.reference = reference.split([len(row.responses) for row in rows])
 
@@ -47,13 +47,13 @@ class Comparisons(Dataset[tuple[Comparison, Tensor]]):
 
 @dataclass(frozen=True)
 class PairLoss:
-    """The loss of a collated batch and what is watched beside it."""
+    """The loss of a collated batch, and the numbers reported beside it."""
 
     settings: DpoSettings
     decoding: Decoding
 
     def __call__(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss by weight of the batch's pairs, and :func:`pair_numbers`."""
+        """Mean loss of the batch's pairs by their weights, and :func:`pair_numbers`."""
         ratios = response_log_prob_sums(model, batch, self.decoding) - batch["reference"]
         h, weight = ratios[batch["first"]] - ratios[batch["second"]], batch["weight"]
         preferred = smoothed(batch["preferred"], self.settings.label_smoothing)
@@ -71,13 +71,13 @@ class DpoTrainer(KeptTrainer):
         super().__init__(keeper, **arguments)
         self.pair_loss = pair_loss
         self.numbers: list[dict[str, Tensor]] = []
-        """Of each part of the batch."""
+        """The numbers of each part of the current batch."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         loss, numbers = self.pair_loss(model, inputs)
-        # A part without rows has one that counts nothing, and decides nothing.
+        # A part without rows of its own holds one row with scale 0 (own_parts): its pairs must not count either.
         self.numbers.append(numbers | {"decided": numbers["decided"] * (inputs["scale"] > 0)})
         return (loss * inputs["scale"], {}) if return_outputs else loss * inputs["scale"]
 
@@ -90,11 +90,11 @@ class DpoTrainer(KeptTrainer):
 
 
 def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING) -> TrainingResult:
-    """Train on the `train` labels of every kind (:mod:`dpo_pairs`), with the start as the reference policy.
+    """Train on the `train` labels of every kind (:func:`encode_comparisons`), with the SFT policy as the reference.
 
     The reference's log-probs are computed once, before training, and kept with the state: no second model is in memory.
-    Metrics, by split: `loss` (nats; IPO: squared nats), `accuracy` and `reward_margin` (:func:`pair_numbers`), and how
-    many comparisons. Curves have one number for each step.
+    Metrics, by split: `loss` (nats; IPO: squared nats), `accuracy` and `reward_margin` (:func:`pair_numbers`), and the
+    number of `comparisons`. Curves have one number for each step.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.

@@ -19,7 +19,7 @@ def set_chat(tokenizer: PreTrainedTokenizerBase, chat: bool) -> None:
     """Have ``tokenizer`` read prompts as chats from now on, also once it is saved and opened again, or as plain text.
 
     Raises:
-        UserError: it has no chat template, or one that a single user's turn does not fit.
+        UserError: the tokenizer has no chat template, or one that a single user's turn does not fit.
     """
     tokenizer.init_kwargs.pop(MARK, None)
     if not chat:
@@ -43,7 +43,8 @@ def reads_chats(tokenizer: PreTrainedTokenizerBase) -> bool:
 def encode_chats(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Ids of each prompt as a user's turn and the opening of the assistant's, at most ``max_tokens``.
 
-    A prompt that is too long loses its beginning; the template stays whole. Raises UserError where it alone is longer.
+    A prompt that is too long loses its beginning; the template stays whole. Raises UserError where the template alone
+    is longer.
     """
     return [_fitting(tokenizer, prompt, max_tokens) for prompt in prompts]
 

@@ -28,7 +28,7 @@ def use_fast_layers(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation | FastGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
-        # By class, so that copies, adapters and checks of the type go on as before.
+        # Only the class changes, so that copies, adapters and isinstance checks work as before.
         if type(module) in FAST and onednn_is_faster():
             module.__class__ = FAST[type(module)]
 
@@ -37,7 +37,7 @@ def use_fast_layers(model: nn.Module) -> None:
 def onednn_is_faster() -> bool:
     """Whether this is a processor with AVX-512 for which MKL does not use it.
 
-    A property of the machine, not a measurement: two runs must not differ by which was faster in a busy moment.
+    Decided by the kind of machine, not by timing: otherwise a busy moment could make two runs use different kernels.
     """
     return (
         torch.backends.mkldnn.is_available()
@@ -48,7 +48,7 @@ def onednn_is_faster() -> bool:
 
 
 def _processor() -> str:
-    """Empty where the maker is unknown, which is then taken for another than Intel."""
+    """What names the processor's maker; empty where that is unknown, which counts as not Intel."""
     if not CPU_INFO.is_file():
         return platform.processor()
     lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -81,7 +81,7 @@ class OneDnnLinear(torch.autograd.Function):
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
-    """gradient' x [N, K]. oneDNN copies its first factor where that is transposed: so that is the smaller one."""
+    """gradient' x [N, K]. oneDNN copies a transposed first factor, so the smaller of the two comes first."""
     if gradient.shape[1] > x.shape[1]:
         return multiply(x.t(), gradient.t()).t()
     return multiply(gradient.t(), x.t())

@@ -61,7 +61,7 @@ def token_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor, decoding: Deco
 
 
 class _TokenLogProbs(torch.autograd.Function):
-    """Log-probs [...] of tokens, of which the backward pass makes one [..., V] tensor instead of five."""
+    """Log-probs [...] of tokens, with a backward pass that makes one [..., V] tensor instead of five."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tokens: Tensor, decoding: Decoding) -> Tensor:
@@ -107,9 +107,9 @@ def response_outputs(
 
 @contextmanager
 def head_inputs(model: PreTrainedModel, wanted: bool = True) -> Iterator[list[Tensor]]:
-    """A list that gets the hidden states which the output head reads in each forward pass, where ``wanted``.
+    """A list to which each forward pass adds the hidden states that the output head reads, where ``wanted``.
 
-    Asking for all hidden states instead would hold those of every layer.
+    The model's own `output_hidden_states` would hold those of every layer.
     """
     states: list[Tensor] = []
     if not wanted:

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), by peft: few weights to train, and a reference for nothing."""
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), by peft: few weights to train, no memory for a reference."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from rlhf_dagster.errors import UserError, first_line
 
 
 def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: list[str] | None = None) -> PeftModel:
-    """``model`` with adapters on its linear layers, which alone, and the modules named in ``keep``, are trained.
+    """``model`` with adapters on its linear layers; only adapters and the modules named in ``keep`` are trained.
 
-    Adapters begin as no change at all. With them switched off (``model.disable_adapter()``) it is the given model, so
-    that the reference policy of PPO needs no memory of its own.
+    Adapters begin as no change at all. With adapters switched off (``model.disable_adapter()``) the result computes the
+    same as the given model, so that the reference policy of PPO needs no memory of its own.
 
     Raises:
         UserError: no layer has a name in ``settings.targets``.
@@ -45,13 +45,13 @@ def merge_lora(model: PeftModel) -> PreTrainedModel:
 
 
 def inner_model(model: PeftModel) -> PreTrainedModel:
-    """The model into whose layers the adapters were put, which is called as one without adapters is."""
+    """The model that holds the adapters in its layers, and is called like a model without adapters."""
     return cast("PreTrainedModel", model.get_base_model())
 
 
 @contextmanager
 def without_adapters(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
-    """The model as it was before training, where it has adapters; any other as it is."""
+    """A model with its adapters switched off, as it was before training; a model without adapters as it is."""
     if not isinstance(model, PeftModel):
         yield model
         return

@@ -55,7 +55,7 @@ def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
 
 
 def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> Policy:
-    """:func:`load_policy` of any causal language model: one without a padding token of its own gets one.
+    """:func:`load_policy` of any causal language model: a model without its own padding token gets one.
 
     The token's embedding, which nothing reads, is drawn with ``seed``.
     """
@@ -67,23 +67,23 @@ def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> P
 
 
 def add_padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a tokenizer that has no padding token, or end-of-text for one, a new one, and ``model`` an embedding of it.
+    """Add a padding token to a tokenizer that has none or pads with end-of-text, and its embedding to ``model``.
 
-    A policy with one token for both never learns to stop: padding is left out of the loss (Huang et al. 2024).
+    A policy with one token for both never learns to stop, as padding is left out of the loss (Huang et al. 2024).
     """
     if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
         return
     tokenizer.add_special_tokens({"pad_token": PAD})
     # Some models have spare rows in their embedding, which must not be cut away.
     if len(tokenizer) > model.config.get_text_config().vocab_size:
-        # The mean of the others would need a factorisation of the whole table for a token that is never read or drawn.
+        # Beginning at the others' mean would factorise the whole table, for a token that is never read or drawn.
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
 
 def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_changes: Any) -> PreTrainedModel:
     """A float32 model of ``auto_class`` on the CPU, all dropout 0.
 
-    PPO's ratios need the same distribution in training as in sampling.
+    Dropout is off because PPO's ratios need the same distribution in training as in sampling.
 
     Raises:
         UserError: the checkpoint cannot be opened, or lacks weights other than those named in ``new``.

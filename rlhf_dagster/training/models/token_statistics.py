@@ -18,7 +18,7 @@ def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
     """Scale ``values`` [B, T] to deviation 1 over the mask; padding becomes 0.
 
     ``shift_mean=True`` also moves the mean to 0 (advantages); ``shift_mean=False`` keeps the mean (rewards).
-    Ziegler et al. 2019, `whiten` in lm-human-preferences `utils/core.py`: population variance, 1e-8 below the root.
+    Ziegler et al. 2019, `whiten` in lm-human-preferences `utils/core.py`: population variance, 1e-8 added to it.
     """
     mean = masked_mean(values, mask)
     whitened = (values - mean) * torch.rsqrt(masked_var(values, mask) + 1e-8)

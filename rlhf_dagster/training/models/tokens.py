@@ -1,4 +1,4 @@
-"""From texts to padded batches of token ids, and back to positions.
+"""From texts to padded batches of token ids, and the positions of their tokens.
 
 A prompt and its response are always encoded apart and joined as ids: a tokenizer may merge characters across the
 border, and then the ids of the whole are not the ids that a policy samples.

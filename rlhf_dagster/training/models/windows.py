@@ -14,7 +14,7 @@ MIN_WINDOW = 2
 
 
 def text_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int) -> Tensor:
-    """[N, L] ids: each document with its end-of-text token, cut in windows of ``context`` tokens, the rest -100."""
+    """[N, L] ids: each document with its end-of-text token, cut in windows of ``context`` tokens, padded with -100."""
     documents = encode_responses(tokenizer, texts, add_end=True)
     cut = (ids[start : start + context] for ids in documents for start in range(0, len(ids), context))
     windows = [window for window in cut if len(window) >= MIN_WINDOW]
@@ -23,7 +23,7 @@ def text_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], conte
 
 
 def language_model_loss(model: PreTrainedModel, windows: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the next token, in nats, over ``windows`` [B, L] but for padding (-100).
+    """Mean negative log-likelihood of the next token, in nats, over ``windows`` [B, L] without padding (-100).
 
     The attention mask is all ones: padding is on the right, where causal attention never looks back at it.
     """

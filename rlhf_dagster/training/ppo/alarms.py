@@ -1,4 +1,4 @@
-"""What in PPO's curves says that something is wrong."""
+"""Warnings that PPO's curves give of a training that goes wrong."""
 
 from collections.abc import Sequence
 from statistics import fmean, median
@@ -8,13 +8,13 @@ NEGATIVE_KL = -0.1
 NEGATIVE_UPDATES = 5
 FEW_DISTINCT = 0.1
 WINDOW = 5
-"""Updates whose mean is compared."""
+"""How many of the first and of the last updates are averaged for a comparison."""
 COLLAPSED = 0.1
-"""Share of the first updates' entropy."""
+"""Alarm below this share of the first updates' entropy."""
 RUN_AWAY = 2.0
-"""Times the first updates' response length."""
+"""Alarm above this multiple of the first updates' response length."""
 EXPLODED = 10.0
-"""Times the median value loss before."""
+"""Alarm above this multiple of the median value loss before."""
 SAMPLER_KL = 0.01
 """Nats a token between sampler and policy: as much as an update of PPO commonly changes, and fifty times what rounding
 to bfloat16 does (log-probabilities that differ by 0.02)."""
@@ -110,7 +110,7 @@ def _sampler_disagrees(kl: Sequence[float]) -> str | None:
 
 
 def _ends(curve: Sequence[float]) -> tuple[float, float]:
-    """Means of the first and of the last updates; equal, which is never alarming, where they would overlap."""
+    """Means of the first and of the last updates; both 0, which raises no alarm, where the two would overlap."""
     if len(curve) < 2 * WINDOW:
         return 0.0, 0.0
     return fmean(curve[:WINDOW]), fmean(curve[-WINDOW:])

@@ -1,7 +1,7 @@
 """Layers that policy and reference share because neither is trained: computed once for both.
 
-The "hydra" of trlX, without its copies of model code: the layers below are those of the model itself, and what they
-have computed is put back in their place.
+Like the "hydra" models of trlX, without their copies of model code: the frozen layers are the model's own, their output
+is recorded once, and in later forward passes they return the record instead of computing.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def freeze_layers(model: PreTrainedModel, count: int) -> None:
 def share_frozen(model: PreTrainedModel, reference: PreTrainedModel) -> None:
     """Let ``reference`` use the frozen weights of ``model`` instead of its own, which are the same numbers.
 
-    Raises UserError where they are not.
+    Raises UserError where the numbers differ.
     """
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad:
@@ -66,7 +66,7 @@ def frozen_count(model: PreTrainedModel) -> int:
 
 @contextmanager
 def recorded(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """A list that gets the states [B, L, d] above the frozen layers of each forward pass; empty without such layers."""
+    """A list to which each forward pass adds the states [B, L, d] above the frozen layers; empty if none are frozen."""
     states: list[Tensor] = []
     if not frozen_count(model):
         yield states

@@ -36,9 +36,10 @@ def kl_loss(
 ) -> Tensor:
     """The KL to the reference as a term of the loss: the mean over response tokens of an estimator, a scalar.
 
-    What matters is the gradient, over tokens drawn from the policy. That of k1 has mean 0, because it is the score
-    function; weighted by the probability ratio to the sampling policy it is that of KL(policy, reference), and so is
-    that of k2 as it is. That of k3 is the gradient of KL(reference, policy), the other direction.
+    What matters is an estimator's mean gradient over tokens drawn from the policy. The gradient of k1 is the score
+    function, with mean 0; so k1 is multiplied by the probability ratio to the sampling policy, which makes the mean
+    gradient that of KL(policy, reference). k2 has this mean gradient without a ratio. The mean gradient of k3 is that
+    of the other direction, KL(reference, policy).
 
     Args:
         log_probs: [B, T] under the policy that is trained.
@@ -46,7 +47,7 @@ def kl_loss(
         old_log_probs: [B, T] under the policy that sampled.
         mask: [B, T] 1 at response tokens.
         estimator: `k1`, `k2` or `k3`.
-        weights: [B, T] importance weights of the tokens, where the old policy is not exactly what sampled.
+        weights: [B, T] importance weights of the tokens, where the sampler differs from the old policy.
     """
     if estimator == "k1":
         terms = ((log_probs - old_log_probs) * mask).exp() * k1(log_probs, reference)

@@ -26,7 +26,7 @@ def ppo_policy_loss(
 ) -> PolicyLoss:
     """PPO's clipped surrogate (Schulman et al. 2017, equation 7), mean over response tokens; all inputs [B, T].
 
-    ``weights`` multiply each token's term: importance weights where the old policy is not exactly what sampled.
+    ``weights`` multiply each token's term: importance weights, where the sampler differs from the old policy.
     """
     difference = (log_probs - old_log_probs) * mask
     ratio = difference.exp()

@@ -26,7 +26,7 @@ LONGEST_WINDOW = 1024
 
 
 def ppo_memory(spec: PpoSpec) -> float:
-    """Bytes at most, in the rollout or in an update, with every episode as long as the settings allow."""
+    """Peak memory in bytes, in the rollout or in an update, with every episode as long as the settings allow."""
     shape = shape_of(spec.start)
     trained, frozen = _parameters(spec, shape)
     # Between updates there are no gradients.
@@ -36,7 +36,7 @@ def ppo_memory(spec: PpoSpec) -> float:
 
 
 def _parameters(spec: PpoSpec, shape: Shape) -> tuple[int, int]:
-    """Numbers that PPO trains, and numbers that it only reads: policy, value model, reference and reward model."""
+    """How many parameters PPO trains, and how many it only reads: policy, value model, reference and reward model."""
     settings, policy, reference = spec.settings, parameters_of(spec.start), parameters_of(spec.sft)
     rewards = 0 if spec.reward_model is None else parameters_of(spec.reward_model)
     values = rewards if settings.value == "separate" else 0
@@ -47,13 +47,13 @@ def _parameters(spec: PpoSpec, shape: Shape) -> tuple[int, int]:
     if settings.frozen_layers:
         layers = policy - min(policy, (shape.vocabulary + shape.context) * shape.width)
         upper = layers - layers * min(settings.frozen_layers, shape.layers) // max(shape.layers, 1)
-        # The reference has its upper layers to itself, the policy's are trained.
+        # Policy and reference share the frozen layers; the upper layers of the reference are its own.
         return upper + values, policy + rewards
     return policy + values, reference + rewards
 
 
 def _beside(spec: PpoSpec, shape: Shape, trained: int) -> int:
-    """What is there all the time beside the models: the best weights so far, the frozen layers' states, an engine."""
+    """Bytes held all the time beside the models: the best weights so far, frozen layers' states, vLLM's engine."""
     settings = spec.settings
     best = NUMBER * trained if settings.kl_budget is not None else 0
     states = NUMBER * shape.width * settings.batch_size * _length(spec) if settings.frozen_layers else 0
@@ -61,7 +61,7 @@ def _beside(spec: PpoSpec, shape: Shape, trained: int) -> int:
 
 
 def _engine(spec: PpoSpec, shape: Shape) -> int:
-    """vLLM's copy of the policy, and its cache of all responses, which are there while PPO trains."""
+    """Bytes of vLLM's copy of the policy and its cache of all responses, which stay there while PPO trains."""
     if spec.compute.rollout_backend != "vllm":
         return 0
     number = BF16_WEIGHT if spec.compute.precision == "bf16" else NUMBER
@@ -70,7 +70,7 @@ def _engine(spec: PpoSpec, shape: Shape) -> int:
 
 
 def _rollout(spec: PpoSpec, shape: Shape) -> float:
-    """Sampling all episodes, then reading them for log-probabilities and scores."""
+    """Bytes of sampling all episodes, then reading them for log-probabilities and scores."""
     episodes = own_rows(spec.settings.batch_size, spec.compute)
     reading = logits_bytes(POLICY_LOGITS, shape, episodes * spec.sampling.response_tokens)
     judging = max(reading, passing_bytes(shape, episodes * _length(spec)))
@@ -78,11 +78,11 @@ def _rollout(spec: PpoSpec, shape: Shape) -> float:
 
 
 def _update(spec: PpoSpec, shape: Shape) -> float:
-    """The backward pass over the largest part of a minibatch, with a window of text for each episode in PPO-ptx."""
+    """Bytes of a backward pass over the largest part of a minibatch, with a window for each episode in PPO-ptx."""
     settings, compute = spec.settings, spec.compute
     rows = own_rows(math.ceil(settings.batch_size / settings.minibatches), compute)
     rows = math.ceil(rows / settings.accumulate)
-    # Frozen layers are passed over in training: their states are kept from the rollout.
+    # Frozen layers compute nothing in training: their states are kept from the rollout.
     trained_layers = shape._replace(layers=shape.layers - min(settings.frozen_layers, shape.layers))
     update = kept_bytes(trained_layers, rows * _length(spec), compute, settings.lora)
     update += logits_bytes(POLICY_LOGITS, shape, rows * spec.sampling.response_tokens)

@@ -1,6 +1,6 @@
 """What PPO trains: a language model, alone or with values from a head on its trunk or from a model of its own.
 
-What a later run goes on from besides the language model, the values and the KL coefficient, is kept beside it.
+The values and the KL coefficient, from which a later run goes on, are saved beside the language model.
 """
 
 import json
@@ -44,7 +44,7 @@ class PpoPolicy(nn.Module):
         return logits, None
 
     def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor | None:
-        """Values [B, T] of a rollout that no head has recorded while it was sampled; None where there are none."""
+        """Values [B, T] of a rollout, computed after sampling where no head recorded them; None without values."""
         return None
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -55,8 +55,8 @@ class PpoPolicy(nn.Module):
 class PolicyWithValue(PpoPolicy):
     """A language model and a linear value head.
 
-    The head begins at 0 (Ziegler et al. 2019, lm-human-preferences `policy.py`). One trunk for both halves the work of
-    a separate value network.
+    The head begins at 0 (Ziegler et al. 2019, lm-human-preferences `policy.py`). The shared trunk takes half the work
+    that a separate value network would.
     """
 
     value_head: nn.Linear

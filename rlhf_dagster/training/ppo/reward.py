@@ -33,7 +33,7 @@ class Reward(NamedTuple):
 def combined(scores: Tensor, spread_coef: float) -> Reward:
     """The mean of an ensemble's scores [B, K] minus ``spread_coef`` times their deviation; scores [B] as they are.
 
-    Uncertainty-weighted optimisation (Coste et al. 2024, arXiv 2310.02743), with the deviation for their variance.
+    Uncertainty-weighted optimisation (Coste et al. 2024, arXiv 2310.02743), with the deviation instead of the variance.
     """
     if scores.dim() == 1:
         return Reward(scores.float(), None)
@@ -52,7 +52,7 @@ class TextScore:
     """Scores sampled token ids by their text."""
 
     tokenizer: PreTrainedTokenizerBase
-    """Of the policy."""
+    """The policy's tokenizer."""
     reward: TextReward
 
     def __call__(self, prompts: Sequence[str], tokens: Tensor, mask: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class TextScore:
 
 
 def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward:
-    """The reward model on text, for a policy with another tokenizer: prompt and response are encoded by its own.
+    """The reward model on text, for a policy with another tokenizer: it encodes prompt and response itself.
 
     What is longer than the reward model reads is cut (:func:`~rlhf_dagster.training.reward.scores.encode_pairs`).
     """
@@ -77,16 +77,16 @@ def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward
 
 
 def load_reward_function(name: str) -> TextReward:
-    """The function that ``name`` says (:mod:`functions`), whose result is checked at every call, on every rank at once.
+    """The function that ``name`` refers to (:func:`load_function`); all ranks check the result of every call together.
 
     Raises:
-        UserError: it cannot be imported; a call of it raises, or does not give one finite number for each response.
+        UserError: the function cannot be imported, or a call raises or gives not one finite number for each response.
     """
     called = load_function(name, "reward_function")
 
     def reward(prompts: list[str], responses: list[str]) -> Tensor:
         values, problem = _call(called, prompts, responses)
-        # A rank that leaves alone would keep the others waiting.
+        # Where one rank raised alone, the others would wait for it.
         if problem := first_text(problem):
             raise UserError(f"reward_function {name!r} {problem}.")
         return torch.tensor(values, dtype=torch.float32)

@@ -32,7 +32,7 @@ class Episodes:
 
     prompts: Sequence[TokenIds]
     reference: PreTrainedModel | PeftModel
-    """A model with adapters is the reference with them switched off."""
+    """Where this model has adapters, the reference is the model with its adapters switched off."""
     score: Score | TextScore
     decoding: Decoding
     pretraining: Tensor | None = None
@@ -59,7 +59,7 @@ class Rollout:
     mask: Tensor
     """[B, T] float, 1 at response tokens."""
     log_probs: Tensor
-    """[B, T] under the policy, by the trainer's arithmetic."""
+    """[B, T] under the policy, as the trainer computes them."""
     reference_log_probs: Tensor
     """[B, T] under the SFT policy."""
     values: Tensor | None
@@ -71,10 +71,10 @@ class Rollout:
     trunk: Tensor | None = None
     """[B, Q + T - 1, d] states above the frozen layers."""
     sampler_log_probs: Tensor | None = None
-    """[B, T] by the arithmetic of another program, which has sampled them; None where the trainer has."""
+    """[B, T] as computed by another program, where that has sampled the tokens; None where the trainer has."""
 
     def of_all_ranks(self, count: int) -> "Rollout":
-        """The ``count`` episodes of which each rank has its part, in order, on every rank."""
+        """All ``count`` episodes in order, on every rank, from the part that each rank has."""
         whole: dict[str, Any] = {"batch": PaddedBatch(*(gather_rows(part, count) for part in self.batch))}
         for name in (f.name for f in fields(self) if f.name != "batch"):
             rows = getattr(self, name)
@@ -82,7 +82,7 @@ class Rollout:
         return Rollout(**whole)
 
     def checked(self) -> "Rollout":
-        """The same; raises UserError where another program has sampled it, and not from the policy."""
+        """This rollout; raises UserError where another program has sampled it from something other than the policy."""
         if self.sampler_log_probs is not None:
             require_same_model(self.log_probs, self.sampler_log_probs, self.mask)
         return self
@@ -111,8 +111,8 @@ def collect(
     """Sample a response to each of ``prompts`` [B, Q] and measure it under the reference and the reward.
 
     The policy's log-probs, and the values of a head on its trunk, are those recorded while sampling, without a second
-    forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts as a score of
-    text reads them.
+    forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts as texts,
+    for a score that reads text.
     """
     decoding, backend = episodes.decoding, episodes.backend
     responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
@@ -143,7 +143,7 @@ def collect(
 def _recorded(
     policy: PpoPolicy, batch: PaddedBatch, responses: Responses, decoding: Decoding
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probs and values [B, T] as they were recorded; a value model of its own reads the responses now."""
+    """Log-probs and values [B, T] as they were recorded; a separate value model reads the responses now."""
     values = responses.values if policy.value_head is not None else policy.values(batch, decoding.max_tokens)
     return responses.log_probs, values
 
@@ -151,14 +151,14 @@ def _recorded(
 def _measured(
     policy: PpoPolicy, batch: PaddedBatch, responses: Responses, decoding: Decoding
 ) -> tuple[Tensor, Tensor | None]:
-    """The same of responses that another program has sampled, by one forward pass of the policy."""
+    """Log-probs and values [B, T] of responses that another program has sampled, by a forward pass of the policy."""
     logits, values = policy(batch.input_ids, batch.attention_mask, decoding.max_tokens)
     mask = batch.attention_mask[:, -decoding.max_tokens :]
     return token_log_probs(logits, responses.tokens, mask, decoding), values
 
 
 def learning_targets(rollout: Rollout, settings: PpoSettings, kl_coef: float) -> Targets:
-    """Advantages and returns. Rewards keep their mean when whitened, advantages do not; returns stay raw."""
+    """Advantages and returns. Rewards keep their mean when whitened, advantages do not; returns are not whitened."""
     mask, in_reward = rollout.mask, settings.kl_penalty == "reward"
     coefs = (kl_coef, 0.0) if in_reward else (0.0, kl_coef)
     rewards = token_rewards(rollout.log_probs, rollout.reference_log_probs, rollout.scores, mask, coefs[0])
@@ -205,7 +205,7 @@ def _compared(rewards: Tensor, settings: PpoSettings) -> Tensor:
 def _reward(
     episodes: Episodes, prompts: PaddedBatch, texts: Sequence[str], tokens: Tensor, mask: Tensor, spread_coef: float
 ) -> Reward:
-    """Of responses [B, T], of which ``mask`` [B, T] says what is read."""
+    """The reward of responses [B, T], of which only the tokens where ``mask`` [B, T] is 1 are read."""
     if isinstance(episodes.score, TextScore):
         return combined(episodes.score(texts, tokens, mask), spread_coef)
     return combined(episodes.score(_as_scored(prompts, tokens, mask, episodes.decoding)), spread_coef)
@@ -218,7 +218,7 @@ def _join(prompts: PaddedBatch, tokens: Tensor, mask: Tensor) -> PaddedBatch:
 
 
 def _as_scored(prompts: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding) -> PaddedBatch:
-    """The reward model reads its score at end-of-text where lengths vary, so a response without one gets one."""
+    """Where lengths vary, the reward model scores at end-of-text, so a response without that token gets it here."""
     tokens = tokens.where(mask > 0, decoding.pad_id)
     if decoding.fixed_length:
         return _join(prompts, tokens, mask)

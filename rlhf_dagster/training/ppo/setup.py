@@ -1,4 +1,4 @@
-"""From a PPO spec to what is trained, what it is held to, and what rewards it."""
+"""From a PPO spec to the policy that is trained, the reference that it is held to, and the reward."""
 
 import copy
 from dataclasses import dataclass, field
@@ -127,7 +127,7 @@ def _with_values(
 
 
 def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None) -> PreTrainedModel:
-    """That of a start which has one, as with a value head; otherwise the reward model."""
+    """The value model saved beside the start, where there is one; otherwise a copy of the reward model."""
     folder = spec.start / VALUE_MODEL_FOLDER
     if folder.is_dir():
         return load_model(AutoModelForSequenceClassification, folder).eval()

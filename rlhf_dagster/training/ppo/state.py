@@ -35,16 +35,16 @@ class PpoRun:
     optimizer: torch.optim.Optimizer
     controller: KlController
     generator: torch.Generator
-    """Of the prompts' order, of sampling, of the minibatches and of pretraining text."""
+    """Draws the prompts' order, the responses, the minibatches and the pretraining text."""
     prompts: PromptOrder
     curves: dict[str, list[float]] = field(default_factory=dict)
-    """One value for each finished update; those of validation, for each validation."""
+    """One value for each finished update; curves of validation have one for each validation."""
     kept: dict[str, Tensor] = field(default_factory=dict)
     """The trained weights that validation has found best so far; empty where the last are kept."""
 
     @property
     def updates(self) -> int:
-        """How many are finished."""
+        """How many updates are finished."""
         return len(self.curves.get("reward", ()))
 
     def record(self, numbers: dict[str, float]) -> None:
@@ -52,11 +52,11 @@ class PpoRun:
             self.curves.setdefault(name, []).append(number)
 
     def weights(self) -> dict[str, Tensor]:
-        """What is trained, not copied: what is frozen comes from the start."""
+        """The trained weights, not copied; frozen weights need no state, since they are read from the start."""
         return {name: parameter.detach() for name, parameter in self.policy.trained().items()}
 
     def take_weights(self, weights: dict[str, Tensor]) -> None:
-        """Make :meth:`weights` of another moment those of the policy."""
+        """Copy into the policy the weights that :meth:`weights` gave at another time."""
         with torch.no_grad():
             for name, parameter in self.policy.trained().items():
                 parameter.copy_(weights[name])

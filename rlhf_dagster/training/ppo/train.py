@@ -35,7 +35,7 @@ def train_ppo(spec: PpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
     """Optimise `spec.start` on the `train` prompts.
 
     A start that PPO has made brings its value head and its adaptive KL coefficient; the optimiser begins anew.
-    Metrics are the means of the last 5 updates before the weights that are kept, and what was measured of these on
+    Metrics are the means of the last 5 updates before the kept weights, and the validation of the kept weights on
     held-out prompts; curves have one number for each update, or each validation (see :func:`run_ppo`).
 
     Raises:
@@ -68,8 +68,8 @@ def run_ppo(
 ) -> dict[str, list[float]]:
     """Train ``policy`` in place; returns a curve for each of the numbers below, one value for each update.
 
-    ``controller`` of the KL coefficient goes on from its state, in place; without one, from the settings. From a state
-    of ``keeper``, the run goes on bit for bit as if it had not been interrupted.
+    A ``controller`` of the KL coefficient goes on from its state, and is changed in place; without one, the settings
+    make one. From a state of ``keeper``, the run goes on bit for bit as if it had not been interrupted.
 
     `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
     describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`
@@ -88,7 +88,7 @@ def run_ppo(
         run.load_state_dict(state)
     elif is_due(0, settings):
         _validate(run, episodes, settings, seed)
-    del state  # copied into model and optimiser; it would be held until the end
+    del state  # it is copied into model and optimiser, and would take memory until the end
     for update in range(run.updates + 1, settings.updates + 1):
         numbers = _update(run, episodes, settings)
         run.record(numbers)
@@ -148,7 +148,7 @@ def _rollout(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> Rollout:
 
 
 def _disagreement(rollout: Rollout, settings: PpoSettings) -> dict[str, Tensor]:
-    """Of sampler and trainer, where they are two programs."""
+    """How much sampler and trainer disagree, where they are two programs."""
     if rollout.sampler_log_probs is None:
         return {}
     return sampler_numbers(rollout.log_probs, rollout.sampler_log_probs, rollout.mask, settings.importance_cap)

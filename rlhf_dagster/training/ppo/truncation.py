@@ -30,9 +30,9 @@ class Truncation:
     end_id: int
     """End-of-text, which ends a response wherever it stands."""
     truncate_id: int | None = None
-    """Another token that ends one."""
+    """Another token that ends a response."""
     after: int = 0
-    """Tokens at the beginning among which ``truncate_id`` is passed over."""
+    """Among so many tokens at the beginning, ``truncate_id`` does not end a response."""
 
     def ends(self, tokens: Tensor) -> Tensor:
         """[B, T] bool, where a response of [B, T] ids may end."""
@@ -53,7 +53,7 @@ class Truncation:
 
 
 def penalised(scores: Tensor, ended: Tensor, settings: PpoSettings) -> Tensor:
-    """Scores [B] after the rule for a missing end: `missing_end_penalty` instead (Ziegler et al.), or subtracted."""
+    """Scores [B]; without an end, `missing_end_penalty` takes the score's place (Ziegler et al.) or is subtracted."""
     penalty = settings.missing_end_penalty
     if penalty is None:
         return scores

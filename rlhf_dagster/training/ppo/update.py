@@ -35,7 +35,7 @@ def optimise(
     Nothing is read back from the device inside the loop. ``pretraining`` draws windows [n, L] of text for PPO-ptx
     (InstructGPT, equation 2). `ratio_first` is the ratio of new to old probability furthest from 1 in the very first
     minibatch, where both are the same policy: anything but 1 is a bug. Every rank has the whole rollout and computes
-    the gradient of its part of each minibatch, in `accumulate` passes; their sum is the gradient of the minibatch.
+    the gradient of its part of each minibatch, in `accumulate` passes; the sum over ranks is the minibatch's gradient.
     """
     steps: list[Numbers] = []
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
@@ -65,9 +65,9 @@ def _own_gradient(
     settings: PpoSettings,
     decoding: Decoding,
 ) -> Numbers:
-    """Add this rank's terms of the gradient of a minibatch of ``rows``; summed over ranks they are all of it.
+    """Compute this rank's part of the gradient of a minibatch of ``rows``; the sum over ranks is the whole gradient.
 
-    Returns this rank's terms of the minibatch's numbers, and `ratio`, the furthest of them from 1.
+    Returns this rank's part of each scalar of the minibatch, also to be summed, and `ratio`, the ratio furthest from 1.
     """
     rows = rows.to(rollout.tokens.device)
     parts = rows[own_slice(len(rows))].tensor_split(settings.accumulate)
@@ -92,7 +92,7 @@ def _own_windows(windows: Tensor | None, parts: int) -> Sequence[Tensor | None]:
 
 
 def _pretraining_term(policy: PpoPolicy, part: Tensor | None, windows: Tensor) -> Tensor:
-    """The term of some of a minibatch's ``windows`` in its language-modelling loss."""
+    """What the windows in ``part`` add to the language-modelling loss of a minibatch's ``windows``."""
     assert part is not None  # noqa: S101  # parts are those of the windows
     share = predicted_tokens(part) / predicted_tokens(windows)
     return language_model_loss(policy.model, part.to(policy.model.device)) * share
@@ -134,7 +134,7 @@ def minibatch_loss(
 
 
 def _importance_weights(rollout: Rollout, rows: Tensor, settings: PpoSettings) -> Tensor | None:
-    """[B, T] of some rows, where another program has sampled them; None where the trainer did."""
+    """[B, T] weights of ``rows``, where another program has sampled them; None where the trainer has."""
     if rollout.sampler_log_probs is None:
         return None
     return truncated_weights(rollout.log_probs[rows], rollout.sampler_log_probs[rows], settings.importance_cap)

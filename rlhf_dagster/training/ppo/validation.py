@@ -54,7 +54,7 @@ def _answered(
 
 
 def is_due(update: int, settings: PpoSettings) -> bool:
-    """Whether the policy is validated after ``update`` updates: before the first, every so many, and after the last."""
+    """Whether the policy is validated after ``update`` updates: at 0, every `validate_every`, and at the last."""
     every = settings.validate_every
     return every is not None and (update % every == 0 or update == settings.updates)
 
@@ -65,7 +65,7 @@ def validated_after(validation: int, settings: PpoSettings) -> int:
 
 
 def best_validation(curves: Curves, kl_budget: float) -> int:
-    """Which validation found the weights to keep: the best score within ``kl_budget``, the least KL where none is."""
+    """Index of the validation whose weights to keep: best score within ``kl_budget``, least KL if none is within."""
     scores, kls = curves["validation_reward"], curves["validation_kl"]
     within = [index for index, kl in enumerate(kls) if kl <= kl_budget]
     if not within:
@@ -116,7 +116,7 @@ def _falling_score(curves: Curves, settings: PpoSettings) -> str:
 
 
 def _training_reward(curves: Curves, validation: int, settings: PpoSettings) -> float:
-    """Mean training reward of the updates between a validation and the one before; of the first, at the start."""
+    """Mean training reward since the validation before; for the first validation, the reward of the first update."""
     since, until = (validated_after(index, settings) for index in (validation - 1, validation))
     rewards = curves["reward"][max(since, 0) : until] or curves["reward"][:1]
     return sum(rewards) / len(rewards)

@@ -14,7 +14,7 @@ from rlhf_dagster.training.specs import TinyModelSpec
 
 
 def pretraining_memory(spec: TinyModelSpec) -> float:
-    """Bytes at most. On several ranks each trains the whole model on whole batches."""
+    """Peak memory in bytes, of each rank: every rank trains the whole model on whole batches."""
     tiny = spec.settings
     shape, parameters = Shape(tiny.layers, tiny.width, tiny.vocabulary, tiny.context, KEPT), _parameters(tiny)
     tokens = tiny.batch_size * tiny.context

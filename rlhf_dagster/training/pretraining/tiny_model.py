@@ -51,8 +51,8 @@ def make_tiny_model(
 ) -> TrainingResult:
     """Train a tokenizer and a GPT-2 on ``texts`` with the language-modelling loss, and write them to ``output``.
 
-    Each document is a row that begins at position 0, as prompts do later; longer ones are cut in windows. On several
-    ranks each trains the same model: it is too small for an exchange of gradients to pay.
+    Each document is a row that begins at position 0, as prompts do later; documents longer than the context are cut in
+    windows. With several ranks, each trains the same model: it is too small for exchanging gradients to save time.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
@@ -152,7 +152,7 @@ def _pretrain(
     run = PretrainingRun(model, optimizer, schedule, generator)
     if (state := keeper.load(torch.device("cpu"))) is not None:
         run.load_state_dict(state)
-    del state  # copied into model and optimiser; it would be held until the end
+    del state  # it is copied into model and optimiser, and would take memory until the end
     model.train()
     for step in range(len(run.losses) + 1, settings.steps + 1):
         rows = torch.randint(len(windows), (settings.batch_size,), generator=generator)

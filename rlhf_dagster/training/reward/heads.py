@@ -31,11 +31,12 @@ def draw_heads(model: PreTrainedModel) -> None:
 def normalise(reward_model: RewardModel, reference: Sequence[TokenIds], each_head: bool = False) -> float:
     """Rescale so that scores of ``reference`` have mean 0 and population deviation 1; returns the deviation before.
 
-    Ziegler et al. 2019, lm-human-preferences `train_reward.py`. Its gain is folded into the head's weights and its bias
+    Ziegler et al. 2019, lm-human-preferences `train_reward.py`. The gain is folded into the heads' weights and the bias
     kept in the config as `score_bias`, so that the folder stays a plain checkpoint.
 
-    Every head gets mean 0. The gain is one for all heads, so that they differ by what they have learned, unless
-    ``each_head`` asks for deviation 1 of each. Of the latter the mean deviation is returned.
+    Every head gets mean 0. All heads share one gain, which gives their mean deviation 1, so that they still differ by
+    what they have learned. With ``each_head`` every head gets deviation 1 by a gain of its own, and the mean of the
+    heads' former deviations is returned.
     """
     heads = _score_heads_of(reward_model, reference)
     spread = heads.std(axis=1) if each_head else heads.mean(axis=0).std(keepdims=True)

@@ -40,11 +40,11 @@ class EncodedLabel:
     """Prompt and response, one for each response compared."""
     terms: Terms
     bootstrap: list[float] = field(default_factory=lambda: [1.0])
-    """By what each head of the reward model multiplies the weights."""
+    """A factor for each head of the reward model, by which it multiplies the label's weights."""
 
     @property
     def weight(self) -> float:
-        """Of all terms and heads."""
+        """The sum over all terms and heads."""
         own = sum(choice.weight for choice in self.terms.choices) + sum(rating.weight for rating in self.terms.ratings)
         return own * sum(self.bootstrap)
 
@@ -52,8 +52,8 @@ class EncodedLabel:
 def encode_labels(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, spec: RewardModelSpec) -> list[EncodedLabel]:
     """The rows of a PREFERENCES table as ids; a label may compare any number of responses.
 
-    Rows of :func:`~rlhf_dagster.training.reward.terms.merge_labels` come with their terms; others have the choice of
-    the best response alone.
+    Rows of :func:`~rlhf_dagster.training.reward.terms.merge_labels` come with their terms; the only term of any other
+    row is the choice of its best response.
     """
     labels = []
     for row in records(frame):
@@ -66,7 +66,7 @@ def encode_labels(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, spec:
 def with_bootstrap(labels: Sequence[EncodedLabel], heads: int, seed: int) -> list[EncodedLabel]:
     """Labels with a weight of their own for each head, drawn from Exp(1) (the Bayesian bootstrap, Rubin 1981).
 
-    A single head has no use for it: its labels keep their weights.
+    With a single head, the labels keep their weights.
     """
     if heads == 1:
         return list(labels)
@@ -75,7 +75,7 @@ def with_bootstrap(labels: Sequence[EncodedLabel], heads: int, seed: int) -> lis
 
 
 def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings | None = None) -> None:
-    """Raise UserError at the first label that no loss can be computed for, and for settings that no label answers."""
+    """Raise UserError at the first label that no loss can be computed for, or where settings need what no label has."""
     settings = settings or RewardModelSettings()
     for row in records(frame):
         count = len(row["responses"])
@@ -111,9 +111,10 @@ def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings 
 def collate_labels(rows: Sequence[EncodedLabel], pad_id: int) -> dict[str, Tensor]:
     """Ids and mask [N, L] of all responses, label by label, and the C choices and R ratings among them.
 
-    Of each choice: target and mask [C, K]; index [C, K], the rows of its responses; weight and margin [C]. Of each
-    rating: rating_index [R, 2], the rows of one response, or of the two whose difference it is (the same row twice
-    stands for one); rating and rating_weight [R]. By head: bootstrap [C, H] and rating_bootstrap [R, H].
+    For each choice: `target` and `mask` [C, K]; `index` [C, K], the rows of its responses among the N; `weight` and
+    `margin` [C]. For each rating: `rating_index` [R, 2], the rows of the two responses whose difference is rated, or
+    the same row twice for the rating of one response; `rating` and `rating_weight` [R]. For each head, the factors of
+    the weights: `bootstrap` [C, H] and `rating_bootstrap` [R, H].
     """
     sequences = pad([ids for row in rows for ids in row.sequences], pad_id, "right")
     firsts = np.cumsum([0, *(len(row.sequences) for row in rows)]).tolist()
@@ -177,7 +178,7 @@ def label_loss(heads: Tensor, batch: dict[str, Tensor], choice_loss: ChoiceLoss 
 
 
 def _rated(scores: Tensor, index: Tensor) -> Tensor:
-    """What stands for a rating [R]: the score of a response, or the difference of two."""
+    """Predictions [R] of the ratings: the score of a response, or the difference of two scores."""
     first, second = index.unbind(dim=-1)
     return scores[first] - torch.where(first == second, 0.0, scores[second])
 

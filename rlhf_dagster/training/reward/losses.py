@@ -40,7 +40,7 @@ def with_margin(scores: Tensor, target: Tensor, margin: Tensor) -> Tensor:
 def davidson_luce_losses(scores: Tensor, target: Tensor, mask: Tensor, log_prevalence: Tensor) -> Tensor:
     """Negative log-likelihood [B] of choices with ties, in nats.
 
-    The responses with a target above 0 are the ones chosen, S. Any set of responses can be:
+    The responses with a target above 0 are the chosen set S. Every set of responses but the empty one can be chosen:
 
         P(S) = f(S) / sum over sets A of f(A),    log f(A) = log d_|A| + mean of the scores in A,    d_1 = 1
 
@@ -57,7 +57,7 @@ def davidson_luce_losses(scores: Tensor, target: Tensor, mask: Tensor, log_preva
     sizes = subsets.sum(dim=-1)
     log_size = torch.cat([log_prevalence.new_zeros(1), log_prevalence])[sizes.long() - 1]
     real = scores.masked_fill(mask == 0, 0.0)
-    # These products are sums and places, which bfloat16 would round.
+    # These products are sums of scores and counts of padding, which bfloat16 would round.
     with torch.autocast(scores.device.type, enabled=False):
         log_f = log_size + (real @ subsets.T) / sizes
         beyond = (mask == 0).to(scores) @ subsets.T > 0
@@ -102,7 +102,7 @@ def rating_losses(predicted: Tensor, rating: Tensor) -> Tensor:
 
 
 def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Mean of ``losses`` [B] by ``weight`` [B]; 0 where all weights are."""
+    """Mean of ``losses`` [B] by ``weight`` [B]; 0 where all weights are 0."""
     return (weight * losses).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 

@@ -11,7 +11,7 @@ SCORED_AT_ONCE = 256
 
 
 def reward_model_memory(spec: RewardModelSpec) -> float:
-    """Bytes at most, with every response as long as the settings allow."""
+    """Peak memory in bytes, with every response as long as the settings allow."""
     shape, parameters = shape_of(spec.sft), parameters_of(spec.sft)
     settings, sampling = spec.settings, spec.sampling
     labels = min(settings.batch_size, rows_at_most(spec.preferences))

@@ -54,7 +54,7 @@ def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> R
 
 
 class ScoresAndSpread(NamedTuple):
-    """Of N responses."""
+    """Scores of N responses, and how much the heads disagree on them."""
 
     mean: Any
     """[N] the score: the mean over heads."""
@@ -112,7 +112,7 @@ def encode_pairs(
 def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
     """Raise UserError where a sampled response could be longer than the reward model reads.
 
-    The longest has `prompt_tokens` + `response_tokens`, and where lengths vary an end-of-text token after the cut.
+    The longest has `prompt_tokens` + `response_tokens` tokens, and one more, end-of-text, where lengths vary.
     """
     needed = sampling.prompt_tokens + sampling.response_tokens + (0 if sampling.fixed_length else 1)
     if needed > max_tokens:

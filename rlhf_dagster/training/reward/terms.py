@@ -19,10 +19,10 @@ from rlhf_dagster.records.tables import records
 
 @dataclass(frozen=True)
 class Choice:
-    """The best among some of the responses compared."""
+    """Which is the best among some of the responses compared."""
 
     members: list[int]
-    """Their indices."""
+    """Indices of the responses to choose from."""
     target: list[float]
     """Probability that each is the best of them."""
     weight: float
@@ -32,7 +32,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Rating:
-    """A standardised rating of one response, or the difference between those of two."""
+    """A standardised rating of one response, or the difference between the ratings of two."""
 
     members: list[int]
     value: float
@@ -82,7 +82,7 @@ def merge_labels(frame: pd.DataFrame, settings: RewardModelSettings | None = Non
 
 
 def label_terms(row: PreferenceRow) -> Terms:
-    """The choice of the best response by one label alone, whatever its kind: what a label is measured by."""
+    """The choice of the label's best response as the only term, whatever the label's kind; evaluation uses it."""
     return Terms([_best(row)])
 
 
@@ -92,7 +92,7 @@ def rates(settings: RewardModelSettings) -> bool:
 
 
 def rating_scale(frame: pd.DataFrame) -> RatingScale | None:
-    """Of all ratings in a PREFERENCES table; None where there are none. Raises UserError where all are the same."""
+    """The scale of all ratings in a PREFERENCES table; None without ratings. Raises UserError if all are the same."""
     rated = frame.loc[frame["kind"] == "rating", "ratings"]
     if rated.empty:
         return None
@@ -103,7 +103,7 @@ def rating_scale(frame: pd.DataFrame) -> RatingScale | None:
 
 
 def soft_target(strength: float) -> float:
-    """Probability that the better of two responses is the better one: 1/2 at strength 0, 1 at strength 1."""
+    """Probability that the response a label calls better really is: 1/2 at strength 0, 1 at strength 1."""
     return 0.5 + 0.5 * strength
 
 
@@ -156,13 +156,13 @@ def _pair_target(first: int, second: int) -> list[float]:
 
 
 def _by_strength(row: PreferenceRow, settings: RewardModelSettings) -> list[Choice]:
-    """The choice of a pair, with what its strength, where it has one, says besides."""
+    """The choice of a pair, with the margin or soft target that its strength, where it has one, gives."""
     choice, strength = _best(row), row.get("strength")
     if pd.isna(strength) or 1.0 not in choice.target or not (settings.margin or settings.soft_targets):
         return [choice]
     if settings.margin:
         return [Choice(choice.members, choice.target, choice.weight, settings.margin * float(strength))]
-    # Two outcomes, and not one target between them, which a model of ties would take for a tie.
+    # Two choices, one for each outcome: a model of ties would take a single soft target for a tie.
     better = soft_target(float(strength))
     other = [1.0 - share for share in choice.target]
     shares = [(choice.target, better), (other, 1 - better)]
@@ -180,7 +180,7 @@ def _ratings(row: PreferenceRow, scale: RatingScale, differences: bool) -> list[
 
 
 def _merged(choices: Sequence[Choice], by_outcome: bool) -> list[Choice]:
-    """One choice for all among the same members (and, ``by_outcome``, with the same target and margin), in order."""
+    """Choices with the same members (with ``by_outcome`` also the same target and margin) merged to one, in order."""
     groups: dict[tuple[Any, ...], list[Choice]] = {}
     for choice in choices:
         outcome = (*choice.target, choice.margin) if by_outcome else ()
@@ -195,9 +195,9 @@ def _mean(group: Sequence[Choice]) -> Choice:
 
 
 def _compared_with_best(row: PreferenceRow) -> Iterator[ComparedPair]:
-    """The best against each of the others, which were not compared; several best ones tie.
+    """The best with each of the others, which were not compared among themselves; several best ones tie.
 
-    Luce's choice rule: between two responses, the first is preferred with its share of their targets.
+    Luce's choice rule: the first of two responses is preferred with probability target_1 / (target_1 + target_2).
     """
     shares = row["target"]
     for first, second in combinations(range(len(shares)), 2):
@@ -217,7 +217,7 @@ class Learned(NamedTuple):
     """What is learned from a label of one kind."""
 
     terms: Callable[[PreferenceRow, RewardModelSettings, RatingScale | None], Terms]
-    """Of the reward model's loss; the scale is None where ratings count as the order that they give."""
+    """Gives terms of the reward model's loss; the scale is None where only the order of ratings is learned."""
     pairs: Callable[[PreferenceRow], Iterator[ComparedPair]]
     """The pairs that the label compares, from which DPO learns."""
 

@@ -13,7 +13,7 @@ from rlhf_dagster.training.reward.losses import choice_losses, davidson_luce_los
 from rlhf_dagster.training.reward.terms import Choice
 
 MOST_RESPONSES = 10
-"""Davidson-Luce sums over all sets of the responses, 2^K of them."""
+"""Largest K for Davidson-Luce, which sums over all 2^K sets of the responses."""
 UNSEEN = 0.5
 """Added to the counts of outcomes, so that one that was never seen stays possible."""
 
@@ -40,7 +40,7 @@ class DavidsonLuce(nn.Module):
         self.log_prevalence = nn.Parameter(torch.tensor(prevalence).log())
 
     def forward(self, scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Losses [B] of choices, all [B, K]."""
+        """Losses [B] of choices; all arguments are [B, K]."""
         return davidson_luce_losses(scores, target, mask, self.log_prevalence)
 
     def figures(self) -> dict[str, float]:
@@ -51,8 +51,8 @@ class DavidsonLuce(nn.Module):
 class RaoKupper(nn.Module):
     """Ties of two responses (:func:`~rlhf_dagster.training.reward.losses.rao_kupper_losses`).
 
-    A choice among more has no closed form here: its ties share the target. The threshold begins where it fits the pairs
-    if all responses were equally good.
+    A choice among more than two has no closed form: its ties share the target. The threshold begins where it fits the
+    pairs if all responses were equally good.
     """
 
     def __init__(self, choices: Sequence[Choice]) -> None:
@@ -62,7 +62,7 @@ class RaoKupper(nn.Module):
         self.log_threshold = nn.Parameter(torch.tensor(math.log(math.log((1 + share) / (1 - share)))))
 
     def forward(self, scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Losses [B] of choices, all [B, K]; the members of a choice come first in its row."""
+        """Losses [B] of choices; all arguments are [B, K], the members of a choice before padding."""
         pairs = rao_kupper_losses(scores[:, :2], target[:, :2], self.log_threshold.exp())
         return torch.where(mask.sum(dim=-1) == 2, pairs, choice_losses(scores, target, mask))
 

@@ -47,7 +47,7 @@ from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_o
 
 FINAL_STEPS = 20
 TIES_LEARNING_RATE = 0.02
-"""Of the logarithms of ties' parameters, by Adam; it falls to 0 with the weights' rate."""
+"""For the logarithms of the tie model's parameters, by Adam; it falls to 0 together with the weights' rate."""
 
 
 class RewardTrainer(KeptTrainer):
@@ -68,7 +68,7 @@ class RewardTrainer(KeptTrainer):
         return (loss, heads) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The parameters of ties are numbers of their own, not weights, and have a learning rate of their own."""
+        """The Trainer's, with a separate learning rate and no weight decay for the parameters of a model of ties."""
         optimizer, trained = super().create_optimizer(model), cast("torch.nn.Module", self.model)
         own = [weight for name, weight in trained.named_parameters() if "ties." in name and weight.requires_grad]
         if own:
@@ -85,7 +85,8 @@ def train_reward_model(
 
     Metrics: the training loss (mean of the last 20 steps), loss (nats) and top-1 accuracy for each held-out split that
     has rows, and the mean and deviation of the final scores on the normalisation samples (0 and 1 but for rounding).
-    `score_scale` is the deviation before they were normalised: scores times it are those whose softmax was trained.
+    `score_scale` is the deviation of the scores before the final normalisation: multiplied by it, the final scores have
+    the scale on which their softmax was trained.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
@@ -186,7 +187,7 @@ def _fit(
 
 
 def _with_extras(model: PreTrainedModel, ties: TieModel | None, settings: RewardModelSettings) -> Any:
-    """The model with what it has in training alone: a model of ties, and adapters."""
+    """The model with what only training needs: a model of ties, and adapters."""
     if ties is not None:
         model.ties = ties.to(model.device)
     if settings.lora is None:

@@ -34,8 +34,8 @@ def use_device(compute: ComputeSettings) -> torch.device:
 def precision(compute: ComputeSettings | None) -> AbstractContextManager[object]:
     """Matrix products in bfloat16 where `precision` is `bf16`; weights, log-probs and losses stay in float32.
 
-    Weights are not kept in bfloat16 between calls, because they change inside the context. With None, or `fp32`, what
-    is around stays as it is.
+    The bfloat16 copies of weights are not cached, because weights change inside the context. With None or `fp32` the
+    surrounding precision stays as it is.
     """
     if compute is None or compute.precision == "fp32":
         return nullcontext()
@@ -44,7 +44,7 @@ def precision(compute: ComputeSettings | None) -> AbstractContextManager[object]
 
 @contextmanager
 def training_on(compute: ComputeSettings) -> Iterator[torch.device]:
-    """The device of ``compute``, in its precision, together with the other ranks."""
+    """Join the other ranks, and run the block in the precision of ``compute``; gives the device."""
     device = use_device(compute)
     join(device)
     with precision(compute):

@@ -26,7 +26,7 @@ def join(device: torch.device) -> None:
 
 
 def local_rank() -> int:
-    """Which of this machine's ranks this is, and so which of its GPUs it takes."""
+    """The number of this rank among those of this machine, which is also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -45,7 +45,7 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Wait for all ranks. By gloo on every device: a rank may wait for longer than a kernel is allowed to run."""
+    """Wait for all ranks, by gloo on every device: NCCL waits in a GPU kernel, which may not run for so long."""
     if world() > 1:
         dist.all_reduce(torch.zeros(1))
 
@@ -56,7 +56,7 @@ def own_slice(count: int) -> slice:
 
 
 def gather_rows(own: Tensor, count: int) -> Tensor:
-    """All ``count`` rows, in order, on every rank, of which each has its :func:`own_slice`; without gradients."""
+    """All ``count`` rows in order, on every rank, from the :func:`own_slice` of each rank; without gradients."""
     if world() == 1:
         return own
     sizes = [count * (r + 1) // world() - count * r // world() for r in range(world())]

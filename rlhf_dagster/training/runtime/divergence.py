@@ -1,4 +1,4 @@
-"""Saying that a training has diverged, before anything is made of it."""
+"""Checks that a training has not diverged, before its model is written."""
 
 import math
 
@@ -14,7 +14,7 @@ def require_finite_loss(loss: float, step: int) -> None:
 
 
 def require_finite_weights(model: nn.Module) -> None:
-    """Raise UserError where a weight is no finite number: the last step's loss is that of the weights before it."""
+    """Raise UserError where a weight is not finite, which no loss shows: the last one is from before the last step."""
     wrong = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
     if wrong is not None:
         raise UserError(f"The training diverged: {wrong} is not finite at its end; lower the learning rate.")

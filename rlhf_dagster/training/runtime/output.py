@@ -11,7 +11,9 @@ from rlhf_dagster.lineage.model_folders import replacing
 
 @contextmanager
 def writing_output(output: Path) -> Iterator[Path]:
-    """:func:`replacing` on the main rank; the others get a folder that is thrown away, and wait until it is done.
+    """A folder for the model, which takes the place of ``output`` at the end (:func:`replacing`).
+
+    That is so on the main rank; other ranks get a temporary folder, and wait until the main rank is done.
 
     Raises:
         UserError: the disk is full, or cannot be written; the states of the training are still there.

@@ -12,11 +12,11 @@ from rlhf_dagster.training.functions import source_of
 
 
 class TrainingStopped(Exception):  # noqa: N818
-    """The training ended before it was finished; its text is the reason, and the state is on disk."""
+    """The training stopped before it was finished; the message is the reason, and the state is on disk."""
 
 
 def nobody() -> str:
-    """No reason to stop."""
+    """A ``stop`` that never gives a reason."""
     return ""
 
 
@@ -27,21 +27,21 @@ class Checkpointing:
     folder: Path | None = None
     """None keeps no state."""
     every_seconds: float = 120.0
-    """Between states; 0 writes one after every step (in PPO: every update)."""
+    """Time between two states; 0 writes one after every step (in PPO: every update)."""
     stop: Callable[[], str] = nobody
-    """Asked after every step but the last; a reason ends the training, once a state is written, by TrainingStopped."""
+    """Called after every step but the last; where it gives a reason, a state is written and TrainingStopped raised."""
 
 
 KEEP_NOTHING = Checkpointing()
 
 
 def fingerprint(spec: Any) -> str:
-    """Hash of what decides a training's result: its spec but for output and compute, and the content of its inputs."""
+    """Hash of what decides a training's result: its spec without output and compute, and its inputs' content."""
     return content_hash("training", type(spec).__name__, decisive(spec))
 
 
 def decisive(spec: Any) -> dict[str, str]:
-    """What a training's result depends on: of each file and folder the hash of its content, of settings their text."""
+    """What a training's result depends on, by field of its spec: a content hash for paths, the text of other values."""
     values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute")}
     if function := values.get("reward_function"):
         values["reward_function"] = f"{function.rpartition(':')[2]} {source_of(function)}"

@@ -23,12 +23,12 @@ _log = logging.getLogger("rlhf_dagster.training")
 
 
 class StateKeeper:
-    """Writes the states of one training, after a step where it is time or where it is to end, and finds the newest.
+    """Writes the states of one training, after steps where one is due or the training is to stop; finds the newest.
 
-    A state is a folder ``state-STEP``, written beside and renamed; the one before is removed afterwards, so that a full
-    disk, or a kill at any moment, leaves the last good one. States of another ``identity`` (see
-    :func:`~rlhf_dagster.training.runtime.resuming.fingerprint`) are removed. Of several ranks the main one decides and
-    writes, and every rank calls the same methods.
+    A state is a folder ``state-STEP``, written under another name and then renamed. The state before is removed only
+    afterwards, so that a full disk, or a kill at any moment, leaves the last good state. States of another ``identity``
+    (see :func:`~rlhf_dagster.training.runtime.resuming.fingerprint`) are removed. With several ranks, the main rank
+    decides and writes, and every rank must call the same methods.
     """
 
     def __init__(self, checkpointing: Checkpointing, identity: str) -> None:
@@ -43,14 +43,14 @@ class StateKeeper:
         return Path(found) if (found := broadcast_text(str(self._newest_whole() or ""))) else None
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """What the newest state was given by :meth:`after_step`, with tensors on ``device``."""
+        """The newest state, as :meth:`after_step` wrote it, with tensors on ``device``; None without one."""
         newest = self.newest()
         return None if newest is None else torch.load(newest / TENSORS, map_location=device, weights_only=True)
 
     def after_step(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
-        """Write ``state()`` where it is time; raises TrainingStopped where the training is to end.
+        """Write ``state()`` where a state is due; raises TrainingStopped where the training is to stop.
 
-        The state has tensors, numbers, texts, lists, tuples and dicts alone, so that reading it runs no code.
+        The state has only tensors, numbers, texts, lists, tuples and dicts, so that reading it runs no code.
         """
         due, reason = self.verdict()
         if due:
@@ -59,7 +59,7 @@ class StateKeeper:
             raise TrainingStopped(reason)
 
     def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """What ``make`` gives, on the CPU; kept beside the states, so that a training that goes on reads it again."""
+        """The result of ``make``, on the CPU; saved beside the states, where a training that goes on finds it again."""
         path = None if self._folder is None else self._folder / f"{name}.pt"
         there = is_main() and path is not None and path.is_file()
         if found := broadcast_text(str(path) if there else ""):
@@ -71,12 +71,12 @@ class StateKeeper:
         return made
 
     def verdict(self) -> tuple[bool, str]:
-        """Whether it is time for a state, and the reason to end (empty: none), the same on every rank."""
+        """Whether a state is due, and the reason to stop (empty: none), the same on every rank."""
         text = broadcast_text(self._verdict() if is_main() else "")
         return bool(text) and self._folder is not None, text.removeprefix(_STOP) if text.startswith(_STOP) else ""
 
     def write(self, step: int, fill: Callable[[Path], None]) -> None:
-        """Let ``fill`` put the state after ``step`` into a folder; where that fails, the state before stays."""
+        """Let ``fill`` put the state after ``step`` into a folder; where ``fill`` fails, the state before stays."""
         if self._folder is not None and is_main():
             self._write(self._folder, step, fill)
         self._written = time.monotonic()
@@ -104,7 +104,7 @@ class StateKeeper:
             shutil.rmtree(beside, ignore_errors=True)
 
     def _newest_whole(self) -> Path | None:
-        """A damaged state is removed, with what it was the newest of."""
+        """The newest state that is complete; damaged states that are newer are removed."""
         if self._folder is None or not is_main():
             return None
         for state in reversed(_states(self._folder)):
@@ -129,7 +129,7 @@ def _keep_only(folder: Path, identity: str) -> None:
 
 
 def _save_beside(tensor: Tensor, path: Path) -> None:
-    """Write and rename; where that fails, it is made again when it is needed again."""
+    """Write under another name and rename. A failure is only logged, as the tensor can be made again."""
     beside = path.with_name(f".{path.name}")
     try:
         torch.save(tensor, beside)

@@ -1,4 +1,4 @@
-"""Best-of-n sampling: the response of n that a score likes best, a policy that needs no training."""
+"""Best-of-n sampling: of n responses the one with the best score, which is a policy without any training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def best_of_n(
 ) -> list[Best]:
     """For each prompt the best of ``n`` samples of ``policy`` by ``score``, the first one of equals.
 
-    Prompts are taken in parts of about `sampling.batch_size` samples, so that n times all of them never are in memory.
+    Prompts are taken in parts of about `sampling.batch_size` samples, so that never all samples are in memory at once.
 
     Raises:
         UserError: the policy cannot be opened, or a score is not a finite number for each response.
@@ -47,7 +47,7 @@ def best_of_n(
     with rollout_backend(compute, size * n) as backend:
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
-            # A seed for each part: seeds of neighbours give streams that have nothing in common.
+            # Each part has its own seed; neighbouring seeds give unrelated random numbers.
             samples = sample(policy, part, sampling, seed + start, n, compute=compute, backend=backend)
             repeated = [prompt for prompt in part for _ in range(n)]
             scores = _checked(score(repeated, [drawn.text for drawn in samples]), len(samples)).reshape(-1, n)

@@ -1,4 +1,4 @@
-"""Where the program that samples and the one that trains disagree on the same policy: weights, and a guard.
+"""Weights that correct for a sampler and a trainer that disagree on the same policy, and a limit to that.
 
 Two implementations of a model, in other kernels or another precision, give a token two probabilities. Responses then
 come from the sampler's policy and the gradient is the trainer's: without a correction training is off-policy without
@@ -19,10 +19,10 @@ LOST = 1.0
 def truncated_weights(log_probs: Tensor, sampler_log_probs: Tensor, cap: float) -> Tensor:
     """min(p_trainer / p_sampler, ``cap``) of each token, from log-probs of one shape; 1 at padding, where both are 0.
 
-    Truncated importance sampling (Yao et al. 2025; Ionides 2008): the expectation under the sampler of a term weighted
-    by the ratio is that under the trainer's policy, and the cap bounds its variance for a bias where it is reached. It
-    is the expectation over a token given those before it, which stay the sampler's: the weight of a whole response
-    would correct these too, with a variance that grows with its length.
+    Truncated importance sampling (Yao et al. 2025; Ionides 2008): weighted by the ratio, a term's expectation under the
+    sampler is its expectation under the trainer's policy. The cap bounds the variance, and causes a bias where it is
+    reached. A token's weight corrects for that token given the tokens before it, not for these. The weight of a whole
+    response would correct for all, with a variance that grows with the length.
     """
     return (log_probs - sampler_log_probs).exp().clamp(max=cap)
 

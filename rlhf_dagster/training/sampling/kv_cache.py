@@ -16,7 +16,7 @@ def make_cache(config: PretrainedConfig, capacity: int) -> DynamicCache:
 
 
 class BufferedLayer(DynamicLayer):
-    """Keys and values [B, heads, L, d] as the filled part of buffers: a new token copies itself, not all before it."""
+    """Keys and values [B, heads, L, d] as the filled part of buffers: a new token copies none of those before."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.kv_cache import make_cache
 
 KEPT_WHILE_ALIVE = 0.75
-"""Rows that have ended leave the batch where fewer than this share are left; each time copies the cache of the rest."""
+"""Ended rows leave the batch once fewer than this share have not ended; this copies the cache of the other rows."""
 
 
 class NativeRollouts:
@@ -92,7 +92,7 @@ class _Sampler:
         ids, mask = prompts
         self.model, self.decoding = model, decoding
         self.rows = torch.arange(len(ids), device=ids.device)
-        """[n] which rows of the batch they are."""
+        """[n] their indices in the whole batch."""
         self.alive = torch.ones_like(self.rows, dtype=torch.bool)
         """[n] false where end-of-text was drawn."""
         self.cache = make_cache(model.config, ids.shape[1] + decoding.max_tokens)
@@ -114,7 +114,7 @@ class _Sampler:
     def goes_on(self, drawn: Tensor) -> bool:
         """Take in the tokens [n] drawn; false where every row has ended."""
         self.ids, self.positions = drawn[:, None], self.positions[:, -1:] + 1
-        # What follows a row's end is seen by that row alone, whose samples are not kept.
+        # Tokens after a row's end are seen by that row alone, and are not kept.
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
         if self.decoding.fixed_length:
             return True

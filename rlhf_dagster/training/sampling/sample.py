@@ -45,8 +45,8 @@ def sample(
     """Sample responses, all of the first prompt's first.
 
     Each sample has its own row of random numbers, drawn up front from ``seed``: the batch size changes the result only
-    through rounding. ``greedy`` takes the likeliest token instead (temperature 0). Another ``backend`` than this
-    package's (by default that of ``compute``) gets all prompts at once; log-probs are computed here in any case.
+    through rounding. ``greedy`` takes the likeliest token instead (temperature 0). ``backend`` is by default that of
+    ``compute``; one of another program gets all prompts at once, and log-probs of its samples are computed here again.
 
     Raises:
         UserError: the checkpoint cannot be opened, prompt and response do not fit its context, or the backend does not
@@ -88,7 +88,7 @@ def response_log_probs(
 ) -> list[list[float]]:
     """Log-prob of each token of given responses under ``policy``, in nats, at the sampling temperature.
 
-    With the log-probs recorded while sampling, the sums of the differences are the sequence KL between two policies.
+    Log-probs recorded while sampling minus these, summed over a response, estimate the sequence KL of two policies.
     """
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     decoding = decoding_of(policy.tokenizer, sampling)
@@ -116,9 +116,9 @@ def _measured(
     compute: ComputeSettings | None,
     greedy: bool,
 ) -> list[Sample]:
-    """Samples of another program with log-probs by this one, as those of a reference policy will be."""
+    """Samples of another program with log-probs computed here, as those of a reference policy will be."""
     log_probs = response_log_probs(policy, prompts, [drawn.token_ids for drawn in samples], sampling, compute)
-    if not greedy:  # what is likeliest has no probability to compare
+    if not greedy:  # greedy tokens are not drawn: there is no probability to compare
         ours, theirs = (
             torch.tensor([number for row in rows for number in row])
             for rows in (log_probs, [drawn.log_probs for drawn in samples])

@@ -29,7 +29,7 @@ class TransformersRollouts:
     """Continuous batching on the model itself, in a thread of its own; nothing is kept between two calls.
 
     It draws with PyTorch's own generator, for all rows of a step at once: the same rows together give the same
-    responses, other rows beside them give others.
+    responses, but a row sampled together with other rows gives another response.
     """
 
     own_arithmetic = False
@@ -70,7 +70,7 @@ class TransformersRollouts:
 
 
 def _generation(decoding: Decoding, greedy: bool) -> GenerationConfig:
-    """Other than `generate`, continuous batching must not be told `min_new_tokens`: the end is suppressed instead."""
+    """Without `min_new_tokens`, which continuous batching must not be given: end-of-text is suppressed instead."""
     return GenerationConfig(
         do_sample=not greedy,
         temperature=None if greedy else decoding.temperature,
@@ -127,7 +127,7 @@ def _drawn(
 
 @contextmanager
 def _little_garbage() -> Iterator[None]:
-    """The manager collects garbage when it stops, twice: half a second each over all that a training has loaded."""
+    """Spare what is loaded from garbage collection: the manager, when it stops, collects twice, half a second each."""
     gc.freeze()
     try:
         yield

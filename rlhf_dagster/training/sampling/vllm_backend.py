@@ -24,14 +24,14 @@ from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_
 BLOCK = 128
 """Tokens to which a sequence's cache is rounded up: the largest block of vLLM's attention kernels."""
 CHECKED_SHARE = 0.05
-"""Of the device's memory that must be free when the engine starts. The cache has the size that it is given, and what
-is free beside the trainer is known only to the trainer."""
+"""Share of the device's memory that vLLM demands to be free when the engine starts. It is small because the cache gets
+a given size, not what is free, and because vLLM does not know what the trainer needs."""
 
 
 class VllmRollouts:
-    """An engine made at the first call, which gets the weights anew at each: in PPO they change between two calls.
+    """An engine made at the first call. Every call gives it the weights anew, since PPO changes them between two calls.
 
-    It stays on the device while the trainer works, with a copy of the weights and a cache for ``rows`` responses.
+    The engine stays on the device while the trainer works: a copy of the weights, and a cache for ``rows`` responses.
     """
 
     own_arithmetic = False
@@ -51,7 +51,7 @@ class VllmRollouts:
         decoding: Decoding,
         value_head: nn.Module | None = None,
     ) -> Responses:
-        before = random_state()  # of generators that the engine seeds for itself
+        before = random_state()  # the engine seeds the same generators
         try:
             self._need_room(model, prompts.input_ids.shape[1] + decoding.max_tokens)
             self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": plain_weights(model)})

@@ -8,7 +8,7 @@ from rlhf_dagster.training.specs import SftSpec
 
 
 def sft_memory(spec: SftSpec) -> float:
-    """Bytes at most, with every demonstration as long as the settings allow."""
+    """Peak memory in bytes, with every demonstration as long as the settings allow."""
     shape, parameters, settings = shape_of(spec.model), parameters_of(spec.model), spec.settings
     rows, parts = min(settings.batch_size, rows_at_most(spec.demonstrations)), settings.accumulate
     at_once = (math.ceil(rows / parts), math.ceil(own_rows(rows, spec.compute) / parts))

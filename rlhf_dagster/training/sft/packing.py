@@ -1,4 +1,4 @@
-"""Several short texts in one row of a batch, each reading itself alone: less padding, the same loss."""
+"""Several short texts in one row of a batch, each attending to itself alone: less padding, the same loss."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from rlhf_dagster.training.models.windows import IGNORED
 
 
 def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices of texts that share a row of at most ``capacity`` tokens: the longest first, each where it first fits.
+    """Indices of texts that share a row of at most ``capacity`` tokens: longest first, each in the first row with room.
 
     First-fit decreasing: no more rows than 11/9 of the fewest possible, plus 2/3 (Dósa 2007). A text longer than
     ``capacity`` has a row of its own.

@@ -31,7 +31,7 @@ from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, ro
 
 MEASURED_ROWS = 1024
 PACKING_TOLERANCE = 1e-4
-"""Relative; float32 rounds to less, and texts that see each other change the loss by more."""
+"""Relative difference of losses: rounding in float32 stays below, texts that see each other cause more."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     """Mean negative log-likelihood of the response tokens of a collated batch, in nats.
 
     The last token predicts nothing and is not fed; the output head, which with a large vocabulary costs more than many
-    layers, runs on what predicts response tokens alone.
+    layers, runs only at positions that predict response tokens.
     """
     labels = batch["labels"][:, 1:]
     learned = labels != IGNORED
@@ -172,8 +172,8 @@ def _fit(
 
 
 def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[str, torch.Tensor]:
-    """Right-padded ids and mask [B, L], and labels that are -100 at prompt and padding; packed, where there is room for
-    ``capacity`` tokens in a row (:func:`pack`)."""
+    """Right-padded ids and mask [B, L], and labels that are -100 at prompt and padding; with a ``capacity`` above 0,
+    texts packed into rows of at most that many tokens (:func:`pack`)."""
     if capacity:
         texts = [row.prompt + row.response for row in rows]
         return pack(texts, [[IGNORED] * len(row.prompt) + row.response for row in rows], capacity, pad_id)
