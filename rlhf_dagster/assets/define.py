@@ -15,7 +15,7 @@ from rlhf_dagster.common.stop_cord import read_stop
 from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.trainings import StageResult
+from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.pages.server import PAGES_VARIABLE
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.resources.io_managers import TABLES

@@ -6,7 +6,6 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from rlhf_dagster.config.base import Settings
-from rlhf_dagster.config.training import DpoSettings, PpoSettings, RewardModelSettings, SftSettings
 
 Stage = TypeVar("Stage", bound=Settings)
 
@@ -32,9 +31,3 @@ def _launchable(annotation: Any) -> Any:
     # Settings within settings, such as adapters, are checked with the rest of the stage's.
     nested = any(isinstance(option, type) and issubclass(option, Settings) for option in get_args(annotation))
     return dict[str, Any] | None if nested else annotation | None
-
-
-SftLaunch = launch_config(SftSettings)
-RewardModelLaunch = launch_config(RewardModelSettings)
-PpoLaunch = launch_config(PpoSettings)
-DpoLaunch = launch_config(DpoSettings)

@@ -5,11 +5,15 @@ from pathlib import Path
 import dagster as dg
 
 from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
-from rlhf_dagster.assets.launch import SftLaunch, for_this_run
+from rlhf_dagster.assets.launch import for_this_run, launch_config
+from rlhf_dagster.config.training import SftSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.trainings import build_base_model, make_sft_checkpoint
+from rlhf_dagster.loop.trainings.base_model import build_base_model
+from rlhf_dagster.loop.trainings.sft import make_sft_checkpoint
 from rlhf_dagster.resources.compute import Compute
+
+_SftLaunch = launch_config(SftSettings)
 
 
 @loop_asset("model", gpu=True, **MODEL)
@@ -23,7 +27,7 @@ def base_model(
 @loop_asset("model", gpu=True, **MODEL)
 def sft_checkpoint(
     context: dg.AssetExecutionContext,
-    config: SftLaunch,  # type: ignore[valid-type]
+    config: _SftLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
     base_model: Checkpoint,

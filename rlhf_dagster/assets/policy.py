@@ -5,10 +5,12 @@ from pathlib import Path
 import dagster as dg
 
 from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
-from rlhf_dagster.assets.launch import DpoLaunch, PpoLaunch, for_this_run
+from rlhf_dagster.assets.launch import for_this_run, launch_config
+from rlhf_dagster.config.training import DpoSettings, PpoSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.trainings import make_dpo_policy, make_ppo_policy
+from rlhf_dagster.loop.trainings.dpo import make_dpo_policy
+from rlhf_dagster.loop.trainings.ppo import make_ppo_policy
 from rlhf_dagster.resources.compute import Compute
 
 COMPARED_BY_ROUND = (
@@ -23,12 +25,14 @@ COMPARED_BY_ROUND = (
     "validation_kl",
 )
 """The metrics that the UI plots by round, where a run has them. The other metrics describe an update, not a round."""
+_PpoLaunch = launch_config(PpoSettings)
+_DpoLaunch = launch_config(DpoSettings)
 
 
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)
 def ppo_policy(
     context: dg.AssetExecutionContext,
-    config: PpoLaunch,  # type: ignore[valid-type]
+    config: _PpoLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
     round_manifest: dict[str, str],
@@ -65,7 +69,7 @@ def ppo_policy(
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)
 def dpo_policy(
     context: dg.AssetExecutionContext,
-    config: DpoLaunch,  # type: ignore[valid-type]
+    config: _DpoLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
     sft_checkpoint: Checkpoint,

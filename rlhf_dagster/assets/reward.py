@@ -7,19 +7,22 @@ import dagster as dg
 import pandas as pd
 
 from rlhf_dagster.assets.define import JSON, MODEL, loop_asset, markdown_table, model_result, numbers, stage_progress
-from rlhf_dagster.assets.launch import RewardModelLaunch, for_this_run
+from rlhf_dagster.assets.launch import for_this_run, launch_config
+from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.evaluation import measure_reward_model
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import train_halves
-from rlhf_dagster.loop.trainings import make_reward_model
+from rlhf_dagster.loop.trainings.reward_model import make_reward_model
 from rlhf_dagster.resources.compute import Compute
+
+_RewardModelLaunch = launch_config(RewardModelSettings)
 
 
 @loop_asset("reward", by_round=True, gpu=True, **MODEL)
 def reward_model(
     context: dg.AssetExecutionContext,
-    config: RewardModelLaunch,  # type: ignore[valid-type]
+    config: _RewardModelLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
     sft_checkpoint: Checkpoint,
@@ -47,7 +50,7 @@ def reward_model(
 @loop_asset("reward", by_round=True, gpu=True, **JSON)
 def reward_model_halves(
     context: dg.AssetExecutionContext,
-    config: RewardModelLaunch,  # type: ignore[valid-type]
+    config: _RewardModelLaunch,  # type: ignore[valid-type]
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
     sft_checkpoint: Checkpoint,

@@ -1,7 +1,7 @@
 """Arms: the ways in which a round learns from its labels, side by side. What the loop knows of each stands in its row.
 
-An arm that trains needs beside its row settings of its name in the config, a training
-(:mod:`rlhf_dagster.compute.trainings`), a stage (:mod:`rlhf_dagster.loop.trainings`) and an asset.
+An arm that trains also needs settings of its name in the config, a stage (:mod:`rlhf_dagster.loop.trainings`) that runs
+one of the trainings (:mod:`rlhf_dagster.compute.trainings`), and an asset.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,20 @@ class Arm:
     """Its name for people; ``{n}`` is replaced by `evaluation.best_of_n`."""
     kind: str = ""
     """Kind of the policies that it registers; empty for an arm that trains none."""
-    asset: str = ""
-    """The asset that is its policy; empty for an arm that trains none."""
     promotable: bool = False
     """Whether the gate may make its policy the champion."""
     headline: tuple[str, ...] = ()
     """Metadata of its asset that the terminal shows when it is made."""
 
+    @property
+    def asset(self) -> str:
+        """The asset that is its policy; empty for an arm that trains none."""
+        return f"{self.kind}_policy" if self.kind else ""
 
-CANDIDATE = Arm("policy", "PPO", "ppo", "ppo_policy", promotable=True, headline=("model_id", "reward", "kl"))
+
+CANDIDATE = Arm("policy", "PPO", "ppo", promotable=True, headline=("model_id", "reward", "kl"))
 """The arm that each round trains, and whose policy the gate judges."""
-DPO = Arm("dpo", "DPO", "dpo", "dpo_policy", headline=("model_id", "accuracy_validation", "reward_margin_validation"))
+DPO = Arm("dpo", "DPO", "dpo", headline=("model_id", "accuracy_validation", "reward_margin_validation"))
 BEST_OF_N = Arm("best_of_n", "Best of {n}")
 """Of n samples of the SFT policy the one that the reward model likes best: a policy without a training."""
 

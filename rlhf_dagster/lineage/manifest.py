@@ -39,7 +39,7 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Write ``folder/manifest.json`` and return its content.
 
-    ``kind`` is ``base``, ``sft``, ``reward``, ``ppo`` or ``dpo``. ``parents`` gives, by its role, the
+    ``kind`` is ``base``, ``sft``, ``reward``, or an arm's, such as ``ppo``. ``parents`` gives, by its role, the
     ``model_id`` and the ``digest`` of each checkpoint the model was trained from or with.
     ``dataset_hash`` is the hash of the data's snapshot and ``label_ids`` the preference labels in it that the model was
     trained on, in any order. ``config``, ``metrics`` and ``curves`` are plain JSON values, ``warnings`` sentences.

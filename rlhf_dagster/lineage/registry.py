@@ -26,7 +26,7 @@ class PolicyRecord:
     checkpoint: str
     """Folder of the checkpoint, relative to the loop's root."""
     kind: str
-    """``sft``, ``ppo`` or ``dpo``."""
+    """``sft``, or the kind of the arm that trained it, such as ``ppo`` (:mod:`rlhf_dagster.config.arms`)."""
     round_key: str
     parents: tuple[str, ...]
     """Ids of the models it was trained from."""

@@ -13,7 +13,7 @@ from rlhf_dagster.evaluation.win_rate import POLICY
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.evaluation import judge_scores
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.sampling import sample_policy
+from rlhf_dagster.loop.sampling import best_responses, sample_policy
 from rlhf_dagster.records.ids import completion_id
 from rlhf_dagster.records.schemas import EVALUATION_COMPLETIONS
 
@@ -61,22 +61,10 @@ def _sample_best_of_n(
     loop: LoopFolder, seed: int, prompts: pd.DataFrame, sft: Checkpoint, reward_model: Checkpoint
 ) -> pd.DataFrame:
     """Rows of best-of-n responses, without log-probs: the probability of being the best of n is not known."""
-    from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
-    from rlhf_dagster.training.sampling.best_of_n import best_of_n
-
-    config, n = loop.config, loop.config.evaluation.best_of_n
-    model, texts = load_reward_model(reward_model.folder, config.compute), prompts["text"].tolist()
+    n, texts = loop.config.evaluation.best_of_n, prompts["text"].tolist()
     policy_id = f"{sft.model_id}-best-of-{n}"
-    kept = best_of_n(
-        sft.folder,
-        texts,
-        lambda asked, given: score_responses(model, asked, given, config.sampling, config.compute),
-        n,
-        config.sampling,
-        seed,
-        config.compute,
-    )
-    decoding = config.sampling.model_dump(exclude={"batch_size"}) | {"best_of_n": n}
+    kept = best_responses(loop, sft, reward_model, texts, n, seed)
+    decoding = loop.config.sampling.model_dump(exclude={"batch_size"}) | {"best_of_n": n}
     records = [
         {
             "completion_id": completion_id(prompt_id, policy_id, decoding, seed, 0),

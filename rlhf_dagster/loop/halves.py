@@ -16,7 +16,8 @@ from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.trainings import StageResult, make_reward_model
+from rlhf_dagster.loop.trainings.keeping import StageResult
+from rlhf_dagster.loop.trainings.reward_model import make_reward_model
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import PREFERENCES, table
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,6 +14,9 @@ from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
+
+if TYPE_CHECKING:
+    from rlhf_dagster.training.sampling.best_of_n import Best
 
 SPARE = 1.05
 """Prompts sampled for each comparison wanted: some samples of a prompt are equal and cannot be compared."""
@@ -105,6 +110,22 @@ def sample_policy(
         for (prompt_id, prompt, index), sample, reference in zip(keys, samples, reference_log_probs, strict=True)
     ]
     return pd.DataFrame(records, columns=COMPLETIONS.names)
+
+
+def best_responses(
+    loop: LoopFolder, policy: Checkpoint, reward_model: Checkpoint, prompts: Sequence[str], n: int, seed: int
+) -> "list[Best]":
+    """For each prompt the one of ``n`` samples of a policy that a reward model scores highest."""
+    from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
+    from rlhf_dagster.training.sampling.best_of_n import best_of_n
+
+    sampling, compute = loop.config.sampling, loop.config.compute
+    model = load_reward_model(reward_model.folder, compute)
+
+    def score(asked: Sequence[str], given: Sequence[str]) -> Any:
+        return score_responses(model, asked, given, sampling, compute)
+
+    return best_of_n(policy.folder, prompts, score, n, sampling, seed, compute)
 
 
 def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:

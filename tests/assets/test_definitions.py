@@ -11,6 +11,7 @@ from rlhf_dagster.assets.rounds import open_next_round, rounds
 from rlhf_dagster.automation.jobs import DESCRIPTIONS, job_assets
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.cli.console import HEADLINES
+from rlhf_dagster.config.arms import TRAINED_BESIDE
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -27,7 +28,7 @@ GROUPS = {
         "preference_dataset",
     },
     "reward": {"reward_model", "reward_model_accuracy", "reward_model_halves"},
-    "policy": {"ppo_policy", "dpo_policy"},
+    "policy": {"ppo_policy", *(arm.asset for arm in TRAINED_BESIDE.values())},
     "evaluation": {"evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation"},
     "release": {"promotion", "round_page"},
 }
@@ -35,7 +36,7 @@ PAGE = "round_page"
 """Not made by a run: a sensor writes it after each."""
 ASSETS = {asset for assets in GROUPS.values() for asset in assets} - {PAGE}
 ONCE = GROUPS["data"] | GROUPS["model"]
-MODELS = {"base_model", "sft_checkpoint", "reward_model", "ppo_policy", "dpo_policy"}
+MODELS = GROUPS["model"] | {"reward_model"} | GROUPS["policy"]
 TORCH = MODELS | {
     *("completions", "evaluation_completions", "eval_report"),
     *("reward_model_accuracy", "reward_model_halves"),
@@ -134,12 +135,13 @@ def test_jobs_select_their_assets_and_train_round_waits_for_people_alone(tmp_pat
 
 
 def test_the_jobs_together_make_every_asset_once() -> None:
-    jobs = job_assets(LoopConfig.parse(PEOPLE | {"arms": ["dpo"]}, "test"))
+    jobs = job_assets(LoopConfig.parse(PEOPLE | {"arms": [*TRAINED_BESIDE]}, "test"))
     assert sorted(asset for assets in jobs.values() for asset in assets) == sorted(ASSETS)
 
 
 def test_no_job_trains_an_arm_that_is_not_asked_for() -> None:
-    assert "dpo_policy" not in [asset for assets in job_assets(LoopConfig()).values() for asset in assets]
+    made = {asset for assets in job_assets(LoopConfig()).values() for asset in assets}
+    assert not made & {arm.asset for arm in TRAINED_BESIDE.values()}
 
 
 def test_the_terminal_has_a_headline_for_every_asset() -> None:

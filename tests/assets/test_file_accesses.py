@@ -19,6 +19,7 @@ from watchdog.observers import Observer
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.config.arms import ARMS, TRAINED_BESIDE
 from rlhf_dagster.loop.folder import LoopFolder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="opened files are seen on Linux alone")
@@ -34,7 +35,7 @@ EVERYTHING: dict[str, Any] = {
         "drift_share": 0.1,
         "challenger_share": 0.1,
     },
-    "arms": ["dpo"],
+    "arms": [*TRAINED_BESIDE],
     "dpo": {"batch_size": 16},
     "evaluation": {"best_of_n": 2},
 }
@@ -93,7 +94,7 @@ def read_assets(loop: LoopFolder, opened: list[Path]) -> set[tuple[str, str]]:
 def owners_of_models(loop: LoopFolder) -> dict[str, tuple[str, str]]:
     """Asset and round of each kept model, by its folder."""
     owners = {}
-    for asset in ("base_model", "sft_checkpoint", "reward_model", "ppo_policy", "dpo_policy"):
+    for asset in ("base_model", "sft_checkpoint", "reward_model", *(arm.asset for arm in ARMS if arm.asset)):
         for key in ("", *loop.rounds_with(asset)):
             if found := loop.checkpoint(asset, key):
                 owners[found.model_id] = (asset, key)

@@ -16,7 +16,7 @@ from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, GOLD_JUDGE, REWARD_MODEL, find_win_rate
 from rlhf_dagster.loop.promotion import promote_round
-from rlhf_dagster.loop.trainings import make_reward_model
+from rlhf_dagster.loop.trainings.reward_model import make_reward_model
 
 RULES = [
     *("min_win_rate", "max_kl", "max_length_ratio", "min_distinct"),

@@ -13,6 +13,7 @@ from rlhf_dagster.assets.define import page_link
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.cli.runner import LoopRunner, event_logger
+from rlhf_dagster.config.arms import TRAINED_BESIDE
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.folder import LoopFolder
@@ -21,7 +22,7 @@ from rlhf_dagster.resources.io_managers import TABLES, ParquetFiles
 ONCE = {"prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"}
 EVALUATION = ["evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation", "promotion"]
 MODELS = ["base_model", "sft_checkpoint", "reward_model", "ppo_policy"]
-MADE = sorted(HEADLINES.keys() - {"dpo_policy"})
+MADE = sorted(HEADLINES.keys() - {arm.asset for arm in TRAINED_BESIDE.values()})
 """By a round whose loop asks for no other arm."""
 
 

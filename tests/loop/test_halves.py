@@ -15,7 +15,7 @@ from rlhf_dagster.lineage.manifest import label_ids, read_manifest
 from rlhf_dagster.loop import halves
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import SWITCHED_OFF, RewardModelHalves, half_checkpoints, split_in_halves, train_halves
-from rlhf_dagster.loop.trainings import StageResult
+from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
 

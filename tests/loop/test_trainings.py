@@ -9,13 +9,10 @@ from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import label_ids, read_manifest
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.lineage.models import model_digest
-from rlhf_dagster.loop.trainings import (
-    base_model_cache,
-    build_base_model,
-    make_ppo_policy,
-    make_reward_model,
-    make_sft_checkpoint,
-)
+from rlhf_dagster.loop.trainings.base_model import base_model_cache, build_base_model
+from rlhf_dagster.loop.trainings.ppo import make_ppo_policy
+from rlhf_dagster.loop.trainings.reward_model import make_reward_model
+from rlhf_dagster.loop.trainings.sft import make_sft_checkpoint
 
 
 def silent(*_: object, **__: object) -> None:

@@ -1,0 +1,66 @@
+"""The base model: from the Hub, from a folder, or pretrained here once for all loops that want the same one."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_dagster.common.files import cache_folder
+from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.compute.run import Trained, run_training
+from rlhf_dagster.config.training import BaseModelSettings
+from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.trainings.keeping import StageResult, keep_model, stage_work
+from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.training.specs import TinyModelSpec, TrainingResult
+
+BASE_MODEL_RECIPE = "1"
+"""Part of the cache key of pretrained tiny models; change it with the pretraining code."""
+
+
+def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progress) -> StageResult:
+    """The base model: from the Hub or a folder, or a tiny one pretrained here and cached by content."""
+    from rlhf_dagster.training.pretraining.base_model import load_base_model
+
+    settings, work = loop.config.base_model, stage_work(loop, "base")
+    if settings.source != "tiny":
+        # A relative folder is relative to the loop's folder, wherever the process runs.
+        found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
+        work.prepare()
+        loaded = Trained(load_base_model(found, work.output))
+        return keep_model(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
+    texts = pd.read_parquet(pretraining_text)
+    cached = base_model_cache() / content_hash(
+        "base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"])
+    )
+    if cached.is_dir():
+        work.prepare()
+        shutil.copytree(cached, work.output)
+        manifest = read_manifest(work.output)
+        trained = Trained(TrainingResult(work.output, manifest["metrics"], manifest["curves"]))
+    else:
+        spec = TinyModelSpec(pretraining_text, work.output, settings.tiny, loop.config.compute)
+        trained = run_training("tiny_model", spec, work, progress)
+    kept = keep_model(loop, "base", "", trained, work, seed=settings.tiny.seed, settings={"base_model": settings})
+    if not cached.is_dir():
+        _copy(kept.checkpoint.folder, cached)
+    return kept
+
+
+def _in_folder(settings: BaseModelSettings) -> bool:
+    return settings.source == "folder" and bool(settings.name)
+
+
+def base_model_cache() -> Path:
+    return cache_folder() / "base_models"
+
+
+def _copy(source: Path, target: Path) -> None:
+    beside = target.with_name(f"{target.name}.{os.getpid()}.new")
+    shutil.copytree(source, beside)
+    try:
+        beside.rename(target)
+    except OSError:  # another process has put the same model there
+        shutil.rmtree(beside)

@@ -1,0 +1,44 @@
+"""The policy of the arm DPO."""
+
+from pathlib import Path
+
+from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.compute.run import run_training
+from rlhf_dagster.config.training import DpoSettings
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.trainings.keeping import StageResult, keep_policy, stage_work
+from rlhf_dagster.training.specs import DpoSpec
+
+
+def make_dpo_policy(
+    loop: LoopFolder,
+    round_key: str,
+    settings: DpoSettings,
+    *,
+    sft: Checkpoint,
+    preferences: Path,
+    progress: Progress,
+) -> StageResult:
+    """Train the SFT checkpoint on all labels so far by direct preference optimisation."""
+    config, seed, work = loop.config, loop.config.stage_seed("dpo", round_key), stage_work(loop, "dpo", round_key)
+    spec = DpoSpec(
+        sft=sft.folder,
+        preferences=preferences,
+        output=work.output,
+        settings=settings,
+        sampling=config.sampling,
+        seed=seed,
+        compute=config.compute,
+    )
+    return keep_policy(
+        loop,
+        "dpo",
+        round_key,
+        run_training("dpo", spec, work, progress),
+        work,
+        seed=seed,
+        settings={"dpo": settings, "sampling": config.sampling},
+        parents={"sft_checkpoint": sft},
+        preferences=preferences,
+    )
