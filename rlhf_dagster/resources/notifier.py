@@ -5,7 +5,6 @@ import os
 from typing import Literal
 
 import dagster as dg
-import requests
 from pydantic import Field
 
 from rlhf_dagster.errors import UserError
@@ -42,6 +41,8 @@ class Notifier(dg.ConfigurableResource):
 
 
 def _post(url: str, message: dict[str, str], variable: str) -> None:
+    import requests
+
     try:
         answer = requests.post(url, json=message, timeout=TIMEOUT)
         answer.raise_for_status()
