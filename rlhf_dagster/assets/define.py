@@ -18,6 +18,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.pages.server import PAGES_VARIABLE
 from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.schemas import meaning
 from rlhf_dagster.resources.io_managers import TABLES
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
@@ -96,13 +97,9 @@ def _retry(died: TrainingDied, retries: int) -> Exception:
 
 
 def _column_schema(name: str) -> dg.TableSchema:
-    columns = [
-        dg.TableColumn(
-            field.name, str(field.type), description=(field.metadata or {}).get(b"description", b"").decode()
-        )
-        for field in TABLES[name]
-    ]
-    return dg.TableSchema(columns)
+    return dg.TableSchema(
+        [dg.TableColumn(column.name, str(column.type), description=meaning(column)) for column in TABLES[name]]
+    )
 
 
 def stage_progress(context: dg.AssetExecutionContext) -> Progress:
