@@ -161,7 +161,7 @@ def rate_cell(rate: Mapping[str, Any]) -> str:
     return f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%}) of {rate['n']}"
 
 
-def model_result(result: StageResult, shown_metrics: Sequence[str] = ()) -> dg.MaterializeResult[Any]:
+def model_result(result: StageResult, shown_metrics: Sequence[str] = (), **metadata: Any) -> dg.MaterializeResult[Any]:
     """A kept model with its last numbers, all of them or ``shown_metrics``, and a picture of its training curves."""
     checkpoint = result.checkpoint
     shown: dict[str, Any] = {
@@ -177,7 +177,9 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = ()) -> dg.M
     if result.warnings:
         shown["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in result.warnings))
     shown |= numbers({name: result.metrics[name] for name in shown_metrics or result.metrics})
-    return dg.MaterializeResult(value=checkpoint, metadata=shown, data_version=dg.DataVersion(checkpoint.digest))
+    return dg.MaterializeResult(
+        value=checkpoint, metadata=shown | metadata, data_version=dg.DataVersion(checkpoint.digest)
+    )
 
 
 def curves_picture(curves: dict[str, list[float]]) -> dg.MarkdownMetadataValue:

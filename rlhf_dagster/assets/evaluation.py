@@ -60,7 +60,7 @@ def evaluation_completions(
     )
 
 
-@loop_asset("evaluation", by_round=True, gpu=True, **JSON)
+@loop_asset("evaluation", by_round=True, gpu=True, deps=["preference_dataset"], **JSON)
 def eval_report(
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
@@ -71,7 +71,6 @@ def eval_report(
     ppo_policy: Checkpoint,
     sft_checkpoint: Checkpoint,
     pretraining_text: Path,
-    preference_dataset: Path,
     reward_model_accuracy: dict[str, Any],
     label_quality: dict[str, Any],
 ) -> dg.MaterializeResult[dict[str, Any]]:
@@ -94,7 +93,6 @@ def eval_report(
         label_quality,
         sft=sft_checkpoint,
         pretraining_text=pretraining_text,
-        preferences=preference_dataset,
         halves=reward_model_halves,
         arms=measure_arms(compute.on(loop), evaluation_completions, reward_model),
     )

@@ -63,7 +63,8 @@ def ppo_policy(
         preferences=preference_dataset,
         progress=progress,
     )
-    return model_result(result, [name for name in COMPARED_BY_ROUND if name in result.metrics])
+    shown = [name for name in COMPARED_BY_ROUND if name in result.metrics]
+    return model_result(result, shown, behaviour_policy=round_manifest["behaviour_policy"])
 
 
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)

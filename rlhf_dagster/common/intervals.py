@@ -83,6 +83,20 @@ def clustered_rate(values: ArrayLike, clusters: Sequence[Any], confidence: float
     return Rate(value, low, high, sizes.size)
 
 
+def share_with_interval(successes: int, n: int) -> dict[str, Any] | None:
+    """A share with its 95% Wilson interval; None where ``n`` is 0."""
+    if n == 0:
+        return None
+    return wilson(int(successes), int(n)).as_dict()
+
+
+def interval_columns(found: dict[str, Any] | None, name: str, prefix: str | None = None) -> dict[str, Any]:
+    """A rate as the columns ``name``, ``<prefix>_low`` and ``<prefix>_high``, null where there is none."""
+    prefix = prefix or name
+    values = found or {"value": None, "low": None, "high": None}
+    return {name: values["value"], f"{prefix}_low": values["low"], f"{prefix}_high": values["high"]}
+
+
 def _wilson_ends(proportion: float, n: float, confidence: float) -> tuple[float, float]:
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     shrink = 1 + z * z / n
@@ -90,18 +104,3 @@ def _wilson_ends(proportion: float, n: float, confidence: float) -> tuple[float,
     half = z * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n)) / shrink
     # In exact arithmetic the ends stay within 0..1 and around the proportion; rounding can miss by the last digit.
     return max(0.0, min(centre - half, proportion)), min(1.0, max(centre + half, proportion))
-
-
-def rate(successes: int, n: int) -> dict[str, Any] | None:
-    """A share with its 95% Wilson interval; None where ``n`` is 0."""
-    if n == 0:
-        return None
-    found = wilson(int(successes), int(n))
-    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
-
-
-def columns(found: dict[str, Any] | None, name: str, prefix: str | None = None) -> dict[str, Any]:
-    """A rate as the columns ``name``, ``<prefix>_low`` and ``<prefix>_high``, null where there is none."""
-    prefix = prefix or name
-    values = found or {"value": None, "low": None, "high": None}
-    return {name: values["value"], f"{prefix}_low": values["low"], f"{prefix}_high": values["high"]}

@@ -1,11 +1,15 @@
 """Processes of this machine: the descendants of one, whether one still runs, and which run a command."""
 
 import os
+import sys
 
 import psutil
 
 TICKS = os.sysconf("SC_CLK_TCK")
 """Clock ticks of a second."""
+SLACK = 0 if sys.platform == "linux" else 5 * TICKS
+"""Ticks by which the start of one process may differ from look to look: elsewhere than on Linux it follows the clock,
+which may be adjusted while the process runs. A pid that is used again so soon is taken for the same process."""
 _UNKNOWN = "unknown"
 """Stands for the start in the tags that version 0.1 wrote where there is no ``/proc``."""
 
@@ -28,7 +32,9 @@ def is_alive(tag: str) -> bool:
     """Whether the process of a :func:`process_tag` is still there."""
     pid, _, started = tag.partition(":")
     now = _started(int(pid))
-    return bool(now) and started in (now, _UNKNOWN)
+    if not now or not started:
+        return False
+    return started == _UNKNOWN or abs(int(started) - int(now)) <= SLACK
 
 
 def processes_with(*words: str) -> list[int]:
@@ -40,12 +46,13 @@ def processes_with(*words: str) -> list[int]:
 def _started(pid: int) -> str:
     """When a process started, in ticks since the system did; empty where there is none or it has ended.
 
-    The start of the process and that of the system both move when the clock is set; their difference does not. On Linux
-    the difference is the number that the kernel keeps, which version 0.1 read from ``/proc``.
+    On Linux this is the number that the kernel keeps, which version 0.1 read from ``/proc``: setting the clock does not
+    move it.
     """
     try:
+        booted = psutil.boot_time()  # first: older versions of psutil compute other times from what it last read
         process = psutil.Process(pid)
-        return str(round((process.create_time() - psutil.boot_time()) * TICKS)) if _lives(process) else ""
+        return str(round((process.create_time() - booted) * TICKS)) if _lives(process) else ""
     except psutil.Error:
         return ""
 
@@ -56,3 +63,5 @@ def _lives(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True  # somebody else's process, whose state the system does not tell

@@ -99,7 +99,7 @@ def _signal(name: int) -> None:
     for pid in descendants(os.getpid()):
         try:
             os.kill(pid, name)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             continue
 
 

@@ -126,7 +126,7 @@ def find_training(name: str) -> Training:
 
 def training_of(spec: Spec) -> Training:
     """The row whose spec this is."""
-    return next(row for row in _ROWS if type(spec) is row.spec)
+    return next(row for row in _ROWS if isinstance(spec, row.spec))
 
 
 def train_here(stage: str, spec: Spec, progress: OnStep, checkpointing: Checkpointing) -> TrainingResult:

@@ -28,18 +28,19 @@ class Arm:
         return f"{self.kind}_policy" if self.kind else ""
 
 
-CANDIDATE = Arm("policy", "PPO", "ppo", promotable=True, headline=("model_id", "reward", "kl"))
-"""The arm that each round trains, and whose policy the gate judges."""
+PPO = Arm("policy", "PPO", "ppo", promotable=True, headline=("model_id", "reward", "kl"))
 DPO = Arm("dpo", "DPO", "dpo", headline=("model_id", "accuracy_validation", "reward_margin_validation"))
 BEST_OF_N = Arm("best_of_n", "Best of {n}")
 """Of n samples of the SFT policy the one that the reward model likes best: a policy without a training."""
 
-ARMS = (CANDIDATE, DPO, BEST_OF_N)
+ARMS = (PPO, DPO, BEST_OF_N)
 """All arms, in the order in which reports show them."""
+(CANDIDATE,) = (arm for arm in ARMS if arm.promotable)
+"""The one arm that every round trains, and whose policy the gate judges; policies of the others are refused."""
 TRAINED_BESIDE = {arm.role: arm for arm in ARMS if arm.asset and arm is not CANDIDATE}
 """By name, the arms that `arms` in the config can ask for."""
 
 
 def arm_of(kind: str) -> Arm | None:
     """The arm that registers policies of a kind; None for kinds that no arm makes, such as ``sft``."""
-    return next((arm for arm in ARMS if arm.kind == kind), None)
+    return next((arm for arm in ARMS if kind and arm.kind == kind), None)

@@ -115,7 +115,7 @@ def _preference(values: Mapping[str, Any], position: int) -> Row:
     responses = sorted([chosen, rejected])
     ranks = ranks_from_best([responses.index(chosen)], 2)
     comparison = comparison_id([content_hash(prompt, text) for text in responses], "pair", IMPORT_ROUND)
-    annotator = pseudonym("" if _is_missing(values.get("annotator")) else str(values["annotator"]))
+    annotator = pseudonym(_name(values.get("annotator")))
     return {
         "label_id": label_id(comparison, annotator, str(position), 1),
         "comparison_id": comparison,
@@ -145,6 +145,13 @@ def _strength(value: Any) -> float | None:
 def _split(text: str, validation: float) -> str:
     # The prefix makes this hash differ from that of the text alone, by which a loop or a task has split its texts.
     return split_of(f"python/{text}", validation, test=0)
+
+
+def _name(value: Any) -> str:
+    """An annotator's name; a whole number is written as one, also where a gap in its column has made it a float."""
+    if _is_missing(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _is_missing(value: Any) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_comparisons, candidates, comparison_row
 from rlhf_dagster.labeling.gold import clear_answers, known_answers
 from rlhf_dagster.labeling.quality.label_quality import DEMONSTRATION_POLICY
@@ -82,6 +83,7 @@ def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame,
     """Imported gold questions; without any, comparisons of samples whose answer the task's gold judge is sure about."""
     imported = loop.imported("gold")
     if n and imported:
+        _require_room(imported, loop.config.labeling.responses)
         return known_answers(pq.read_table(imported).to_pylist(), n, loop.config.labeling.kind, round_key, seed)
     if not n or not loop.config.has_task:
         return []
@@ -89,6 +91,16 @@ def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame,
     rows = candidates(completions, loop.config.labeling, round_key, seed)
     scores = {row["comparison_id"]: [task.gold_score(row["prompt"], text) for text in row["responses"]] for row in rows}
     return clear_answers(rows, scores, n, seed)
+
+
+def _require_room(gold: Path, room: int) -> None:
+    """Raise UserError where a gold question has more responses than the round's pages show."""
+    most = max((len(responses) for responses in pd.read_parquet(gold, columns=["responses"])["responses"]), default=0)
+    if most > room:
+        raise UserError(
+            f"{gold}: a gold question has {most} responses, and the pages of this loop show {room}; import gold "
+            "questions with fewer, or change `labeling.kind` or `labeling.responses_per_prompt`."
+        )
 
 
 def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:

@@ -153,7 +153,6 @@ def evaluate_round(
     *,
     sft: Checkpoint,
     pretraining_text: Path,
-    preferences: Path,
     halves: dict[str, Any],
     arms: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], str]:
@@ -175,7 +174,7 @@ def evaluate_round(
         judged=simulated_win_rates(loop, completions, round_key),
         reward_accuracy=accuracy,
         label_quality=quality["summary"],
-        labels=counts_behind(loop, round_key, preferences),
+        labels=counts_behind(loop, round_key),
         training={stage: training["metrics"] for stage, training in manifests.items()},
         warnings=[warning for training in manifests.values() for warning in training["warnings"]],
         alignment_tax=alarms.alignment_tax,

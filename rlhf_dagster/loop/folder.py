@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
-from rlhf_dagster.lineage.registry import PolicyRegistry
+from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
 from rlhf_dagster.tasks.base import SimulatedAnnotator, Task
 from rlhf_dagster.tasks.known import get_task
 
@@ -94,6 +95,11 @@ class LoopFolder:
             raise UserError(f"{path.relative_to(self.root)} is damaged; run {asset}{of_round} again.") from None
         return found
 
+    def write_json(self, asset: str, round_key: str, content: dict[str, Any]) -> None:
+        """Write what :meth:`json` reads, for facts that an asset states beside its table."""
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        write_atomically(self.asset_path(asset, round_key, "json"), text.encode())
+
     def checkpoint(self, asset: str, round_key: str = "") -> Checkpoint | None:
         """The model that an asset points to; None before it is made."""
         pointer = self.json(asset, round_key)
@@ -127,8 +133,15 @@ class LoopFolder:
         folder = self.root / record.checkpoint
         if not folder.is_dir():
             raise UserError(f"{folder}: the checkpoint of policy {policy_id} is gone; restore it or roll back.")
-        # Loops of version 0.1 have registered no digests.
-        return Checkpoint(policy_id, record.checkpoint, record.digest or model_digest(folder), str(self.root))
+        return Checkpoint(policy_id, record.checkpoint, record.digest or self._digest_of(record), str(self.root))
+
+    def _digest_of(self, record: PolicyRecord) -> str:
+        """The digest of a policy that version 0.1 has registered without: by its asset's pointer, or by its files."""
+        asset = "sft_checkpoint" if record.kind == "sft" else f"{record.kind}_policy"
+        pointed = self.checkpoint(asset, record.round_key)
+        if pointed is not None and pointed.model_id == record.policy_id:
+            return pointed.digest
+        return model_digest(self.root / record.checkpoint)
 
 
 def standing(decision: dict[str, Any] | None, report: dict[str, Any] | None) -> dict[str, Any] | None:

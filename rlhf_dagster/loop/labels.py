@@ -22,9 +22,6 @@ from rlhf_dagster.loop.sampling import imported_table
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import QUARANTINE, table
 
-COUNTS_ATTRIBUTE = "label_counts"
-"""Key of the counts of a snapshot's labels, in the attributes (``attrs``) of its table."""
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -148,10 +145,10 @@ def label_counts(rounds: Sequence[RoundLabels]) -> dict[str, Any]:
     return {name: sum(row[name] for row in rows) for name in added} | {"annotators": len(people), "by_round": rows}
 
 
-def counts_behind(loop: LoopFolder, round_key: str, preferences: Path) -> dict[str, Any]:
-    """:func:`label_counts` of the labels that a snapshot was made of, as its file states them."""
-    stated = pd.read_parquet(preferences, columns=["label_id"]).attrs.get(COUNTS_ATTRIBUTE)
-    # Snapshots of version 0.1 state nothing.
+def counts_behind(loop: LoopFolder, round_key: str) -> dict[str, Any]:
+    """:func:`label_counts` of the labels that the round's snapshot was made of."""
+    stated = loop.json("preference_dataset", round_key)
+    # Beside a snapshot of version 0.1 there is no such file.
     return stated or label_counts(read_rounds(loop, loop.rounds_with("preference_labels", round_key)))
 
 
@@ -186,8 +183,11 @@ def snapshot_preferences(
 
     ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now,
     with late and edited labels and without deleted ones. Imported judgments can be about any prompt; those about
-    prompts of the test split are left out. The table states the :func:`label_counts` of what was read.
+    prompts of the test split are left out. The :func:`label_counts` of what was read are written beside the table, and
+    not into it: its bytes are the same for the same rows, so that a training of them can go on.
     """
+    if "position" not in labels:
+        labels = labels.assign(position=0)  # a table of version 0.1, before labels had positions
     own = RoundLabels(round_key, labels, comparisons, len(read_quarantine(loop, round_key, "train")))
     read = [*read_rounds(loop, loop.rounds_with("preference_labels", before=round_key)), own]
     # This round's first, as the order of rows decides the order of training.
@@ -198,5 +198,5 @@ def snapshot_preferences(
     settings, seed = loop.config.labeling, loop.config.seed
     weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
     frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
-    frame.attrs[COUNTS_ATTRIBUTE] = label_counts(read)
+    loop.write_json("preference_dataset", round_key, label_counts(read))
     return frame, summary | {"on_test_prompts": len(labels) - len(kept)}

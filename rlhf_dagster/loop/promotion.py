@@ -26,7 +26,7 @@ def promote_round(
     approval of exactly this policy promotes it where the gate passes, and against the gate where the approval says so.
     """
     _require_report_of(policy.model_id, report)
-    _require_promotable(loop, policy.model_id)
+    _refuse_other_arms(loop, policy.model_id)
     registry, decided = loop.registry, partial(_decision, loop, round_key, policy.model_id)
     refusal, approval = registry.refusal(policy.model_id, round_key), registry.approval(policy.model_id)
     found = decide(loop, report, human or {}) if refusal else consider(loop, report, human)
@@ -73,7 +73,7 @@ def _require_report_of(policy_id: str, report: dict[str, Any]) -> None:
         raise UserError(f"The report is about {report['policy_id']}, not {policy_id}; make eval_report again first.")
 
 
-def _require_promotable(loop: LoopFolder, policy_id: str) -> None:
+def _refuse_other_arms(loop: LoopFolder, policy_id: str) -> None:
     arm = arm_of(loop.registry.get(policy_id).kind)
     if arm is not None and not arm.promotable:
         raise UserError(f"{policy_id} is a policy of {arm.title}, which is compared with the candidate, not promoted.")

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from typing import Any
 
 from rlhf_dagster.common.files import write_atomically
-from rlhf_dagster.common.intervals import rate
+from rlhf_dagster.common.intervals import share_with_interval
 from rlhf_dagster.common.stop_cord import read_stop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_MODEL, SFT, find_win_rate
@@ -260,7 +260,7 @@ def _annotator(name: str, rounds: Sequence[tuple[str, Mapping[str, Any]]]) -> An
 def _pooled(shares: Iterable[tuple[float | None, int | None]]) -> ShownRate | None:
     """The share of all observations, from (share, observations) of each round."""
     known = [(share, n) for share, n in shares if share is not None and n]
-    return rate(sum(round(share * n) for share, n in known), sum(n for _, n in known))
+    return share_with_interval(sum(round(share * n) for share, n in known), sum(n for _, n in known))
 
 
 def _first_position(rows: Sequence[Mapping[str, Any]]) -> ShownRate | None:

@@ -40,6 +40,18 @@ class _FileIOManager(dg.UPathIOManager):
     def write(self, asset: str, obj: Any, path: Path) -> None:
         raise NotImplementedError
 
+    def read(self, context: dg.InputContext, path: Path) -> Any:
+        raise NotImplementedError
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+        """What an asset reads; one sentence, and no error of a library, where it is not materialised yet."""
+        file = Path(str(path))
+        if not file.exists():
+            asset = context.asset_key.path[-1]
+            of_round = f" of {file.stem}" if file.stem != asset else ""
+            raise dg.Failure(f"{asset}{of_round} is not there yet; materialise it first.", allow_retries=False)
+        return self.read(context, file)
+
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         target = Path(str(path))
         beside = target.with_name(f".{target.name}.new")
@@ -55,10 +67,9 @@ class ParquetFiles(_FileIOManager):
     def write(self, asset: str, obj: Any, path: Path) -> None:
         pq.write_table(schemas.table(obj, TABLES[asset]), path)
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+    def read(self, context: dg.InputContext, path: Path) -> Any:
         """The table, or its path where the asset asks for a ``Path`` (training reads files by itself)."""
-        target = Path(str(path))
-        return target if context.dagster_type.typing_type is Path else pd.read_parquet(target)
+        return path if context.dagster_type.typing_type is Path else pd.read_parquet(path)
 
     def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
         return {"dagster/row_count": dg.MetadataValue.int(len(obj))}
@@ -72,8 +83,8 @@ class JsonFiles(_FileIOManager):
     def write(self, asset: str, obj: Any, path: Path) -> None:
         path.write_text(json.dumps(obj, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
-        return json.loads(Path(str(path)).read_text(encoding="utf-8"))
+    def read(self, context: dg.InputContext, path: Path) -> Any:
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 class ModelPointers(_FileIOManager):
@@ -84,5 +95,5 @@ class ModelPointers(_FileIOManager):
     def write(self, asset: str, obj: Checkpoint, path: Path) -> None:
         path.write_text(json.dumps(obj.as_pointer(), indent=1) + "\n", encoding="utf-8")
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> Checkpoint:
-        return Checkpoint(**json.loads(Path(str(path)).read_text(encoding="utf-8")), root=str(self.root))
+    def read(self, context: dg.InputContext, path: Path) -> Checkpoint:
+        return Checkpoint(**json.loads(path.read_text(encoding="utf-8")), root=str(self.root))

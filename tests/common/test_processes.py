@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rlhf_dagster.common.processes import descendants, is_alive, process_tag, processes_with
+from rlhf_dagster.common.processes import SLACK, descendants, is_alive, process_tag, processes_with
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="compares with /proc")
 
@@ -35,7 +35,7 @@ def test_a_process_is_alive_until_it_ends(other: subprocess.Popen[bytes]) -> Non
 
 def test_a_pid_that_another_process_has_now_is_dead(other: subprocess.Popen[bytes]) -> None:
     pid, started = process_tag(other.pid).split(":")
-    assert not is_alive(f"{pid}:{int(started) - 1}")
+    assert not is_alive(f"{pid}:{int(started) - SLACK - 1}")
     assert not is_alive(f"{pid}:")
 
 

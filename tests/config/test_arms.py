@@ -27,6 +27,7 @@ def test_an_arm_that_trains_has_settings_an_asset_and_a_training() -> None:
         assert arm_of(arm.kind) is arm
     assert {CANDIDATE.kind, DPO.kind} <= TRAININGS.keys()
     assert arm_of("sft") is None
+    assert arm_of("") is None
 
 
 def test_a_loop_has_the_arms_that_it_asks_for() -> None:

@@ -157,3 +157,10 @@ def test_texts_that_cannot_be_used_are_one_sentence(texts, message) -> None:
 def test_a_share_is_from_0_to_1(validation) -> None:
     with pytest.raises(UserError, match="it is a share, from 0 to 1"):
         prompts_table(TEXTS, validation)
+
+
+def test_an_annotator_s_number_is_one_name_with_and_without_gaps_in_its_column() -> None:
+    whole = preferences_table(pairs({"annotator": 7}, {"annotator": 8}))
+    gaps = preferences_table(pairs({"annotator": 7}, {"annotator": None}))
+    assert set(whole["annotator"]) == {pseudonym("7"), pseudonym("8")}
+    assert pseudonym("7") in set(gaps["annotator"])

@@ -79,6 +79,17 @@ def test_imported_gold_questions_come_before_the_tasks_own(stages, copy_of, tmp_
         assert row["responses"][best(row["gold_ranks"])[0]] == str(int(row["prompt"].split()[0]) + 1)
 
 
+def test_gold_questions_that_no_page_shows_are_refused(stages, copy_of, tmp_path) -> None:
+    runner = copy_of(stages.prepared, labeling={**MIXED, "kind": "pair"})
+    file = tmp_path / "gold.jsonl"
+    file.write_text(json.dumps({"prompt": "1 + 1?", "responses": ["1", "2", "3"], "choice": 1}) + "\n")
+    assert import_file("gold", file, runner.loop.root).added == 1
+    key = open_next_round(runner.instance)
+    outcome = run_missing(runner, "collect_round", key)
+    assert (outcome.success, outcome.failed_asset) == (False, "preference_batch")
+    assert "has 3 responses, and the pages of this loop show 2" in outcome.failure
+
+
 def test_the_next_round_is_chosen_by_the_reward_model_and_once(stages, copy_of) -> None:
     settings = {"selection": "margin", "selection_random": 0.25, "comparisons_per_round": 40, "held_out_annotators": 0}
     runner = copy_of(stages.finished, labeling={**settings, "selection_pool": 3.0, "challenger_share": 0.1})

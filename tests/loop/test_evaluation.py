@@ -29,7 +29,6 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
         read("label_quality"),
         sft=checkpoint(loop, "sft_checkpoint"),
         pretraining_text=loop.asset_path("pretraining_text"),
-        preferences=loop.asset_path("preference_dataset", ROUND),
         halves=read("reward_model_halves"),
     )
     assert ALARM in report["warnings"]

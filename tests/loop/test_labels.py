@@ -97,7 +97,7 @@ def test_what_was_labelled_late_or_deleted_in_an_earlier_round_counts(two_rounds
     loop.label_store.submit(old, "latecomer", {"best": 0}, seconds=3.0)
     after, _ = snapshot_preferences(loop, "round-0002", given, comparisons, prompts)
     assert gone["label_id"] not in set(after["label_id"])
-    counts = after.attrs["label_counts"]
+    counts = loop.json("preference_dataset", "round-0002")
     assert counts == label_counts(read_rounds(loop, [ROUND, "round-0002"]))
     assert counts["by_round"][0]["labels"] == len(tables(loop, ROUND)[0])
     assert counts["annotators"] == given["annotator"].nunique() + 1

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, whiten
-from rlhf_dagster.training.ppo.losses import gae, group_normalised, leave_one_out
+from rlhf_dagster.training.ppo.advantages import gae, group_normalised, leave_one_out
 
 
 def prefix_mask(lengths: list[int], width: int) -> Tensor:

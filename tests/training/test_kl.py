@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rlhf_dagster.config.training import PpoSettings
-from rlhf_dagster.training.models.token_statistics import k1, k2, k3, sequence_kl
+from rlhf_dagster.training.models.kl_estimators import k1, k2, k3, sequence_kl
 from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, FixedKl, kl_controller, kl_loss, token_rewards
 
 

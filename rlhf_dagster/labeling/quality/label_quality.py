@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.common.intervals import columns, rate
+from rlhf_dagster.common.intervals import interval_columns, share_with_interval
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality.agreement import agreeing_pairs, nominal_alpha, ordinal_alpha
 from rlhf_dagster.labeling.quality.checks import (
@@ -158,10 +158,10 @@ def _annotator_row(figures: dict[str, Any], measured: _Measured) -> dict[str, An
         labels=labels,
         pace=figures["seconds"] / measured.submitted["seconds"].median(),
         agreement=agreement,
-        others_agreement=rate(everybody.so - own.so, everybody.n - own.n),
+        others_agreement=share_with_interval(everybody.so - own.so, everybody.n - own.n),
         first_position=first,
         gold=gold,
-        others_gold=rate(all_gold.so - own_gold.so, all_gold.n - own_gold.n),
+        others_gold=share_with_interval(all_gold.so - own_gold.so, all_gold.n - own_gold.n),
         consistency=repeats,
         untouched=untouched,
     )
@@ -171,13 +171,13 @@ def _annotator_row(figures: dict[str, Any], measured: _Measured) -> dict[str, An
         "share_undecided": figures["undecided"] / labels,
         "share_skipped": figures["skipped"] / (labels + figures["skipped"]),
         "share_flagged": figures["flagged"] / labels,
-        **columns(agreement, "agreement"),
+        **interval_columns(agreement, "agreement"),
         "agreement_n": own.n,
-        **columns(gold, "gold_accuracy", "gold"),
+        **interval_columns(gold, "gold_accuracy", "gold"),
         "gold_n": own_gold.n,
-        **columns(repeats, "consistency"),
+        **interval_columns(repeats, "consistency"),
         "consistency_n": measured.repeats[name].n,
-        **columns(first, "first_position_share", "first_position"),
+        **interval_columns(first, "first_position_share", "first_position"),
         "chance_first": first["chance"] if first else None,
         "share_untouched": untouched and untouched["value"],
         "median_seconds": figures["seconds"],
@@ -188,12 +188,12 @@ def _annotator_row(figures: dict[str, Any], measured: _Measured) -> dict[str, An
 
 def _first_position(first: int, decided: int, chance: float) -> dict[str, Any] | None:
     """How often the first response shown was chosen, with what it would be by ``chance``: the mean of 1 / K."""
-    found = rate(first, decided)
+    found = share_with_interval(first, decided)
     return found | {"chance": float(chance)} if found else None
 
 
 def _rate(tally: Tally) -> dict[str, Any] | None:
-    return rate(tally.so, tally.n)
+    return share_with_interval(tally.so, tally.n)
 
 
 def _is_undecided(ranks: Any) -> bool:

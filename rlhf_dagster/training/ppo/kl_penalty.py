@@ -1,14 +1,12 @@
-"""The distance to the reference policy: estimators, the per-token reward, and controllers of its coefficient.
-
-The estimators are those of Schulman 2020, Approximating KL Divergence (joschu.net/blog/kl-approx.html).
-"""
+"""The KL to the reference policy in PPO: as a reward of each token, as a loss, and the controllers of its weight."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from rlhf_dagster.config.training import PpoSettings
-from rlhf_dagster.training.models.token_statistics import k1, k2, k3, masked_mean
+from rlhf_dagster.training.models.kl_estimators import k1, k2, k3
+from rlhf_dagster.training.models.token_statistics import masked_mean
 
 
 def token_rewards(log_probs: Tensor, reference: Tensor, scores: Tensor, mask: Tensor, coef: float) -> Tensor:

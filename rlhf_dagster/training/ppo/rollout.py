@@ -10,13 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.training.models.kl_estimators import sequence_kl
 from rlhf_dagster.training.models.log_probs import Decoding, response_outputs, token_log_probs
 from rlhf_dagster.training.models.lora import without_adapters
-from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, sequence_kl, whiten
+from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, whiten
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds
+from rlhf_dagster.training.ppo.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.ppo.frozen_layers import recorded
 from rlhf_dagster.training.ppo.kl_penalty import token_rewards
-from rlhf_dagster.training.ppo.losses import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import Reward, Score, TextScore, combined
 from rlhf_dagster.training.ppo.truncation import Truncation, penalised

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 
 from rlhf_dagster.config.training import PpoSettings
-from rlhf_dagster.training.models.token_statistics import sequence_kl
+from rlhf_dagster.training.models.kl_estimators import sequence_kl
 from rlhf_dagster.training.models.tokens import PaddedBatch, pad
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect

@@ -10,7 +10,8 @@ import math
 from torch import Tensor
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.token_statistics import k3, masked_mean
+from rlhf_dagster.training.models.kl_estimators import k3
+from rlhf_dagster.training.models.token_statistics import masked_mean
 
 LOST = 1.0
 """Nats of KL for each token beyond which two programs do not sample from the same model at all."""

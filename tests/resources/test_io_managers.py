@@ -1,0 +1,32 @@
+"""What an asset reads before it is there fails the asset with one sentence."""
+
+import pytest
+from loops import ROUND, Stages
+
+from rlhf_dagster.assets.rounds import open_next_round
+
+
+@pytest.mark.parametrize(
+    ("job", "assets", "sentence"),
+    [
+        ("train_round", ["preference_labels"], f"preference_batch of {ROUND} is not there yet; materialise it first."),
+        ("train_round", ["reward_model"], f"preference_dataset of {ROUND} is not there yet"),
+        ("train_round", ["ppo_policy"], f"preference_dataset of {ROUND} is not there yet"),
+        ("release_round", ["promotion"], f"eval_report of {ROUND} is not there yet"),
+    ],
+)
+def test_a_job_that_is_run_too_early_says_what_comes_first(stages: Stages, copy_of, job, assets, sentence) -> None:
+    runner = copy_of(stages.prepared)
+    assert open_next_round(runner.instance) == ROUND
+    outcome = runner.run(job, ROUND, assets)
+    assert not outcome.success
+    assert sentence in outcome.failure
+    assert "Traceback" not in outcome.failure
+
+
+def test_an_asset_without_rounds_is_named_alone(stages: Stages, copy_of) -> None:
+    runner = copy_of(stages.prepared)
+    runner.loop.asset_path("prompts").unlink()
+    open_next_round(runner.instance)
+    outcome = runner.run("collect_round", ROUND)
+    assert outcome.failure.startswith("prompts is not there yet; materialise it first.")
