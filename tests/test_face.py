@@ -12,7 +12,7 @@ import pytest
 
 import rlhf_dagster
 from rlhf_dagster import EXPORTS
-from rlhf_dagster.compute.trainings import SPECS
+from rlhf_dagster.compute.trainings import TRAININGS
 
 SOURCE = Path(rlhf_dagster.__file__).read_text(encoding="utf-8")
 NEED_TORCH = {name for name in EXPORTS if name.startswith("train_")} | {"sample", "score_responses"}
@@ -68,7 +68,7 @@ def test_a_submodule_does_not_take_the_place_of_a_name() -> None:
 
 
 def test_each_training_has_its_function_spec_and_settings() -> None:
-    for kind, spec in SPECS.items():
+    for kind, spec in ((name, training.spec) for name, training in TRAININGS.items()):
         assert f"train_{kind}" in EXPORTS
         assert spec.__name__ in EXPORTS
         assert spec.__name__.replace("Spec", "Settings") in EXPORTS

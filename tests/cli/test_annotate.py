@@ -55,13 +55,14 @@ def test_where_people_label_nobody_is_simulated(tmp_path) -> None:
 def follower(loop: LoopFolder, per_minute: float) -> subprocess.Popen[str]:
     code = (
         "from pathlib import Path; from rlhf_dagster.cli.annotate import give_labels; "
-        f"annotate(Path({str(loop.root)!r}), None, None, None, {per_minute}, follow=True)"
+        f"give_labels(Path({str(loop.root)!r}), None, None, None, {per_minute}, follow=True)"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
-def wait_for_labels(loop: LoopFolder, n: int) -> None:
+def wait_for_labels(loop: LoopFolder, n: int, process: subprocess.Popen[str]) -> None:
     while loop.label_store.count(ROUND, "train").labels < n:
+        assert process.poll() is None
         time.sleep(0.02)
 
 
@@ -69,12 +70,12 @@ def test_followers_killed_and_stopped_in_the_middle_go_on(loop, tmp_path) -> Non
     send(loop, 40)
     for least in (10, 30):
         process = follower(loop, per_minute=6000)
-        wait_for_labels(loop, least)
+        wait_for_labels(loop, least, process)
         process.kill()
         process.wait()
     process = follower(loop, per_minute=6000)
     whole = expected(tmp_path / "other", 40)
-    wait_for_labels(loop, whole.total())
+    wait_for_labels(loop, whole.total(), process)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate()
     assert process.returncode == 0

@@ -82,7 +82,7 @@ def test_each_half_is_a_reward_model_of_its_own_labels(loop) -> None:
 def trained(loop, monkeypatch) -> list[str]:
     """The halves trained, by name, after a try that the stop cord ended during the second."""
     names: list[str] = []
-    real = halves.train_reward_model
+    real = halves.make_reward_model
 
     def stopped_once(*arguments: Any, preferences: Path, **options: Any) -> StageResult:
         names.append(preferences.stem)
@@ -90,7 +90,7 @@ def trained(loop, monkeypatch) -> list[str]:
             raise TrainingStopped("the cord was pulled")
         return real(*arguments, preferences=preferences, **options)
 
-    monkeypatch.setattr(halves, "train_reward_model", stopped_once)
+    monkeypatch.setattr(halves, "make_reward_model", stopped_once)
     with pytest.raises(TrainingStopped):
         train(loop)
     return names
@@ -123,5 +123,5 @@ def test_too_few_comparisons_are_said(loop, monkeypatch) -> None:
 
 def test_an_alarm_that_is_switched_off_costs_nothing(loop, monkeypatch) -> None:
     off = replace(loop, config=loop.config.changed(gate=loop.config.gate.changed(max_reward_drift=None)))
-    monkeypatch.setattr(halves, "train_reward_model", None)
+    monkeypatch.setattr(halves, "make_reward_model", None)
     assert train(off) == RewardModelHalves(unmeasured=SWITCHED_OFF)
