@@ -20,7 +20,6 @@ from rlhf_dagster.cli import main
 from rlhf_dagster.cli.runner import LoopRunner, RunOutcome
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.lineage.models import Checkpoint
-from rlhf_dagster.loop.comparisons import DriftSources
 from rlhf_dagster.loop.folder import LoopFolder
 
 ROUND = "round-0001"
@@ -88,10 +87,6 @@ def checkpoint(loop: LoopFolder, asset: str, round_key: str = "") -> Checkpoint:
     found = loop.checkpoint(asset, round_key)
     assert found is not None, f"{asset} is not made"
     return found
-
-
-def drift_sources(loop: LoopFolder) -> DriftSources:
-    return DriftSources(loop.asset_path("demonstrations"), checkpoint(loop, "sft_checkpoint"))
 
 
 def run_round(runner: LoopRunner) -> str:

@@ -1,6 +1,5 @@
 """Group `preferences`: what was sampled, compared, labelled, and what a reward model may learn from it."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,8 +16,6 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
-from rlhf_dagster.lineage.models import Checkpoint
-from rlhf_dagster.loop.comparisons import DriftSources
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import (
     labels_read,
@@ -70,21 +67,17 @@ def completions(
     )
 
 
-@loop_asset("preferences", by_round=True)
+# Demonstrations and the SFT checkpoint are read for `labeling.drift_share` alone; imported rounds do without.
+@loop_asset("preferences", by_round=True, deps=["demonstrations", "sft_checkpoint"])
 def preference_batch(
-    context: dg.AssetExecutionContext,
-    loop: dg.ResourceParam[LoopFolder],
-    completions: pd.DataFrame,
-    demonstrations: Path,
-    sft_checkpoint: Checkpoint,
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder], completions: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Comparisons of the completions, each in a random order, sent to the label store. Sending again adds nothing.
 
     With `labeling.drift_share` some set SFT responses against demonstrations. `chosen_by` names the reward model of an
     earlier round that has chosen the comparisons, `policies` the policies whose responses are compared.
     """
-    drift = DriftSources(demonstrations, sft_checkpoint)
-    batch = send_training_batch(loop, context.partition_key, completions, drift, stage_progress(context))
+    batch = send_training_batch(loop, context.partition_key, completions, stage_progress(context))
     frame = batch.comparisons
     return table_result(
         frame,

@@ -1,7 +1,6 @@
 """What a round asks its annotators: comparisons of its samples, with gold questions, repeats and others mixed in."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -22,18 +21,7 @@ from rlhf_dagster.records.schemas import COMPARISONS, table
 from rlhf_dagster.records.tables import Row, records
 
 
-@dataclass(frozen=True)
-class DriftSources:
-    """What comparisons that watch for drift are made of (`labeling.drift_share`)."""
-
-    demonstrations: Path
-    """Table (schema DEMONSTRATIONS)."""
-    sft: Checkpoint
-
-
-def training_comparisons(
-    loop: LoopFolder, round_key: str, completions: pd.DataFrame, drift: DriftSources
-) -> pd.DataFrame:
+def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataFrame) -> pd.DataFrame:
     """A round's comparisons (schema COMPARISONS) in the order in which they should be judged.
 
     Where comparisons of these completions were sent before, they are the result, even if the reward model has changed.
@@ -50,7 +38,7 @@ def training_comparisons(
     extras = [
         *_gold_questions(loop, round_key, completions, _share(loop, labeling.gold_share), seed),
         *_challenges(loop, round_key, completions, _share(loop, labeling.challenger_share), seed),
-        *_drift_guards(loop, round_key, drift, _share(loop, labeling.drift_share), seed),
+        *_drift_guards(loop, round_key, _share(loop, labeling.drift_share), seed),
         *repeated(rows, _share(loop, labeling.repeat_share), seed),
     ]
     mixed = sorted(extras, key=lambda row: content_hash("mixed in", seed, row["comparison_id"]))
@@ -118,18 +106,21 @@ def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: 
     return _pairs(loop, round_key, pairs, "challenger", seed)
 
 
-def _drift_guards(loop: LoopFolder, round_key: str, drift: DriftSources, n: int, seed: int) -> list[Row]:
+def _drift_guards(loop: LoopFolder, round_key: str, n: int, seed: int) -> list[Row]:
     """SFT responses against demonstrations of the same prompts, validation prompts first."""
     if not n:
         return []
-    frame = pd.read_parquet(drift.demonstrations).drop_duplicates("prompt_id")
+    demonstrations, sft = loop.table("demonstrations"), loop.checkpoint("sft_checkpoint")
+    if demonstrations is None or sft is None:
+        raise UserError("`labeling.drift_share` needs demonstrations and the SFT checkpoint; run `prepare` to its end.")
+    frame = demonstrations.drop_duplicates("prompt_id")
     held_out = frame[frame["split"] == "validation"]
     drawn = _drawn(held_out if len(held_out) >= n else frame, n, seed)
     prompts = drawn[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
     written = {row["prompt_id"]: row for row in records(drawn)}
     pairs = [
         (_demonstrated(written[row["prompt_id"]]), row)
-        for row in records(sample_policy(loop, drift.sft, prompts, seed=loop.config.stage_seed("drift", round_key)))
+        for row in records(sample_policy(loop, sft, prompts, seed=loop.config.stage_seed("drift", round_key)))
     ]
     return _pairs(loop, round_key, pairs, "drift", seed)
 

@@ -16,7 +16,7 @@ from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_label
 from rlhf_dagster.labeling.quality.competence import label_weights
 from rlhf_dagster.labeling.quality.label_quality import estimated_competence, measure_quality
 from rlhf_dagster.labeling.simulate import simulate_annotators
-from rlhf_dagster.loop.comparisons import DriftSources, training_comparisons
+from rlhf_dagster.loop.comparisons import training_comparisons
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import imported_table
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
@@ -32,13 +32,11 @@ class Batch:
     already_there: int
 
 
-def send_training_batch(
-    loop: LoopFolder, round_key: str, completions: pd.DataFrame, drift: DriftSources, progress: Progress
-) -> Batch:
+def send_training_batch(loop: LoopFolder, round_key: str, completions: pd.DataFrame, progress: Progress) -> Batch:
     """Choose comparisons among the completions and send them; sending again adds nothing."""
     imported = round_key == IMPORT_ROUND
     comparisons = (
-        imported_table(loop, "comparisons") if imported else training_comparisons(loop, round_key, completions, drift)
+        imported_table(loop, "comparisons") if imported else training_comparisons(loop, round_key, completions)
     )
     return _send(loop, round_key, "train", comparisons, progress)
 

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from loops import ROUND, drift_sources, run_missing
+from loops import ROUND, run_missing
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
@@ -101,9 +101,9 @@ def test_the_next_round_is_chosen_by_the_reward_model_and_once(stages, copy_of) 
     assert chosen_by(loop, key).startswith("margin of ")
     assert chosen_by(loop, ROUND) == "random, because there is no reward model yet"
     assert len(batch[batch["role"] == "label"]) == 40
-    again = training_comparisons(loop, key, completions, drift_sources(loop))
+    again = training_comparisons(loop, key, completions)
     assert again["comparison_id"].tolist() == batch["comparison_id"].tolist()
-    assert send_training_batch(loop, key, completions, drift_sources(loop), silent).sent == 0
+    assert send_training_batch(loop, key, completions, silent).sent == 0
 
 
 def test_a_policy_that_was_not_promoted_challenges_the_champion(stages, copy_of) -> None:

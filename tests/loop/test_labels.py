@@ -2,7 +2,7 @@ import json
 
 import pandas as pd
 import pyarrow.parquet as pq
-from loops import ROUND, drift_sources, run_missing
+from loops import ROUND, run_missing
 
 from rlhf_dagster.assets.rounds import open_import_round
 from rlhf_dagster.data.import_file import import_file
@@ -27,7 +27,7 @@ def test_sending_a_batch_again_adds_nothing(stages, copy_of) -> None:
     loop = copy_of(stages.unjudged).loop
     before = loop.label_store.count(ROUND, "train")
     completions = pd.read_parquet(loop.asset_path("completions", ROUND))
-    batch = send_training_batch(loop, ROUND, completions, drift_sources(loop), silent)
+    batch = send_training_batch(loop, ROUND, completions, silent)
     assert (batch.sent, batch.already_there) == (0, 40)
     assert loop.label_store.count(ROUND, "train") == before
     assert batch.comparisons["comparison_id"].tolist() == (
