@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons
-from rlhf_dagster.labeling.dataset import build_preferences
+from rlhf_dagster.labeling.dataset import build_preferences, snapshot_hash
 from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_labels
 from rlhf_dagster.labeling.quality.competence import label_weights
 from rlhf_dagster.labeling.quality.label_quality import estimated_competence, measure_quality
@@ -144,10 +144,16 @@ def label_counts(rounds: Sequence[RoundLabels]) -> dict[str, Any]:
 
 
 def counts_behind(loop: LoopFolder, round_key: str) -> dict[str, Any]:
-    """:func:`label_counts` of the labels that the round's snapshot was made of."""
-    stated = loop.json("preference_dataset", round_key)
-    # Beside a snapshot of version 0.1 there is no such file.
-    return stated or label_counts(read_rounds(loop, loop.rounds_with("preference_labels", round_key)))
+    """:func:`label_counts` of the labels that the round's snapshot was made of.
+
+    They are counted anew where none are stated, as by version 0.1, or where those stated are of another snapshot, as
+    after a process that was killed between the counts and the table.
+    """
+    stated, snapshot = loop.json("preference_dataset", round_key), loop.table("preference_dataset", round_key)
+    if stated is not None and snapshot is not None and stated["snapshot"] == snapshot_hash(snapshot):
+        counts: dict[str, Any] = stated["labels"]
+        return counts
+    return label_counts(read_rounds(loop, loop.rounds_with("preference_labels", round_key)))
 
 
 def read_quarantine(loop: LoopFolder, round_key: str, purpose: str) -> pd.DataFrame:
@@ -196,5 +202,6 @@ def snapshot_preferences(
     settings, seed = loop.config.labeling, loop.config.seed
     weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
     frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
-    loop.write_json("preference_dataset", round_key, label_counts(read))
+    counts = {"snapshot": snapshot_hash(frame), "labels": label_counts(read)}
+    loop.write_json("preference_dataset", round_key, counts)
     return frame, summary | {"on_test_prompts": len(labels) - len(kept)}

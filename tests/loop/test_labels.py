@@ -8,6 +8,7 @@ from rlhf_dagster.assets.rounds import open_import_round
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import (
+    counts_behind,
     label_counts,
     read_labels,
     read_rounds,
@@ -97,10 +98,25 @@ def test_what_was_labelled_late_or_deleted_in_an_earlier_round_counts(two_rounds
     loop.label_store.submit(old, "latecomer", {"best": 0}, seconds=3.0)
     after, _ = snapshot_preferences(loop, "round-0002", given, comparisons, prompts)
     assert gone["label_id"] not in set(after["label_id"])
-    counts = loop.json("preference_dataset", "round-0002")
+    counts = loop.json("preference_dataset", "round-0002")["labels"]
     assert counts == label_counts(read_rounds(loop, [ROUND, "round-0002"]))
     assert counts["by_round"][0]["labels"] == len(tables(loop, ROUND)[0])
     assert counts["annotators"] == given["annotator"].nunique() + 1
+
+
+def test_counts_of_another_snapshot_are_not_reported(finished, copy_of) -> None:
+    """A process that is killed after it has written the counts leaves the table of before."""
+    loop = copy_of(finished.loop.root).loop
+    right = counts_behind(loop, ROUND)
+    stated = loop.json("preference_dataset", ROUND)
+    assert stated["labels"] == right
+    wrong = {"labels": right | {"usable": 1}}
+    loop.write_json("preference_dataset", ROUND, stated | wrong)
+    assert counts_behind(loop, ROUND)["usable"] == 1  # what is stated of this snapshot counts
+    loop.write_json("preference_dataset", ROUND, stated | wrong | {"snapshot": "another"})
+    assert counts_behind(loop, ROUND) == right
+    loop.asset_path("preference_dataset", ROUND, "json").unlink()
+    assert counts_behind(loop, ROUND) == right
 
 
 def test_labels_about_test_prompts_are_left_out_and_counted(finished) -> None:
