@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
@@ -32,9 +32,7 @@ def write_once(path: Path, data: bytes, private: bool = False) -> bool:
     would show it empty.
     """
     with _temporary(path, data, 0o600 if private else 0o666) as temporary:
-        try:
-            _name(temporary, path)
-        except FileExistsError:
+        if not _name(temporary, path):
             return False
         sync_folder(path.parent)
         return True
@@ -56,8 +54,6 @@ def writing(folder: Path) -> Iterator[None]:
     """Turn what the system raises where a folder cannot be written into one sentence."""
     try:
         yield
-    except FileExistsError:
-        raise
     except OSError as error:
         what = "make room there, or choose another folder" if _is_full(error) else "choose a folder you can write to"
         raise UserError(f"{folder}: cannot write here ({error.strerror}); {what}.") from None
@@ -129,32 +125,37 @@ def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
                 os.fsync(file.fileno())
             yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
 
 
-def _name(temporary: Path, path: Path) -> None:
-    """Give a file its name; raises FileExistsError where the name is taken."""
+def _name(temporary: Path, path: Path) -> bool:
+    """Give a file its name; returns whether the name was free."""
     try:
         os.link(temporary, path)
+    except FileExistsError:
+        return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        _rename_to_free(temporary, path)
+        return _rename_to_free(temporary, path)
+    return True
 
 
-def _rename_to_free(temporary: Path, path: Path) -> None:
+def _rename_to_free(temporary: Path, path: Path) -> bool:
     """The same on a file system without hard links; without this kind of renaming either, under a lock."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
         names = os.fsencode(temporary), os.fsencode(path)
         if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
-            return
+            return True
         if ctypes.get_errno() == errno.EEXIST:
-            raise FileExistsError(path)
+            return False
     with locked(path.with_name(".names.lock")):
-        if path.exists():
-            raise FileExistsError(path)
-        temporary.rename(path)
+        free = not path.exists()
+        if free:
+            temporary.rename(path)
+        return free
 
 
 def cache_folder() -> Path:

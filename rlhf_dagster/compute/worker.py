@@ -56,7 +56,7 @@ def _run(request: Request, folder: Path) -> dict[str, Any]:
     spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)
     cancelled, cord = Path(request.cancelled), StopCord(open_store(request.store))
     checkpointing = Checkpointing(
-        Path(request.state), request.every_seconds, lambda: text_of(cancelled) or cord.sentence()
+        Path(request.state), request.every_seconds, lambda: reason_in(cancelled) or cord.sentence()
     )
     with (folder / MESSAGES).open("a", encoding="utf-8", buffering=1) as messages:
 
@@ -73,7 +73,7 @@ def _run(request: Request, folder: Path) -> dict[str, Any]:
     return {"result": asdict(result) | {"folder": str(result.folder)}, "usage": usage}
 
 
-def text_of(file: Path) -> str:
+def reason_in(file: Path) -> str:
     """The text of a file that ends a training; empty where it is not there."""
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip() or "stopped by an empty file"

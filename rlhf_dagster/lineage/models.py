@@ -2,6 +2,7 @@
 
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,10 +112,8 @@ def _fetch(store: Store, checkpoint: Checkpoint, folder: Path) -> None:
             sync_tree(beside)
         require_model(beside, checkpoint)
         shutil.rmtree(folder, ignore_errors=True)
-        with writing(folder.parent):
+        with suppress(OSError):  # where another process has fetched it meanwhile
             beside.rename(folder)
-    except FileExistsError:  # another process has fetched it
-        pass
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -13,8 +13,8 @@ from loops import ROUND
 from rounds_on_disk import key, promote, rate, refuse, register, report, store, win
 
 from rlhf_dagster.common.intervals import wilson
-from rlhf_dagster.lineage.stop_cord import pull
 from rlhf_dagster.labeling.store import LabelStoreUnavailable
+from rlhf_dagster.lineage.stop_cord import pull
 from rlhf_dagster.loop import round_page, round_state
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
