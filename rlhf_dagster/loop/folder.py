@@ -11,6 +11,7 @@ from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.lineage.formats import bring_up_to_date
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
 from rlhf_dagster.records.parquet import read_parquet
@@ -47,8 +48,10 @@ class LoopFolder:
 
     @classmethod
     def open(cls, root: Path) -> "LoopFolder":
-        """The loop whose ``loop.yaml`` is in ``root``."""
-        return cls(load_config(root), root.resolve())
+        """The loop whose ``loop.yaml`` is in ``root``, brought up to date; raises UserError where it is newer."""
+        loop = cls(load_config(root), root.resolve())
+        bring_up_to_date(loop.store)
+        return loop
 
     @property
     def models(self) -> ModelStore:

@@ -3,7 +3,7 @@
 import json
 
 import pandas as pd
-from loops import ROUND, checkpoint
+from loops import ROUND, asset_path, checkpoint
 
 from rlhf_dagster.loop.evaluation import evaluate_round
 
@@ -17,18 +17,18 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
     path.write_text(json.dumps(json.loads(path.read_text()) | {"warnings": [ALARM]}))
 
     def read(asset: str) -> dict:
-        return json.loads(loop.asset_path(asset, ROUND, "json").read_text())
+        return json.loads(asset_path(loop, asset, ROUND, "json").read_text())
 
     report, page = evaluate_round(
         loop,
         read("round_manifest"),
-        pd.read_parquet(loop.asset_path("evaluation_completions", ROUND)),
+        pd.read_parquet(asset_path(loop, "evaluation_completions", ROUND)),
         checkpoint(loop, "reward_model", ROUND),
         policy,
         read("reward_model_accuracy"),
         read("label_quality"),
         sft=checkpoint(loop, "sft_checkpoint"),
-        pretraining_text=loop.asset_path("pretraining_text"),
+        pretraining_text=asset_path(loop, "pretraining_text"),
         halves=read("reward_model_halves"),
     )
     assert ALARM in report["warnings"]
