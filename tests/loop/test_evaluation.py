@@ -1,9 +1,7 @@
 """What training noticed is said where the policy is judged."""
 
-import json
-
 import pandas as pd
-from loops import ROUND, asset_path, checkpoint
+from loops import ROUND, asset_path, checkpoint, read_record, write_record
 
 from rlhf_dagster.loop.evaluation import evaluate_round
 
@@ -14,10 +12,10 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
     loop = copy_of(finished.loop.root).loop
     policy = checkpoint(loop, "ppo_policy", ROUND)
     path = policy.folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"warnings": [ALARM]}))
+    write_record(path, read_record(path) | {"warnings": [ALARM]})
 
     def read(asset: str) -> dict:
-        return json.loads(asset_path(loop, asset, ROUND, "json").read_text())
+        return read_record(asset_path(loop, asset, ROUND, "json"))
 
     report, page = evaluate_round(
         loop,
@@ -33,4 +31,4 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
     )
     assert ALARM in report["warnings"]
     assert ALARM in page
-    assert "warnings" in json.loads((checkpoint(loop, "sft_checkpoint").folder / "manifest.json").read_text())
+    assert "warnings" in read_record(checkpoint(loop, "sft_checkpoint").folder / "manifest.json")
