@@ -111,7 +111,7 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
 ) -> None:
     """A process of its own, killed with SIGKILL at random steps while it writes a state after each."""
     spec, rng = specs[stage](tmp_path / "output"), random.Random(stage)
-    request = Request(stage, spec_to_json(spec), str(tmp_path / "state"), 0.0, [])
+    request = Request(stage, spec_to_json(spec), str(tmp_path / "state"), 0.0, str(tmp_path / "end"), str(tmp_path))
     (tmp_path / "request.json").write_text(json.dumps(asdict(request)))
     command = [sys.executable, "-m", "rlhf_dagster.compute.worker", str(tmp_path / "request.json")]
     messages, done = tmp_path / "messages.jsonl", tmp_path / OUTCOME
