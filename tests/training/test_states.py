@@ -136,7 +136,7 @@ def test_all_of_a_state_is_synced_before_its_name_and_its_name_before_the_state_
     fsync, rename, rmtree = os.fsync, os.rename, shutil.rmtree
 
     def seen_fsync(handle: int) -> None:
-        calls.append(("sync", os.readlink(f"/proc/self/fd/{handle}")))
+        calls.append(("sync", str(Path(f"/proc/self/fd/{handle}").readlink())))
         fsync(handle)
 
     def seen_rename(source: str, target: str) -> None:
