@@ -143,10 +143,10 @@ def test_all_of_a_state_is_synced_before_its_name_and_its_name_before_the_state_
         calls.append(("rename", str(target)))
         rename(source, target)
 
-    def seen_rmtree(path: Path, **options: bool) -> None:
+    def seen_rmtree(path: Path, ignore_errors: bool = False) -> None:
         if Path(path).exists():
             calls.append(("remove", str(path)))
-        rmtree(path, **options)
+        rmtree(path, ignore_errors)
 
     keeper = keeper_of(tmp_path)
     keeper.after_step(1, lambda: {"x": 1})
