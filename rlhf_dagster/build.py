@@ -30,7 +30,7 @@ def build_loop(config: LoopConfig, root: Path, resources: Mapping[str, Any] | No
             :class:`~rlhf_dagster.resources.compute.Compute`), `notifier`
             (:class:`~rlhf_dagster.resources.notifier.Notifier`), `loop`
             (:class:`~rlhf_dagster.loop.folder.LoopFolder`), or the io managers `tables`, `json` and `models`, which
-            must go on writing to ``root``, where steps look for the files of other rounds.
+            must go on writing to the loop's store, where steps look for the files of other rounds.
 
     Returns:
         Assets, checks, jobs, schedule, sensors and resources; add your own with `dg.Definitions.merge`.
@@ -53,12 +53,13 @@ def build_loop(config: LoopConfig, root: Path, resources: Mapping[str, Any] | No
 
 
 def _own_resources(config: LoopConfig, root: Path) -> dict[str, Any]:
-    folder = str(root)
+    loop = LoopFolder(config, root)
+    address = loop.address
     return {
-        "loop": LoopFolder(config, root),
-        "tables": ParquetFiles(root=folder),
-        "json": JsonFiles(root=folder),
-        "models": ModelPointers(root=folder),
+        "loop": loop,
+        "tables": ParquetFiles(address),
+        "json": JsonFiles(address),
+        "models": ModelPointers(address),
         "compute": Compute.of(config.compute),
         "notifier": Notifier(
             kind=config.automation.notify,

@@ -9,13 +9,21 @@ from pydantic import BaseModel, field_validator
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.storage.known import is_remote
 
 
 class RlhfLoopAttributes(LoopConfig):
     """The loop's config, and where its files live."""
 
     root: str | None = None
-    """Folder of tables, models and label store; by default `$RLHF_ROOT`, or `.rlhf/<name>` in the working folder."""
+    """The loop's folder; by default `$RLHF_ROOT`, or `.rlhf/<name>` in the working folder. An address such as
+    `s3://bucket/loop` keeps there what the loop makes, and only unfinished work in the default folder."""
+
+    @field_validator("root")
+    @classmethod
+    def _is_an_address(cls, root: str | None) -> str | None:
+        """Folders as well, here."""
+        return root
 
     @field_validator("owner")
     @classmethod
@@ -50,7 +58,10 @@ class RlhfLoop(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "RlhfLoop":
         given: dict[str, Any] = attributes.model_dump(exclude_unset=True) if attributes else {}
         resolved = context.resolution_context.at_path("attributes").resolve_value(given)
-        root = resolved.pop("root", None) or os.environ.get("RLHF_ROOT")
+        if not is_remote(resolved.get("root") or ""):
+            root = resolved.pop("root", None) or os.environ.get("RLHF_ROOT")
+        else:
+            root = os.environ.get("RLHF_ROOT")
         try:
             config = LoopConfig.parse(resolved, str(context.path))
         except UserError as error:

@@ -9,6 +9,10 @@ class UserError(Exception):
     """
 
 
+class Damaged(UserError):  # noqa: N818  # damaged is what it is
+    """A file is not what was written: a disk, a transfer or a hand has changed it. The message names the file."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's error, without its full stop; the name of its class where it has no message."""
     lines = str(error).strip().splitlines()

@@ -15,7 +15,7 @@ def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataF
 
     The reward model and PPO see only train prompts; the evaluation report measures on test prompts alone.
     """
-    frame = build_prompts(loop.config, loop.root)
+    frame = build_prompts(loop.config, loop.root, loop.store)
     return table_result(frame, ["prompt_id", "split"], **_by_split(frame))
 
 
@@ -37,7 +37,7 @@ def demonstrations(
     Demonstrations that annotators wrote are included; those by users, or to prompts, of the test split are not.
     """
     written = read_written(loop)
-    frame = build_demonstrations(loop.config, loop.root, prompts, written)
+    frame = build_demonstrations(loop.config, loop.root, loop.store, prompts, written)
     counts = {"written_by_annotators": len(written), "asked_of_annotators": len(demonstration_batch)}
     return table_result(frame, ["demonstration_id", "split"], **counts, **_by_split(frame))
 

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,9 +10,9 @@ import pandas as pd
 
 from rlhf_dagster.assets.rounds import rounds
 from rlhf_dagster.common.progress import Progress
-from rlhf_dagster.common.stop_cord import read_stop
 from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.pages.server import PAGES_VARIABLE
@@ -78,7 +77,7 @@ def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _require_going(loop: LoopFolder) -> None:
-    if stop := read_stop(loop.root):
+    if stop := read_stop(loop.store):
         raise TrainingStopped(stop.sentence)
 
 
@@ -131,11 +130,11 @@ def label_store_link(loop: LoopFolder, round_key: str, purpose: str) -> dict[str
     return {"label_studio": dg.MetadataValue.url(addresses[-1])} if addresses else {}
 
 
-def page_link(loop: LoopFolder, path: Path) -> dg.MetadataValue:
-    """A link to a page of the loop where `rlhf ui` serves it, else its path."""
+def page_link(loop: LoopFolder, key: str) -> dg.MetadataValue:
+    """A link to a page of the loop where `rlhf ui` serves it, else where it is kept."""
     if address := os.environ.get(PAGES_VARIABLE):
-        return dg.MetadataValue.url(f"{address}/{path.relative_to(loop.root).as_posix()}")
-    return dg.MetadataValue.path(str(path.resolve()))
+        return dg.MetadataValue.url(f"{address}/{key}")
+    return dg.MetadataValue.path(f"{loop.store.address}/{key}")
 
 
 def numbers(figures: Mapping[str, float | None]) -> dict[str, dg.FloatMetadataValue]:
@@ -166,7 +165,7 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = (), **metad
     checkpoint = result.checkpoint
     shown: dict[str, Any] = {
         "model_id": checkpoint.model_id,
-        "checkpoint": dg.MetadataValue.path(str(checkpoint.folder)),
+        "checkpoint": dg.MetadataValue.path(checkpoint.address),
     }
     if result.logs:
         shown["logs"] = dg.MetadataValue.path(str(result.logs))

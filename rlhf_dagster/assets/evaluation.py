@@ -96,10 +96,9 @@ def eval_report(
         halves=reward_model_halves,
         arms=measure_arms(compute.on(loop), evaluation_completions, reward_model),
     )
-    path = loop.asset_path("eval_report", round_manifest["round"], "html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return dg.MaterializeResult(value=report, metadata={"report": page_link(loop, path), **report_metadata(report)})
+    key = loop.asset_key("eval_report", round_manifest["round"], "html")
+    loop.store.put(key, page.encode())
+    return dg.MaterializeResult(value=report, metadata={"report": page_link(loop, key), **report_metadata(report)})
 
 
 def _round_check(compute: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:

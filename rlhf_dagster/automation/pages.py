@@ -1,7 +1,6 @@
 """The sensor that writes the round page anew after each run, and shows it in the UI."""
 
 from datetime import datetime
-from pathlib import Path
 
 import dagster as dg
 
@@ -34,22 +33,22 @@ def page_sensor(settings: AutomationSettings) -> dg.SensorDefinition:
     def sensor(context: dg.SensorEvaluationContext, loop: dg.ResourceParam[LoopFolder]) -> dg.SensorResult:
         newest = context.instance.get_run_records(limit=1, order_by="update_timestamp")
         seen = newest[0].update_timestamp.isoformat() if newest else ""
-        if seen == (context.cursor or "") and (loop.root / ROUNDS_PAGE).exists():
+        if seen == (context.cursor or "") and loop.store.exists(ROUNDS_PAGE):
             return dg.SensorResult(skip_reason="No run has changed since the page was written.", cursor=seen)
-        path = write_page(context.instance, loop)
-        return dg.SensorResult(skip_reason=f"{path} is written.", cursor=seen)
+        key = write_page(context.instance, loop)
+        return dg.SensorResult(skip_reason=f"{loop.store.address}/{key} is written.", cursor=seen)
 
     return sensor
 
 
-def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> Path:
+def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
     """Write the page and report it to Dagster, where the asset's page links to it."""
     from rlhf_dagster.loop.round_page import write_round_page
 
-    path = write_round_page(loop, open_rounds(instance), running=_running(instance))
-    metadata = {"page": page_link(loop, path)}
+    key = write_round_page(loop, open_rounds(instance), running=_running(instance))
+    metadata = {"page": page_link(loop, key)}
     instance.report_runless_asset_event(dg.AssetMaterialization(ROUND_PAGE, metadata=metadata))
-    return path
+    return key
 
 
 def _running(instance: dg.DagsterInstance) -> list[str]:

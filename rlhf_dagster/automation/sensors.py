@@ -22,10 +22,10 @@ from rlhf_dagster.automation.watch import (
     scene,
     waiting_for,
 )
-from rlhf_dagster.common.stop_cord import pull, read_stop, resumes
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.stop_cord import pull, read_stop, resumes
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import RoundState
 
@@ -58,7 +58,7 @@ def open_round(settings: AutomationSettings) -> dg.ScheduleDefinition:
     )
     def schedule(context: dg.ScheduleEvaluationContext, loop: Loop) -> dg.RunRequest | dg.SkipReason:
         def look() -> dg.RunRequest | dg.SkipReason:
-            if stop := read_stop(loop.root):
+            if stop := read_stop(loop.store):
                 return dg.SkipReason(stop.sentence)
             patient, instance = impatient(loop), context.instance
             states = rounds_in_progress(instance, patient)
@@ -80,11 +80,11 @@ def new_labels(settings: AutomationSettings) -> dg.SensorDefinition:
         """Trains a round once enough labels are new and its annotators are quiet, done, or waited for long enough."""
         states = rounds_in_progress(context.instance, loop)
         cursor = _obey_flags(loop, states, settings, context.cursor)
-        if stop := read_stop(loop.root):
+        if stop := read_stop(loop.store):
             return dg.SensorResult(skip_reason=stop.sentence, cursor=cursor)
         if active := active_run(context.instance, "train_round"):
             return dg.SensorResult(skip_reason=f"{active}; one training at a time.", cursor=cursor)
-        now, epoch = datetime.now(UTC), resumes(loop.root)
+        now, epoch = datetime.now(UTC), resumes(loop.store)
         decisions = [
             decide.train_decision(waiting_for(context.instance, loop, "train_round", state), settings, now, epoch)
             for state in states
@@ -99,10 +99,10 @@ def opened_rounds(settings: AutomationSettings) -> dg.SensorDefinition:
     @_sensor(settings, "opened_rounds", "collect_round")
     def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
         """Collects a round that a person opened, or whose collecting was stopped."""
-        if stop := read_stop(loop.root):
+        if stop := read_stop(loop.store):
             return dg.SensorResult(skip_reason=stop.sentence)
         states = [state for state in rounds_in_progress(context.instance, loop) if state.phase == "opened"]
-        seen, epoch = set(json.loads(context.cursor or "[]")), resumes(loop.root)
+        seen, epoch = set(json.loads(context.cursor or "[]")), resumes(loop.store)
         decisions = [
             decide.collect_decision(
                 state, last_attempt(context.instance, "collect_round", state.round), state.round in seen, epoch
@@ -118,9 +118,9 @@ def judgments_complete(settings: AutomationSettings) -> dg.SensorDefinition:
     @_sensor(settings, "judgments_complete", "release_round")
     def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
         """Decides on a round's policy once its A/B comparisons are judged."""
-        if stop := read_stop(loop.root):
+        if stop := read_stop(loop.store):
             return dg.SensorResult(skip_reason=stop.sentence)
-        now, epoch = datetime.now(UTC), resumes(loop.root)
+        now, epoch = datetime.now(UTC), resumes(loop.store)
         decisions = [
             decide.release_decision(waiting_for(context.instance, loop, "release_round", state), settings, now, epoch)
             for state in rounds_in_progress(context.instance, loop)
@@ -188,6 +188,6 @@ def _obey_flags(
         if settings.stop_requests is None or asked - heard.get(state.round, 0) < settings.stop_requests:
             continue
         said = "; ".join(state.labels.stop_reasons) if state.labels else ""
-        pull(loop.root, f"{asked} annotators of {state.round}", said or "they marked `stop` and gave no reason")
+        pull(loop.store, f"{asked} annotators of {state.round}", said or "they marked `stop` and gave no reason")
         heard[state.round] = asked
     return json.dumps(heard)

@@ -1,10 +1,10 @@
 """`rlhf stop` and `rlhf resume`."""
 
-import getpass
 from pathlib import Path
 
-from rlhf_dagster.common.stop_cord import pull, read_stop, reset
+from rlhf_dagster.common.processes import user_name
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.stop_cord import pull, read_stop, reset
 
 
 def stop_loop(folder: Path, reason: str, by: str | None) -> None:
@@ -14,11 +14,11 @@ def stop_loop(folder: Path, reason: str, by: str | None) -> None:
     if not reason.strip():
         raise UserError('Say why, for those who find the loop stopped: rlhf stop "the labels of Tuesday are wrong".')
     loop = LoopFolder.open(folder)
-    before = read_stop(loop.root)
+    before = read_stop(loop.store)
     if before is not None:
         print(f"{before.sentence} It was stopped at {before.at}.")
         return
-    pull(loop.root, by or getpass.getuser(), reason)
+    pull(loop.store, by or user_name(), reason)
     print("Stopped. Trainings end at their next checkpoint, and nothing new starts.")
     print(f"Next: rlhf resume --loop {folder}")
 
@@ -28,7 +28,7 @@ def resume_loop(folder: Path, by: str | None) -> None:
     from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(folder)
-    stopped = reset(loop.root, by or getpass.getuser())
+    stopped = reset(loop.store, by or user_name())
     if stopped is None:
         print("The loop was not stopped.")
         return

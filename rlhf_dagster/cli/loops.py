@@ -56,7 +56,7 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     loop = LoopFolder.open(folder)
     if kind not in get_args(Kind):
         raise UserError(f"{kind} cannot be imported; choose one of {', '.join(get_args(Kind))}.")
-    report = import_file(cast("Kind", kind), file, loop.root, loop.ledger)
+    report = import_file(cast("Kind", kind), file, loop.store, loop.ledger)
     next_commands = []
     if kind == "judgments" and len(report.refused) < report.read:
         next_commands = _open_import_round(loop, folder)

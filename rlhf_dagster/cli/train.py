@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.storage.local import LocalStore
 
 if TYPE_CHECKING:
     from rlhf_dagster.compute.run import Work
@@ -154,7 +155,7 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
     root, kept = _beside(spec.output, "training"), _beside(spec.output, "training") / RECORD
-    work = Work(root / spec.output.name, root, _beside(spec.output, "logs"), "rlhf")
+    work = Work(root / spec.output.name, LocalStore(root), _beside(spec.output, "logs"), "rlhf")
     root.mkdir(exist_ok=True)
     # Without a saved state nothing can be lost, so a corrected spec may start over.
     if kept.is_file() and any(work.state.glob("state-*")):
@@ -219,11 +220,11 @@ def _beside(output: Path, what: str) -> Path:
 @contextmanager
 def _stopping_at_a_step(root: Path) -> Iterator[None]:
     """Ctrl-C ends the training after the current step, with its state written; a second Ctrl-C ends it at once."""
-    from rlhf_dagster.common.stop_cord import STOP_FILE, pull
+    from rlhf_dagster.lineage.stop_cord import STOP_FILE, pull
 
     def stop(*_: Any) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        pull(root, "Ctrl-C", "the command was interrupted")
+        pull(LocalStore(root), "Ctrl-C", "the command was interrupted")
 
     (root / STOP_FILE).unlink(missing_ok=True)
     before = signal.signal(signal.SIGINT, stop)

@@ -67,7 +67,7 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         PAGES_VARIABLE: f"http://{LOOPBACK}:{pages_port}",
     }
     python = [sys.executable, "-m"]
-    pages = [*python, "rlhf_dagster.pages.server", str(loop.root), str(pages_port)]
+    pages = [*python, "rlhf_dagster.pages.server", loop.store.address, str(pages_port)]
     code = [
         *python,
         "dagster",

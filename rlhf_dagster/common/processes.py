@@ -1,5 +1,6 @@
 """Processes of this machine: the descendants of one, whether one still runs, and which run a command."""
 
+import getpass
 import os
 import sys
 
@@ -12,6 +13,14 @@ SLACK = 0 if sys.platform == "linux" else 5 * TICKS
 which may be adjusted while the process runs. A pid that is used again so soon is taken for the same process."""
 _UNKNOWN = "unknown"
 """Stands for the start in the tags that version 0.1 wrote where there is no ``/proc``."""
+
+
+def user_name() -> str:
+    """Who runs this process; a number where the system has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def descendants(root: int) -> list[int]:

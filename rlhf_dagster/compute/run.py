@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlhf_dagster.common.files import cache_folder
-from rlhf_dagster.common.stop_cord import STOP_FILE, read_stop
 from rlhf_dagster.compute.devices import leased, visible_devices
 from rlhf_dagster.compute.tracking import TrainingLog, tracking
 from rlhf_dagster.compute.trainings import train_here
@@ -22,6 +21,8 @@ from rlhf_dagster.compute.usage import measuring
 from rlhf_dagster.compute.worker import MESSAGES, OUTCOME, Request, uses_cuda
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.stop_cord import StopCord
+from rlhf_dagster.storage.base import Store
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import OnStep, Spec, TrainingResult, spec_to_json
 
@@ -54,8 +55,8 @@ class Work:
     """Where one training works: ``folder`` holds its state, its log and, at the end, its output."""
 
     folder: Path
-    root: Path
-    """The loop's folder, whose stop cord ends the training."""
+    store: Store
+    """The loop's store, whose stop cord ends the training."""
     logs: Path | None = None
     """Folder of metrics and TensorBoard events, which stay; None writes none."""
     project: str = ""
@@ -130,7 +131,7 @@ def _log_of(work: Work, compute: ComputeSettings) -> TrainingLog | None:
 
 
 def _in_process(stage: str, spec: Spec, work: Work, progress: OnStep) -> Trained:
-    checkpointing = Checkpointing(work.state, spec.compute.checkpoint_seconds, lambda: _stop_sentence(work.root))
+    checkpointing = Checkpointing(work.state, spec.compute.checkpoint_seconds, StopCord(work.store).sentence)
     with measuring(uses_cuda(spec.compute)) as usage:
         result = train_here(stage, spec, progress, checkpointing)
     return Trained(result, usage)
@@ -138,8 +139,14 @@ def _in_process(stage: str, spec: Spec, work: Work, progress: OnStep) -> Trained
 
 def _in_child(stage: str, spec: Spec, work: Work, progress: OnStep, lock: int) -> Trained:
     compute, request = spec.compute, work.folder / "request.json"
-    stop_files = [str(work.root / STOP_FILE), str(work.folder / CANCELLED)]
-    asked = Request(stage, spec_to_json(spec), str(work.state), compute.checkpoint_seconds, stop_files)
+    asked = Request(
+        stage,
+        spec_to_json(spec),
+        str(work.state),
+        compute.checkpoint_seconds,
+        str(work.folder / CANCELLED),
+        work.store.address,
+    )
     request.write_text(json.dumps(asdict(asked)), encoding="utf-8")
     with ExitStack() as stack:
         environment, inherited = _devices(compute, stack)
@@ -247,7 +254,7 @@ def _outcome(stage: str, work: Work, code: int, processes: int) -> Trained:
     if "error" in outcome:
         raise UserError(outcome["error"])
     if "stopped" in outcome:
-        raise TrainingStopped(_stop_sentence(work.root) or outcome["stopped"])
+        raise TrainingStopped(outcome["stopped"])
     result = outcome["result"]
     return Trained(TrainingResult(**result | {"folder": Path(result["folder"])}), outcome["usage"])
 
@@ -263,8 +270,3 @@ def _try_lock(file: IO[str]) -> bool:
 def _is_at(file: IO[str], path: Path) -> bool:
     """Whether the open ``file`` is still the one at ``path``: it may have been removed while it was waited for."""
     return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
-
-
-def _stop_sentence(root: Path) -> str:
-    stop = read_stop(root)
-    return stop.sentence if stop else ""

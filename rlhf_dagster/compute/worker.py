@@ -1,7 +1,7 @@
 """A training in a process of its own, alone or as one rank of several under `torchrun`.
 
 ``python -m rlhf_dagster.compute.worker REQUEST``: the request names the stage, its spec, where its state is kept and
-which files end it early. Progress goes to ``messages.jsonl`` in the request's folder, one JSON object a line, and what
+what ends it early. Progress goes to ``messages.jsonl`` in the request's folder, one JSON object a line, and what
 became of the training to ``outcome.json``. What is printed is a log for people.
 """
 
@@ -14,6 +14,8 @@ from typing import Any
 
 from rlhf_dagster.compute.trainings import TRAININGS, train_here
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.stop_cord import StopCord
+from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import spec_from_json
 
@@ -31,8 +33,10 @@ class Request:
     state: str
     """Folder of the unfinished training's state."""
     every_seconds: float
-    stop_files: list[str]
-    """Any of these ends the training at its next step; its text is the reason."""
+    cancelled: str
+    """A file that ends the training at its next step; its text is the reason."""
+    store: str
+    """Address of the store whose stop cord does the same."""
 
 
 def main() -> None:
@@ -50,8 +54,9 @@ def _run(request: Request, folder: Path) -> dict[str, Any]:
     from rlhf_dagster.compute.usage import measuring
 
     spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)
+    cancelled, cord = Path(request.cancelled), StopCord(open_store(request.store))
     checkpointing = Checkpointing(
-        Path(request.state), request.every_seconds, lambda: reason_to_stop(request.stop_files)
+        Path(request.state), request.every_seconds, lambda: reason_in(cancelled) or cord.sentence()
     )
     with (folder / MESSAGES).open("a", encoding="utf-8", buffering=1) as messages:
 
@@ -68,14 +73,12 @@ def _run(request: Request, folder: Path) -> dict[str, Any]:
     return {"result": asdict(result) | {"folder": str(result.folder)}, "usage": usage}
 
 
-def reason_to_stop(files: list[str]) -> str:
-    """The text of the first of some files that is there; empty without one."""
-    for file in files:
-        try:
-            return Path(file).read_text(encoding="utf-8", errors="replace").strip() or "stopped by an empty file"
-        except FileNotFoundError:
-            continue
-    return ""
+def reason_in(file: Path) -> str:
+    """The text of a file that ends a training; empty where it is not there."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip() or "stopped by an empty file"
+    except FileNotFoundError:
+        return ""
 
 
 def uses_cuda(compute: Any) -> bool:

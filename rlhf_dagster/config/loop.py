@@ -27,6 +27,8 @@ from rlhf_dagster.records.ids import content_hash
 CONFIG_FILE = "loop.yaml"
 OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 """What Dagster accepts as an owner."""
+STORE_ADDRESS = re.compile(r"(s3|gs|az|memory)://[^\s/@?#]+(/[^\s@?#]+)?")
+"""Addresses of object stores; a user or a password in one is refused."""
 
 
 class LoopConfig(Settings):
@@ -34,6 +36,10 @@ class LoopConfig(Settings):
 
     name: str = Field("sentiment", pattern=r"^[a-z][a-z0-9_]*$")
     """Name of the loop, shown in the UI."""
+    root: str | None = None
+    """Where the loop keeps what it makes: `s3://bucket/loop`, or the same with `gs://` or `az://` (the extra `objects`;
+    keys and endpoints come from the environment). By default in the folder of this file, where unfinished trainings and
+    Dagster's own files stay in any case."""
     owner: str = "team:rlhf"
     """Owner shown on every asset: an e-mail address or `team:NAME`."""
     seed: int = Field(0, ge=0)
@@ -68,6 +74,13 @@ class LoopConfig(Settings):
             if arms.count(name) > 1:
                 raise ValueError(f"`{name}` is named twice")
         return arms
+
+    @field_validator("root")
+    @classmethod
+    def _is_an_address(cls, root: str | None) -> str | None:
+        if root is not None and not STORE_ADDRESS.fullmatch(root):
+            raise ValueError("must be an address such as `s3://bucket/loop`, or be left out")
+        return root
 
     @field_validator("owner")
     @classmethod

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rlhf_dagster.common.files import locked
 from rlhf_dagster.data.imported import add_demonstrations, add_gold, add_prompts
 from rlhf_dagster.data.judgments import add_judgments
 from rlhf_dagster.data.line_records import parse_demonstration, parse_gold, parse_judgment, parse_prompt
 from rlhf_dagster.data.lines import parse_lines, read_lines
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.store import LabelStore
+from rlhf_dagster.storage.base import Store
 
 Kind = Literal["prompts", "demonstrations", "judgments", "gold"]
 
@@ -30,33 +30,32 @@ class ImportReport:
     """Line number, counted from 1, and the reason."""
 
 
-def import_file(kind: Kind, file: Path, root: Path, store: LabelStore | None = None) -> ImportReport:
-    """Add the records of ``file`` to the loop under ``root``, each once, however often it is imported.
+def import_file(kind: Kind, file: Path, files: Store, store: LabelStore | None = None) -> ImportReport:
+    """Add the records of ``file`` to the loop whose store is ``files``, each once, however often it is imported.
 
     ``file`` holds one JSON object a line, plain (``.jsonl``) or compressed (``.jsonl.gz``). Prompts, demonstrations
-    and gold questions go to ``root/imports/*.parquet``. Judgments become completions and comparisons there, and
+    and gold questions go to ``imports/*.parquet`` there. Judgments become completions and comparisons there, and
     annotations of round ``round-0000`` in ``store``, which only judgments need. A line that cannot be used is refused,
     with its number and the reason, and the others are kept. Raises :class:`UserError` for a file that cannot be read.
     """
-    file, folder = Path(file), Path(root) / "imports"
+    file = Path(file)
     if kind == "judgments" and store is None:
         raise UserError("Judgments need a label store to go to; this loop has none.")
     lines = read_lines(file)
-    with locked(folder / ".lock"):
-        if kind == "judgments":
-            assert store is not None  # noqa: S101  # checked above, for the type checker
-            judgments, refused = parse_lines(lines, parse_judgment)
-            added, there, conflicts = add_judgments(judgments, folder, store, source=file.name)
-            refused = sorted(refused + conflicts)
-        elif kind == "demonstrations":
-            demonstrations, refused = parse_lines(lines, parse_demonstration)
-            added, there = add_demonstrations([record for _, record in demonstrations], folder, source=file.name)
-        elif kind == "prompts":
-            prompts, refused = parse_lines(lines, parse_prompt)
-            added, there = add_prompts([record for _, record in prompts], folder, source=file.name)
-        elif kind == "gold":
-            gold, refused = parse_lines(lines, parse_gold)
-            added, there = add_gold([record for _, record in gold], folder)
-        else:
-            raise UserError(f"{kind!r} cannot be imported; choose prompts, demonstrations, judgments or gold.")
+    if kind == "judgments":
+        assert store is not None  # noqa: S101  # checked above, for the type checker
+        judgments, refused = parse_lines(lines, parse_judgment)
+        added, there, conflicts = add_judgments(judgments, files, store, source=file.name)
+        refused = sorted(refused + conflicts)
+    elif kind == "demonstrations":
+        demonstrations, refused = parse_lines(lines, parse_demonstration)
+        added, there = add_demonstrations([record for _, record in demonstrations], files, source=file.name)
+    elif kind == "prompts":
+        prompts, refused = parse_lines(lines, parse_prompt)
+        added, there = add_prompts([record for _, record in prompts], files, source=file.name)
+    elif kind == "gold":
+        gold, refused = parse_lines(lines, parse_gold)
+        added, there = add_gold([record for _, record in gold], files)
+    else:
+        raise UserError(f"{kind!r} cannot be imported; choose prompts, demonstrations, judgments or gold.")
     return ImportReport(read=len(lines), added=added, already_there=there, refused=tuple(refused))

@@ -1,22 +1,20 @@
 """Imported records as Parquet tables under ``imports/``, each record once."""
 
-import io
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.data.line_records import DemonstrationLine, GoldLine, PromptLine
-from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
+from rlhf_dagster.records.parquet import read_parquet, to_parquet
 from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS
+from rlhf_dagster.storage.base import Store, update
 
 
-def add_prompts(lines: Iterable[PromptLine], folder: Path, source: str) -> tuple[int, int]:
-    """Append prompts to ``prompts.parquet``; returns how many were new and how many were there already.
+def add_prompts(lines: Iterable[PromptLine], store: Store, source: str) -> tuple[int, int]:
+    """Append prompts to those imported; returns how many were new and how many were there already.
 
     ``source`` stands in where a line names none.
     """
@@ -29,11 +27,11 @@ def add_prompts(lines: Iterable[PromptLine], folder: Path, source: str) -> tuple
         }
         for line in lines
     ]
-    return append_new(folder / "prompts.parquet", rows, IMPORTED_PROMPTS)
+    return append_new(store, "prompts", rows, IMPORTED_PROMPTS)
 
 
-def add_demonstrations(lines: Iterable[DemonstrationLine], folder: Path, source: str) -> tuple[int, int]:
-    """Append demonstrations to ``demonstrations.parquet``; returns how many were new and how many were not."""
+def add_demonstrations(lines: Iterable[DemonstrationLine], store: Store, source: str) -> tuple[int, int]:
+    """Append demonstrations to those imported; returns how many were new and how many were not."""
     rows = [
         {
             "demonstration_id": demonstration_id(line.prompt, line.response),
@@ -45,11 +43,11 @@ def add_demonstrations(lines: Iterable[DemonstrationLine], folder: Path, source:
         }
         for line in lines
     ]
-    return append_new(folder / "demonstrations.parquet", rows, IMPORTED_DEMONSTRATIONS)
+    return append_new(store, "demonstrations", rows, IMPORTED_DEMONSTRATIONS)
 
 
-def add_gold(lines: Iterable[GoldLine], folder: Path) -> tuple[int, int]:
-    """Append gold questions to ``gold.parquet``; returns how many were new and how many were not."""
+def add_gold(lines: Iterable[GoldLine], store: Store) -> tuple[int, int]:
+    """Append gold questions to those imported; returns how many were new and how many were not."""
     rows = [
         {
             "gold_id": content_hash("gold question", line.prompt, sorted(line.responses)),
@@ -59,43 +57,64 @@ def add_gold(lines: Iterable[GoldLine], folder: Path) -> tuple[int, int]:
         }
         for line in lines
     ]
-    return append_new(folder / "gold.parquet", rows, IMPORTED_GOLD)
+    return append_new(store, "gold", rows, IMPORTED_GOLD)
 
 
-def append_new(file: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:
-    """Append the rows whose id, the schema's first column, is not in ``file`` yet; returns counts of new and old.
+def append_new(store: Store, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:
+    """Append the rows whose id, the schema's first column, is not in the table ``name`` yet; counts of new and old.
 
     A row that names its `user` takes the place of one that does not, and counts as old: the split needs the
     user, and imported judgments bring their prompts without one.
     """
-    identity = schema.names[0]
-    kept: dict[str, Mapping[str, Any]] = {row[identity]: row for row in read_imported(file, schema).to_pylist()}
-    present, total, changed = len(kept), 0, not file.exists()
+    rows, counts = list(rows), {}
+
+    def merge(data: bytes | None) -> bytes:
+        before = _table(data, imported_key(name), schema).to_pylist()
+        after = _merged(before, rows, schema.names[0])
+        counts["new"] = len(after) - len(before)
+        return data if data and after == before else to_parquet(pa.Table.from_pylist(after, schema=schema))
+
+    update(store, imported_key(name), merge)
+    return counts["new"], len(rows) - counts["new"]
+
+
+def _merged(
+    before: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], identity: str
+) -> list[Mapping[str, Any]]:
+    kept = {row[identity]: row for row in before}
     for row in rows:
-        total += 1
-        before = kept.get(row[identity])
-        if before is None or (row.get("user") and not before.get("user")):
+        known = kept.get(row[identity])
+        if known is None or (row.get("user") and not known.get("user")):
             kept[row[identity]] = row
-            changed = True
-    if changed:
-        write_table(file, pa.Table.from_pylist(list(kept.values()), schema=schema))
-    new = len(kept) - present
-    return new, total - new
+    return list(kept.values())
 
 
-def read_imported(file: Path, schema: pa.Schema) -> pa.Table:
-    """The table in ``file``; an empty one if there is none yet."""
-    if not file.exists():
+def imported(store: Store, name: str, schema: pa.Schema) -> pa.Table | None:
+    """The table of imported records ``name``; None if there is none yet."""
+    found = store.get(imported_key(name))
+    return None if found is None else _table(found.data, imported_key(name), schema)
+
+
+def is_imported(store: Store, name: str) -> bool:
+    """Whether records of this kind were imported."""
+    return store.exists(imported_key(name))
+
+
+def write_table(store: Store, name: str, rows: pa.Table) -> None:
+    store.put(imported_key(name), to_parquet(rows))
+
+
+def imported_key(name: str) -> str:
+    """Where a store has the imported records ``name``."""
+    return f"imports/{name}.parquet"
+
+
+def _table(data: bytes | None, key: str, schema: pa.Schema) -> pa.Table:
+    if data is None:
         return schema.empty_table()
     try:
-        return pq.read_table(file).cast(schema)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return read_parquet(data, key).cast(schema)
+    except (pa.ArrowException, ValueError, Damaged) as error:
         raise UserError(
-            f"{file}: not a table of imported records ({first_line(error)}); move it away and import again."
+            f"{key}: not a table of imported records ({first_line(error)}); move it away and import again."
         ) from None
-
-
-def write_table(file: Path, rows: pa.Table) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(rows, buffer, compression="zstd")
-    write_atomically(file, buffer.getvalue())

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.data.imported import add_prompts, append_new, write_table
 from rlhf_dagster.data.line_records import JudgmentLine, PromptLine
 from rlhf_dagster.labeling.comparisons import comparison_row
@@ -18,8 +17,10 @@ from rlhf_dagster.records.outcome import ranks_from_best, to_canonical, to_displ
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
 from rlhf_dagster.records.tables import records
+from rlhf_dagster.storage.base import Store, update
 
 _PURPOSE = "train"
+NAMES = "imports/annotators.json"
 
 Numbered = tuple[int, JudgmentLine]
 Key = tuple[str, str]
@@ -27,7 +28,7 @@ Key = tuple[str, str]
 
 
 def add_judgments(
-    judgments: Sequence[Numbered], folder: Path, store: LabelStore, source: str
+    judgments: Sequence[Numbered], files: Store, store: LabelStore, source: str
 ) -> tuple[int, int, list[tuple[int, str]]]:
     """Add numbered judgments; returns how many were new, how many were there already, and those refused.
 
@@ -40,13 +41,13 @@ def add_judgments(
     shown = {name: sent.get(row["comparison_id"], row) for name, row in comparisons.items()}
     submissions, there, conflicts = _submissions(consistent, shown, _choices(store))
 
-    append_new(folder / "completions.parquet", completions, COMPLETIONS)
+    append_new(files, "completions", completions, COMPLETIONS)
     prompts = dict.fromkeys(row["prompt"] for row in comparisons.values())
-    add_prompts((PromptLine(prompt, source="", user="") for prompt in prompts), folder, source)
-    _add_names({line.annotator for _, line in consistent}, folder / "annotators.json")
+    add_prompts((PromptLine(prompt, source="", user="") for prompt in prompts), files, source)
+    _add_names({line.annotator for _, line in consistent}, files)
     store.send(pd.DataFrame(list(comparisons.values()), columns=COMPARISONS.names))
     store.submit_many(submissions)
-    write_table(folder / "comparisons.parquet", table(store.comparisons(IMPORT_ROUND, _PURPOSE), COMPARISONS))
+    write_table(files, "comparisons", table(store.comparisons(IMPORT_ROUND, _PURPOSE), COMPARISONS))
     return len(submissions), there, refused + conflicts
 
 
@@ -135,12 +136,14 @@ def _kind(line: JudgmentLine) -> str:
     return "pair" if len(line.responses) == 2 else "best_of_k"
 
 
-def _add_names(names: Iterable[str], file: Path) -> None:
+def _add_names(names: Iterable[str], files: Store) -> None:
     """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    known |= {pseudonym(name): name for name in names}
-    data = json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    write_atomically(file, data.encode(), private=True)
+    new = {pseudonym(name): name for name in names}
+
+    def add(data: bytes | None) -> bytes:
+        return seal((unseal(data, NAMES) if data else {}) | new, sort_keys=True)
+
+    update(files, NAMES, add, private=True)
 
 
 def _completions(line: JudgmentLine) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow as pa
 from rlhf_dagster.config.data import DataSettings, HubDataset
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.files import read_dataset, read_documents
-from rlhf_dagster.data.imported import read_imported
+from rlhf_dagster.data.imported import imported, imported_key, is_imported
 from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import pseudonym, split_of
@@ -22,11 +22,12 @@ from rlhf_dagster.records.schemas import (
     PROMPTS,
     table,
 )
+from rlhf_dagster.storage.base import Store
 from rlhf_dagster.tasks.base import SPLITS, Task
 from rlhf_dagster.tasks.known import get_task
 
 
-def build_prompts(config: LoopConfig, root: Path) -> pd.DataFrame:
+def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
     """Deduplicated prompts with their split (schema PROMPTS)."""
     data = config.data
     if data.prompts_dataset:
@@ -36,13 +37,13 @@ def build_prompts(config: LoopConfig, root: Path) -> pd.DataFrame:
     else:
         rows = [
             row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)}
-            for row in _imported(root, "prompts", IMPORTED_PROMPTS)
+            for row in _imported(store, "prompts", IMPORTED_PROMPTS, root)
         ]
     return _finish(rows, PROMPTS, "prompt_id", "prompts")
 
 
 def build_demonstrations(
-    config: LoopConfig, root: Path, prompts: pd.DataFrame, written: Sequence[Mapping[str, Any]] = ()
+    config: LoopConfig, root: Path, store: Store, prompts: pd.DataFrame, written: Sequence[Mapping[str, Any]] = ()
 ) -> pd.DataFrame:
     """Demonstrations (schema DEMONSTRATIONS); those in the test split are left out.
 
@@ -57,7 +58,7 @@ def build_demonstrations(
     if config.has_task and not data.demonstrations_dataset:
         rows, given = _task_demonstrations(get_task(data.task), config), list(written)
     else:
-        rows, given = [], [*_given_demonstrations(data, root, optional=bool(written)), *written]
+        rows, given = [], [*_given_demonstrations(data, root, store, optional=bool(written)), *written]
     rows += [
         demonstration_row(row["prompt"], row["response"], row["source"], _demonstration_split(row, known, data))
         for row in given
@@ -104,13 +105,13 @@ def _task_demonstrations(task: Task, config: LoopConfig) -> list[dict]:
     ]
 
 
-def _given_demonstrations(data: DataSettings, root: Path, optional: bool) -> list[dict[str, Any]]:
+def _given_demonstrations(data: DataSettings, root: Path, store: Store, optional: bool) -> list[dict[str, Any]]:
     """Rows with `prompt`, `response`, `source` and `user`, a pseudonym or empty."""
     dataset = data.demonstrations_dataset
     if not dataset:
-        if optional and not _import_path(root, "demonstrations").exists():
+        if optional and not is_imported(store, "demonstrations"):
             return []
-        return _imported(root, "demonstrations", IMPORTED_DEMONSTRATIONS)
+        return _imported(store, "demonstrations", IMPORTED_DEMONSTRATIONS, root)
     return [row | {"source": dataset.name, "user": _user(row)} for row in read_dataset(dataset, root)]
 
 
@@ -152,15 +153,13 @@ def _sizes(n: int, data: DataSettings) -> dict[str, int]:
     return {"train": n - sum(held_out.values())} | held_out
 
 
-def _imported(root: Path, kind: str, schema: pa.Schema) -> list[dict[str, Any]]:
-    path = _import_path(root, kind)
-    if not path.exists():
-        raise UserError(f"{path}: nothing imported yet; run `rlhf import {kind} FILE --loop {root}`.")
-    return read_imported(path, schema).to_pylist()
-
-
-def _import_path(root: Path, kind: str) -> Path:
-    return root / "imports" / f"{kind}.parquet"
+def _imported(store: Store, kind: str, schema: pa.Schema, root: Path) -> list[dict[str, Any]]:
+    found = imported(store, kind, schema)
+    if found is None:
+        raise UserError(
+            f"{store.address}/{imported_key(kind)}: nothing imported yet; run `rlhf import {kind} FILE --loop {root}`."
+        )
+    return cast("list[dict[str, Any]]", found.to_pylist())
 
 
 def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.DataFrame:

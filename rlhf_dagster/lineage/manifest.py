@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import platform
 import subprocess
 import zlib
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.common.version import __version__
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import MANIFEST
@@ -61,19 +61,16 @@ def write_manifest(
         "packages": _versions(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_atomically(Path(folder) / MANIFEST, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(Path(folder) / MANIFEST, seal(content, indent=2))
     return content
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest in a checkpoint's folder."""
+    """The manifest in a checkpoint's folder; raises Damaged where it does not match its checksum."""
     file = Path(folder) / MANIFEST
     if not file.is_file():
         raise UserError(f"{folder}: no {MANIFEST} here; give the folder of a checkpoint that a loop has made.")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({error}); the checkpoint is damaged, make it again.") from None
+    return unseal(file.read_bytes(), str(file))
 
 
 def inputs_hash(manifest: Mapping[str, Any]) -> str:

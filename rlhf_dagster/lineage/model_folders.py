@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.parquet import without_tag
+from rlhf_dagster.storage.base import LAST
 
-MANIFEST = "manifest.json"
+MANIFEST = LAST
 _BLOCK = 1 << 20
 
 
@@ -53,10 +55,10 @@ def folder_digest(folder: Path) -> str:
 
 
 def content_of(path: Path) -> str:
-    """A hash of what is in a file or a folder."""
+    """A hash of what is in a file or a folder; a table's checksum in it does not count."""
     if path.is_dir():
         return folder_digest(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
+    return hashlib.sha256(without_tag(path.read_bytes())).hexdigest() if path.is_file() else "absent"
 
 
 def require_checkpoint(folder: Path) -> Path:

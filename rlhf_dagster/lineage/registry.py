@@ -1,22 +1,25 @@
 """The policy registry: which policies exist, which one each round samples from, and which one is the champion.
 
-On disk: ``policies/ID.json`` and ``pins/ROUND.json``, each written once; ``history.jsonl``, one line for every change
-of the champion, the last of which names the champion; and ``approvals.jsonl``, one line for every approval by a person.
+In the loop's store, below ``registry/``: ``policies/ID.json`` and ``pins/ROUND.json``, each created once, and three
+journals (:mod:`rlhf_dagster.lineage.journal`): ``history/``, an entry for every change of the champion, the last of
+which names the champion, and ``approvals/``, an entry for every approval by a person.
 """
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from rlhf_dagster.common.files import locked, write_atomically, write_once
+from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.journal import Journal
+from rlhf_dagster.storage.base import Store
 
 INITIAL_ROUND = ""
 """The round of the SFT policy, which sorts before every labelling round."""
+HISTORY, APPROVALS, POLICIES, PINS = (f"registry/{name}" for name in ("history", "approvals", "policies", "pins"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -71,10 +74,11 @@ class ApprovalRecord:
 
 
 class PolicyRegistry:
-    """Policies under the folder ``root``; safe for several processes at once and against being killed."""
+    """Policies of the loop in ``store``; safe for several machines at once and against being killed."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._history, self._approvals = Journal(store, HISTORY), Journal(store, APPROVALS)
 
     def register(
         self,
@@ -89,7 +93,7 @@ class PolicyRegistry:
         if Path(checkpoint).is_absolute():
             raise UserError(f"The checkpoint of policy {policy_id} must be a path relative to the loop: {checkpoint}.")
         record = PolicyRecord(policy_id, str(checkpoint), kind, round_key, tuple(parents), digest)
-        if write_once(self._policy_file(policy_id), _json(asdict(record))):
+        if self.store.create(_policy_key(policy_id), seal(asdict(record), indent=None)):
             return record
         known = self.get(policy_id)
         if replace(known, digest=known.digest or record.digest) != record:
@@ -97,24 +101,26 @@ class PolicyRegistry:
         return known
 
     def get(self, policy_id: str) -> PolicyRecord:
-        file = self._policy_file(policy_id)
-        if not file.is_file():
+        key = _policy_key(policy_id)
+        found = self.store.get(key)
+        if found is None:
             known = ", ".join(self.policies()) or "none"
             raise UserError(f"There is no policy {policy_id}; registered: {known}.")
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return PolicyRecord(**values | {"parents": tuple(values["parents"])})
+        values = unseal(found.data, key)
+        return read_as(PolicyRecord, values | {"parents": tuple(values.get("parents") or ())}, key)
 
     def policies(self) -> list[str]:
         """Ids of all policies, sorted."""
-        return sorted(file.stem for file in (self.root / "policies").glob("[!.]*.json"))
+        keys = self.store.list(POLICIES)
+        return sorted(key.removeprefix(f"{POLICIES}/").removesuffix(".json") for key in keys if key.endswith(".json"))
 
     def history(self) -> list[ChampionRecord]:
         """Every change of the champion, oldest first."""
-        return [ChampionRecord(**row) for row in _lines(self._history_file)]
+        return _changes(self._history.entries())
 
     def champion(self) -> ChampionRecord | None:
-        history = self.history()
-        return history[-1] if history else None
+        newest = self._history.last()
+        return _changes([newest])[0] if newest else None
 
     def previous_champion(self) -> str | None:
         """Who was champion before the current one first took over, and where a rollback leads; None without one."""
@@ -124,27 +130,42 @@ class PolicyRegistry:
 
     def pin(self, round_key: str) -> str:
         """Fix the policy that a round samples from: the champion at the first call, the same answer ever after."""
+        if pinned := self.pinned(round_key):
+            return pinned
         champion = self.champion()
         if champion is None:
             raise UserError(f"Round {round_key} cannot be pinned: no champion yet; train the SFT policy first.")
         values = {"round": round_key, "policy_id": champion.policy_id, "at": _now()}
-        if write_once(self._pin_file(round_key), _json(values)):
+        if self.store.create(_pin_key(round_key), seal(values, indent=None)):
             return champion.policy_id
-        return json.loads(self._pin_file(round_key).read_text(encoding="utf-8"))["policy_id"]
+        return self.pinned(round_key) or champion.policy_id
 
     def pinned(self, round_key: str) -> str | None:
         """The policy that a round samples from; None before :meth:`pin`."""
-        file = self._pin_file(round_key)
-        return json.loads(file.read_text(encoding="utf-8"))["policy_id"] if file.is_file() else None
+        key = _pin_key(round_key)
+        found = self.store.get(key)
+        if found is None:
+            return None
+        policy_id = unseal(found.data, key).get("policy_id")
+        if not isinstance(policy_id, str):
+            raise UserError(f"{key} is damaged: it names no policy; `rlhf check LOOP` says what mends it.")
+        return policy_id
+
+    def pins(self) -> list[str]:
+        """Keys of the rounds that are pinned, sorted."""
+        keys = self.store.list(PINS)
+        return sorted(key.removeprefix(f"{PINS}/").removesuffix(".json") for key in keys if key.endswith(".json"))
 
     def set_initial(self, policy_id: str) -> PromotionResult:
         """Make the SFT policy the champion; a no-op for the same one, and once a round has been promoted."""
         self.get(policy_id)
-        with locked(self._lock_file):
-            history = self.history()
-            if history and (history[-1].policy_id == policy_id or {entry.action for entry in history} != {"initial"}):
-                return PromotionResult(False, history[-1].policy_id, f"{history[-1].policy_id} is the champion.")
-            return self._append(policy_id, INITIAL_ROUND, "initial", "loop", "the SFT policy starts the loop")
+
+        def refusal(history: list[ChampionRecord]) -> str:
+            started = history and {entry.action for entry in history} != {"initial"}
+            same = history and history[-1].policy_id == policy_id
+            return f"{history[-1].policy_id} is the champion." if started or same else ""
+
+        return self._append(policy_id, INITIAL_ROUND, "initial", "loop", "the SFT policy starts the loop", refusal)
 
     def promote(self, policy_id: str, round_key: str, by: str, reason: str) -> PromotionResult:
         """Make a policy the champion, unless that would undo a later decision.
@@ -153,12 +174,9 @@ class PolicyRegistry:
         and gave way to another one: a rerun of an old round changes nothing. :meth:`rollback` is the way back.
         """
         self.get(policy_id)
-        with locked(self._lock_file):
-            history = self.history()
-            refusal = _refusal(policy_id, round_key, history)
-            if refusal:
-                return PromotionResult(False, history[-1].policy_id, refusal)
-            return self._append(policy_id, round_key, "promotion", by, reason)
+        return self._append(
+            policy_id, round_key, "promotion", by, reason, lambda history: _refusal(policy_id, round_key, history)
+        )
 
     def refusal(self, policy_id: str, round_key: str) -> str:
         """Why :meth:`promote` would not make a policy the champion; empty where it would."""
@@ -171,14 +189,12 @@ class PolicyRegistry:
         if not (by.strip() and reason.strip()):
             raise UserError("An approval stays on record: give the name of who approves, and a reason.")
         record = ApprovalRecord(round_key, policy_id, by, reason, _now(), anyway)
-        with locked(self._lock_file):
-            entries = [*self.approvals(), record]
-            write_atomically(self._approvals_file, b"".join(_json(asdict(entry)) for entry in entries))
+        self._approvals.append(lambda _: asdict(record))
         return record
 
     def approvals(self) -> list[ApprovalRecord]:
         """Every approval, oldest first."""
-        return [ApprovalRecord(**row) for row in _lines(self._approvals_file)]
+        return [read_as(ApprovalRecord, values, APPROVALS) for values in self._approvals.entries()]
 
     def approval(self, policy_id: str) -> ApprovalRecord | None:
         """The last approval of exactly this policy."""
@@ -187,14 +203,19 @@ class PolicyRegistry:
     def rollback(self, to_policy_id: str, by: str, reason: str) -> PromotionResult:
         """Make an earlier policy the champion again; by whom and why stays on record."""
         record = self.get(to_policy_id)
-        with locked(self._lock_file):
-            history = self.history()
+
+        def refusal(history: list[ChampionRecord]) -> str:
             if history and history[-1].policy_id == to_policy_id:
-                return PromotionResult(False, to_policy_id, f"{to_policy_id} is already the champion.")
-            served = [entry.round_key for entry in history if entry.policy_id == to_policy_id]
-            if not served:
+                return f"{to_policy_id} is already the champion."
+            if all(entry.policy_id != to_policy_id for entry in history):
                 raise UserError(f"Policy {to_policy_id} was never champion, so there is no way back to it; promote it.")
-            return self._append(to_policy_id, record.round_key, "rollback", by, reason)
+            return ""
+
+        return self._append(to_policy_id, record.round_key, "rollback", by, reason, refusal)
+
+    def journals(self) -> tuple[Journal, ...]:
+        """The registry's journals, for those who look whether they are whole."""
+        return self._history, self._approvals
 
     def _append(
         self,
@@ -203,29 +224,25 @@ class PolicyRegistry:
         action: Literal["initial", "promotion", "rollback"],
         by: str,
         reason: str,
+        refusal: Any,
     ) -> PromotionResult:
-        """Write the history with one more line; the caller holds the lock."""
-        entries = [*self.history(), ChampionRecord(policy_id, round_key, action, by, reason, _now())]
-        write_atomically(self._history_file, b"".join(_json(asdict(entry)) for entry in entries))
+        """Change the champion, unless ``refusal``, which is shown the history that is followed, says why not."""
+        refused: list[tuple[str, str]] = []
+
+        def decide(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+            history = _changes(entries)
+            if why := refusal(history):
+                refused.append((history[-1].policy_id, why))
+                return None
+            return asdict(ChampionRecord(policy_id, round_key, action, by, reason, _now()))
+
+        if self._history.append(decide) is None:
+            return PromotionResult(False, *refused[-1])
         return PromotionResult(True, policy_id, f"{policy_id} is the champion ({action}): {reason}")
 
-    @property
-    def _history_file(self) -> Path:
-        return self.root / "history.jsonl"
 
-    @property
-    def _approvals_file(self) -> Path:
-        return self.root / "approvals.jsonl"
-
-    @property
-    def _lock_file(self) -> Path:
-        return self.root / "history.lock"
-
-    def _policy_file(self, policy_id: str) -> Path:
-        return self.root / "policies" / f"{_checked(policy_id, 'policy id')}.json"
-
-    def _pin_file(self, round_key: str) -> Path:
-        return self.root / "pins" / f"{_checked(round_key, 'round')}.json"
+def _changes(entries: Sequence[Mapping[str, Any]]) -> list[ChampionRecord]:
+    return [read_as(ChampionRecord, values, HISTORY) for values in entries]
 
 
 def _refusal(policy_id: str, round_key: str, history: list[ChampionRecord]) -> str:
@@ -245,21 +262,18 @@ def _refusal(policy_id: str, round_key: str, history: list[ChampionRecord]) -> s
     return ""
 
 
+def _policy_key(policy_id: str) -> str:
+    return f"{POLICIES}/{_checked(policy_id, 'policy id')}.json"
+
+
+def _pin_key(round_key: str) -> str:
+    return f"{PINS}/{_checked(round_key, 'round')}.json"
+
+
 def _checked(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot be a {what}: use letters, digits, dot, dash and underscore.")
     return name
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a file with one in each line; none where there is no file."""
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def _json(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, ensure_ascii=False) + "\n").encode()
 
 
 def _now() -> str:

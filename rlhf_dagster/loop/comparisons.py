@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
+from rlhf_dagster.data.imported import imported, imported_key
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_comparisons, candidates, comparison_row
 from rlhf_dagster.labeling.gold import clear_answers, known_answers
@@ -17,7 +16,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import sample_policy
 from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
-from rlhf_dagster.records.schemas import COMPARISONS, table
+from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_GOLD, table
 from rlhf_dagster.records.tables import Row, records
 
 
@@ -69,10 +68,10 @@ def _is_about(comparisons: pd.DataFrame, completions: pd.DataFrame) -> bool:
 
 def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:
     """Imported gold questions; without any, comparisons of samples whose answer the task's gold judge is sure about."""
-    imported = loop.imported("gold")
-    if n and imported:
-        _require_room(imported, loop.config.labeling.responses)
-        return known_answers(pq.read_table(imported).to_pylist(), n, loop.config.labeling.kind, round_key, seed)
+    gold = imported(loop.store, "gold", IMPORTED_GOLD)
+    if n and gold is not None:
+        _require_room(gold.to_pylist(), loop.config.labeling.responses)
+        return known_answers(gold.to_pylist(), n, loop.config.labeling.kind, round_key, seed)
     if not n or not loop.config.has_task:
         return []
     task = loop.task
@@ -81,13 +80,13 @@ def _gold_questions(loop: LoopFolder, round_key: str, completions: pd.DataFrame,
     return clear_answers(rows, scores, n, seed)
 
 
-def _require_room(gold: Path, room: int) -> None:
+def _require_room(gold: Sequence[Row], room: int) -> None:
     """Raise UserError where a gold question has more responses than the round's pages show."""
-    most = max((len(responses) for responses in pd.read_parquet(gold, columns=["responses"])["responses"]), default=0)
+    most = max((len(row["responses"]) for row in gold), default=0)
     if most > room:
         raise UserError(
-            f"{gold}: a gold question has {most} responses, and the pages of this loop show {room}; import gold "
-            "questions with fewer, or change `labeling.kind` or `labeling.responses_per_prompt`."
+            f"{imported_key('gold')}: a gold question has {most} responses, and the pages of this loop show {room}; "
+            "import gold questions with fewer, or change `labeling.kind` or `labeling.responses_per_prompt`."
         )
 
 

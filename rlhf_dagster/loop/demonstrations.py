@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.data.imported import read_imported
+from rlhf_dagster.data.imported import imported, is_imported
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.demonstrations import (
     DEMONSTRATION_ROUND,
@@ -55,11 +55,11 @@ def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
 
 def _demonstrated(loop: LoopFolder) -> set[str]:
     """Ids of the prompts that have an imported demonstration."""
-    path = loop.imported("demonstrations")
-    return set(read_imported(path, IMPORTED_DEMONSTRATIONS)["prompt_id"].to_pylist()) if path else set()
+    found = imported(loop.store, "demonstrations", IMPORTED_DEMONSTRATIONS)
+    return set() if found is None else set(found["prompt_id"].to_pylist())
 
 
 def _others(loop: LoopFolder) -> bool:
     """Whether demonstrations come from somewhere else too."""
-    given = loop.config.data.demonstrations_dataset, loop.imported("demonstrations")
-    return loop.config.has_task or any(source is not None for source in given)
+    given = loop.config.data.demonstrations_dataset is not None
+    return loop.config.has_task or given or is_imported(loop.store, "demonstrations")

@@ -37,6 +37,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.pages.report import render_report
+from rlhf_dagster.records.parquet import read_parquet
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def measure_alarms(
 
 def held_out_text(pretraining_text: Path) -> list[str]:
     """Documents of the validation split or, where it is empty, the test split; the same documents for every policy."""
-    frame = pd.read_parquet(pretraining_text, columns=["text_id", "text", "split"]).sort_values("text_id")
+    frame = read_parquet(pretraining_text, columns=["text_id", "text", "split"]).to_pandas().sort_values("text_id")
     by_split = [frame.loc[frame["split"] == split, "text"] for split in ("validation", "test")]
     held_out = next((texts for texts in by_split if len(texts)), by_split[0])
     return held_out[held_out.str.strip() != ""].head(DOCUMENTS).tolist()

@@ -1,19 +1,21 @@
-"""A loop on disk: its config, the folder that holds everything it makes, and answers about what is there."""
+"""A loop: its config, the store that holds everything it makes, and answers about what is there."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
+from rlhf_dagster.records.parquet import read_parquet
+from rlhf_dagster.storage.base import Store
+from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.tasks.base import SimulatedAnnotator, Task
 from rlhf_dagster.tasks.known import get_task
 
@@ -25,10 +27,23 @@ LEDGER = "label_store.sqlite"
 
 @dataclass(frozen=True)
 class LoopFolder:
-    """``root`` holds ``assets/`` (tables, reports, pointers), ``models/``, ``registry/`` and the label store."""
+    """``root`` is the loop's folder on this machine, with its ``loop.yaml``, Dagster's files and unfinished work.
+
+    What the loop makes is in :attr:`store`, which is the same folder unless the setting `root` names another place:
+    ``assets/`` (tables, reports, pointers), ``models/``, ``registry/``.
+    """
 
     config: LoopConfig
     root: Path
+
+    @property
+    def address(self) -> str:
+        """Of the loop's store; saying it asks nobody."""
+        return self.config.root or str(self.root)
+
+    @property
+    def store(self) -> Store:
+        return open_store(self.address)
 
     @classmethod
     def open(cls, root: Path) -> "LoopFolder":
@@ -37,11 +52,11 @@ class LoopFolder:
 
     @property
     def models(self) -> ModelStore:
-        return ModelStore(self.root)
+        return ModelStore(self.store, self.root / "work")
 
     @property
     def registry(self) -> PolicyRegistry:
-        return PolicyRegistry(self.root / "registry")
+        return PolicyRegistry(self.store)
 
     @property
     def ledger(self) -> EmbeddedLabelStore:
@@ -73,32 +88,42 @@ class LoopFolder:
         store = self.label_store
         return [] if isinstance(store, EmbeddedLabelStore) else store.addresses(round_key, purpose)
 
-    def asset_path(self, asset: str, round_key: str = "", suffix: str = "parquet") -> Path:
-        """The file of an asset: ``assets/<asset>[/<round>].<suffix>``."""
-        stem = Path(asset, round_key) if round_key else Path(asset)
-        return self.root / "assets" / f"{stem}.{suffix}"
+    def asset_key(self, asset: str, round_key: str = "", suffix: str = "parquet") -> str:
+        """The key of an asset in the store: ``assets/<asset>[/<round>].<suffix>``."""
+        return "/".join(filter(None, ("assets", asset, round_key))) + f".{suffix}"
+
+    def has_table(self, asset: str, round_key: str = "") -> bool:
+        """Whether the table of an asset is made."""
+        return self.store.exists(self.asset_key(asset, round_key))
 
     def table(self, asset: str, round_key: str = "", columns: list[str] | None = None) -> pd.DataFrame | None:
-        """The table of an asset; None before it is made."""
-        path = self.asset_path(asset, round_key)
-        return pd.read_parquet(path, columns=columns) if path.exists() else None
+        """The table of an asset; None before it is made, Damaged where it is not what was written."""
+        return self.table_at(self.asset_key(asset, round_key), _again(asset, round_key), columns)
+
+    def table_at(self, key: str, remedy: str, columns: list[str] | None = None) -> pd.DataFrame | None:
+        """The table under a key of the store; None without it. ``remedy`` ends the sentence on a damaged one."""
+        found = self.store.get(key)
+        if found is None:
+            return None
+        try:
+            return read_parquet(found.data, key, columns).to_pandas()
+        except Damaged as damaged:
+            raise Damaged(f"{str(damaged).rstrip('.')}; {remedy}.") from None
 
     def json(self, asset: str, round_key: str = "") -> dict[str, Any] | None:
-        """The figures or the decision of an asset; None before it is made, UserError where its file is damaged."""
-        path = self.asset_path(asset, round_key, "json")
-        try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        """The figures or the decision of an asset; None before it is made, Damaged where it is not what was written."""
+        key = self.asset_key(asset, round_key, "json")
+        found = self.store.get(key)
+        if found is None:
             return None
-        except ValueError:
-            of_round = f" of {round_key}" if round_key else ""
-            raise UserError(f"{path.relative_to(self.root)} is damaged; run {asset}{of_round} again.") from None
-        return found
+        try:
+            return unseal(found.data, key)
+        except Damaged as damaged:
+            raise Damaged(f"{str(damaged).rstrip('.')}; {_again(asset, round_key)}.") from None
 
     def write_json(self, asset: str, round_key: str, content: dict[str, Any]) -> None:
         """Write what :meth:`json` reads, for facts that an asset states beside its table."""
-        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-        write_atomically(self.asset_path(asset, round_key, "json"), text.encode())
+        self.store.put(self.asset_key(asset, round_key, "json"), seal(content, sort_keys=True))
 
     def checkpoint(self, asset: str, round_key: str = "") -> Checkpoint | None:
         """The model that an asset points to; None before it is made."""
@@ -107,12 +132,7 @@ class LoopFolder:
 
     def pointed_to(self, pointer: dict[str, Any]) -> Checkpoint:
         """The model of a pointer as :meth:`Checkpoint.as_pointer` gives it."""
-        return Checkpoint(**pointer, root=str(self.root))
-
-    def imported(self, kind: str) -> Path | None:
-        """The table that `rlhf import` has made of one kind of records; None where nothing was imported."""
-        path = self.root / "imports" / f"{kind}.parquet"
-        return path if path.exists() else None
+        return read_as(Checkpoint, {**pointer, "root": self.store.address}, "A pointer to a model")
 
     def decision(self, round_key: str) -> dict[str, Any] | None:
         """The decision on a round's policy; None without one, or if it is about an earlier policy of that round."""
@@ -123,17 +143,18 @@ class LoopFolder:
 
         Assets find other rounds here and not through the asset graph, where each new round would make older ones stale.
         """
-        files = (self.root / "assets" / asset).glob("[!.]*")
-        keys = sorted({path.stem for path in files if path.suffix in (".parquet", ".json")})
+        names = (key.rpartition("/")[2] for key in self.store.list(f"assets/{asset}"))
+        stems = {name.rpartition(".") for name in names}
+        keys = sorted({stem for stem, _, suffix in stems if suffix in ("parquet", "json")})
         return [key for key in keys if (up_to is None or key <= up_to) and (before is None or key < before)]
 
     def policy(self, policy_id: str) -> Checkpoint:
         """The kept checkpoint of a registered policy; raises UserError where it is gone."""
         record = self.registry.get(policy_id)
-        folder = self.root / record.checkpoint
-        if not folder.is_dir():
-            raise UserError(f"{folder}: the checkpoint of policy {policy_id} is gone; restore it or roll back.")
-        return Checkpoint(policy_id, record.checkpoint, record.digest or self._digest_of(record), str(self.root))
+        found = Checkpoint(policy_id, record.checkpoint, record.digest, self.store.address)
+        if not found.is_there():
+            raise UserError(f"{found.address}: the checkpoint of policy {policy_id} is gone; restore it or roll back.")
+        return found if record.digest else replace(found, digest=self._digest_of(record))
 
     def _digest_of(self, record: PolicyRecord) -> str:
         """The digest of a policy that version 0.1 has registered without: by its asset's pointer, or by its files."""
@@ -142,6 +163,10 @@ class LoopFolder:
         if pointed is not None and pointed.model_id == record.policy_id:
             return pointed.digest
         return model_digest(self.root / record.checkpoint)
+
+
+def _again(asset: str, round_key: str) -> str:
+    return f"run {asset}{f' of {round_key}' if round_key else ''} again"
 
 
 def standing(decision: dict[str, Any] | None, report: dict[str, Any] | None) -> dict[str, Any] | None:

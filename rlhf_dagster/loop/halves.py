@@ -1,17 +1,17 @@
 """Two reward models on disjoint halves of the labels, for the over-optimisation alarm."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.config.training import RewardModelSettings
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
@@ -19,6 +19,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.loop.trainings.reward_model import make_reward_model
 from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.parquet import read_parquet, to_parquet
 from rlhf_dagster.records.schemas import PREFERENCES, table
 
 MIN_COMPARISONS = 50
@@ -70,7 +71,7 @@ def train_halves(
     """
     if loop.config.gate.max_reward_drift is None:
         return RewardModelHalves(unmeasured=SWITCHED_OFF)
-    tables = split_in_halves(pd.read_parquet(preferences), loop.config.seed)
+    tables = split_in_halves(read_parquet(preferences).to_pandas(), loop.config.seed)
     fewest = min(_comparisons(half) for half in tables)
     if fewest < MIN_COMPARISONS:
         return RewardModelHalves(unmeasured=_too_few(fewest))
@@ -82,12 +83,12 @@ def train_halves(
         identity = content_hash("half", snapshot_hash(half), settings.model_dump(), sft.digest)
         model = _finished(loop, done, identity)
         if model is None:
-            pq.write_table(table(half, PREFERENCES), path)
+            write_atomically(path, to_parquet(table(half, PREFERENCES)))
             model = make_reward_model(
                 loop, round_key, settings, sft=sft, preferences=path, prompts=prompts, progress=progress
             )
             content = {"identity": identity, "checkpoint": model.checkpoint.as_pointer()}
-            write_atomically(done, json.dumps(content).encode())
+            write_atomically(done, seal(content))
         models.append(model)
     shutil.rmtree(work)
     return RewardModelHalves(tuple(models))
@@ -106,11 +107,15 @@ def _too_few(fewest: int) -> str:
 
 def _finished(loop: LoopFolder, done: Path, identity: str) -> StageResult | None:
     """The half that an earlier call has trained on the same labels."""
-    content = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
+    try:
+        content = unseal(done.read_bytes(), done.name)
+    except (FileNotFoundError, UserError):
+        return None
     if content.get("identity") != identity:
         return None
     checkpoint = loop.pointed_to(content["checkpoint"])
-    if not checkpoint.folder.is_dir():
+    try:
+        manifest = read_manifest(checkpoint.folder)
+    except UserError:  # gone or damaged: it is trained again
         return None
-    manifest = read_manifest(checkpoint.folder)
     return StageResult(checkpoint, manifest["metrics"], manifest["curves"], manifest["warnings"])

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.config.labeling import LabelingSettings
@@ -19,8 +17,9 @@ from rlhf_dagster.labeling.simulate import simulate_annotators
 from rlhf_dagster.loop.comparisons import training_comparisons
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import imported_table
+from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
-from rlhf_dagster.records.schemas import QUARANTINE, table
+from rlhf_dagster.records.schemas import COMPARISONS, QUARANTINE, table
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,9 @@ def send_training_batch(loop: LoopFolder, round_key: str, completions: pd.DataFr
     """Choose comparisons among the completions and send them; sending again adds nothing."""
     imported = round_key == IMPORT_ROUND
     comparisons = (
-        imported_table(loop, "comparisons") if imported else training_comparisons(loop, round_key, completions)
+        imported_table(loop, "comparisons", COMPARISONS)
+        if imported
+        else training_comparisons(loop, round_key, completions)
     )
     return _send(loop, round_key, "train", comparisons, progress)
 
@@ -91,10 +92,9 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
     annotations, _ = store.read(round_key, purpose, None)
     comparisons = store.comparisons(round_key, purpose)
     labels, quarantine = labels_table(annotations, comparisons, loop.config.labeling)
-    path = _quarantine(loop, round_key, purpose)
-    if len(quarantine) or path.exists():
-        path.parent.mkdir(exist_ok=True)
-        pq.write_table(table(quarantine, QUARANTINE), path)
+    key = _quarantine(round_key, purpose)
+    if len(quarantine) or loop.store.exists(key):
+        loop.store.put(key, to_parquet(table(quarantine, QUARANTINE)))
     return labels, len(quarantine)
 
 
@@ -158,12 +158,12 @@ def counts_behind(loop: LoopFolder, round_key: str) -> dict[str, Any]:
 
 def read_quarantine(loop: LoopFolder, round_key: str, purpose: str) -> pd.DataFrame:
     """What could not be parsed when the round's labels were last read (schema QUARANTINE)."""
-    path = _quarantine(loop, round_key, purpose)
-    return pd.read_parquet(path) if path.exists() else table([], QUARANTINE).to_pandas()
+    found = loop.table_at(_quarantine(round_key, purpose), "run preference_labels of its round again")
+    return table([], QUARANTINE).to_pandas() if found is None else found
 
 
-def _quarantine(loop: LoopFolder, round_key: str, purpose: str) -> Path:
-    return loop.root / "quarantine" / f"{purpose}-{round_key}.parquet"
+def _quarantine(round_key: str, purpose: str) -> str:
+    return f"quarantine/{purpose}-{round_key}.parquet"
 
 
 def annotator_weights(

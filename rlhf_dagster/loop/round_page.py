@@ -4,16 +4,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.common.intervals import share_with_interval
-from rlhf_dagster.common.stop_cord import read_stop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_MODEL, SFT, find_win_rate
 from rlhf_dagster.lineage.registry import ChampionRecord
+from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder, standing
 from rlhf_dagster.loop.round_state import Phase, RoundState, undecided_rounds, waits_for
@@ -71,16 +69,15 @@ class _Round:
 
 def write_round_page(
     loop: LoopFolder, rounds: list[str], running: Sequence[str] = (), now: datetime | None = None
-) -> Path:
-    """Write the page of ``rounds`` to ``rounds.html`` in the loop's folder, and return its path.
+) -> str:
+    """Write the page of ``rounds`` to ``rounds.html`` in the loop's store, and return its key.
 
     ``running`` holds a sentence for each run that is active; ``now`` is when the page is made.
     """
     page = gather(loop, rounds, running, (now or datetime.now(UTC)).astimezone(UTC))
-    path = loop.root / ROUNDS_PAGE
     # JSON can hold lone surrogates, which UTF-8 cannot.
-    write_atomically(path, render_rounds(page).encode("utf-8", "replace"))
-    return path
+    loop.store.put(ROUNDS_PAGE, render_rounds(page).encode("utf-8", "replace"))
+    return ROUNDS_PAGE
 
 
 def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made: datetime) -> RoundsPage:
@@ -98,7 +95,7 @@ def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made
     return RoundsPage(
         loop=loop.config.name,
         made=made,
-        stop=read_stop(loop.root),
+        stop=read_stop(loop.store),
         problems=problems,
         waiting=[_waiting(loop, state) for state in states.values()],
         running=running,
@@ -191,13 +188,13 @@ def _row(
 def _head(loop: LoopFolder, found: _Round, verdict: tuple[RoundVerdict, list[str]]) -> RoundRow:
     """A row without figures."""
     outcome, because = verdict
-    page = loop.asset_path("eval_report", found.key, "html")
+    page = loop.asset_key("eval_report", found.key, "html")
     return RoundRow(
         round=found.key,
         number=round_number(found.key) or 0,
         verdict=outcome,
         because=because,
-        report=str(page.relative_to(loop.root)) if page.exists() else None,
+        report=page if loop.store.exists(page) else None,
         policy=found.policy,
     )
 

@@ -37,7 +37,7 @@ def round_state(loop: LoopFolder, key: str) -> RoundState:
     newest = newest_promoted(loop)
     if key < newest:
         return RoundState(key, "closed")
-    if not loop.asset_path("preference_batch", key).exists():
+    if not loop.has_table("preference_batch", key):
         return RoundState(key, "opened")
     report = loop.json("eval_report", key)
     if key == newest:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
+from rlhf_dagster.data.imported import imported
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
@@ -34,7 +36,7 @@ def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.D
     """K samples of the pinned policy for each chosen training prompt (schema COMPLETIONS)."""
     round_key, policy_id = manifest["round"], manifest["behaviour_policy"]
     if policy_id == IMPORTED_POLICY:
-        return imported_table(loop, "completions")
+        return imported_table(loop, "completions", COMPLETIONS)
     labeling, seed = loop.config.labeling, loop.config.stage_seed("completions", round_key)
     train = prompts[prompts["split"] == "train"]
     if train.empty:
@@ -134,11 +136,11 @@ def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     return prompts.loc[order[:n]]
 
 
-def imported_table(loop: LoopFolder, name: str) -> pd.DataFrame:
-    path = loop.imported(name)
-    if path is None:
+def imported_table(loop: LoopFolder, name: str, schema: pa.Schema) -> pd.DataFrame:
+    found = imported(loop.store, name, schema)
+    if found is None:
         raise UserError(
             f"{IMPORT_ROUND} holds imported judgments, and there are none; "
             f"run `rlhf import judgments FILE --loop {loop.root}`."
         )
-    return pd.read_parquet(path)
+    return found.to_pandas()

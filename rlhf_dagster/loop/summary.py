@@ -81,4 +81,4 @@ def _checkpoint(loop: LoopFolder, asset: str, key: str) -> str | None:
 
 
 def _relative(loop: LoopFolder, asset: str, key: str, suffix: str) -> str:
-    return str(loop.asset_path(asset, key, suffix).relative_to(loop.root))
+    return loop.asset_key(asset, key, suffix)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from rlhf_dagster.common.stop_cord import Stop
 from rlhf_dagster.lineage.registry import ChampionRecord
+from rlhf_dagster.lineage.stop_cord import Stop
 from rlhf_dagster.pages.plots import RoundCurve, data_uri, round_curves
 from rlhf_dagster.pages.report import count, decimals, interval, percent
 

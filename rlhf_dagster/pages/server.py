@@ -23,6 +23,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from rlhf_dagster.common.ports import LOOPBACK
+from rlhf_dagster.storage.known import is_remote, open_store
 
 _NAMES = (LOOPBACK, "localhost")
 """Host names that a request may have. With any other, a foreign page may have bound its name to us (DNS rebinding)."""
@@ -52,8 +53,8 @@ class PageHandler(BaseHTTPRequestHandler):
     timeout = 10.0
     """Seconds after which a client that sends nothing is dropped."""
 
-    def __init__(self, root: Path, *connection: object) -> None:
-        self._root = root
+    def __init__(self, address: str, *connection: object) -> None:
+        self._address = address
         super().__init__(*connection)  # type: ignore[arg-type]  # request, address and server, from the server
 
     def do_GET(self) -> None:
@@ -61,7 +62,7 @@ class PageHandler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost")
             return
         page = _requested(self.path)
-        content = read_page(self._root, page) if page else None
+        content = _content(self._address, page) if page else None
         if content is None and page == ROUNDS_PAGE:
             content = NOT_YET
         if content is None:
@@ -87,9 +88,17 @@ class PageHandler(BaseHTTPRequestHandler):
         """Requests are not logged."""
 
 
-def make_server(root: Path, port: int) -> ThreadingHTTPServer:
-    """A server of the loop in ``root``, bound to the loopback address; 0 takes a free port."""
-    return ThreadingHTTPServer((LOOPBACK, port), partial(PageHandler, root.resolve()))
+def make_server(address: str, port: int) -> ThreadingHTTPServer:
+    """A server of the loop's store at ``address``, bound to the loopback address; 0 takes a free port."""
+    where = address if is_remote(address) else str(Path(address).resolve())
+    return ThreadingHTTPServer((LOOPBACK, port), partial(PageHandler, where))
+
+
+def _content(address: str, page: str) -> bytes | None:
+    if not is_remote(address):
+        return read_page(Path(address), page)
+    found = open_store(address).get(page)
+    return found.data if found else None
 
 
 def read_page(root: Path, page: str) -> bytes | None:
@@ -116,12 +125,12 @@ def read_page(root: Path, page: str) -> bytes | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="rlhf_dagster.pages.server", description="Serve a loop's pages.")
-    parser.add_argument("root", type=Path, help="the loop's folder")
+    parser.add_argument("root", help="the loop's folder, or the address of its store")
     parser.add_argument("port", type=int, help=f"port on {LOOPBACK}")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    if not options.root.is_dir():
+    if not is_remote(options.root) and not Path(options.root).is_dir():
         parser.error(f"{options.root} is not a folder; give the loop's.")
     try:
         server = make_server(options.root, options.port)

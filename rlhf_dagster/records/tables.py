@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.schemas import PREFERENCES, with_later_columns
 
 Row = dict[str, Any]
@@ -20,16 +21,22 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
     """The table in a Parquet file (or folder of them); raises UserError where it is missing or lacks columns."""
     if not path.exists():
         raise UserError(f"{path}: no such table; make it first or correct the path.")
-    try:
-        frame = pq.read_table(path).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet table ({first_line(error)}); make it again.") from None
+    frame = _read(path).to_pandas()
     if schema is PREFERENCES:
         frame = with_later_columns(frame)
     missing = [name for name in schema.names if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: column {missing[0]!r} is missing; the table must have {', '.join(schema.names)}.")
     return frame
+
+
+def _read(path: Path) -> pa.Table:
+    if path.is_file():
+        return read_parquet(path)
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet table ({first_line(error)}); make it again.") from None
 
 
 def rows_of_split(frame: pd.DataFrame, split: str, path: Path) -> pd.DataFrame:

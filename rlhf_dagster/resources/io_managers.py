@@ -1,17 +1,19 @@
-"""How assets reach the loop's folder: tables as Parquet, decisions and reports as JSON, models as pointers."""
+"""How assets reach the loop's store: tables as Parquet, decisions and reports as JSON, models as pointers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from upath import UPath
 
+from rlhf_dagster.common.sealed import read_as, seal, unseal
+from rlhf_dagster.errors import Damaged
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.records import schemas
+from rlhf_dagster.records.parquet import check_parquet, read_parquet, to_parquet
+from rlhf_dagster.storage.base import Store
+from rlhf_dagster.storage.known import open_store
 
 TABLES: dict[str, pa.Schema] = {
     "prompts": schemas.PROMPTS,
@@ -27,73 +29,96 @@ TABLES: dict[str, pa.Schema] = {
 }
 
 
-class _FileIOManager(dg.UPathIOManager):
-    """Files under ``root/assets``, written beside the target and renamed, so that a crash leaves the old file.
+class _StoredFiles(dg.UPathIOManager):
+    """Objects under ``assets/`` of a loop's store, each written whole.
 
     Not a configurable resource: where a loop's files live is no setting of a run, so the launchpad does not offer it.
+    Dagster's base class finds the names; it is shown paths that do not exist, and touches none of them.
     """
 
-    def __init__(self, root: str):
-        super().__init__(UPath(root) / "assets")
-        self.root = Path(root)
+    def __init__(self, address: str):
+        super().__init__(UPath("assets"))
+        self.address = address
 
-    def write(self, asset: str, obj: Any, path: Path) -> None:
+    @property
+    def store(self) -> Store:
+        return open_store(self.address)
+
+    def write(self, asset: str, obj: Any) -> bytes:
         raise NotImplementedError
 
-    def read(self, context: dg.InputContext, path: Path) -> Any:
+    def read(self, context: dg.InputContext, key: str, data: bytes) -> Any:
         raise NotImplementedError
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
-        """What an asset reads; one sentence, and no error of a library, where it is not materialised yet."""
-        file = Path(str(path))
-        if not file.exists():
-            asset = context.asset_key.path[-1]
-            of_round = f" of {file.stem}" if file.stem != asset else ""
+        """What an asset reads; one sentence, and no error of a library, where it is not there or is damaged."""
+        key, asset = path.as_posix(), context.asset_key.path[-1]
+        of_round = f" of {path.stem}" if path.stem != asset else ""
+        found = self.store.get(key)
+        if found is None:
             raise dg.Failure(f"{asset}{of_round} is not there yet; materialise it first.", allow_retries=False)
-        return self.read(context, file)
+        try:
+            return self.read(context, key, found.data)
+        except Damaged as damaged:
+            sentence = f"{str(damaged).rstrip('.')}; materialise {asset}{of_round} again."
+            raise dg.Failure(sentence, allow_retries=False) from None
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
-        target = Path(str(path))
-        beside = target.with_name(f".{target.name}.new")
-        self.write(context.asset_key.path[-1], obj, beside)
-        beside.replace(target)
+        self.store.put(path.as_posix(), self.write(context.asset_key.path[-1], obj))
+
+    def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
+        paths = self._get_paths_for_partitions(context).values() if context.has_asset_partitions else ()
+        key = (next(iter(paths), None) or self._get_path(context)).as_posix()
+        return {"path": dg.MetadataValue.path(f"{self.address.rstrip('/')}/{key}")}
+
+    def path_exists(self, path: UPath) -> bool:
+        return self.store.exists(path.as_posix())
+
+    def make_directory(self, path: UPath) -> None:
+        """Stores have no folders to make."""
+
+    def _handle_transition_to_partitioned_asset(self, context: dg.OutputContext, path: UPath) -> None:
+        """Our assets were never partitioned otherwise; Dagster would look for files in the working folder."""
 
 
-class ParquetFiles(_FileIOManager):
-    """``root/assets/<asset>[/<round>].parquet`` with the asset's schema; a wrong column is an error."""
+class ParquetFiles(_StoredFiles):
+    """``assets/<asset>[/<round>].parquet`` with the asset's schema; a wrong column is an error."""
 
     extension = ".parquet"
 
-    def write(self, asset: str, obj: Any, path: Path) -> None:
-        pq.write_table(schemas.table(obj, TABLES[asset]), path)
+    def write(self, asset: str, obj: Any) -> bytes:
+        return to_parquet(schemas.table(obj, TABLES[asset]))
 
-    def read(self, context: dg.InputContext, path: Path) -> Any:
-        """The table, or its path where the asset asks for a ``Path`` (training reads files by itself)."""
-        return path if context.dagster_type.typing_type is Path else pd.read_parquet(path)
+    def read(self, context: dg.InputContext, key: str, data: bytes) -> Any:
+        """The table, or a file that holds it where the asset asks for a ``Path`` (training reads files by itself)."""
+        if context.dagster_type.typing_type is Path:
+            check_parquet(data, key)
+            return self.store.local(key)
+        return read_parquet(data, key).to_pandas()
 
     def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
-        return {"dagster/row_count": dg.MetadataValue.int(len(obj))}
+        return super().get_metadata(context, obj) | {"dagster/row_count": dg.MetadataValue.int(len(obj))}
 
 
-class JsonFiles(_FileIOManager):
-    """``root/assets/<asset>/<round>.json``."""
-
-    extension = ".json"
-
-    def write(self, asset: str, obj: Any, path: Path) -> None:
-        path.write_text(json.dumps(obj, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-
-    def read(self, context: dg.InputContext, path: Path) -> Any:
-        return json.loads(path.read_text(encoding="utf-8"))
-
-
-class ModelPointers(_FileIOManager):
-    """``root/assets/<asset>[/<round>].json``: which kept model is the asset's current one."""
+class JsonFiles(_StoredFiles):
+    """``assets/<asset>/<round>.json``."""
 
     extension = ".json"
 
-    def write(self, asset: str, obj: Checkpoint, path: Path) -> None:
-        path.write_text(json.dumps(obj.as_pointer(), indent=1) + "\n", encoding="utf-8")
+    def write(self, asset: str, obj: Any) -> bytes:
+        return seal(obj, sort_keys=True)
 
-    def read(self, context: dg.InputContext, path: Path) -> Checkpoint:
-        return Checkpoint(**json.loads(path.read_text(encoding="utf-8")), root=str(self.root))
+    def read(self, context: dg.InputContext, key: str, data: bytes) -> Any:
+        return unseal(data, key)
+
+
+class ModelPointers(_StoredFiles):
+    """``assets/<asset>[/<round>].json``: which kept model is the asset's current one."""
+
+    extension = ".json"
+
+    def write(self, asset: str, obj: Checkpoint) -> bytes:
+        return seal(obj.as_pointer())
+
+    def read(self, context: dg.InputContext, key: str, data: bytes) -> Checkpoint:
+        return read_as(Checkpoint, {**unseal(data, key), "root": self.store.address}, key)

@@ -10,7 +10,7 @@ from loops import ROUND, run_missing
 
 from rlhf_dagster.automation.failures import failed_runs
 from rlhf_dagster.cli.runner import LoopRunner
-from rlhf_dagster.common.stop_cord import pull
+from rlhf_dagster.lineage.stop_cord import pull
 from rlhf_dagster.resources.notifier import Notifier
 
 
@@ -53,7 +53,7 @@ def test_a_policy_that_the_gate_stops_and_a_stopped_loop_are_no_failures(stages,
     runner = copy_of(stages.unjudged, gate={"max_kl": 1e-6})
     assert run_missing(runner, "train_round", ROUND).stopped_by_gate
     tell(runner)
-    pull(runner.loop.root, "Ada", "the labels are wrong")
+    pull(runner.loop.store, "Ada", "the labels are wrong")
     assert not runner.run("train_round", ROUND, ["reward_model"]).success
     tell(runner)
     texts = [json.loads(asked.body)["text"] for asked in hook.asked]

@@ -15,7 +15,7 @@ from rlhf_dagster.automation.sensors import TickFailed, loop_automation
 from rlhf_dagster.automation.watch import POSITION_TAG
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.progress import Progress
-from rlhf_dagster.common.stop_cord import pull, reset
+from rlhf_dagster.lineage.stop_cord import pull, reset
 from rlhf_dagster.loop.labels import simulate
 
 AUTOMATION = {"min_new_labels": 20, "quiet_minutes": 0, "max_unlabelled": 5}
@@ -151,12 +151,12 @@ def test_nothing_starts_while_the_loop_is_stopped_and_all_of_it_afterwards(colle
     create_run(
         collected, "train_round", dg.DagsterRunStatus.FAILURE, rlhf__labels_position="99999", rlhf__stopped="true"
     )
-    pull(collected.loop.root, "Ada", "the labels are wrong")
+    pull(collected.loop.store, "Ada", "the labels are wrong")
     for name in ("open_round", "new_labels", "opened_rounds", "judgments_complete"):
         result = tick(collected, name)
         assert not result.run_requests
         assert result.skip_message == "Stopped by Ada: the labels are wrong. `rlhf resume` lets the loop go on."
-    reset(collected.loop.root, "Ada")
+    reset(collected.loop.store, "Ada")
     after = tick(collected, "new_labels").run_requests[0]
     assert after.partition_key == ROUND
     assert after.run_key != before.run_key
@@ -172,7 +172,7 @@ def test_annotators_can_stop_the_loop_and_are_not_heard_twice(
     monkeypatch.setattr("rlhf_dagster.labeling.embedded.EmbeddedLabelStore.count", lambda *_, **__: asked)
     stopped = tick(collected, "new_labels")
     assert "Stopped by 3 annotators of round-0001: all responses are empty." in stopped.skip_message
-    reset(collected.loop.root, "Ada")
+    reset(collected.loop.store, "Ada")
     assert tick(collected, "new_labels", stopped.cursor).run_requests
     assert json.loads(stopped.cursor) == {ROUND: 3}
 

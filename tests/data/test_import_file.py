@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from rlhf_dagster.common.sealed import unseal
 from rlhf_dagster.data.import_file import ImportReport, import_file
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -13,6 +14,7 @@ from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.records.ids import demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_DEMONSTRATIONS, IMPORTED_PROMPTS
+from rlhf_dagster.storage.local import LocalStore
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def load(tmp_path: Path, store: EmbeddedLabelStore):
         lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
         file = tmp_path / f"some-{kind}.jsonl"
         file.write_text("\n".join(lines), encoding="utf-8")
-        return import_file(kind, file, tmp_path, store)
+        return import_file(kind, file, LocalStore(tmp_path), store)
 
     return run
 
@@ -175,7 +177,7 @@ def test_names_are_in_the_key_file_alone(load, store, tmp_path) -> None:
     load("judgments", [judgment(annotator="Ada Lovelace")])
     load("judgments", [judgment(annotator="Bob")])
     key = tmp_path / "imports" / "annotators.json"
-    assert json.loads(key.read_text()) == {pseudonym("Ada Lovelace"): "Ada Lovelace", pseudonym("Bob"): "Bob"}
+    assert unseal(key.read_bytes(), "key") == {pseudonym("Ada Lovelace"): "Ada Lovelace", pseudonym("Bob"): "Bob"}
     assert key.stat().st_mode & 0o777 == 0o600
     holding = [file.name for file in tmp_path.rglob("*") if file.is_file() and b"Lovelace" in file.read_bytes()]
     assert holding == ["annotators.json"]
@@ -234,9 +236,9 @@ def test_judgments_need_a_store_and_kinds_are_known(tmp_path) -> None:
     file = tmp_path / "f.jsonl"
     file.write_text("{}")
     with pytest.raises(UserError, match="label store"):
-        import_file("judgments", file, tmp_path)
+        import_file("judgments", file, LocalStore(tmp_path))
     with pytest.raises(UserError, match="choose prompts, demonstrations, judgments or gold"):
-        import_file("pictures", file, tmp_path)  # type: ignore[arg-type]
+        import_file("pictures", file, LocalStore(tmp_path))  # type: ignore[arg-type]
 
 
 def test_a_damaged_table_is_one_sentence(load, tmp_path) -> None:

@@ -11,6 +11,7 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
+from rlhf_dagster.storage.local import LocalStore
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "ukp_arguments"
 
@@ -22,7 +23,7 @@ def loop(tmp_path_factory):
     root = tmp_path_factory.mktemp("loop")
     store = EmbeddedLabelStore(root / "labels.sqlite")
     names = {"prompts": "prompts.jsonl", "demonstrations": "demonstrations.jsonl", "judgments": "judgments.jsonl.gz"}
-    reports = {kind: import_file(kind, DATA / name, root, store) for kind, name in names.items()}
+    reports = {kind: import_file(kind, DATA / name, LocalStore(root), store) for kind, name in names.items()}
     comparisons = store.comparisons(IMPORT_ROUND, "train")
     labels, quarantine = labels_table(store.read(IMPORT_ROUND, "train")[0], comparisons)
     assert quarantine.empty

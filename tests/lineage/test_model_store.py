@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -6,11 +7,12 @@ import pytest
 
 from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
 from rlhf_dagster.lineage.models import DIGEST_LENGTH, Checkpoint, ModelStore
+from rlhf_dagster.storage.local import LocalStore
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
-    return ModelStore(tmp_path)
+    return ModelStore(LocalStore(tmp_path), tmp_path / "work")
 
 
 def trained(store: ModelStore, weights: str, **origin: Any) -> Path:
@@ -35,7 +37,7 @@ def test_a_model_is_named_by_kind_round_and_digest(store) -> None:
     assert checkpoint.path == f"models/{checkpoint.model_id}"
     assert (checkpoint.folder / "model.safetensors").read_text() == "one"
     assert keep(store, "two").model_id.startswith("sft-")
-    assert len(list((store.root / "models").iterdir())) == 2
+    assert len(list((store.store.root / "models").iterdir())) == 2
 
 
 def test_the_same_model_is_kept_once_and_the_first_one_stays(store) -> None:
@@ -43,7 +45,7 @@ def test_the_same_model_is_kept_once_and_the_first_one_stays(store) -> None:
     again = keep(store, "one", dataset_hash="a", metrics={"seconds": 2.0})
     assert again == first
     assert read_manifest(first.folder)["metrics"] == {"seconds": 1.0}
-    assert [path.name for path in (store.root / "models").iterdir()] == [first.model_id]
+    assert [path.name for path in (store.store.root / "models").iterdir()] == [first.model_id]
 
 
 def test_the_same_weights_from_other_inputs_are_another_model(store) -> None:
@@ -57,11 +59,12 @@ def test_a_pointer_follows_the_folder_where_it_is_moved(store, tmp_path) -> None
     checkpoint = keep(store, "one")
     text = json.dumps(checkpoint.as_pointer())
     assert str(tmp_path) not in text
-    moved = Checkpoint(**json.loads(text), root="/elsewhere")
-    assert moved.folder == Path("/elsewhere") / checkpoint.path
     assert Checkpoint(**json.loads(text), root=str(tmp_path)) == checkpoint
+    shutil.copytree(tmp_path, tmp_path.with_name("elsewhere"))
+    moved = Checkpoint(**json.loads(text), root=str(tmp_path.with_name("elsewhere")))
+    assert moved.folder == tmp_path.with_name("elsewhere") / checkpoint.path
 
 
 def test_work_folders_of_rounds_are_apart(store) -> None:
-    assert store.work_folder("ppo", "round-0001") == store.root / "work" / "ppo-round-0001"
-    assert store.work_folder("sft") == store.root / "work" / "sft"
+    assert store.work_folder("ppo", "round-0001") == store.work / "ppo-round-0001"
+    assert store.work_folder("sft") == store.work / "sft"

@@ -69,9 +69,9 @@ def test_imported_gold_questions_come_before_the_tasks_own(stages, copy_of, tmp_
         {"prompt": "p", "responses": ["a"], "choice": 0},
     ]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines + wrong))
-    report = import_file("gold", file, runner.loop.root)
+    report = import_file("gold", file, runner.loop.store)
     assert (report.added, [number for number, _ in report.refused]) == (5, [6, 7])
-    assert import_file("gold", file, runner.loop.root).already_there == 5
+    assert import_file("gold", file, runner.loop.store).already_there == 5
     batch = collect(runner)
     gold = batch[batch["role"] == "gold"]
     assert len(gold) == 2
@@ -83,7 +83,7 @@ def test_gold_questions_that_no_page_shows_are_refused(stages, copy_of, tmp_path
     runner = copy_of(stages.prepared, labeling={**MIXED, "kind": "pair"})
     file = tmp_path / "gold.jsonl"
     file.write_text(json.dumps({"prompt": "1 + 1?", "responses": ["1", "2", "3"], "choice": 1}) + "\n")
-    assert import_file("gold", file, runner.loop.root).added == 1
+    assert import_file("gold", file, runner.loop.store).added == 1
     key = open_next_round(runner.instance)
     outcome = run_missing(runner, "collect_round", key)
     assert (outcome.success, outcome.failed_asset) == (False, "preference_batch")

@@ -20,7 +20,7 @@ def asked(tmp_path, base_model_cache):
     runner = open_runner(loop)
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(f'{{"prompt": "question {n}"}}\n' for n in range(40)))
-    import_file("prompts", file, loop, runner.loop.ledger)
+    import_file("prompts", file, runner.loop.store, runner.loop.ledger)
     outcome = run_missing(runner, "prepare", until="demonstrations")
     return runner, outcome
 

@@ -13,8 +13,8 @@ from loops import ROUND
 from rounds_on_disk import key, promote, rate, refuse, register, report, store, win
 
 from rlhf_dagster.common.intervals import wilson
-from rlhf_dagster.common.stop_cord import pull
 from rlhf_dagster.labeling.store import LabelStoreUnavailable
+from rlhf_dagster.lineage.stop_cord import pull
 from rlhf_dagster.loop import round_page, round_state
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
@@ -237,7 +237,7 @@ def test_the_round_of_imported_judgments(loop) -> None:
 
 
 def test_a_stopped_loop(loop) -> None:
-    pull(loop.root, "ada", "The labels are wrong.")
+    pull(loop.store, "ada", "The labels are wrong.")
     found = page(loop, ROUND)
     assert found.stop is not None
     assert found.stop.by == "ada"
@@ -250,7 +250,7 @@ def test_hostile_texts_stay_texts(loop) -> None:
     store(loop, "label_quality", key(1), {"summary": {}, "annotators": quality})
     refuse(loop, key(2), EVIL, EVIL)
     loop.registry.rollback("sft", by=EVIL, reason=EVIL)
-    pull(loop.root, EVIL, EVIL)
+    pull(loop.store, EVIL, EVIL)
     write_round_page(loop, [key(1), key(2), EVIL], [EVIL], MADE)
     text = (loop.root / "rounds.html").read_text(encoding="utf-8")
     assert text.count("&lt;script&gt;") >= 10

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_dagster.common.stop_cord import Stop
 from rlhf_dagster.lineage.registry import ChampionRecord
+from rlhf_dagster.lineage.stop_cord import Stop
 from rlhf_dagster.pages.plots import RoundCurve, round_curves
 from rlhf_dagster.pages.rounds import AnnotatorRow, RoundRow, RoundsPage, WaitingRound, day, render_rounds
 

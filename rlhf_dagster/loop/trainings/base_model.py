@@ -4,8 +4,6 @@ import os
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
 from rlhf_dagster.common.files import cache_folder
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.compute.run import Trained, run_training
@@ -14,6 +12,7 @@ from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_model, stage_work
 from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.training.specs import TinyModelSpec, TrainingResult
 
 BASE_MODEL_RECIPE = "1"
@@ -31,7 +30,7 @@ def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progres
         work.prepare()
         loaded = Trained(load_base_model(found, work.output))
         return keep_model(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
-    texts = pd.read_parquet(pretraining_text)
+    texts = read_parquet(pretraining_text).to_pandas()
     cached = base_model_cache() / content_hash(
         "base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"])
     )

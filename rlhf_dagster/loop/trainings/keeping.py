@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from rlhf_dagster.compute.run import Trained, Work
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import write_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.parquet import read_parquet
 
 START = "start"
 """Role, in the manifest, of the model whose weights a training begins with.
@@ -38,7 +37,7 @@ class StageResult:
 def stage_work(loop: LoopFolder, kind: str, round_key: str = "") -> Work:
     """Where a stage trains, and where its logs stay."""
     folder = loop.models.work_folder(kind, round_key)
-    return Work(folder, loop.root, loop.root / "logs" / folder.name, loop.config.name)
+    return Work(folder, loop.store, loop.root / "logs" / folder.name, loop.config.name)
 
 
 def keep_model(
@@ -55,7 +54,7 @@ def keep_model(
 ) -> StageResult:
     """Write the manifest, move the model to its place, and delete the work folder."""
     result = trained.result
-    snapshot = pd.read_parquet(preferences) if preferences else None
+    snapshot = read_parquet(preferences).to_pandas() if preferences else None
     write_manifest(
         result.folder,
         kind=kind,

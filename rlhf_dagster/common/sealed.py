@@ -1,0 +1,74 @@
+"""JSON records with a checksum and a format: what was written is what is read, or it is said which file is not."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from rlhf_dagster.errors import Damaged, UserError
+
+FORMAT = 1
+"""Of everything that a loop keeps. A release that writes what an older one would misread counts one further."""
+CHECKSUM, FORMAT_KEY = "sha256", "format"
+_Record = TypeVar("_Record")
+
+
+def seal(content: Mapping[str, Any], indent: int | None = 1, sort_keys: bool = False) -> bytes:
+    """``content`` as JSON text with its format and its checksum, ending in a line feed.
+
+    Raises ValueError for NaN and infinity, which JSON does not have.
+    """
+    record = dict(content) | {FORMAT_KEY: FORMAT}
+    if sort_keys:
+        record = dict(sorted(record.items()))
+    sealed = record | {CHECKSUM: checksum(record)}
+    return (json.dumps(sealed, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def unseal(data: bytes, name: str) -> dict[str, Any]:
+    """The content of a record; ``name`` names its file in errors.
+
+    A record without checksum is taken as it is: version 0.1 wrote none, and neither do people.
+
+    Raises:
+        Damaged: the text is no JSON object, or does not match its checksum.
+        UserError: the record was written by a newer release.
+    """
+    try:
+        record = json.loads(data.decode("utf-8"))
+    except ValueError:
+        raise Damaged(f"{name} is damaged: it is not valid JSON.") from None
+    if not isinstance(record, dict):
+        raise Damaged(f"{name} is damaged: it is not a JSON object.")
+    written = record.pop(CHECKSUM, None)
+    if written is not None and written != checksum(record):
+        raise Damaged(f"{name} is damaged: it does not match its checksum.")
+    require_format(record.pop(FORMAT_KEY, 0), name)
+    return record
+
+
+def require_format(found: Any, name: str) -> None:
+    """Raise UserError where something was written in a format that this release does not know."""
+    if not isinstance(found, int) or found > FORMAT:
+        raise UserError(
+            f"{name} has format {found}, and this release of rlhf_dagster reads formats up to {FORMAT}; install the "
+            "release that wrote it, or a newer one."
+        )
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 (64 hex digits) of the canonical JSON of a record."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_as(kind: type[_Record], values: Mapping[str, Any], name: str) -> _Record:
+    """The dataclass ``kind`` from a record's values; raises Damaged where a key is missing or not known."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - known):
+        raise Damaged(f"{name} is damaged or by a newer release: it has the unknown key {unknown[0]!r}.")
+    try:
+        return kind(**values)
+    except TypeError:
+        raise Damaged(f"{name} is damaged: it lacks a key that it must have.") from None

@@ -1,0 +1,241 @@
+"""A store in a bucket: S3, Google Cloud Storage, Azure, or the memory of this process, by obstore (an extra).
+
+Conditional writes are the services' own: `If-None-Match` and `If-Match` on S3, generations on Google Cloud Storage.
+Keys and addresses of endpoints come from the environment, as for every client of these services.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from rlhf_dagster.common.files import cache_folder, make_folder, writing
+from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.storage.base import LAST, Found, is_hidden, require_key
+
+SCHEMES = ("s3", "gs", "az", "memory")
+_memory: dict[str, Any] = {}
+"""The stores in this process's memory, by address."""
+
+
+class ObjectStore:
+    """See :class:`rlhf_dagster.storage.base.Store`. A version is the service's tag or generation."""
+
+    def __init__(self, address: str) -> None:
+        """Raises UserError where obstore is missing, or cannot read the address."""
+        self._address = address.rstrip("/")
+        self._store = _opened(self._address)
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.address!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectStore) and self.address == other.address
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+    def __reduce__(self) -> tuple[type["ObjectStore"], tuple[str]]:
+        return ObjectStore, (self.address,)
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def get(self, key: str) -> Found | None:
+        import obstore
+
+        with self._said():
+            try:
+                answer = obstore.get(self._store, require_key(key))
+                return Found(bytes(answer.bytes()), _version(answer.meta))
+            except FileNotFoundError:
+                return None
+
+    def put(self, key: str, data: bytes, private: bool = False) -> None:
+        self._put(require_key(key), data)
+
+    def create(self, key: str, data: bytes, private: bool = False) -> bool:
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            self._put(require_key(key), data, mode="create")
+        except AlreadyExistsError:
+            # The answer to our own first try may have been lost, and the client has tried once more.
+            there = self.get(key)
+            return there is not None and there.data == data
+        return True
+
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        from obstore.exceptions import PreconditionError
+
+        kind, _, value = version.partition(":")
+        try:
+            self._put(require_key(key), data, mode={kind: value})
+        except (PreconditionError, FileNotFoundError):
+            there = self.get(key)
+            return there is not None and there.data == data
+        return True
+
+    def exists(self, key: str) -> bool:
+        return self._head(key) is not None
+
+    def list(self, folder: str = "") -> list[str]:
+        import obstore
+
+        prefix = require_key(folder) if folder else None
+        with self._said():
+            found = [item["path"] for page in obstore.list(self._store, prefix) for item in page]
+        return sorted(key for key in found if not is_hidden(key))
+
+    def open(self, key: str) -> BinaryIO:
+        import obstore
+
+        with self._said():
+            return cast("BinaryIO", io.BufferedReader(_Reader(obstore.open_reader(self._store, require_key(key)))))
+
+    def local(self, key: str) -> Path:
+        meta = self._head(key)
+        if meta is None:
+            raise FileNotFoundError(key)
+        name = hashlib.sha256(f"{self.address} {key} {_version(meta)} {meta['last_modified']}".encode()).hexdigest()
+        path = cache_folder() / "objects" / name[:32] / Path(key).name
+        if not path.exists():
+            self._fetch(key, path)
+        return path
+
+    def upload(self, folder: Path, into: str) -> None:
+        prefix = require_key(into)
+        self.delete(prefix)
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        for name in sorted(names, key=lambda name: name == LAST):
+            self._put(f"{prefix}/{name}", folder / name)
+
+    def download(self, folder: str, into: Path) -> None:
+        for key in self.list(folder):
+            self._fetch(key, into / key.removeprefix(f"{require_key(folder)}/"))
+
+    def delete(self, key: str) -> None:
+        import obstore
+
+        inside = self.list(key)
+        whole = f"{require_key(key)}/{LAST}"
+        with self._said():
+            for one in [found for found in (whole,) if found in inside]:
+                obstore.delete(self._store, one)
+            for one in [require_key(key), *inside]:
+                try:
+                    obstore.delete(self._store, one)
+                except FileNotFoundError:  # some services say so, others do not
+                    continue
+
+    def _head(self, key: str) -> Any | None:
+        import obstore
+
+        with self._said():
+            try:
+                return obstore.head(self._store, require_key(key))
+            except FileNotFoundError:
+                return None
+
+    def _put(self, key: str, data: bytes | Path, **options: Any) -> None:
+        import obstore
+
+        with self._said():
+            obstore.put(self._store, key, data, **options)
+
+    def _fetch(self, key: str, path: Path) -> None:
+        """Download an object beside ``path`` and give it its name when it is whole."""
+        with writing(path.parent):
+            make_folder(path.parent)
+            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".fetched-")
+        try:
+            with os.fdopen(handle, "wb") as file, self.open(key) as source, writing(path.parent):
+                shutil.copyfileobj(source, file, 1 << 20)
+            Path(beside).chmod(0o644)
+            Path(beside).replace(path)
+        finally:
+            Path(beside).unlink(missing_ok=True)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Turn a service's errors into a sentence, but for those that are answers."""
+        from obstore import exceptions
+
+        answers = (
+            FileNotFoundError,
+            exceptions.AlreadyExistsError,
+            exceptions.PreconditionError,
+            exceptions.NotFoundError,
+        )
+        try:
+            yield
+        except answers:
+            raise
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            raise UserError(
+                f"{self.address} gives no answer ({_short(error)}); check the address, the network and the credentials "
+                "in the environment."
+            ) from None
+
+
+class _Reader(io.RawIOBase):
+    """obstore's reader as Python's libraries expect a file."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._reader.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data = bytes(self._reader.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._reader.close()
+        super().close()
+
+
+def _opened(address: str) -> Any:
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import MemoryStore, from_url
+    except ImportError:
+        raise UserError(
+            f"A loop at {address} needs obstore, which is not installed; `pip install 'rlhf-dagster[objects]'`."
+        ) from None
+    if address.startswith("memory:"):
+        return _memory.setdefault(address, MemoryStore())
+    try:
+        return from_url(address)
+    except (BaseError, ValueError) as error:
+        raise UserError(
+            f"{address} cannot be a store ({_short(error)}); give an address such as s3://bucket/loop."
+        ) from None
+
+
+def _version(meta: Any) -> str:
+    """What the service tells one content from another by; obstore takes exactly the one that is given."""
+    return f"version:{meta['version']}" if meta.get("version") and not meta.get("e_tag") else f"e_tag:{meta['e_tag']}"
+
+
+def _short(error: BaseException) -> str:
+    """An error's first line, without the long text of a service's answer."""
+    return first_line(error)[:200]
