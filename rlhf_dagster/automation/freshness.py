@@ -76,12 +76,12 @@ class Records:
         if self._record(asset) is None:
             return False
         if asset in TABLES:
-            return self.loop.asset_path(asset, self._key_of(asset)).exists()
+            return self.loop.has_table(asset, self._key_of(asset))
         try:
             content = self.loop.json(asset, self._key_of(asset))
-        except UserError:  # damaged, which making it again mends
+            return content is not None and ("digest" not in content or self._points_to(asset, content))
+        except UserError:  # damaged, or a model that is gone, which making it again mends
             return False
-        return content is not None and ("digest" not in content or self._points_to(asset, content))
 
     def _points_to(self, asset: str, pointer: dict[str, Any]) -> bool:
         """Whether a pointer's model is there, and the one on record: a process may be killed between the two."""
@@ -124,7 +124,7 @@ class Records:
 
     @cached_property
     def _is_sent(self) -> bool:
-        return self.loop.asset_path("preference_batch", self.round_key or "").exists()
+        return self.loop.has_table("preference_batch", self.round_key or "")
 
 
 def _newest_seen(made: dg.EventLogRecord, parent: str) -> int:

@@ -61,7 +61,8 @@ def test_a_parent_made_while_an_asset_was_being_made_outdates_it(finished, copy_
 @pytest.mark.parametrize("asset", ["preference_labels", "label_quality", "reward_model"])
 def test_what_has_lost_its_file_is_made_again(finished, copy_of, asset) -> None:
     runner = copy_of(finished.loop.root)
-    runner.loop.asset_path(asset, ROUND, "parquet" if asset == "preference_labels" else "json").unlink()
+    suffix = "parquet" if asset == "preference_labels" else "json"
+    runner.loop.store.delete(runner.loop.asset_key(asset, ROUND, suffix))
     missing = runner.missing("train_round", ROUND)
     assert missing[0] == asset
     assert missing[-1] == "promotion"
@@ -71,6 +72,13 @@ def test_a_model_that_is_gone_is_made_again(finished, copy_of) -> None:
     runner = copy_of(finished.loop.root)
     shutil.rmtree(checkpoint(runner.loop, "reward_model", ROUND).folder)
     assert runner.missing("train_round", ROUND)[:2] == ["reward_model", "reward_model_accuracy"]
+
+
+def test_a_model_that_is_damaged_is_made_again(finished, copy_of) -> None:
+    runner = copy_of(finished.loop.root)
+    weights = checkpoint(runner.loop, "ppo_policy", ROUND).folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert runner.missing("train_round", ROUND)[0] == "ppo_policy"
 
 
 def test_a_pointer_that_is_not_on_record_is_made_again(finished, copy_of) -> None:
