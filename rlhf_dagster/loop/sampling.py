@@ -12,6 +12,7 @@ from rlhf_dagster.data.imported import imported
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
@@ -83,6 +84,8 @@ def sample_evaluation(
     chosen = _draw(test, config.evaluation.prompts, seed)
     started_from_sft = manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY)
     behaviour = sft if started_from_sft else loop.policy(manifest["behaviour_policy"])
+    require_base_of(loop, sft)
+    require_one_tokenizer(sft, policy, behaviour)
     sampled: dict[str, pd.DataFrame] = {}
     roles = {"policy": policy, "sft": sft, "behaviour": behaviour}
     for role, model in roles.items():
