@@ -6,10 +6,20 @@ from typing import Any
 
 from loops import asset_path
 
+from rlhf_dagster.lineage.manifest import write_manifest
 from rlhf_dagster.loop.folder import LoopFolder
 
 
+def keep(loop: LoopFolder, policy: str, kind: str, round_key: str, **facts: Any) -> None:
+    """A model's folder with a manifest of these facts and nothing that could be sampled."""
+    folder = loop.root / "models" / policy
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"name": policy}), encoding="utf-8")
+    write_manifest(folder, kind=kind, round_key=round_key, **facts)
+
+
 def register(loop: LoopFolder, policy: str, round_key: str) -> None:
+    keep(loop, policy, "ppo" if round_key else "sft", round_key)
     loop.registry.register(policy, f"models/{policy}", "ppo" if round_key else "sft", round_key)
 
 

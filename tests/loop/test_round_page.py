@@ -71,6 +71,15 @@ def test_a_round_that_is_being_labelled_counts_what_is_there_now(loop) -> None:
     assert "waits for annotators" in waiting.sentence
 
 
+def test_labels_that_are_left_out_are_counted(loop) -> None:
+    send(loop, 5)
+    loop.write_json("eval_report", ROUND, report("p1"))
+    loop.write_json("preference_dataset", ROUND, {"left_out": {ROUND: 17}})
+    assert gather(loop, [ROUND], [], MADE).rounds[0].left_out == 17
+    write_round_page(loop, [ROUND], [], MADE)
+    assert "17 left out" in (loop.root / "rounds.html").read_text(encoding="utf-8")
+
+
 def test_what_became_of_each_round(loop) -> None:
     refuse(loop, key(1), "p1", "The KL is over.")
     promote(loop, key(2), "p2")
