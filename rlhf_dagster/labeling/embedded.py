@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import CountCache
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
-from rlhf_dagster.labeling.ledger.layout import prepare
-from rlhf_dagster.labeling.ledger.rows import LedgerRows, Row
+from rlhf_dagster.labeling.ledger.layout import prepare_tables
+from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
 from rlhf_dagster.labeling.ledger.writer import project_name, writing
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
@@ -41,7 +42,7 @@ class EmbeddedLabelStore:
     def __init__(self, place: Path | str | LedgerAddress) -> None:
         self.address = LedgerAddress.of(place)
         self._database = Database(self.address)
-        prepare(self._database)
+        prepare_tables(self._database)
 
     @property
     def path(self) -> Path:
@@ -49,6 +50,10 @@ class EmbeddedLabelStore:
         if self.address.path is None:
             raise UserError(f"The ledger {self.address} is in no file.")
         return self.address.path
+
+    def exclusive(self, name: str, folder: Path) -> AbstractContextManager[None]:
+        """A lock that one process at a time holds: by the database server, or by a file in ``folder``."""
+        return self._database.exclusive(name, folder)
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
@@ -153,7 +158,7 @@ def _answer(submission: Submission) -> Annotation:
     return Annotation(identity, *content, submission.seconds, created_at=at, updated_at=at)
 
 
-def _annotation(row: Row) -> Annotation:
+def _annotation(row: LedgerRow) -> Annotation:
     return Annotation(
         annotation_id=row["annotation_id"],
         comparison_id=row["comparison_id"],
@@ -173,7 +178,7 @@ def annotation_id(comparison_id: str, annotator: str) -> str:
     return content_hash("annotation", comparison_id, annotator)
 
 
-def _comparison(row: Row) -> dict[str, Any]:
+def _comparison(row: LedgerRow) -> dict[str, Any]:
     found: dict[str, Any] = _LATER_COLUMNS | json.loads(row["content"])
     return found
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from rlhf_dagster.labeling.embedded import annotation_id
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
-from rlhf_dagster.labeling.ledger.layout import prepare
+from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.tables import LS_ANNOTATIONS, LS_PEOPLE, LS_PROJECTS, LS_STORE, LS_TASKS
 from rlhf_dagster.records.ids import content_hash
 
@@ -67,7 +67,7 @@ class SyncState:
 
     def __init__(self, address: LedgerAddress, server: str) -> None:
         self._database, self._server = Database(address), server
-        prepare(self._database)
+        prepare_tables(self._database)
 
     @property
     def store_id(self) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.common.files import locked
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
@@ -20,6 +19,7 @@ from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.tables import records
 
@@ -27,17 +27,27 @@ from rlhf_dagster.records.tables import records
 class LabelStudioStore:
     """A :class:`~rlhf_dagster.labeling.store.LabelStore` in front of a Label Studio server.
 
-    The ledger in the file ``path`` is the truth: every member of a Label Studio Community organization can change or
-    delete anything, so all versions that were ever seen are kept there, as the server held them, and are translated
-    when they are read. Rounds that never had a project on the server, such as imported judgments, are read from the
-    ledger alone.
+    The ledger in the file or at the address ``place`` is the truth: every member of a Label Studio Community
+    organization can change or delete anything, so all versions that were ever seen are kept there, as the server held
+    them, and are translated when they are read. Rounds that never had a project on the server, such as imported
+    judgments, are read from the ledger alone.
     """
 
     def __init__(
-        self, path: Path, url: str, client: Callable[[], LabelStudioClient], settings: LabelingSettings, loop_name: str
+        self,
+        place: Path | str | LedgerAddress,
+        url: str,
+        client: Callable[[], LabelStudioClient],
+        settings: LabelingSettings,
+        loop_name: str,
+        folder: Path | None = None,
     ) -> None:
-        """``client`` is called, and the server asked for its version, when the first request is made."""
-        self.ledger = EmbeddedLabelStore(path)
+        """``client`` is called, and the server asked for its version, when the first request is made.
+
+        ``folder`` holds the key to the pseudonyms; by default that of the ledger's file.
+        """
+        self.ledger = EmbeddedLabelStore(place)
+        self._folder = folder or self.ledger.path.parent
         self._url, self._state = url, SyncState(self.ledger.address, url)
         self.settings, self.loop_name = settings, loop_name
         self._connect = client
@@ -52,7 +62,7 @@ class LabelStudioStore:
 
     @cached_property
     def people(self) -> People:
-        return People(self.ledger.path.with_name("annotators.json"))
+        return People(self._folder / "annotators.json")
 
     @cached_property
     def _synchroniser(self) -> Synchroniser:
@@ -207,4 +217,5 @@ class LabelStudioStore:
         return bool(servers)
 
     def _locked(self) -> AbstractContextManager[None]:
-        return locked(self.ledger.path.with_name("label_studio.lock"))
+        """One reader or sender at a time: on all machines where the ledger is in Postgres, else on this one."""
+        return self.ledger.exclusive("label_studio", self._folder)
