@@ -21,15 +21,16 @@ LEDGER_FORMAT = 2
 """Of what the tables hold. 1 is version 0.1's, whose rows had no digests."""
 
 
-def prepare_tables(database: Database) -> None:
+def prepare_tables(database: Database, copying: bool = False) -> None:
     """Make the tables, only if they are not there: a statement that may write waits for other writers.
 
-    Raises UserError where the ledger is of a later format, or cannot be kept there.
+    Raises UserError where the ledger is of a later format, cannot be kept there, or, unless it is ``copying``, is a
+    copy of which a part is missing.
     """
     path = database.address.path
     # The lock, because SQLite does not wait for other processes when it changes the journal mode.
     with locked(path.with_name(f"{path.name}.lock")) if path else nullcontext():
-        if _is_up_to_date(database):
+        if _is_up_to_date(database, copying):
             return
         if path:
             _write_ahead(database)
@@ -37,11 +38,15 @@ def prepare_tables(database: Database) -> None:
             _bring_up_to_date(database, connection)
 
 
-def _is_up_to_date(database: Database) -> bool:
+def _is_up_to_date(database: Database, copying: bool) -> bool:
     with database.reading() as connection:
         if not _has(database, connection, LAYOUTS):
             return False
-        return connection.execute(sa.select(LAYOUTS).where(LAYOUTS.c.layout == _layout())).first() is not None
+        if connection.execute(sa.select(LAYOUTS).where(LAYOUTS.c.layout == _layout())).first() is None:
+            return False
+        if not copying and connection.execute(sa.select(LEDGER_TABLE.c.copy_of)).scalar():
+            raise UserError(f"{database.address}: only a part of the ledger is copied; run `rlhf ledger copy` again.")
+        return True
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Reading rows of the ledger: each is checked against its digest, and a whole round against its totals."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,11 +16,25 @@ _CHUNK = 500
 """Keys in one query; databases limit them."""
 
 
+@dataclass(frozen=True)
+class LedgerState:
+    """What a ledger says about itself."""
+
+    identity: str
+    """Made at random with the ledger, and kept in copies of it."""
+    loop: str
+    """Id of the loop whose labels it holds; empty before the first batch."""
+    position: int
+    """The last position given out; 0 before the first."""
+    annotations: int
+    """Annotation versions of all rounds."""
+
+
 class LedgerRows:
     """What one transaction sees. Raises :class:`LedgerDamaged` for whatever is not as it was written."""
 
     def __init__(self, address: LedgerAddress, connection: sa.Connection) -> None:
-        self._address, self._connection = address, connection
+        self.address, self._connection = address, connection
 
     def ledger(self, lock: bool = False) -> dict[str, Any]:
         """The ledger's own row; ``lock`` makes other writers wait until this transaction ends."""
@@ -28,6 +43,10 @@ class LedgerRows:
         if len(rows) != 1:
             raise self.damaged(f"it has {len(rows)} rows about itself in place of one")
         return dict(rows[0])
+
+    def state(self) -> LedgerState:
+        row = self.ledger()
+        return LedgerState(row["identity"], row["loop"], row["position"], row["annotations"])
 
     def project(self, project: str) -> LedgerRow | None:
         """A project's totals; None where nothing was sent for it."""
@@ -78,7 +97,7 @@ class LedgerRows:
         return newest
 
     def damaged(self, what: str) -> LedgerDamaged:
-        return LedgerDamaged.at(self._address, what)
+        return LedgerDamaged.at(self.address, what)
 
     def _check(self, project: str, what: str, rows: list[LedgerRow]) -> None:
         total = self.project(project)

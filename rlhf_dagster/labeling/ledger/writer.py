@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.digests import added, with_digest
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
@@ -58,9 +59,11 @@ class LedgerWriter:
         """Give out no position up to this one."""
         self._own["position"] = max(self._own["position"], position)
 
-    def set(self, **fields: str) -> None:
-        """Change what the ledger says about itself."""
-        self._own |= fields
+    def claim(self, loop: str) -> None:
+        """Record that the ledger holds a loop's labels. Raises UserError where it holds another one's."""
+        if self._own["loop"] not in ("", loop):
+            raise UserError(belongs_to_another(self.rows.address))
+        self._own["loop"] = loop
 
     def finish(self) -> None:
         """Write the new totals."""
@@ -132,6 +135,14 @@ class LedgerWriter:
         self._connection.execute(sa.update(LEDGER_TABLE).values(with_digest(LEDGER_TABLE, self._own)))
         self._known[name], self._projects[name] = row, dict(row)
         return self._projects[name]
+
+
+def belongs_to_another(address: LedgerAddress) -> str:
+    """The sentence for a loop that finds the labels of another one."""
+    return (
+        f"The ledger {address} holds the labels of another loop; give this loop another `ledger`, in Postgres by "
+        "another `name` or by `?schema=NAME` in the address. If it is this loop's, `rlhf ledger continue LOOP` says so."
+    )
 
 
 def project_name(round_key: str, purpose: str) -> str:
