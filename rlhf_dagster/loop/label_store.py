@@ -17,7 +17,7 @@ from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
 from rlhf_dagster.labeling.ledger.rows import LedgerState
 from rlhf_dagster.labeling.ledger.writer import belongs_to_another
 from rlhf_dagster.labeling.store import Annotation
-from rlhf_dagster.loop.ledger_mark import LedgerMark, MarkKeeper, new_id, recorded
+from rlhf_dagster.loop.ledger_mark import LedgerMark, MarkKeeper, mark_of_tables, new_id
 
 if TYPE_CHECKING:
     from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
@@ -57,16 +57,16 @@ class LedgerOfLoop:
     def open(self, kind: type[_Store]) -> _Store:
         """The ledger. Raises UserError where labels that were read from it are gone, or where it is another loop's."""
         kept = self._keeper.read()
-        mark = kept or recorded(self.label_tables())
+        mark = kept or mark_of_tables(self.label_tables())
         if mark and self._is_missing():
             self._refuse(mark, None)
-        store = kind(self._address, self._keeper)
+        store = kind(self.address, self._keeper)
         state = store.state()
         if mark:
             self._refuse(mark, state)
         # A ledger in the loop's own folder is its own, also where nothing was kept in mind.
         if state.loop and state.loop != (kept.loop if kept else "") and (kept or self.config.ledger):
-            raise UserError(belongs_to_another(self._address))
+            raise UserError(belongs_to_another(self.address))
         return store
 
     def go_on(self) -> str:
@@ -76,8 +76,8 @@ class LedgerOfLoop:
         the server still has come back when they are read next.
         """
         kept, missing = self._kept_if_readable(), self._is_missing()
-        mark = kept or recorded(self.label_tables())
-        store = EmbeddedLabelStore(self._address)
+        mark = kept or mark_of_tables(self.label_tables())
+        store = EmbeddedLabelStore(self.address)
         lost = mark.lost(None if missing else store.state()) if mark else ""
         store.continue_after(mark.position if mark else 0)
         state = store.state()
@@ -87,7 +87,7 @@ class LedgerOfLoop:
         return lost
 
     @cached_property
-    def _address(self) -> LedgerAddress:
+    def address(self) -> LedgerAddress:
         return ledger_address(self.config, self.root)
 
     @property
@@ -102,14 +102,14 @@ class LedgerOfLoop:
 
     def _is_missing(self) -> bool:
         """Whether it is a file that is not there, or is empty."""
-        path = self._address.path
+        path = self.address.path
         return path is not None and (not path.exists() or path.stat().st_size == 0)
 
     def _refuse(self, mark: LedgerMark, state: LedgerState | None) -> None:
         lost = mark.lost(state)
         if lost:
             raise UserError(
-                f"The ledger {self._address} {lost}: bring it back from a backup, or correct `ledger` in loop.yaml; or "
+                f"The ledger {self.address} {lost}: bring it back from a backup, or correct `ledger` in loop.yaml; or "
                 "`rlhf ledger continue LOOP` goes on with what is there, and with Label Studio the labels that the "
                 "server still has are read again."
             )

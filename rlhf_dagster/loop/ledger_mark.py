@@ -89,7 +89,7 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def recorded(label_tables: Iterable[pd.DataFrame]) -> LedgerMark | None:
+def mark_of_tables(label_tables: Iterable[pd.DataFrame]) -> LedgerMark | None:
     """The mark that a loop of version 0.1 did not keep, from its tables of LABELS; None before the first label."""
     found = [table for table in label_tables if len(table)]
     positions = [int(table["position"].max()) for table in found if "position" in table]

@@ -39,7 +39,7 @@ class LedgerRows:
     def ledger(self, lock: bool = False) -> dict[str, Any]:
         """The ledger's own row; ``lock`` makes other writers wait until this transaction ends."""
         query = sa.select(LEDGER_TABLE)
-        rows = list(self._rows(LEDGER_TABLE, query.with_for_update() if lock else query))
+        rows = list(self.found(LEDGER_TABLE, query.with_for_update() if lock else query))
         if len(rows) != 1:
             raise self.damaged(f"it has {len(rows)} rows about itself in place of one")
         return dict(rows[0])
@@ -50,23 +50,36 @@ class LedgerRows:
 
     def project(self, project: str) -> LedgerRow | None:
         """A project's totals; None where nothing was sent for it."""
-        for row in self._rows(PROJECTS_TABLE, sa.select(PROJECTS_TABLE).where(PROJECTS_TABLE.c.project == project)):
+        for row in self.found(PROJECTS_TABLE, sa.select(PROJECTS_TABLE).where(PROJECTS_TABLE.c.project == project)):
             return row
         self.check_projects()
         return None
 
     def check_projects(self) -> None:
         """Whether the projects are those that the ledger's own row speaks of."""
-        found = added(0, (row["digest"] for row in self._rows(PROJECTS_TABLE, sa.select(PROJECTS_TABLE))))
-        if found != self.ledger()["checksum"]:
-            raise self.damaged("a round is missing, or its totals are not the last ones")
+        self._compare_projects(self.projects(), self.ledger())
+
+    def projects(self) -> list[LedgerRow]:
+        return list(self.found(PROJECTS_TABLE, sa.select(PROJECTS_TABLE)))
+
+    def check_all(self, ledger: LedgerRow) -> None:
+        """Read everything; ``ledger`` is the row of the ledger that this is to be."""
+        projects = self.projects()
+        self._compare_projects(projects, ledger)
+        for row in projects:
+            self.comparisons(row["project"])
+            self.annotations(row["project"])
+        for table, held in ((COMPARISONS_TABLE, "comparisons"), (ANNOTATIONS_TABLE, "annotations")):
+            rows = self._connection.execute(sa.select(sa.func.count()).select_from(table)).scalar()
+            if rows != sum(row[held] for row in projects):
+                raise self.damaged(f"it has {held} that are of no round")
 
     def annotations(self, project: str, after: int = 0) -> list[LedgerRow]:
         """A project's annotation versions later than a position, in the order of positions."""
         query = sa.select(ANNOTATIONS_TABLE).where(
             ANNOTATIONS_TABLE.c.project == project, ANNOTATIONS_TABLE.c.position > after
         )
-        rows = list(self._rows(ANNOTATIONS_TABLE, query.order_by(ANNOTATIONS_TABLE.c.position)))
+        rows = list(self.found(ANNOTATIONS_TABLE, query.order_by(ANNOTATIONS_TABLE.c.position)))
         if after <= 0:
             self._check(project, "annotation", rows)
             self._check_twice(project, rows)
@@ -79,7 +92,7 @@ class LedgerRows:
             .where(COMPARISONS_TABLE.c.project == project)
             .order_by(COMPARISONS_TABLE.c.task_id)
         )
-        rows = list(self._rows(COMPARISONS_TABLE, query))
+        rows = list(self.found(COMPARISONS_TABLE, query))
         self._check(project, "comparison", rows)
         return rows
 
@@ -99,6 +112,10 @@ class LedgerRows:
     def damaged(self, what: str) -> LedgerDamaged:
         return LedgerDamaged.at(self.address, what)
 
+    def _compare_projects(self, projects: list[LedgerRow], ledger: LedgerRow) -> None:
+        if added(0, (row["digest"] for row in projects)) != ledger["checksum"]:
+            raise self.damaged("a round is missing, or its totals are not the last ones")
+
     def _check(self, project: str, what: str, rows: list[LedgerRow]) -> None:
         total = self.project(project)
         wanted = (total[f"{what}s"], total[f"{what}_sum"]) if total else (0, 0)
@@ -115,9 +132,10 @@ class LedgerRows:
     def _chunked(self, table: sa.Table, column: sa.Column[str], keys: Iterable[str]) -> Iterator[LedgerRow]:
         wanted = list(dict.fromkeys(keys))
         for start in range(0, len(wanted), _CHUNK):
-            yield from self._rows(table, sa.select(table).where(column.in_(wanted[start : start + _CHUNK])))
+            yield from self.found(table, sa.select(table).where(column.in_(wanted[start : start + _CHUNK])))
 
-    def _rows(self, table: sa.Table, query: sa.Select[Any]) -> Iterator[LedgerRow]:
+    def found(self, table: sa.Table, query: sa.Select[Any]) -> Iterator[LedgerRow]:
+        """The rows of a table that a query selects, each compared with its digest."""
         names = [column.name for column in table.columns]
         try:
             found = self._connection.execute(query).all()
