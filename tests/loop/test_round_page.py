@@ -197,7 +197,10 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(loop, asset) -> None:
     promote(loop, key(1), "p1")
     store(loop, asset, key(1), {}).write_text('{"policy": ')
     found = page(loop, key(1))
-    assert f"assets/{asset}/round-0001.json is damaged: it is not valid JSON; run {asset} of round-0001 again." in found.problems
+    assert (
+        f"assets/{asset}/round-0001.json is damaged: it is not valid JSON; run {asset} of round-0001 again."
+        in found.problems
+    )
     assert verdicts(found) == {key(1): "champion"}
 
 
