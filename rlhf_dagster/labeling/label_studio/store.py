@@ -38,7 +38,7 @@ class LabelStudioStore:
     ) -> None:
         """``client`` is called, and the server asked for its version, when the first request is made."""
         self.ledger = EmbeddedLabelStore(path)
-        self._url, self._state = url, SyncState(path, url)
+        self._url, self._state = url, SyncState(self.ledger.address, url)
         self.settings, self.loop_name = settings, loop_name
         self._connect = client
         self._sessions: dict[str, AnnotatorSession] = {}
