@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 
-from rlhf_dagster.labeling.label_studio.errors import (
+from rlhf_dagster.labeling.label_studio.server import is_local
+from rlhf_dagster.labeling.label_studio.transport import answers
+from rlhf_dagster.labeling.label_studio.transport.errors import (
     LabelStudioError,
     no_label_studio,
     nonsense,
@@ -14,8 +16,6 @@ from rlhf_dagster.labeling.label_studio.errors import (
     response_error,
     transport_error,
 )
-from rlhf_dagster.labeling.label_studio.server import is_local
-from rlhf_dagster.labeling.label_studio.transport import answers
 from rlhf_dagster.labeling.label_studio.transport.limits import PATIENCE, read_whole, set_time_limit
 
 _CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
@@ -75,7 +75,11 @@ class AnnotatorSession:
         return self._request("POST", address, data=data, headers={"Referer": address}).status_code == 302
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any], check: Callable[[Any], dict[str, Any]] = answers.object_of
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any],
+        check: Callable[[Any], dict[str, Any]] = answers.object_of,
     ) -> dict[str, Any]:
         """Send JSON; the answer where ``check`` accepts it."""
         headers = {"X-CSRFToken": self._http.cookies.get("csrftoken") or "", "Referer": self.url}

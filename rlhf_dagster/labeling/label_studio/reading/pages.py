@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from rlhf_dagster.labeling.label_studio.client import PAGE_SIZE, LabelStudioClient
-from rlhf_dagster.labeling.label_studio.errors import LabelStudioFailed
+from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioFailed
 
 FIRST_FAILURES = 4
 """Tasks that may be found unreadable before any has been read; then it is the server that fails and not its tasks."""
@@ -41,7 +41,7 @@ class PageReader:
         after = 0
         for task in self._aside:
             yield from self._between(after, task, since)
-            yield self._alone(task, since)
+            yield self._alone(task, None, attempts=1)
             after = task
         yield from self._between(after, None, since)
 
@@ -51,7 +51,7 @@ class PageReader:
                 page = self.client.task_page(self.project, after, since, below_id=below)
             except LabelStudioFailed as error:
                 ids = self._ids(error, after, below, since)
-                yield self._halved(ids, since, error)
+                yield self._halved(ids, since)
                 after = ids[-1]
                 continue
             self._some_read |= bool(page)
@@ -70,7 +70,7 @@ class PageReader:
             raise error
         return ids
 
-    def _halved(self, ids: Sequence[int], since: datetime | None, error: LabelStudioFailed) -> Tasks:
+    def _halved(self, ids: Sequence[int], since: datetime | None) -> Tasks:
         """The tasks of a page that failed, without those that made it fail."""
         if len(ids) == 1:
             return self._alone(ids[0], since)
@@ -85,13 +85,13 @@ class PageReader:
         except LabelStudioFailed as error:
             if error.status != 500:
                 raise
-            return self._halved(ids, since, error)
+            return self._halved(ids, since)
         self._some_read |= bool(tasks)
         return tasks
 
-    def _alone(self, task: int, since: datetime | None) -> Tasks:
+    def _alone(self, task: int, since: datetime | None, attempts: int = 2) -> Tasks:
         """One task, or none where it cannot be read; asked for twice, because a server can fail once by chance."""
-        for _ in range(2):
+        for _ in range(attempts):
             try:
                 tasks = self.client.task_page(self.project, task - 1, since, page_size=1, below_id=task + 1)
             except LabelStudioFailed as error:
@@ -104,6 +104,6 @@ class PageReader:
 
     def _set_aside(self, task: int, error: LabelStudioFailed) -> None:
         self.failed[task] = f"the server answers with status {error.status}"
-        at_most = MOST_FAILURES if self._some_read or self._aside else FIRST_FAILURES
+        at_most = MOST_FAILURES if self._some_read else len(self._aside) + FIRST_FAILURES
         if error.status != 500 or len(self.failed) > at_most:
             raise error

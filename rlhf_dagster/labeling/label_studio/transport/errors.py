@@ -55,8 +55,8 @@ def transport_error(url: str, timeout: float, error: httpx.HTTPError) -> LabelSt
         )
     if str(error) == TOO_LARGE:
         return LabelStudioNonsense(
-            f"Label Studio at {url} answers with more than {LARGEST_ANSWER // 2**20} MB, which is not read; see whether "
-            "it is a Label Studio, and whether a text in its tasks is that long."
+            f"Label Studio at {url} answers with more than {LARGEST_ANSWER // 2**20} MB, which is not read; see "
+            "whether it is a Label Studio, and whether a text in its tasks is that long."
         )
     if isinstance(error, httpx.TimeoutException):
         return LabelStudioTimeout(
