@@ -25,9 +25,9 @@ def write_atomically(path: Path, data: bytes, private: bool = False) -> None:
         sync_folder(path.parent)
 
 
-def copy_atomically(source: Path, path: Path) -> None:
+def copy_atomically(source: Path, path: Path, private: bool = False) -> None:
     """Replace ``path`` whole with the content of another file, which may be larger than memory."""
-    with _temporary(path, b"", 0o666) as temporary:
+    with _temporary(path, b"", 0o600 if private else 0o666) as temporary:
         shutil.copyfile(source, temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

@@ -47,7 +47,7 @@ class LocalStore:
 
     def put(self, key: str, data: bytes | Path, private: bool = False) -> None:
         if isinstance(data, Path):
-            copy_atomically(data, self._path(key))
+            copy_atomically(data, self._path(key), private)
         else:
             write_atomically(self._path(key), data, private)
 

@@ -1,6 +1,7 @@
 """A loop of version 0.1 is brought up to date, once, whatever happens on the way; a newer one is refused."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -125,10 +126,8 @@ def test_interrupted_anywhere_the_next_command_finishes_it(old, monkeypatch, cal
     with monkeypatch.context() as patch:
         for verb in ("put", "create", "replace", "delete"):
             patch.setattr(LocalStore, verb, counted(verb))
-        try:
+        with suppress(KeyboardInterrupt):
             bring_up_to_date(old)
-        except KeyboardInterrupt:
-            pass
     bring_up_to_date(old)
     require_migrated(old)
 

@@ -28,6 +28,7 @@ from rlhf_dagster.storage.known import open_store
 
 STORED, BESIDE, LEDGER = "store", "folder", "ledger.sqlite"
 """Where a backup has the loop's store, the files of its folder on this machine, and its ledger."""
+NAMES_FILE = "annotators.json"
 _SINGLE = (FORMAT_FILE, MARK_FILE, ROUNDS_PAGE)
 _ATTEMPTS = 50
 Say = Callable[[str], None]
@@ -75,7 +76,7 @@ def _copy_moment(loop: LoopFolder, target: Store, digests: dict[str, str], say: 
             digests |= stored
             return
         say(f"{copied} files copied")
-        digests |= _copy_dagster(loop.root, target)
+        digests |= _copy_folder(loop.root, target)
     raise UserError("The loop changes without a pause, so that no moment can be kept; `rlhf stop` it first.")
 
 
@@ -125,18 +126,18 @@ def digest_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _copy_dagster(root: Path, target: Store) -> dict[str, str]:
-    """Dagster's records, where they are files: each database as it is at one moment."""
+def _copy_folder(root: Path, target: Store) -> dict[str, str]:
+    """Dagster's records, where they are files, each database as it is at one moment; and who the annotators are."""
     digests = {}
-    for path in sorted((root / "dagster").rglob("*")):
+    for path in [*sorted((root / "dagster").rglob("*")), *root.glob(NAMES_FILE)]:
         name = f"{BESIDE}/{path.relative_to(root).as_posix()}"
         if path.suffix == ".db":
             data = _database(path)
-        elif path.name == "dagster.yaml":
+        elif path.name in ("dagster.yaml", NAMES_FILE):
             data = path.read_bytes()
         else:
             continue
-        target.put(name, data)
+        target.put(name, data, private=path.name == NAMES_FILE)
         digests[name] = hashlib.sha256(data).hexdigest()
     config = target.get(f"{BESIDE}/{CONFIG_FILE}")
     return digests | {f"{BESIDE}/{CONFIG_FILE}": hashlib.sha256(config.data if config else b"").hexdigest()}

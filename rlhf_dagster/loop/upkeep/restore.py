@@ -12,7 +12,7 @@ from rlhf_dagster.labeling.ledger.copying import copy_ledger
 from rlhf_dagster.lineage.formats import KEPT
 from rlhf_dagster.lineage.stop_cord import STOP_FILE, pull
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.upkeep.backup import BESIDE, LEDGER, STORED, Backup, Say, digest_of
+from rlhf_dagster.loop.upkeep.backup import BESIDE, LEDGER, NAMES_FILE, STORED, Backup, Say, digest_of
 from rlhf_dagster.storage.base import LAST, Store
 from rlhf_dagster.storage.known import is_remote, open_store
 
@@ -29,7 +29,8 @@ def bring_back(source: str, folder: Path, say: Say) -> tuple[LoopFolder, Backup]
     _require_whole(store, backup)
     local = open_store(str(folder))
     for key in [key for key in backup.files if key.startswith(f"{BESIDE}/") and not key.endswith(CONFIG_FILE)]:
-        local.put(key.removeprefix(f"{BESIDE}/"), _file(store, key))
+        name = key.removeprefix(f"{BESIDE}/")
+        local.put(name, _file(store, key), private=name == NAMES_FILE)
     config = _config(store, folder)
     loop = LoopFolder(config, folder.resolve())
     if is_remote(loop.address) and any(loop.store.list(kept) for kept in KEPT):
