@@ -4,10 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from loops import asset_path
+
+from rlhf_dagster.lineage.manifest import write_manifest
 from rlhf_dagster.loop.folder import LoopFolder
 
 
+def keep(loop: LoopFolder, policy: str, kind: str, round_key: str, **facts: Any) -> None:
+    """A model's folder with a manifest of these facts and nothing that could be sampled."""
+    folder = loop.root / "models" / policy
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"name": policy}), encoding="utf-8")
+    write_manifest(folder, kind=kind, round_key=round_key, **facts)
+
+
 def register(loop: LoopFolder, policy: str, round_key: str) -> None:
+    keep(loop, policy, "ppo" if round_key else "sft", round_key)
     loop.registry.register(policy, f"models/{policy}", "ppo" if round_key else "sft", round_key)
 
 
@@ -16,7 +28,7 @@ def key(number: int) -> str:
 
 
 def store(loop: LoopFolder, asset: str, round_key: str, content: dict[str, Any]) -> Path:
-    path = loop.asset_path(asset, round_key, "json")
+    path = asset_path(loop, asset, round_key, "json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path

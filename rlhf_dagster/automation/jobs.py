@@ -13,6 +13,8 @@ LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_mod
 LEARN_POLICY = ["reward_model_halves", CANDIDATE.asset]
 JUDGE = ["evaluation_completions", "eval_report", "evaluation_batch"]
 RELEASE = ["human_evaluation", "promotion"]
+ROUND_JOBS = ["collect_round", "train_round", "release_round"]
+"""The jobs of a round, in their order."""
 
 
 def job_assets(config: LoopConfig) -> dict[str, list[str]]:

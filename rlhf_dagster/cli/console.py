@@ -25,7 +25,7 @@ HEADLINES: dict[str, list[str]] = {
     "preference_batch": ["comparisons", "labels_wanted", "already_there"],
     "preference_labels": ["usable_labels", "annotators", "quarantined"],
     "label_quality": ["alpha", "agreement"],
-    "preference_dataset": ["train_labels", "validation_labels", "held_out_annotators_labels"],
+    "preference_dataset": ["train_labels", "validation_labels", "held_out_annotators_labels", "left_out"],
     "reward_model": ["model_id", "loss_train", "accuracy_validation"],
     "reward_model_accuracy": ["accuracy_validation", "accuracy_held_out_annotators"],
     "reward_model_halves": ["unmeasured", "accuracy_a", "accuracy_b"],

@@ -11,6 +11,7 @@ from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
+    from rlhf_dagster.cli.runner import LoopRunner
     from rlhf_dagster.data.import_file import ImportReport
     from rlhf_dagster.loop.folder import LoopFolder
 
@@ -119,7 +120,9 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
     if round_key == IMPORT_ROUND:
         open_import_round(runner.instance)
     key = None if job == "prepare" else _round(runner, round_key)
-    assets = runner.assets(job, until) if again else runner.missing(job, key, until)
+    if key:
+        runner.require_ready(job, key)
+    assets = runner.assets(job, until) if again else _missing(runner, job, key, until)
     if not assets:
         print(f"{job} {key or ''}: everything is there; --again makes it again.")
         return
@@ -132,6 +135,16 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
     elif not outcome.success:
         raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
     print(f"All rounds on one page: {page}")
+
+
+def _missing(runner: "LoopRunner", job: str, key: str | None, until: str | None) -> list[str]:
+    """What is to be made; what stays although something newer is there is said."""
+    kept = runner.freshness(job, key).kept
+    if kept:
+        why = f"{key} is decided, or sent to annotators" if key else "promoted rounds are built on it"
+        newer = ", ".join(sorted(set(kept.values())))
+        print(f"{newer} is newer than {', '.join(kept)}, which stays: {why}. --again makes it again.")
+    return runner.missing(job, key, until)
 
 
 def add_round(folder: Path) -> None:

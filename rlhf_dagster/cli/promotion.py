@@ -44,12 +44,12 @@ def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     before, target = loop.registry.champion(), policy or loop.registry.previous_champion()
     if before is None or target is None:
         raise UserError("There is no earlier champion to go back to; `rlhf round status` shows what was promoted.")
-    checkpoint = loop.policy(target)
+    folder = loop.policy(target).folder  # looked at before it is recorded
     moved = loop.registry.rollback(target, by, reason)
     if not moved.promoted:
         raise UserError(moved.reason)
     print(f"old champion  {before.policy_id}")
-    print(f"new champion  {target}  ({checkpoint.folder})")
+    print(f"new champion  {target}  ({folder})")
     print("Rounds collected from now on sample from it; earlier ones keep the policy that they sampled from.")
 
 
@@ -63,7 +63,7 @@ def _newest_report(loop: "LoopFolder") -> str:
 
 def _require_promotable(loop: "LoopFolder", key: str, anyway: bool) -> str:
     """The id of the round's policy; raises UserError where its promotion would be refused."""
-    from rlhf_dagster.loop.promotion import consider
+    from rlhf_dagster.loop.promotion import consider, require_current
 
     report = loop.json("eval_report", key)
     if report is None:
@@ -74,6 +74,7 @@ def _require_promotable(loop: "LoopFolder", key: str, anyway: bool) -> str:
     found = consider(loop, report, loop.json("human_evaluation", key))
     if not (found.passed or anyway):
         raise UserError(f"The gate says {found.outcome}: {' '.join(found.reasons)} --anyway promotes against it.")
+    require_current(loop, key, policy)
     return policy
 
 

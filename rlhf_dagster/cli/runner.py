@@ -8,10 +8,12 @@ from functools import cached_property
 import dagster as dg
 
 from rlhf_dagster.automation.failures import RunFailure, find_failure
+from rlhf_dagster.automation.freshness import Freshness, Records
 from rlhf_dagster.automation.instance import open_instance, require_idle, run_tags
-from rlhf_dagster.automation.jobs import job_assets
+from rlhf_dagster.automation.jobs import ROUND_JOBS, job_assets
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
 
 EventListener = Callable[[dg.DagsterEvent], None]
@@ -49,7 +51,7 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class LoopRunner:
-    """Executes jobs of a loop. What is already materialised is not made again unless something upstream is."""
+    """Executes jobs of a loop. What is there is not made again, unless it is older than what it is made from."""
 
     loop: LoopFolder
     instance: dg.DagsterInstance
@@ -73,14 +75,38 @@ class LoopRunner:
         return assets[: assets.index(until) + 1]
 
     def missing(self, job: str, round_key: str | None, until: str | None = None) -> list[str]:
-        """Assets of a job that are not there, and those downstream of them, optionally up to ``until``."""
-        graph = self.definitions.resolve_asset_graph()
-        missing: list[str] = []
-        for asset in self.assets(job, until):
-            parents = {key.path[-1] for key in graph.get(dg.AssetKey(asset)).parent_keys}
-            if not parents.isdisjoint(missing) or not self._is_there(asset, round_key):
-                missing.append(asset)
-        return missing
+        """Assets of a job that must be made, optionally up to ``until`` (:meth:`Records.freshness`)."""
+        outdated = self.freshness(job, round_key).outdated
+        return [asset for asset in self.assets(job, until) if asset in outdated]
+
+    def freshness(self, job: str, round_key: str | None) -> Freshness:
+        """What a job must make again, and what it keeps although something newer is there."""
+        return self._records(round_key).freshness(self.assets(job))
+
+    def require_ready(self, job: str, round_key: str) -> None:
+        """Raise UserError where the jobs before this one have not made what it needs, or made it from something older.
+
+        A round that the gate refused before anybody was asked has nothing to release.
+        """
+        records, own = self._records(round_key), self.assets(job)
+        for earlier in ROUND_JOBS[: ROUND_JOBS.index(job)]:
+            command = f"run `rlhf run {earlier} --round {round_key} --loop {self.loop.root}` first."
+            for asset in self.assets(earlier):
+                needed = any(asset in records.parents(child) for child in own)
+                if asset in own or (not needed and not records.is_there(asset)):
+                    continue
+                if not records.is_there(asset):
+                    raise UserError(self._refused(round_key) or f"{round_key} has no {asset} yet; {command}")
+                if newer := records.made_from_newer(asset):
+                    raise UserError(f"{asset} of {round_key} is older than {newer}, of which it is made; {command}")
+
+    def _refused(self, round_key: str) -> str:
+        """Why a round that was trained has nothing to be judged; empty where the gate has not refused it."""
+        report = self.loop.json("eval_report", round_key)
+        early = decide(self.loop, report, None) if report else None
+        if report is None or early is None or early.passed:
+            return ""
+        return f"{report['policy_id']} of {round_key} was refused by the gate: {' '.join(early.reasons)}"
 
     def run(
         self,
@@ -106,11 +132,8 @@ class LoopRunner:
             _listener = None
         return _outcome(result)
 
-    def _is_there(self, asset: str, round_key: str | None) -> bool:
-        key = dg.AssetKey(asset)
-        if round_key is None:
-            return self.instance.get_latest_materialization_event(key) is not None
-        return round_key in self.instance.get_materialized_partitions(key)
+    def _records(self, round_key: str | None) -> Records:
+        return Records(self.loop, self.instance, self.definitions.resolve_asset_graph(), round_key)
 
 
 def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:

@@ -26,7 +26,9 @@ def seal(content: Mapping[str, Any], indent: int | None = 1, sort_keys: bool = F
     if sort_keys:
         record = dict(sorted(record.items()))
     sealed = record | {CHECKSUM: checksum(record)}
-    return (json.dumps(sealed, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(sealed, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    # A lone surrogate, which UTF-8 does not have, becomes its JSON escape.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def unseal(data: bytes, name: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -38,7 +39,8 @@ def build_preferences(
     - ``validation`` has other prompts: every label of a share of the prompts, or of the comparisons
       (``settings.validation_by``), drawn by a hash.
     - ``held_out_annotators`` has other people: labels by the people held out, on prompts that are trained on, of
-      comparisons that are not. They are the same people in every round as long as nobody joins.
+      comparisons that are not. They are the same people in every round as long as nobody joins. Nobody whose labels
+      are most of a round's is among them, nor so many that nothing is left to train on.
     - ``train``: the rest, without any label of a held-out person and without any comparison of the split above.
 
     Where many people judge each comparison, those held out touch most comparisons, and keeping all of these from
@@ -61,18 +63,10 @@ def build_preferences(
     usable = usable[usable["comparison_id"].isin(trained)]
     details = {row["comparison_id"]: row for row in records(comparisons)}
     rows = [_row(label, details[label["comparison_id"]], settings.rating_axes) for label in records(usable)]
-    held_out = held_out_annotators(sorted({row["annotator"] for row in rows}), settings.held_out_annotators, seed)
     contents = [_content(row) for row in rows]
     units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
     in_validation = [_is_validation(unit, settings.validation, seed) for unit in units]
-    by_held_out = [row["annotator"] in held_out for row in rows]
-    touched = [held and not validation for held, validation in zip(by_held_out, in_validation, strict=True)]
-    rounds = [row["round"] for row in rows]
-    kept_out = _kept_out(rounds, contents, touched, share=settings.held_out_annotators, seed=seed)
-    splits = [
-        _split(validation, held, content in kept_out, row["annotator"] in unwanted)
-        for row, validation, held, content in zip(rows, in_validation, by_held_out, contents, strict=True)
-    ]
+    held_out, kept_out, splits = _splits(rows, contents, in_validation, unwanted, settings.held_out_annotators, seed)
     kept = [row | {"split": split} for row, split in zip(rows, splits, strict=True) if split]
     for row in kept:
         row["weight"] = weights.get(row["annotator"], 1.0) if row["split"] == "train" else 1.0
@@ -93,15 +87,52 @@ def build_preferences(
     return table(kept, PREFERENCES).to_pandas(), summary
 
 
-def held_out_annotators(names: list[str], share: float, seed: int) -> set[str]:
+def _splits(
+    rows: Sequence[Mapping[str, Any]],
+    contents: list[str],
+    in_validation: list[bool],
+    unwanted: set[str],
+    share: float,
+    seed: int,
+) -> tuple[set[str], set[str], list[str]]:
+    """Who is held out, which contents are kept from training for it, and the split of each row, empty for none.
+
+    The last of the people drawn are not held out where otherwise no label would be left to train on.
+    """
+    names, rounds = sorted({row["annotator"] for row in rows}), [row["round"] for row in rows]
+    drawn = held_out_annotators(names, share, seed, trained_on=leading_annotators(rows))
+    while True:
+        held_out = set(drawn)
+        by_held_out = [row["annotator"] in held_out for row in rows]
+        touched = [held and not validation for held, validation in zip(by_held_out, in_validation, strict=True)]
+        kept_out = _kept_out(rounds, contents, touched, share=share, seed=seed)
+        splits = [
+            _split(validation, held, content in kept_out, row["annotator"] in unwanted)
+            for row, validation, held, content in zip(rows, in_validation, by_held_out, contents, strict=True)
+        ]
+        if "train" in splits or not drawn:
+            return held_out, kept_out, splits
+        drawn = drawn[:-1]
+
+
+def leading_annotators(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Those who gave more than half of a round's labels; ``rows`` have a round and an annotator."""
+    given: dict[str, Counter[str]] = {}
+    for row in rows:
+        given.setdefault(row["round"], Counter())[row["annotator"]] += 1
+    return {name for counts in given.values() for name, n in counts.items() if n > counts.total() / 2}
+
+
+def held_out_annotators(names: list[str], share: float, seed: int, trained_on: Collection[str] = ()) -> list[str]:
     """The people never trained on: the rounded ``share`` of ``names`` with the smallest hash, at least one.
 
-    Nobody if ``share`` is 0 or there are fewer than three people.
+    Nobody if ``share`` is 0 or there are fewer than three people. Those in ``trained_on`` are not among them, and
+    nobody is drawn in their place. The first drawn come first.
     """
     if share == 0 or len(names) < MIN_ANNOTATORS:
-        return set()
+        return []
     ranked = sorted(names, key=lambda name: content_hash("held-out annotator", seed, name))
-    return set(ranked[: max(1, round(share * len(names)))])
+    return [name for name in ranked[: max(1, round(share * len(names)))] if name not in trained_on]
 
 
 def snapshot_hash(preferences: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """Model folders: written under another name and renamed, hashed by content. Importing this imports no torch."""
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.parquet import without_tag
 from rlhf_dagster.storage.base import LAST
 
 MANIFEST = LAST
+VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "added_tokens.json")
+"""Files in which the words of a tokenizer without `tokenizer.json` stand."""
+_STATE = {"padding", "truncation"}
 _BLOCK = 1 << 20
 
 
@@ -52,6 +57,17 @@ def folder_digest(folder: Path) -> str:
             while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """A hash of how a checkpoint's tokenizer turns texts into ids; without `tokenizer.json`, of its vocabulary."""
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        content = json.loads(file.read_text(encoding="utf-8"))
+        # How a batch was last padded or cut is saved too, and is no part of what ids mean.
+        return content_hash("tokenizer", {name: content[name] for name in sorted(content.keys() - _STATE)})
+    files = [folder / name for name in VOCABULARIES if (folder / name).is_file()]
+    return content_hash("tokenizer", *((file.name, content_of(file)) for file in files))
 
 
 def content_of(path: Path) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons
-from rlhf_dagster.labeling.dataset import build_preferences, snapshot_hash
+from rlhf_dagster.labeling.dataset import TRAINED_ROLES, build_preferences, snapshot_hash
 from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_labels
 from rlhf_dagster.labeling.quality.competence import label_weights
 from rlhf_dagster.labeling.quality.label_quality import estimated_competence, measure_quality
@@ -60,7 +60,9 @@ def send_evaluation_batch(loop: LoopFolder, round_key: str, completions: pd.Data
 
 
 def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFrame, progress: Progress) -> Batch:
-    store = loop.label_store
+    # Imported judgments are given already: they stay in the ledger, and nobody is asked for them again.
+    given = round_key == IMPORT_ROUND and purpose == "train"
+    store = loop.ledger if given else loop.label_store
     result = store.send(comparisons)
     if loop.config.label_store.simulated_annotators and round_key != IMPORT_ROUND:
         simulate(loop, round_key, purpose, progress)
@@ -187,8 +189,9 @@ def snapshot_preferences(
 
     ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now,
     with late and edited labels and without deleted ones. Imported judgments can be about any prompt; those about
-    prompts of the test split are left out. The :func:`label_counts` of what was read are written beside the table, and
-    not into it: its bytes are the same for the same rows, so that a training of them can go on.
+    prompts of the test split are left out. Beside the table are written the :func:`label_counts` of what was read, and
+    how many usable labels of each round are in no split. They are not written into it: its bytes are the same for the
+    same rows, so that a training of them can go on.
     """
     if "position" not in labels:
         labels = labels.assign(position=0)  # a table of version 0.1, before labels had positions
@@ -202,6 +205,15 @@ def snapshot_preferences(
     settings, seed = loop.config.labeling, loop.config.seed
     weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
     frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
-    counts = {"snapshot": snapshot_hash(frame), "labels": label_counts(read)}
+    gone = left_out_by_round(labels, comparisons, frame)
+    counts = {"snapshot": snapshot_hash(frame), "labels": label_counts(read), "left_out": gone}
     loop.write_json("preference_dataset", round_key, counts)
-    return frame, summary | {"on_test_prompts": len(labels) - len(kept)}
+    return frame, summary | {"on_test_prompts": len(labels) - len(kept), "left_out": sum(gone.values())}
+
+
+def left_out_by_round(labels: pd.DataFrame, comparisons: pd.DataFrame, snapshot: pd.DataFrame) -> dict[str, int]:
+    """How many usable labels of comparisons to learn from are in no split of a snapshot, by their round."""
+    learned = comparisons.loc[comparisons["role"].isin(TRAINED_ROLES), "comparison_id"]
+    usable = usable_labels(labels)
+    gone = usable[usable["comparison_id"].isin(learned) & ~usable["label_id"].isin(snapshot["label_id"])]
+    return {str(key): int(n) for key, n in gone["round"].value_counts().sort_index().items()}

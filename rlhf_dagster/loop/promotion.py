@@ -7,6 +7,8 @@ from rlhf_dagster.config.arms import arm_of
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import GateDecision, Outcome, decision_of, rules_as_dicts
 from rlhf_dagster.evaluation.rules import Verdict
+from rlhf_dagster.labeling.dataset import snapshot_hash
+from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.lineage.registry import ApprovalRecord
 from rlhf_dagster.loop.evaluation import decide
@@ -24,6 +26,8 @@ def promote_round(
 
     Promotion only moves forward: running it again for a round older than the champion's changes nothing. A person's
     approval of exactly this policy promotes it where the gate passes, and against the gate where the approval says so.
+
+    Raises UserError where the policy would be promoted, and cannot be opened or is not the round's any more.
     """
     _require_report_of(policy.model_id, report)
     _refuse_other_arms(loop, policy.model_id)
@@ -37,12 +41,30 @@ def promote_round(
     if loop.config.gate.approval and approval is None:
         waits = [how_to_approve(loop, round_key), *found.reasons]
         return decided(found, promoted=False, outcome="waiting for approval", reasons=waits)
+    require_current(loop, round_key, policy.model_id)
     by, reason = _by_whom(found, approval)
     moved = registry.promote(policy.model_id, round_key, by=by, reason=reason)
     if not moved.promoted:
         return decided(found, promoted=False, reasons=[moved.reason])
     said = [f"Promoted by {by}: {reason}"] if approval else []
     return decided(found, promoted=True, reasons=[*said, *found.reasons])
+
+
+def require_current(loop: LoopFolder, round_key: str, policy_id: str) -> None:
+    """Raise UserError where a policy cannot be opened, or has learned from other labels than its round has now.
+
+    A round whose reward model or preference data set was made again has a policy of before until that is made again
+    too: its report says nothing about what the round has become.
+    """
+    manifest = read_manifest(loop.policy(policy_id).folder)
+    again = f"run `rlhf run train_round --round {round_key} --loop {loop.root}`, which makes it again"
+    reward_model = loop.checkpoint("reward_model", round_key)
+    learned_from = manifest["parents"].get("reward_model", {}).get("digest")
+    if reward_model and learned_from not in (None, reward_model.digest):
+        raise UserError(f"{policy_id} learned from another reward model than {reward_model.model_id}; {again}.")
+    snapshot = loop.table("preference_dataset", round_key)
+    if snapshot is not None and manifest["dataset"] not in (None, snapshot_hash(snapshot)):
+        raise UserError(f"{policy_id} learned from other labels than preference_dataset of {round_key} has; {again}.")
 
 
 def _is_champion(loop: LoopFolder, policy_id: str) -> bool:

@@ -31,7 +31,10 @@ from rlhf_dagster.records.round_keys import round_number
 IN_FULL = 30
 """How many rounds are shown with all figures, and how many changes of the champion are listed. A report holds figures
 of every round before it, so that reading all reports of a thousand rounds would take longer than a sensor may run."""
-STORED = ("round_manifest", "reward_model_accuracy", "eval_report", "human_evaluation", "promotion", "label_quality")
+STORED = (
+    *("round_manifest", "reward_model_accuracy", "eval_report", "human_evaluation", "promotion", "label_quality"),
+    "preference_dataset",
+)
 ACCURACY_ON = {"held_out_annotators": "by other annotators", "validation": "on other prompts"}
 """Splits that no reward model was trained on, with the page's words for them; the first that has figures is shown."""
 DOING: dict[Phase, str] = {
@@ -175,6 +178,7 @@ def _row(
         comparisons=now.comparisons if now else counted.get("comparisons"),
         labels=now.labels if now else counted.get("labels"),
         annotators=counted.get("annotators"),
+        left_out=counted.get("left_out"),
         accuracy=_rate(accuracy.get("accuracy")),
         accuracy_on=ACCURACY_ON.get(split, ""),
         length_baseline=_rate(accuracy.get("length_baseline")),
@@ -219,10 +223,15 @@ def _rate(figures: ShownRate | None) -> ShownRate | None:
 
 
 def _counts(found: Sequence[_Round]) -> dict[str, dict[str, int]]:
-    """Label counts by round, from the newest report, which also counts the labels of the rounds before its own."""
+    """Label counts by round, from the newest report, which also counts the labels of the rounds before its own.
+
+    How many are trained on nowhere is said by the newest snapshot.
+    """
     reported = (entry["eval_report"].get("labels") or {} for entry in found)
     newest: list[dict[str, Any]] = next((labels["by_round"] for labels in reported if labels.get("by_round")), [])
-    return {row["round"]: row for row in newest}
+    snapshots = (entry["preference_dataset"] for entry in found)
+    left_out: dict[str, int] = next((snapshot["left_out"] for snapshot in snapshots if "left_out" in snapshot), {})
+    return {row["round"]: {"left_out": left_out.get(row["round"], 0)} | row for row in newest}
 
 
 def annotator_rows(quality: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[AnnotatorRow]:

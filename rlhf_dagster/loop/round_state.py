@@ -60,6 +60,11 @@ def undecided_rounds(loop: LoopFolder, rounds: list[str]) -> list[RoundState]:
     return [state for state in states if state.phase != "promoted"]
 
 
+def is_decided(loop: LoopFolder, key: str) -> bool:
+    """Whether a round's policy was promoted or refused, or a later round's was promoted; asks no label store."""
+    return key <= newest_promoted(loop) or _was_refused(loop, key)
+
+
 def newest_promoted(loop: LoopFolder) -> str:
     """Key of the newest round whose policy became the champion by promotion; empty if there is none."""
     return max((entry.round_key for entry in loop.registry.history() if entry.action == "promotion"), default="")

@@ -12,6 +12,7 @@ from rlhf_dagster.data.imported import imported
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
@@ -25,11 +26,30 @@ SPARE = 1.05
 
 
 def pin_round(loop: LoopFolder, round_key: str) -> dict[str, str]:
-    """Which policy a round samples from. Chosen once: asking again, after a promotion too, gives the same answer."""
+    """Which policy a round samples from. Chosen once: asking again, after a promotion too, gives the same answer.
+
+    Raises UserError, and pins nothing, where the champion cannot be opened.
+    """
     if round_key == IMPORT_ROUND:
         return {"round": round_key, "behaviour_policy": IMPORTED_POLICY, "checkpoint": ""}
+    pinned, champion = loop.registry.pinned(round_key), loop.registry.champion()
+    if policy_id := pinned or (champion.policy_id if champion else None):
+        _require_whole(loop, round_key, policy_id, pinned is not None)
     policy_id = loop.registry.pin(round_key)
     return {"round": round_key, "behaviour_policy": policy_id, "checkpoint": loop.policy(policy_id).path}
+
+
+def _require_whole(loop: LoopFolder, round_key: str, policy_id: str, is_pinned: bool) -> None:
+    """Raise UserError where a policy to sample from cannot be opened."""
+    try:
+        _ = loop.policy(policy_id).folder
+    except UserError as error:
+        then = (
+            f"{round_key} is pinned to it: bring it back, or delete the round"
+            if is_pinned
+            else f"{round_key} is not pinned to it"
+        )
+        raise UserError(f"{str(error).rstrip('.')}. {then}.") from None
 
 
 def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.DataFrame) -> pd.DataFrame:
@@ -64,6 +84,8 @@ def sample_evaluation(
     chosen = _draw(test, config.evaluation.prompts, seed)
     started_from_sft = manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY)
     behaviour = sft if started_from_sft else loop.policy(manifest["behaviour_policy"])
+    require_base_of(loop, sft)
+    require_one_tokenizer(sft, policy, behaviour)
     sampled: dict[str, pd.DataFrame] = {}
     roles = {"policy": policy, "sft": sft, "behaviour": behaviour}
     for role, model in roles.items():

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.dataset import HELD_OUT_ANNOTATORS, build_preferences, held_out_annotators, snapshot_hash
+from rlhf_dagster.labeling.dataset import (
+    HELD_OUT_ANNOTATORS,
+    build_preferences,
+    held_out_annotators,
+    leading_annotators,
+    snapshot_hash,
+)
 from rlhf_dagster.records.schemas import COMPARISONS, LABELS, PREFERENCES, table
 
 TIME = pd.Timestamp("2026-01-01", tz="UTC")
@@ -107,10 +113,44 @@ def test_a_team_loses_little() -> None:
 
 
 def test_with_few_people_or_no_share_nobody_is_held_out() -> None:
-    assert held_out_annotators(["a", "b"], 0.5, seed=0) == set()
-    assert held_out_annotators(["a", "b", "c"], 0.0, seed=0) == set()
+    assert held_out_annotators(["a", "b"], 0.5, seed=0) == []
+    assert held_out_annotators(["a", "b", "c"], 0.0, seed=0) == []
     assert len(held_out_annotators(["a", "b", "c"], 0.01, seed=0)) == 1
     assert len(held_out_annotators([str(n) for n in range(12)], 0.2, seed=0)) == 2
+
+
+def drawn_first(share: float = 0.2) -> str:
+    """Who is held out of ten people."""
+    return held_out_annotators(sorted(f"ann-{n}" for n in range(10)), share, seed=0)[0]
+
+
+def test_a_lone_annotator_of_a_round_is_never_held_out() -> None:
+    """The second round is labelled by the one person who would be."""
+    lone = drawn_first()
+    parts = tables(team(300)), tables([(number, lone) for number in range(40)], "round-0002")
+    labels, comparisons = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
+    comparisons["responses"] = [
+        [f"{text} {row['comparison_id'][:10]}" for text in row["responses"]] for row in comparisons.to_dict("records")
+    ]
+    frame, summary = build_preferences(labels, comparisons, SETTINGS, seed=0)
+    own = frame[(frame["round"] == "round-0002") & (frame["split"] == "train")]
+    assert len(own) > 30
+    assert set(frame.loc[frame["split"] == HELD_OUT_ANNOTATORS, "annotator"]).isdisjoint({lone})
+    assert summary["annotators_held_out"] == 1  # the other one who was drawn
+
+
+def test_half_of_a_round_is_not_most_of_it() -> None:
+    rows = [{"round": "round-0001", "annotator": name} for name in "aabc"]
+    assert leading_annotators(rows) == set()
+    assert leading_annotators([*rows, rows[0]]) == {"a"}
+
+
+def test_never_are_so_many_held_out_that_nothing_is_left_to_train_on() -> None:
+    options = SETTINGS.changed(held_out_annotators=0.9, validation=0)
+    judgments = [(number, name) for number in range(30) for name in "abc"]
+    frame, summary = build_preferences(*tables(judgments), options, seed=0)
+    assert 0 < summary["annotators_held_out"] < 3
+    assert "train" in set(frame["split"])
 
 
 def test_a_later_round_leaves_the_splits_of_earlier_ones_alone() -> None:

@@ -1,27 +1,34 @@
 """Who becomes champion, by whose word, and what stays on record."""
 
+import shutil
 from typing import Any
 
 import pytest
 from gate_figures import people, rate
 from gate_figures import report as figures
+from rounds_on_disk import keep
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.win_rate import REWARD_MODEL
-from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.labeling.dataset import snapshot_hash
+from rlhf_dagster.lineage.models import Checkpoint, model_digest
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.promotion import promote_round
+from rlhf_dagster.records.parquet import to_parquet
+from rlhf_dagster.records.schemas import PREFERENCES, table
 
 ROUNDS = {"ppo-1": "round-0001", "ppo-2": "round-0002"}
 
 
 @pytest.fixture
 def loop(tmp_path) -> LoopFolder:
-    """A loop of SFT and two policies, of which only the registry is there."""
+    """A loop of SFT and two policies, of which only the registry and manifests are there."""
     made = LoopFolder(LoopConfig(), tmp_path)
+    keep(made, "sft", "sft", "")
     made.registry.register("sft", "models/sft", "sft", "")
     for policy, round_key in ROUNDS.items():
+        keep(made, policy, "ppo", round_key)
         made.registry.register(policy, f"models/{policy}", "ppo", round_key, ["sft"])
     made.registry.set_initial("sft")
     return made
@@ -193,3 +200,44 @@ def test_an_arm_that_is_compared_alone_is_never_promoted(loop) -> None:
     with pytest.raises(UserError, match="dpo-1 is a policy of DPO, which is compared with the candidate, not promoted"):
         promote_round(loop, "round-0001", Checkpoint("dpo-1", "models/dpo-1", ""), report, people())
     assert champion(loop) == "sft"
+
+
+def test_a_policy_whose_folder_is_gone_is_not_promoted(loop) -> None:
+    shutil.rmtree(loop.root / "models" / "ppo-1")
+    with pytest.raises(UserError, match="the checkpoint of policy ppo-1 is gone; restore it"):
+        decide(loop)
+    assert champion(loop) == "sft"
+
+
+def test_a_policy_whose_files_are_damaged_is_not_promoted(loop) -> None:
+    digest = model_digest(loop.root / "models" / "ppo-1")
+    loop.write_json("ppo_policy", "round-0001", Checkpoint("ppo-1", "models/ppo-1", digest).as_pointer())
+    (loop.root / "models" / "ppo-1" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="the model ppo-1 is damaged"):
+        decide(loop)
+    assert champion(loop) == "sft"
+
+
+def test_a_policy_that_learned_from_a_reward_model_of_before_is_not_promoted(loop) -> None:
+    """`train_round --again` was stopped between the two."""
+    keep(loop, "ppo-1", "ppo", "round-0001", parents={"reward_model": {"model_id": "reward-1", "digest": "first"}})
+    loop.write_json("reward_model", "round-0001", Checkpoint("reward-2", "models/reward-2", "second").as_pointer())
+    again = "learned from another reward model than reward-2; run `rlhf run train_round --round round-0001"
+    with pytest.raises(UserError, match=again):
+        decide(loop)
+    loop.registry.approve("ppo-1", "round-0001", "ada", "I like it", anyway=True)
+    with pytest.raises(UserError, match=again):
+        decide(loop, judgments=people(low=0.4))
+    assert champion(loop) == "sft"
+    loop.write_json("reward_model", "round-0001", Checkpoint("reward-1", "models/reward-1", "first").as_pointer())
+    assert decide(loop)["promoted"]
+
+
+def test_a_policy_that_learned_from_labels_of_before_is_not_promoted(loop) -> None:
+    snapshot = table([], PREFERENCES)
+    loop.store.put(loop.asset_key("preference_dataset", "round-0001"), to_parquet(snapshot))
+    keep(loop, "ppo-1", "ppo", "round-0001", dataset_hash="of other labels")
+    with pytest.raises(UserError, match="learned from other labels than preference_dataset of round-0001 has"):
+        decide(loop)
+    keep(loop, "ppo-1", "ppo", "round-0001", dataset_hash=snapshot_hash(snapshot.to_pandas()))
+    assert decide(loop)["promoted"]

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from rlhf_dagster.common.files import cache_folder
 from rlhf_dagster.common.progress import Progress
-from rlhf_dagster.compute.run import Trained, run_training
+from rlhf_dagster.compute.run import Trained, Work, run_training
 from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.foundations import require_same_base
+from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_model, stage_work
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.parquet import read_parquet
@@ -20,32 +22,58 @@ BASE_MODEL_RECIPE = "1"
 
 
 def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progress) -> StageResult:
-    """The base model: from the Hub or a folder, or a tiny one pretrained here and cached by content."""
+    """The base model: from the Hub or a folder, or a tiny one pretrained here and cached by content.
+
+    Raises UserError where the champion of a round goes back to another base model.
+    """
+    settings = loop.config.base_model
+    if settings.source == "tiny":
+        kept = _pretrained(loop, settings, pretraining_text, progress)
+    else:
+        kept = _found(loop, settings)
+    require_same_base(loop, kept.checkpoint)
+    return kept
+
+
+def _found(loop: LoopFolder, settings: BaseModelSettings) -> StageResult:
     from rlhf_dagster.training.pretraining.base_model import load_base_model
 
-    settings, work = loop.config.base_model, stage_work(loop, "base")
-    if settings.source != "tiny":
-        # A relative folder is relative to the loop's folder, wherever the process runs.
-        found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
-        work.prepare()
-        loaded = Trained(load_base_model(found, work.output))
-        return keep_model(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
-    texts = read_parquet(pretraining_text).to_pandas()
-    cached = base_model_cache() / content_hash(
-        "base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), sorted(texts["text_id"])
-    )
-    if cached.is_dir():
-        work.prepare()
-        shutil.copytree(cached, work.output)
-        manifest = read_manifest(work.output)
-        trained = Trained(TrainingResult(work.output, manifest["metrics"], manifest["curves"]))
-    else:
-        spec = TinyModelSpec(pretraining_text, work.output, settings.tiny, loop.config.compute)
-        trained = run_training("tiny_model", spec, work, progress)
-    kept = keep_model(loop, "base", "", trained, work, seed=settings.tiny.seed, settings={"base_model": settings})
+    work = stage_work(loop, "base")
+    # A relative folder is relative to the loop's folder, wherever the process runs.
+    found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
+    work.prepare()
+    loaded = Trained(load_base_model(found, work.output))
+    return keep_model(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
+
+
+def _pretrained(
+    loop: LoopFolder, settings: BaseModelSettings, pretraining_text: Path, progress: Progress
+) -> StageResult:
+    work = stage_work(loop, "base")
+    with own_copies(work, pretraining_text) as (texts,):
+        cached = _cached(settings, texts)
+        trained = _from_cache(cached, work) if cached.is_dir() else _pretrain(loop, settings, texts, work, progress)
+        kept = keep_model(loop, "base", "", trained, work, seed=settings.tiny.seed, settings={"base_model": settings})
     if not cached.is_dir():
         _copy(kept.checkpoint.folder, cached)
     return kept
+
+
+def _cached(settings: BaseModelSettings, texts: Path) -> Path:
+    ids = sorted(read_parquet(texts).to_pandas()["text_id"])
+    return base_model_cache() / content_hash("base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), ids)
+
+
+def _from_cache(cached: Path, work: Work) -> Trained:
+    work.prepare()
+    shutil.copytree(cached, work.output)
+    manifest = read_manifest(work.output)
+    return Trained(TrainingResult(work.output, manifest["metrics"], manifest["curves"]))
+
+
+def _pretrain(loop: LoopFolder, settings: BaseModelSettings, texts: Path, work: Work, progress: Progress) -> Trained:
+    spec = TinyModelSpec(texts, work.output, settings.tiny, loop.config.compute)
+    return run_training("tiny_model", spec, work, progress)
 
 
 def _in_folder(settings: BaseModelSettings) -> bool:

@@ -7,6 +7,8 @@ from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.config.training import DpoSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.foundations import require_base_of
+from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_policy, stage_work
 from rlhf_dagster.training.specs import DpoSpec
 
@@ -22,23 +24,25 @@ def make_dpo_policy(
 ) -> StageResult:
     """Train the SFT checkpoint on all labels so far by direct preference optimisation."""
     config, seed, work = loop.config, loop.config.stage_seed("dpo", round_key), stage_work(loop, "dpo", round_key)
-    spec = DpoSpec(
-        sft=sft.folder,
-        preferences=preferences,
-        output=work.output,
-        settings=settings,
-        sampling=config.sampling,
-        seed=seed,
-        compute=config.compute,
-    )
-    return keep_policy(
-        loop,
-        "dpo",
-        round_key,
-        run_training("dpo", spec, work, progress),
-        work,
-        seed=seed,
-        settings={"dpo": settings, "sampling": config.sampling},
-        parents={"sft_checkpoint": sft},
-        preferences=preferences,
-    )
+    require_base_of(loop, sft)
+    with own_copies(work, preferences) as (labels,):
+        spec = DpoSpec(
+            sft=sft.folder,
+            preferences=labels,
+            output=work.output,
+            settings=settings,
+            sampling=config.sampling,
+            seed=seed,
+            compute=config.compute,
+        )
+        return keep_policy(
+            loop,
+            "dpo",
+            round_key,
+            run_training("dpo", spec, work, progress),
+            work,
+            seed=seed,
+            settings={"dpo": settings, "sampling": config.sampling},
+            parents={"sft_checkpoint": sft},
+            preferences=labels,
+        )

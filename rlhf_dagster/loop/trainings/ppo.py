@@ -6,9 +6,15 @@ from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.dataset import snapshot_hash
+from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.foundations import require_base_of, require_one_tokenizer
+from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import START, StageResult, keep_policy, stage_work
+from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.round_keys import IMPORTED_POLICY
 from rlhf_dagster.training.specs import PpoSpec
 
@@ -26,27 +32,44 @@ def make_ppo_policy(
     preferences: Path,
     progress: Progress,
 ) -> StageResult:
-    """Train the policy of a round with PPO and register it; whether it is promoted is a later decision."""
+    """Train the policy of a round with PPO and register it; whether it is promoted is a later decision.
+
+    Raises UserError where the models cannot be compared, or the reward model has learned from other labels.
+    """
     config, seed, work = loop.config, loop.config.stage_seed("ppo", round_key), stage_work(loop, "ppo", round_key)
     start = _start(loop, settings, behaviour_policy, sft)
-    spec = PpoSpec(
-        sft=sft.folder,
-        start=start.folder,
-        reward_model=reward_model.folder,
-        prompts=prompts,
-        pretraining_text=pretraining_text,
-        output=work.output,
-        settings=settings,
-        sampling=config.sampling,
-        seed=seed,
-        compute=config.compute,
-    )
-    trained = run_training("ppo", spec, work, progress)
-    parents = {"sft_checkpoint": sft, START: start, "reward_model": reward_model}
-    configs: dict[str, Settings] = {"ppo": settings, "sampling": config.sampling}
-    return keep_policy(
-        loop, "ppo", round_key, trained, work, seed=seed, settings=configs, parents=parents, preferences=preferences
-    )
+    require_base_of(loop, sft)
+    require_one_tokenizer(sft, start, reward_model)
+    with own_copies(work, prompts, pretraining_text, preferences) as (asked, texts, labels):
+        _require_trained_on(labels, reward_model)
+        spec = PpoSpec(
+            sft=sft.folder,
+            start=start.folder,
+            reward_model=reward_model.folder,
+            prompts=asked,
+            pretraining_text=texts,
+            output=work.output,
+            settings=settings,
+            sampling=config.sampling,
+            seed=seed,
+            compute=config.compute,
+        )
+        trained = run_training("ppo", spec, work, progress)
+        parents = {"sft_checkpoint": sft, START: start, "reward_model": reward_model}
+        configs: dict[str, Settings] = {"ppo": settings, "sampling": config.sampling}
+        return keep_policy(
+            loop, "ppo", round_key, trained, work, seed=seed, settings=configs, parents=parents, preferences=labels
+        )
+
+
+def _require_trained_on(labels: Path, reward_model: Checkpoint) -> None:
+    """Raise UserError where a reward model has read other labels than those that the policy's manifest will name."""
+    read = read_manifest(reward_model.folder)["dataset"]
+    if read not in (None, snapshot_hash(read_parquet(labels).to_pandas())):
+        raise UserError(
+            f"preference_dataset was made again after {reward_model.model_id} had been trained on it; make the reward "
+            "model again first."
+        )
 
 
 def _start(loop: LoopFolder, settings: PpoSettings, behaviour_policy: str, sft: Checkpoint) -> Checkpoint:

@@ -7,6 +7,8 @@ from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.foundations import require_base_of
+from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_model, stage_work
 from rlhf_dagster.training.specs import RewardModelSpec
 
@@ -24,24 +26,26 @@ def make_reward_model(
     """Train the reward model of a round from the SFT checkpoint on all labels so far."""
     config, seed = loop.config, loop.config.stage_seed("reward_model", round_key)
     work = stage_work(loop, "reward", round_key)
-    spec = RewardModelSpec(
-        sft=sft.folder,
-        preferences=preferences,
-        prompts=prompts,
-        output=work.output,
-        settings=settings,
-        sampling=config.sampling,
-        seed=seed,
-        compute=config.compute,
-    )
-    return keep_model(
-        loop,
-        "reward",
-        round_key,
-        run_training("reward_model", spec, work, progress),
-        work,
-        seed=seed,
-        settings={"reward_model": settings},
-        parents={"sft_checkpoint": sft},
-        preferences=preferences,
-    )
+    require_base_of(loop, sft)
+    with own_copies(work, preferences, prompts) as (labels, texts):
+        spec = RewardModelSpec(
+            sft=sft.folder,
+            preferences=labels,
+            prompts=texts,
+            output=work.output,
+            settings=settings,
+            sampling=config.sampling,
+            seed=seed,
+            compute=config.compute,
+        )
+        return keep_model(
+            loop,
+            "reward",
+            round_key,
+            run_training("reward_model", spec, work, progress),
+            work,
+            seed=seed,
+            settings={"reward_model": settings},
+            parents={"sft_checkpoint": sft},
+            preferences=labels,
+        )

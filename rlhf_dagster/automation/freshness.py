@@ -1,0 +1,141 @@
+"""What of a loop is not there, or older than what it is made from, by Dagster's records and the loop's files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+
+from rlhf_dagster.automation.jobs import COLLECT
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.round_state import is_decided, newest_promoted
+from rlhf_dagster.resources.io_managers import TABLES
+
+VERSION, GIVEN_VERSION = "dagster/data_version", "dagster/data_version_is_user_provided"
+"""Tags of a materialisation: its data version, and whether the asset itself has said it."""
+NEWEST_SEEN = "dagster/input_event_pointer/"
+"""Begins, before a parent's name, the tag that holds the parent's newest record when the step began."""
+MODELS = ("base_model", "sft_checkpoint")
+"""What rounds are built on: once one is promoted, they are made again by a person's word alone."""
+
+
+@dataclass
+class Freshness:
+    """What is to be made again, and what stays although it is older than a parent."""
+
+    outdated: dict[str, str] = field(default_factory=dict)
+    """By asset: the parent that is newer, or empty where the asset is not there."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """By asset: the parent that is newer."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Dagster's records of what was materialised for one round of a loop, or outside of any round."""
+
+    loop: LoopFolder
+    instance: dg.DagsterInstance
+    graph: Any
+    """Dagster's graph of all assets, which it does not export."""
+    round_key: str | None
+
+    def freshness(self, assets: Sequence[str]) -> Freshness:
+        """What must be made again of ``assets``, given upstream first.
+
+        That is what is not there, what a parent was made again after (it may have been read before), and what is
+        downstream of either. A parent made again with the same content, as its data version says, is no newer.
+
+        Some assets stay although what they are made from is newer. A decided round does not change because something
+        outside of it does, such as `prompts`; neither does what annotators were asked, once it was sent; nor do the
+        models that rounds are built on.
+        """
+        found = Freshness()
+        for asset in assets:
+            newer = [
+                parent for parent in self.parents(asset) if parent in found.outdated or self._is_newer(parent, asset)
+            ]
+            counting = [parent for parent in newer if not self._stays(asset, parent)]
+            if counting or not self.is_there(asset):
+                found.outdated[asset] = counting[0] if counting else ""
+            elif newer:
+                found.kept[asset] = newer[0]
+        return found
+
+    def made_from_newer(self, asset: str) -> str:
+        """A parent because of which an asset that is there must be made again; empty where there is none."""
+        newer = (parent for parent in self.parents(asset) if self._is_newer(parent, asset))
+        return next((parent for parent in newer if not self._stays(asset, parent)), "")
+
+    def parents(self, asset: str) -> list[str]:
+        return sorted(key.path[-1] for key in self.graph.get(dg.AssetKey(asset)).parent_keys)
+
+    def is_there(self, asset: str) -> bool:
+        """Whether an asset is on record, and its file in the loop's folder, with the model that it points to."""
+        if self._record(asset) is None:
+            return False
+        if asset in TABLES:
+            return self.loop.has_table(asset, self._key_of(asset))
+        try:
+            content = self.loop.json(asset, self._key_of(asset))
+            return content is not None and ("digest" not in content or self._points_to(asset, content))
+        except UserError:  # damaged, or a model that is gone, which making it again mends
+            return False
+
+    def _points_to(self, asset: str, pointer: dict[str, Any]) -> bool:
+        """Whether a pointer's model is there, and the one on record: a process may be killed between the two."""
+        record = self._record(asset)
+        version = record and record.asset_materialization and (record.asset_materialization.tags or {}).get(VERSION)
+        return self.loop.pointed_to(pointer).folder.is_dir() and version in (None, pointer["digest"])
+
+    def _is_newer(self, parent: str, asset: str) -> bool:
+        """Whether a parent was made again, with other content, after a step had begun to make an asset."""
+        made, of_parent = self._record(asset), self._record(parent)
+        if made is None or of_parent is None:
+            return False
+        seen = _newest_seen(made, parent)
+        if of_parent.storage_id <= seen:
+            return False
+        before = self._record(parent, before=seen + 1)
+        return before is None or not _same_content(before, of_parent)
+
+    def _stays(self, asset: str, parent: str) -> bool:
+        """Whether an asset stays as it is although ``parent`` is newer."""
+        if self.round_key is None:
+            return asset in MODELS and bool(newest_promoted(self.loop))
+        return not self._is_of_round(parent) and (self._is_decided or (asset in COLLECT and self._is_sent))
+
+    def _record(self, asset: str, before: int | None = None) -> dg.EventLogRecord | None:
+        """The newest record of an asset, in this round if it is made by round."""
+        partitions = [self.round_key] if self.round_key and self._is_of_round(asset) else None
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=partitions, before_storage_id=before)
+        return next(iter(self.instance.fetch_materializations(wanted, limit=1).records), None)
+
+    def _is_of_round(self, asset: str) -> bool:
+        return bool(self.graph.get(dg.AssetKey(asset)).is_partitioned)
+
+    def _key_of(self, asset: str) -> str:
+        return self.round_key if self.round_key and self._is_of_round(asset) else ""
+
+    @cached_property
+    def _is_decided(self) -> bool:
+        return self.round_key is not None and is_decided(self.loop, self.round_key)
+
+    @cached_property
+    def _is_sent(self) -> bool:
+        return self.loop.has_table("preference_batch", self.round_key or "")
+
+
+def _newest_seen(made: dg.EventLogRecord, parent: str) -> int:
+    """The newest record of a parent when the step began that made an asset; where that is unknown, when it ended."""
+    tags = (made.asset_materialization.tags if made.asset_materialization else None) or {}
+    seen = tags.get(NEWEST_SEEN + parent, "")
+    return int(seen) if seen.isdigit() else made.storage_id
+
+
+def _same_content(one: dg.EventLogRecord, other: dg.EventLogRecord) -> bool:
+    """Whether two materialisations have the same content by a data version that the asset itself has said."""
+    tags = [(record.asset_materialization.tags or {}) for record in (one, other) if record.asset_materialization]
+    said = [tag.get(VERSION) for tag in tags if tag.get(GIVEN_VERSION) == "true"]
+    return len(said) == 2 and said[0] == said[1]
