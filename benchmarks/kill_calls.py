@@ -1,10 +1,11 @@
 """SIGKILL, EIO and a full disk at every call of the file system that a loop's commands make.
 
-    python -m benchmarks.kill_calls [--cases promotion,model] [--faults kill,eio] [--every 1]
+    python -m benchmarks.kill_calls [--cases promotion,model] [--faults kill,eio] [--every 1] [--in-place]
 
 Each command runs once for each of its calls and each fault, in a folder of its own and a process of its own. After the
 fault the folder must be whole, what was there must be there or the new must be there, an error must be one sentence,
-and the same command must go on to the end. Prints a table of counts; exit code 1 where anything failed.
+and the same command must go on to the end. Prints a table of counts; exit code 1 where anything failed. ``--in-place``
+shows that the check can fail: the store then overwrites files where they are.
 """
 
 import argparse
@@ -43,18 +44,27 @@ class Point:
 def main() -> int:
     shim.under_shim("benchmarks.kill_calls")
     from benchmarks.faults.cases import CASES
+    from rlhf_dagster.storage import local
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--every", type=int, default=1, help="try every so manieth call")
+    parser.add_argument("--in-place", action="store_true")
     options = parser.parse_args()
+    if options.in_place:
+        local.write_atomically = lambda path, data, private=False: write_in_place(path, data)  # type: ignore[assignment]
     for name in ("rlhf_dagster", "dagster"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as name:
         os.environ["RLHF_CACHE"] = str(Path(name, "cache"))
         cases, faults = options.cases.split(","), options.faults.split(",")
         return report(point for case in cases for point in try_case(case, faults, options.every, Path(name)))
+
+
+def write_in_place(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def report(points: Iterable[Point]) -> int:

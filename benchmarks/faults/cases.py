@@ -5,10 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import dagster as dg
-import torch
+from typing import TYPE_CHECKING, Any
 
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.data.imported import imported_key
@@ -19,10 +16,10 @@ from rlhf_dagster.lineage.registry import PolicyRegistry
 from rlhf_dagster.lineage.stop_cord import pull, read_stop, reserve, reset, resumes
 from rlhf_dagster.records.ids import prompt_id
 from rlhf_dagster.records.parquet import read_parquet
-from rlhf_dagster.resources.io_managers import ParquetFiles
 from rlhf_dagster.storage.local import LocalStore
-from rlhf_dagster.training.runtime.resuming import Checkpointing
-from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+
+if TYPE_CHECKING:
+    from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 
 ROUND = "round-0001"
 REASON = "odd\u2028answers\u0085since Tuesday"
@@ -160,6 +157,10 @@ def imported_prompts(root: Path) -> str:
 
 
 def write_table(root: Path, number: int = 2) -> None:
+    import dagster as dg  # here and below: a light case does not wait for it
+
+    from rlhf_dagster.resources.io_managers import ParquetFiles
+
     text = f"prompt {number}"
     row = {"prompt_id": prompt_id(text), "text": text, "source": "task", "user": "", "split": "train"}
     context = dg.build_output_context(asset_key=dg.AssetKey("prompts"))
@@ -177,11 +178,16 @@ def table_rows(root: Path) -> str:
     return str(read_parquet(found.data, "prompts").num_rows)  # type: ignore[union-attr]
 
 
-def keeper_in(root: Path) -> StateKeeper:
+def keeper_in(root: Path) -> "StateKeeper":
+    from rlhf_dagster.training.runtime.resuming import Checkpointing
+    from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+
     return StateKeeper(Checkpointing(root / "work" / "state", 0.0), "identity")
 
 
 def write_state(root: Path, step: int = 2) -> None:
+    import torch
+
     keeper_in(root).after_step(step, lambda: {"step": step, "weights": torch.full([100], float(step))})
 
 
@@ -191,6 +197,8 @@ def prepare_state(root: Path) -> None:
 
 
 def state(root: Path) -> str:
+    import torch
+
     loaded: dict[str, Any] | None = keeper_in(root).load(torch.device("cpu"))
     require(loaded is not None, "there is no whole state")
     assert loaded is not None  # noqa: S101  # for the type checker
