@@ -126,13 +126,19 @@ def problem_at(name: str, fault: str, call: int, root: Path) -> str:
     ended, said = shim.in_child(act)
     if ended == "raised" and not f"raised {said}".startswith(SENTENCE):
         return f"no sentence: {said}"
-    looked, found = shim.in_child(lambda: case.look(root))
-    if looked != "done":
-        return f"the folder is not whole after this: {found}"
-    if wrong := wrong_state(name, fault, ended, found):
-        return wrong
-    again, text = shim.in_child(lambda: case.act(root) or case.look(root))
-    return "" if (again, text) == ("done", case.after) else f"the same command does not go on: {again} {text}"
+
+    def check() -> str:
+        try:
+            found = case.look(root)
+        except Exception as error:  # whatever it is, it is what is wrong
+            return f"the folder is not whole after this: {type(error).__name__}: {error}"
+        if wrong := wrong_state(name, fault, ended, found):
+            return wrong
+        case.act(root)
+        return "" if case.look(root) == case.after else f"the same command ends with {case.look(root)!r}"
+
+    checked, problem = shim.in_child(check)
+    return problem if checked == "done" else f"the same command does not go on: {problem}"
 
 
 def wrong_state(name: str, fault: str, ended: str, found: str) -> str:
