@@ -60,7 +60,7 @@ class LedgerOfLoop:
         """The ledger. Raises UserError where labels that were read from it are gone, or where it is another loop's."""
         kept = self._keeper.read()
         mark = kept or mark_of_tables(self.label_tables())
-        if mark and self._is_missing():
+        if mark and self.is_missing():
             self._refuse(mark, None)
         store = kind(self.address, self._keeper)
         state = store.state()
@@ -77,7 +77,7 @@ class LedgerOfLoop:
         Positions continue after the last one that was read, so that none is used twice. With Label Studio, labels that
         the server still has come back when they are read next.
         """
-        kept, missing = self._kept_if_readable(), self._is_missing()
+        kept, missing = self._kept_if_readable(), self.is_missing()
         mark = kept or mark_of_tables(self.label_tables())
         store = EmbeddedLabelStore(self.address)
         lost = mark.lost(None if missing else store.state()) if mark else ""
@@ -102,7 +102,7 @@ class LedgerOfLoop:
         except UserError:
             return None
 
-    def _is_missing(self) -> bool:
+    def is_missing(self) -> bool:
         """Whether it is a file that is not there, or is empty."""
         path = self.address.path
         return path is not None and (not path.exists() or path.stat().st_size == 0)
