@@ -69,6 +69,19 @@ def writing(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: cannot write here ({error.strerror}); {what}.") from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system raises where something that is there cannot be read into one sentence."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); look whether the disk is well and the file is yours to read."
+        ) from None
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power loss. Some file systems cannot, and say so: they are left alone."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -135,7 +148,7 @@ def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
                 os.fsync(file.fileno())
             yield temporary
     finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):  # a leftover is hidden, and what it was written for is done or said already
             temporary.unlink()
 
 

@@ -10,6 +10,7 @@ from rlhf_dagster.common.files import (
     copy_atomically,
     locked,
     move_folder,
+    reading,
     sync_folder,
     sync_tree,
     write_atomically,
@@ -39,8 +40,10 @@ class LocalStore:
         return str(self.root)
 
     def get(self, key: str) -> Found | None:
+        path = self._path(key)
         try:
-            data = self._path(key).read_bytes()
+            with reading(path):
+                data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         return Found(data, hashlib.sha256(data).hexdigest())
@@ -64,15 +67,20 @@ class LocalStore:
             return True
 
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        path = self._path(key)
+        with reading(path):
+            return path.is_file()
 
     def list(self, folder: str = "") -> list[str]:
         start = self._path(folder) if folder else self.root
-        keys = (path.relative_to(self.root).as_posix() for path in start.rglob("*") if path.is_file())
+        with reading(start):
+            keys = [path.relative_to(self.root).as_posix() for path in start.rglob("*") if path.is_file()]
         return sorted(key for key in keys if not is_hidden(key))
 
     def open(self, key: str) -> BinaryIO:
-        return self._path(key).open("rb")
+        path = self._path(key)
+        with reading(path):
+            return path.open("rb")
 
     def local(self, key: str) -> Path:
         path = self._path(key)
@@ -105,6 +113,7 @@ class LocalStore:
         if folder.exists():
             gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.gone")
             folder.rename(gone)
+            sync_folder(folder.parent)
             shutil.rmtree(gone, ignore_errors=True)
 
     def _path(self, key: str) -> Path:

@@ -147,7 +147,12 @@ class ObjectStore:
         import obstore
 
         with self._said():
-            obstore.put(self._store, key, data, **options)
+            try:
+                obstore.put(self._store, key, data, **options)
+            except FileNotFoundError:
+                if isinstance(options.get("mode"), dict):  # what was to be replaced is gone
+                    raise
+                raise UserError(f"{self.address}: there is no such bucket; make it, or correct `root`.") from None
 
     def _fetch(self, key: str, path: Path) -> None:
         """Download an object beside ``path`` and give it its name when it is whole."""

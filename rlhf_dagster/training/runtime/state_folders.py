@@ -85,8 +85,8 @@ def _record_of(folder: Path) -> dict[str, Any]:
         return _old_record(folder)
     try:
         record = unseal((folder / RECORD).read_bytes(), RECORD)
-    except OSError:
-        raise Damaged(f"{RECORD} is not there.") from None
+    except OSError as error:
+        raise Damaged(f"{RECORD} cannot be read ({error.strerror}).") from None
     if not isinstance(record.get("files"), dict) or "identity" not in record:
         raise Damaged(f"{RECORD} is damaged: it lists no files.")
     return record

@@ -1,0 +1,1 @@
+"""Faults made on purpose: calls of the file system that fail, kill, or are lost with the power."""
