@@ -200,9 +200,8 @@ def check(loop: LoopFolder, rounds: int) -> dict[str, Any]:
 
 
 def verdict(loop: LoopFolder, key: str) -> str:
-    path = loop.asset_path("promotion", key, "json")
-    if path.exists():
-        decision = json.loads(path.read_text())
+    decision = loop.json("promotion", key)
+    if decision is not None:
         return "promoted" if decision["promoted"] else " ".join(decision["reasons"])
     return " ".join(round_state(loop, key).reasons)
 
@@ -215,7 +214,7 @@ def reports(instance: dg.DagsterInstance, loop: LoopFolder, key: str) -> list[st
     models = {
         record.asset_materialization.metadata["model_id"].value for record in records if record.asset_materialization
     }
-    text = loop.asset_path("eval_report", key, "json").read_text()
+    text = json.dumps(loop.json("eval_report", key))
     return [text] * max(0, len(records) - len(models) + 1)
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.config.loop import CONFIG_FILE
@@ -29,6 +28,7 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import undecided_rounds
 from rlhf_dagster.records.ids import completion_id, content_hash, prompt_id
+from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
 from rlhf_dagster.records.tables import records
 from rlhf_dagster.tasks.known import get_task
@@ -81,9 +81,8 @@ def make_loop(root: Path, rounds: int, comparisons: int) -> LoopFolder:
         for number in range(1, rounds + 1):
             write_round(connection, number, template)
     for number in range(1, rounds + 1):
-        path = loop.asset_path("preference_batch", round_key(number))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table(frame.head(1), COMPARISONS), path)
+        key = loop.asset_key("preference_batch", round_key(number))
+        loop.store.put(key, to_parquet(table(frame.head(1), COMPARISONS)))
     promote_all(loop, rounds - 1)
     return loop
 
@@ -117,12 +116,13 @@ def label(comparison: str, index: int, at: datetime) -> tuple[str, ...]:
 
 
 def promote_all(loop: LoopFolder, rounds: int) -> None:
-    loop.registry.register("sft", "models/sft", "sft", "")
-    loop.registry.set_initial("sft")
+    registry = loop.registry
+    registry.register("sft", "models/sft", "sft", "")
+    registry.set_initial("sft")
     for number in range(1, rounds + 1):
         key = round_key(number)
-        loop.registry.register(f"policy-{number}", f"models/{number}", "ppo", key)
-        loop.registry.promote(f"policy-{number}", key, by="benchmark", reason="every round is")
+        registry.register(f"policy-{number}", f"models/{number}", "ppo", key)
+        registry.promote(f"policy-{number}", key, by="benchmark", reason="every round is")
 
 
 def measurements(loop: LoopFolder, rounds: int) -> dict[str, Callable[[], object]]:

@@ -88,7 +88,7 @@ def run(demo: Path, folder: Path, plant: Planted) -> dict[str, Any]:
     key = open_next_round(runner.instance)
     _require(runner.run("collect_round", key))
     _require(runner.run("train_round", key, runner.missing("train_round", key, "preference_dataset")))
-    preferences = runner.loop.asset_path("preference_dataset", key)
+    preferences = runner.loop.root / runner.loop.asset_key("preference_dataset", key)
     plant.labels(pd.read_parquet(preferences)).to_parquet(preferences)
     outcome = runner.run("train_round", key, runner.missing("train_round", key))
     if not outcome.stopped_by_gate:
@@ -116,8 +116,7 @@ def _require(outcome: RunOutcome) -> None:
 
 
 def _read(loop: LoopFolder, asset: str, key: str) -> dict[str, Any]:
-    path = loop.asset_path(asset, key, "json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return loop.json(asset, key) or {}
 
 
 def _cell(rate: dict[str, Any] | None) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
-from loops import ROUND, write_loop
+from loops import ROUND, asset_path, write_loop
 
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.config.labeling import LabelingSettings
@@ -46,7 +46,7 @@ def send(loop: LoopFolder, n: int, round_key: str = ROUND, purpose: str = "train
     """A batch as ``collect_round`` or ``train_round`` sends it."""
     frame = pairs(n, round_key, purpose)
     loop.label_store.send(frame)
-    path = loop.asset_path(BATCHES[purpose], round_key)
+    path = asset_path(loop, BATCHES[purpose], round_key)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table(frame, COMPARISONS), path)
 

@@ -18,6 +18,7 @@ from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.jobs import JUDGE, LEARN, LEARN_POLICY
 from rlhf_dagster.cli import main
 from rlhf_dagster.cli.runner import LoopRunner, RunOutcome
+from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
@@ -123,3 +124,19 @@ def assert_one_sentence(result: subprocess.CompletedProcess[str], *parts: str) -
     assert "Traceback" not in result.stderr
     for part in parts:
         assert part in lines[0]
+
+
+def asset_path(loop: LoopFolder, asset: str, round_key: str = "", suffix: str = "parquet") -> Path:
+    """The file of an asset of a loop in a folder."""
+    return loop.root / loop.asset_key(asset, round_key, suffix)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a JSON file of a loop says."""
+    return unseal(path.read_bytes(), path.name)
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """A JSON file of a loop as the loop would write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(seal(content))

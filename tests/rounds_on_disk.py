@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from loops import asset_path
+
 from rlhf_dagster.lineage.manifest import write_manifest
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -26,7 +28,7 @@ def key(number: int) -> str:
 
 
 def store(loop: LoopFolder, asset: str, round_key: str, content: dict[str, Any]) -> Path:
-    path = loop.asset_path(asset, round_key, "json")
+    path = asset_path(loop, asset, round_key, "json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path

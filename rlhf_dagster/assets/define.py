@@ -12,6 +12,7 @@ from rlhf_dagster.assets.rounds import rounds
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.formats import prepare_store
 from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.trainings.keeping import StageResult
@@ -63,6 +64,7 @@ def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         loop: LoopFolder = kwargs["loop"]
         try:
+            prepare_store(loop.store)
             _require_going(loop)
             return compute(*args, **kwargs)
         except (UserError, TrainingFailed) as error:

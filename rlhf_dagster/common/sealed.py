@@ -10,7 +10,8 @@ from rlhf_dagster.errors import Damaged, UserError
 
 FORMAT = 1
 """Of everything that a loop keeps. A release that writes what an older one would misread counts one further."""
-CHECKSUM, FORMAT_KEY = "sha256", "format"
+CHECKSUM, FORMAT_KEY = "_sha256", "_format"
+"""Keys of the seal in a record; a record has none of its own that begin like these."""
 _Record = TypeVar("_Record")
 
 
@@ -19,11 +20,15 @@ def seal(content: Mapping[str, Any], indent: int | None = 1, sort_keys: bool = F
 
     Raises ValueError for NaN and infinity, which JSON does not have.
     """
+    if reserved := {CHECKSUM, FORMAT_KEY} & content.keys():
+        raise ValueError(f"a record cannot have the key {min(reserved)}")
     record = dict(content) | {FORMAT_KEY: FORMAT}
     if sort_keys:
         record = dict(sorted(record.items()))
     sealed = record | {CHECKSUM: checksum(record)}
-    return (json.dumps(sealed, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(sealed, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    # A lone surrogate, which UTF-8 does not have, becomes its JSON escape.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def unseal(data: bytes, name: str) -> dict[str, Any]:

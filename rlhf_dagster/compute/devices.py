@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.errors import UserError
 
 
@@ -29,7 +30,7 @@ def visible_devices() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30)  # noqa: S607
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
+    return [str(number) for number, line in enumerate(lines_of(listed.stdout)) if line.startswith("GPU")]
 
 
 @contextmanager

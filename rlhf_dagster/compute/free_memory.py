@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
+from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.compute.devices import visible_devices
 from rlhf_dagster.config.training import ComputeSettings
 
@@ -93,7 +94,7 @@ def _control_groups() -> Iterator[tuple[Path, _Files]]:
     In a container without its own cgroup namespace the innermost folders are missing, and its group is the root.
     """
     try:
-        lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(OWN_GROUPS.read_text(encoding="utf-8"))
     except OSError:
         return
     for line in lines:
@@ -110,7 +111,7 @@ def _left(group: Path, files: _Files) -> int | None:
     """Bytes below a group's limit, counting cached files as free; None without a limit."""
     try:
         limit, used = (int((group / name).read_text(encoding="ascii")) for name in (files.limit, files.used))
-        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        stat = dict(line.split() for line in lines_of((group / "memory.stat").read_text(encoding="ascii")))
     except (OSError, ValueError):
         # The root of version 2 has no such files, and a group without a limit says `max`.
         return None

@@ -69,11 +69,20 @@ def _watch(child: subprocess.Popen[bytes], asked: _Asked) -> int | None:
 def _end(child: subprocess.Popen[bytes], grace: float, stop_file: Path | None) -> int:
     """Ask the child to end and wait for the grace; returns its code, that of SIGKILL where it is still there."""
     if stop_file is not None:
-        stop_file.write_text("the run was cancelled", encoding="utf-8")
+        _ask(stop_file)
     else:
         _signal(signal.SIGTERM)
     _wait_for(child, grace)
     return child.returncode if child.returncode is not None else 128 + signal.SIGKILL
+
+
+def _ask(stop_file: Path) -> None:
+    """Write the file that ends the command. On a full disk it may stay empty, which asks as well, or be missing."""
+    try:
+        stop_file.write_text("the run was cancelled", encoding="utf-8")
+    except OSError:
+        if not stop_file.exists():
+            _signal(signal.SIGTERM)
 
 
 def _wait_for(child: subprocess.Popen[bytes], seconds: float) -> None:

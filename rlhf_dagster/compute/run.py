@@ -9,21 +9,25 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from rlhf_dagster.common.files import cache_folder
+from rlhf_dagster.common.files import cache_folder, writing
+from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.compute.devices import leased, visible_devices
+from rlhf_dagster.compute.exchange import MESSAGES, OUTCOME, REQUEST, Heard, Outcome, Request, read_record, write_record
 from rlhf_dagster.compute.tracking import TrainingLog, tracking
 from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.compute.usage import measuring
-from rlhf_dagster.compute.worker import MESSAGES, OUTCOME, Request, uses_cuda
+from rlhf_dagster.compute.worker import CANNOT_WRITE, uses_cuda
 from rlhf_dagster.config.training import ComputeSettings
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.stop_cord import StopCord
 from rlhf_dagster.storage.base import Store
+from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
+from rlhf_dagster.training.runtime.state_copies import StateCopies
 from rlhf_dagster.training.specs import OnStep, Spec, TrainingResult, spec_to_json
 
 TRAINING_LOG, CANCELLED = "training.log", "cancelled"
@@ -56,7 +60,7 @@ class Work:
 
     folder: Path
     store: Store
-    """The loop's store, whose stop cord ends the training."""
+    """The loop's store, whose stop cord ends the training. One that is not a folder gets a copy of each state."""
     logs: Path | None = None
     """Folder of metrics and TensorBoard events, which stay; None writes none."""
     project: str = ""
@@ -70,15 +74,21 @@ class Work:
     def state(self) -> Path:
         return self.folder / "state"
 
+    @property
+    def copies(self) -> StateCopies | None:
+        """Where the states go so that another machine can go on from them; None where the store is a folder."""
+        if isinstance(self.store, LocalStore):
+            return None
+        return StateCopies(self.store, f"work/{self.folder.name}/state")
+
     @contextmanager
     def locked(self) -> Iterator[int]:
         """Hold this training's lock: wait until an earlier try of it has ended, and keep a later try waiting.
 
         Gives the lock file's descriptor: a child that inherits it keeps the lock, also where this process is killed.
         """
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            with self._lock.open("a") as file:
+            with self._opened_lock() as file:
                 if _try_lock(file) and _is_at(file, self._lock):
                     yield file.fileno()
                     return
@@ -86,15 +96,24 @@ class Work:
 
     def prepare(self) -> None:
         """Remove what an earlier try has left, but for the state from which this one goes on."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.iterdir():
-            if left != self.state:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.iterdir():
+                if left != self.state:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def clear(self) -> None:
+        """Remove all that is left of a training whose output is where it belongs."""
+        if self.copies is not None:
+            self.copies.clear()
         with self.locked():
             shutil.rmtree(self.folder, ignore_errors=True)
             self._lock.unlink(missing_ok=True)
+
+    def _opened_lock(self) -> IO[str]:
+        with writing(self.folder.parent):
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            return self._lock.open("a")
 
     @property
     def _lock(self) -> Path:
@@ -131,14 +150,15 @@ def _log_of(work: Work, compute: ComputeSettings) -> TrainingLog | None:
 
 
 def _in_process(stage: str, spec: Spec, work: Work, progress: OnStep) -> Trained:
-    checkpointing = Checkpointing(work.state, spec.compute.checkpoint_seconds, StopCord(work.store).sentence)
+    stop = StopCord(work.store).sentence
+    checkpointing = Checkpointing(work.state, spec.compute.checkpoint_seconds, stop, work.copies)
     with measuring(uses_cuda(spec.compute)) as usage:
         result = train_here(stage, spec, progress, checkpointing)
     return Trained(result, usage)
 
 
 def _in_child(stage: str, spec: Spec, work: Work, progress: OnStep, lock: int) -> Trained:
-    compute, request = spec.compute, work.folder / "request.json"
+    compute, request = spec.compute, work.folder / REQUEST
     asked = Request(
         stage,
         spec_to_json(spec),
@@ -146,17 +166,23 @@ def _in_child(stage: str, spec: Spec, work: Work, progress: OnStep, lock: int) -
         compute.checkpoint_seconds,
         str(work.folder / CANCELLED),
         work.store.address,
+        work.copies.folder if work.copies else "",
     )
-    request.write_text(json.dumps(asdict(asked)), encoding="utf-8")
+    write_record(request, asked)
     with ExitStack() as stack:
         environment, inherited = _devices(compute, stack)
-        log = stack.enter_context((work.folder / TRAINING_LOG).open("wb"))
+        log = stack.enter_context(_opened_log(work))
         command = [*_python(compute.processes), "rlhf_dagster.compute.worker", str(request)]
         with guarded(
             command, compute.grace_seconds, log, work.folder / CANCELLED, environment, (lock, *inherited)
         ) as guard:
             _follow(guard, work.folder / MESSAGES, progress)
     return _outcome(stage, work, guard.returncode, compute.processes)
+
+
+def _opened_log(work: Work) -> IO[bytes]:
+    with writing(work.folder):
+        return (work.folder / TRAINING_LOG).open("wb")
 
 
 def _python(processes: int) -> list[str]:
@@ -218,45 +244,45 @@ def _devices(compute: ComputeSettings, stack: ExitStack) -> tuple[dict[str, str]
 
 def _follow(guard: subprocess.Popen[bytes], messages: Path, progress: OnStep) -> None:
     """Pass progress on as it is written, until the training ends."""
-    position = 0
+    heard = Heard(messages, progress)
     running = True
     while running:
         running = guard.poll() is None
-        position = _pass_on(messages, position, progress)
+        heard.pass_on()
         if running:
             time.sleep(_POLL)
-
-
-def _pass_on(messages: Path, position: int, progress: OnStep) -> int:
-    """Report the complete lines after ``position``; returns the new one."""
-    if not messages.exists():
-        return position
-    with messages.open("rb") as file:
-        file.seek(position)
-        written = file.read()
-    complete = written[: written.rfind(b"\n") + 1]
-    for line in complete.splitlines():
-        message = json.loads(line)
-        progress(message["step"], message["total"], **message["numbers"])
-    return position + len(complete)
+    heard.end()
 
 
 def _outcome(stage: str, work: Work, code: int, processes: int) -> Trained:
     path = work.folder / OUTCOME
     if not path.exists():
-        killed = code > 128
-        reason = f"killed by signal {code - 128}" if killed else f"exit code {code}"
-        lines = (work.folder / TRAINING_LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
-        message = "\n".join([f"The training process of {stage} ended ({reason}).", *lines])
-        # `torchrun` has the same exit code for anything that happens to its ranks.
-        raise TrainingDied(message) if killed or processes > 1 else TrainingFailed(message)
-    outcome: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if "error" in outcome:
-        raise UserError(outcome["error"])
-    if "stopped" in outcome:
-        raise TrainingStopped(outcome["stopped"])
-    result = outcome["result"]
-    return Trained(TrainingResult(**result | {"folder": Path(result["folder"])}), outcome["usage"])
+        raise _without_outcome(stage, work, code, processes)
+    try:
+        outcome = read_record(Outcome, path)
+    except Damaged as damaged:
+        raise Damaged(f"{damaged} Train {stage} again: it goes on from its last state.") from None
+    if outcome.error:
+        raise UserError(outcome.error)
+    if outcome.stopped:
+        raise TrainingStopped(outcome.stopped)
+    result = json.loads(outcome.result)
+    return Trained(TrainingResult(**result | {"folder": Path(result["folder"])}), outcome.usage)
+
+
+def _without_outcome(stage: str, work: Work, code: int, processes: int) -> Exception:
+    """Why a training process has ended without saying what became of it."""
+    if code == CANNOT_WRITE:
+        return UserError(
+            f"{work.folder}: {stage} could not write its outcome here; make room, and train it again: it goes on from "
+            "its last state."
+        )
+    killed = code > 128
+    reason = f"killed by signal {code - 128}" if killed else f"exit code {code}"
+    lines = lines_of((work.folder / TRAINING_LOG).read_text(encoding="utf-8", errors="replace"))[-LOG_TAIL:]
+    message = "\n".join([f"The training process of {stage} ended ({reason}).", *lines])
+    # `torchrun` has the same exit code for anything that happens to its ranks.
+    return TrainingDied(message) if killed or processes > 1 else TrainingFailed(message)
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -14,7 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.common.lines import lines_of
+from rlhf_dagster.common.sealed import seal, unseal
+from rlhf_dagster.errors import Damaged, UserError, first_line
 
 METRICS, RUNS = "metrics.jsonl", "runs.json"
 FINAL = "final/"
@@ -46,7 +49,8 @@ class TrainingLog:
 
     def __call__(self, step: int, total: int, **numbers: float) -> None:
         if not self._begun:
-            self._file, self._begun = self._begin(step), True
+            self._begun = True
+            self._begin(step)
         self._last = (step, total)
         self._write(numbers, [name for name in self._trackers if step > self._told or name not in self.services])
 
@@ -75,38 +79,54 @@ class TrainingLog:
             self._file.write(line)
             self._file.flush()
         except OSError as error:
-            _log.warning("%s cannot be written (%s); it has no further steps.", self.folder / METRICS, error.strerror)
+            self._say_unwritten(error)
             with suppress(OSError):
                 self._file.close()
             self._file = None
 
-    def _begin(self, step: int) -> IO[str]:
+    def _say_unwritten(self, error: OSError | UserError) -> None:
+        why = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        _log.warning("%s cannot be written (%s); it has no further steps.", self.folder / METRICS, why)
+
+    def _begin(self, step: int) -> None:
         """Open the logs at ``step``, without what they hold of this step and of later ones."""
+        try:
+            self._file = self._opened_at(step)
+            self._trackers["tensorboard"] = _tensorboard(self.folder, step)
+        except (OSError, UserError) as error:
+            self._say_unwritten(error)
+        self._trackers |= self._open_services()
+
+    def _opened_at(self, step: int) -> IO[str]:
         path = self.folder / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        before = [line for line in lines if _step_of(line) < step]
+        lines = [(line, _step_of(line)) for line in self._lines(path)]
+        before = [line for line, there in lines if there < step]
         if before:
-            self._told = max(told for line in lines if (told := _step_of(line)) < math.inf)
+            self._told = max(there for _, there in lines if there < math.inf)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{METRICS}")
-        beside.write_text("".join(f"{line}\n" for line in before), encoding="utf-8")
-        beside.replace(path)
-        self._trackers = {"tensorboard": _tensorboard(self.folder, step)} | self._open_services()
+        write_atomically(path, "".join(f"{line}\n" for line in before).encode())
         return path.open("a", encoding="utf-8")
+
+    def _lines(self, path: Path) -> list[str]:
+        """What is in ``metrics.jsonl``; says so where a line cannot be read."""
+        lines = lines_of(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else []
+        unreadable = sum(math.isinf(_step_of(line)) for line in lines)
+        if unreadable:
+            _log.warning("%s: %d lines are cut off or damaged, and are removed.", path, unreadable)
+        return lines
 
     def _open_services(self) -> dict[str, Any]:
         path = self.folder / RUNS
-        known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known = _known_runs(path)
         opened = {}
         for name in self.services:
             try:
                 opened[name], known[name] = SERVICES[name](self.project, self.run, known.get(name))
             except Exception as error:  # whatever a service raises, people must hear of it before an hour is trained
                 raise UserError(f"compute.trackers: {name} cannot be opened ({first_line(error)}).") from None
-        if known:
-            path.write_text(json.dumps(known), encoding="utf-8")
+        if opened:
+            _keep_runs(path, known)
         return opened
 
     def _ask(self, name: str, call: Callable[[Any], Any]) -> None:
@@ -134,6 +154,22 @@ def tracking(training_log: TrainingLog | None, progress: Callable[..., None]) ->
         yield both
     finally:
         training_log.close()
+
+
+def _known_runs(path: Path) -> dict[str, Any]:
+    """The services' names for a training's runs; a damaged list is done without, and the services begin new runs."""
+    try:
+        return unseal(path.read_bytes(), str(path)) if path.exists() else {}
+    except Damaged as damaged:
+        _log.warning("%s Services begin a new run of this training.", damaged)
+        return {}
+
+
+def _keep_runs(path: Path, known: dict[str, Any]) -> None:
+    try:
+        write_atomically(path, seal(known))
+    except UserError as error:
+        _log.warning("%s is not kept, and a training that goes on will be a new run: %s", path, error)
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -1,31 +1,54 @@
 """Counts of a round's labels, kept beside the ledger so that nothing is parsed again while nothing is new."""
 
 import json
-import sqlite3
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
-from rlhf_dagster.labeling.database import Database
+from rlhf_dagster.labeling.ledger.database import Database
+from rlhf_dagster.labeling.ledger.digests import digest
+from rlhf_dagster.labeling.ledger.tables import TALLIES
 from rlhf_dagster.labeling.parse import count_labels, countable_labels
 from rlhf_dagster.labeling.store import LabelCounts
 
-COUNT_TABLES = """
-CREATE TABLE IF NOT EXISTS counts (project TEXT PRIMARY KEY, of TEXT NOT NULL, counts TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS counted (
-    project TEXT NOT NULL, position INTEGER NOT NULL, updated_at TEXT NOT NULL, PRIMARY KEY (project, position)
-) WITHOUT ROWID;
-"""
-"""``counted`` holds a row for each usable label, so that those after any position can be counted."""
-_NEW = "SELECT COUNT(*), MIN(updated_at), MAX(updated_at) FROM counted WHERE project = ? AND position > ?"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class ProjectTally:
+    """The counts of a project, and each usable label's place, so that those after any position can be counted."""
+
+    counts: LabelCounts
+    positions: np.ndarray
+    """Of the labels, ascending: (labels,) int64."""
+    times: np.ndarray
+    """When each was made or last edited, in microseconds since 1970: (labels,) int64."""
+
+    @classmethod
+    def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "ProjectTally":
+        """The tally of a project's tables of LABELS and COMPARISONS_TABLE."""
+        countable = countable_labels(labels).sort_values("position")
+        times = countable["updated_at"].dt.as_unit("us").astype("int64")
+        return cls(count_labels(labels, comparisons), _integers(countable["position"]), _integers(times))
+
+    def since(self, position: int) -> LabelCounts:
+        """The counts, with ``new`` and its times for the labels after a position."""
+        times = self.times[np.searchsorted(self.positions, position, side="right") :]
+        if not len(times):
+            return self.counts
+        oldest, newest = _moment(times.min()), _moment(times.max())
+        return replace(self.counts, new=len(times), oldest_new_at=oldest, newest_at=newest)
 
 
 class CountCache:
-    """The last counts of each project in the ledger ``database``."""
+    """The last counts of each project in the ledger ``database``; what of them is damaged is counted anew."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,43 +58,43 @@ class CountCache:
     ) -> LabelCounts:
         """Counts of a project in the state that ``of`` names; ``new`` counts the labels after position ``since``.
 
-        ``labels`` returns the project's tables of LABELS and COMPARISONS; it is called only if this state was not
+        ``labels`` returns the project's tables of LABELS and COMPARISONS_TABLE; it is called only if this state was not
         counted yet. Counts made by another release of this package are not used.
         """
         of = f"{of} {_release()}"
-        with self._database.connection() as connection:
-            connection.execute("BEGIN")  # one state of the file for both tables
-            counted = _counted(connection, project, of, since)
-        if counted is not None:
-            return counted
-        frames = labels()
-        rows = _rows(project, frames[0])
-        counts = json.dumps(asdict(count_labels(*frames)))
+        with self._database.reading() as connection:
+            query = sa.select(TALLIES).where(TALLIES.c.project == project)
+            row = connection.execute(query).mappings().first()
+        if row is not None and row["of"] == of and row["digest"] == _digest(row):
+            return _read(row).since(since)
+        tally = ProjectTally.of(*labels())
+        self._keep(project, of, tally)
+        return tally.since(since)
+
+    def _keep(self, project: str, of: str, tally: ProjectTally) -> None:
+        row: dict[str, Any] = {"project": project, "of": of, "counts": json.dumps(asdict(tally.counts))}
+        row |= {"positions": tally.positions.tobytes(), "times": tally.times.tobytes()}
+        row["digest"] = _digest(row)
+        insert = self._database.insert(TALLIES).values(row)
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM counted WHERE project = ?", (project,))
-            connection.executemany("INSERT INTO counted VALUES (?, ?, ?)", rows)
-            connection.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", (project, of, counts))
-            return _newer(connection, project, LabelCounts(**json.loads(counts)), since)
+            connection.execute(insert.on_conflict_do_update(index_elements=["project"], set_=row))
 
 
-def _counted(connection: sqlite3.Connection, project: str, of: str, since: int) -> LabelCounts | None:
-    row = connection.execute("SELECT counts FROM counts WHERE project = ? AND of = ?", (project, of)).fetchone()
-    return None if row is None else _newer(connection, project, LabelCounts(**json.loads(row[0])), since)
+def _read(row: Any) -> ProjectTally:
+    positions, times = (np.frombuffer(row[name], dtype="<i8") for name in ("positions", "times"))
+    return ProjectTally(LabelCounts(**json.loads(row["counts"])), positions, times)
 
 
-def _newer(connection: sqlite3.Connection, project: str, counts: LabelCounts, since: int) -> LabelCounts:
-    new, oldest, newest = connection.execute(_NEW, (project, since)).fetchone()
-    return replace(counts, new=new, oldest_new_at=_moment(oldest), newest_at=_moment(newest))
+def _digest(row: Any) -> int:
+    return digest([row["project"], row["of"], row["counts"], row["positions"].hex(), row["times"].hex()])
 
 
-def _rows(project: str, labels: pd.DataFrame) -> list[tuple[str, int, str]]:
-    countable = countable_labels(labels)
-    stamps = (at.isoformat(timespec="microseconds") for at in countable["updated_at"])
-    return [(project, int(position), at) for position, at in zip(countable["position"], stamps, strict=True)]
+def _integers(values: pd.Series) -> np.ndarray:
+    return values.to_numpy(dtype="<i8")
 
 
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(microseconds))
 
 
 @cache

@@ -1,18 +1,22 @@
-"""A label store in one SQLite file: for simulated annotators and imported judgments, and the ledger of other stores."""
+"""A label store that is the ledger alone: for simulated annotators and imported judgments, and the ledger of others."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.counts import COUNT_TABLES, CountCache
-from rlhf_dagster.labeling.database import Database
+from rlhf_dagster.labeling.counts import CountCache
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
+from rlhf_dagster.labeling.ledger.database import Database
+from rlhf_dagster.labeling.ledger.layout import prepare_tables
+from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows, LedgerState
+from rlhf_dagster.labeling.ledger.writer import project_name, writing
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.ids import content_hash
@@ -21,70 +25,73 @@ from rlhf_dagster.records.tables import records
 
 _LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
 """Values of columns that comparisons stored by older versions do not have."""
-_TABLES = """
-CREATE TABLE IF NOT EXISTS projects (
-    project TEXT PRIMARY KEY, round TEXT NOT NULL, purpose TEXT NOT NULL, UNIQUE (round, purpose));
-CREATE TABLE IF NOT EXISTS comparisons (
-    task_id INTEGER PRIMARY KEY AUTOINCREMENT, comparison_id TEXT NOT NULL UNIQUE,
-    project TEXT NOT NULL REFERENCES projects, content TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS comparisons_by_project ON comparisons (project);
-CREATE TABLE IF NOT EXISTS annotations (
-    position INTEGER PRIMARY KEY AUTOINCREMENT, annotation_id TEXT NOT NULL, version INTEGER NOT NULL,
-    comparison_id TEXT NOT NULL REFERENCES comparisons (comparison_id), annotator TEXT NOT NULL, status TEXT NOT NULL,
-    result TEXT NOT NULL, seconds REAL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
-    UNIQUE (annotation_id, version));
-CREATE INDEX IF NOT EXISTS annotations_by_comparison ON annotations (comparison_id);
-CREATE TRIGGER IF NOT EXISTS annotations_are_never_changed BEFORE UPDATE ON annotations
-    BEGIN SELECT RAISE (ABORT, 'annotations are append-only'); END;
-CREATE TRIGGER IF NOT EXISTS annotations_are_never_removed BEFORE DELETE ON annotations
-    BEGIN SELECT RAISE (ABORT, 'annotations are append-only'); END;
-CREATE TABLE IF NOT EXISTS sizes (project TEXT PRIMARY KEY, comparisons INTEGER NOT NULL, position INTEGER NOT NULL);
-INSERT OR IGNORE INTO sizes SELECT c.project, COUNT(DISTINCT c.comparison_id), IFNULL(MAX(a.position), 0)
-    FROM comparisons c LEFT JOIN annotations a USING (comparison_id) GROUP BY c.project;
-CREATE TRIGGER IF NOT EXISTS comparisons_are_counted AFTER INSERT ON comparisons
-    BEGIN INSERT INTO sizes VALUES (NEW.project, 1, 0) ON CONFLICT DO UPDATE SET comparisons = comparisons + 1; END;
-CREATE TRIGGER IF NOT EXISTS annotations_are_counted AFTER INSERT ON annotations
-    BEGIN UPDATE sizes SET position = NEW.position
-        WHERE project = (SELECT project FROM comparisons WHERE comparison_id = NEW.comparison_id); END;
-"""
-"""``sizes`` is kept by triggers, so that asking whether anything is new takes the same time however much there is."""
-_READ = """
-SELECT a.* FROM annotations a JOIN comparisons c USING (comparison_id)
-WHERE c.project = ? AND a.position > ? ORDER BY a.position
-"""
-_NEWEST = "SELECT * FROM annotations WHERE annotation_id = ? ORDER BY version DESC LIMIT 1"
-_INSERT = """
-INSERT INTO annotations
-    (annotation_id, version, comparison_id, annotator, status, result, seconds, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+
+
+class LedgerWatch(Protocol):
+    """Who keeps in mind, outside of a ledger, what it has been used for."""
+
+    def loop_id(self, state: LedgerState) -> str:
+        """The id of the loop that is about to send to the ledger."""
+
+    def was_read(self, state: LedgerState) -> None:
+        """All annotations of a round were read when the ledger was in this state."""
 
 
 class EmbeddedLabelStore:
-    """A :class:`~rlhf_dagster.labeling.store.LabelStore` in the file ``path``.
+    """A :class:`~rlhf_dagster.labeling.store.LabelStore` in the file or at the address ``place``.
 
     Every operation is one short transaction on its own connection, so threads, forks and other processes can work on
-    the file at the same time. Annotations are append-only: an edit, a skip and a deletion are new versions.
+    it at the same time. Annotations are append-only: an edit, a skip and a deletion are new versions.
+
+    Writers take turns, so positions become visible in their order, and reading on from a position misses nothing; see
+    :class:`~rlhf_dagster.labeling.ledger.writer.LedgerWriter`. Rows are checked against their digests, and a round
+    that is read whole against its totals: what is damaged raises
+    :class:`~rlhf_dagster.labeling.ledger.database.LedgerDamaged`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _TABLES + COUNT_TABLES)
+    def __init__(self, place: Path | str | LedgerAddress, watch: LedgerWatch | None = None) -> None:
+        """``watch`` is told of what is sent and read."""
+        self.address, self._watch = LedgerAddress.of(place), watch
+        self._database = Database(self.address)
+        prepare_tables(self._database)
 
     @property
     def path(self) -> Path:
-        return self._database.path
+        """The ledger's file. Raises UserError for one that is in a database server."""
+        if self.address.path is None:
+            raise UserError(f"The ledger {self.address} is in no file.")
+        return self.address.path
+
+    @property
+    def identity(self) -> str:
+        """Made at random with the ledger; copies have it too."""
+        return self.state().identity
+
+    def position(self) -> int:
+        """The last position given out to an annotation version, whichever round it is of."""
+        return self.state().position
+
+    def state(self) -> LedgerState:
+        with self._database.reading() as connection:
+            return self._rows(connection).state()
+
+    def continue_after(self, position: int) -> None:
+        """Give out no position up to this one, so that none is used twice after a restored backup."""
+        with writing(self._database) as writer:
+            writer.continue_after(position)
+
+    def exclusive(self, name: str, folder: Path) -> AbstractContextManager[None]:
+        """A lock that one process at a time holds: by the database server, or by a file in ``folder``."""
+        return self._database.exclusive(name, folder)
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
-        projects = sorted({(row["round"], row["purpose"]) for row in rows})
-        values = [(row["comparison_id"], _project(row["round"], row["purpose"]), _content(row)) for row in rows]
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO projects VALUES (?, ?, ?)", [(_project(*key), *key) for key in projects]
-            )
-            sent = connection.executemany(
-                "INSERT OR IGNORE INTO comparisons (comparison_id, project, content) VALUES (?, ?, ?)", values
-            ).rowcount
+        values = [(row["comparison_id"], row["round"], row["purpose"], _content(row)) for row in rows]
+        loop = self._watch.loop_id(self.state()) if self._watch else ""
+        with writing(self._database) as writer:
+            if loop:
+                writer.claim(loop)
+            sent = writer.send(values)
         return SendResult(sent=sent, already_there=len(rows) - sent)
 
     def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
@@ -98,44 +105,41 @@ class EmbeddedLabelStore:
             return labels_table(read(), comparisons)[0], comparisons
 
         of = str(self.size(round_key, purpose))
-        return CountCache(self._database).get(_project(round_key, purpose), of, since, labels)
+        return CountCache(self._database).get(project_name(round_key, purpose), of, since, labels)
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         start = since or 0
-        with self._database.connection() as connection:
-            rows = connection.execute(_READ, (_project(round_key, purpose), start)).fetchall()
+        with self._database.reading() as connection:
+            found = self._rows(connection)
+            rows = found.annotations(project_name(round_key, purpose), start)
+            state = found.state()
+        if self._watch and since is None:
+            self._watch.was_read(state)
         return [_annotation(row) for row in rows], rows[-1]["position"] if rows else start
 
     def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
-        query = "SELECT task_id, project, content FROM comparisons WHERE project = ? ORDER BY task_id"
-        with self._database.connection() as connection:
-            rows = connection.execute(query, (_project(round_key, purpose),)).fetchall()
-        filled = [
-            _LATER_COLUMNS | json.loads(row["content"]) | {"project": row["project"], "task_id": str(row["task_id"])}
-            for row in rows
-        ]
+        with self._database.reading() as connection:
+            rows = self._rows(connection).comparisons(project_name(round_key, purpose))
+        filled = [_comparison(row) | {"project": row["project"], "task_id": str(row["task_id"])} for row in rows]
         return table(filled, COMPARISONS).to_pandas()
 
     def size(self, round_key: str, purpose: str) -> tuple[int, int]:
         """Number of a round's comparisons, and position of its last annotation; every addition changes one of them."""
-        query = "SELECT comparisons, position FROM sizes WHERE project = ?"
-        with self._database.connection() as connection:
-            row = connection.execute(query, (_project(round_key, purpose),)).fetchone()
-        return (0, 0) if row is None else (int(row[0]), int(row[1]))
+        with self._database.reading() as connection:
+            total = self._rows(connection).project(project_name(round_key, purpose))
+        return (0, 0) if total is None else (int(total["comparisons"]), int(total["position"]))
 
     def comparisons_by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The comparisons among ``ids`` that were sent, as rows of COMPARISONS without project and task id."""
-        query = "SELECT content FROM comparisons WHERE comparison_id = ?"
-        with self._database.connection() as connection:
-            found = [row for key in ids for row in connection.execute(query, (key,))]
-        rows = [_LATER_COLUMNS | json.loads(row["content"]) for row in found]
-        return {row["comparison_id"]: row for row in rows}
+        with self._database.reading() as connection:
+            found = self._rows(connection).comparisons_by_id(ids)
+        return {key: _comparison(row) for key, row in found.items()}
 
     def newest(self, annotation_ids: Iterable[str]) -> dict[str, Annotation]:
         """The last version of some annotations; those that are not there are left out."""
-        with self._database.connection() as connection:
-            found = [connection.execute(_NEWEST, (key,)).fetchone() for key in annotation_ids]
-        return {row["annotation_id"]: _annotation(row) for row in found if row is not None}
+        with self._database.reading() as connection:
+            found = self._rows(connection).newest(annotation_ids)
+        return {key: _annotation(row) for key, row in found.items()}
 
     def submit(
         self,
@@ -154,15 +158,21 @@ class EmbeddedLabelStore:
 
     def delete(self, comparison_id: str, annotator: str) -> str:
         """Record that an annotation was taken back; its earlier versions stay readable."""
-        identity = annotation_id(comparison_id, annotator)
-        with self._database.connection() as connection:
-            if connection.execute(_NEWEST, (identity,)).fetchone() is None:
-                raise UserError(f"{annotator} has no annotation of comparison {comparison_id} to delete.")
+        if not self.newest([annotation_id(comparison_id, annotator)]):
+            raise UserError(f"{annotator} has no annotation of comparison {comparison_id} to delete.")
         return self.submit_many([Submission(comparison_id, annotator, status="deleted")])[0]
 
     def submit_many(self, submissions: Iterable[Submission]) -> list[str]:
-        with self._database.transaction() as connection:
-            return [_record(connection, submission) for submission in submissions]
+        ids: list[str] = []
+
+        def answers() -> Iterable[Annotation]:
+            for submission in submissions:
+                answer = _answer(submission)
+                ids.append(answer.annotation_id)
+                yield answer
+
+        self.append(answers())
+        return ids
 
     def append(self, annotations: Iterable[Annotation]) -> int:
         """Record what another store holds: each annotation is the next version of its id, unless nothing has changed.
@@ -170,38 +180,21 @@ class EmbeddedLabelStore:
         ``version`` is ignored: versions are counted here. Returns how many were new. An edit may change the annotator
         too.
         """
-        with self._database.transaction() as connection:
-            return sum(_append(connection, annotation) for annotation in annotations)
+        with writing(self._database) as writer:
+            return writer.append(annotations)
+
+    def _rows(self, connection: Any) -> LedgerRows:
+        return LedgerRows(self.address, connection)
 
 
-def _record(connection: sqlite3.Connection, submission: Submission) -> str:
+def _answer(submission: Submission) -> Annotation:
     identity = annotation_id(submission.comparison_id, submission.annotator)
     at = submission.at or datetime.now(UTC)
     content = (submission.comparison_id, submission.annotator, 1, submission.status, submission.result)
-    _append(connection, Annotation(identity, *content, submission.seconds, created_at=at, updated_at=at))
-    return identity
+    return Annotation(identity, *content, submission.seconds, created_at=at, updated_at=at)
 
 
-def _append(connection: sqlite3.Connection, annotation: Annotation) -> bool:
-    """Add a version, unless the newest one says the same; returns whether it was added."""
-    result = json.dumps(annotation.result, sort_keys=True, ensure_ascii=False)
-    newest = connection.execute(_NEWEST, (annotation.annotation_id,)).fetchone()
-    said = (annotation.annotator, annotation.status, result)
-    if newest is not None and (newest["annotator"], newest["status"], newest["result"]) == said:
-        return False
-    version = 1 if newest is None else newest["version"] + 1
-    created_at = _stamp(annotation.created_at) if newest is None else newest["created_at"]
-    key = (annotation.annotation_id, version, annotation.comparison_id, annotation.annotator, annotation.status)
-    try:
-        connection.execute(_INSERT, (*key, result, annotation.seconds, created_at, _stamp(annotation.updated_at)))
-    except sqlite3.IntegrityError:
-        raise UserError(
-            f"There is no comparison {annotation.comparison_id} in the label store; send it first."
-        ) from None
-    return True
-
-
-def _annotation(row: sqlite3.Row) -> Annotation:
+def _annotation(row: LedgerRow) -> Annotation:
     return Annotation(
         annotation_id=row["annotation_id"],
         comparison_id=row["comparison_id"],
@@ -221,8 +214,9 @@ def annotation_id(comparison_id: str, annotator: str) -> str:
     return content_hash("annotation", comparison_id, annotator)
 
 
-def _project(round_key: str, purpose: str) -> str:
-    return f"{round_key}/{purpose}"
+def _comparison(row: LedgerRow) -> dict[str, Any]:
+    found: dict[str, Any] = _LATER_COLUMNS | json.loads(row["content"])
+    return found
 
 
 def _content(row: Mapping[str, Any]) -> str:
@@ -231,7 +225,3 @@ def _content(row: Mapping[str, Any]) -> str:
         name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()
     }
     return json.dumps(plain, ensure_ascii=False)
-
-
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ from rlhf_dagster.common.sealed import CHECKSUM, seal, unseal
 from rlhf_dagster.errors import Damaged
 from rlhf_dagster.storage.base import Store
 
-_WRITER, _BEFORE, _LOST = "writer", "before", "lost"
+_WRITER, _BEFORE, _LOST = "_writer", "_before", "_lost"
 _AT_ONCE = 16
 _log = logging.getLogger("rlhf_dagster.lineage")
 Decide = Callable[[Sequence[dict[str, Any]]], Mapping[str, Any] | None]
@@ -47,6 +47,8 @@ class Journal:
 
     store: Store
     folder: str
+    _whole: dict[str, Entry] = field(default_factory=dict, repr=False, compare=False)
+    """Entries that were read: they never change."""
 
     def entries(self) -> list[dict[str, Any]]:
         """What every readable entry says, oldest first. Torn ones are left out, and so said in the log.
@@ -78,6 +80,7 @@ class Journal:
 
     def problems(self) -> list[str]:
         """Sentences about entries that cannot be read, are missing, or were exchanged."""
+        self._whole.clear()
         found = self._found()
         said = [entry.problem for entry in found if entry.problem]
         whole = [entry for entry in found if not entry.problem]
@@ -90,6 +93,7 @@ class Journal:
 
     def repair(self) -> list[str]:
         """Set unreadable entries aside, into ``damaged/``, and put in their place that they are lost; says what was."""
+        self._whole.clear()
         done = []
         for entry in self._found():
             if not entry.problem:
@@ -98,6 +102,7 @@ class Journal:
             if there is not None:
                 self.store.put(f"damaged/{entry.key}", there.data)
             self.store.put(entry.key, seal({_LOST: True, _WRITER: uuid.uuid4().hex}))
+            self._whole.clear()
             done.append(
                 f"{entry.key} could not be read and counts no more; what is left of it is in damaged/{entry.key}."
             )
@@ -118,7 +123,13 @@ class Journal:
         """All entries, several asked for at once, since each may be a request to a service."""
         keys = self._keys()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(self._read, keys))
+            return list(pool.map(self._read_once, keys))
+
+    def _read_once(self, key: str) -> Entry:
+        entry = self._whole.get(key) or self._read(key)
+        if not entry.problem:
+            self._whole[key] = entry
+        return entry
 
     def _read(self, key: str) -> Entry:
         number, found = _number(key) or 0, self.store.get(key)

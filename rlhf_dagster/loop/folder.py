@@ -11,8 +11,10 @@ from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.lineage.formats import bring_up_to_date
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
+from rlhf_dagster.loop.label_store import LedgerOfLoop, LoopLedger, open_label_studio
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
@@ -21,8 +23,6 @@ from rlhf_dagster.tasks.known import get_task
 
 if TYPE_CHECKING:
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
-
-LEDGER = "label_store.sqlite"
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,10 @@ class LoopFolder:
 
     @classmethod
     def open(cls, root: Path) -> "LoopFolder":
-        """The loop whose ``loop.yaml`` is in ``root``."""
-        return cls(load_config(root), root.resolve())
+        """The loop whose ``loop.yaml`` is in ``root``, brought up to date; raises UserError where it is newer."""
+        loop = cls(load_config(root), root.resolve())
+        bring_up_to_date(loop.store)
+        return loop
 
     @property
     def models(self) -> ModelStore:
@@ -61,16 +63,23 @@ class LoopFolder:
     @property
     def ledger(self) -> EmbeddedLabelStore:
         """Comparisons and annotations of this loop, whichever label store they came through."""
-        return EmbeddedLabelStore(self.root / LEDGER)
+        return self.ledger_place.open(EmbeddedLabelStore)
+
+    @property
+    def ledger_place(self) -> LedgerOfLoop:
+        """The ledger before it is opened."""
+        return LedgerOfLoop(self.config, self.root, self._label_tables)
 
     @property
     def label_store(self) -> "EmbeddedLabelStore | LabelStudioStore":
-        """Where annotators work. Opening it sends no request to a server."""
+        """Where annotators work. Opening it sends no request to a label server."""
         if self.config.label_store.kind == "embedded":
-            return self.ledger
-        from rlhf_dagster.loop.label_store import open_label_studio
+            return self.ledger_place.open(LoopLedger)
+        return open_label_studio(self.config, self.root, self.ledger)
 
-        return open_label_studio(self.config, self.root, self.root / LEDGER)
+    def _label_tables(self) -> Iterator[pd.DataFrame]:
+        tables = (self.table("preference_labels", key) for key in self.rounds_with("preference_labels"))
+        return (table for table in tables if table is not None)
 
     @property
     def task(self) -> Task:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import dagster as dg
 import pandas as pd
 import pytest
-from loops import ROUND, Stages, checkpoint, copy_loop, run_missing
+from loops import ROUND, Stages, asset_path, checkpoint, copy_loop, run_missing
 
 from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.cli.runner import LoopRunner
@@ -39,7 +39,7 @@ def test_the_terminal_shows_its_numbers(runner: LoopRunner) -> None:
 
 
 def report_of(runner: LoopRunner) -> dict:
-    return json.loads(runner.loop.asset_path("eval_report", ROUND, "json").read_text())
+    return json.loads(asset_path(runner.loop, "eval_report", ROUND, "json").read_text())
 
 
 def test_the_dpo_policy_is_kept_and_registered_and_not_promoted(runner: LoopRunner) -> None:
@@ -52,7 +52,7 @@ def test_the_dpo_policy_is_kept_and_registered_and_not_promoted(runner: LoopRunn
 
 
 def test_each_arm_answers_every_prompt_once(runner: LoopRunner) -> None:
-    frame = pd.read_parquet(runner.loop.asset_path("evaluation_completions", ROUND))
+    frame = pd.read_parquet(asset_path(runner.loop, "evaluation_completions", ROUND))
     prompts = {role: rows["prompt_id"].tolist() for role, rows in frame.groupby("role")}
     assert prompts.keys() == {"policy", "sft", "behaviour", "dpo", "best_of_n"}
     assert all(sorted(asked) == sorted(prompts["policy"]) for asked in prompts.values())
@@ -68,13 +68,13 @@ def test_the_report_has_them_beside_ppo(runner: LoopRunner) -> None:
     assert arms["best_of_n"]["kl"]["value"] is None
     assert arms["dpo"]["kl"]["value"] is not None
     assert arms["best_of_n"]["win_rates"][0]["value"] > 0.5  # by the reward model, which has chosen
-    page = runner.loop.asset_path("eval_report", ROUND, "html").read_text()
+    page = asset_path(runner.loop, "eval_report", ROUND, "html").read_text()
     assert "Other ways to learn from the same labels" in page
     assert arms["dpo"]["policy_id"] in page
 
 
 def test_people_judge_the_round_s_policy_alone(runner: LoopRunner) -> None:
-    batch = pd.read_parquet(runner.loop.asset_path("evaluation_batch", ROUND))
+    batch = pd.read_parquet(asset_path(runner.loop, "evaluation_batch", ROUND))
     asked = {policy for policies in batch["policy_ids"] for policy in policies}
     policy, sft = checkpoint(runner.loop, "ppo_policy", ROUND), checkpoint(runner.loop, "sft_checkpoint")
     assert asked == {policy.model_id, sft.model_id}
@@ -93,7 +93,7 @@ def test_logs_and_curves_are_on_the_asset_s_page(runner: LoopRunner) -> None:
 
 def test_a_loop_without_arms_has_none(finished: LoopRunner) -> None:
     assert report_of(finished)["arms"] == []
-    assert "Other ways to learn" not in finished.loop.asset_path("eval_report", ROUND, "html").read_text()
+    assert "Other ways to learn" not in asset_path(finished.loop, "eval_report", ROUND, "html").read_text()
     with pytest.raises(UserError, match=f"{ROUND} has no dpo_policy yet"):
         arm_policy(finished.loop, DPO, ROUND)
 

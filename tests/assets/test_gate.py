@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from loops import ROUND, checkpoint, open_runner, run_missing, run_round, write_loop
+from loops import ROUND, asset_path, checkpoint, open_runner, run_missing, run_round, write_loop
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
@@ -27,7 +27,7 @@ BAD: list[dict[str, Any]] = [{"min_win_rate": 0.999}, {"max_kl": 1e-6}]
 
 
 def decision(runner: LoopRunner, key: str) -> dict[str, Any]:
-    return json.loads(runner.loop.asset_path("promotion", key, "json").read_text())
+    return json.loads(asset_path(runner.loop, "promotion", key, "json").read_text())
 
 
 def materialised(runner: LoopRunner, asset: str) -> set[str]:
@@ -95,11 +95,11 @@ def test_a_planted_bad_policy_is_stopped_by_the_rule_that_sees_it(rule, stages, 
     replace_responses(runner, PLANTED[rule][1])
     outcome = run_missing(runner, "train_round", ROUND)
     assert (outcome.success, outcome.stopped_by_gate) == (False, True)
-    report = json.loads(runner.loop.asset_path("eval_report", ROUND, "json").read_text())
+    report = json.loads(asset_path(runner.loop, "eval_report", ROUND, "json").read_text())
     (alarm,) = [verdict for verdict in report["rules"] if verdict["outcome"] == "fail"]
     assert alarm["rule"] == rule
     assert alarm["sentence"] in outcome.failure
-    page = html.unescape(runner.loop.asset_path("eval_report", ROUND, "html").read_text(encoding="utf-8"))
+    page = html.unescape(asset_path(runner.loop, "eval_report", ROUND, "html").read_text(encoding="utf-8"))
     assert alarm["sentence"] in page
     assert shown(runner, "eval_report")["alarms"].value == rule
     assert champion(runner) == checkpoint(runner.loop, "sft_checkpoint").model_id
@@ -109,7 +109,7 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
     """Labels that reward abuse make a reward model that does; people do not like the result."""
     runner = copy_of(stages.unjudged, gate={"min_win_rate": 0.5})
     loop, abuse = runner.loop, "awful terrible horrible dreadful abysmal"
-    preferences = loop.asset_path("preference_dataset", ROUND)
+    preferences = asset_path(loop, "preference_dataset", ROUND)
     frame = pd.read_parquet(preferences)
     frame["responses"] = [[f"{' '.join(r[0].split()[:7])} {abuse}", *r[1:]] for r in frame["responses"]]
     frame["target"] = [[1.0, *[0.0] * (len(responses) - 1)] for responses in frame["responses"]]
@@ -121,13 +121,13 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
         settings,
         sft=checkpoint(loop, "sft_checkpoint"),
         preferences=preferences,
-        prompts=loop.asset_path("prompts"),
+        prompts=asset_path(loop, "prompts"),
         progress=Progress("reward_model", print),
     )
-    loop.asset_path("reward_model", ROUND, "json").write_text(json.dumps(hacked.checkpoint.as_pointer()))
+    asset_path(loop, "reward_model", ROUND, "json").write_text(json.dumps(hacked.checkpoint.as_pointer()))
     replace_responses(runner, lambda prompt, text: f"{' '.join(text.split()[:7])} {abuse}")
     assert run_missing(runner, "train_round", ROUND).success
-    report = json.loads(loop.asset_path("eval_report", ROUND, "json").read_text())
+    report = json.loads(asset_path(loop, "eval_report", ROUND, "json").read_text())
     by_proxy, by_gold = (find_win_rate(report["win_rates"], [judge], "sft") for judge in (REWARD_MODEL, GOLD_JUDGE))
     assert by_proxy["low"] > 0.5 > by_gold["high"]
     assert any("over-optimisation" in warning for warning in report["warnings"])
@@ -141,7 +141,7 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
 
 def replace_responses(runner: LoopRunner, respond: Callable[[str, str], str]) -> None:
     """Put other words in the new policy's mouth on the test prompts: ``respond(prompt, text)``."""
-    path = runner.loop.asset_path("evaluation_completions", ROUND)
+    path = asset_path(runner.loop, "evaluation_completions", ROUND)
     frame = pd.read_parquet(path)
     texts = [respond(prompt, text) for prompt, text in zip(frame["prompt"], frame["text"], strict=True)]
     frame["text"] = frame["text"].where(frame["role"] != "policy", pd.Series(texts))
@@ -172,7 +172,7 @@ def test_the_check_reads_the_report_of_its_own_round(two_rounds, copy_of) -> Non
     """Round 1 passed; a report of round 2 that fails must fail, and the check of round 1 must pass afterwards."""
     runner = copy_of(two_rounds.loop.root, gate={"max_kl": 5.0})
     for key, kl in ((ROUND, 1.0), ("round-0002", 9.0)):
-        path = runner.loop.asset_path("eval_report", key, "json")
+        path = asset_path(runner.loop, "eval_report", key, "json")
         report = json.loads(path.read_text())
         report["policies"]["policy"]["kl"]["value"] = kl
         path.write_text(json.dumps(report))
@@ -199,7 +199,7 @@ def test_promoting_an_old_round_again_never_rolls_back(two_rounds, copy_of) -> N
 def test_promoting_the_champion_again_changes_nothing(finished) -> None:
     loop = finished.loop
     report, human = (
-        json.loads(loop.asset_path(name, ROUND, "json").read_text()) for name in ("eval_report", "human_evaluation")
+        json.loads(asset_path(loop, name, ROUND, "json").read_text()) for name in ("eval_report", "human_evaluation")
     )
     history = loop.registry.history()
     found = promote_round(loop, ROUND, checkpoint(loop, "ppo_policy", ROUND), report, human)
@@ -232,7 +232,7 @@ def test_as_many_judgments_are_asked_for_as_the_precision_takes(stages, copy_of)
     runner = copy_of(stages.unjudged, evaluation={"human_judgments": None, "precision": 0.25})
     assert run_missing(runner, "train_round", ROUND, until="human_evaluation").success
     assert runner.loop.label_store.count(ROUND, "evaluation").comparisons == 16
-    judged = json.loads(runner.loop.asset_path("human_evaluation", ROUND, "json").read_text())
+    judged = json.loads(asset_path(runner.loop, "human_evaluation", ROUND, "json").read_text())
     assert judged["comparisons"] == 16
     (rate,) = [rate for rate in judged["win_rates"] if rate["against"] == BEHAVIOUR]
     assert (rate["high"] - rate["low"]) / 2 <= 0.25

@@ -7,7 +7,7 @@ import dagster as dg
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from loops import ROUND, checkpoint, run_missing
+from loops import ROUND, asset_path, checkpoint, run_missing
 
 from rlhf_dagster.assets.define import page_link
 from rlhf_dagster.automation.jobs import job_assets
@@ -46,7 +46,7 @@ def metadata(runner: LoopRunner, asset: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("asset", sorted(TABLES))
 def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset) -> None:
-    path = finished.loop.asset_path(asset, key_of(asset) or "")
+    path = asset_path(finished.loop, asset, key_of(asset) or "")
     table = pq.read_table(path)
     assert table.schema.equals(TABLES[asset], check_metadata=False)
     assert [field.metadata for field in table.schema] == [field.metadata for field in TABLES[asset]]
@@ -56,7 +56,7 @@ def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset)
 
 def test_a_page_is_a_link_where_it_is_served_and_a_path_elsewhere(finished, monkeypatch) -> None:
     loop = finished.loop
-    path = loop.asset_path("eval_report", ROUND, "html")
+    path = asset_path(loop, "eval_report", ROUND, "html")
     assert page_link(loop, path) == dg.MetadataValue.path(str(path.resolve()))
     monkeypatch.setenv("RLHF_PAGES", "http://127.0.0.1:3001")
     assert page_link(loop, path) == dg.MetadataValue.url(f"http://127.0.0.1:3001/assets/eval_report/{ROUND}.html")
@@ -81,7 +81,7 @@ def test_the_report_s_numbers_are_numbers_that_the_ui_plots(finished) -> None:
     numbers = {name for name, value in found.items() if isinstance(value, dg.FloatMetadataValue | dg.IntMetadataValue)}
     assert "kl_nats" in numbers
     assert len([name for name in numbers if "vs_" in name]) >= 4
-    page = finished.loop.asset_path("eval_report", ROUND, "html")
+    page = asset_path(finished.loop, "eval_report", ROUND, "html")
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
@@ -200,7 +200,7 @@ def test_labels_that_have_not_come_stop_the_round_with_a_sentence(stages, copy_o
 
 def test_a_table_of_the_wrong_columns_is_never_written(finished, tmp_path) -> None:
     manager = ParquetFiles(tmp_path)
-    frame = pd.read_parquet(finished.loop.asset_path("prompts"))
+    frame = pd.read_parquet(asset_path(finished.loop, "prompts"))
     path = tmp_path / "assets" / "prompts.parquet"
     context = dg.build_output_context(asset_key=dg.AssetKey("prompts"))
     manager.handle_output(context, frame)

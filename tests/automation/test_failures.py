@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 from fake_server import FakeServer, serving
-from loops import ROUND, run_missing
+from loops import ROUND, asset_path, run_missing
 
 from rlhf_dagster.automation.failures import failed_runs
 from rlhf_dagster.cli.runner import LoopRunner
@@ -38,7 +38,7 @@ def tell(runner: LoopRunner) -> None:
 
 def test_a_user_error_is_told_with_its_stage_and_sentence(stages, copy_of, hook: FakeServer) -> None:
     runner = copy_of(stages.unjudged)
-    runner.loop.asset_path("preference_dataset", ROUND).write_bytes(b"not a table")
+    asset_path(runner.loop, "preference_dataset", ROUND).write_bytes(b"not a table")
     outcome = runner.run("train_round", ROUND, ["reward_model"])
     tell(runner)
     (asked,) = hook.asked
@@ -63,7 +63,7 @@ def test_a_policy_that_the_gate_stops_and_a_stopped_loop_are_no_failures(stages,
 
 def test_a_run_that_is_retried_by_itself_is_not_told(stages, copy_of, hook: FakeServer) -> None:
     runner = copy_of(stages.unjudged)
-    runner.loop.asset_path("preference_dataset", ROUND).write_bytes(b"not a table")
+    asset_path(runner.loop, "preference_dataset", ROUND).write_bytes(b"not a table")
     run_id = runner.run("train_round", ROUND, ["reward_model"]).run_id
     runner.instance.add_run_tags(run_id, {"dagster/will_retry": "true"})
     tell(runner)

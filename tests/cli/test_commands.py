@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from loops import ROUND, open_runner, rlhf, rlhf_here, run_missing, small, write_loop
+from loops import ROUND, asset_path, open_runner, rlhf, rlhf_here, run_missing, small, write_loop
 
 from rlhf_dagster.cli.loops import STARTERS
 from rlhf_dagster.config.loop import LoopConfig, load_config
@@ -124,7 +124,7 @@ def test_imported_judgments_open_their_round_and_later_ones_are_taken_in_again(t
     assert import_records(loop, "judgments", judgments[:60]) == []
     assert import_records(loop, "judgments", judgments[60:]) == [prepare, [*collect, "--again"], train]
     assert rlhf(*collect, "--again").returncode == 0
-    batch = LoopFolder.open(loop).asset_path("preference_batch", IMPORT_ROUND)
+    batch = asset_path(LoopFolder.open(loop), "preference_batch", IMPORT_ROUND)
     assert len(pd.read_parquet(batch)) == 60
     assert run_missing(runner, "train_round", IMPORT_ROUND, until="preference_labels").success
     new = [judgments[0] | {"annotator": "somebody else"}]
@@ -161,10 +161,10 @@ def test_own_files_from_import_to_a_reward_model(tmp_path, base_model_cache) -> 
         result = rlhf("run", *command, "--loop", loop)
         assert (result.returncode, result.stderr) == (0, "")
     folder = LoopFolder.open(loop)
-    accuracy = json.loads(folder.asset_path("reward_model_accuracy", "round-0000", "json").read_text())
+    accuracy = json.loads(asset_path(folder, "reward_model_accuracy", "round-0000", "json").read_text())
     assert accuracy["splits"].keys() >= {"train", "validation"}
-    snapshot = pd.read_parquet(folder.asset_path("preference_dataset", "round-0000"))
-    prompts = pd.read_parquet(folder.asset_path("prompts")).set_index("prompt_id")["split"]
+    snapshot = pd.read_parquet(asset_path(folder, "preference_dataset", "round-0000"))
+    prompts = pd.read_parquet(asset_path(folder, "prompts")).set_index("prompt_id")["split"]
     assert "test" in set(prompts)
     assert "test" not in set(prompts.loc[snapshot["prompt_id"]])
     assert set(snapshot["round"]) == {"round-0000"}

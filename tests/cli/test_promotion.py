@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from loops import ROUND, assert_one_sentence, checkpoint, rlhf_here, run_missing
+from loops import ROUND, assert_one_sentence, asset_path, checkpoint, rlhf_here, run_missing
 
 from rlhf_dagster.cli.promotion import promote_policy, roll_back
 from rlhf_dagster.cli.runner import LoopRunner
@@ -22,7 +22,7 @@ def policy(runner: LoopRunner) -> str:
 
 
 def decision(runner: LoopRunner) -> dict[str, Any]:
-    return json.loads(runner.loop.asset_path("promotion", ROUND, "json").read_text())
+    return json.loads(asset_path(runner.loop, "promotion", ROUND, "json").read_text())
 
 
 @pytest.fixture

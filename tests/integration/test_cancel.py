@@ -16,7 +16,7 @@ from loops import ROUND, copy_loop
 
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.processes import processes_with
-from rlhf_dagster.compute.worker import MESSAGES
+from rlhf_dagster.compute.exchange import MESSAGES
 
 pytestmark = [
     pytest.mark.integration,
@@ -47,9 +47,13 @@ class Training:
 
     def step(self) -> int:
         """The last update that was reported."""
+        return self.steps()[-1] if self.steps() else 0
+
+    def steps(self) -> list[int]:
+        """The updates that the training process has reported, without warnings and a half-written line."""
         path = self.work / MESSAGES
-        lines = path.read_text().splitlines() if path.exists() else []
-        return json.loads(lines[-1])["step"] if lines else 0
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [message["step"] for line in lines if "step" in (message := json.loads(line))]
 
     def processes(self, sign: str) -> list[int]:
         """Processes of this loop's training."""
@@ -120,8 +124,7 @@ def test_cancelled_in_the_ui_everything_is_gone_and_a_retry_goes_on(kind: str, t
     (training.work / MESSAGES).unlink()
     again = training.api.launch("train_round", ROUND, "ppo_policy")
     wait_until(lambda: training.step() > 0)
-    first = json.loads((training.work / MESSAGES).read_text().splitlines()[0])["step"]
-    assert first == reached + 1
+    assert training.steps()[0] == reached + 1
     training.api.terminate(again)
     assert training.api.wait(again) == "CANCELED"
     assert training.is_gone()
@@ -135,7 +138,7 @@ def test_a_training_that_is_killed_goes_on_in_the_same_run(train: Callable[..., 
     os.kill(max(before), signal.SIGKILL)
     wait_until(lambda: training.processes(WORKER) and not set(training.processes(WORKER)) & set(before))
     wait_until(lambda: training.step() > reached)
-    assert json.loads((training.work / MESSAGES).read_text().splitlines()[0])["step"] >= reached
+    assert training.steps()[0] >= reached
     assert training.api.status(training.run) == "STARTED"
     training.api.terminate(training.run)
     assert training.api.wait(training.run) == "CANCELED"

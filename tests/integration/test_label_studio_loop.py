@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from loops import ROUND, checkpoint, copy_loop, run_round
+from loops import ROUND, asset_path, checkpoint, copy_loop, run_round
 
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.loop.folder import LoopFolder
@@ -23,7 +23,7 @@ def through_label_studio(label_studio, stages, tmp_path_factory) -> LoopRunner:
 
 
 def table(loop: LoopFolder, asset: str, drop: list[str]) -> pd.DataFrame:
-    return pd.read_parquet(loop.asset_path(asset, ROUND)).drop(columns=drop)
+    return pd.read_parquet(asset_path(loop, asset, ROUND)).drop(columns=drop)
 
 
 @pytest.mark.parametrize(

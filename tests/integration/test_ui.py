@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
 
 from integration.ui import Server, browsing, click, require_browser, screenshot, serving, wait_for
-from loops import assert_one_sentence, rlhf
+from loops import assert_one_sentence, asset_path, rlhf
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -89,7 +89,7 @@ def test_check_of_the_report_says_what_the_gate_found(browser: WebDriver, server
 def test_report_page_names_judges_and_file(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
     browser.get(f"{server.address}/assets/eval_report")
     page = wait_for(browser, "vs_behaviour_reward_model", "vs_sft_simulated_annotators", "vs_sft_gold_judge")
-    path = two_rounds.loop.asset_path("eval_report", "round-0002", "html")
+    path = asset_path(two_rounds.loop, "eval_report", "round-0002", "html")
     assert str(path) in page.replace("\n", "")
     assert path.is_file()
     screenshot(browser, "eval-report")

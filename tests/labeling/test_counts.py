@@ -1,9 +1,9 @@
 """What is new, who asks to stop, and that nothing is parsed again while nothing is new."""
 
-import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
+from first_ledger import as_version_0_1
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -128,12 +128,7 @@ def test_a_ledger_from_before_sizes_were_kept_is_counted(sent) -> None:
     store.submit(batch["comparison_id"][0], "ann", {"best": 0})
     sizes = [store.size(key, PURPOSE) for key in (ROUND, "round-0002", "round-0003")]
     assert sizes == [(3, 1), (3, 0), (0, 0)]
-    connection = sqlite3.connect(store.path)
-    connection.executescript(
-        "DROP TRIGGER comparisons_are_counted; DROP TRIGGER annotations_are_counted; DROP TABLE sizes; "
-        "DROP TABLE counts; DROP TABLE counted; DELETE FROM layouts;"
-    )
-    connection.close()
+    as_version_0_1(store.path, sizes=False)
     old = EmbeddedLabelStore(store.path)
     assert [old.size(key, PURPOSE) for key in (ROUND, "round-0002", "round-0003")] == sizes
     old.submit(batch["comparison_id"][1], "ann", {"best": 0})

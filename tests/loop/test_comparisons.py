@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from loops import ROUND, run_missing
+from loops import ROUND, asset_path, run_missing
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
@@ -25,7 +25,7 @@ def silent(*_: object, **__: object) -> None:
 def collect(runner: LoopRunner) -> pd.DataFrame:
     key = open_next_round(runner.instance)
     assert run_missing(runner, "collect_round", key).success
-    return pd.read_parquet(runner.loop.asset_path("preference_batch", key))
+    return pd.read_parquet(asset_path(runner.loop, "preference_batch", key))
 
 
 @pytest.mark.parametrize("kind", ["pair", "best_of_k", "ranking", "rating"])
@@ -36,10 +36,10 @@ def test_every_kind_goes_from_samples_to_a_trained_reward_model(stages, copy_of,
     # No policy was ever trained, so there is nobody to challenge the champion.
     assert counts == {"label": 40, "gold": 8, "repeat": 8, "drift": 4}
     assert run_missing(runner, "train_round", ROUND, until="reward_model_accuracy").success
-    preferences = pd.read_parquet(runner.loop.asset_path("preference_dataset", ROUND))
+    preferences = pd.read_parquet(asset_path(runner.loop, "preference_dataset", ROUND))
     trained = batch.loc[batch["role"] == "label", "comparison_id"]
     assert set(preferences["comparison_id"]) <= set(trained)
-    quality = json.loads(runner.loop.asset_path("label_quality", ROUND, "json").read_text())
+    quality = json.loads(asset_path(runner.loop, "label_quality", ROUND, "json").read_text())
     summary = quality["summary"]
     assert summary["gold"]["n"] >= 6
     assert summary["consistency"]["n"] >= 6  # repeats go to whoever judged the original
@@ -96,7 +96,7 @@ def test_the_next_round_is_chosen_by_the_reward_model_and_once(stages, copy_of) 
     loop = runner.loop
     batch = collect(runner)
     key = batch["round"].iloc[0]
-    completions = pd.read_parquet(loop.asset_path("completions", key))
+    completions = pd.read_parquet(asset_path(loop, "completions", key))
     assert completions["prompt_id"].nunique() >= 100
     assert chosen_by(loop, key).startswith("margin of ")
     assert chosen_by(loop, ROUND) == "random, because there is no reward model yet"
@@ -123,7 +123,7 @@ def test_weights_and_filters_reach_the_snapshot(stages, copy_of) -> None:
     runner = copy_of(stages.prepared, labeling=labeling)
     collect(runner)
     assert run_missing(runner, "train_round", ROUND, until="preference_dataset").success
-    frame = pd.read_parquet(runner.loop.asset_path("preference_dataset", ROUND))
+    frame = pd.read_parquet(asset_path(runner.loop, "preference_dataset", ROUND))
     train = frame[frame["split"] == "train"]
     assert (train.groupby("annotator")["weight"].nunique() == 1).all()
     assert train["weight"].nunique() > 3

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from loops import open_runner, run_missing, write_loop
+from loops import asset_path, open_runner, run_missing, write_loop
 
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.labeling.store import Submission
@@ -46,7 +46,7 @@ def test_what_people_write_becomes_the_demonstrations(asked) -> None:
         ]
     )
     assert run_missing(runner, "prepare", until="demonstrations").success
-    frame = pd.read_parquet(runner.loop.asset_path("demonstrations"))
+    frame = pd.read_parquet(asset_path(runner.loop, "demonstrations"))
     assert set(frame["source"]) == {"embedded"}
     kept = dict(zip(frame["prompt"], frame["response"], strict=True))
     assert kept == {first["prompt"]: "the answer", second["prompt"]: "another answer"}
@@ -55,7 +55,7 @@ def test_what_people_write_becomes_the_demonstrations(asked) -> None:
 
 def test_only_train_prompts_are_sent_and_once(asked) -> None:
     runner, _ = asked
-    prompts = pd.read_parquet(runner.loop.asset_path("prompts"))
+    prompts = pd.read_parquet(asset_path(runner.loop, "prompts"))
     frame, sent = send_prompts(runner.loop, prompts)
     assert (len(frame), sent) == (6, 0)
     assert set(prompts.set_index("prompt_id").loc[frame["prompt_id"], "split"]) == {"train"}
@@ -63,5 +63,5 @@ def test_only_train_prompts_are_sent_and_once(asked) -> None:
 
 
 def test_a_loop_that_asks_for_none_sends_none(finished) -> None:
-    assert pd.read_parquet(finished.loop.asset_path("demonstration_batch")).empty
+    assert pd.read_parquet(asset_path(finished.loop, "demonstration_batch")).empty
     assert finished.loop.label_store.comparisons(ROUND, PURPOSE).empty

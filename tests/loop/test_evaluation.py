@@ -1,9 +1,7 @@
 """What training noticed is said where the policy is judged."""
 
-import json
-
 import pandas as pd
-from loops import ROUND, checkpoint
+from loops import ROUND, asset_path, checkpoint, read_record, write_record
 
 from rlhf_dagster.loop.evaluation import evaluate_round
 
@@ -14,23 +12,23 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
     loop = copy_of(finished.loop.root).loop
     policy = checkpoint(loop, "ppo_policy", ROUND)
     path = policy.folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"warnings": [ALARM]}))
+    write_record(path, read_record(path) | {"warnings": [ALARM]})
 
     def read(asset: str) -> dict:
-        return json.loads(loop.asset_path(asset, ROUND, "json").read_text())
+        return read_record(asset_path(loop, asset, ROUND, "json"))
 
     report, page = evaluate_round(
         loop,
         read("round_manifest"),
-        pd.read_parquet(loop.asset_path("evaluation_completions", ROUND)),
+        pd.read_parquet(asset_path(loop, "evaluation_completions", ROUND)),
         checkpoint(loop, "reward_model", ROUND),
         policy,
         read("reward_model_accuracy"),
         read("label_quality"),
         sft=checkpoint(loop, "sft_checkpoint"),
-        pretraining_text=loop.asset_path("pretraining_text"),
+        pretraining_text=asset_path(loop, "pretraining_text"),
         halves=read("reward_model_halves"),
     )
     assert ALARM in report["warnings"]
     assert ALARM in page
-    assert "warnings" in json.loads((checkpoint(loop, "sft_checkpoint").folder / "manifest.json").read_text())
+    assert "warnings" in read_record(checkpoint(loop, "sft_checkpoint").folder / "manifest.json")

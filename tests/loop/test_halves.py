@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loops import ROUND, checkpoint
+from loops import ROUND, asset_path, checkpoint
 
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.lineage.manifest import label_ids, read_manifest
@@ -54,8 +54,8 @@ def train(loop: LoopFolder) -> RewardModelHalves:
         ROUND,
         loop.config.reward_model,
         sft=checkpoint(loop, "sft_checkpoint"),
-        preferences=loop.asset_path("preference_dataset", ROUND),
-        prompts=loop.asset_path("prompts"),
+        preferences=asset_path(loop, "preference_dataset", ROUND),
+        prompts=asset_path(loop, "prompts"),
         progress=Progress("halves", print),
     )
 
@@ -65,7 +65,7 @@ def test_each_half_is_a_reward_model_of_its_own_labels(loop) -> None:
     assert found.unmeasured == ""
     a, b = half_checkpoints(loop, found.as_dict())
     manifests = [read_manifest(model.folder) for model in (a, b)]
-    frame = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    frame = pd.read_parquet(asset_path(loop, "preference_dataset", ROUND))
     of_a, of_b = (set(label_ids(manifest)) for manifest in manifests)
     assert of_a | of_b == set(frame.loc[frame["split"] == "train", "label_id"])
     assert not of_a & of_b
@@ -104,7 +104,7 @@ def test_a_retry_keeps_the_half_that_was_finished(loop, trained) -> None:
 
 
 def test_a_finished_half_of_other_labels_is_not_kept(loop, trained) -> None:
-    path = loop.asset_path("preference_dataset", ROUND)
+    path = asset_path(loop, "preference_dataset", ROUND)
     frame = pd.read_parquet(path)
     frame.loc[frame["split"] == "train", "weight"] = 0.5
     frame.to_parquet(path)

@@ -2,7 +2,7 @@ import json
 
 import pandas as pd
 import pyarrow.parquet as pq
-from loops import ROUND, run_missing
+from loops import ROUND, asset_path, run_missing
 
 from rlhf_dagster.assets.rounds import open_import_round
 from rlhf_dagster.data.import_file import import_file
@@ -27,25 +27,25 @@ def silent(*_: object, **__: object) -> None:
 def test_sending_a_batch_again_adds_nothing(stages, copy_of) -> None:
     loop = copy_of(stages.unjudged).loop
     before = loop.label_store.count(ROUND, "train")
-    completions = pd.read_parquet(loop.asset_path("completions", ROUND))
+    completions = pd.read_parquet(asset_path(loop, "completions", ROUND))
     batch = send_training_batch(loop, ROUND, completions, silent)
     assert (batch.sent, batch.already_there) == (0, 40)
     assert loop.label_store.count(ROUND, "train") == before
     assert batch.comparisons["comparison_id"].tolist() == (
-        pd.read_parquet(loop.asset_path("preference_batch", ROUND))["comparison_id"].tolist()
+        pd.read_parquet(asset_path(loop, "preference_batch", ROUND))["comparison_id"].tolist()
     )
 
 
 def test_simulated_annotators_answer_nothing_where_people_label(stages, copy_of) -> None:
     loop = copy_of(stages.unjudged, label_store={"simulated_annotators": False}).loop
-    completions = pd.read_parquet(loop.asset_path("evaluation_completions", ROUND))
+    completions = pd.read_parquet(asset_path(loop, "evaluation_completions", ROUND))
     batch = send_evaluation_batch(loop, ROUND, completions, silent)
     assert batch.sent == len(batch.comparisons) > 0
     assert loop.label_store.count(ROUND, "evaluation").labels == 0
 
 
 def test_an_evaluation_batch_is_shared_between_the_two_opponents(two_rounds) -> None:
-    comparisons = pd.read_parquet(two_rounds.loop.asset_path("evaluation_batch", "round-0002"))
+    comparisons = pd.read_parquet(asset_path(two_rounds.loop, "evaluation_batch", "round-0002"))
     pairs = comparisons["policy_ids"].map(frozenset).value_counts()
     policy = two_rounds.loop.registry.champion().policy_id
     assert len(pairs) == 2
@@ -55,7 +55,7 @@ def test_an_evaluation_batch_is_shared_between_the_two_opponents(two_rounds) -> 
 
 def test_the_snapshot_accumulates_rounds(two_rounds) -> None:
     loop = two_rounds.loop
-    first, second = (pd.read_parquet(loop.asset_path("preference_dataset", key)) for key in (ROUND, "round-0002"))
+    first, second = (pd.read_parquet(asset_path(loop, "preference_dataset", key)) for key in (ROUND, "round-0002"))
     assert set(first["round"]) == {ROUND}
     assert set(second["round"]) == {ROUND, "round-0002"}
     assert _only_held_out_leave(first, second)
@@ -76,14 +76,14 @@ def _only_held_out_leave(first: pd.DataFrame, second: pd.DataFrame) -> bool:
 
 def tables(loop: LoopFolder, key: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Labels and comparisons of a round, and the prompts."""
-    of_round = [pd.read_parquet(loop.asset_path(name, key)) for name in ("preference_labels", "preference_batch")]
-    return of_round[0], of_round[1], pd.read_parquet(loop.asset_path("prompts"))
+    of_round = [pd.read_parquet(asset_path(loop, name, key)) for name in ("preference_labels", "preference_batch")]
+    return of_round[0], of_round[1], pd.read_parquet(asset_path(loop, "prompts"))
 
 
 def test_a_rerun_of_an_old_round_does_not_see_later_labels(two_rounds) -> None:
     loop = two_rounds.loop
     again, _ = snapshot_preferences(loop, ROUND, *tables(loop, ROUND))
-    kept = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    kept = pd.read_parquet(asset_path(loop, "preference_dataset", ROUND))
     assert again["label_id"].tolist() == kept["label_id"].tolist()
     assert again["split"].tolist() == kept["split"].tolist()
 
@@ -115,14 +115,14 @@ def test_counts_of_another_snapshot_are_not_reported(finished, copy_of) -> None:
     assert counts_behind(loop, ROUND)["usable"] == 1  # what is stated of this snapshot counts
     loop.write_json("preference_dataset", ROUND, stated | wrong | {"snapshot": "another"})
     assert counts_behind(loop, ROUND) == right
-    loop.asset_path("preference_dataset", ROUND, "json").unlink()
+    asset_path(loop, "preference_dataset", ROUND, "json").unlink()
     assert counts_behind(loop, ROUND) == right
 
 
 def test_labels_about_test_prompts_are_left_out_and_counted(finished) -> None:
     loop = finished.loop
     labels, comparisons, prompts = tables(loop, ROUND)
-    judged = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    judged = pd.read_parquet(asset_path(loop, "preference_dataset", ROUND))
     target = judged["prompt_id"].iloc[0]
     prompts.loc[prompts["prompt_id"] == target, "split"] = "test"
     frame, summary = snapshot_preferences(loop, ROUND, labels, comparisons, prompts)
@@ -134,7 +134,7 @@ def test_labels_about_test_prompts_are_left_out_and_counted(finished) -> None:
 def test_imported_judgments_are_round_zero_and_train_with_the_first_round(stages, copy_of, tmp_path) -> None:
     runner = copy_of(stages.unjudged)
     loop = runner.loop
-    prompts = pd.read_parquet(loop.asset_path("prompts"))
+    prompts = pd.read_parquet(asset_path(loop, "prompts"))
     known = prompts[prompts["split"] != "validation"].groupby("split").head(6)
     lines = [
         {"comparison": f"c{n}", "prompt": text, "responses": ["the plot was good .", "the plot was bad ."]}
@@ -148,11 +148,11 @@ def test_imported_judgments_are_round_zero_and_train_with_the_first_round(stages
     assert key == IMPORT_ROUND
     assert run_missing(runner, "collect_round", key).success
     assert run_missing(runner, "train_round", key, until="preference_dataset").success
-    imported = pd.read_parquet(loop.asset_path("preference_dataset", key))
+    imported = pd.read_parquet(asset_path(loop, "preference_dataset", key))
     assert set(imported["prompt_id"]) <= set(known.loc[known["split"] == "train", "prompt_id"])
     assert not imported.empty
     assert runner.run("train_round", ROUND, ["preference_dataset"]).success
-    both = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    both = pd.read_parquet(asset_path(loop, "preference_dataset", ROUND))
     assert set(both["round"]) == {IMPORT_ROUND, ROUND}
 
 

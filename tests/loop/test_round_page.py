@@ -9,7 +9,7 @@ import pytest
 from batches import open_loop, send
 from hypothesis import given
 from hypothesis import strategies as st
-from loops import ROUND
+from loops import ROUND, asset_path
 from rounds_on_disk import key, promote, rate, refuse, register, report, store, win
 
 from rlhf_dagster.common.intervals import wilson
@@ -35,9 +35,9 @@ def loop(tmp_path: Path) -> LoopFolder:
 
 def page(loop: LoopFolder, *rounds: str) -> RoundsPage:
     """What the page says; that it can be written is checked along the way."""
-    path = write_round_page(loop, list(rounds), ["train_round of round-0002, since 10:32"], MADE)
-    assert path == loop.root / "rounds.html"
-    assert "since 10:32" in path.read_text(encoding="utf-8")
+    key = write_round_page(loop, list(rounds), ["train_round of round-0002, since 10:32"], MADE)
+    assert key == "rounds.html"
+    assert "since 10:32" in (loop.root / key).read_text(encoding="utf-8")
     return gather(loop, rounds, [], MADE)
 
 
@@ -132,7 +132,7 @@ def test_figures_come_from_what_is_stored(loop) -> None:
     people = [win("annotators", "sft", 0.7), win("annotators", "behaviour", 0.6)]
     store(loop, "human_evaluation", key(1), {"policy_id": "p1", "win_rates": people})
     store(loop, "label_quality", key(1), {"summary": {"agreement": rate(0.5), "annotators": 4}, "annotators": []})
-    loop.asset_path("eval_report", key(1), "html").write_text("page")
+    asset_path(loop, "eval_report", key(1), "html").write_text("page")
     row = page(loop, key(1)).rounds[0]
     assert (row.sampled, row.policy, row.report) == ("sft", "p1", "assets/eval_report/round-0001.html")
     assert (row.comparisons, row.labels, row.annotators) == (40, 50, 4)
@@ -197,7 +197,10 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(loop, asset) -> None:
     promote(loop, key(1), "p1")
     store(loop, asset, key(1), {}).write_text('{"policy": ')
     found = page(loop, key(1))
-    assert f"assets/{asset}/round-0001.json is damaged; run {asset} of round-0001 again." in found.problems
+    assert (
+        f"assets/{asset}/round-0001.json is damaged: it is not valid JSON; run {asset} of round-0001 again."
+        in found.problems
+    )
     assert verdicts(found) == {key(1): "champion"}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from batches import open_loop, send
 from gate_figures import report as good_report
+from loops import asset_path
 from rounds_on_disk import key, promote, refuse, register, store
 
 from rlhf_dagster.common.progress import Progress
@@ -84,7 +85,7 @@ def test_what_a_later_promotion_has_overtaken_is_closed_and_asks_nobody(
     send(loop, 20, ROUND)
     promote(loop, key(2), "p2")
     store(loop, "preference_batch", key(2), {})
-    loop.asset_path("preference_batch", key(2)).touch()
+    asset_path(loop, "preference_batch", key(2)).touch()
     monkeypatch.setattr(type(loop), "label_store", property(lambda _: pytest.fail("the label store was asked")))
     assert newest_promoted(loop) == key(2)
     assert [round_state(loop, name).phase for name in (ROUND, key(2))] == ["closed", "promoted"]

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from loops import ROUND, checkpoint
+from loops import ROUND, asset_path, checkpoint
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.sampling import pin_round, sample_completions, sample_evaluation
@@ -18,8 +18,8 @@ def test_a_rounds_pin_survives_a_later_promotion(two_rounds) -> None:
 
 def test_completions_are_of_training_prompts_by_the_pinned_policy(finished) -> None:
     loop = finished.loop
-    completions = pd.read_parquet(loop.asset_path("completions", ROUND))
-    prompts = pd.read_parquet(loop.asset_path("prompts")).set_index("prompt_id")
+    completions = pd.read_parquet(asset_path(loop, "completions", ROUND))
+    prompts = pd.read_parquet(asset_path(loop, "prompts")).set_index("prompt_id")
     assert set(prompts.loc[completions["prompt_id"], "split"]) == {"train"}
     assert (prompts.loc[completions["prompt_id"], "text"].to_numpy() == completions["prompt"]).all()
     assert set(completions["policy_id"]) == {pin_round(loop, ROUND)["behaviour_policy"]}
@@ -32,8 +32,8 @@ def test_completions_are_of_training_prompts_by_the_pinned_policy(finished) -> N
 
 def test_sampling_again_gives_the_same_and_another_round_other_prompts(finished) -> None:
     loop = finished.loop
-    prompts = pd.read_parquet(loop.asset_path("prompts"))
-    kept = pd.read_parquet(loop.asset_path("completions", ROUND))
+    prompts = pd.read_parquet(asset_path(loop, "prompts"))
+    kept = pd.read_parquet(asset_path(loop, "completions", ROUND))
     again = sample_completions(loop, pin_round(loop, ROUND), prompts.sample(frac=1, random_state=1))
     pd.testing.assert_series_equal(again["text"], kept["text"])
     assert again["completion_id"].tolist() == kept["completion_id"].tolist()
@@ -42,7 +42,7 @@ def test_sampling_again_gives_the_same_and_another_round_other_prompts(finished)
 
 
 def test_few_prompts_give_more_samples_each(finished) -> None:
-    prompts = pd.read_parquet(finished.loop.asset_path("prompts"))
+    prompts = pd.read_parquet(asset_path(finished.loop, "prompts"))
     few = prompts[prompts["split"] == "train"].head(15)
     completions = sample_completions(finished.loop, pin_round(finished.loop, ROUND), few)
     assert completions.groupby("prompt_id").size().tolist() == [12] * 15  # 3 comparisons of 4 on each of 15
@@ -50,8 +50,8 @@ def test_few_prompts_give_more_samples_each(finished) -> None:
 
 def test_evaluation_is_on_test_prompts_with_every_role_answering_each(two_rounds) -> None:
     loop = two_rounds.loop
-    frame = pd.read_parquet(loop.asset_path("evaluation_completions", "round-0002"))
-    prompts = pd.read_parquet(loop.asset_path("prompts")).set_index("prompt_id")
+    frame = pd.read_parquet(asset_path(loop, "evaluation_completions", "round-0002"))
+    prompts = pd.read_parquet(asset_path(loop, "prompts")).set_index("prompt_id")
     assert set(prompts.loc[frame["prompt_id"], "split"]) == {"test"}
     assert frame.groupby("role")["prompt_id"].nunique().to_dict() == {"behaviour": 24, "policy": 24, "sft": 24}
     assert frame.groupby("role")["policy_id"].first().str.slice(0, 14).to_dict() == {
@@ -65,7 +65,7 @@ def test_evaluation_is_on_test_prompts_with_every_role_answering_each(two_rounds
 
 
 def test_in_the_first_round_sft_is_the_behaviour_policy(finished) -> None:
-    frame = pd.read_parquet(finished.loop.asset_path("evaluation_completions", ROUND))
+    frame = pd.read_parquet(asset_path(finished.loop, "evaluation_completions", ROUND))
     sft, behaviour = (frame[frame["role"] == role].reset_index() for role in ("sft", "behaviour"))
     assert sft["completion_id"].tolist() == behaviour["completion_id"].tolist()
 
@@ -75,7 +75,7 @@ def test_in_the_first_round_sft_is_the_behaviour_policy(finished) -> None:
 )
 def test_a_split_without_prompts_is_one_sentence(finished, missing, sentence) -> None:
     loop = finished.loop
-    prompts = pd.read_parquet(loop.asset_path("prompts"))
+    prompts = pd.read_parquet(asset_path(loop, "prompts"))
     prompts = prompts[prompts["split"] != missing]
     models = checkpoint(loop, "ppo_policy", ROUND), checkpoint(loop, "sft_checkpoint")
     with pytest.raises(UserError, match=sentence):

@@ -3,7 +3,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from loops import ROUND, checkpoint
+from loops import ROUND, asset_path, checkpoint
 
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import label_ids, read_manifest
@@ -43,7 +43,7 @@ def test_a_manifest_says_what_a_model_was_made_from(finished) -> None:
         "start": identity[sft.model_id],
         "reward_model": identity[reward.model_id],
     }
-    snapshot = pd.read_parquet(loop.asset_path("preference_dataset", ROUND))
+    snapshot = pd.read_parquet(asset_path(loop, "preference_dataset", ROUND))
     for model in (reward, policy):
         manifest = manifests[model.model_id]
         assert manifest["dataset"] == snapshot_hash(snapshot)
@@ -62,7 +62,7 @@ def test_a_second_loop_takes_its_base_model_from_the_cache(stages, copy_of, monk
     made = checkpoint(loop, "base_model")
     shutil.rmtree(made.folder)
     monkeypatch.setattr(tiny, "make_tiny_model", lambda *_: pytest.fail("pretrained again"))
-    result = build_base_model(loop, loop.asset_path("pretraining_text"), silent)
+    result = build_base_model(loop, asset_path(loop, "pretraining_text"), silent)
     assert result.checkpoint == made
     assert model_digest(made.folder) == made.digest
     assert result.curves
@@ -77,7 +77,7 @@ def test_leftovers_of_a_killed_stage_are_removed(stages, copy_of) -> None:
         (work / leftover / "model.safetensors").write_text("half")
     (work / "sft-other").mkdir()
     sft = make_sft_checkpoint(
-        loop, loop.config.sft, checkpoint(loop, "base_model"), loop.asset_path("demonstrations"), silent
+        loop, loop.config.sft, checkpoint(loop, "base_model"), asset_path(loop, "demonstrations"), silent
     ).checkpoint
     assert sft == checkpoint(loop, "sft_checkpoint")
     assert [path.name for path in work.iterdir() if path.is_dir()] == ["sft-other"]
@@ -94,9 +94,9 @@ def test_training_the_same_again_makes_the_same_model_and_registers_it_once(stag
         sft=checkpoint(loop, "sft_checkpoint"),
         behaviour_policy=loop.registry.pin(ROUND),
         reward_model=checkpoint(loop, "reward_model", ROUND),
-        prompts=loop.asset_path("prompts"),
-        pretraining_text=loop.asset_path("pretraining_text"),
-        preferences=loop.asset_path("preference_dataset", ROUND),
+        prompts=asset_path(loop, "prompts"),
+        pretraining_text=asset_path(loop, "pretraining_text"),
+        preferences=asset_path(loop, "preference_dataset", ROUND),
         progress=silent,
     )
     assert result.checkpoint == checkpoint(loop, "ppo_policy", ROUND)
@@ -107,12 +107,12 @@ def test_training_the_same_again_makes_the_same_model_and_registers_it_once(stag
 def test_other_validation_labels_make_another_reward_model_of_the_same_weights(stages, copy_of) -> None:
     loop = copy_of(stages.unjudged).loop
     first = checkpoint(loop, "reward_model", ROUND)
-    path = loop.asset_path("preference_dataset", ROUND)
+    path = asset_path(loop, "preference_dataset", ROUND)
     snapshot = pd.read_parquet(path)
     fewer = snapshot.drop(snapshot.index[snapshot["split"] != "train"][:1])
     assert len(fewer) == len(snapshot) - 1
     fewer.to_parquet(path)
-    sft, prompts = checkpoint(loop, "sft_checkpoint"), loop.asset_path("prompts")
+    sft, prompts = checkpoint(loop, "sft_checkpoint"), asset_path(loop, "prompts")
     settings = loop.config.reward_model
     other, again = (
         make_reward_model(loop, ROUND, settings, sft=sft, preferences=path, prompts=prompts, progress=silent)
@@ -142,7 +142,7 @@ def test_a_base_model_from_a_folder_is_relative_to_the_config(stages, copy_of) -
     made = checkpoint(copy_of(stages.prepared).loop, "base_model")
     settings = {"source": "folder", "name": made.path}
     loop = copy_of(stages.prepared, base_model=settings).loop
-    result = build_base_model(loop, loop.asset_path("pretraining_text"), silent)
+    result = build_base_model(loop, asset_path(loop, "pretraining_text"), silent)
     manifest = read_manifest(result.checkpoint.folder)
     assert manifest["config"]["base_model"]["name"] == made.path
     assert json.loads((result.checkpoint.folder / "config.json").read_text())["n_layer"] == 1

@@ -54,7 +54,7 @@ class serving:  # noqa: N801  # used as a statement
     """A server of ``root`` in a thread of its own."""
 
     def __init__(self, root: Path) -> None:
-        self.server = make_server(root, 0)
+        self.server = make_server(str(root), 0)
 
     def __enter__(self) -> int:
         Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()

@@ -1,7 +1,7 @@
 """What an asset reads before it is there fails the asset with one sentence."""
 
 import pytest
-from loops import ROUND, Stages
+from loops import ROUND, Stages, asset_path
 
 from rlhf_dagster.assets.rounds import open_next_round
 
@@ -26,7 +26,7 @@ def test_a_job_that_is_run_too_early_says_what_comes_first(stages: Stages, copy_
 
 def test_an_asset_without_rounds_is_named_alone(stages: Stages, copy_of) -> None:
     runner = copy_of(stages.prepared)
-    runner.loop.asset_path("prompts").unlink()
+    asset_path(runner.loop, "prompts").unlink()
     open_next_round(runner.instance)
     outcome = runner.run("collect_round", ROUND)
     assert outcome.failure.startswith("prompts is not there yet; materialise it first.")

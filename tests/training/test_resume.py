@@ -16,8 +16,8 @@ import pytest
 import torch
 from toy_language import COMPUTE, FIXED, TINY, Tables, dpo_spec, reward_spec, sft_spec
 
+from rlhf_dagster.compute.exchange import OUTCOME, Outcome, Request, read_record
 from rlhf_dagster.compute.trainings import train_here
-from rlhf_dagster.compute.worker import OUTCOME, Request
 from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.training.dpo import train as dpo
@@ -111,7 +111,7 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
 ) -> None:
     """A process of its own, killed with SIGKILL at random steps while it writes a state after each."""
     spec, rng = specs[stage](tmp_path / "output"), random.Random(stage)
-    request = Request(stage, spec_to_json(spec), str(tmp_path / "state"), 0.0, [])
+    request = Request(stage, spec_to_json(spec), str(tmp_path / "state"), 0.0, str(tmp_path / "end"), str(tmp_path))
     (tmp_path / "request.json").write_text(json.dumps(asdict(request)))
     command = [sys.executable, "-m", "rlhf_dagster.compute.worker", str(tmp_path / "request.json")]
     messages, done = tmp_path / "messages.jsonl", tmp_path / OUTCOME
@@ -123,7 +123,7 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
             time.sleep(rng.random() * 0.05)
             process.send_signal(signal.SIGKILL)
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    result = json.loads(done.read_text())["result"]
+    result = json.loads(read_record(Outcome, done).result)
     assert_same(TrainingResult(Path(result["folder"]), result["metrics"], result["curves"]), whole(stage))
 
 

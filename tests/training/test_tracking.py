@@ -101,6 +101,46 @@ def test_a_training_that_goes_on_leaves_no_step_twice(tmp_path: Path) -> None:
     assert shown_by_tensorboard(tmp_path) == list(range(1, 8))
 
 
+def test_a_line_that_is_cut_off_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, range(1, 4))
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"step": 4, "to')
+    write(tmp_path, range(4, 5))
+    assert f"{tmp_path / METRICS}: 1 lines are cut off or damaged, and are removed." in caplog.text
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085", "\x0c"])
+def test_no_other_character_than_a_line_feed_ends_a_line(separator: str, tmp_path: Path) -> None:
+    first = json.dumps({"step": 1, "total": 9, f"a{separator}b": 1.0}, ensure_ascii=False)
+    (tmp_path / METRICS).write_text(f"{first}\n", encoding="utf-8")
+    write(tmp_path, range(2, 4))
+    kept = (tmp_path / METRICS).read_bytes().decode().split("\n")[:-1]
+    assert [json.loads(line)["step"] for line in kept] == [1, 2, 3]
+    assert kept[0] == first
+
+
+def test_where_the_log_cannot_be_begun_the_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    log = TrainingLog(tmp_path / "file" / "log", "loop", "run")
+    for step in (1, 2):
+        log(step, 2, loss=1.0)
+    log.close()
+    assert caplog.text.count("cannot be written") == 1
+    assert "Not a directory" in caplog.text
+
+
+def test_a_damaged_list_of_runs_is_said_and_a_new_run_begun(
+    tmp_path: Path, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, range(1, 4), services=["wandb"])
+    runs = tmp_path / "runs.json"
+    runs.write_bytes(runs.read_bytes().replace(b"id-1", b"id-9"))
+    write(tmp_path, range(3, 5), services=["wandb"])
+    assert [known for _, _, known in service.opened] == [None, None]
+    assert "runs.json is damaged" in caplog.text
+
+
 def test_a_training_that_begins_anew_begins_a_new_log(tmp_path: Path) -> None:
     write(tmp_path, range(1, 6))
     write(tmp_path, range(1, 3))

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from rlhf_dagster.common.files import cache_folder, locked, write_atomically
+from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.common.ports import LOOPBACK, require_free
 from rlhf_dagster.errors import UserError
 
@@ -99,7 +100,7 @@ def local_credentials(folder: Path) -> dict[str, str] | None:
     path = folder / CREDENTIALS
     if not path.exists():
         return None
-    lines = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
+    lines = (line.partition("=") for line in lines_of(path.read_text(encoding="utf-8")) if "=" in line)
     return {name: value for name, _, value in lines}
 
 

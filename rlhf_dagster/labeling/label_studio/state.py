@@ -1,37 +1,18 @@
 """What we know of a Label Studio server, beside the ledger and in its file: projects, tasks, annotations."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import Any
 
-from rlhf_dagster.labeling.database import Database
+import sqlalchemy as sa
+
 from rlhf_dagster.labeling.embedded import annotation_id
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
+from rlhf_dagster.labeling.ledger.database import Database
+from rlhf_dagster.labeling.ledger.layout import prepare_tables
+from rlhf_dagster.labeling.ledger.tables import LS_ANNOTATIONS, LS_PEOPLE, LS_PROJECTS, LS_STORE, LS_TASKS
 from rlhf_dagster.records.ids import content_hash
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS ls_projects (
-    server TEXT NOT NULL, project INTEGER NOT NULL, round TEXT NOT NULL, purpose TEXT NOT NULL, kind TEXT NOT NULL,
-    config TEXT NOT NULL, settings TEXT NOT NULL, labels_wanted INTEGER NOT NULL, unsure INTEGER NOT NULL,
-    listed INTEGER NOT NULL DEFAULT 0,
-    newest TEXT, newest_seen REAL NOT NULL DEFAULT 0, last_read REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (server, project));
-CREATE TABLE IF NOT EXISTS ls_tasks (
-    server TEXT NOT NULL, task INTEGER NOT NULL, project INTEGER NOT NULL, comparison_id TEXT NOT NULL,
-    overlap INTEGER NOT NULL, updated_at TEXT NOT NULL DEFAULT '', gone INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (server, task));
-CREATE TABLE IF NOT EXISTS ls_people (
-    server TEXT NOT NULL, user INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (server, user));
-CREATE TABLE IF NOT EXISTS ls_store (id TEXT NOT NULL);
-INSERT INTO ls_store SELECT hex(randomblob(8)) WHERE NOT EXISTS (SELECT 1 FROM ls_store);
-CREATE INDEX IF NOT EXISTS ls_tasks_by_project ON ls_tasks (server, project);
-CREATE TABLE IF NOT EXISTS ls_annotations (
-    server TEXT NOT NULL, annotation INTEGER NOT NULL, task INTEGER NOT NULL, annotation_id TEXT NOT NULL,
-    comparison_id TEXT NOT NULL, gone INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (server, annotation),
-    UNIQUE (server, annotation_id));
-CREATE INDEX IF NOT EXISTS ls_annotations_by_task ON ls_annotations (server, task);
-CREATE INDEX IF NOT EXISTS ls_annotations_by_comparison ON ls_annotations (server, comparison_id);
-"""
 
 
 @dataclass(frozen=True)
@@ -81,103 +62,95 @@ class KnownAnnotation:
     gone: bool
 
 
-_PROJECT = (
-    "project, round, purpose, kind, config, settings, labels_wanted, unsure, listed, newest, newest_seen, last_read"
-)
-
-
 class SyncState:
-    """Records of one server, ``server`` being its address."""
+    """Records of one server, ``server`` being its address, in the ledger at ``address``."""
 
-    def __init__(self, path: Path, server: str) -> None:
-        self._database, self._server = Database(path, _TABLES), server
+    def __init__(self, address: LedgerAddress, server: str) -> None:
+        self._database, self._server = Database(address), server
+        prepare_tables(self._database)
 
     @property
     def store_id(self) -> str:
         """Tells this loop's projects from those of another loop of the same name."""
-        with self._database.connection() as connection:
-            return str(connection.execute("SELECT id FROM ls_store").fetchone()[0])
+        return str(self._rows(sa.select(LS_STORE.c.id))[0][0])
 
     def servers(self, round_key: str, purpose: str) -> list[str]:
         """The servers that a round was sent to."""
-        query = "SELECT DISTINCT server FROM ls_projects WHERE round = ? AND purpose = ? ORDER BY server"
-        with self._database.connection() as connection:
-            return [row[0] for row in connection.execute(query, (round_key, purpose))]
+        of_round = (LS_PROJECTS.c.round == round_key, LS_PROJECTS.c.purpose == purpose)
+        return sorted(row[0] for row in self._rows(sa.select(LS_PROJECTS.c.server).where(*of_round).distinct()))
 
     def projects(self, round_key: str, purpose: str) -> list[Project]:
         """Projects of a round, oldest first."""
-        query = f"SELECT {_PROJECT} FROM ls_projects WHERE server = ? AND round = ? AND purpose = ? ORDER BY project"  # noqa: S608
-        with self._database.connection() as connection:
-            return [Project(*row) for row in connection.execute(query, (self._server, round_key, purpose))]
+        columns = [column for column in LS_PROJECTS.columns if column.name != "server"]
+        query = sa.select(*columns).where(
+            LS_PROJECTS.c.server == self._server, LS_PROJECTS.c.round == round_key, LS_PROJECTS.c.purpose == purpose
+        )
+        return [Project(**row._mapping) for row in self._rows(query.order_by(LS_PROJECTS.c.project))]
 
     def add_project(
         self, project: int, key: tuple[str, str, str], config: str, settings: str, labels_wanted: int, unsure: bool
     ) -> None:
         """Record a project; ``key`` is round, purpose and kind, ``unsure`` says that it may hold tasks already."""
-        self._execute(
-            "INSERT OR IGNORE INTO ls_projects "
-            "(server, project, round, purpose, kind, config, settings, labels_wanted, unsure) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._server, project, *key, config, settings, labels_wanted, unsure),
-        )
+        row: dict[str, Any] = dict(zip(("round", "purpose", "kind"), key, strict=True)) | {
+            "config": config,
+            "settings": settings,
+        }
+        row |= {"server": self._server, "project": project, "labels_wanted": labels_wanted, "unsure": int(unsure)}
+        self._write(self._database.insert_new(LS_PROJECTS), [row])
 
     def set_unsure(self, project: int, unsure: bool) -> None:
-        statement = "UPDATE ls_projects SET unsure = ? WHERE server = ? AND project = ?"
-        self._execute(statement, (unsure, self._server, project))
+        self._change(LS_PROJECTS, "project", [{"of": project, "unsure": int(unsure)}])
 
     def set_listed(self, project: int, tasks: int) -> None:
-        self._execute(
-            "UPDATE ls_projects SET listed = ? WHERE server = ? AND project = ?", (tasks, self._server, project)
-        )
+        self._change(LS_PROJECTS, "project", [{"of": project, "listed": tasks}])
 
     def set_read(self, project: Project, newest: str | None, at: float) -> None:
         """Changes up to ``newest`` have been read, beginning at ``at``."""
         seen = project.newest_seen if newest == project.newest else at
-        statement = "UPDATE ls_projects SET newest = ?, newest_seen = ?, last_read = ? WHERE server = ? AND project = ?"
-        self._execute(statement, (newest, seen, at, self._server, project.project))
+        row = {"of": project.project, "newest": newest, "newest_seen": seen, "last_read": at}
+        self._change(LS_PROJECTS, "project", [row])
 
     def tasks(self, project: int) -> dict[int, SentTask]:
         """Tasks that are there, by id, in the order of ids."""
-        query = (
-            "SELECT task, project, comparison_id, overlap, updated_at FROM ls_tasks "
-            "WHERE server = ? AND project = ? AND NOT gone ORDER BY task"
+        columns = (LS_TASKS.c[name] for name in ("task", "project", "comparison_id", "overlap", "updated_at"))
+        query = sa.select(*columns).where(
+            LS_TASKS.c.server == self._server, LS_TASKS.c.project == project, LS_TASKS.c.gone == 0
         )
-        with self._database.connection() as connection:
-            return {row["task"]: SentTask(*row) for row in connection.execute(query, (self._server, project))}
+        return {row.task: SentTask(*row) for row in self._rows(query.order_by(LS_TASKS.c.task))}
 
     def add_tasks(self, project: int, comparisons: Mapping[int, str], overlap: int, sure: bool = False) -> None:
         """Record tasks; ``sure`` says that they are all tasks of an import, whose outcome is known now."""
-        rows = [(self._server, task, project, comparison, overlap) for task, comparison in comparisons.items()]
+        fixed = {"server": self._server, "project": project, "overlap": overlap}
+        rows = [fixed | {"task": task, "comparison_id": comparison} for task, comparison in comparisons.items()]
+        insert = self._database.insert(LS_TASKS).on_conflict_do_update(
+            index_elements=["server", "task"], set_={"gone": 0}
+        )
+        listed = {"unsure": 0, "listed": LS_PROJECTS.c.listed + len(rows)}
         with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO ls_tasks (server, task, project, comparison_id, overlap) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET gone = 0",
-                rows,
-            )
+            if rows:
+                connection.execute(insert, rows)
             if sure:
-                statement = "UPDATE ls_projects SET unsure = 0, listed = listed + ? WHERE server = ? AND project = ?"
-                connection.execute(statement, (len(rows), self._server, project))
+                of = (LS_PROJECTS.c.server == self._server, LS_PROJECTS.c.project == project)
+                connection.execute(sa.update(LS_PROJECTS).where(*of).values(listed))
 
     def set_overlap(self, task: int, overlap: int) -> None:
-        self._execute("UPDATE ls_tasks SET overlap = ? WHERE server = ? AND task = ?", (overlap, self._server, task))
+        self._change(LS_TASKS, "task", [{"of": task, "overlap": overlap}])
 
     def set_updated(self, times: Mapping[int, str]) -> None:
         """Record the time of each task's last change that was read."""
-        rows = [(at, self._server, task) for task, at in times.items()]
-        self._execute_many("UPDATE ls_tasks SET updated_at = ? WHERE server = ? AND task = ?", rows)
+        self._change(LS_TASKS, "task", [{"of": task, "updated_at": at} for task, at in times.items()])
 
     def set_tasks_gone(self, tasks: Iterable[int]) -> None:
-        rows = [(self._server, task) for task in tasks]
-        self._execute_many("UPDATE ls_tasks SET gone = 1 WHERE server = ? AND task = ?", rows)
+        self._change(LS_TASKS, "task", [{"of": task, "gone": 1} for task in tasks])
 
     def annotations(self, tasks: Iterable[int]) -> list[KnownAnnotation]:
         """Annotations of some tasks, those gone included."""
-        query = (
-            "SELECT annotation, task, annotation_id, comparison_id, gone FROM ls_annotations "
-            "WHERE server = ? AND task = ?"
+        names = ("annotation", "task", "annotation_id", "comparison_id", "gone")
+        query = sa.select(*(LS_ANNOTATIONS.c[name] for name in names)).where(
+            LS_ANNOTATIONS.c.server == self._server, LS_ANNOTATIONS.c.task == sa.bindparam("of")
         )
-        with self._database.connection() as connection:
-            rows = [row for task in tasks for row in connection.execute(query, (self._server, task))]
+        with self._database.reading() as connection:
+            rows = [row for task in tasks for row in connection.execute(query, {"of": task})]
         return [KnownAnnotation(*row) for row in rows]
 
     def identify(self, found: Iterable[tuple[int, int, str, str]]) -> dict[int, str]:
@@ -186,56 +159,71 @@ class SyncState:
         A person's first annotation of a comparison has the id that it has in every label store.
         """
         ids: dict[int, str] = {}
-        insert = (
-            "INSERT OR IGNORE INTO ls_annotations (server, annotation, task, annotation_id, comparison_id) "
-            "VALUES (?, ?, ?, ?, ?)"
+        insert = self._database.insert_new(LS_ANNOTATIONS)
+        query = sa.select(LS_ANNOTATIONS.c.annotation_id).where(
+            LS_ANNOTATIONS.c.server == self._server, LS_ANNOTATIONS.c.annotation == sa.bindparam("of")
         )
-        query = "SELECT annotation_id FROM ls_annotations WHERE server = ? AND annotation = ?"
         with self._database.transaction() as connection:
             for annotation, task, comparison, annotator in found:
+                row = {"server": self._server, "annotation": annotation, "task": task, "comparison_id": comparison}
                 further = content_hash("annotation", comparison, annotator, annotation)
                 for name in (annotation_id(comparison, annotator), further):
-                    connection.execute(insert, (self._server, annotation, task, name, comparison))
-                ids[annotation] = connection.execute(query, (self._server, annotation)).fetchone()[0]
+                    connection.execute(insert, row | {"annotation_id": name})
+                ids[annotation] = connection.execute(query, {"of": annotation}).scalar_one()
         return ids
 
     def settings_of(self, round_key: str, purpose: str) -> dict[str, str]:
         """The settings (JSON) of the page on which each comparison was judged."""
-        query = (
-            "SELECT t.comparison_id, p.settings FROM ls_tasks t JOIN ls_projects p USING (server, project) "
-            "WHERE p.round = ? AND p.purpose = ? ORDER BY t.gone DESC"
+        joined = LS_TASKS.join(
+            LS_PROJECTS,
+            sa.and_(LS_TASKS.c.server == LS_PROJECTS.c.server, LS_TASKS.c.project == LS_PROJECTS.c.project),
         )
-        with self._database.connection() as connection:
-            return {row[0]: row[1] for row in connection.execute(query, (round_key, purpose))}
+        query = (
+            sa.select(LS_TASKS.c.comparison_id, LS_PROJECTS.c.settings)
+            .select_from(joined)
+            .where(LS_PROJECTS.c.round == round_key, LS_PROJECTS.c.purpose == purpose)
+            .order_by(LS_TASKS.c.gone.desc())
+        )
+        return {row[0]: row[1] for row in self._rows(query)}
 
     def names(self) -> dict[int, str]:
         """What each user seen so far is called in our tables, for ever: an e-mail address can change."""
-        query = "SELECT user, name FROM ls_people WHERE server = ?"
-        with self._database.connection() as connection:
-            return {row[0]: row[1] for row in connection.execute(query, (self._server,))}
+        query = sa.select(LS_PEOPLE.c.user, LS_PEOPLE.c.name).where(LS_PEOPLE.c.server == self._server)
+        return {row[0]: row[1] for row in self._rows(query)}
 
     def add_names(self, names: Mapping[int, str]) -> None:
-        rows = [(self._server, user, name) for user, name in names.items()]
-        self._execute_many("INSERT OR IGNORE INTO ls_people VALUES (?, ?, ?)", rows)
+        rows = [{"server": self._server, "user": user, "name": name} for user, name in names.items()]
+        self._write(self._database.insert_new(LS_PEOPLE), rows)
 
     def set_annotations_gone(self, annotations: Iterable[int]) -> None:
-        rows = [(self._server, annotation) for annotation in annotations]
-        self._execute_many("UPDATE ls_annotations SET gone = 1 WHERE server = ? AND annotation = ?", rows)
+        self._change(LS_ANNOTATIONS, "annotation", [{"of": annotation, "gone": 1} for annotation in annotations])
 
     def on_comparison(self, comparison: str) -> dict[str, int]:
         """The server's ids of the annotations of a comparison that are there, by our ids."""
-        query = (
-            "SELECT annotation_id, annotation FROM ls_annotations WHERE server = ? AND comparison_id = ? AND NOT gone"
+        query = sa.select(LS_ANNOTATIONS.c.annotation_id, LS_ANNOTATIONS.c.annotation).where(
+            LS_ANNOTATIONS.c.server == self._server,
+            LS_ANNOTATIONS.c.comparison_id == comparison,
+            LS_ANNOTATIONS.c.gone == 0,
         )
-        with self._database.connection() as connection:
-            return {row[0]: int(row[1]) for row in connection.execute(query, (self._server, comparison))}
+        return {row[0]: int(row[1]) for row in self._rows(query)}
 
-    def _execute(self, statement: str, values: tuple[object, ...]) -> None:
-        self._execute_many(statement, [values])
+    def _rows(self, query: sa.Select[Any]) -> list[Any]:
+        with self._database.reading() as connection:
+            return list(connection.execute(query).all())
 
-    def _execute_many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        with self._database.transaction() as connection:
-            connection.executemany(statement, rows)
+    def _change(self, table: sa.Table, key: str, rows: list[dict[str, Any]]) -> None:
+        """Set columns of this server's rows: in each of ``rows``, ``of`` is the value of ``key``."""
+        names = [name for name in (rows[0] if rows else {}) if name != "of"]
+        statement = sa.update(table).where(table.c.server == self._server, table.c[key] == sa.bindparam("of"))
+        self._write(
+            statement.values({name: sa.bindparam(f"new_{name}") for name in names}),
+            [{"of": row["of"]} | {f"new_{name}": row[name] for name in names} for row in rows],
+        )
+
+    def _write(self, statement: Any, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            with self._database.transaction() as connection:
+                connection.execute(statement, rows)
 
 
 def moment(text: str) -> datetime:

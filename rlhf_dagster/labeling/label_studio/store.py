@@ -2,24 +2,23 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.common.files import locked
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.people import People, email_of
-from rlhf_dagster.labeling.label_studio.results import decode, encode
+from rlhf_dagster.labeling.label_studio.results import decoded, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.tables import records
 
@@ -27,18 +26,28 @@ from rlhf_dagster.records.tables import records
 class LabelStudioStore:
     """A :class:`~rlhf_dagster.labeling.store.LabelStore` in front of a Label Studio server.
 
-    The ledger in the file ``path`` is the truth: every member of a Label Studio Community organization can change or
-    delete anything, so all versions that were ever seen are kept there, as the server held them, and are translated
-    when they are read. Rounds that never had a project on the server, such as imported judgments, are read from the
-    ledger alone.
+    The ledger, in the file or at the address ``place``, is the truth: every member of a Label Studio Community
+    organization can change or delete anything, so all versions that were ever seen are kept there, as the server held
+    them, and are translated when they are read. Rounds that never had a project on the server, such as imported
+    judgments, are read from the ledger alone.
     """
 
     def __init__(
-        self, path: Path, url: str, client: Callable[[], LabelStudioClient], settings: LabelingSettings, loop_name: str
+        self,
+        place: Path | str | LedgerAddress | EmbeddedLabelStore,
+        url: str,
+        client: Callable[[], LabelStudioClient],
+        settings: LabelingSettings,
+        loop_name: str,
+        folder: Path | None = None,
     ) -> None:
-        """``client`` is called, and the server asked for its version, when the first request is made."""
-        self.ledger = EmbeddedLabelStore(path)
-        self._url, self._state = url, SyncState(path, url)
+        """``client`` is called, and the server asked for its version, when the first request is made.
+
+        ``folder`` holds the key to the pseudonyms; by default that of the ledger's file.
+        """
+        self.ledger = place if isinstance(place, EmbeddedLabelStore) else EmbeddedLabelStore(place)
+        self._folder = folder or self.ledger.path.parent
+        self._url, self._state = url, SyncState(self.ledger.address, url)
         self.settings, self.loop_name = settings, loop_name
         self._connect = client
         self._sessions: dict[str, AnnotatorSession] = {}
@@ -52,7 +61,7 @@ class LabelStudioStore:
 
     @cached_property
     def people(self) -> People:
-        return People(self.ledger.path.with_name("annotators.json"))
+        return People(self._folder / "annotators.json")
 
     @cached_property
     def _synchroniser(self) -> Synchroniser:
@@ -174,16 +183,7 @@ class LabelStudioStore:
     def _translated(self, round_key: str, purpose: str, since: int | None) -> tuple[list[Annotation], int]:
         """The ledger's annotations with results in our form: Label Studio's, which are lists, are decoded."""
         annotations, position = self.ledger.read(round_key, purpose, since)
-        raw = {annotation.comparison_id for annotation in annotations if isinstance(annotation.result, list)}
-        rows = self.ledger.comparisons_by_id(raw)
-        asked = self._state.settings_of(round_key, purpose) if raw else {}
-        settings = {text: LabelingSettings.model_validate_json(text) for text in set(asked.values())}
-        return [
-            replace(annotation, result=decode(annotation.result, rows[key], settings[asked[key]]))
-            if isinstance(annotation.result, list)
-            else annotation
-            for annotation, key in ((annotation, annotation.comparison_id) for annotation in annotations)
-        ], position
+        return decoded(annotations, self.ledger, self._state, round_key, purpose), position
 
     def _synchronise(self, rounds: Iterable[tuple[str, str]], sweep: bool = False) -> None:
         present = [key for key in rounds if self._has_projects(*key)]
@@ -207,4 +207,5 @@ class LabelStudioStore:
         return bool(servers)
 
     def _locked(self) -> AbstractContextManager[None]:
-        return locked(self.ledger.path.with_name("label_studio.lock"))
+        """One reader or sender at a time: on all machines where the ledger is in Postgres, else on this one."""
+        return self.ledger.exclusive("label_studio", self._folder)

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
+from rlhf_dagster.common.lines import lines_of
+
 CPU_INFO = Path("/proc/cpuinfo")
 SMALLEST_PRODUCT = 1 << 20
 """Multiplications below which MKL, whose calls cost less, is the faster one: rows x inputs x outputs."""
@@ -51,7 +53,7 @@ def _processor() -> str:
     """What names the processor's maker; empty where that is unknown, which counts as not Intel."""
     if not CPU_INFO.is_file():
         return platform.processor()
-    lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = lines_of(CPU_INFO.read_text(encoding="utf-8", errors="replace"))
     return next((line for line in lines if line.startswith("vendor_id")), "")
 
 

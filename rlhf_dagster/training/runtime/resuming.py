@@ -9,6 +9,7 @@ from typing import Any
 from rlhf_dagster.lineage.model_folders import content_of
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.training.functions import source_of
+from rlhf_dagster.training.runtime.state_copies import StateCopies
 
 
 class TrainingStopped(Exception):  # noqa: N818
@@ -30,6 +31,8 @@ class Checkpointing:
     """Time between two states; 0 writes one after every step (in PPO: every update)."""
     stop: Callable[[], str] = nobody
     """Called after every step but the last; where it gives a reason, a state is written and TrainingStopped raised."""
+    copies: StateCopies | None = None
+    """Where states go as well, so that another machine can go on from them; None where no other machine could."""
 
 
 KEEP_NOTHING = Checkpointing()

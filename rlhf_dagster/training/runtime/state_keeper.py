@@ -1,9 +1,7 @@
 """Writing and finding the states of unfinished training."""
 
-import json
 import logging
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,24 +14,36 @@ from torch import Tensor
 from rlhf_dagster.errors import first_line
 from rlhf_dagster.training.runtime.distributed import barrier, broadcast_text, is_main
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
+from rlhf_dagster.training.runtime.state_folders import (
+    BESIDE,
+    damage,
+    is_of,
+    state_name,
+    states_in,
+    step_of,
+    write_folder,
+)
 
-IDENTITY, SIZES, TENSORS = "identity.txt", "sizes.json", "state.pt"
+TENSORS, ONCE = "state.pt", "once-"
 _WRITE, _STOP = "write", "stop:"
+_FAILURES = (OSError, RuntimeError, SafetensorError)
+"""What Python, PyTorch and safetensors raise where a disk is full."""
 _log = logging.getLogger("rlhf_dagster.training")
 
 
 class StateKeeper:
     """Writes the states of one training, after steps where one is due or the training is to stop; finds the newest.
 
-    A state is a folder ``state-STEP``, written under another name and then renamed. The state before is removed only
-    afterwards, so that a full disk, or a kill at any moment, leaves the last good state. States of another ``identity``
-    (see :func:`~rlhf_dagster.training.runtime.resuming.fingerprint`) are removed. With several ranks, the main rank
-    decides and writes, and every rank must call the same methods.
+    A state is a folder (:mod:`rlhf_dagster.training.runtime.state_folders`), synced and then named. The state before is
+    removed only afterwards, so that a full disk, a power loss, or a kill at any moment leaves the last good state; one
+    whose files are not what was written is not used. States of another ``identity`` (see
+    :func:`~rlhf_dagster.training.runtime.resuming.fingerprint`) are removed. With several ranks, the main rank decides
+    and writes, and every rank must call the same methods.
     """
 
     def __init__(self, checkpointing: Checkpointing, identity: str) -> None:
         self._checkpointing = checkpointing
-        self._folder = checkpointing.folder
+        self._folder, self._identity = checkpointing.folder, identity
         self._written = time.monotonic()
         if self._folder is not None and is_main():
             _keep_only(self._folder, identity)
@@ -60,13 +70,12 @@ class StateKeeper:
 
     def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """The result of ``make``, on the CPU; saved beside the states, where a training that goes on finds it again."""
-        path = None if self._folder is None else self._folder / f"{name}.pt"
-        there = is_main() and path is not None and path.is_file()
-        if found := broadcast_text(str(path) if there else ""):
-            return torch.load(found, map_location="cpu", weights_only=True)
+        kept = None if self._folder is None else self._folder / f"{ONCE}{name}"
+        if found := broadcast_text(_whole(kept) if is_main() and kept is not None else ""):
+            return torch.load(Path(found) / TENSORS, map_location="cpu", weights_only=True)
         made = make().cpu()
-        if path is not None and is_main():
-            _save_beside(made, path)
+        if kept is not None and is_main():
+            self._keep_once(made, kept)
         barrier()
         return made
 
@@ -88,69 +97,73 @@ class StateKeeper:
         return _WRITE if time.monotonic() - self._written >= self._checkpointing.every_seconds else ""
 
     def _write(self, folder: Path, step: int, fill: Callable[[Path], None]) -> None:
-        before = _states(folder)
-        beside = Path(tempfile.mkdtemp(prefix=".state-", dir=folder))
+        before, state = states_in(folder), folder / state_name(step)
         try:
-            fill(beside)
-            (beside / SIZES).write_text(json.dumps(_sizes(beside)), encoding="utf-8")
-            beside.rename(folder / f"state-{step:09d}")
-        # What PyTorch and safetensors raise where a disk is full.
-        except (OSError, RuntimeError, SafetensorError) as error:
+            write_folder(state, self._identity, fill)
+        except _FAILURES as error:
             _log.warning("The state after step %d was not kept; is the disk full? (%s)", step, first_line(error))
-        else:
-            for state in before:
-                shutil.rmtree(state, ignore_errors=True)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            return
+        for old in before:
+            shutil.rmtree(old, ignore_errors=True)
+        if self._checkpointing.copies is not None:
+            self._checkpointing.copies.upload(state)
+
+    def _keep_once(self, made: Tensor, kept: Path) -> None:
+        """A failure is only logged, as the tensor can be made again."""
+        try:
+            write_folder(kept, self._identity, lambda folder: torch.save(made, folder / TENSORS))
+        except _FAILURES as error:
+            _log.warning("%s was not kept (%s).", kept.name, first_line(error))
 
     def _newest_whole(self) -> Path | None:
-        """The newest state that is complete; damaged states that are newer are removed."""
+        """The newest state that is whole, here or in the loop's store; damaged states that are newer are removed."""
         if self._folder is None or not is_main():
             return None
-        for state in reversed(_states(self._folder)):
-            if _is_whole(state):
-                return state
-            _log.warning("The training's %s is damaged; it is removed.", state.name)
+        states = states_in(self._folder)
+        wrong = {}
+        while states and (why := damage(states[-1])):
+            wrong[states.pop()] = why
+        for state in wrong:
             shutil.rmtree(state)
-        return None
+        newest = self._fetched(self._folder, states[-1] if states else None)
+        _say_lost(wrong, newest)
+        return newest
+
+    def _fetched(self, folder: Path, newest: Path | None) -> Path | None:
+        """A newer state that another machine has left in the loop's store, or ``newest``."""
+        if self._checkpointing.copies is None:
+            return newest
+        after = -1 if newest is None else step_of(newest.name)
+        return self._checkpointing.copies.fetch(folder, self._identity, after) or newest
+
+
+def _say_lost(wrong: dict[Path, str], newest: Path | None) -> None:
+    """What damaged states cost."""
+    reached = step_of(newest.name) if newest else 0
+    onward = f"goes on from the state after step {reached}" if newest else "begins anew"
+    for state, why in wrong.items():
+        again = max(0, step_of(state.name) - reached)
+        _log.warning(
+            "The training's %s is damaged (%s) and is removed; the training %s, and does %d steps again.",
+            *(state.name, why, onward, again),
+        )
 
 
 def _keep_only(folder: Path, identity: str) -> None:
-    """Leave in ``folder`` only whole states of the training with this identity."""
-    path = folder / IDENTITY
-    if not path.is_file() or path.read_text(encoding="utf-8") != identity:
-        if folder.is_dir() and _states(folder):
-            _log.info("The state in %s is of a training with other inputs or settings; this one begins anew.", folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        path.write_text(identity, encoding="utf-8")
-    for leftover in folder.glob(".state-*"):
+    """Leave in ``folder`` only what belongs to the training with this identity."""
+    others = [kept for kept in (*states_in(folder), *folder.glob(f"{ONCE}*")) if not is_of(kept, identity)]
+    if others:
+        _log.info("The state in %s is of a training with other inputs or settings; this one begins anew.", folder)
+    for leftover in (*others, *folder.glob(f"{BESIDE}*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _save_beside(tensor: Tensor, path: Path) -> None:
-    """Write under another name and rename. A failure is only logged, as the tensor can be made again."""
-    beside = path.with_name(f".{path.name}")
-    try:
-        torch.save(tensor, beside)
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        _log.warning("%s was not kept (%s).", path.name, first_line(error))
-        beside.unlink(missing_ok=True)
-
-
-def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("state-*"))
-
-
-def _sizes(state: Path) -> dict[str, int]:
-    return {str(path.relative_to(state)): path.stat().st_size for path in state.rglob("*") if path.is_file()}
-
-
-def _is_whole(state: Path) -> bool:
-    """Whether every file has the size with which it was written."""
-    try:
-        written = json.loads((state / SIZES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return written == {name: size for name, size in _sizes(state).items() if name != SIZES}
+def _whole(kept: Path) -> str:
+    """Where a kept folder is, if it is whole; a damaged one is removed."""
+    if not kept.is_dir():
+        return ""
+    if why := damage(kept):
+        _log.warning("The training's %s is damaged (%s); it is made again.", kept.name, why)
+        shutil.rmtree(kept)
+        return ""
+    return str(kept)

@@ -1,0 +1,49 @@
+"""Short digests of the ledger's rows, and sums of them that do not depend on the rows' order."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, LEDGER_TABLE, PROJECTS_TABLE
+
+MODULUS = 2**63
+"""Digests and their sums are integers from 0 to 2^63 - 1, which both databases hold."""
+
+
+def digest(values: Iterable[Any]) -> int:
+    """63 bits of BLAKE2b over the values as JSON, 1 or more: 0 stands for a row that has none."""
+    text = json.dumps(list(values), ensure_ascii=True, separators=(",", ":"))
+    return int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=8).digest()) % (MODULUS - 1) + 1
+
+
+def added(total: int, digests: Iterable[int]) -> int:
+    """The sum of digests; taking one away is adding its negative."""
+    return (total + sum(digests)) % MODULUS
+
+
+def _names(table: sa.Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns if column.name != "digest")
+
+
+_FIELDS = {table.name: _names(table) for table in (LEDGER_TABLE, PROJECTS_TABLE, COMPARISONS_TABLE, ANNOTATIONS_TABLE)}
+
+
+def row_digest(table: sa.Table, row: Mapping[str, Any]) -> int:
+    """The digest of all the other fields of a row."""
+    return digest([row[name] for name in _FIELDS[table.name]])
+
+
+def with_digest(table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with its digest."""
+    return {**row, "digest": row_digest(table, row)}
+
+
+def is_intact(table: sa.Table, row: Mapping[str, Any]) -> bool:
+    """Whether a row is as it was written; no row of an undamaged ledger is not."""
+    try:
+        return bool(row["digest"] == row_digest(table, row))
+    except (TypeError, ValueError):  # a flipped bit can change a field's type too
+        return False

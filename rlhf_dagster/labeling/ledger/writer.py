@@ -1,0 +1,178 @@
+"""Adding to a ledger: one writer at a time, so that positions appear in their order."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
+from rlhf_dagster.labeling.ledger.database import Database
+from rlhf_dagster.labeling.ledger.digests import added, with_digest
+from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
+from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, LEDGER_TABLE, PROJECTS_TABLE
+from rlhf_dagster.labeling.store import Annotation
+
+_CHUNK = 500
+
+
+@contextmanager
+def writing(database: Database) -> Iterator["LedgerWriter"]:
+    """A write transaction of the one writer; all of it is there afterwards, or nothing where an error is raised."""
+    with database.transaction() as connection:
+        writer = LedgerWriter(database, connection)
+        yield writer
+        writer.finish()
+
+
+class LedgerWriter:
+    """Adds comparisons and annotation versions within one transaction.
+
+    It holds the lock of the ledger's own row from its start to the commit, and takes positions from that row. So they
+    are given out and committed in the same order, and whoever has read up to a position has missed none before it: of a
+    project, and of the whole ledger. An identity column does not have this property: it counts before the commit.
+    """
+
+    def __init__(self, database: Database, connection: sa.Connection) -> None:
+        self._connection = connection
+        self.rows = LedgerRows(database.address, connection)
+        self._own = self.rows.ledger(lock=True)
+        self._known: dict[str, LedgerRow] = {}
+        self._projects: dict[str, dict[str, Any]] = {}
+
+    def send(self, comparisons: Iterable[tuple[str, str, str, str]]) -> int:
+        """Add what is not there yet of comparisons (id, round, purpose, content); how many were added."""
+        return sum(self._send(chunk) for chunk in _chunks(comparisons))
+
+    def append(self, annotations: Iterable[Annotation]) -> int:
+        """Add each annotation as the next version of its id, unless the newest one says the same; how many were added.
+
+        Raises UserError for an annotation of a comparison that was never sent.
+        """
+        return sum(self._append(chunk) for chunk in _chunks(annotations))
+
+    def continue_after(self, position: int) -> None:
+        """Give out no position up to this one."""
+        self._own["position"] = max(self._own["position"], position)
+
+    def claim(self, loop: str) -> None:
+        """Record that the ledger holds a loop's labels. Raises UserError where it holds another one's."""
+        if self._own["loop"] not in ("", loop):
+            raise UserError(belongs_to_another(self.rows.address))
+        self._own["loop"] = loop
+
+    def finish(self) -> None:
+        """Write the new totals."""
+        for project, total in self._projects.items():
+            row = with_digest(PROJECTS_TABLE, total)
+            self._connection.execute(sa.update(PROJECTS_TABLE).where(PROJECTS_TABLE.c.project == project).values(row))
+            self._own["checksum"] = added(self._own["checksum"], [row["digest"], -self._known[project]["digest"]])
+        self._connection.execute(sa.update(LEDGER_TABLE).values(with_digest(LEDGER_TABLE, self._own)))
+
+    def _send(self, chunk: list[tuple[str, str, str, str]]) -> int:
+        there = self.rows.comparisons_by_id(row[0] for row in chunk)
+        new = {row[0]: row for row in chunk if row[0] not in there}
+        rows = [self._comparison(*row) for row in new.values()]
+        if rows:
+            self._connection.execute(sa.insert(COMPARISONS_TABLE), rows)
+        return len(rows)
+
+    def _comparison(self, identity: str, round_key: str, purpose: str, content: str) -> dict[str, Any]:
+        project = self._project(project_name(round_key, purpose)) or self._begin(round_key, purpose)
+        self._own["task"] += 1
+        row = {"task_id": self._own["task"], "comparison_id": identity, "project": project["project"]}
+        row = with_digest(COMPARISONS_TABLE, row | {"content": content})
+        project["comparisons"] += 1
+        project["comparison_sum"] = added(project["comparison_sum"], [row["digest"]])
+        return row
+
+    def _append(self, chunk: list[Annotation]) -> int:
+        comparisons = self.rows.comparisons_by_id(annotation.comparison_id for annotation in chunk)
+        newest = self.rows.newest(annotation.annotation_id for annotation in chunk)
+        rows = []
+        for annotation in chunk:
+            if annotation.comparison_id not in comparisons:
+                raise UserError(f"There is no comparison {annotation.comparison_id} in the label store; send it first.")
+            version = _version(annotation, newest.get(annotation.annotation_id))
+            if version is not None:
+                rows.append(self._annotation(version, comparisons[annotation.comparison_id]["project"]))
+                newest[annotation.annotation_id] = rows[-1]
+        if rows:
+            self._connection.execute(sa.insert(ANNOTATIONS_TABLE), rows)
+        return len(rows)
+
+    def _annotation(self, version: dict[str, Any], name: str) -> dict[str, Any]:
+        project = self._project(name)
+        if project is None:
+            raise self.rows.damaged(f"{name} has comparisons and is not on record")
+        self._own["position"] += 1
+        self._own["annotations"] += 1
+        row = with_digest(ANNOTATIONS_TABLE, version | {"position": self._own["position"], "project": name})
+        project["position"] = row["position"]
+        project["annotations"] += 1
+        project["annotation_sum"] = added(project["annotation_sum"], [row["digest"]])
+        return row
+
+    def _project(self, name: str) -> dict[str, Any] | None:
+        if name not in self._projects:
+            found = self.rows.project(name)
+            if found is None:
+                return None
+            self._known[name], self._projects[name] = found, dict(found)
+        return self._projects[name]
+
+    def _begin(self, round_key: str, purpose: str) -> dict[str, Any]:
+        """A project without comparisons; the ledger's row is to know it before another one is looked for."""
+        counts = dict.fromkeys(("comparisons", "comparison_sum", "annotations", "annotation_sum", "position"), 0)
+        name = project_name(round_key, purpose)
+        row = with_digest(PROJECTS_TABLE, {"project": name, "round": round_key, "purpose": purpose, **counts})
+        self._connection.execute(sa.insert(PROJECTS_TABLE), row)
+        self._own["checksum"] = added(self._own["checksum"], [row["digest"]])
+        self._connection.execute(sa.update(LEDGER_TABLE).values(with_digest(LEDGER_TABLE, self._own)))
+        self._known[name], self._projects[name] = row, dict(row)
+        return self._projects[name]
+
+
+def belongs_to_another(address: LedgerAddress) -> str:
+    """The sentence for a loop that finds the labels of another one."""
+    return (
+        f"The ledger {address} holds the labels of another loop; give this loop another `ledger`, in Postgres by "
+        "another `name` or by `?schema=NAME` in the address. If it is this loop's, `rlhf ledger continue LOOP` says so."
+    )
+
+
+def project_name(round_key: str, purpose: str) -> str:
+    return f"{round_key}/{purpose}"
+
+
+def _version(annotation: Annotation, newest: LedgerRow | None) -> dict[str, Any] | None:
+    """The fields of the next version; None where the newest one says the same."""
+    result = json.dumps(annotation.result, sort_keys=True, ensure_ascii=False)
+    said = (annotation.annotator, annotation.status, result)
+    if newest is not None and (newest["annotator"], newest["status"], newest["result"]) == said:
+        return None
+    return {
+        "annotation_id": annotation.annotation_id,
+        "version": 1 if newest is None else newest["version"] + 1,
+        "comparison_id": annotation.comparison_id,
+        "annotator": annotation.annotator,
+        "status": annotation.status,
+        "result": result,
+        "seconds": None if annotation.seconds is None else float(annotation.seconds),
+        "created_at": _stamp(annotation.created_at) if newest is None else newest["created_at"],
+        "updated_at": _stamp(annotation.updated_at),
+    }
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk

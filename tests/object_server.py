@@ -1,0 +1,56 @@
+"""An S3 server on the loopback address, in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from label_studio import free_port
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_REGION": "us-east-1"}
+
+
+@dataclass(frozen=True)
+class S3Server:
+    url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client must find in its environment."""
+        return {**CREDENTIALS, "AWS_ENDPOINT_URL": self.url, "AWS_ALLOW_HTTP": "true"}
+
+    def new_bucket(self) -> str:
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT")).close()
+        return name
+
+
+@contextmanager
+def s3_server() -> Iterator[S3Server]:
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    environment = os.environ | {"MOTO_S3_DEFAULT_MAX_KEYS": "1000"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    server = S3Server(f"http://127.0.0.1:{port}")
+    try:
+        _wait_for(server, process)
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(server: S3Server, process: subprocess.Popen[bytes]) -> None:
+    while True:
+        assert process.poll() is None, "the S3 server ended by itself"
+        try:
+            urllib.request.urlopen(f"{server.url}/moto-api/").close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
