@@ -1,6 +1,6 @@
 """A loop: its config, the store that holds everything it makes, and answers about what is there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -230,7 +230,7 @@ def _counts(found: Sequence[_Round]) -> dict[str, dict[str, int]]:
     reported = (entry["eval_report"].get("labels") or {} for entry in found)
     newest: list[dict[str, Any]] = next((labels["by_round"] for labels in reported if labels.get("by_round")), [])
     snapshots = (entry["preference_dataset"] for entry in found)
-    left_out = next((snapshot["left_out"] for snapshot in snapshots if "left_out" in snapshot), {})
+    left_out: dict[str, int] = next((snapshot["left_out"] for snapshot in snapshots if "left_out" in snapshot), {})
     return {row["round"]: {"left_out": left_out.get(row["round"], 0)} | row for row in newest}
 
 

@@ -1,5 +1,6 @@
 """Responses that are equal in what a model reads of them teach nothing, and are counted; so are those that are cut."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_what_is_equal_where_it_is_cut_is_no_pair(policy: Policy, sampling) -> N
     cuts = Cuts()
     frame = rows(SAME, ["good", "bad"], [*SAME, "bad"])
     encoded = encode_comparisons(frame, policy.tokenizer, sampling, cuts)
-    assert [[(pair.first, pair.second) for pair in one.pairs] for one in encoded] == [[(0, 1)], [(0, 2)]]
+    assert [[(pair.first, pair.second) for pair in one.pairs] for one in encoded] == [[(0, 1)], [(0, 2), (1, 2)]]
     assert (cuts.comparisons, cuts.equal, cuts.responses, cuts.cut) == (3, 1, 7, 4)
     assert cuts.metrics() == {"cut_responses": 4, "equal_comparisons": 1}
     longer, equal = cuts.warnings("sampling.response_tokens")
@@ -67,8 +68,6 @@ def test_what_is_read_whole_is_not_counted_as_cut(sft: Path, tables: Tables, tmp
 
 def with_equal_ones(tables: Tables, folder: Path, every: int) -> Tables:
     """40 comparisons, of which every so-many-th has responses that are equal where they are cut."""
-    import random
-
     rng = random.Random(3)
     made = [SAME if number % every == 0 else [sentence(rng, 4), sentence(rng, 3)] for number in range(40)]
     labels = [preference_row(number, "red dog", responses) for number, responses in enumerate(made)]
@@ -84,7 +83,7 @@ def test_dpo_counts_and_warns(sft: Path, tables: Tables, tmp_path: Path) -> None
 
 def test_a_table_of_equal_responses_alone_is_refused(sft: Path, tables: Tables, tmp_path: Path) -> None:
     spec = dpo_spec(sft, with_equal_ones(tables, tmp_path, 1), tmp_path / "dpo")
-    with pytest.raises(UserError, match="have responses that are equal .* raise sampling.response_tokens"):
+    with pytest.raises(UserError, match=r"have responses that are equal .* raise sampling.response_tokens"):
         train_dpo(spec)
 
 

@@ -112,10 +112,8 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     cuts.require_some(READ)
     reward_model, losses, metrics = _fit(reward_model, labels, spec, progress, keeper)
     metrics |= cuts.metrics()
-    metrics |= {
-        "comparisons": float(len(labels)),
-        "loss_train": sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:]),
-    }
+    last = losses[-FINAL_STEPS:]
+    metrics |= {"comparisons": float(len(labels)), "loss_train": sum(last) / len(last)}
     metrics["score_scale"] = normalise(reward_model, reference)
     for split in HELD_OUT_SPLITS:
         labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
