@@ -21,6 +21,7 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.assets.report_metadata import report_metadata
 from rlhf_dagster.assets.rounds import rounds
+from rlhf_dagster.common.sealed import seal_page
 from rlhf_dagster.config.arms import TRAINED_BESIDE
 from rlhf_dagster.evaluation.gate import rules_as_dicts
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
@@ -97,7 +98,7 @@ def eval_report(
         arms=measure_arms(compute.on(loop), evaluation_completions, reward_model),
     )
     key = loop.asset_key("eval_report", round_manifest["round"], "html")
-    loop.store.put(key, page.encode())
+    loop.store.put(key, seal_page(page))
     return dg.MaterializeResult(value=report, metadata={"report": page_link(loop, key), **report_metadata(report)})
 
 

@@ -26,6 +26,7 @@ round_app = typer.Typer(help="Open a labelling round, or see where the rounds st
 app.add_typer(round_app, name="round")
 label_studio_app = typer.Typer(help="A Label Studio server for a loop, on this machine.", no_args_is_help=True)
 app.add_typer(label_studio_app, name="label-studio")
+FolderArgument = Annotated[Path, typer.Argument(help="The loop's folder, which holds loop.yaml.")]
 ledger_app = typer.Typer(help="Where a loop keeps its comparisons and annotations.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 
@@ -177,6 +178,39 @@ def rollback(
     promotion.roll_back(loop, to, by or getpass.getuser(), reason)
 
 
+@app.command()
+def check(
+    loop: FolderArgument,
+    repair: Annotated[bool, typer.Option("--repair", help="Do what is safe; the rest is for a person.")] = False,
+) -> None:
+    """Look whether everything that a loop keeps is whole, and say what mends what is not. Exit code 1: something is."""
+    from rlhf_dagster.cli.upkeep import check as look
+
+    raise typer.Exit(look(loop, repair))
+
+
+@app.command()
+def backup(
+    loop: FolderArgument,
+    to: Annotated[str, typer.Argument(help="An empty folder, or an address such as s3://bucket/backups/monday.")],
+) -> None:
+    """Copy a loop as it is at one moment; it may go on meanwhile. Stopped and run again, it goes on where it was."""
+    from rlhf_dagster.cli.upkeep import back_up_loop
+
+    back_up_loop(loop, to)
+
+
+@app.command()
+def restore(
+    backup: Annotated[str, typer.Argument(help="Folder or address of a backup.")],
+    loop: Annotated[Path, typer.Argument(help="A folder without a loop.")],
+) -> None:
+    """Bring a loop back from a backup; it stays stopped until `rlhf resume`."""
+    from rlhf_dagster.cli.upkeep import restore_loop
+
+    restore_loop(backup, loop)
+
+
 @round_app.command("open")
 def round_open(loop: LoopOption) -> None:
     """Open the next labelling round."""
@@ -239,7 +273,7 @@ def ledger_copy(
 
 
 @ledger_app.command("continue")
-def ledger_continue(loop: Annotated[Path, typer.Argument(help="The loop's folder, which holds loop.yaml.")]) -> None:
+def ledger_continue(loop: FolderArgument) -> None:
     """Go on with the ledger that is there, also where labels that were read from it are gone."""
     from rlhf_dagster.cli import ledger
 

@@ -25,6 +25,16 @@ def write_atomically(path: Path, data: bytes, private: bool = False) -> None:
         sync_folder(path.parent)
 
 
+def copy_atomically(source: Path, path: Path, private: bool = False) -> None:
+    """Replace ``path`` whole with the content of another file, which may be larger than memory."""
+    with _temporary(path, b"", 0o600 if private else 0o666) as temporary:
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+
+
 def write_once(path: Path, data: bytes, private: bool = False) -> bool:
     """Create ``path`` unless it exists; of several writers at once exactly one gets True, and no reader sees it empty.
 

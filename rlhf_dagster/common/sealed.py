@@ -53,6 +53,19 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
     return record
 
 
+def seal_page(text: str) -> bytes:
+    """An HTML page with its checksum in a comment at its end."""
+    # Texts can hold lone surrogates, which UTF-8 cannot.
+    page = text.encode("utf-8", "replace")
+    return page + f"<!-- {CHECKSUM} {hashlib.sha256(page).hexdigest()} -->\n".encode()
+
+
+def is_whole_page(data: bytes) -> bool:
+    """Whether a page is what was written; one without checksum, as version 0.1 wrote them, counts as whole."""
+    page, mark, written = data.rpartition(f"<!-- {CHECKSUM} ".encode())
+    return not mark or written.strip() == f"{hashlib.sha256(page).hexdigest()} -->".encode()
+
+
 def require_format(found: Any, name: str) -> None:
     """Raise UserError where something was written in a format that this release does not know."""
     if not isinstance(found, int) or found > FORMAT:

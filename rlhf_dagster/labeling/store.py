@@ -88,6 +88,8 @@ class LabelCounts:
     """People who ask, by the flag ``stop`` of a submitted annotation in its last version, to stop the training."""
     stop_reasons: list[str] = field(default_factory=list)
     """What they wrote about it, the newest first, at most three texts."""
+    notices: list[str] = field(default_factory=list)
+    """What people have to look at: labels that the label store has lost, tasks that it cannot show."""
 
 
 class LabelStore(Protocol):

@@ -32,8 +32,8 @@ class Migration:
 
 def prepare_store(store: Store) -> None:
     """Make sure that this release may write to a loop, and give a new loop its format."""
+    bring_up_to_date(store)
     if not store.exists(FORMAT_FILE):
-        bring_up_to_date(store)
         store.create(FORMAT_FILE, seal({"rlhf_dagster": __version__}))
         reserve(store)
 

@@ -1,6 +1,7 @@
 """Where trained models are kept: named by content and origin, never overwritten, and compared when they are opened."""
 
 import shutil
+import tempfile
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -59,6 +60,15 @@ def model_digest(folder: Path) -> str:
     the first one's manifest would stand for both.
     """
     return content_hash("model", folder_digest(folder), inputs_hash(read_manifest(folder)))
+
+
+def fetched(store: Store, path: str) -> Path:
+    """A kept model's folder on this machine as it is, compared with nothing."""
+    if isinstance(store, LocalStore):
+        return store.root / path
+    folder = Path(tempfile.mkdtemp(prefix="rlhf-model-"))
+    store.download(path, folder)
+    return folder
 
 
 def opened(store: Store, checkpoint: Checkpoint) -> Path:

@@ -128,17 +128,21 @@ class PolicyRegistry:
         first = served.index(served[-1]) if served else 0
         return served[first - 1] if first else None
 
-    def pin(self, round_key: str) -> str:
-        """Fix the policy that a round samples from: the champion at the first call, the same answer ever after."""
+    def pin(self, round_key: str, policy_id: str | None = None) -> str:
+        """Fix the policy that a round samples from: the champion at the first call, the same answer ever after.
+
+        ``policy_id`` is pinned in the champion's place, for a pin that was lost.
+        """
         if pinned := self.pinned(round_key):
             return pinned
         champion = self.champion()
-        if champion is None:
+        chosen = policy_id or (champion and champion.policy_id)
+        if not chosen:
             raise UserError(f"Round {round_key} cannot be pinned: no champion yet; train the SFT policy first.")
-        values = {"round": round_key, "policy_id": champion.policy_id, "at": _now()}
+        values = {"round": round_key, "policy_id": chosen, "at": _now()}
         if self.store.create(_pin_key(round_key), seal(values, indent=None)):
-            return champion.policy_id
-        return self.pinned(round_key) or champion.policy_id
+            return chosen
+        return self.pinned(round_key) or chosen
 
     def pinned(self, round_key: str) -> str | None:
         """The policy that a round samples from; None before :meth:`pin`."""

@@ -1,7 +1,8 @@
 """A loop: its config, the store that holds everything it makes, and answers about what is there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
 from rlhf_dagster.loop.label_store import LedgerOfLoop, LoopLedger, open_label_studio
 from rlhf_dagster.records.parquet import read_parquet
+from rlhf_dagster.records.round_keys import round_number
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.tasks.base import SimulatedAnnotator, Task
@@ -73,14 +75,24 @@ class LoopFolder:
     @property
     def ledger_place(self) -> LedgerOfLoop:
         """The ledger before it is opened."""
-        return LedgerOfLoop(self.config, self.root, self._label_tables)
+        return LedgerOfLoop(self.config, self.root, self.store, self._label_tables)
 
     @property
     def label_store(self) -> "EmbeddedLabelStore | LabelStudioStore":
         """Where annotators work. Opening it sends no request to a label server."""
         if self.config.label_store.kind == "embedded":
             return self.ledger_place.open(LoopLedger)
-        return open_label_studio(self.config, self.root, self.ledger)
+        return open_label_studio(self.config, self.root, self.ledger, self._decided_rounds())
+
+    def _decided_rounds(self) -> Callable[[str], bool]:
+        """Whether nobody waits for labels of a round any more: it was promoted, or a later one was."""
+
+        @cache
+        def newest() -> str:
+            promoted = (entry.round_key for entry in self.registry.history() if entry.action == "promotion")
+            return max(promoted, default="")
+
+        return lambda round_key: round_number(round_key) is not None and round_key <= newest()
 
     def _label_tables(self) -> Iterator[pd.DataFrame]:
         tables = (self.table("preference_labels", key) for key in self.rounds_with("preference_labels"))

@@ -18,6 +18,7 @@ from rlhf_dagster.labeling.ledger.rows import LedgerState
 from rlhf_dagster.labeling.ledger.writer import belongs_to_another
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.loop.ledger_mark import LedgerMark, MarkKeeper, mark_of_tables, new_id
+from rlhf_dagster.storage.base import Store
 
 if TYPE_CHECKING:
     from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
@@ -51,6 +52,7 @@ class LedgerOfLoop:
 
     config: LoopConfig
     root: Path
+    store: Store
     label_tables: Callable[[], Iterable[pd.DataFrame]]
     """Reads the tables of labels (schema LABELS) that the loop has made, in which version 0.1 kept what was read."""
 
@@ -58,7 +60,7 @@ class LedgerOfLoop:
         """The ledger. Raises UserError where labels that were read from it are gone, or where it is another loop's."""
         kept = self._keeper.read()
         mark = kept or mark_of_tables(self.label_tables())
-        if mark and self._is_missing():
+        if mark and self.is_missing():
             self._refuse(mark, None)
         store = kind(self.address, self._keeper)
         state = store.state()
@@ -75,7 +77,7 @@ class LedgerOfLoop:
         Positions continue after the last one that was read, so that none is used twice. With Label Studio, labels that
         the server still has come back when they are read next.
         """
-        kept, missing = self._kept_if_readable(), self._is_missing()
+        kept, missing = self._kept_if_readable(), self.is_missing()
         mark = kept or mark_of_tables(self.label_tables())
         store = EmbeddedLabelStore(self.address)
         lost = mark.lost(None if missing else store.state()) if mark else ""
@@ -92,7 +94,7 @@ class LedgerOfLoop:
 
     @property
     def _keeper(self) -> MarkKeeper:
-        return MarkKeeper(self.root, self.config.label_store.kind)
+        return MarkKeeper(self.store, self.config.label_store.kind)
 
     def _kept_if_readable(self) -> LedgerMark | None:
         try:
@@ -100,7 +102,7 @@ class LedgerOfLoop:
         except UserError:
             return None
 
-    def _is_missing(self) -> bool:
+    def is_missing(self) -> bool:
         """Whether it is a file that is not there, or is empty."""
         path = self.address.path
         return path is not None and (not path.exists() or path.stat().st_size == 0)
@@ -115,8 +117,13 @@ class LedgerOfLoop:
             )
 
 
-def open_label_studio(config: LoopConfig, root: Path, ledger: EmbeddedLabelStore) -> "LabelStudioStore":
-    """The store; nothing is asked of the server, and no token is needed, before the first request."""
+def open_label_studio(
+    config: LoopConfig, root: Path, ledger: EmbeddedLabelStore, decided: Callable[[str], bool]
+) -> "LabelStudioStore":
+    """The store; nothing is asked of the server, and no token is needed, before the first request.
+
+    ``decided`` says of a round that its labels are read from the ledger alone.
+    """
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
     return LabelStudioStore(
@@ -126,6 +133,7 @@ def open_label_studio(config: LoopConfig, root: Path, ledger: EmbeddedLabelStore
         settings=config.labeling,
         loop_name=config.name,
         folder=root,
+        decided=decided,
     )
 
 

@@ -1,16 +1,15 @@
 """What a loop keeps in mind of its ledger, so that labels that were read and are gone are noticed."""
 
-import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from rlhf_dagster.common.files import write_atomically, write_once
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.common.sealed import read_as, seal, unseal
+from rlhf_dagster.errors import Damaged
 from rlhf_dagster.labeling.ledger.rows import LedgerState
+from rlhf_dagster.storage.base import Store
 
 MARK_FILE = "ledger.json"
 
@@ -49,18 +48,19 @@ class LedgerMark:
 class MarkKeeper:
     """Keeps the mark of a loop's ledger; a :class:`~rlhf_dagster.labeling.embedded.LedgerWatch`."""
 
-    def __init__(self, root: Path, kind: str) -> None:
-        self._path, self._kind = root / MARK_FILE, kind
+    def __init__(self, store: Store, kind: str) -> None:
+        self._store, self._kind = store, kind
 
     def read(self) -> LedgerMark | None:
-        """The mark; None before the loop has used its ledger. Raises UserError where the file is damaged."""
-        try:
-            return LedgerMark(**json.loads(self._path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        """The mark; None before the loop has used its ledger. Raises Damaged where the file is damaged."""
+        found = self._store.get(MARK_FILE)
+        if found is None:
             return None
-        except (ValueError, TypeError):
-            raise UserError(
-                f"{self._path} is damaged, which says how far the ledger was read; `rlhf ledger continue LOOP` makes "
+        try:
+            return read_as(LedgerMark, unseal(found.data, MARK_FILE), MARK_FILE)
+        except Damaged:
+            raise Damaged(
+                f"{MARK_FILE} is damaged, which says how far the ledger was read; `rlhf ledger continue LOOP` makes "
                 "it again from the ledger."
             ) from None
 
@@ -69,7 +69,7 @@ class MarkKeeper:
         mark = self.read()
         if mark is None:
             loop = state.loop or new_id()
-            write_once(self._path, _as_bytes(LedgerMark(loop, state.identity, 0, 0, self._kind)))
+            self._store.create(MARK_FILE, _as_bytes(LedgerMark(loop, state.identity, 0, 0, self._kind)))
             mark = self.read()
         return mark.loop if mark else ""
 
@@ -81,7 +81,7 @@ class MarkKeeper:
             self.write(moved)
 
     def write(self, mark: LedgerMark) -> None:
-        write_atomically(self._path, _as_bytes(mark))
+        self._store.put(MARK_FILE, _as_bytes(mark))
 
 
 def new_id() -> str:
@@ -98,4 +98,4 @@ def mark_of_tables(label_tables: Iterable[pd.DataFrame]) -> LedgerMark | None:
 
 
 def _as_bytes(mark: LedgerMark) -> bytes:
-    return (json.dumps(asdict(mark), indent=1, sort_keys=True) + "\n").encode()
+    return seal(asdict(mark), sort_keys=True)

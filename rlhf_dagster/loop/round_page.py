@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 from rlhf_dagster.common.intervals import share_with_interval
+from rlhf_dagster.common.sealed import seal_page
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_MODEL, SFT, find_win_rate
 from rlhf_dagster.lineage.registry import ChampionRecord
@@ -78,8 +79,7 @@ def write_round_page(
     ``running`` holds a sentence for each run that is active; ``now`` is when the page is made.
     """
     page = gather(loop, rounds, running, (now or datetime.now(UTC)).astimezone(UTC))
-    # JSON can hold lone surrogates, which UTF-8 cannot.
-    loop.store.put(ROUNDS_PAGE, render_rounds(page).encode("utf-8", "replace"))
+    loop.store.put(ROUNDS_PAGE, seal_page(render_rounds(page)))
     return ROUNDS_PAGE
 
 

@@ -23,6 +23,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from rlhf_dagster.common.ports import LOOPBACK
+from rlhf_dagster.common.sealed import is_whole_page
 from rlhf_dagster.storage.known import is_remote, open_store
 
 _NAMES = (LOOPBACK, "localhost")
@@ -67,6 +68,9 @@ class PageHandler(BaseHTTPRequestHandler):
             content = NOT_YET
         if content is None:
             self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        if not is_whole_page(content):
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "This page is damaged; `rlhf check LOOP` says more")
             return
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/html; charset=utf-8")

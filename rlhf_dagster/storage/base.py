@@ -37,8 +37,11 @@ class Store(Protocol):
     def get(self, key: str) -> Found | None:
         """What is under ``key``; None without it."""
 
-    def put(self, key: str, data: bytes, private: bool = False) -> None:
-        """Write or replace. Where a store has owners, only the owner of a new ``private`` object can read it."""
+    def put(self, key: str, data: bytes | Path, private: bool = False) -> None:
+        """Write or replace; the content of a file is not read into memory.
+
+        Where files have owners, only the owner of a ``private`` one can read it.
+        """
 
     def create(self, key: str, data: bytes, private: bool = False) -> bool:
         """Write unless something is there; of several writers at once exactly one gets True.

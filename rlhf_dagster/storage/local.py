@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rlhf_dagster.common.files import (
+    copy_atomically,
     locked,
     move_folder,
     sync_folder,
@@ -44,8 +45,11 @@ class LocalStore:
             return None
         return Found(data, hashlib.sha256(data).hexdigest())
 
-    def put(self, key: str, data: bytes, private: bool = False) -> None:
-        write_atomically(self._path(key), data, private)
+    def put(self, key: str, data: bytes | Path, private: bool = False) -> None:
+        if isinstance(data, Path):
+            copy_atomically(data, self._path(key), private)
+        else:
+            write_atomically(self._path(key), data, private)
 
     def create(self, key: str, data: bytes, private: bool = False) -> bool:
         return write_once(self._path(key), data, private)

@@ -57,7 +57,7 @@ class ObjectStore:
             except FileNotFoundError:
                 return None
 
-    def put(self, key: str, data: bytes, private: bool = False) -> None:
+    def put(self, key: str, data: bytes | Path, private: bool = False) -> None:
         self._put(require_key(key), data)
 
     def create(self, key: str, data: bytes, private: bool = False) -> bool:

@@ -199,7 +199,7 @@ def test_judgments_are_decided_on_when_all_are_there(collected: LoopRunner) -> N
 def test_a_dead_label_server_fails_the_tick_with_a_sentence(
     collected: LoopRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_dagster.labeling.label_studio.errors import LabelStudioUnreachable
+    from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioUnreachable
 
     def down(*_: object, **__: object) -> None:
         raise LabelStudioUnreachable("Label Studio at http://127.0.0.1:8080 does not answer; start it.")

@@ -1,36 +1,24 @@
 """The few requests that a label store makes of Label Studio, on label-studio-sdk.
 
-Tokens of both kinds, their refreshing, and the transport are the SDK's. Bodies are sent and read as plain JSON: the SDK
-turns each task into a model, which costs more than the server's own work.
+Bodies are sent and read as plain JSON: the SDK turns each task into a model, which costs more than the server's own
+work.
 """
 
-import hashlib
-import hmac
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
-import httpx
-
-from rlhf_dagster.labeling.label_studio.errors import (
+from rlhf_dagster.labeling.label_studio.transport import answers
+from rlhf_dagster.labeling.label_studio.transport.answers import Page, WrongShape
+from rlhf_dagster.labeling.label_studio.transport.errors import (
     LabelStudioError,
     LabelStudioGone,
     no_label_studio,
-    require_address,
-    response_error,
-    status_error,
-    transport_error,
-    unauthorized,
+    nonsense,
 )
-from rlhf_dagster.labeling.label_studio.server import is_local
+from rlhf_dagster.labeling.label_studio.transport.requests import Requests
 
-REFRESH = "api/token/refresh/"
-"""Where a personal access token is exchanged for one that lasts minutes."""
-_TOKEN = re.compile(r"[!-~]+")
-"""What an HTTP header can hold."""
 OLDEST, TOO_NEW = (1, 21), (2, 0)
 PAGE_SIZE = 1000
 """Tasks read at once; larger pages gain nothing."""
@@ -39,25 +27,13 @@ ANNOTATION_FIELDS = "annotations,result,completed_by,was_cancelled,lead_time,cre
 """The server prunes nested annotations by the same list, which makes reading twice as fast."""
 
 
-class LabelStudioClient:
+class LabelStudioClient(Requests):
     """A Label Studio server, as the owner of ``token`` (a personal access token or a legacy one) sees it.
 
     Every request has a timeout and none is repeated, because a server that gave no answer may still do what was asked.
-    Each failure is a :class:`~rlhf_dagster.labeling.label_studio.errors.LabelStudioError` with one sentence.
+    What an answer says is believed only where all of it has the shape that was asked for. Each failure is a
+    :class:`~rlhf_dagster.labeling.label_studio.transport.errors.LabelStudioError` with one sentence.
     """
-
-    def __init__(self, url: str, token: str, timeout: float = 60.0) -> None:
-        self.url = url.rstrip("/")
-        self.timeout = timeout
-        self._token = token.strip()
-        self._http = self._connect()
-
-    def secret_for(self, name: str) -> str:
-        """The password of a simulated annotator, derived from the token, so that it need not be stored."""
-        return hmac.new(self._token.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
-
-    def __repr__(self) -> str:
-        return f"LabelStudioClient({self.url!r})"
 
     def check(self) -> str:
         """The server's version; raises LabelStudioError if there is no server, or if it is not supported."""
@@ -74,20 +50,28 @@ class LabelStudioClient:
         return version
 
     def me(self) -> dict[str, Any]:
-        return self._json("GET", "api/current-user/whoami")
+        return self._read("GET", "api/current-user/whoami", answers.user)
 
     def users(self) -> list[dict[str, Any]]:
         """Members with ``id`` and ``email``."""
-        return self._json("GET", "api/users/")
+        return self._read("GET", "api/users/", lambda body: answers.list_of(answers.user, body, "the list of members"))
+
+    def organizations(self) -> list[dict[str, Any]]:
+        """The organizations that the token's owner belongs to, with ``id`` and ``created_at``: one in most servers."""
+        return self._read("GET", "api/organizations/", answers.organizations)
 
     def invite_url(self) -> str:
         """The address at which new members sign up: whoever has it can join."""
-        return self.url + self._json("GET", "api/invite")["invite_url"]
+        return self.url + self._read("GET", "api/invite", answers.invitation)
 
     def projects(self, title: str) -> list[dict[str, Any]]:
-        """Projects whose title contains ``title``, with id, title and description."""
-        params = {"title": title, "page_size": PAGE_SIZE, "include": "id,title,description"}
-        return self._json("GET", "api/projects/", params)["results"]
+        """Projects whose title contains ``title``, with id, title, description and ``created_at``."""
+        params = {"title": title, "page_size": PAGE_SIZE, "include": "id,title,description,created_at"}
+        return self._read("GET", "api/projects/", answers.projects, params)
+
+    def project(self, project: int) -> dict[str, Any]:
+        """A project with id, title, description, ``created_at`` and ``label_config``."""
+        return self._read("GET", f"api/projects/{project}/", answers.project)
 
     def create_project(
         self, title: str, label_config: str, instructions: str, labels_wanted: int, description: str
@@ -108,11 +92,11 @@ class LabelStudioClient:
             "show_collab_predictions": False,
             "skip_queue": "REQUEUE_FOR_OTHERS",
         }
-        return int(self._json("POST", "api/projects/", body=body)["id"])
+        return int(self._read("POST", "api/projects/", answers.project, body=body)["id"])
 
     def project_config(self, project: int) -> str:
         """The labelling config that annotators see."""
-        return str(self._json("GET", f"api/projects/{project}/")["label_config"])
+        return str(self.project(project).get("label_config"))
 
     def delete_project(self, project: int) -> None:
         self._request("DELETE", f"api/projects/{project}/")
@@ -123,8 +107,8 @@ class LabelStudioClient:
         After a timeout or a lost connection nobody knows whether they were created: list the tasks before trying again.
         """
         path = f"api/projects/{project}/import"
-        answer = self._json("POST", path, {"return_task_ids": "true"}, body=list(tasks))
-        return [int(identity) for identity in answer["task_ids"]]
+        made = lambda body: answers.made(body, len(tasks))  # noqa: E731
+        return self._read("POST", path, made, {"return_task_ids": "true"}, body=list(tasks))
 
     def delete_tasks(self, project: int, tasks: Sequence[int]) -> None:
         body = {"selectedItems": {"all": False, "included": list(tasks)}}
@@ -136,15 +120,14 @@ class LabelStudioClient:
 
     def is_untouched(self, task: int) -> bool:
         """Whether nobody has annotated a task or begun to."""
-        found = self._json("GET", f"api/tasks/{task}/")
+        found = self._read("GET", f"api/tasks/{task}/", answers.one_task)
         return not (found["annotations"] or found["drafts"])
 
     def probe(self, project: int) -> tuple[int, str | None]:
         """How many tasks a project has, and when the newest change of one was (ISO 8601)."""
         query = {"ordering": ["-tasks:updated_at"]}
-        body = self._page(project, query, page_size=1, include="id,updated_at")
-        tasks = body["tasks"]
-        return int(body["total"]), tasks[0]["updated_at"] if tasks else None
+        page = self._page(project, query, 1, "id,updated_at", answers.task_state)
+        return page.total, page.tasks[0]["updated_at"] if page.tasks else None
 
     def task_page(
         self,
@@ -153,105 +136,99 @@ class LabelStudioClient:
         updated_since: datetime | None = None,
         full: bool = True,
         page_size: int = PAGE_SIZE,
+        below_id: int | None = None,
     ) -> list[dict[str, Any]]:
         """The next tasks by id, at most ``page_size``, with ``data``; with their annotations if ``full``.
 
         Paging by id keeps its place while tasks come and go. ``updated_since`` is compared with the server's clock.
         """
-        items = [_filter("id", "greater", "Number", after_id)]
-        if updated_since is not None:
-            # Without microseconds the server fails with status 500.
-            since = updated_since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            items.append(_filter("updated_at", "greater_or_equal", "Datetime", since))
-        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         include = f"{TASK_FIELDS},{ANNOTATION_FIELDS}" if full else TASK_FIELDS
-        return self._page(project, query, page_size, include)["tasks"]
+        between = (after_id, below_id, updated_since)
+        return self._tasks(project, between, page_size, include, lambda task: answers.task(task, full))
+
+    def task_ids(
+        self,
+        project: int,
+        after_id: int = 0,
+        updated_since: datetime | None = None,
+        page_size: int = PAGE_SIZE,
+        below_id: int | None = None,
+    ) -> list[int]:
+        """Ids of the tasks that :meth:`task_page` would read; works for tasks that the server cannot show."""
+        between = (after_id, below_id, updated_since)
+        tasks = self._tasks(project, between, page_size, "id,updated_at", answers.task_state)
+        return [task["id"] for task in tasks]
 
     def annotate(
         self, task: int, result: Sequence[Mapping[str, Any]], lead_time: float | None, was_cancelled: bool = False
     ) -> dict[str, Any]:
         """Submit an annotation as the token's owner."""
         body = {"result": list(result), "lead_time": lead_time, "was_cancelled": was_cancelled, "ground_truth": False}
-        return self._json("POST", f"api/tasks/{task}/annotations/", body=body)
+        return self._read("POST", f"api/tasks/{task}/annotations/", answers.annotation, body=body)
 
     def update_annotation(self, annotation: int, **fields: Any) -> dict[str, Any]:
-        return self._json("PATCH", f"api/annotations/{annotation}/", body=fields)
+        return self._read("PATCH", f"api/annotations/{annotation}/", answers.annotation, body=fields)
 
     def delete_annotation(self, annotation: int) -> None:
         self._request("DELETE", f"api/annotations/{annotation}/")
 
-    def _page(self, project: int, query: Mapping[str, Any], page_size: int, include: str) -> dict[str, Any]:
+    def _tasks(
+        self,
+        project: int,
+        between: tuple[int, int | None, datetime | None],
+        page_size: int,
+        include: str,
+        check: Callable[[Any], dict[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """Tasks between two ids that were changed since a time: as many as the server says there are, or none at all.
+
+        A listing that is shorter than its total is asked for once more, because a task may have been deleted between
+        the server's counting and its listing.
+        """
+        query = {"filters": {"conjunction": "and", "items": _filters(*between)}, "ordering": ["tasks:id"]}
+        for _ in range(2):
+            page = self._page(project, query, page_size, include, check)
+            if len(page.tasks) >= min(page_size, page.total):
+                break
+        else:
+            short = f"it lists {len(page.tasks):,} tasks where it counts {page.total:,}"
+            raise nonsense(self.url, "GET api/tasks/", WrongShape(short))
+        self._believe("GET api/tasks/", lambda _: answers.in_order(page.tasks, *between), None)
+        return page.tasks
+
+    def _page(
+        self,
+        project: int,
+        query: Mapping[str, Any],
+        page_size: int,
+        include: str,
+        check: Callable[[Any], dict[str, Any]],
+    ) -> Page:
         params = {
             "project": project,
             "page": 1,
             "page_size": page_size,
-            "fields": "all" if "annotations" in include else "task_only",
+            "fields": "all" if "annotations," in include else "task_only",
             "include": include,
             "query": json.dumps(query),
         }
         try:
-            return self._json("GET", "api/tasks/", params)
+            return self._read("GET", "api/tasks/", lambda body: answers.page(body, check, page_size), params)
         except LabelStudioGone:
             raise LabelStudioGone(
                 f"Label Studio at {self.url} has no project {project} (any more); was it deleted there?"
             ) from None
 
-    def _json(self, method: str, path: str, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
-        response = self._request(method, path, params, body)
-        try:
-            return response.json()
-        except ValueError:
-            raise no_label_studio(self.url) from None
 
-    def _request(
-        self, method: str, path: str, params: Mapping[str, Any] | None = None, body: Any = None
-    ) -> httpx.Response:
-        from label_studio_sdk.core.api_error import ApiError
-
-        content = None if body is None else json.dumps(body).encode()
-        try:
-            response = self._http.request(
-                path,
-                method=method,
-                params=dict(params or {}),
-                content=content,
-                headers={"Content-Type": "application/json"} if content else {},
-                request_options={"max_retries": 0},
-            )
-        except httpx.HTTPError as error:
-            raise transport_error(self.url, self.timeout, error) from None
-        except ApiError as error:
-            raise status_error(self.url, "POST", REFRESH, error.status_code, error.body, self._token) from None
-        except ValueError:
-            raise no_label_studio(self.url) from None
-        if not response.is_success:
-            raise response_error(self.url, method, path, response)
-        return response
-
-    def _connect(self) -> Any:
-        """The SDK's transport: authentication, refreshed where the token is a personal access token."""
-        from label_studio_sdk.client import LabelStudio
-        from label_studio_sdk.core.api_error import ApiError
-
-        require_address(self.url)
-        if not _TOKEN.fullmatch(self._token):
-            raise unauthorized(self.url, "")
-        # The server's cookies are refused (a session would demand CSRF tokens), and connections are not kept: its
-        # development server answers on a kept one 45 ms later.
-        http = httpx.Client(
-            timeout=self.timeout,
-            headers={"Connection": "close"},
-            limits=httpx.Limits(max_keepalive_connections=0),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=not is_local(self.url),  # a proxy cannot reach this machine
-        )
-        try:
-            # Without the slash the SDK refreshes tokens at the root of a server that is below a path.
-            base, options = f"{self.url}/", {"httpx_client": http, "timeout": self.timeout, "max_retries": 0}
-            sdk = LabelStudio(base_url=base, api_key=self._token, **options)
-        except ApiError:
-            raise unauthorized(self.url, "") from None
-        return sdk._client_wrapper.httpx_client
+def _filters(after_id: int, below_id: int | None, updated_since: datetime | None) -> list[dict[str, Any]]:
+    items = [_filter("id", "greater", "Number", after_id)]
+    if below_id is not None:
+        items.append(_filter("id", "less", "Number", below_id))
+    if updated_since is not None:
+        # Without microseconds the server fails with status 500.
+        since = updated_since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        items.append(_filter("updated_at", "greater_or_equal", "Datetime", since))
+    return items
 
 
 def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

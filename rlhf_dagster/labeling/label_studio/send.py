@@ -8,9 +8,10 @@ from typing import Any
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
-from rlhf_dagster.labeling.label_studio.errors import LabelStudioTimeout
-from rlhf_dagster.labeling.label_studio.state import Project, SentTask, SyncState
+from rlhf_dagster.labeling.label_studio.records.seen import Project, SentTask
+from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.tasks import task_data
+from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioTimeout
 
 CHUNK = 1000
 """Tasks in one request. During a larger one, annotators would wait too long for a server on SQLite."""
@@ -36,10 +37,14 @@ class Sender:
         settings: LabelingSettings,
         loop_name: str,
         sweep: Callable[[Project], None],
+        given: Callable[[str, str], Mapping[str, int]],
     ) -> None:
-        """``sweep`` brings our record of a project's tasks up to the server's."""
+        """``sweep`` brings our record of a project's tasks up to the server's.
+
+        ``given`` counts the labels on record of each comparison of a round, by its key and purpose.
+        """
         self.client, self.state, self.settings, self.loop_name = client, state, settings, loop_name
-        self.sweep = sweep
+        self.sweep, self.given = sweep, given
 
     def send(self, rows: Sequence[_Row]) -> int:
         """Make the missing tasks for ``rows`` (of COMPARISONS), in their order; returns how many were missing."""
@@ -50,7 +55,7 @@ class Sender:
 
     def _send_group(self, key: tuple[str, str, str], rows: Sequence[_Row]) -> int:
         sent = {task.comparison_id for older in self._older(key) for task in self._tasks(older)}
-        missing = [row for row in rows if row["comparison_id"] not in sent]
+        missing = self._wanting(key, [row for row in rows if row["comparison_id"] not in sent])
         if missing:
             project = self._project(key, missing)
             # The project may have been made, and filled, just before an earlier process was killed.
@@ -63,9 +68,14 @@ class Sender:
             self._set_overlaps(project, wanted)
         return len(missing)
 
+    def _wanting(self, key: tuple[str, str, str], rows: Sequence[_Row]) -> list[_Row]:
+        """The rows without as many labels as they want: what people have judged already is not asked again."""
+        given = self.given(*key[:2]) if rows else {}
+        return [row for row in rows if given.get(row["comparison_id"], 0) < int(row["labels_wanted"])]
+
     def _older(self, key: tuple[str, str, str]) -> list[Project]:
-        """The projects of a round that were made so far, whatever their labelling config."""
-        return [project for project in self.state.projects(*key[:2]) if project.kind == key[2]]
+        """The projects of a round that are there, whatever their labelling config."""
+        return [found for found in self.state.projects(*key[:2]) if found.kind == key[2] and not found.gone]
 
     def _tasks(self, project: Project) -> list[SentTask]:
         """Tasks that are there now, listed anew unless the project is new."""
@@ -73,14 +83,14 @@ class Sender:
             self._wait_until_settled(project)
         if project.unsure or project.listed:
             self.sweep(project)
-            self.state.set_unsure(project.project, False)
+            self.state.set_project(project.project, unsure=0)
         return list(self.state.tasks(project.project).values())
 
     def _import(self, project: Project, rows: Sequence[_Row]) -> None:
         """Import one chunk. Where no answer comes, find out which tasks were made before sending any again."""
         todo = list(rows)
         for attempt in range(1, ATTEMPTS + 1):
-            self.state.set_unsure(project.project, True)
+            self.state.set_project(project.project, unsure=1)
             try:
                 ids = self.client.import_tasks(project.project, [{"data": self._data(row)} for row in todo])
             except LabelStudioTimeout:
@@ -91,7 +101,7 @@ class Sender:
                 there = {task.comparison_id for task in self.state.tasks(project.project).values()}
                 todo = [row for row in todo if row["comparison_id"] not in there]
                 if not todo:
-                    self.state.set_unsure(project.project, False)
+                    self.state.set_project(project.project, unsure=0)
                     return
             else:
                 comparisons = {task: str(row["comparison_id"]) for task, row in zip(ids, todo, strict=True)}
@@ -126,10 +136,10 @@ class Sender:
             labels_wanted = Counter(int(row["labels_wanted"]) for row in rows).most_common(1)[0][0]
             title = f"{self.loop_name[:24]} {round_key}: {_PURPOSES.get(purpose, purpose)}"[:TITLE_LENGTH]
             # The marker finds a project that was made just before an earlier process was killed.
-            marker = f"rlhf_dagster {self.state.store_id}/{round_key}/{purpose}/{kind}/{config}"
-            made = [found["id"] for found in self.client.projects(title) if marker in (found["description"] or "")]
+            marker = self.state.marker(key, config)
+            made = [found["id"] for found in self.client.projects(title) if marker in found["description"]]
             instructions = instructions_html(kind, purpose, self.settings)
             identity = made[0] if made else self.client.create_project(title, xml, instructions, labels_wanted, marker)
-            settings = self.settings.model_dump_json()
-            self.state.add_project(identity, key, config, settings, labels_wanted, unsure=bool(made))
+            settings, at = self.settings.model_dump_json(), self.client.project(identity)["created_at"]
+            self.state.add_project(identity, key, config, settings, labels_wanted, unsure=bool(made), created_at=at)
         return next(project for project in self._older(key) if project.config == config)

@@ -1,19 +1,22 @@
 """One annotator at work in Label Studio: signed up by invitation, logged in as a browser is."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
 
-from rlhf_dagster.labeling.label_studio.errors import (
+from rlhf_dagster.labeling.label_studio.server import is_local
+from rlhf_dagster.labeling.label_studio.transport import answers
+from rlhf_dagster.labeling.label_studio.transport.errors import (
     LabelStudioError,
     no_label_studio,
+    nonsense,
     require_address,
     response_error,
     transport_error,
 )
-from rlhf_dagster.labeling.label_studio.server import is_local
+from rlhf_dagster.labeling.label_studio.transport.limits import PATIENCE, read_whole, set_time_limit
 
 _CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
@@ -24,7 +27,8 @@ class AnnotatorSession:
     def __init__(self, url: str, email: str, timeout: float) -> None:
         self.url, self.email, self.timeout = url.rstrip("/"), email, timeout
         require_address(self.url)
-        self._http = httpx.Client(timeout=timeout, headers={"Connection": "close"}, trust_env=not is_local(self.url))
+        http = httpx.Client(timeout=timeout, headers={"Connection": "close"}, trust_env=not is_local(self.url))
+        self._http = set_time_limit(http, PATIENCE * timeout)
 
     def __repr__(self) -> str:
         return f"AnnotatorSession({self.url!r}, {self.email!r})"
@@ -53,10 +57,10 @@ class AnnotatorSession:
     ) -> dict[str, Any]:
         """Submit an annotation, or skip the task."""
         body = {"result": list(result), "lead_time": lead_time, "was_cancelled": was_cancelled, "ground_truth": False}
-        return self._send("POST", f"api/tasks/{task}/annotations/", body)
+        return self._send("POST", f"api/tasks/{task}/annotations/", body, answers.annotation)
 
     def update_annotation(self, annotation: int, **fields: Any) -> dict[str, Any]:
-        return self._send("PATCH", f"api/annotations/{annotation}/", fields)
+        return self._send("PATCH", f"api/annotations/{annotation}/", fields, answers.annotation)
 
     def close(self) -> None:
         self._http.close()
@@ -70,15 +74,26 @@ class AnnotatorSession:
         data = {**fields, "csrfmiddlewaretoken": token[1]}
         return self._request("POST", address, data=data, headers={"Referer": address}).status_code == 302
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any],
+        check: Callable[[Any], dict[str, Any]] = answers.object_of,
+    ) -> dict[str, Any]:
+        """Send JSON; the answer where ``check`` accepts it."""
         headers = {"X-CSRFToken": self._http.cookies.get("csrftoken") or "", "Referer": self.url}
         response = self._request(method, f"{self.url}/{path}", json=body, headers=headers)
         if not response.is_success:
             raise response_error(self.url, method, path, response)
-        return response.json()
+        try:
+            return check(answers.parsed(response.content))
+        except answers.WrongShape as wrong:
+            raise nonsense(self.url, f"{method} {path}", wrong) from None
 
     def _request(self, method: str, address: str, **options: Any) -> httpx.Response:
         try:
-            return self._http.request(method, address, **options)
+            with self._http.stream(method, address, **options) as streamed:
+                return read_whole(streamed)
         except httpx.HTTPError as error:
             raise transport_error(self.url, self.timeout, error) from None

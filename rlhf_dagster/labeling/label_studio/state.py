@@ -1,69 +1,21 @@
 """What we know of a Label Studio server, beside the ledger and in its file: projects, tasks, annotations."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from rlhf_dagster.labeling.embedded import annotation_id
+from rlhf_dagster.labeling.label_studio.records.seen import THERE, KnownAnnotation, Project, Seen, SentTask
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
-from rlhf_dagster.labeling.ledger.tables import LS_ANNOTATIONS, LS_PEOPLE, LS_PROJECTS, LS_STORE, LS_TASKS
+from rlhf_dagster.labeling.ledger.tables import LS_ANNOTATIONS, LS_ASIDE, LS_PEOPLE, LS_PROJECTS, LS_STORE, LS_TASKS
 from rlhf_dagster.records.ids import content_hash
 
 
-@dataclass(frozen=True)
-class Project:
-    """A project of ours on the server."""
-
-    project: int
-    round: str
-    purpose: str
-    kind: str
-    config: str
-    """Hash of its labelling config."""
-    settings: str
-    """What the labelling config was made from (LabelingSettings as JSON)."""
-    labels_wanted: int
-    """Annotations that a task gets unless it says otherwise."""
-    unsure: bool
-    """An import was begun whose outcome is not on record, so the tasks must be listed."""
-    listed: int
-    """Tasks that the server had when they were last listed, those that are not ours included."""
-    newest: str | None
-    """Time of the newest change that was read, by the server's clock (ISO 8601)."""
-    newest_seen: float
-    """When ``newest`` was first read, in seconds by our clock."""
-    last_read: float
-    """When changes were last read."""
-
-
-@dataclass(frozen=True)
-class SentTask:
-    task: int
-    project: int
-    comparison_id: str
-    overlap: int
-    updated_at: str
-    """Time of the task's last change that was read, by the server's clock."""
-
-
-@dataclass(frozen=True)
-class KnownAnnotation:
-    """An annotation of the server's and what it is called here."""
-
-    annotation: int
-    task: int
-    annotation_id: str
-    comparison_id: str
-    gone: bool
-
-
 class SyncState:
-    """Records of one server, ``server`` being its address, in the ledger at ``address``."""
+    """Records of the server with the key ``server``, in the ledger at ``address``."""
 
     def __init__(self, address: LedgerAddress, server: str) -> None:
         self._database, self._server = Database(address), server
@@ -74,21 +26,34 @@ class SyncState:
         """Tells this loop's projects from those of another loop of the same name."""
         return str(self._rows(sa.select(LS_STORE.c.id))[0][0])
 
+    def marker(self, key: tuple[str, str, str], config: str) -> str:
+        """What the description of a project of ours holds; ``key`` is round, purpose and kind."""
+        return f"rlhf_dagster {self.store_id}/{'/'.join(key)}/{config}"
+
     def servers(self, round_key: str, purpose: str) -> list[str]:
         """The servers that a round was sent to."""
         of_round = (LS_PROJECTS.c.round == round_key, LS_PROJECTS.c.purpose == purpose)
         return sorted(row[0] for row in self._rows(sa.select(LS_PROJECTS.c.server).where(*of_round).distinct()))
 
     def projects(self, round_key: str, purpose: str) -> list[Project]:
-        """Projects of a round, oldest first."""
+        """Projects of a round, oldest first, those that are gone included."""
+        return [found for found in self.all_projects() if (found.round, found.purpose) == (round_key, purpose)]
+
+    def all_projects(self) -> list[Project]:
+        """Projects of all rounds, oldest first."""
         columns = [column for column in LS_PROJECTS.columns if column.name != "server"]
-        query = sa.select(*columns).where(
-            LS_PROJECTS.c.server == self._server, LS_PROJECTS.c.round == round_key, LS_PROJECTS.c.purpose == purpose
-        )
+        query = sa.select(*columns).where(LS_PROJECTS.c.server == self._server)
         return [Project(**row._mapping) for row in self._rows(query.order_by(LS_PROJECTS.c.project))]
 
     def add_project(
-        self, project: int, key: tuple[str, str, str], config: str, settings: str, labels_wanted: int, unsure: bool
+        self,
+        project: int,
+        key: tuple[str, str, str],
+        config: str,
+        settings: str,
+        labels_wanted: int,
+        unsure: bool,
+        created_at: str = "",
     ) -> None:
         """Record a project; ``key`` is round, purpose and kind, ``unsure`` says that it may hold tasks already."""
         row: dict[str, Any] = dict(zip(("round", "purpose", "kind"), key, strict=True)) | {
@@ -96,13 +61,12 @@ class SyncState:
             "settings": settings,
         }
         row |= {"server": self._server, "project": project, "labels_wanted": labels_wanted, "unsure": int(unsure)}
+        row |= {"created_at": created_at}
         self._write(self._database.insert_new(LS_PROJECTS), [row])
 
-    def set_unsure(self, project: int, unsure: bool) -> None:
-        self._change(LS_PROJECTS, "project", [{"of": project, "unsure": int(unsure)}])
-
-    def set_listed(self, project: int, tasks: int) -> None:
-        self._change(LS_PROJECTS, "project", [{"of": project, "listed": tasks}])
+    def set_project(self, project: int, **columns: int | str) -> None:
+        """Set columns of a project, such as ``unsure=0``."""
+        self._change(LS_PROJECTS, "project", [{"of": project} | columns])
 
     def set_read(self, project: Project, newest: str | None, at: float) -> None:
         """Changes up to ``newest`` have been read, beginning at ``at``."""
@@ -110,20 +74,24 @@ class SyncState:
         row = {"of": project.project, "newest": newest, "newest_seen": seen, "last_read": at}
         self._change(LS_PROJECTS, "project", [row])
 
-    def tasks(self, project: int) -> dict[int, SentTask]:
-        """Tasks that are there, by id, in the order of ids."""
+    def tasks(self, project: int, gone: bool = False) -> dict[int, SentTask]:
+        """Tasks that are there, by id, in the order of ids; with ``gone`` also those that were."""
         columns = (LS_TASKS.c[name] for name in ("task", "project", "comparison_id", "overlap", "updated_at"))
         query = sa.select(*columns).where(
-            LS_TASKS.c.server == self._server, LS_TASKS.c.project == project, LS_TASKS.c.gone == 0
+            LS_TASKS.c.server == self._server, LS_TASKS.c.project == project, LS_TASKS.c.gone <= int(gone)
         )
         return {row.task: SentTask(*row) for row in self._rows(query.order_by(LS_TASKS.c.task))}
 
     def add_tasks(self, project: int, comparisons: Mapping[int, str], overlap: int, sure: bool = False) -> None:
-        """Record tasks; ``sure`` says that they are all tasks of an import, whose outcome is known now."""
+        """Record tasks; ``sure`` says that they are all tasks of an import, whose outcome is known now.
+
+        The annotations of one that was gone are read again, whether or not it has changed meanwhile.
+        """
         fixed = {"server": self._server, "project": project, "overlap": overlap}
         rows = [fixed | {"task": task, "comparison_id": comparison} for task, comparison in comparisons.items()]
         insert = self._database.insert(LS_TASKS).on_conflict_do_update(
-            index_elements=["server", "task"], set_={"gone": 0}
+            index_elements=["server", "task"],
+            set_={"gone": 0, "updated_at": sa.case((LS_TASKS.c.gone == 1, ""), else_=LS_TASKS.c.updated_at)},
         )
         listed = {"unsure": 0, "listed": LS_PROJECTS.c.listed + len(rows)}
         with self._database.transaction() as connection:
@@ -145,31 +113,49 @@ class SyncState:
 
     def annotations(self, tasks: Iterable[int]) -> list[KnownAnnotation]:
         """Annotations of some tasks, those gone included."""
-        names = ("annotation", "task", "annotation_id", "comparison_id", "gone")
-        query = sa.select(*(LS_ANNOTATIONS.c[name] for name in names)).where(
-            LS_ANNOTATIONS.c.server == self._server, LS_ANNOTATIONS.c.task == sa.bindparam("of")
-        )
+        query = self._annotations().where(LS_ANNOTATIONS.c.task == sa.bindparam("of"))
         with self._database.reading() as connection:
             rows = [row for task in tasks for row in connection.execute(query, {"of": task})]
         return [KnownAnnotation(*row) for row in rows]
 
-    def identify(self, found: Iterable[tuple[int, int, str, str]]) -> dict[int, str]:
-        """Our id for each annotation (its id, its task, the comparison, the annotator), the same for ever.
+    def by_number(self, annotations: Iterable[int]) -> dict[int, KnownAnnotation]:
+        """Annotations on record by the server's numbers."""
+        query = self._annotations().where(LS_ANNOTATIONS.c.annotation == sa.bindparam("of"))
+        with self._database.reading() as connection:
+            rows = [row for number in annotations for row in connection.execute(query, {"of": number})]
+        return {row.annotation: KnownAnnotation(*row) for row in rows}
+
+    def with_status(self, project: int, status: int) -> list[KnownAnnotation]:
+        """Annotations of a project that are what ``status`` says."""
+        return [KnownAnnotation(*row) for row in self._rows(_of_project(self._annotations(), project, status))]
+
+    def number_with_status(self, project: int, status: int) -> int:
+        """How many annotations of a project are what ``status`` says."""
+        query = sa.select(sa.func.count()).where(LS_ANNOTATIONS.c.server == self._server)
+        return int(self._rows(_of_project(query, project, status))[0][0])
+
+    def identify(self, found: Iterable[Seen]) -> dict[int, str]:
+        """Our id for each annotation, the same for ever; all are recorded as being there.
 
         A person's first annotation of a comparison has the id that it has in every label store.
         """
+        found = list(found)
         ids: dict[int, str] = {}
         insert = self._database.insert_new(LS_ANNOTATIONS)
         query = sa.select(LS_ANNOTATIONS.c.annotation_id).where(
             LS_ANNOTATIONS.c.server == self._server, LS_ANNOTATIONS.c.annotation == sa.bindparam("of")
         )
         with self._database.transaction() as connection:
-            for annotation, task, comparison, annotator in found:
-                row = {"server": self._server, "annotation": annotation, "task": task, "comparison_id": comparison}
-                further = content_hash("annotation", comparison, annotator, annotation)
-                for name in (annotation_id(comparison, annotator), further):
+            for one in found:
+                row = {"server": self._server, "annotation": one.annotation, "task": one.task}
+                row |= {"comparison_id": one.comparison_id}
+                further = content_hash("annotation", one.comparison_id, one.annotator, one.annotation)
+                for name in (annotation_id(one.comparison_id, one.annotator), further):
                     connection.execute(insert, row | {"annotation_id": name})
-                ids[annotation] = connection.execute(query, {"of": annotation}).scalar_one()
+                ids[one.annotation] = connection.execute(query, {"of": one.annotation}).scalar_one()
+        times = [{"created_at": one.created_at, "updated_at": one.updated_at} for one in found]
+        rows = [{"of": one.annotation, "gone": THERE} | at for one, at in zip(found, times, strict=True)]
+        self._change(LS_ANNOTATIONS, "annotation", rows)
         return ids
 
     def settings_of(self, round_key: str, purpose: str) -> dict[str, str]:
@@ -195,17 +181,38 @@ class SyncState:
         rows = [{"server": self._server, "user": user, "name": name} for user, name in names.items()]
         self._write(self._database.insert_new(LS_PEOPLE), rows)
 
-    def set_annotations_gone(self, annotations: Iterable[int]) -> None:
-        self._change(LS_ANNOTATIONS, "annotation", [{"of": annotation, "gone": 1} for annotation in annotations])
+    def set_status(self, annotations: Iterable[int], status: int) -> None:
+        self._change(LS_ANNOTATIONS, "annotation", [{"of": annotation, "gone": status} for annotation in annotations])
+
+    def aside(self, project: int) -> dict[int, str]:
+        """Tasks of a project that the server could not show when they were last asked for, with the reason."""
+        here = (LS_ASIDE.c.server == self._server, LS_ASIDE.c.project == project)
+        query = sa.select(LS_ASIDE.c.task, LS_ASIDE.c.reason).where(*here).order_by(LS_ASIDE.c.task)
+        return {row.task: row.reason for row in self._rows(query)}
+
+    def set_aside(self, project: int, tasks: Mapping[int, str]) -> None:
+        """Record which tasks of a project the server cannot show; no others are."""
+        if tasks == self.aside(project):
+            return
+        here = (LS_ASIDE.c.server == self._server, LS_ASIDE.c.project == project)
+        fixed = {"server": self._server, "project": project}
+        with self._database.transaction() as connection:
+            connection.execute(sa.delete(LS_ASIDE).where(*here))
+            for task, reason in tasks.items():
+                connection.execute(self._database.insert_new(LS_ASIDE), fixed | {"task": task, "reason": reason})
 
     def on_comparison(self, comparison: str) -> dict[str, int]:
         """The server's ids of the annotations of a comparison that are there, by our ids."""
         query = sa.select(LS_ANNOTATIONS.c.annotation_id, LS_ANNOTATIONS.c.annotation).where(
             LS_ANNOTATIONS.c.server == self._server,
             LS_ANNOTATIONS.c.comparison_id == comparison,
-            LS_ANNOTATIONS.c.gone == 0,
+            LS_ANNOTATIONS.c.gone == THERE,
         )
         return {row[0]: int(row[1]) for row in self._rows(query)}
+
+    def _annotations(self) -> sa.Select[Any]:
+        names = ("annotation", "task", "annotation_id", "comparison_id", "gone", "created_at", "updated_at")
+        return sa.select(*(LS_ANNOTATIONS.c[name] for name in names)).where(LS_ANNOTATIONS.c.server == self._server)
 
     def _rows(self, query: sa.Select[Any]) -> list[Any]:
         with self._database.reading() as connection:
@@ -226,6 +233,8 @@ class SyncState:
                 connection.execute(statement, rows)
 
 
-def moment(text: str) -> datetime:
-    """A time as the server writes it, which leaves microseconds out where they are 0."""
-    return datetime.fromisoformat(text)
+def _of_project(query: sa.Select[Any], project: int, status: int) -> sa.Select[Any]:
+    """A query of annotations for those of one project and status."""
+    tasks = sa.and_(LS_TASKS.c.server == LS_ANNOTATIONS.c.server, LS_TASKS.c.task == LS_ANNOTATIONS.c.task)
+    joined = query.select_from(LS_ANNOTATIONS.join(LS_TASKS, tasks))
+    return joined.where(LS_TASKS.c.project == project, LS_ANNOTATIONS.c.gone == status)

@@ -1,7 +1,9 @@
 """A label store whose annotators work in Label Studio."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,22 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.people import People, email_of
+from rlhf_dagster.labeling.label_studio.reading.identity import Identity
+from rlhf_dagster.labeling.label_studio.reading.missing import delete
+from rlhf_dagster.labeling.label_studio.reading.notices import notices
+from rlhf_dagster.labeling.label_studio.reading.rejoin import Rejoined, rejoin
+from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers
+from rlhf_dagster.labeling.label_studio.records.seen import ASKED
 from rlhf_dagster.labeling.label_studio.results import decoded, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
-from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version
+from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version, seen
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.tables import records
+
+PURPOSES = ("train", "evaluation", "demonstrations")
 
 
 class LabelStudioStore:
@@ -29,7 +39,7 @@ class LabelStudioStore:
     The ledger, in the file or at the address ``place``, is the truth: every member of a Label Studio Community
     organization can change or delete anything, so all versions that were ever seen are kept there, as the server held
     them, and are translated when they are read. Rounds that never had a project on the server, such as imported
-    judgments, are read from the ledger alone.
+    judgments, and those that are decided are read from the ledger alone.
     """
 
     def __init__(
@@ -40,16 +50,19 @@ class LabelStudioStore:
         settings: LabelingSettings,
         loop_name: str,
         folder: Path | None = None,
+        decided: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """``client`` is called, and the server asked for its version, when the first request is made.
 
-        ``folder`` holds the key to the pseudonyms; by default that of the ledger's file.
+        ``folder`` holds the key to the pseudonyms; by default that of the ledger's file. ``decided`` says of a round
+        that no label of it is waited for any more: it is read from the ledger alone, and its project may be tidied
+        away.
         """
         self.ledger = place if isinstance(place, EmbeddedLabelStore) else EmbeddedLabelStore(place)
         self._folder = folder or self.ledger.path.parent
-        self._url, self._state = url, SyncState(self.ledger.address, url)
+        self._url, self._servers, self._decided = url, KnownServers(self.ledger.address), decided
         self.settings, self.loop_name = settings, loop_name
-        self._connect = client
+        self._connect, self._confirmed = client, False
         self._sessions: dict[str, AnnotatorSession] = {}
         self._members: set[str] = set()
 
@@ -64,8 +77,18 @@ class LabelStudioStore:
         return People(self._folder / "annotators.json")
 
     @cached_property
+    def _identity(self) -> Identity:
+        return Identity(self.client, self._servers, self._url)
+
+    @property
+    def _state(self) -> SyncState:
+        """What we know of the server at our address."""
+        known = self._servers.at(self._url)
+        return self._servers.state(known.key if known else self._url)
+
+    @property
     def _synchroniser(self) -> Synchroniser:
-        return Synchroniser(self.client, self._state, self.ledger, self.people)
+        return Synchroniser(self.client, self._state, self.ledger, self.people, self._identity)
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
@@ -73,13 +96,37 @@ class LabelStudioStore:
             return SendResult(0, 0)
         with self._locked():
             self.ledger.send(comparisons)
-            sender = Sender(self.client, self._state, self.settings, self.loop_name, self._synchroniser.sweep)
-            sent = sender.send(rows)
+            self._identity.enlist()
+            sent = self._send(rows)
         return SendResult(sent=sent, already_there=len(rows) - sent)
+
+    def _send(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        synchroniser = self._synchroniser
+        state = synchroniser.state
+        sender = Sender(self.client, state, self.settings, self.loop_name, synchroniser.sweep, self._given)
+        return sender.send(rows)
+
+    def _given(self, round_key: str, purpose: str) -> Counter[str]:
+        """How many labels of each comparison of a round are on record, wherever they were given."""
+        newest = {found.annotation_id: found for found in self.ledger.read(round_key, purpose)[0]}
+        return Counter(found.comparison_id for found in newest.values() if found.status == "submitted")
 
     def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
         self._synchronise([(round_key, purpose)])
-        return self.ledger.count_read(round_key, purpose, since, lambda: self._translated(round_key, purpose, None)[0])
+        return self.count_on_record(round_key, purpose, since)
+
+    def count_on_record(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
+        """Like :meth:`count`, of what was read so far: the server is not asked."""
+        read = lambda: self._translated(round_key, purpose, None)[0]  # noqa: E731
+        counts = self.ledger.count_read(round_key, purpose, since, read)
+        return replace(counts, notices=self.notices(round_key, purpose))
+
+    def notices(self, round_key: str, purpose: str) -> list[str]:
+        """What people should know of a round, by what was read so far: labels missing, tasks that cannot be read."""
+        if self._decided(round_key):
+            return []
+        state = self._state
+        return notices(state, state.projects(round_key, purpose))
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         """As every store does; reading all (``since=None``) also looks for tasks that were deleted in Label Studio."""
@@ -104,7 +151,37 @@ class LabelStudioStore:
     def addresses(self, round_key: str, purpose: str) -> list[str]:
         """Where annotators find a round's tasks."""
         projects = self._state.projects(round_key, purpose)
-        return [f"{self._url}/projects/{project.project}/data" for project in projects]
+        return [f"{self._url}/projects/{project.project}/data" for project in projects if not project.gone]
+
+    def accept_deletions(self, round_key: str, by: str) -> int:
+        """Record a round's missing annotations as deleted, as a person says that they are; returns how many.
+
+        The server is looked at first: what is there again is not deleted.
+        """
+        rounds = [(round_key, purpose) for purpose in PURPOSES]
+        self._synchronise(rounds, sweep=True)
+        with self._locked():
+            state = self._state
+            projects = [project for key in rounds for project in state.projects(*key)]
+            missing = [found for project in projects for found in state.with_status(project.project, ASKED)]
+            said = f"{len(missing):,} labels of {round_key} that are not in Label Studio any more were deleted."
+            self._servers.record(by, "accept-deletions", said)
+            delete(self.ledger, state, missing)
+        return len(missing)
+
+    def rejoin(self, by: str) -> tuple[Rejoined, int]:
+        """Go on with the server that is there, as a person says; returns what it has, and how many tasks it was sent.
+
+        What it does not have stays on record and counts. Comparisons of undecided rounds that have no task there and
+        want labels are sent again.
+        """
+        with self._locked():
+            found = rejoin(self._identity, self._servers, self._decided)
+            self._servers.record(by, "rejoin", f"Went on with {found.database} at {found.address}.")
+            rounds = sorted({(project.round, project.purpose) for project in [*found.found, *found.lost]})
+            self._read_projects(rounds, sweep=True)
+            sent = sum(self._send(records(self.ledger.comparisons(*key))) for key in rounds)
+        return found, sent
 
     def submit_many(self, submissions: Iterable[Submission]) -> list[str]:
         """As every store does. Each annotator is a user of Label Studio; times are by the server's clock.
@@ -162,7 +239,7 @@ class LabelStudioStore:
     def _record(self, submission: Submission, task: int, answer: Mapping[str, Any]) -> str:
         """Keep what the server made of a submission, so that no version depends on when we next look."""
         key = (submission.comparison_id, submission.annotator)
-        identity = self._state.identify([(answer["id"], task, *key)])[answer["id"]]
+        identity = self._state.identify([seen(answer, task, *key)])[answer["id"]]
         self.ledger.append([as_version(answer, identity, *key)])
         return identity
 
@@ -190,21 +267,41 @@ class LabelStudioStore:
         if not present:
             return
         with self._locked():
-            for project in [project for key in present for project in self._state.projects(*key)]:
-                if sweep:
-                    self._synchroniser.sweep(project)
-                else:
-                    self._synchroniser.read_changes(project)
+            self._confirm(present)
+            self._read_projects(present, sweep)
+
+    def _read_projects(self, rounds: Iterable[tuple[str, str]], sweep: bool) -> None:
+        synchroniser = self._synchroniser
+        for project in [project for key in rounds for project in synchroniser.state.projects(*key)]:
+            if sweep and not project.gone:
+                synchroniser.sweep(project)
+            else:
+                synchroniser.read_changes(project)
+
+    def _confirm(self, rounds: Iterable[tuple[str, str]]) -> None:
+        """See once that the server is the one that the rounds went to; raises UserError where it is another."""
+        if self._confirmed:
+            return
+        self._identity.confirm()
+        for key in rounds:
+            self._require_here(*key)
+        self._confirmed = True
+
+    def _require_here(self, round_key: str, purpose: str) -> None:
+        known = self._servers.at(self._url)
+        went = [found for found in self._servers.in_use() if found.key in self._state.servers(round_key, purpose)]
+        if known is None or known.key not in {found.key for found in went}:
+            raise UserError(
+                f"{round_key} was sent to Label Studio at {went[-1].address}, and label_store.url is {self._url}, "
+                "where another database answers; correct it, or, to go on with that one: rlhf label-studio rejoin."
+            )
 
     def _has_projects(self, round_key: str, purpose: str) -> bool:
-        """Whether the round was ever sent to the server, by our records. Raises UserError if it went to another one."""
-        servers = self._state.servers(round_key, purpose)
-        if servers and self._url not in servers:
-            raise UserError(
-                f"{round_key} was sent to Label Studio at {servers[-1]}, and label_store.url is {self._url}; correct "
-                "it, or, if the server has moved there, send the batch again."
-            )
-        return bool(servers)
+        """Whether a round's labels come from a server, by our records: not one that is decided or that was left."""
+        if self._decided(round_key):
+            return False
+        left = {known.key for known in self._servers.all() if known.left}
+        return bool(set(self._state.servers(round_key, purpose)) - left)
 
     def _locked(self) -> AbstractContextManager[None]:
         """One reader or sender at a time: on all machines where the ledger is in Postgres, else on this one."""

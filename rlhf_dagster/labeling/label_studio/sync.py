@@ -1,5 +1,6 @@
 """Everything that happened to a project's annotations since we last looked, as versions in the ledger."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,13 @@ from typing import Any
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.people import UNKNOWN, People
-from rlhf_dagster.labeling.label_studio.state import KnownAnnotation, Project, SentTask, SyncState, moment
+from rlhf_dagster.labeling.label_studio.reading.identity import Identity
+from rlhf_dagster.labeling.label_studio.reading.missing import Missing, refuse_other_tasks, refuse_what_was_set_back
+from rlhf_dagster.labeling.label_studio.reading.pages import PageReader
+from rlhf_dagster.labeling.label_studio.records.seen import MISSING, THERE, Project, Seen, SentTask, moment
+from rlhf_dagster.labeling.label_studio.state import SyncState
+from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
+from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioGone, nonsense
 from rlhf_dagster.labeling.store import Annotation
 
 OVERLAP = timedelta(seconds=60)
@@ -16,63 +23,140 @@ OVERLAP = timedelta(seconds=60)
 
 
 class Synchroniser:
-    """Reads one server into the ledger. The caller holds the loop's lock: one reader at a time."""
+    """Reads one server into the ledger. The caller holds the loop's lock: one reader at a time.
 
-    def __init__(self, client: LabelStudioClient, state: SyncState, ledger: EmbeddedLabelStore, people: People) -> None:
-        self.client, self.state, self.ledger, self.people = client, state, ledger, people
+    What is seen again counts again, and the newest state counts. Nothing is recorded before the server has shown that
+    it is the one we know (:mod:`~rlhf_dagster.labeling.label_studio.reading.identity`), and nothing as deleted that may
+    be there (:mod:`~rlhf_dagster.labeling.label_studio.reading.missing`).
+    """
+
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        state: SyncState,
+        ledger: EmbeddedLabelStore,
+        people: People,
+        identity: Identity,
+    ) -> None:
+        self.client, self.state, self.ledger, self.people, self.identity = client, state, ledger, people, identity
 
     def read_changes(self, project: Project) -> None:
         """Read what has changed. Where nothing has, this is one small request."""
-        total, newest = self.client.probe(project.project)
-        if project.unsure or total != project.listed:
+        if project.gone and not self._is_back(project):
+            return
+        try:
+            total, newest = self.client.probe(project.project)
+        except LabelStudioGone:
+            self._gone(project)
+            return
+        if project.gone or project.unsure or total != project.listed or _is_earlier(newest, project.newest):
             self.sweep(project)
-        elif newest is not None and (newest != project.newest or _is_due(project)):
-            self._read_since(project, moment(project.newest) - OVERLAP if project.newest else None)
+        elif newest is not None and (newest != project.newest or _is_due(project)) and self._is_confirmed(project):
+            self._read_since(project, moment(project.newest) - OVERLAP if project.newest else None, project.newest)
+            Missing(self.state, self.ledger, project).settle()
 
     def sweep(self, project: Project) -> None:
         """Compare all tasks with the server's: find new, deleted and changed ones, and delete unlabelled duplicates."""
+        if not self._is_confirmed(project):
+            return
         began, known = time.time(), self.state.tasks(project.project)
         never_read = project.newest is None
-        listed: dict[int, dict[str, Any]] = {}
-        for page in self._pages(project, full=never_read):
-            listed |= {task["id"]: task for task in page}
-            if never_read:
-                self._adopt(project, page, known)
-                self._take_in(project, page)
-        found = self._adopt(project, listed.values(), known)
+        listed = self._read_all(project) if never_read else self._listed(project)
+        found = self._adopt(project, listed.values())
         surplus = [identity for identity in _surplus(found.values()) if self.client.is_untouched(identity)]
+        gone = known.keys() - found.keys()
+        if gone:
+            self._count_again(project, len(listed))
         if surplus:
             self.client.delete_tasks(project.project, surplus)
-        gone = (known.keys() - found.keys()) | set(surplus)
-        self._delete([annotation for annotation in self.state.annotations(gone) if not annotation.gone])
-        self.state.set_tasks_gone(gone)
-        self.state.set_listed(project.project, len(listed) - len(surplus))
-        changed = [moment(task["updated_at"]) for key, task in found.items() if _is_unread(task, known.get(key))]
-        if changed and not never_read:
-            self._read_since(project, min(changed))
-        elif found:
-            self.state.set_read(project, max((task["updated_at"] for task in found.values()), key=moment), began)
+        missing = Missing(self.state, self.ledger, project)
+        missing.tasks_gone(gone | set(surplus), listed)
+        self.state.set_project(project.project, listed=len(listed) - len(surplus))
+        self._read_what_changed(project, found, began)
+        missing.settle()
 
-    def _adopt(
-        self, project: Project, tasks: Iterable[dict[str, Any]], known: Mapping[int, SentTask]
-    ) -> dict[int, dict[str, Any]]:
+    def _read_what_changed(self, project: Project, found: Mapping[int, dict[str, Any]], began: float) -> None:
+        """Read the listed tasks whose annotations are not on record as they are now."""
+        aside, known = self.state.aside(project.project), self.state.tasks(project.project)
+        unread = [task for key, task in found.items() if key not in aside and _is_unread(task, known.get(key))]
+        changed = [moment(task["updated_at"]) for task in unread]
+        newest = max((task["updated_at"] for task in found.values()), key=moment, default=None)
+        if project.newest is not None and (changed or aside):
+            self._read_since(project, min(changed, default=moment(newest or project.newest)), newest)
+        else:
+            self.state.set_read(project, newest, began)
+
+    def _is_confirmed(self, project: Project) -> bool:
+        """Whether the server has the project; where it is the same server without it, that is recorded."""
+        there = self.identity.require(project, self.state)
+        if not there:
+            Missing(self.state, self.ledger, project).project_gone()
+        return there
+
+    def _gone(self, project: Project) -> None:
+        if self._is_confirmed(project):
+            raise LabelStudioGone(f"Label Studio at {self.client.url} lists no tasks of project {project.project}.")
+
+    def _is_back(self, project: Project) -> bool:
+        """Whether a project that was gone is there again."""
+        if not self.identity.is_there(project, self.state):
+            return False
+        self.state.set_project(project.project, gone=0)
+        return True
+
+    def _count_again(self, project: Project, listed: int) -> None:
+        """Raises LabelStudioError where the server has more tasks than it listed, so that none is taken for deleted."""
+        total, _ = self.client.probe(project.project)
+        if total > listed:
+            short = WrongShape(f"it listed {listed:,} tasks of project {project.project} and counts {total:,}")
+            raise nonsense(self.client.url, "GET api/tasks/", short)
+
+    def _listed(self, project: Project) -> dict[int, dict[str, Any]]:
+        """All tasks of the project, by id."""
+        pages = PageReader(self.client, project.project).skeletons()
+        return {task["id"]: task for page in pages for task in page}
+
+    def _read_all(self, project: Project) -> dict[int, dict[str, Any]]:
+        """All tasks of a project that was never read, by id, their annotations taken in."""
+        reader = PageReader(self.client, project.project, self.state.aside(project.project))
+        listed: dict[int, dict[str, Any]] = {}
+        for page in reader.pages():
+            listed |= {task["id"]: task for task in page}
+            self._adopt(project, page)
+            self._take_in(project, page)
+        if reader.failed:
+            listed = self._listed(project) | listed
+            self._adopt(project, listed.values())
+        self.state.set_aside(project.project, reader.failed)
+        return listed
+
+    def _adopt(self, project: Project, tasks: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """Record the tasks that are ours and return them by id, without tasks made by hand in the project."""
         tasks = list(tasks)
+        refuse_other_tasks(
+            self.client.url,
+            {task["id"]: _comparison(task) for task in tasks},
+            self.state.tasks(project.project, gone=True),
+        )
         sent = self.ledger.comparisons_by_id({_comparison(task) for task in tasks} - {""})
         ours = {task["id"]: task for task in tasks if _comparison(task) in sent}
+        known = self.state.tasks(project.project)
         new = {identity: _comparison(task) for identity, task in ours.items() if identity not in known}
         self.state.add_tasks(project.project, new, project.labels_wanted)
         return ours
 
-    def _read_since(self, project: Project, since: datetime | None) -> None:
-        began, newest = time.time(), project.newest
-        for page in self._pages(project, full=True, since=since):
+    def _read_since(self, project: Project, since: datetime | None, newest: str | None) -> None:
+        """Read what was changed at ``since`` or later; ``newest`` is the newest change known of."""
+        began = time.time()
+        reader = PageReader(self.client, project.project, self.state.aside(project.project))
+        for page in reader.pages(since):
             self._take_in(project, page)
-            newest = max([task["updated_at"] for task in page] + ([newest] if newest else []), key=moment)
+            newest = max([task["updated_at"] for task in page] + ([newest] if newest else []), key=moment, default=None)
+        self.state.set_aside(project.project, reader.failed)
         self.state.set_read(project, newest, began)
 
     def _take_in(self, project: Project, page: list[dict[str, Any]]) -> None:
-        """Record the annotations of some tasks; those on record that the server no longer has were deleted."""
+        """Record the annotations of some tasks; those on record that the server no longer has are missing."""
         known = self.state.tasks(project.project)
         tasks = {
             task["id"]: task
@@ -80,8 +164,25 @@ class Synchroniser:
             if task["id"] in known and known[task["id"]].updated_at != task["updated_at"]
         }
         there = {annotation["id"] for task in tasks.values() for annotation in task["annotations"]}
-        before = [annotation for annotation in self.state.annotations(tasks) if not annotation.gone]
-        self._delete([annotation for annotation in before if annotation.annotation not in there])
+        before = {found.annotation: found for found in self.state.annotations(tasks)}
+        before |= self.state.by_number(there - before.keys())
+        refuse_what_was_set_back(self.client.url, tasks.values(), known, before)
+        unsure = self._mark_missing(tasks, before, there)
+        self._record(tasks, known)
+        # Last, so that a task whose annotations were not recorded is read again.
+        self.state.set_updated({key: task["updated_at"] for key, task in tasks.items() if key not in unsure})
+
+    def _mark_missing(
+        self, tasks: Mapping[int, dict[str, Any]], before: Mapping[int, Any], there: set[int]
+    ) -> set[int]:
+        """Mark what is missing; returns the tasks that count more annotations than they list, of which nothing is."""
+        lost = [found for found in before.values() if found.status == THERE and found.annotation not in there]
+        unsure = {found.task for found in lost if _lists_too_few(tasks[found.task])}
+        self.state.set_status([found.annotation for found in lost if found.task not in unsure], MISSING)
+        return unsure
+
+    def _record(self, tasks: Mapping[int, dict[str, Any]], known: Mapping[int, SentTask]) -> None:
+        """Record all annotations of some tasks."""
         found = [
             (annotation, task["id"], known[task["id"]].comparison_id)
             for task in tasks.values()
@@ -89,35 +190,13 @@ class Synchroniser:
         ]
         names = self._names({annotation["completed_by"] for annotation, _, _ in found})
         ids = self.state.identify(
-            (annotation["id"], task, comparison, names[annotation["completed_by"]])
+            seen(annotation, task, comparison, names[annotation["completed_by"]])
             for annotation, task, comparison in found
         )
         self.ledger.append(
             as_version(annotation, ids[annotation["id"]], comparison, names[annotation["completed_by"]])
             for annotation, _, comparison in found
         )
-        # Last, so that a task whose annotations were not recorded is read again.
-        self.state.set_updated({identity: task["updated_at"] for identity, task in tasks.items()})
-
-    def _delete(self, annotations: list[KnownAnnotation]) -> None:
-        newest = self.ledger.newest([annotation.annotation_id for annotation in annotations])
-        at = datetime.now(UTC)
-        self.ledger.append(
-            Annotation(
-                annotation_id=annotation.annotation_id,
-                comparison_id=annotation.comparison_id,
-                annotator=newest[annotation.annotation_id].annotator,
-                version=0,
-                status="deleted",
-                result={},
-                seconds=None,
-                created_at=at,
-                updated_at=at,
-            )
-            for annotation in annotations
-            if annotation.annotation_id in newest
-        )
-        self.state.set_annotations_gone(annotation.annotation for annotation in annotations)
 
     def _names(self, users: set[int | None]) -> dict[int | None, str]:
         """Pseudonyms by user id."""
@@ -131,12 +210,6 @@ class Synchroniser:
             names |= new
         return {None: UNKNOWN} | names
 
-    def _pages(self, project: Project, full: bool, since: datetime | None = None) -> Iterable[list[dict[str, Any]]]:
-        after = 0
-        while page := self.client.task_page(project.project, after, updated_since=since, full=full):
-            after = page[-1]["id"]
-            yield page
-
 
 def _is_due(project: Project) -> bool:
     """Whether changes shortly before the newest one must be read once more: some may have been committed late.
@@ -148,9 +221,28 @@ def _is_due(project: Project) -> bool:
     return project.last_read < settled <= time.time()
 
 
+def _is_earlier(newest: str | None, known: str | None) -> bool:
+    """Whether the newest change is older than one that was read: tasks are gone, or the server was set back."""
+    return known is not None and (newest is None or moment(newest) < moment(known))
+
+
+def _lists_too_few(task: Mapping[str, Any]) -> bool:
+    return bool(task["total_annotations"] + task["cancelled_annotations"] > len(task["annotations"]))
+
+
+def seen(annotation: Mapping[str, Any], task: int, comparison: str, annotator: str) -> Seen:
+    """An annotation as the server holds it, for our records, with the server's own times."""
+    times = (annotation["created_at"], annotation["updated_at"])
+    return Seen(annotation["id"], task, comparison, annotator, *times)
+
+
 def as_version(annotation: Mapping[str, Any], identity: str, comparison: str, annotator: str) -> Annotation:
-    """An annotation as the server holds it, for the ledger; the result stays as it is."""
-    skipped = bool(annotation["was_cancelled"])
+    """An annotation as the server holds it, for the ledger; the result stays as it is.
+
+    Times are at most our own clock's: of a server whose clock is ahead, somebody would else have been at work a moment
+    ago for as long as it is.
+    """
+    skipped, now = annotation["was_cancelled"], datetime.now(UTC)
     return Annotation(
         annotation_id=identity,
         comparison_id=comparison,
@@ -158,10 +250,20 @@ def as_version(annotation: Mapping[str, Any], identity: str, comparison: str, an
         version=0,
         status="skipped" if skipped else "submitted",
         result={} if skipped else annotation["result"],
-        seconds=annotation["lead_time"],
-        created_at=moment(annotation["created_at"]),
-        updated_at=moment(annotation["updated_at"]),
+        seconds=_seconds(annotation["lead_time"]),
+        created_at=min(moment(annotation["created_at"]), now),
+        updated_at=min(moment(annotation["updated_at"]), now),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    """The time that an annotator's browser has measured, where it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _comparison(task: Mapping[str, Any]) -> str:

@@ -116,6 +116,8 @@ LS_PROJECTS = sa.Table(
     sa.Column("newest", sa.Text),
     sa.Column("newest_seen", sa.Double, nullable=False, server_default=sa.text("0")),
     sa.Column("last_read", sa.Double, nullable=False, server_default=sa.text("0")),
+    _text("created_at", default=""),
+    _number("gone", 0),
     sa.PrimaryKeyConstraint("server", "project"),
 )
 LS_TASKS = sa.Table(
@@ -148,8 +150,31 @@ LS_ANNOTATIONS = sa.Table(
     _text("annotation_id"),
     _text("comparison_id"),
     _number("gone", 0),
+    _text("created_at", default=""),
+    _text("updated_at", default=""),
     sa.PrimaryKeyConstraint("server", "annotation"),
     sa.UniqueConstraint("server", "annotation_id"),
     sa.Index("ls_annotations_by_task", "server", "task"),
     sa.Index("ls_annotations_by_comparison", "server", "comparison_id"),
 )
+LS_SERVERS = sa.Table(
+    "ls_servers",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    _text("address"),
+    _text("database"),
+    _text("left", default=""),
+)
+"""Servers by the key that other tables call ``server``: where each was last seen, and what tells its database."""
+LS_ASIDE = sa.Table(
+    "ls_aside",
+    METADATA,
+    _text("server"),
+    _number("project"),
+    _number("task"),
+    _text("reason"),
+    sa.PrimaryKeyConstraint("server", "task"),
+)
+"""Tasks that a server cannot show."""
+LS_ANSWERS = sa.Table("ls_answers", METADATA, _text("at"), _text("by"), _text("action"), _text("said"))
+"""What people have said about labels that were missing, and servers that were others."""

@@ -14,7 +14,7 @@ from label_studio import LabelStudioServer, free_port
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
-from rlhf_dagster.labeling.label_studio.errors import (
+from rlhf_dagster.labeling.label_studio.transport.errors import (
     LabelStudioError,
     LabelStudioGone,
     LabelStudioTimeout,

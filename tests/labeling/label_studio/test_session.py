@@ -7,13 +7,13 @@ import pytest
 from fake_server import serving
 from label_studio import MEMBER_PASSWORD, LabelStudioServer, free_port
 
-from rlhf_dagster.labeling.label_studio.errors import (
+from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
+from rlhf_dagster.labeling.label_studio.transport.errors import (
     LabelStudioError,
     LabelStudioGone,
     LabelStudioTimeout,
     LabelStudioUnreachable,
 )
-from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 
 CONFIG = """<View><HyperText name="prompt" value="$prompt_html"/>
 <Choices name="preference" toName="prompt"><Choice value="A"/><Choice value="B"/></Choices></View>"""

@@ -15,9 +15,9 @@ from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
-from rlhf_dagster.labeling.label_studio.errors import LabelStudioTimeout
 from rlhf_dagster.labeling.label_studio.results import encode
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
+from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioTimeout
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Submission
 from rlhf_dagster.records.tables import records
@@ -206,12 +206,19 @@ def test_counting_is_one_request_and_no_parsing_while_nothing_is_new(
     assert (asked, parsed) == (["api/tasks/"] * 6, [])
 
 
+class OtherDatabase(LabelStudioClient):
+    """The same server under the name of another database."""
+
+    def organizations(self):
+        return [found | {"created_at": "2020-01-01T00:00:00.000001Z"} for found in super().organizations()]
+
+
 def test_another_address_is_refused_with_both(open_store, batch, tmp_path, label_studio) -> None:
     open_store().send(batch(2))
     moved = LabelStudioStore(
         tmp_path / "l.sqlite",
         "http://elsewhere:8080",
-        client=label_studio.client,
+        client=lambda: OtherDatabase(label_studio.url, label_studio.token),
         settings=SETTINGS,
         loop_name="store",
     )
@@ -219,6 +226,19 @@ def test_another_address_is_refused_with_both(open_store, batch, tmp_path, label
         UserError, match=rf"sent to Label Studio at {label_studio.url}, and label_store.url is http://e"
     ):
         moved.read(ROUND, PURPOSE)
+
+
+def test_a_server_that_has_moved_is_recognised(open_store, batch, tmp_path, label_studio) -> None:
+    store, frame = open_store(), batch(2)
+    store.send(frame)
+    store.submit_many([Submission(frame["comparison_id"][0], "ann", {"choice": "tie"})])
+    elsewhere = label_studio.url.replace("127.0.0.1", "localhost")
+    moved = LabelStudioStore(
+        tmp_path / "l.sqlite", elsewhere, client=label_studio.client, settings=SETTINGS, loop_name="store"
+    )
+    assert moved.count(ROUND, PURPOSE).usable == 1
+    assert moved.send(frame).sent == 0
+    assert moved.addresses(ROUND, PURPOSE) == [f"{elsewhere}/projects/{project_of(moved)}/data"]
 
 
 def test_annotators_are_users_of_their_own_and_pseudonyms_here(open_store, batch, label_studio, tmp_path) -> None:

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
+from rlhf_dagster.labeling.label_studio.transport.limits import LARGEST_ANSWER, PATIENCE, TOO_LARGE, TOO_SLOW
 from rlhf_dagster.labeling.store import LabelStoreUnavailable
 
 DETAIL = 200
@@ -27,13 +29,35 @@ class LabelStudioUnreachable(LabelStudioError, LabelStoreUnavailable):  # noqa: 
 class LabelStudioFailed(LabelStudioError, LabelStoreUnavailable):  # noqa: N818
     """The server, or what stands in front of it, failed (a status from 500 on)."""
 
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+
 
 class LabelStudioGone(LabelStudioError):  # noqa: N818
     """What was asked for is not there."""
 
 
+class LabelStudioNonsense(LabelStudioError):  # noqa: N818
+    """The server says that all is well, and its answer is not what was asked for."""
+
+
+class AnotherDatabase(LabelStudioError):  # noqa: N818
+    """The database that answers is not the one that we know, or it was set back: a person has to say what it is."""
+
+
 def transport_error(url: str, timeout: float, error: httpx.HTTPError) -> LabelStudioError:
     """The sentence for a request that brought no response."""
+    if str(error) == TOO_SLOW:
+        return LabelStudioTimeout(
+            f"Label Studio at {url} had not answered in full after {PATIENCE * timeout:g} s; see what slows it, or the "
+            "network, down, or raise label_store.timeout, then try again."
+        )
+    if str(error) == TOO_LARGE:
+        return LabelStudioNonsense(
+            f"Label Studio at {url} answers with more than {LARGEST_ANSWER // 2**20} MB, which is not read; see "
+            "whether it is a Label Studio, and whether a text in its tasks is that long."
+        )
     if isinstance(error, httpx.TimeoutException):
         return LabelStudioTimeout(
             f"Label Studio at {url} gave no answer within {timeout:g} s; see whether it is overloaded, or raise "
@@ -72,8 +96,8 @@ def status_error(url: str, method: str, path: str, status: int | None, body: Any
         )
     if status == 404:
         return LabelStudioGone(f"Label Studio at {url} has no {path} (any more); was it deleted there?")
-    kind = LabelStudioFailed if status is not None and status >= 500 else LabelStudioError
-    return kind(f"Label Studio at {url} answered {method} {path} with status {status}: {detail}.")
+    sentence = f"Label Studio at {url} answered {method} {path} with status {status}: {detail}."
+    return LabelStudioFailed(sentence, status) if status is not None and status >= 500 else LabelStudioError(sentence)
 
 
 def unauthorized(url: str, detail: str) -> LabelStudioError:
@@ -89,6 +113,14 @@ def unauthorized(url: str, detail: str) -> LabelStudioError:
 
 def no_label_studio(url: str) -> LabelStudioError:
     return LabelStudioError(f"What answers at {url} is no Label Studio; correct label_store.url.")
+
+
+def nonsense(url: str, path: str, wrong: WrongShape) -> LabelStudioNonsense:
+    """The sentence for an answer that says that all is well and is not what was asked for."""
+    return LabelStudioNonsense(
+        f"Label Studio at {url} answered {path} with what cannot be read: {wrong}. Nothing of it is recorded; see "
+        "whether the server was upgraded, or something else answers at label_store.url, then try again."
+    )
 
 
 def require_address(url: str) -> None:

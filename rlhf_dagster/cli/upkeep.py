@@ -1,0 +1,44 @@
+"""`rlhf check`, `rlhf backup` and `rlhf restore`."""
+
+from pathlib import Path
+
+from rlhf_dagster.config.loop import load_config
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.upkeep.backup import back_up
+from rlhf_dagster.loop.upkeep.check import check_loop
+from rlhf_dagster.loop.upkeep.restore import bring_back
+
+
+def check(folder: Path, repair: bool) -> int:
+    """Print the findings, and what was done about them; returns the exit code."""
+    loop = LoopFolder(load_config(folder), folder.resolve())
+    findings = list(check_loop(loop))
+    for finding in findings:
+        print(finding.sentence)
+        if repair and finding.repair:
+            print(f"  mended     {finding.repair()}")
+        else:
+            print(f"  next       {finding.mend}")
+    if not findings:
+        print(f"Everything that {loop.config.name} keeps is whole.")
+    elif not repair and any(finding.repair for finding in findings):
+        print(f"`rlhf check {folder} --repair` does what is safe.")
+    left = [finding for finding in findings if not (repair and finding.repair)]
+    return 1 if left else 0
+
+
+def back_up_loop(folder: Path, to: str) -> None:
+    backup = back_up(LoopFolder.open(folder), to, print)
+    print(f"{to} holds {backup.loop} as it was at {backup.at}, with {backup.annotations:,} annotations.")
+    print(f"  back       rlhf restore {to} FOLDER")
+
+
+def restore_loop(source: str, folder: Path) -> None:
+    loop, backup = bring_back(source, folder, print)
+    print(
+        f"{folder} is {backup.loop} as it was at {backup.at}, with {backup.annotations:,} annotations. It is stopped."
+    )
+    print(f"  next       rlhf check {folder}")
+    if loop.config.label_store.kind == "label_studio":
+        print("             The label server may have moved on; what it has is compared when labels are read.")
+    print(f"             rlhf resume --loop {folder}")

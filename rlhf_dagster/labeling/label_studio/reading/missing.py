@@ -1,0 +1,134 @@
+"""What is on record and no longer on the server: deleted by somebody, or lost.
+
+A few annotations that are missing were deleted, and that is recorded. More of them, or those that a server which was
+set back would lack as well, are asked about first, and count until a person has answered.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.label_studio.reading.identity import WAY_ON
+from rlhf_dagster.labeling.label_studio.records.seen import (
+    ASKED,
+    DELETED,
+    MISSING,
+    THERE,
+    KnownAnnotation,
+    Project,
+    SentTask,
+    moment,
+)
+from rlhf_dagster.labeling.label_studio.state import SyncState
+from rlhf_dagster.labeling.label_studio.transport.errors import AnotherDatabase
+from rlhf_dagster.labeling.store import Annotation
+
+FEW, SMALL_PART = 5, 0.05
+"""Annotations of a project that may go missing in one look without a question: so many, or this part of them."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Decides what becomes of a project's annotations that are no longer there."""
+
+    state: SyncState
+    ledger: EmbeddedLabelStore
+    project: Project
+
+    def tasks_gone(self, gone: Collection[int], listed: Collection[int]) -> None:
+        """Record that tasks are not there any more; ``listed`` are all that are there, whoever made them."""
+        there = [found for found in self.state.annotations(gone) if found.status == THERE]
+        last = max(listed, default=0)
+        # A server that was set back to a time before the newest tasks has no others after them.
+        lost = [found.annotation for found in there if found.task > last]
+        self.state.set_status([found.annotation for found in there], MISSING)
+        self.state.set_status(lost, ASKED)
+        self.state.set_tasks_gone(gone)
+
+    def project_gone(self) -> None:
+        """Record that the whole project is not there any more."""
+        tasks = self.state.tasks(self.project.project)
+        self.tasks_gone(tasks, [])
+        self.state.set_project(self.project.project, gone=1, listed=0)
+
+    def settle(self) -> None:
+        """At the end of a look: record deletions, or ask about them."""
+        missing, asked = (self.state.with_status(self.project.project, status) for status in (MISSING, ASKED))
+        there = self.state.number_with_status(self.project.project, THERE) + len(missing)
+        if asked or len(missing) > max(FEW, SMALL_PART * there):
+            self.state.set_status([found.annotation for found in missing], ASKED)
+        else:
+            delete(self.ledger, self.state, missing)
+
+
+def delete(ledger: EmbeddedLabelStore, state: SyncState, annotations: Sequence[KnownAnnotation]) -> None:
+    """Record that annotations were deleted."""
+    newest = ledger.newest([annotation.annotation_id for annotation in annotations])
+    at = datetime.now(UTC)
+    ledger.append(
+        Annotation(
+            annotation_id=annotation.annotation_id,
+            comparison_id=annotation.comparison_id,
+            annotator=newest[annotation.annotation_id].annotator,
+            version=0,
+            status="deleted",
+            result={},
+            seconds=None,
+            created_at=at,
+            updated_at=at,
+        )
+        for annotation in annotations
+        if annotation.annotation_id in newest
+    )
+    state.set_status([annotation.annotation for annotation in annotations], DELETED)
+
+
+def refuse_what_was_set_back(
+    url: str,
+    tasks: Iterable[Mapping[str, Any]],
+    known: Mapping[int, SentTask],
+    before: Mapping[int, KnownAnnotation],
+) -> None:
+    """Raise AnotherDatabase where tasks and their annotations show that the server has lost what it once had.
+
+    ``before`` are annotations on record by number: those of the tasks, and those of the numbers that are listed.
+    """
+    for task in tasks:
+        why = _set_back(task, known[task["id"]], before)
+        if why:
+            raise AnotherDatabase(
+                f"The database of Label Studio at {url} was set back to an earlier state: {why}. {WAY_ON}"
+            )
+
+
+def refuse_other_tasks(url: str, tasks: Mapping[int, str], known: Mapping[int, SentTask]) -> None:
+    """Raise AnotherDatabase where a task's number is another comparison's now; ``tasks`` are comparisons by task."""
+    for number in tasks.keys() & known.keys():
+        if tasks[number] != known[number].comparison_id:
+            raise AnotherDatabase(
+                f"The database of Label Studio at {url} was set back, or its tasks were changed: task {number} was "
+                f"about comparison {known[number].comparison_id} and is about {tasks[number]}. {WAY_ON}"
+            )
+
+
+def _set_back(task: Mapping[str, Any], known: SentTask, before: Mapping[int, KnownAnnotation]) -> str:
+    """What shows that a task is as it was earlier; empty where nothing does."""
+    listed = {found["id"]: found for found in task["annotations"]}
+    for number, found in listed.items():
+        old = before.get(number)
+        if old is None:
+            continue
+        if old.task != task["id"] or (old.created_at and moment(old.created_at) != moment(found["created_at"])):
+            return f"annotation {number} is not the one that had this number"
+        if old.status == THERE and old.updated_at and moment(found["updated_at"]) < moment(old.updated_at):
+            return f"annotation {number} was changed at {old.updated_at}, and now at {found['updated_at']}"
+    lost = [
+        old
+        for old in before.values()
+        if old.task == task["id"] and old.status == THERE and old.annotation not in listed
+    ]
+    if lost and known.updated_at and moment(task["updated_at"]) < moment(known.updated_at):
+        return f"task {task['id']} has lost an annotation, and is as it was at {task['updated_at']}"
+    return ""

@@ -1,0 +1,57 @@
+"""Going on with the server that is there: set back, moved, new, or without a project that it had."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlhf_dagster.labeling.label_studio.reading.identity import Identity
+from rlhf_dagster.labeling.label_studio.reading.servers import KnownServer, KnownServers
+from rlhf_dagster.labeling.label_studio.records.seen import Project
+from rlhf_dagster.labeling.label_studio.state import SyncState
+
+
+@dataclass(frozen=True)
+class Rejoined:
+    """What going on with a server has found."""
+
+    address: str
+    database: str
+    found: list[Project]
+    """Projects that are there."""
+    lost: list[Project]
+    """Projects of undecided rounds that are not; their labels stay on record and count."""
+
+
+def rejoin(identity: Identity, servers: KnownServers, decided: Callable[[str], bool]) -> Rejoined:
+    """Begin a record of the server that is there, with the projects of ours that it has.
+
+    Its projects are to be read from the beginning. The records of all servers before it stay as they are, and nothing
+    changes them any more: what is only there counts as it was last read.
+    """
+    database, before = identity.database(), servers.in_use()
+    projects = [(known, project) for known in before for project in _undecided(servers, known, decided)]
+    there = [(known, project) for known, project in projects if identity.is_there(project, servers.state(known.key))]
+    servers.leave(before)
+    state = servers.state(servers.add(identity.address, database).key)
+    for known, project in there:
+        _carry(servers.state(known.key), state, project, same=known.database == database)
+    found = [project for _, project in there]
+    return Rejoined(identity.address, database, found, [project for _, project in projects if project not in found])
+
+
+def _undecided(servers: KnownServers, known: KnownServer, decided: Callable[[str], bool]) -> Sequence[Project]:
+    return [project for project in servers.state(known.key).all_projects() if not decided(project.round)]
+
+
+def _carry(old: SyncState, new: SyncState, project: Project, same: bool) -> None:
+    """Have the new record know a project as never read, and its people where they are the same users."""
+    new.add_project(
+        project.project,
+        (project.round, project.purpose, project.kind),
+        project.config,
+        project.settings,
+        project.labels_wanted,
+        unsure=True,
+        created_at=project.created_at,
+    )
+    if same:
+        new.add_names(old.names())

@@ -1,0 +1,173 @@
+"""Copying a loop elsewhere while it runs.
+
+A backup is of one moment: what changes while it is copied is copied again, until a look over everything finds it as it
+was copied. Models never change, and are copied once. Unfinished trainings are left out: they begin anew.
+"""
+
+import hashlib
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rlhf_dagster.common.files import writing
+from rlhf_dagster.common.sealed import seal
+from rlhf_dagster.config.loop import CONFIG_FILE
+from rlhf_dagster.errors import Damaged, UserError
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
+from rlhf_dagster.labeling.ledger.copying import copy_ledger
+from rlhf_dagster.lineage.formats import FORMAT_FILE, KEPT
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.ledger_mark import MARK_FILE
+from rlhf_dagster.pages.server import ROUNDS_PAGE
+from rlhf_dagster.storage.base import LAST, Store
+from rlhf_dagster.storage.known import open_store
+
+STORED, BESIDE, LEDGER = "store", "folder", "ledger.sqlite"
+"""Where a backup has the loop's store, the files of its folder on this machine, and its ledger."""
+NAMES_FILE = "annotators.json"
+_SINGLE = (FORMAT_FILE, MARK_FILE, ROUNDS_PAGE)
+_ATTEMPTS = 50
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Backup:
+    """The manifest of a backup, which is there once the backup is whole."""
+
+    loop: str
+    at: str
+    """When its moment was, as ISO 8601 in UTC."""
+    address: str
+    """Where the loop was."""
+    files: dict[str, str]
+    """The SHA-256 of each file, by its key in the backup."""
+    annotations: int
+    position: int
+    """Of the ledger."""
+
+
+def back_up(loop: LoopFolder, to: str, say: Say) -> Backup:
+    """Copy a loop to a folder or a bucket, where there is nothing yet, or an unfinished backup.
+
+    Raises UserError where a whole backup or something else is there, and where the loop changes without a pause.
+    """
+    target = open_store(to)
+    _require_room(target, loop)
+    target.put(f"{BESIDE}/{CONFIG_FILE}", (loop.root / CONFIG_FILE).read_bytes())
+    digests: dict[str, str] = {}
+    _copy_moment(loop, target, digests, say)
+    # Last, so that it holds all labels that the tables were made of.
+    state = _copy_ledger(loop, target, digests)
+    manifest = Backup(loop.config.name, _now(), loop.address, digests, *state)
+    target.put(LAST, seal(vars(manifest)))
+    return manifest
+
+
+def _copy_moment(loop: LoopFolder, target: Store, digests: dict[str, str], say: Say) -> None:
+    """Copy store and Dagster's records until the store was the same before and after Dagster's records were copied."""
+    stored: dict[str, str] = {}
+    for attempt in range(_ATTEMPTS):
+        copied = _copy_store(loop.store, target, stored)
+        if attempt and not copied:
+            digests |= stored
+            return
+        say(f"{copied} files copied")
+        digests |= _copy_folder(loop.root, target)
+    raise UserError("The loop changes without a pause, so that no moment can be kept; `rlhf stop` it first.")
+
+
+def _require_room(target: Store, loop: LoopFolder) -> None:
+    if target.exists(LAST):
+        raise UserError(f"{target.address}: there is a backup already; give each backup a place of its own.")
+    there = target.list()
+    begun = target.get(f"{BESIDE}/{CONFIG_FILE}")
+    if there and (begun is None or begun.data != (loop.root / CONFIG_FILE).read_bytes()):
+        raise UserError(f"{target.address} is not empty; give a backup a place of its own.")
+
+
+def _copy_store(store: Store, target: Store, digests: dict[str, str]) -> int:
+    """Copy what is not copied as it is now, models last; how many files that were."""
+    keys = [key for folder in KEPT if folder != "models" for key in store.list(folder)]
+    keys += [key for key in _SINGLE if store.exists(key)]
+    copied = sum(_copy(store, key, target, digests) for key in keys)
+    for gone in [key for key in digests if key.startswith(f"{STORED}/") and not _is_kept(key, keys)]:
+        target.delete(gone)
+        del digests[gone]
+        copied += 1
+    models = [key for key in store.list("models") if f"{STORED}/{key}" not in digests]
+    return copied + sum(_copy(store, key, target, digests) for key in models)
+
+
+def _is_kept(key: str, keys: list[str]) -> bool:
+    name = key.removeprefix(f"{STORED}/")
+    return name.startswith("models/") or name in keys
+
+
+def _copy(store: Store, key: str, target: Store, digests: dict[str, str]) -> int:
+    try:
+        file = store.local(key)
+        name, digest = f"{STORED}/{key}", digest_of(file)
+        if digests.get(name) == digest:
+            return 0
+        target.put(name, file)
+    except FileNotFoundError:  # it was there when the folder was listed
+        return 0
+    digests[name] = digest
+    return 1
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 (64 hex digits) of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _copy_folder(root: Path, target: Store) -> dict[str, str]:
+    """Dagster's records, where they are files, each database as it is at one moment; and who the annotators are."""
+    digests = {}
+    for path in [*sorted((root / "dagster").rglob("*")), *root.glob(NAMES_FILE)]:
+        name = f"{BESIDE}/{path.relative_to(root).as_posix()}"
+        if path.suffix == ".db":
+            data = _database(path)
+        elif path.name in ("dagster.yaml", NAMES_FILE):
+            data = path.read_bytes()
+        else:
+            continue
+        target.put(name, data, private=path.name == NAMES_FILE)
+        digests[name] = hashlib.sha256(data).hexdigest()
+    config = target.get(f"{BESIDE}/{CONFIG_FILE}")
+    return digests | {f"{BESIDE}/{CONFIG_FILE}": hashlib.sha256(config.data if config else b"").hexdigest()}
+
+
+def _database(path: Path) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy.db")
+        try:
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+                target.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.DatabaseError as error:
+            raise Damaged(f"{path} is damaged ({error}); delete Dagster's records, or bring them back.") from None
+        return copy.read_bytes()
+
+
+def _copy_ledger(loop: LoopFolder, target: Store, digests: dict[str, str]) -> tuple[int, int]:
+    """The ledger as it is now; returns its number of annotations and its position."""
+    place = loop.ledger_place
+    if place.is_missing():
+        return 0, 0
+    with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
+        copy = Path(folder, LEDGER)
+        state = copy_ledger(place.address, LedgerAddress.of(copy))
+        data = _database(copy)
+    target.put(LEDGER, data)
+    digests[LEDGER] = hashlib.sha256(data).hexdigest()
+    return state.annotations, state.position
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
