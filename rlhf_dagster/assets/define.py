@@ -14,8 +14,8 @@ from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import prepare_store
 from rlhf_dagster.lineage.stop_cord import read_stop
-from rlhf_dagster.loop.deleted_rounds import require_not_deleted
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import require_not_deleted
 from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.pages.server import PAGES_VARIABLE
 from rlhf_dagster.records.ids import content_hash

@@ -17,8 +17,8 @@ from rlhf_dagster.assets.define import (
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
-from rlhf_dagster.loop.deleted_rounds import left_behind, unsettled_sentence
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import left_behind, unsettled_sentence
 from rlhf_dagster.loop.labels import (
     labels_read,
     read_labels,

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from rlhf_dagster.loop.deleted_rounds import known_rounds
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import known_rounds
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, round_key, round_number
 
 rounds = dg.DynamicPartitionsDefinition(name="rounds")

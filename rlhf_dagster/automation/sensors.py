@@ -26,8 +26,8 @@ from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.stop_cord import pull, read_stop, resumes
-from rlhf_dagster.loop.deleted_rounds import unsettled_sentence
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
 from rlhf_dagster.loop.round_state import RoundState
 
 _REASONS_SHOWN = 3

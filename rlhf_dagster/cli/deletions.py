@@ -10,8 +10,8 @@ def delete_round(folder: Path, round_key: str, by: str, reason: str) -> None:
     from rlhf_dagster.assets.rounds import close_round, open_rounds
     from rlhf_dagster.automation.instance import require_idle
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.loop.deleted_rounds import known_rounds, require_not_deleted
     from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.loop.guards.deleted_rounds import known_rounds, require_not_deleted
 
     loop = LoopFolder.open(folder)
     runner = LoopRunner.open(loop)
@@ -34,8 +34,8 @@ def restore_round(folder: Path, round_key: str, by: str, reason: str) -> None:
     """Bring back a round that was deleted, or whose partition was."""
     from rlhf_dagster.assets.rounds import open_rounds, reopen_round
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.loop.deleted_rounds import known_rounds
     from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.loop.guards.deleted_rounds import known_rounds
 
     loop = LoopFolder.open(folder)
     runner = LoopRunner.open(loop)

@@ -160,8 +160,8 @@ def add_round(folder: Path) -> None:
 def status(folder: Path, as_json: bool) -> None:
     from rlhf_dagster.assets.rounds import open_rounds
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.loop.deleted_rounds import unsettled_sentence
     from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
     from rlhf_dagster.loop.summary import round_rows
 
     loop = LoopFolder.open(folder)

@@ -12,8 +12,8 @@ from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.deletions import Deletions
-from rlhf_dagster.loop.deleted_rounds import unsettled_rounds, unsettled_sentence
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import unsettled_rounds, unsettled_sentence
 from rlhf_dagster.storage.known import open_store
 
 SECOND = "round-0002"

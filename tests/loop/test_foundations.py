@@ -13,7 +13,7 @@ from rlhf_dagster.lineage.manifest import MANIFEST, read_manifest
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.foundations import require_base_of, require_one_tokenizer
+from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.sampling import sample_evaluation
 
 
