@@ -13,7 +13,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import is_decided, newest_promoted
 from rlhf_dagster.resources.io_managers import TABLES
 
-VERSION, GIVEN_VERSION = "dagster/data_version", "dagster/data_version_is_user_provided"
+DATA_VERSION, GIVEN_VERSION = "dagster/data_version", "dagster/data_version_is_user_provided"
 """Tags of a materialisation: its data version, and whether the asset itself has said it."""
 NEWEST_SEEN = "dagster/input_event_pointer/"
 """Begins, before a parent's name, the tag that holds the parent's newest record when the step began."""
@@ -86,7 +86,9 @@ class Records:
     def _points_to(self, asset: str, pointer: dict[str, Any]) -> bool:
         """Whether a pointer's model is there, and the one on record: a process may be killed between the two."""
         record = self._record(asset)
-        version = record and record.asset_materialization and (record.asset_materialization.tags or {}).get(VERSION)
+        version = (
+            record and record.asset_materialization and (record.asset_materialization.tags or {}).get(DATA_VERSION)
+        )
         return self.loop.pointed_to(pointer).folder.is_dir() and version in (None, pointer["digest"])
 
     def _is_newer(self, parent: str, asset: str) -> bool:
@@ -137,5 +139,5 @@ def _newest_seen(made: dg.EventLogRecord, parent: str) -> int:
 def _same_content(one: dg.EventLogRecord, other: dg.EventLogRecord) -> bool:
     """Whether two materialisations have the same content by a data version that the asset itself has said."""
     tags = [(record.asset_materialization.tags or {}) for record in (one, other) if record.asset_materialization]
-    said = [tag.get(VERSION) for tag in tags if tag.get(GIVEN_VERSION) == "true"]
+    said = [tag.get(DATA_VERSION) for tag in tags if tag.get(GIVEN_VERSION) == "true"]
     return len(said) == 2 and said[0] == said[1]

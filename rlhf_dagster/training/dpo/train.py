@@ -29,7 +29,7 @@ from rlhf_dagster.training.specs import DpoSpec, OnStep, TrainingResult, silent
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_COMPARISONS = 1024
-READ = "sampling.response_tokens"
+READ_BY_DPO = "sampling.response_tokens"
 """The setting that says how much of a response is read."""
 
 
@@ -118,7 +118,7 @@ def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     tables |= {split: rows for split in HELD_OUT_SPLITS if len(rows := frame[frame["split"] == split])}
     cuts = Cuts()
     encoded = {"train": encode_comparisons(tables.pop("train"), policy.tokenizer, spec.sampling, cuts)}
-    cuts.require_some(READ)
+    cuts.require_some(READ_BY_DPO)
     held_out = {split: encode_comparisons(rows, policy.tokenizer, spec.sampling) for split, rows in tables.items()}
     encoded |= {split: rows for split, rows in held_out.items() if rows}
     splits = with_reference(encoded, policy, spec, keeper)
@@ -131,7 +131,7 @@ def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     }
     with writing_output(spec.output) as folder:
         save_policy(trained, spec.sampling, folder)
-    return TrainingResult(spec.output, metrics, curves, cuts.warnings(READ))
+    return TrainingResult(spec.output, metrics, curves, cuts.warnings(READ_BY_DPO))
 
 
 def response_log_prob_sums(model: PreTrainedModel, batch: dict[str, Tensor], decoding: Decoding) -> Tensor:

@@ -47,7 +47,7 @@ from rlhf_dagster.training.specs import OnStep, RewardModelSpec, TrainingResult,
 from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_once, training_arguments
 
 FINAL_STEPS = 20
-READ = "reward_model.max_tokens"
+READ_BY_REWARD_MODEL = "reward_model.max_tokens"
 """The setting that says how much of a response is read."""
 TIES_LEARNING_RATE = 0.02
 """For the logarithms of the tie model's parameters, by Adam; it falls to 0 together with the weights' rate."""
@@ -109,7 +109,7 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     normalise(reward_model, reference, each_head=True)
     cuts = Cuts()
     labels = encode_labels(train, reward_model.tokenizer, spec, cuts)
-    cuts.require_some(READ)
+    cuts.require_some(READ_BY_REWARD_MODEL)
     reward_model, losses, metrics = _fit(reward_model, labels, spec, progress, keeper)
     metrics |= cuts.metrics()
     last = losses[-FINAL_STEPS:]
@@ -123,7 +123,7 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     metrics |= {"reference_mean": float(scores.mean()), "reference_std": float(scores.std())}
     with writing_output(spec.output) as folder:
         save_model(reward_model.model, reward_model.tokenizer, folder)
-    return TrainingResult(spec.output, metrics, {"loss": losses}, cuts.warnings(READ))
+    return TrainingResult(spec.output, metrics, {"loss": losses}, cuts.warnings(READ_BY_REWARD_MODEL))
 
 
 def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
