@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rlhf_dagster.cli import loops
+from rlhf_dagster.common.processes import user_name
 
 LoopOption = Annotated[
     Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")
@@ -220,6 +221,25 @@ def round_open(loop: LoopOption) -> None:
 def round_status(loop: LoopOption, as_json: JsonOption = False) -> None:
     """What each round sampled, how much of it is labelled, and what became of it."""
     loops.status(loop, as_json)
+
+
+RoundArgument = Annotated[str, typer.Argument(help="The round, such as round-0001.")]
+
+
+@round_app.command("delete")
+def round_delete(round_key: RoundArgument, loop: LoopOption, reason: ReasonOption, by: ByOption = None) -> None:
+    """Delete a round: its labels train nothing from now on, and its number is not used again."""
+    from rlhf_dagster.cli.deletions import delete_round
+
+    delete_round(loop, round_key, by or user_name(), reason)
+
+
+@round_app.command("restore")
+def round_restore(round_key: RoundArgument, loop: LoopOption, reason: ReasonOption, by: ByOption = None) -> None:
+    """Bring back a deleted round, or one whose partition was deleted in the UI."""
+    from rlhf_dagster.cli.deletions import restore_round
+
+    restore_round(loop, round_key, by or user_name(), reason)
 
 
 @label_studio_app.command("up")

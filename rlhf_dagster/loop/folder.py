@@ -12,6 +12,7 @@ from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.lineage.deletions import Deletions
 from rlhf_dagster.lineage.formats import bring_up_to_date
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
@@ -61,6 +62,10 @@ class LoopFolder:
     @property
     def registry(self) -> PolicyRegistry:
         return PolicyRegistry(self.store)
+
+    @property
+    def deletions(self) -> Deletions:
+        return Deletions(self.store)
 
     @property
     def ledger(self) -> EmbeddedLabelStore:
@@ -163,10 +168,12 @@ class LoopFolder:
         """Keys of the rounds in which an asset was made, oldest first: all, or those up to or before a round.
 
         Assets find other rounds here and not through the asset graph, where each new round would make older ones stale.
+        Deleted rounds are not among them.
         """
         names = (key.rpartition("/")[2] for key in self.store.list(f"assets/{asset}"))
         stems = {name.rpartition(".") for name in names}
-        keys = sorted({stem for stem, _, suffix in stems if suffix in ("parquet", "json")})
+        made = {stem for stem, _, suffix in stems if suffix in ("parquet", "json")}
+        keys = sorted(made - self.deletions.deleted().keys()) if made else []
         return [key for key in keys if (up_to is None or key <= up_to) and (before is None or key < before)]
 
     def policy(self, policy_id: str) -> Checkpoint:
