@@ -12,10 +12,12 @@ from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_T
 MODULUS = 2**63
 """Digests and their sums are integers from 0 to 2^63 - 1, which both databases hold."""
 
+_AS_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+
 
 def digest(values: Iterable[Any]) -> int:
     """63 bits of BLAKE2b over the values as JSON, 1 or more: 0 stands for a row that has none."""
-    text = json.dumps(list(values), ensure_ascii=True, separators=(",", ":"))
+    text = _AS_JSON.encode(list(values))
     return int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=8).digest()) % (MODULUS - 1) + 1
 
 
