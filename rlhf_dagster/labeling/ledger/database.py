@@ -20,7 +20,7 @@ BUSY_SECONDS = 60.0
 CONNECT_SECONDS = "10"
 """How long a Postgres server may take to answer."""
 _FOREIGN = "not a database"
-_DAMAGES = ("malformed", "disk i/o error", "could not decode", "invalid page", "could not read block")
+_DAMAGES = ("malformed", "could not decode", "invalid page", "could not read block")
 _BUSY = ("database is locked", "database table is locked")
 
 
@@ -115,7 +115,9 @@ def _sentence(address: LedgerAddress, error: sa.exc.DBAPIError) -> UserError:
         )
     if any(word in low for word in _DAMAGES) or isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
         return LedgerDamaged.at(address, said)
-    if isinstance(error, sa.exc.OperationalError) and not address.is_sqlite:
+    if "disk i/o error" in low:
+        return UserError(f"The ledger {address} cannot be read or written ({said}); look at the disk it is on.")
+    if not address.is_sqlite and (error.connection_invalidated or isinstance(error, sa.exc.OperationalError)):
         return LabelStoreUnavailable(f"The ledger {address} gives no answer ({said}); is the server up?")
     return UserError(f"{address}: cannot keep labels here ({said}); make room, or choose another place.")
 
