@@ -208,7 +208,7 @@ class LabelStudioClient(Requests):
             "project": project,
             "page": 1,
             "page_size": page_size,
-            "fields": "all" if "annotations," in include else "task_only",
+            "fields": "all" if ",annotations," in include else "task_only",
             "include": include,
             "query": json.dumps(query),
         }

@@ -100,7 +100,10 @@ def organizations(value: Any) -> list[dict[str, Any]]:
         time(found["created_at"], "`created_at` of an organization")
         return found
 
-    return list_of(organization, value, "the list of organizations")
+    found = list_of(organization, value, "the list of organizations")
+    if not found:
+        raise WrongShape("it names no organization, where every account belongs to one")
+    return found
 
 
 def invitation(value: Any) -> str:
