@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from label_studio import LabelStudioServer, free_port, require_label_studio
 from loops import ROUND, Stages, copy_loop, open_runner, run_missing, run_round, write_loop
+from postgres import PostgresServer, require_postgres
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
@@ -40,6 +42,18 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real Postgres server, shared by the session's tests: each has a schema of its own."""
+    programs = require_postgres()
+    # Not in pytest's folder, which only its owner can enter.
+    with TemporaryDirectory(prefix="rlhf-postgres-") as folder:
+        server = PostgresServer(programs, Path(folder))
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")

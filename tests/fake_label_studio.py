@@ -133,7 +133,7 @@ def new_database() -> FakeDatabase:
 @contextmanager
 def label_studio_in_memory() -> Iterator[FakeLabelStudio]:
     fake = FakeLabelStudio.new()
-    with serving(lambda asked: fake.answer(asked)) as server:
+    with serving(fake.answer) as server:
         fake.server = server
         yield fake
 

@@ -25,6 +25,8 @@ round_app = typer.Typer(help="Open a labelling round, or see where the rounds st
 app.add_typer(round_app, name="round")
 label_studio_app = typer.Typer(help="A Label Studio server for a loop, on this machine.", no_args_is_help=True)
 app.add_typer(label_studio_app, name="label-studio")
+ledger_app = typer.Typer(help="Where a loop keeps its comparisons and annotations.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.command()
@@ -203,3 +205,22 @@ def label_studio_install() -> None:
     from rlhf_dagster.cli.label_studio import install_label_studio
 
     install_label_studio()
+
+
+@ledger_app.command("copy")
+def ledger_copy(
+    source: Annotated[str, typer.Argument(help="Address, file, or a loop's folder.")],
+    target: Annotated[str, typer.Argument(help="The same; nothing else may be there.")],
+) -> None:
+    """Copy a ledger with its positions, and check the copy. Stopped and run again, it goes on where it was."""
+    from rlhf_dagster.cli import ledger
+
+    ledger.copy(source, target)
+
+
+@ledger_app.command("continue")
+def ledger_continue(loop: Annotated[Path, typer.Argument(help="The loop's folder, which holds loop.yaml.")]) -> None:
+    """Go on with the ledger that is there, also where labels that were read from it are gone."""
+    from rlhf_dagster.cli import ledger
+
+    ledger.go_on(loop)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +28,7 @@ from rlhf_dagster.records.ids import content_hash
 CONFIG_FILE = "loop.yaml"
 OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 """What Dagster accepts as an owner."""
+LEDGER = re.compile(r"(postgres(ql)?(\+psycopg)?|sqlite)://.+|\$\{[A-Za-z_][A-Za-z0-9_]*\}$")
 
 
 class LoopConfig(Settings):
@@ -46,6 +48,10 @@ class LoopConfig(Settings):
     sft: SftSettings = SftSettings()
     labeling: LabelingSettings = LabelingSettings()
     label_store: LabelStoreSettings = LabelStoreSettings()
+    ledger: str = ""
+    """Where comparisons and annotations are kept. Empty: an SQLite file in the loop's folder. Else an address such as
+    `postgresql://user@host/database` or `sqlite:///file`, or `${VARIABLE}`: the address is in that environment
+    variable. A password stands in the variable or in `PGPASSWORD`, never here."""
     reward_model: RewardModelSettings = RewardModelSettings()
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()
@@ -86,6 +92,20 @@ class LoopConfig(Settings):
         return values | {
             stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()
         }
+
+    # Of the whole, since an error of one setting shows its value, and this may be a password.
+    @model_validator(mode="after")
+    def _ledger_is_an_address(self) -> Self:
+        if self.ledger and not LEDGER.match(self.ledger):
+            raise ValueError(
+                "ledger must be an address such as postgresql://user@host/database or sqlite:///file, or ${VARIABLE}"
+            )
+        if holds_password(self.ledger):
+            raise ValueError(
+                "ledger holds a password; set it in PGPASSWORD, or put the address into an environment variable and "
+                "write ${VARIABLE} here"
+            )
+        return self
 
     @model_validator(mode="after")
     def _somebody_labels(self) -> Self:
@@ -137,6 +157,15 @@ class LoopConfig(Settings):
     def stage_seed(self, stage: str, round_key: str = "") -> int:
         """A 31-bit seed for one stage of one round."""
         return int(content_hash("seed", self.seed, stage, round_key)[:8], 16) & 0x7FFFFFFF
+
+
+def holds_password(address: str) -> bool:
+    """Whether an address of a database holds a password."""
+    try:
+        parts = urlsplit(address)
+        return parts.password is not None or any("password" in name.lower() for name, _ in parse_qsl(parts.query))
+    except ValueError:
+        return "@" in address
 
 
 def load_config(folder: Path) -> LoopConfig:

@@ -22,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Tally:
+class ProjectTally:
     """The counts of a project, and each usable label's place, so that those after any position can be counted."""
 
     counts: LabelCounts
@@ -32,8 +32,8 @@ class Tally:
     """When each was made or last edited, in microseconds since 1970: (labels,) int64."""
 
     @classmethod
-    def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "Tally":
-        """The tally of a project's tables of LABELS and COMPARISONS."""
+    def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "ProjectTally":
+        """The tally of a project's tables of LABELS and COMPARISONS_TABLE."""
         countable = countable_labels(labels).sort_values("position")
         times = countable["updated_at"].dt.as_unit("us").astype("int64")
         return cls(count_labels(labels, comparisons), _integers(countable["position"]), _integers(times))
@@ -58,7 +58,7 @@ class CountCache:
     ) -> LabelCounts:
         """Counts of a project in the state that ``of`` names; ``new`` counts the labels after position ``since``.
 
-        ``labels`` returns the project's tables of LABELS and COMPARISONS; it is called only if this state was not
+        ``labels`` returns the project's tables of LABELS and COMPARISONS_TABLE; it is called only if this state was not
         counted yet. Counts made by another release of this package are not used.
         """
         of = f"{of} {_release()}"
@@ -67,11 +67,11 @@ class CountCache:
             row = connection.execute(query).mappings().first()
         if row is not None and row["of"] == of and row["digest"] == _digest(row):
             return _read(row).since(since)
-        tally = Tally.of(*labels())
+        tally = ProjectTally.of(*labels())
         self._keep(project, of, tally)
         return tally.since(since)
 
-    def _keep(self, project: str, of: str, tally: Tally) -> None:
+    def _keep(self, project: str, of: str, tally: ProjectTally) -> None:
         row: dict[str, Any] = {"project": project, "of": of, "counts": json.dumps(asdict(tally.counts))}
         row |= {"positions": tally.positions.tobytes(), "times": tally.times.tobytes()}
         row["digest"] = _digest(row)
@@ -80,9 +80,9 @@ class CountCache:
             connection.execute(insert.on_conflict_do_update(index_elements=["project"], set_=row))
 
 
-def _read(row: Any) -> Tally:
+def _read(row: Any) -> ProjectTally:
     positions, times = (np.frombuffer(row[name], dtype="<i8") for name in ("positions", "times"))
-    return Tally(LabelCounts(**json.loads(row["counts"])), positions, times)
+    return ProjectTally(LabelCounts(**json.loads(row["counts"])), positions, times)
 
 
 def _digest(row: Any) -> int:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import CountCache
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
-from rlhf_dagster.labeling.ledger.layout import prepare
-from rlhf_dagster.labeling.ledger.rows import LedgerRows, Row
+from rlhf_dagster.labeling.ledger.layout import prepare_tables
+from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows, LedgerState
 from rlhf_dagster.labeling.ledger.writer import project_name, writing
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
@@ -24,6 +25,16 @@ from rlhf_dagster.records.tables import records
 
 _LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
 """Values of columns that comparisons stored by older versions do not have."""
+
+
+class LedgerWatch(Protocol):
+    """Who keeps in mind, outside of a ledger, what it has been used for."""
+
+    def loop_id(self, state: LedgerState) -> str:
+        """The id of the loop that is about to send to the ledger."""
+
+    def was_read(self, state: LedgerState) -> None:
+        """All annotations of a round were read when the ledger was in this state."""
 
 
 class EmbeddedLabelStore:
@@ -38,10 +49,11 @@ class EmbeddedLabelStore:
     :class:`~rlhf_dagster.labeling.ledger.database.LedgerDamaged`.
     """
 
-    def __init__(self, place: Path | str | LedgerAddress) -> None:
-        self.address = LedgerAddress.of(place)
+    def __init__(self, place: Path | str | LedgerAddress, watch: LedgerWatch | None = None) -> None:
+        """``watch`` is told of what is sent and read."""
+        self.address, self._watch = LedgerAddress.of(place), watch
         self._database = Database(self.address)
-        prepare(self._database)
+        prepare_tables(self._database)
 
     @property
     def path(self) -> Path:
@@ -50,10 +62,35 @@ class EmbeddedLabelStore:
             raise UserError(f"The ledger {self.address} is in no file.")
         return self.address.path
 
+    @property
+    def identity(self) -> str:
+        """Made at random with the ledger; copies have it too."""
+        return self.state().identity
+
+    def position(self) -> int:
+        """The last position given out to an annotation version, whichever round it is of."""
+        return self.state().position
+
+    def state(self) -> LedgerState:
+        with self._database.reading() as connection:
+            return self._rows(connection).state()
+
+    def continue_after(self, position: int) -> None:
+        """Give out no position up to this one, so that none is used twice after a restored backup."""
+        with writing(self._database) as writer:
+            writer.continue_after(position)
+
+    def exclusive(self, name: str, folder: Path) -> AbstractContextManager[None]:
+        """A lock that one process at a time holds: by the database server, or by a file in ``folder``."""
+        return self._database.exclusive(name, folder)
+
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
         values = [(row["comparison_id"], row["round"], row["purpose"], _content(row)) for row in rows]
+        loop = self._watch.loop_id(self.state()) if self._watch else ""
         with writing(self._database) as writer:
+            if loop:
+                writer.claim(loop)
             sent = writer.send(values)
         return SendResult(sent=sent, already_there=len(rows) - sent)
 
@@ -73,7 +110,11 @@ class EmbeddedLabelStore:
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         start = since or 0
         with self._database.reading() as connection:
-            rows = self._rows(connection).annotations(project_name(round_key, purpose), start)
+            found = self._rows(connection)
+            rows = found.annotations(project_name(round_key, purpose), start)
+            state = found.state()
+        if self._watch and since is None:
+            self._watch.was_read(state)
         return [_annotation(row) for row in rows], rows[-1]["position"] if rows else start
 
     def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
@@ -153,7 +194,7 @@ def _answer(submission: Submission) -> Annotation:
     return Annotation(identity, *content, submission.seconds, created_at=at, updated_at=at)
 
 
-def _annotation(row: Row) -> Annotation:
+def _annotation(row: LedgerRow) -> Annotation:
     return Annotation(
         annotation_id=row["annotation_id"],
         comparison_id=row["comparison_id"],
@@ -173,7 +214,7 @@ def annotation_id(comparison_id: str, annotator: str) -> str:
     return content_hash("annotation", comparison_id, annotator)
 
 
-def _comparison(row: Row) -> dict[str, Any]:
+def _comparison(row: LedgerRow) -> dict[str, Any]:
     found: dict[str, Any] = _LATER_COLUMNS | json.loads(row["content"])
     return found
 

@@ -1,7 +1,7 @@
 """A loop on disk: its config, the folder that holds everything it makes, and answers about what is there."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,12 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
+from rlhf_dagster.loop.label_store import LedgerOfLoop, LoopLedger, open_label_studio
 from rlhf_dagster.tasks.base import SimulatedAnnotator, Task
 from rlhf_dagster.tasks.known import get_task
 
 if TYPE_CHECKING:
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
-
-LEDGER = "label_store.sqlite"
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,23 @@ class LoopFolder:
     @property
     def ledger(self) -> EmbeddedLabelStore:
         """Comparisons and annotations of this loop, whichever label store they came through."""
-        return EmbeddedLabelStore(self.root / LEDGER)
+        return self.ledger_place.open(EmbeddedLabelStore)
+
+    @property
+    def ledger_place(self) -> LedgerOfLoop:
+        """The ledger before it is opened."""
+        return LedgerOfLoop(self.config, self.root, self._label_tables)
 
     @property
     def label_store(self) -> "EmbeddedLabelStore | LabelStudioStore":
-        """Where annotators work. Opening it sends no request to a server."""
+        """Where annotators work. Opening it sends no request to a label server."""
         if self.config.label_store.kind == "embedded":
-            return self.ledger
-        from rlhf_dagster.loop.label_store import open_label_studio
+            return self.ledger_place.open(LoopLedger)
+        return open_label_studio(self.config, self.root, self.ledger)
 
-        return open_label_studio(self.config, self.root, self.root / LEDGER)
+    def _label_tables(self) -> Iterator[pd.DataFrame]:
+        tables = (self.table("preference_labels", key) for key in self.rounds_with("preference_labels"))
+        return (table for table in tables if table is not None)
 
     @property
     def task(self) -> Task:

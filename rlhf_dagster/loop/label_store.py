@@ -1,19 +1,121 @@
-"""The Label Studio store of a loop: address and token, and what the store needs to know of the config."""
+"""The label store of a loop and its ledger: where they are, and whether they hold what was read from them."""
 
 import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import pandas as pd
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
+from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
+from rlhf_dagster.labeling.ledger.rows import LedgerState
+from rlhf_dagster.labeling.ledger.writer import belongs_to_another
+from rlhf_dagster.labeling.store import Annotation
+from rlhf_dagster.loop.ledger_mark import LedgerMark, MarkKeeper, mark_of_tables, new_id
 
 if TYPE_CHECKING:
     from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
+_Store = TypeVar("_Store", bound=EmbeddedLabelStore)
 
-def open_label_studio(config: LoopConfig, root: Path, ledger: Path) -> "LabelStudioStore":
+
+class LoopLedger(EmbeddedLabelStore):
+    """A loop's ledger as its label store: what came through Label Studio before is read as it was meant."""
+
+    def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
+        annotations, position = super().read(round_key, purpose, since)
+        if not any(isinstance(annotation.result, list) for annotation in annotations):
+            return annotations, position
+        from rlhf_dagster.labeling.label_studio.results import decoded
+        from rlhf_dagster.labeling.label_studio.state import SyncState
+
+        return decoded(annotations, self, SyncState(self.address, ""), round_key, purpose), position
+
+
+def ledger_address(config: LoopConfig, root: Path) -> LedgerAddress:
+    """Where the loop's ledger is."""
+    place = LedgerAddress.of(config.ledger, config.name) if config.ledger else LedgerAddress.of(root / LEDGER_FILE)
+    return place.beside(root)
+
+
+@dataclass(frozen=True)
+class LedgerOfLoop:
+    """A loop's ledger before it is opened."""
+
+    config: LoopConfig
+    root: Path
+    label_tables: Callable[[], Iterable[pd.DataFrame]]
+    """Reads the tables of labels (schema LABELS) that the loop has made, in which version 0.1 kept what was read."""
+
+    def open(self, kind: type[_Store]) -> _Store:
+        """The ledger. Raises UserError where labels that were read from it are gone, or where it is another loop's."""
+        kept = self._keeper.read()
+        mark = kept or mark_of_tables(self.label_tables())
+        if mark and self._is_missing():
+            self._refuse(mark, None)
+        store = kind(self.address, self._keeper)
+        state = store.state()
+        if mark:
+            self._refuse(mark, state)
+        # A ledger in the loop's own folder is its own, also where nothing was kept in mind.
+        if state.loop and state.loop != (kept.loop if kept else "") and (kept or self.config.ledger):
+            raise UserError(belongs_to_another(self.address))
+        return store
+
+    def go_on(self) -> str:
+        """Let the loop go on with the ledger that is there now; what of the labels read is gone, as a clause.
+
+        Positions continue after the last one that was read, so that none is used twice. With Label Studio, labels that
+        the server still has come back when they are read next.
+        """
+        kept, missing = self._kept_if_readable(), self._is_missing()
+        mark = kept or mark_of_tables(self.label_tables())
+        store = EmbeddedLabelStore(self.address)
+        lost = mark.lost(None if missing else store.state()) if mark else ""
+        store.continue_after(mark.position if mark else 0)
+        state = store.state()
+        loop = state.loop or (kept.loop if kept else new_id())
+        kind = self.config.label_store.kind
+        self._keeper.write(LedgerMark(loop, state.identity, state.position, state.annotations, kind))
+        return lost
+
+    @cached_property
+    def address(self) -> LedgerAddress:
+        return ledger_address(self.config, self.root)
+
+    @property
+    def _keeper(self) -> MarkKeeper:
+        return MarkKeeper(self.root, self.config.label_store.kind)
+
+    def _kept_if_readable(self) -> LedgerMark | None:
+        try:
+            return self._keeper.read()
+        except UserError:
+            return None
+
+    def _is_missing(self) -> bool:
+        """Whether it is a file that is not there, or is empty."""
+        path = self.address.path
+        return path is not None and (not path.exists() or path.stat().st_size == 0)
+
+    def _refuse(self, mark: LedgerMark, state: LedgerState | None) -> None:
+        lost = mark.lost(state)
+        if lost:
+            raise UserError(
+                f"The ledger {self.address} {lost}: bring it back from a backup, or correct `ledger` in loop.yaml; or "
+                "`rlhf ledger continue LOOP` goes on with what is there, and with Label Studio the labels that the "
+                "server still has are read again."
+            )
+
+
+def open_label_studio(config: LoopConfig, root: Path, ledger: EmbeddedLabelStore) -> "LabelStudioStore":
     """The store; nothing is asked of the server, and no token is needed, before the first request."""
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
@@ -23,6 +125,7 @@ def open_label_studio(config: LoopConfig, root: Path, ledger: Path) -> "LabelStu
         client=lambda: label_studio_client(config, root),
         settings=config.labeling,
         loop_name=config.name,
+        folder=root,
     )
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from postgres import PostgresServer
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
@@ -13,6 +14,7 @@ from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 from rlhf_dagster.labeling.store import LabelStore, SendResult, Submission
+from rlhf_dagster.records.ids import content_hash
 
 ROUND, PURPOSE = "round-0001", "train"
 SETTINGS = LabelingSettings(overlap=0.5, overlap_labels=2)
@@ -23,15 +25,24 @@ def open_embedded(folder: Path) -> LabelStore:
     return EmbeddedLabelStore(folder / "labels.sqlite")
 
 
-@pytest.fixture(params=["embedded", "label_studio"])
+@pytest.fixture(params=["embedded", "embedded-postgres", "label_studio", "label_studio-postgres"])
 def open_store(request) -> Open:
     """Opens a store whose files are in a folder; two on one folder are one store."""
+    kind, _, database = request.param.partition("-")
     if request.param == "embedded":
         return open_embedded
+    place = _in_postgres(request.getfixturevalue("postgres")) if database else lambda folder: folder / "labels.sqlite"
+    if kind == "embedded":
+        return lambda folder: EmbeddedLabelStore(place(folder))
     server = request.getfixturevalue("label_studio")
     return lambda folder: LabelStudioStore(
-        folder / "labels.sqlite", server.url, client=server.client, settings=SETTINGS, loop_name="contract"
+        place(folder), server.url, client=server.client, settings=SETTINGS, loop_name="contract", folder=folder
     )
+
+
+def _in_postgres(server: PostgresServer) -> Callable[[Path], str]:
+    """A schema for each folder."""
+    return lambda folder: server.address(f"c{content_hash(str(folder))}")
 
 
 @pytest.fixture

@@ -6,14 +6,18 @@ here: what is not exactly what the labelling page can submit is kept aside with 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.forms import FLAGS, read_answer, read_extras
 from rlhf_dagster.labeling.label_studio.kinds.base import Control, Page, Values, choices_in
 from rlhf_dagster.labeling.label_studio.kinds.known import page_of
 from rlhf_dagster.labeling.label_studio.ranker import LETTERS
+from rlhf_dagster.labeling.label_studio.state import SyncState
+from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.answers import UnreadableError, checked_text, named
 
 _VALUE_KEYS = {"choices": "choices", "textarea": "text", "rating": "rating", "ranker": "ranker"}
@@ -123,3 +127,19 @@ def _page(comparison: Mapping[str, Any], settings: LabelingSettings) -> tuple[Pa
     if k > len(LETTERS):
         raise UnreadableError(f"A page shows at most {len(LETTERS)} responses, not {k}.")
     return page_of(comparison["kind"], comparison["purpose"], settings), k
+
+
+def decoded(
+    annotations: Sequence[Annotation], ledger: EmbeddedLabelStore, state: SyncState, round_key: str, purpose: str
+) -> list[Annotation]:
+    """Annotations of a round with results in our form: Label Studio's, which are lists, are decoded."""
+    raw = {annotation.comparison_id for annotation in annotations if isinstance(annotation.result, list)}
+    rows = ledger.comparisons_by_id(raw)
+    asked = state.settings_of(round_key, purpose) if raw else {}
+    settings = {text: LabelingSettings.model_validate_json(text) for text in set(asked.values())}
+    return [
+        replace(annotation, result=decode(annotation.result, rows[key], settings[asked[key]]))
+        if isinstance(annotation.result, list)
+        else annotation
+        for annotation, key in ((annotation, annotation.comparison_id) for annotation in annotations)
+    ]

@@ -9,7 +9,7 @@ from rlhf_dagster.labeling.embedded import annotation_id
 from rlhf_dagster.labeling.label_studio.records.seen import THERE, KnownAnnotation, Project, Seen, SentTask
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
-from rlhf_dagster.labeling.ledger.layout import prepare
+from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.tables import LS_ANNOTATIONS, LS_ASIDE, LS_PEOPLE, LS_PROJECTS, LS_STORE, LS_TASKS
 from rlhf_dagster.records.ids import content_hash
 
@@ -19,7 +19,7 @@ class SyncState:
 
     def __init__(self, address: LedgerAddress, server: str) -> None:
         self._database, self._server = Database(address), server
-        prepare(self._database)
+        prepare_tables(self._database)
 
     @property
     def store_id(self) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.common.files import locked
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
@@ -22,11 +21,12 @@ from rlhf_dagster.labeling.label_studio.reading.notices import notices
 from rlhf_dagster.labeling.label_studio.reading.rejoin import Rejoined, rejoin
 from rlhf_dagster.labeling.label_studio.reading.servers import Answer, KnownServers
 from rlhf_dagster.labeling.label_studio.records.seen import ASKED
-from rlhf_dagster.labeling.label_studio.results import decode, encode
+from rlhf_dagster.labeling.label_studio.results import decoded, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version, seen
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.tables import records
 
@@ -36,27 +36,30 @@ PURPOSES = ("train", "evaluation", "demonstrations")
 class LabelStudioStore:
     """A :class:`~rlhf_dagster.labeling.store.LabelStore` in front of a Label Studio server.
 
-    The ledger in the file ``path`` is the truth: every member of a Label Studio Community organization can change or
-    delete anything, so all versions that were ever seen are kept there, as the server held them, and are translated
-    when they are read. Rounds that never had a project on the server, such as imported judgments, and those that are
-    decided are read from the ledger alone.
+    The ledger, in the file or at the address ``place``, is the truth: every member of a Label Studio Community
+    organization can change or delete anything, so all versions that were ever seen are kept there, as the server held
+    them, and are translated when they are read. Rounds that never had a project on the server, such as imported
+    judgments, and those that are decided are read from the ledger alone.
     """
 
     def __init__(
         self,
-        path: Path,
+        place: Path | str | LedgerAddress | EmbeddedLabelStore,
         url: str,
         client: Callable[[], LabelStudioClient],
         settings: LabelingSettings,
         loop_name: str,
+        folder: Path | None = None,
         decided: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """``client`` is called, and the server asked for its version, when the first request is made.
 
-        ``decided`` says of a round that no label of it is waited for any more: it is read from the ledger alone, and
-        its project may be tidied away.
+        ``folder`` holds the key to the pseudonyms; by default that of the ledger's file. ``decided`` says of a round
+        that no label of it is waited for any more: it is read from the ledger alone, and its project may be tidied
+        away.
         """
-        self.ledger = EmbeddedLabelStore(path)
+        self.ledger = place if isinstance(place, EmbeddedLabelStore) else EmbeddedLabelStore(place)
+        self._folder = folder or self.ledger.path.parent
         self._url, self._servers, self._decided = url, KnownServers(self.ledger.address), decided
         self.settings, self.loop_name = settings, loop_name
         self._connect, self._confirmed = client, False
@@ -71,7 +74,7 @@ class LabelStudioStore:
 
     @cached_property
     def people(self) -> People:
-        return People(self.ledger.path.with_name("annotators.json"))
+        return People(self._folder / "annotators.json")
 
     @cached_property
     def _identity(self) -> Identity:
@@ -261,16 +264,7 @@ class LabelStudioStore:
     def _translated(self, round_key: str, purpose: str, since: int | None) -> tuple[list[Annotation], int]:
         """The ledger's annotations with results in our form: Label Studio's, which are lists, are decoded."""
         annotations, position = self.ledger.read(round_key, purpose, since)
-        raw = {annotation.comparison_id for annotation in annotations if isinstance(annotation.result, list)}
-        rows = self.ledger.comparisons_by_id(raw)
-        asked = self._state.settings_of(round_key, purpose) if raw else {}
-        settings = {text: LabelingSettings.model_validate_json(text) for text in set(asked.values())}
-        return [
-            replace(annotation, result=decode(annotation.result, rows[key], settings[asked[key]]))
-            if isinstance(annotation.result, list)
-            else annotation
-            for annotation, key in ((annotation, annotation.comparison_id) for annotation in annotations)
-        ], position
+        return decoded(annotations, self.ledger, self._state, round_key, purpose), position
 
     def _synchronise(self, rounds: Iterable[tuple[str, str]], sweep: bool = False) -> None:
         present = [key for key in rounds if self._has_projects(*key)]
@@ -314,4 +308,5 @@ class LabelStudioStore:
         return bool(set(self._state.servers(round_key, purpose)) - left)
 
     def _locked(self) -> AbstractContextManager[None]:
-        return locked(self.ledger.path.with_name("label_studio.lock"))
+        """One reader or sender at a time: on all machines where the ledger is in Postgres, else on this one."""
+        return self.ledger.exclusive("label_studio", self._folder)

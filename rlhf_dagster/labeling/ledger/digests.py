@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS, COMPARISONS, LEDGER, PROJECTS
+from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, LEDGER_TABLE, PROJECTS_TABLE
 
 MODULUS = 2**63
 """Digests and their sums are integers from 0 to 2^63 - 1, which both databases hold."""
@@ -28,7 +28,7 @@ def _names(table: sa.Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns if column.name != "digest")
 
 
-_FIELDS = {table.name: _names(table) for table in (LEDGER, PROJECTS, COMPARISONS, ANNOTATIONS)}
+_FIELDS = {table.name: _names(table) for table in (LEDGER_TABLE, PROJECTS_TABLE, COMPARISONS_TABLE, ANNOTATIONS_TABLE)}
 
 
 def row_digest(table: sa.Table, row: Mapping[str, Any]) -> int:
@@ -36,12 +36,12 @@ def row_digest(table: sa.Table, row: Mapping[str, Any]) -> int:
     return digest([row[name] for name in _FIELDS[table.name]])
 
 
-def sealed(table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any]:
+def with_digest(table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its digest."""
     return {**row, "digest": row_digest(table, row)}
 
 
-def is_whole(table: sa.Table, row: Mapping[str, Any]) -> bool:
+def is_intact(table: sa.Table, row: Mapping[str, Any]) -> bool:
     """Whether a row is as it was written; no row of an undamaged ledger is not."""
     try:
         return bool(row["digest"] == row_digest(table, row))

@@ -5,8 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rlhf_dagster.labeling.ledger.digests import added, sealed
-from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS, COMPARISONS, PROJECTS
+from rlhf_dagster.labeling.ledger.digests import added, with_digest
+from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, PROJECTS_TABLE
 
 _BATCH = 10_000
 _OLD_TRIGGERS = (
@@ -28,38 +28,38 @@ def digest_rows(connection: sa.Connection) -> tuple[int, int, int, int]:
         connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger}")
     for table in _OLD_TABLES:
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
-    totals = {str(row["project"]): dict(row) for row in connection.execute(sa.select(PROJECTS)).mappings()}
+    totals = {str(row["project"]): dict(row) for row in connection.execute(sa.select(PROJECTS_TABLE)).mappings()}
     _digest_comparisons(connection, totals)
     _digest_annotations(connection, totals)
-    rows = [sealed(PROJECTS, total) for total in totals.values()]
+    rows = [with_digest(PROJECTS_TABLE, total) for total in totals.values()]
     if rows:
-        _update(connection, PROJECTS, "project", rows)
+        _update(connection, PROJECTS_TABLE, "project", rows)
     counted = sum(int(row["annotations"]) for row in rows)
     checksum = added(0, (row["digest"] for row in rows))
     return _last(connection, "annotations"), _last(connection, "comparisons"), counted, checksum
 
 
 def _digest_comparisons(connection: sa.Connection, totals: dict[str, dict[str, Any]]) -> None:
-    for batch in _batches(connection, COMPARISONS, COMPARISONS.c.task_id):
-        rows = [sealed(COMPARISONS, row) for row in batch]
+    for batch in _batches(connection, COMPARISONS_TABLE, COMPARISONS_TABLE.c.task_id):
+        rows = [with_digest(COMPARISONS_TABLE, row) for row in batch]
         for row in rows:
             total = totals[row["project"]]
             total["comparisons"] += 1
             total["comparison_sum"] = added(total["comparison_sum"], [row["digest"]])
-        _update(connection, COMPARISONS, "task_id", rows)
+        _update(connection, COMPARISONS_TABLE, "task_id", rows)
 
 
 def _digest_annotations(connection: sa.Connection, totals: dict[str, dict[str, Any]]) -> None:
-    query = sa.select(COMPARISONS.c.comparison_id, COMPARISONS.c.project)
+    query = sa.select(COMPARISONS_TABLE.c.comparison_id, COMPARISONS_TABLE.c.project)
     projects = {row[0]: row[1] for row in connection.execute(query)}
-    for batch in _batches(connection, ANNOTATIONS, ANNOTATIONS.c.position):
-        rows = [sealed(ANNOTATIONS, row | {"project": projects[row["comparison_id"]]}) for row in batch]
+    for batch in _batches(connection, ANNOTATIONS_TABLE, ANNOTATIONS_TABLE.c.position):
+        rows = [with_digest(ANNOTATIONS_TABLE, row | {"project": projects[row["comparison_id"]]}) for row in batch]
         for row in rows:
             total = totals[row["project"]]
             total["annotations"] += 1
             total["annotation_sum"] = added(total["annotation_sum"], [row["digest"]])
             total["position"] = row["position"]
-        _update(connection, ANNOTATIONS, "position", rows)
+        _update(connection, ANNOTATIONS_TABLE, "position", rows)
 
 
 def _batches(connection: sa.Connection, table: sa.Table, key: sa.Column[int]) -> Iterator[list[dict[str, Any]]]:

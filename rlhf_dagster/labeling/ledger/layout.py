@@ -11,25 +11,26 @@ import sqlalchemy as sa
 from rlhf_dagster.common.files import locked
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.ledger.database import Database, sentences
-from rlhf_dagster.labeling.ledger.digests import digest, sealed
+from rlhf_dagster.labeling.ledger.digests import digest, with_digest
 from rlhf_dagster.labeling.ledger.first_format import digest_rows
-from rlhf_dagster.labeling.ledger.tables import LAYOUTS, LEDGER, LS_STORE, METADATA
+from rlhf_dagster.labeling.ledger.tables import LAYOUTS, LEDGER_TABLE, LS_STORE, METADATA
 from rlhf_dagster.labeling.ledger.triggers import trigger_statements
 from rlhf_dagster.records.ids import content_hash
 
-FORMAT = 2
+LEDGER_FORMAT = 2
 """Of what the tables hold. 1 is version 0.1's, whose rows had no digests."""
 
 
-def prepare(database: Database) -> None:
+def prepare_tables(database: Database, copying: bool = False) -> None:
     """Make the tables, only if they are not there: a statement that may write waits for other writers.
 
-    Raises UserError where the ledger is of a later format, or cannot be kept there.
+    Raises UserError where the ledger is of a later format, cannot be kept there, or, unless it is ``copying``, is a
+    copy of which a part is missing.
     """
     path = database.address.path
     # The lock, because SQLite does not wait for other processes when it changes the journal mode.
     with locked(path.with_name(f"{path.name}.lock")) if path else nullcontext():
-        if _is_up_to_date(database):
+        if _is_up_to_date(database, copying):
             return
         if path:
             _write_ahead(database)
@@ -37,11 +38,15 @@ def prepare(database: Database) -> None:
             _bring_up_to_date(database, connection)
 
 
-def _is_up_to_date(database: Database) -> bool:
+def _is_up_to_date(database: Database, copying: bool) -> bool:
     with database.reading() as connection:
         if not _has(database, connection, LAYOUTS):
             return False
-        return connection.execute(sa.select(LAYOUTS).where(LAYOUTS.c.layout == _layout())).first() is not None
+        if connection.execute(sa.select(LAYOUTS).where(LAYOUTS.c.layout == _layout())).first() is None:
+            return False
+        if not copying and connection.execute(sa.select(LEDGER_TABLE.c.copy_of)).scalar():
+            raise UserError(f"{database.address}: only a part of the ledger is copied; run `rlhf ledger copy` again.")
+        return True
 
 
 @contextmanager
@@ -59,14 +64,14 @@ def _alone(database: Database) -> Iterator[sa.Connection]:
 
 def _bring_up_to_date(database: Database, connection: sa.Connection) -> None:
     found = _format(database, connection)
-    if found > FORMAT:
+    if found > LEDGER_FORMAT:
         raise UserError(
             f"The ledger {database.address} was made by a later version of rlhf_dagster (format {found}, known here is "
-            f"{FORMAT}); upgrade rlhf-dagster."
+            f"{LEDGER_FORMAT}); upgrade rlhf-dagster."
         )
     METADATA.create_all(connection)
     _add_what_is_missing(database, connection)
-    if found < FORMAT:
+    if found < LEDGER_FORMAT:
         _introduce(connection, *digest_rows(connection) if found else (0, 0, 0, 0))
     for statement in trigger_statements(database.address):
         connection.exec_driver_sql(statement)
@@ -77,15 +82,21 @@ def _bring_up_to_date(database: Database, connection: sa.Connection) -> None:
 
 def _introduce(connection: sa.Connection, position: int, task: int, annotations: int, checksum: int) -> None:
     """Write the ledger's own row."""
-    row: dict[str, Any] = {"id": 1, "identity": secrets.token_hex(8), "format": FORMAT, "loop": "", "copy_of": ""}
+    row: dict[str, Any] = {
+        "id": 1,
+        "identity": secrets.token_hex(8),
+        "format": LEDGER_FORMAT,
+        "loop": "",
+        "copy_of": "",
+    }
     row |= {"position": position, "task": task, "annotations": annotations, "checksum": checksum}
-    connection.execute(sa.insert(LEDGER), sealed(LEDGER, row))
+    connection.execute(sa.insert(LEDGER_TABLE), with_digest(LEDGER_TABLE, row))
 
 
 def _format(database: Database, connection: sa.Connection) -> int:
     """The format of what is there; 0 where nothing is."""
-    if _has(database, connection, LEDGER):
-        return int(connection.execute(sa.select(LEDGER.c.format)).scalar() or 0)
+    if _has(database, connection, LEDGER_TABLE):
+        return int(connection.execute(sa.select(LEDGER_TABLE.c.format)).scalar() or 0)
     return 1 if sa.inspect(connection).has_table("annotations", schema=database.address.schema or None) else 0
 
 
@@ -127,4 +138,4 @@ def _layout() -> str:
     from sqlalchemy.dialects import sqlite
 
     made = (sa.schema.CreateTable(table).compile(dialect=sqlite.dialect()) for table in METADATA.sorted_tables)
-    return content_hash(FORMAT, *map(str, made))
+    return content_hash(LEDGER_FORMAT, *map(str, made))

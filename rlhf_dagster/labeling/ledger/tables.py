@@ -21,7 +21,7 @@ def _key(name: str) -> sa.Column[int]:
 
 LAYOUTS = sa.Table("layouts", METADATA, _text("layout"))
 """Layouts of these tables that the ledger has gone through, by their hashes."""
-LEDGER = sa.Table(
+LEDGER_TABLE = sa.Table(
     "ledger",
     METADATA,
     _key("id"),
@@ -40,7 +40,7 @@ LEDGER = sa.Table(
 ``copy_of`` is the identity of the ledger that is being copied into this one, until all of it is there. Every writer
 locks this row first.
 """
-PROJECTS = sa.Table(
+PROJECTS_TABLE = sa.Table(
     "projects",
     METADATA,
     sa.Column("project", sa.Text, primary_key=True),
@@ -55,7 +55,7 @@ PROJECTS = sa.Table(
     sa.UniqueConstraint("round", "purpose"),
 )
 """A round's comparisons for one purpose: how many there are, the sum of their digests, and the same of annotations."""
-COMPARISONS = sa.Table(
+COMPARISONS_TABLE = sa.Table(
     "comparisons",
     METADATA,
     sa.Column("task_id", _NUMBER, primary_key=True, autoincrement=False),
@@ -66,7 +66,7 @@ COMPARISONS = sa.Table(
     sa.UniqueConstraint("comparison_id"),
     sa.Index("comparisons_by_project", "project"),
 )
-ANNOTATIONS = sa.Table(
+ANNOTATIONS_TABLE = sa.Table(
     "annotations",
     METADATA,
     sa.Column("position", _NUMBER, primary_key=True, autoincrement=False),

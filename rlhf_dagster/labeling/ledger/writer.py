@@ -10,10 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
-from rlhf_dagster.labeling.ledger.digests import added, sealed
-from rlhf_dagster.labeling.ledger.rows import LedgerRows, Row
-from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS, COMPARISONS, LEDGER, PROJECTS
+from rlhf_dagster.labeling.ledger.digests import added, with_digest
+from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
+from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, LEDGER_TABLE, PROJECTS_TABLE
 from rlhf_dagster.labeling.store import Annotation
 
 _CHUNK = 500
@@ -40,7 +41,7 @@ class LedgerWriter:
         self._connection = connection
         self.rows = LedgerRows(database.address, connection)
         self._own = self.rows.ledger(lock=True)
-        self._known: dict[str, Row] = {}
+        self._known: dict[str, LedgerRow] = {}
         self._projects: dict[str, dict[str, Any]] = {}
 
     def send(self, comparisons: Iterable[tuple[str, str, str, str]]) -> int:
@@ -58,31 +59,33 @@ class LedgerWriter:
         """Give out no position up to this one."""
         self._own["position"] = max(self._own["position"], position)
 
-    def set(self, **fields: str) -> None:
-        """Change what the ledger says about itself."""
-        self._own |= fields
+    def claim(self, loop: str) -> None:
+        """Record that the ledger holds a loop's labels. Raises UserError where it holds another one's."""
+        if self._own["loop"] not in ("", loop):
+            raise UserError(belongs_to_another(self.rows.address))
+        self._own["loop"] = loop
 
     def finish(self) -> None:
         """Write the new totals."""
         for project, total in self._projects.items():
-            row = sealed(PROJECTS, total)
-            self._connection.execute(sa.update(PROJECTS).where(PROJECTS.c.project == project).values(row))
+            row = with_digest(PROJECTS_TABLE, total)
+            self._connection.execute(sa.update(PROJECTS_TABLE).where(PROJECTS_TABLE.c.project == project).values(row))
             self._own["checksum"] = added(self._own["checksum"], [row["digest"], -self._known[project]["digest"]])
-        self._connection.execute(sa.update(LEDGER).values(sealed(LEDGER, self._own)))
+        self._connection.execute(sa.update(LEDGER_TABLE).values(with_digest(LEDGER_TABLE, self._own)))
 
     def _send(self, chunk: list[tuple[str, str, str, str]]) -> int:
         there = self.rows.comparisons_by_id(row[0] for row in chunk)
         new = {row[0]: row for row in chunk if row[0] not in there}
         rows = [self._comparison(*row) for row in new.values()]
         if rows:
-            self._connection.execute(sa.insert(COMPARISONS), rows)
+            self._connection.execute(sa.insert(COMPARISONS_TABLE), rows)
         return len(rows)
 
     def _comparison(self, identity: str, round_key: str, purpose: str, content: str) -> dict[str, Any]:
         project = self._project(project_name(round_key, purpose)) or self._begin(round_key, purpose)
         self._own["task"] += 1
         row = {"task_id": self._own["task"], "comparison_id": identity, "project": project["project"]}
-        row = sealed(COMPARISONS, row | {"content": content})
+        row = with_digest(COMPARISONS_TABLE, row | {"content": content})
         project["comparisons"] += 1
         project["comparison_sum"] = added(project["comparison_sum"], [row["digest"]])
         return row
@@ -99,7 +102,7 @@ class LedgerWriter:
                 rows.append(self._annotation(version, comparisons[annotation.comparison_id]["project"]))
                 newest[annotation.annotation_id] = rows[-1]
         if rows:
-            self._connection.execute(sa.insert(ANNOTATIONS), rows)
+            self._connection.execute(sa.insert(ANNOTATIONS_TABLE), rows)
         return len(rows)
 
     def _annotation(self, version: dict[str, Any], name: str) -> dict[str, Any]:
@@ -108,7 +111,7 @@ class LedgerWriter:
             raise self.rows.damaged(f"{name} has comparisons and is not on record")
         self._own["position"] += 1
         self._own["annotations"] += 1
-        row = sealed(ANNOTATIONS, version | {"position": self._own["position"], "project": name})
+        row = with_digest(ANNOTATIONS_TABLE, version | {"position": self._own["position"], "project": name})
         project["position"] = row["position"]
         project["annotations"] += 1
         project["annotation_sum"] = added(project["annotation_sum"], [row["digest"]])
@@ -126,19 +129,27 @@ class LedgerWriter:
         """A project without comparisons; the ledger's row is to know it before another one is looked for."""
         counts = dict.fromkeys(("comparisons", "comparison_sum", "annotations", "annotation_sum", "position"), 0)
         name = project_name(round_key, purpose)
-        row = sealed(PROJECTS, {"project": name, "round": round_key, "purpose": purpose, **counts})
-        self._connection.execute(sa.insert(PROJECTS), row)
+        row = with_digest(PROJECTS_TABLE, {"project": name, "round": round_key, "purpose": purpose, **counts})
+        self._connection.execute(sa.insert(PROJECTS_TABLE), row)
         self._own["checksum"] = added(self._own["checksum"], [row["digest"]])
-        self._connection.execute(sa.update(LEDGER).values(sealed(LEDGER, self._own)))
+        self._connection.execute(sa.update(LEDGER_TABLE).values(with_digest(LEDGER_TABLE, self._own)))
         self._known[name], self._projects[name] = row, dict(row)
         return self._projects[name]
+
+
+def belongs_to_another(address: LedgerAddress) -> str:
+    """The sentence for a loop that finds the labels of another one."""
+    return (
+        f"The ledger {address} holds the labels of another loop; give this loop another `ledger`, in Postgres by "
+        "another `name` or by `?schema=NAME` in the address. If it is this loop's, `rlhf ledger continue LOOP` says so."
+    )
 
 
 def project_name(round_key: str, purpose: str) -> str:
     return f"{round_key}/{purpose}"
 
 
-def _version(annotation: Annotation, newest: Row | None) -> dict[str, Any] | None:
+def _version(annotation: Annotation, newest: LedgerRow | None) -> dict[str, Any] | None:
     """The fields of the next version; None where the newest one says the same."""
     result = json.dumps(annotation.result, sort_keys=True, ensure_ascii=False)
     said = (annotation.annotator, annotation.status, result)

@@ -289,7 +289,7 @@ def test_a_server_that_moved_is_recognised_and_another_is_refused(store, fake, l
     assert labels(moved) == 2
     assert [answer.action for answer in moved.answers()] == ["moved"]
     fake.reset()
-    with pytest.raises(UserError, match="was sent to Label Studio at http://moved.example.com"):
+    with pytest.raises(UserError, match=r"was sent to Label Studio at http://moved\.example\.com"):
         labels(open_store(url="http://other.example.com"))
     assert labels(open_store(decided=lambda _: True)) == 2
 
