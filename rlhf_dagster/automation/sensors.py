@@ -90,7 +90,7 @@ def new_labels(settings: AutomationSettings) -> dg.SensorDefinition:
             for state in states
             if state.phase in ("labelling", "refused")
         ]
-        return _first(decisions, "No round waits for labels.", cursor)
+        return _first(decisions, "No round waits for labels.", cursor, _notices(context, states))
 
     return sensor
 
@@ -161,8 +161,19 @@ def _look(look: Callable[[], Any]) -> Any:
         raise TickFailed(str(error)) from None
 
 
-def _first(decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None = None) -> dg.SensorResult:
-    """The run of the oldest round that is due, or the reasons why there is none."""
+def _notices(context: dg.SensorEvaluationContext, states: Sequence[RoundState]) -> list[str]:
+    """What people have to look at in the label store; also logged, because a tick that launches a run shows no reason."""
+    counts = [found for state in states for found in (state.labels, state.judgments) if found is not None]
+    notices = [notice for found in counts for notice in found.notices]
+    for notice in notices:
+        context.log.warning(notice)
+    return notices
+
+
+def _first(
+    decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None = None, notices: Sequence[str] = ()
+) -> dg.SensorResult:
+    """The run of the oldest round that is due, or the reasons why there is none, after what people have to look at."""
     for decision in decisions:
         if isinstance(decision, Launch):
             request = dg.RunRequest(
@@ -172,7 +183,7 @@ def _first(decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None 
             )
             return dg.SensorResult(run_requests=[request], cursor=cursor)
     reasons = [decision.why for decision in decisions if isinstance(decision, Wait)][-_REASONS_SHOWN:]
-    return dg.SensorResult(skip_reason=" ".join(reasons) or nothing, cursor=cursor)
+    return dg.SensorResult(skip_reason=" ".join([*notices, *(reasons or [nothing])]), cursor=cursor)
 
 
 def _obey_flags(

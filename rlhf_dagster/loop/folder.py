@@ -15,6 +15,7 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
 from rlhf_dagster.loop.label_store import LedgerOfLoop, LoopLedger, open_label_studio
+from rlhf_dagster.records.round_keys import round_number
 from rlhf_dagster.tasks.base import SimulatedAnnotator, Task
 from rlhf_dagster.tasks.known import get_task
 
@@ -57,7 +58,16 @@ class LoopFolder:
         """Where annotators work. Opening it sends no request to a label server."""
         if self.config.label_store.kind == "embedded":
             return self.ledger_place.open(LoopLedger)
-        return open_label_studio(self.config, self.root, self.ledger)
+        return open_label_studio(self.config, self.root, self.ledger, self.is_decided)
+
+    @property
+    def newest_promotion(self) -> str:
+        """Key of the newest round whose policy became the champion by promotion; empty if there is none."""
+        return max((entry.round_key for entry in self.registry.history() if entry.action == "promotion"), default="")
+
+    def is_decided(self, round_key: str) -> bool:
+        """Whether a round or a later one was promoted: its labels are as they were last read."""
+        return round_number(round_key) is not None and round_key <= self.newest_promotion
 
     def _label_tables(self) -> Iterator[pd.DataFrame]:
         tables = (self.table("preference_labels", key) for key in self.rounds_with("preference_labels"))

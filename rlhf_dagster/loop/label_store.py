@@ -115,8 +115,13 @@ class LedgerOfLoop:
             )
 
 
-def open_label_studio(config: LoopConfig, root: Path, ledger: EmbeddedLabelStore) -> "LabelStudioStore":
-    """The store; nothing is asked of the server, and no token is needed, before the first request."""
+def open_label_studio(
+    config: LoopConfig, root: Path, ledger: EmbeddedLabelStore, decided: Callable[[str], bool]
+) -> "LabelStudioStore":
+    """The store; nothing is asked of the server, and no token is needed, before the first request.
+
+    ``decided`` says which rounds are read from the ledger alone.
+    """
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
     return LabelStudioStore(
@@ -126,6 +131,7 @@ def open_label_studio(config: LoopConfig, root: Path, ledger: EmbeddedLabelStore
         settings=config.labeling,
         loop_name=config.name,
         folder=root,
+        decided=decided,
     )
 
 
