@@ -162,7 +162,7 @@ def _look(look: Callable[[], Any]) -> Any:
 
 
 def _notices(context: dg.SensorEvaluationContext, states: Sequence[RoundState]) -> list[str]:
-    """What people have to look at in the label store; also logged, because a tick that launches a run shows no reason."""
+    """What people have to look at in the label store; logged too: a tick that launches a run shows no reason."""
     counts = [found for state in states for found in (state.labels, state.judgments) if found is not None]
     notices = [notice for found in counts for notice in found.notices]
     for notice in notices:

@@ -218,9 +218,9 @@ def label_studio_rejoin(loop: LoopOption, by: ByOption = None) -> None:
     Labels that it has lost stay on record and count. Comparisons that want labels and have no task there are sent
     again.
     """
-    from rlhf_dagster.cli.label_studio import rejoin
+    from rlhf_dagster.cli.label_studio import rejoin_server
 
-    rejoin(loop, by or getpass.getuser())
+    rejoin_server(loop, by or getpass.getuser())
 
 
 @label_studio_app.command("install")

@@ -52,7 +52,7 @@ def accept_deletions(folder: Path, round_key: str | None, by: str) -> None:
     print(f"{key}: {deleted:,} labels are recorded as deleted, on the word of {by}.")
 
 
-def rejoin(folder: Path, by: str) -> None:
+def rejoin_server(folder: Path, by: str) -> None:
     """Go on with the server that is there: set back, moved, or new."""
     store = _store_of(folder)
     found, sent = store.rejoin(by)

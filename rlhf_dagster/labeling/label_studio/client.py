@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rlhf_dagster.labeling.label_studio.transport import answers
-from rlhf_dagster.labeling.label_studio.transport.answers import Page, WrongShape
+from rlhf_dagster.labeling.label_studio.transport.answers import TaskPage, WrongShape
 from rlhf_dagster.labeling.label_studio.transport.errors import (
     LabelStudioError,
     LabelStudioGone,
@@ -203,7 +203,7 @@ class LabelStudioClient(Requests):
         page_size: int,
         include: str,
         check: Callable[[Any], dict[str, Any]],
-    ) -> Page:
+    ) -> TaskPage:
         params = {
             "project": project,
             "page": 1,

@@ -19,7 +19,7 @@ from rlhf_dagster.labeling.label_studio.reading.identity import Identity
 from rlhf_dagster.labeling.label_studio.reading.missing import delete
 from rlhf_dagster.labeling.label_studio.reading.notices import notices
 from rlhf_dagster.labeling.label_studio.reading.rejoin import Rejoined, rejoin
-from rlhf_dagster.labeling.label_studio.reading.servers import Answer, KnownServers
+from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers, Said
 from rlhf_dagster.labeling.label_studio.records.seen import ASKED
 from rlhf_dagster.labeling.label_studio.results import decoded, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
@@ -169,7 +169,7 @@ class LabelStudioStore:
             delete(self.ledger, state, missing)
         return len(missing)
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Said]:
         """What people have said about missing labels and servers that were others, oldest first."""
         return self._servers.answers()
 

@@ -14,7 +14,7 @@ from rlhf_dagster.labeling.label_studio.reading.identity import WAY_ON
 from rlhf_dagster.labeling.label_studio.records.seen import (
     ASKED,
     DELETED,
-    MISSING,
+    NOT_LISTED,
     THERE,
     KnownAnnotation,
     Project,
@@ -27,7 +27,7 @@ from rlhf_dagster.labeling.store import Annotation
 
 AT_ONCE = timedelta(seconds=60)
 """Of annotations made within this time the later one may have the smaller number."""
-FEW, SMALL_PART = 5, 0.05
+_FEW, _SMALL_PART = 5, 0.05
 """Annotations of a project that may go missing in one look without a question: so many, or this part of them."""
 
 
@@ -45,7 +45,7 @@ class Missing:
         last = max(listed, default=0)
         # A server that was set back to a time before the newest tasks has no others after them.
         lost = [found.annotation for found in there if found.task > last]
-        self.state.set_status([found.annotation for found in there], MISSING)
+        self.state.set_status([found.annotation for found in there], NOT_LISTED)
         self.state.set_status(lost, ASKED)
         self.state.set_tasks_gone(gone)
 
@@ -57,9 +57,9 @@ class Missing:
 
     def settle(self) -> None:
         """At the end of a look: record deletions, or ask about them."""
-        missing, asked = (self.state.with_status(self.project.project, status) for status in (MISSING, ASKED))
+        missing, asked = (self.state.with_status(self.project.project, status) for status in (NOT_LISTED, ASKED))
         there = self.state.number_with_status(self.project.project, THERE) + len(missing)
-        if asked or len(missing) > max(FEW, SMALL_PART * there):
+        if asked or len(missing) > max(_FEW, _SMALL_PART * there):
             self.state.set_status([found.annotation for found in missing], ASKED)
         else:
             delete(self.ledger, self.state, missing)
