@@ -50,8 +50,8 @@ def transport_error(url: str, timeout: float, error: httpx.HTTPError) -> LabelSt
     """The sentence for a request that brought no response."""
     if str(error) == TOO_SLOW:
         return LabelStudioTimeout(
-            f"Label Studio at {url} had not answered in full after {WHOLE_ANSWER * timeout:g} s; see what slows it, or the "
-            "network, down, or raise label_store.timeout, then try again."
+            f"Label Studio at {url} had not answered in full after {WHOLE_ANSWER * timeout:g} s; see what slows it, or "
+            "the network, down, or raise label_store.timeout, then try again."
         )
     if str(error) == TOO_LARGE:
         return LabelStudioNonsense(
