@@ -3,8 +3,8 @@
     python benchmarks/label_studio_events.py [--events 25] [--seeds 10] [--first-seed 0]
 
 People label, edit, skip, delete; somebody restores a backup, empties the database, moves the server, deletes a project
-or poisons a task; a proxy drips, fails and answers with nothing. A label counts as it was last seen, unless somebody has
-deleted it. Exit code 1 where a count is another one, or a label is on record as deleted that is there.
+or poisons a task; a proxy drips, fails and answers with nothing. A label counts as it was last seen, unless somebody
+has deleted it. Exit code 1 where a count is another one, or a label is on record as deleted that is there.
 """
 
 import argparse
