@@ -91,8 +91,8 @@ def new_labels(settings: AutomationSettings) -> dg.SensorDefinition:
             for state in states
             if state.phase in ("labelling", "refused")
         ]
-        unsettled = unsettled_sentence(loop, open_rounds(context.instance))
-        return _first(decisions, "No round waits for labels.", cursor, unsettled)
+        notices = [*_notices(context, states), *_unsettled(context, loop)]
+        return _first(decisions, "No round waits for labels.", cursor, notices)
 
     return sensor
 
@@ -163,10 +163,25 @@ def _look(look: Callable[[], Any]) -> Any:
         raise TickFailed(str(error)) from None
 
 
+def _unsettled(context: dg.SensorEvaluationContext, loop: LoopFolder) -> list[str]:
+    """What people have to settle about rounds that were deleted."""
+    said = unsettled_sentence(loop, open_rounds(context.instance))
+    return [said] if said else []
+
+
+def _notices(context: dg.SensorEvaluationContext, states: Sequence[RoundState]) -> list[str]:
+    """What people have to look at in the label store; logged too: a tick that launches a run shows no reason."""
+    counts = [found for state in states for found in (state.labels, state.judgments) if found is not None]
+    notices = [notice for found in counts for notice in found.notices]
+    for notice in notices:
+        context.log.warning(notice)
+    return notices
+
+
 def _first(
-    decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None = None, beside: str = ""
+    decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None = None, notices: Sequence[str] = ()
 ) -> dg.SensorResult:
-    """The run of the oldest round that is due, or the reasons why there is none, with what people must know beside."""
+    """The run of the oldest round that is due, or the reasons why there is none, with what people have to look at."""
     for decision in decisions:
         if isinstance(decision, Launch):
             request = dg.RunRequest(
@@ -176,8 +191,8 @@ def _first(
             )
             return dg.SensorResult(run_requests=[request], cursor=cursor)
     reasons = [decision.why for decision in decisions if isinstance(decision, Wait)][-_REASONS_SHOWN:]
-    said = " ".join(filter(None, [" ".join(reasons) or nothing, beside]))
-    return dg.SensorResult(skip_reason=said, cursor=cursor)
+    said = [*(reasons or [nothing]), *notices]
+    return dg.SensorResult(skip_reason=" ".join(said), cursor=cursor)
 
 
 def _obey_flags(

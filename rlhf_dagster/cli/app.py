@@ -253,6 +253,30 @@ def label_studio_up(
     up(loop, port)
 
 
+@label_studio_app.command("accept-deletions")
+def label_studio_accept_deletions(
+    loop: LoopOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: the newest.")] = None,
+    by: ByOption = None,
+) -> None:
+    """Say that people have deleted the labels that are not in Label Studio any more; until then they count."""
+    from rlhf_dagster.cli.label_studio import accept_deletions
+
+    accept_deletions(loop, round_key, by or getpass.getuser())
+
+
+@label_studio_app.command("rejoin")
+def label_studio_rejoin(loop: LoopOption, by: ByOption = None) -> None:
+    """Go on with the Label Studio that is there: a backup, an empty database, or one without a project that it had.
+
+    Labels that it has lost stay on record and count. Comparisons that want labels and have no task there are sent
+    again.
+    """
+    from rlhf_dagster.cli.label_studio import rejoin_server
+
+    rejoin_server(loop, by or getpass.getuser())
+
+
 @label_studio_app.command("install")
 def label_studio_install() -> None:
     """Install Label Studio into an environment of its own, once for all loops; `up` does it where it is missing."""

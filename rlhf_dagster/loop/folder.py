@@ -1,8 +1,7 @@
 """A loop: its config, the store that holds everything it makes, and answers about what is there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,17 +81,16 @@ class LoopFolder:
         """Where annotators work. Opening it sends no request to a label server."""
         if self.config.label_store.kind == "embedded":
             return self.ledger_place.open(LoopLedger)
-        return open_label_studio(self.config, self.root, self.ledger, self._decided_rounds())
+        return open_label_studio(self.config, self.root, self.ledger, self.is_decided)
 
-    def _decided_rounds(self) -> Callable[[str], bool]:
-        """Whether nobody waits for labels of a round any more: it was promoted, or a later one was."""
+    @property
+    def newest_promotion(self) -> str:
+        """Key of the newest round whose policy became the champion by promotion; empty if there is none."""
+        return max((entry.round_key for entry in self.registry.history() if entry.action == "promotion"), default="")
 
-        @cache
-        def newest() -> str:
-            promoted = (entry.round_key for entry in self.registry.history() if entry.action == "promotion")
-            return max(promoted, default="")
-
-        return lambda round_key: round_number(round_key) is not None and round_key <= newest()
+    def is_decided(self, round_key: str) -> bool:
+        """Whether a round or a later one was promoted: its labels are as they were last read."""
+        return round_number(round_key) is not None and round_key <= self.newest_promotion
 
     def _label_tables(self) -> Iterator[pd.DataFrame]:
         tables = (self.table("preference_labels", key) for key in self.rounds_with("preference_labels"))
