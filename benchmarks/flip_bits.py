@@ -136,7 +136,9 @@ def run(source: Path, flips: int, seed: int, say: Callable[[str], None]) -> Coun
         root = Path(folder, "loop")
         shutil.copytree(source, root)
         expected = answers(root)
-        assert outcome_of(root, expected)[0] == "same", outcome_of(root, expected)
+        before = outcome_of(root, expected)
+        if before[0] != "same":
+            raise SystemExit(f"{source} is not whole: {before[1]}")
         kinds = kinds_of(root)
         for number in range(flips):
             kind = list(kinds)[number % len(kinds)]

@@ -184,9 +184,9 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Do what is safe; the rest is for a person.")] = False,
 ) -> None:
     """Look whether everything that a loop keeps is whole, and say what mends what is not. Exit code 1: something is."""
-    from rlhf_dagster.cli.upkeep import check as look
+    from rlhf_dagster.cli.upkeep import print_findings
 
-    raise typer.Exit(look(loop, repair))
+    raise typer.Exit(print_findings(loop, repair))
 
 
 @app.command()
