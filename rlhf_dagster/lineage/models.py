@@ -148,10 +148,9 @@ class ModelStore:
 
     def keep(self, folder: Path, checkpoint: Checkpoint) -> None:
         """Move a finished folder to its place. The same model is kept once, and what is not this model is replaced."""
-        if checkpoint.is_there() and self._is_kept(checkpoint):
-            shutil.rmtree(folder)
-        else:
+        if not (checkpoint.is_there() and self._is_kept(checkpoint)):
             self.store.upload(folder, checkpoint.path)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _is_kept(self, checkpoint: Checkpoint) -> bool:
         try:
