@@ -11,7 +11,8 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.promotion import promote_round
 
 
-@loop_asset("release", by_round=True, deps=["human_evaluation"], **JSON)
+# Of the reward model and the labels it reads whether they are still those that the policy has learned from.
+@loop_asset("release", by_round=True, deps=["human_evaluation", "reward_model", "preference_dataset"], **JSON)
 def promotion(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],

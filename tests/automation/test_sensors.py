@@ -97,8 +97,7 @@ def test_the_schedule_waits_for_labels_and_says_so(collected: LoopRunner) -> Non
 
 def test_the_schedule_needs_a_champion(tmp_path: Path, copy_of: Callable[..., LoopRunner], stages: Any) -> None:
     runner = copy_of(stages.prepared)
-    for path in (runner.loop.root / "registry").glob("history*"):
-        path.unlink()
+    runner.loop.store.delete("registry/history")
     assert "run the job `prepare` first" in tick(runner, "open_round").skip_message
 
 
