@@ -63,14 +63,14 @@ def _send(place: LedgerAddress, parts: list, done: Path) -> None:
 
 def test_ten_thousand_sent_by_writers_that_are_killed_are_there_once(place, ledger, batch, tmp_path) -> None:
     frame = batch(10_000)
-    parts = [frame.iloc[start : start + 500] for start in range(0, len(frame), 500)]
+    parts = [frame.iloc[start : start + 1000] for start in range(0, len(frame), 1000)]
     rng = random.Random(0)
     for _ in range(3):
         before = ledger.position()
         process = CONTEXT.Process(target=_send, args=(place, parts, tmp_path / "done"))
         process.start()
         while ledger.position() == before and process.is_alive():
-            time.sleep(0.002)
+            time.sleep(0.05)
         time.sleep(rng.random() / 4)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
