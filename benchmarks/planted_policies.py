@@ -85,7 +85,7 @@ def run(demo: Path, folder: Path, plant: Planted) -> dict[str, Any]:
         config[section] = (config.get(section) or {}) | values
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     runner = LoopRunner.open(LoopFolder.open(folder))
-    key = open_next_round(runner.instance)
+    key = open_next_round(runner.instance, runner.loop)
     _require(runner.run("collect_round", key))
     _require(runner.run("train_round", key, runner.missing("train_round", key, "preference_dataset")))
     preferences = runner.loop.root / runner.loop.asset_key("preference_dataset", key)

@@ -93,7 +93,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> 
     assert run_missing(runner, "prepare").success
     shutil.copytree(folders.prepared, folders.unjudged)
     runner = open_runner(folders.unjudged)
-    key = open_next_round(runner.instance)
+    key = open_next_round(runner.instance, runner.loop)
     assert key == ROUND
     assert run_missing(runner, "collect_round", key).success
     assert run_missing(runner, "train_round", key, until="evaluation_completions").success

@@ -92,7 +92,7 @@ def checkpoint(loop: LoopFolder, asset: str, round_key: str = "") -> Checkpoint:
 
 def run_round(runner: LoopRunner) -> str:
     """Open the next round and take it through both jobs; returns its key."""
-    key = open_next_round(runner.instance)
+    key = open_next_round(runner.instance, runner.loop)
     for job in ("collect_round", "train_round"):
         outcome = run_missing(runner, job, key)
         assert outcome.success, outcome

@@ -15,6 +15,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import prepare_store
 from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import require_not_deleted
 from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.pages.server import PAGES_VARIABLE
 from rlhf_dagster.records.ids import content_hash
@@ -66,6 +67,7 @@ def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
         try:
             prepare_store(loop.store)
             _require_going(loop)
+            _require_round(loop)
             return compute(*args, **kwargs)
         except (UserError, TrainingFailed) as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -81,6 +83,13 @@ def _one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
 def _require_going(loop: LoopFolder) -> None:
     if stop := read_stop(loop.store):
         raise TrainingStopped(stop.sentence)
+
+
+def _require_round(loop: LoopFolder) -> None:
+    """Raise UserError where the asset's round was deleted: the UI lets people add its partition again."""
+    context = dg.AssetExecutionContext.get()
+    if context.has_partition_key:
+        require_not_deleted(loop, context.partition_key)
 
 
 def _mark_stopped() -> None:

@@ -14,9 +14,11 @@ from rlhf_dagster.assets.define import (
     stage_progress,
     table_result,
 )
+from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import left_behind, unsettled_sentence
 from rlhf_dagster.loop.labels import (
     labels_read,
     read_labels,
@@ -160,7 +162,12 @@ def preference_dataset(
     `validation` holds comparisons that are not trained on, `held_out_annotators` labels of people who are never trained
     on. Prompts of the test split are in none of the three.
     """
-    frame, summary = snapshot_preferences(loop, context.partition_key, preference_labels, preference_batch, prompts)
+    key, partitions = context.partition_key, open_rounds(context.instance)
+    left = left_behind(loop, key, partitions)
+    frame, summary = snapshot_preferences(loop, key, preference_labels, preference_batch, prompts, left)
+    if left:
+        summary["warnings"] = unsettled_sentence(loop, partitions)
+        context.log.warning(summary["warnings"])
     counts = {f"{split}_labels": int(n) for split, n in frame["split"].value_counts().items()}
-    rounds_used = ", ".join(loop.rounds_with("preference_labels", context.partition_key))
+    rounds_used = ", ".join(one for one in loop.rounds_with("preference_labels", key) if one not in left)
     return table_result(frame, ["label_id", "split"], rounds=rounds_used, **counts, **summary)

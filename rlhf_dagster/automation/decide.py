@@ -8,6 +8,8 @@ from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.labeling.store import LabelCounts
 from rlhf_dagster.loop.round_state import RoundState
 
+CLOCKS_DIFFER = timedelta(minutes=5)
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -114,7 +116,10 @@ def release_decision(waiting: Waiting, settings: AutomationSettings, now: dateti
     launch = Launch("release_round", state.round, key, "", judgments.position)
     if _complete(judgments):
         return _because(launch, f"{state.round}: all {judgments.comparisons:,} A/B comparisons are judged.")
+    # The oldest stands in for a newest one that is yet to come by its annotator's clock.
     since = _since(judgments.newest_at, now)
+    if since is None:
+        since = _since(judgments.oldest_new_at, now)
     if since is not None and since >= timedelta(hours=settings.longest_wait_hours):
         return _because(launch, f"{state.round}: no A/B judgment for {_span(since)}; deciding on {judgments.usable:,}.")
     return Wait(f"{state.round}: {_open(judgments):,} of {judgments.comparisons:,} A/B comparisons are not judged.")
@@ -147,8 +152,15 @@ def _enough(labels: LabelCounts, settings: AutomationSettings, now: datetime) ->
         return f"all {labels.comparisons:,} comparisons have their labels, {labels.new:,} of them new."
     if labels.new < settings.min_new_labels:
         return Wait(f"{labels.new:,} new usable labels; training starts at {settings.min_new_labels:,}.")
+    return _waited_enough(labels, settings, now)
+
+
+def _waited_enough(labels: LabelCounts, settings: AutomationSettings, now: datetime) -> str | Wait:
+    """Why annotators are not waited for any longer, or that they are at work."""
     quiet, waited = _since(labels.newest_at, now), _since(labels.oldest_new_at, now)
-    if quiet is None or quiet >= timedelta(minutes=settings.quiet_minutes):
+    if quiet is None:
+        return f"{labels.new:,} new usable labels, the last by a clock that is ahead of ours and not waited for."
+    if quiet >= timedelta(minutes=settings.quiet_minutes):
         return f"{labels.new:,} new usable labels, and none for {_span(quiet)}."
     if waited is not None and waited >= timedelta(hours=settings.longest_wait_hours):
         return f"{labels.new:,} new usable labels, of which the oldest has waited for {_span(waited)}."
@@ -171,7 +183,13 @@ def _open(counts: LabelCounts | None) -> int:
 
 
 def _since(at: datetime | None, now: datetime) -> timedelta | None:
-    return None if at is None else now - at
+    """The age of a label; None where it is not known, as of one that by an annotator's clock is yet to come.
+
+    Clocks differ a little: what is ahead by no more than :data:`CLOCKS_DIFFER` is new.
+    """
+    if at is None or at - now > CLOCKS_DIFFER:
+        return None
+    return max(now - at, timedelta())
 
 
 def _span(span: timedelta | None) -> str:

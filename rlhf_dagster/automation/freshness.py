@@ -1,6 +1,6 @@
 """What of a loop is not there, or older than what it is made from, by Dagster's records and the loop's files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import is_decided, newest_promoted
 from rlhf_dagster.resources.io_managers import TABLES
 
-VERSION, GIVEN_VERSION = "dagster/data_version", "dagster/data_version_is_user_provided"
+DATA_VERSION, GIVEN_VERSION = "dagster/data_version", "dagster/data_version_is_user_provided"
 """Tags of a materialisation: its data version, and whether the asset itself has said it."""
 NEWEST_SEEN = "dagster/input_event_pointer/"
 """Begins, before a parent's name, the tag that holds the parent's newest record when the step began."""
@@ -86,7 +86,7 @@ class Records:
     def _points_to(self, asset: str, pointer: dict[str, Any]) -> bool:
         """Whether a pointer's model is there, and the one on record: a process may be killed between the two."""
         record = self._record(asset)
-        version = record and record.asset_materialization and (record.asset_materialization.tags or {}).get(VERSION)
+        version = _tags(record).get(DATA_VERSION) if record else None
         return self.loop.pointed_to(pointer).folder.is_dir() and version in (None, pointer["digest"])
 
     def _is_newer(self, parent: str, asset: str) -> bool:
@@ -129,13 +129,16 @@ class Records:
 
 def _newest_seen(made: dg.EventLogRecord, parent: str) -> int:
     """The newest record of a parent when the step began that made an asset; where that is unknown, when it ended."""
-    tags = (made.asset_materialization.tags if made.asset_materialization else None) or {}
-    seen = tags.get(NEWEST_SEEN + parent, "")
+    seen = _tags(made).get(NEWEST_SEEN + parent, "")
     return int(seen) if seen.isdigit() else made.storage_id
 
 
 def _same_content(one: dg.EventLogRecord, other: dg.EventLogRecord) -> bool:
     """Whether two materialisations have the same content by a data version that the asset itself has said."""
-    tags = [(record.asset_materialization.tags or {}) for record in (one, other) if record.asset_materialization]
-    said = [tag.get(VERSION) for tag in tags if tag.get(GIVEN_VERSION) == "true"]
+    said = [tags.get(DATA_VERSION) for tags in map(_tags, (one, other)) if tags.get(GIVEN_VERSION) == "true"]
     return len(said) == 2 and said[0] == said[1]
+
+
+def _tags(record: dg.EventLogRecord) -> Mapping[str, str]:
+    made = record.asset_materialization
+    return (made.tags if made else None) or {}

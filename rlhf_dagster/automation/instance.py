@@ -2,14 +2,19 @@
 
 import os
 import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+from yaml import YAMLError
 
 from rlhf_dagster.assets.define import GPU_POOL
 from rlhf_dagster.common.processes import is_alive, process_tag
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 
 CODE_LOCATION = "rlhf_dagster"
 """The code location's name in every workspace.yaml; runs made here belong to it in the UI."""
@@ -47,12 +52,25 @@ def open_instance(root: Path) -> dg.DagsterInstance:
     """The loop's own instance, with the GPU pool's limit set and runs of dead processes closed."""
     home = prepare_home(root)
     os.environ["DAGSTER_HOME"] = str(home)
-    instance = dg.DagsterInstance.get()
-    storage = instance.event_log_storage
-    if GPU_POOL not in {limit.name for limit in storage.get_pool_limits()}:
-        storage.set_concurrency_slots(GPU_POOL, 1)
-    close_dead_runs(instance)
+    with readable_records(home):
+        instance = dg.DagsterInstance.get()
+        storage = instance.event_log_storage
+        if GPU_POOL not in {limit.name for limit in storage.get_pool_limits()}:
+            storage.set_concurrency_slots(GPU_POOL, 1)
+        close_dead_runs(instance)
     return instance
+
+
+@contextmanager
+def readable_records(home: Path) -> Iterator[None]:
+    """Turn what Dagster raises over damaged records, or a damaged dagster.yaml, into one sentence."""
+    try:
+        yield
+    except (dg.DagsterError, SQLAlchemyError, sqlite3.Error, YAMLError, ValueError) as error:
+        raise UserError(
+            f"{home}: Dagster's records cannot be read ({first_line(error)}); bring the folder back from a backup. "
+            "Tables, models and decisions are not in it."
+        ) from None
 
 
 def run_tags() -> dict[str, str]:

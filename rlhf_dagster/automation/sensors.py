@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets.rounds import open_next_round
+from rlhf_dagster.assets.rounds import open_next_round, open_rounds
 from rlhf_dagster.automation import decide
 from rlhf_dagster.automation.decide import Launch, Wait
 from rlhf_dagster.automation.failures import failed_runs
@@ -27,6 +27,7 @@ from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.stop_cord import pull, read_stop, resumes
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
 from rlhf_dagster.loop.round_state import RoundState
 
 _REASONS_SHOWN = 3
@@ -65,7 +66,7 @@ def open_round(settings: AutomationSettings) -> dg.ScheduleDefinition:
             wait = decide.open_decision(states, scene(instance, patient), settings)
             if wait is not None:
                 return dg.SkipReason(wait.why)
-            key = open_next_round(instance)
+            key = open_next_round(instance, loop)
             why = f"{key} was opened by the schedule."
             return dg.RunRequest(run_key=key, partition_key=key, tags={WHY_TAG: why})
 
@@ -90,7 +91,8 @@ def new_labels(settings: AutomationSettings) -> dg.SensorDefinition:
             for state in states
             if state.phase in ("labelling", "refused")
         ]
-        return _first(decisions, "No round waits for labels.", cursor)
+        notices = [*_notices(context, states), *_unsettled(context, loop)]
+        return _first(decisions, "No round waits for labels.", cursor, notices)
 
     return sensor
 
@@ -161,8 +163,25 @@ def _look(look: Callable[[], Any]) -> Any:
         raise TickFailed(str(error)) from None
 
 
-def _first(decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None = None) -> dg.SensorResult:
-    """The run of the oldest round that is due, or the reasons why there is none."""
+def _unsettled(context: dg.SensorEvaluationContext, loop: LoopFolder) -> list[str]:
+    """What people have to settle about rounds that were deleted."""
+    said = unsettled_sentence(loop, open_rounds(context.instance))
+    return [said] if said else []
+
+
+def _notices(context: dg.SensorEvaluationContext, states: Sequence[RoundState]) -> list[str]:
+    """What people have to look at in the label store; logged too: a tick that launches a run shows no reason."""
+    counts = [found for state in states for found in (state.labels, state.judgments) if found is not None]
+    notices = [notice for found in counts for notice in found.notices]
+    for notice in notices:
+        context.log.warning(notice)
+    return notices
+
+
+def _first(
+    decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None = None, notices: Sequence[str] = ()
+) -> dg.SensorResult:
+    """The run of the oldest round that is due, or the reasons why there is none, with what people have to look at."""
     for decision in decisions:
         if isinstance(decision, Launch):
             request = dg.RunRequest(
@@ -172,7 +191,8 @@ def _first(decisions: Sequence[Launch | Wait], nothing: str, cursor: str | None 
             )
             return dg.SensorResult(run_requests=[request], cursor=cursor)
     reasons = [decision.why for decision in decisions if isinstance(decision, Wait)][-_REASONS_SHOWN:]
-    return dg.SensorResult(skip_reason=" ".join(reasons) or nothing, cursor=cursor)
+    said = [*(reasons or [nothing]), *notices]
+    return dg.SensorResult(skip_reason=" ".join(said), cursor=cursor)
 
 
 def _obey_flags(

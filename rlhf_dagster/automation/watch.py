@@ -10,6 +10,7 @@ from rlhf_dagster.automation.decide import Attempt, Scene, Waiting
 from rlhf_dagster.automation.instance import ALIVE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import RoundState, labels_used, undecided_rounds
+from rlhf_dagster.records.round_keys import round_number
 
 POSITION_TAG, WHY_TAG = "rlhf/labels_position", "rlhf/why"
 LONGEST_REQUEST = 20.0
@@ -25,8 +26,8 @@ def impatient(loop: LoopFolder) -> LoopFolder:
 
 
 def rounds_in_progress(instance: dg.DagsterInstance, loop: LoopFolder) -> list[RoundState]:
-    """Rounds that something is still to be done for, oldest first."""
-    return undecided_rounds(loop, open_rounds(instance))
+    """Rounds that something is still to be done for, oldest first; partitions of other names are no rounds."""
+    return undecided_rounds(loop, [key for key in open_rounds(instance) if round_number(key) is not None])
 
 
 def waiting_for(instance: dg.DagsterInstance, loop: LoopFolder, job: str, state: RoundState) -> Waiting:

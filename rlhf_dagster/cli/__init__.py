@@ -9,13 +9,19 @@ def main() -> None:
     # Idle OpenMP threads that spin starve their neighbours on a small or busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from sqlalchemy.exc import SQLAlchemyError
+
     from rlhf_dagster.cli.app import app
-    from rlhf_dagster.errors import UserError
+    from rlhf_dagster.errors import UserError, first_line
 
     try:
         app()
     except UserError as error:
         print(f"rlhf: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except SQLAlchemyError as error:
+        # Our own database says so itself (labeling/ledger); what is left is Dagster's.
+        print(f"rlhf: Dagster's records cannot be read ({first_line(error)}); `rlhf check` says more.", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("rlhf: stopped; what is done stays done, run the same command again to go on.", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rlhf_dagster.cli import loops
+from rlhf_dagster.common.processes import user_name
 
 LoopOption = Annotated[
     Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")
@@ -184,9 +185,9 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Do what is safe; the rest is for a person.")] = False,
 ) -> None:
     """Look whether everything that a loop keeps is whole, and say what mends what is not. Exit code 1: something is."""
-    from rlhf_dagster.cli.upkeep import check as look
+    from rlhf_dagster.cli.upkeep import print_findings
 
-    raise typer.Exit(look(loop, repair))
+    raise typer.Exit(print_findings(loop, repair))
 
 
 @app.command()
@@ -223,6 +224,25 @@ def round_status(loop: LoopOption, as_json: JsonOption = False) -> None:
     loops.status(loop, as_json)
 
 
+RoundArgument = Annotated[str, typer.Argument(help="The round, such as round-0001.")]
+
+
+@round_app.command("delete")
+def round_delete(round_key: RoundArgument, loop: LoopOption, reason: ReasonOption, by: ByOption = None) -> None:
+    """Delete a round: its labels train nothing from now on, and its number is not used again."""
+    from rlhf_dagster.cli.deletions import delete_round
+
+    delete_round(loop, round_key, by or user_name(), reason)
+
+
+@round_app.command("restore")
+def round_restore(round_key: RoundArgument, loop: LoopOption, reason: ReasonOption, by: ByOption = None) -> None:
+    """Bring back a deleted round, or one whose partition was deleted in the UI."""
+    from rlhf_dagster.cli.deletions import restore_round
+
+    restore_round(loop, round_key, by or user_name(), reason)
+
+
 @label_studio_app.command("up")
 def label_studio_up(
     loop: LoopOption,
@@ -232,6 +252,30 @@ def label_studio_up(
     from rlhf_dagster.cli.label_studio import up
 
     up(loop, port)
+
+
+@label_studio_app.command("accept-deletions")
+def label_studio_accept_deletions(
+    loop: LoopOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: the newest.")] = None,
+    by: ByOption = None,
+) -> None:
+    """Say that people have deleted the labels that are not in Label Studio any more; until then they count."""
+    from rlhf_dagster.cli.label_studio import accept_deletions
+
+    accept_deletions(loop, round_key, by or getpass.getuser())
+
+
+@label_studio_app.command("rejoin")
+def label_studio_rejoin(loop: LoopOption, by: ByOption = None) -> None:
+    """Go on with the Label Studio that is there: a backup, an empty database, or one without a project that it had.
+
+    Labels that it has lost stay on record and count. Comparisons that want labels and have no task there are sent
+    again.
+    """
+    from rlhf_dagster.cli.label_studio import rejoin_server
+
+    rejoin_server(loop, by or getpass.getuser())
 
 
 @label_studio_app.command("install")

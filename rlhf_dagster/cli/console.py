@@ -120,6 +120,8 @@ class RunView:
             if name in metadata
         ]
         self.say(f"  {asset:<24} {seconds:6.1f} s  {', '.join(shown)}")
+        if "warnings" in metadata:
+            self.say(f"{metadata['warnings'].value}", style="yellow")
 
 
 def _plain(value: dg.MetadataValue) -> str:

@@ -20,6 +20,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.summary import champion, round_rows
 from rlhf_dagster.pages.server import ROUNDS_PAGE
 from rlhf_dagster.records.round_keys import round_key
+from rlhf_dagster.storage.known import is_remote
 
 SUMMARY = "summary.json"
 
@@ -47,7 +48,7 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[s
             _run_training(runner, view, key)
     summary = _write_summary(loop, runner.instance)
     write_page(runner.instance, loop)
-    _show(console, out, summary)
+    _show(console, out, loop.address if is_remote(loop.address) else str(out), summary)
     return summary
 
 
@@ -116,7 +117,7 @@ def _step_seconds(instance: dg.DagsterInstance) -> dict[str, float]:
     return totals
 
 
-def _show(console: Console, out: Path, summary: dict[str, Any]) -> None:
+def _show(console: Console, out: Path, store: str, summary: dict[str, Any]) -> None:
     console.print()
     console.print(rounds_table(summary["rounds"]))
     for sentence in why_not(summary["rounds"]):
@@ -124,9 +125,9 @@ def _show(console: Console, out: Path, summary: dict[str, Any]) -> None:
     last = summary["rounds"][-1]
     console.print(f"Took {summary['seconds']['total']:.0f} s.", highlight=False)
     for label, what in (
-        ("champion", f"{out / summary['champion']['checkpoint']}  (open it with transformers)"),
-        ("report", str(out / last["report"])),
-        ("all rounds", str(out / ROUNDS_PAGE)),
+        ("champion", f"{store}/{summary['champion']['checkpoint']}  (open it with transformers)"),
+        ("report", f"{store}/{last['report']}"),
+        ("all rounds", f"{store}/{ROUNDS_PAGE}"),
         ("numbers", str(out / SUMMARY)),
         ("look around", f"rlhf ui --loop {out}"),
         ("another round", f"rlhf demo --out {out} --seed {summary['seed']} --rounds {len(summary['rounds']) + 1}"),

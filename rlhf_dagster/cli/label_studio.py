@@ -4,12 +4,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio import server
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
 from rlhf_dagster.loop.folder import LoopFolder
+
+if TYPE_CHECKING:
+    from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
 
 def install_label_studio() -> None:
@@ -36,6 +40,35 @@ def up(folder: Path, port: int | None) -> None:
         except KeyboardInterrupt:
             return
         raise UserError(f"Label Studio stopped by itself; {running.folder / server.LOG} says why.")
+
+
+def accept_deletions(folder: Path, round_key: str | None, by: str) -> None:
+    """Record what is missing of a round's labels as deleted."""
+    from rlhf_dagster.cli.loops import _round
+    from rlhf_dagster.cli.runner import LoopRunner
+
+    store, key = _store_of(folder), _round(LoopRunner.open(LoopFolder.open(folder)), round_key)
+    deleted = store.accept_deletions(key, by)
+    print(f"{key}: {deleted:,} labels are recorded as deleted, on the word of {by}.")
+
+
+def rejoin_server(folder: Path, by: str) -> None:
+    """Go on with the server that is there: set back, moved, or new."""
+    store = _store_of(folder)
+    found, sent = store.rejoin(by)
+    print(f"Going on with Label Studio at {found.address}: {found.database}.")
+    print(f"  {len(found.found):,} projects of rounds without a decision are there, and were read from the beginning")
+    print(f"  {len(found.lost):,} are not; their labels stay on record and count")
+    print(f"  {sent:,} comparisons that had no task there, and want labels, were sent again")
+
+
+def _store_of(folder: Path) -> "LabelStudioStore":
+    from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
+
+    store = LoopFolder.open(folder).label_store
+    if not isinstance(store, LabelStudioStore):
+        raise UserError(f"{folder}: label_store.kind is not label_studio, so there is no server to ask.")
+    return store
 
 
 def stop_when_asked() -> None:

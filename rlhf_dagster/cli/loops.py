@@ -152,7 +152,8 @@ def add_round(folder: Path) -> None:
     from rlhf_dagster.cli.runner import LoopRunner
     from rlhf_dagster.loop.folder import LoopFolder
 
-    key = open_next_round(LoopRunner.open(LoopFolder.open(folder)).instance)
+    loop = LoopFolder.open(folder)
+    key = open_next_round(LoopRunner.open(loop).instance, loop)
     print(f"{key} is open. Next: rlhf run collect_round --loop {folder}")
 
 
@@ -160,10 +161,14 @@ def status(folder: Path, as_json: bool) -> None:
     from rlhf_dagster.assets.rounds import open_rounds
     from rlhf_dagster.cli.runner import LoopRunner
     from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
     from rlhf_dagster.loop.summary import round_rows
 
     loop = LoopFolder.open(folder)
-    rows = round_rows(loop, open_rounds(LoopRunner.open(loop).instance))
+    keys = open_rounds(LoopRunner.open(loop).instance)
+    rows = round_rows(loop, keys)
+    if sentence := unsettled_sentence(loop, keys):
+        print(sentence, file=sys.stderr)
     if as_json:
         print(json.dumps(rows, indent=1))
         return
@@ -180,8 +185,11 @@ def status(folder: Path, as_json: bool) -> None:
 
 def _round(runner: Any, round_key: str | None) -> str:
     from rlhf_dagster.assets.rounds import open_rounds
+    from rlhf_dagster.records.round_keys import require_round_key, round_number
 
-    keys = open_rounds(runner.instance)
+    if round_key is not None:
+        require_round_key(round_key)
+    keys = [key for key in open_rounds(runner.instance) if round_number(key) is not None]
     if not keys:
         raise UserError("No round is open; open one with `rlhf round open`.")
     if round_key is not None and round_key not in keys:

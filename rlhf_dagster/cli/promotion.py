@@ -63,8 +63,10 @@ def _newest_report(loop: "LoopFolder") -> str:
 
 def _require_promotable(loop: "LoopFolder", key: str, anyway: bool) -> str:
     """The id of the round's policy; raises UserError where its promotion would be refused."""
+    from rlhf_dagster.loop.guards.deleted_rounds import require_not_deleted
     from rlhf_dagster.loop.promotion import consider, require_current
 
+    require_not_deleted(loop, key)
     report = loop.json("eval_report", key)
     if report is None:
         raise UserError(f"{key} has no evaluated policy; run `rlhf run train_round --round {key}` first.")

@@ -33,8 +33,9 @@ def rounds_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def why_not(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """A sentence for each round that was judged and not promoted."""
+    """A sentence for each round that was judged and not promoted, and for each thing to look at."""
     for row in rows:
+        yield from row.get("notices", [])
         if row["policy"] and not row["promoted"]:
             yield f"{row['round']} was not promoted: {' '.join(row['reasons'])}"
 

@@ -16,8 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from rlhf_dagster.config.yaml_files import parse_file
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.storage.local import LocalStore
 
@@ -78,12 +77,9 @@ def read_spec(stage: str, path: Path) -> Any:
 
     kind = find_training(stage).spec
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_file(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; `rlhf train {stage} --example` prints a spec.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path}: neither YAML nor JSON: {detail}.") from None
     return spec_from_values(kind, values, str(path), path.resolve().parent)
 
 

@@ -9,7 +9,7 @@ from rlhf_dagster.loop.upkeep.check import check_loop
 from rlhf_dagster.loop.upkeep.restore import bring_back
 
 
-def check(folder: Path, repair: bool) -> int:
+def print_findings(folder: Path, repair: bool) -> int:
     """Print the findings, and what was done about them; returns the exit code."""
     loop = LoopFolder(load_config(folder), folder.resolve())
     findings = list(check_loop(loop))

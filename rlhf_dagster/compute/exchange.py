@@ -42,7 +42,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What became of a training: one of the first three."""
 
     result: str = ""
@@ -54,7 +54,7 @@ class Outcome:
     usage: dict[str, float] = field(default_factory=dict)
 
 
-def write_record(path: Path, record: Request | Outcome) -> None:
+def write_record(path: Path, record: Request | TrainingOutcome) -> None:
     """Write a record whole; raises UserError where the disk takes none."""
     write_atomically(path, seal(asdict(record)))
 

@@ -16,7 +16,16 @@ from typing import IO
 from rlhf_dagster.common.files import cache_folder, writing
 from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.compute.devices import leased, visible_devices
-from rlhf_dagster.compute.exchange import MESSAGES, OUTCOME, REQUEST, Heard, Outcome, Request, read_record, write_record
+from rlhf_dagster.compute.exchange import (
+    MESSAGES,
+    OUTCOME,
+    REQUEST,
+    Heard,
+    Request,
+    TrainingOutcome,
+    read_record,
+    write_record,
+)
 from rlhf_dagster.compute.tracking import TrainingLog, tracking
 from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.compute.usage import measuring
@@ -259,7 +268,7 @@ def _outcome(stage: str, work: Work, code: int, processes: int) -> Trained:
     if not path.exists():
         raise _without_outcome(stage, work, code, processes)
     try:
-        outcome = read_record(Outcome, path)
+        outcome = read_record(TrainingOutcome, path)
     except Damaged as damaged:
         raise Damaged(f"{damaged} Train {stage} again: it goes on from its last state.") from None
     if outcome.error:

@@ -19,9 +19,9 @@ from rlhf_dagster.compute.exchange import (
     MESSAGES,
     OUTCOME,
     Messages,
-    Outcome,
     PassOn,
     Request,
+    TrainingOutcome,
     read_record,
     write_record,
 )
@@ -64,22 +64,22 @@ def _heard(folder: Path) -> Iterator[Messages]:
         messages.close()
 
 
-def _outcome(path: Path, messages: Messages) -> Outcome:
+def _outcome(path: Path, messages: Messages) -> TrainingOutcome:
     try:
         return _run(read_record(Request, path), messages)
     except TrainingStopped as stopped:
-        return Outcome(stopped=str(stopped))
+        return TrainingOutcome(stopped=str(stopped))
     except UserError as error:
-        return Outcome(error=str(error))
+        return TrainingOutcome(error=str(error))
 
 
-def _run(request: Request, messages: Messages) -> Outcome:
+def _run(request: Request, messages: Messages) -> TrainingOutcome:
     from rlhf_dagster.compute.usage import measuring
 
     spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)
     with measuring(uses_cuda(spec.compute), int(os.environ.get("WORLD_SIZE", "1"))) as usage:
         result = train_here(request.stage, spec, messages.progress, _checkpointing(request))
-    return Outcome(json.dumps(asdict(result) | {"folder": str(result.folder)}), usage=usage)
+    return TrainingOutcome(json.dumps(asdict(result) | {"folder": str(result.folder)}), usage=usage)
 
 
 def _checkpointing(request: Request) -> Checkpointing:

@@ -1,10 +1,12 @@
 """When rounds open, when training starts, and who is told what. Importing this imports no Dagster."""
 
 from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
 from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.cron import cron_problem
 
 
 class AutomationSettings(Settings):
@@ -48,7 +50,17 @@ class AutomationSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _cron_has_five_fields(self) -> Self:
-        if len(self.open_round_cron.split()) != 5:
-            raise ValueError(f"automation.open_round_cron must have five fields, not {self.open_round_cron!r}")
+    def _cron_can_be_followed(self) -> Self:
+        if problem := cron_problem(self.open_round_cron):
+            raise ValueError(f"automation.open_round_cron {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _timezone_is_known(self) -> Self:
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(
+                f"automation.timezone {self.timezone!r} is not known; give a name such as `UTC` or `Europe/Berlin`"
+            ) from None
         return self

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Self, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
+from rlhf_dagster.config.yaml_files import parse_file
 from rlhf_dagster.errors import UserError
 
 
@@ -45,11 +45,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; an empty file is an empty mapping."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; `rlhf init DIR` writes a commented one.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = str(error).replace("\n", " ")
-        raise UserError(f"{path}: not valid YAML: {detail}.") from None
+    content = parse_file(path)
     return {} if content is None else content
 
 

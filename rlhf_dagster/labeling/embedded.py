@@ -16,7 +16,7 @@ from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows, LedgerState
-from rlhf_dagster.labeling.ledger.writer import project_name, writing
+from rlhf_dagster.labeling.ledger.writer import project_name, writing_labels
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.ids import content_hash
@@ -77,7 +77,7 @@ class EmbeddedLabelStore:
 
     def continue_after(self, position: int) -> None:
         """Give out no position up to this one, so that none is used twice after a restored backup."""
-        with writing(self._database) as writer:
+        with writing_labels(self._database) as writer:
             writer.continue_after(position)
 
     def exclusive(self, name: str, folder: Path) -> AbstractContextManager[None]:
@@ -88,7 +88,7 @@ class EmbeddedLabelStore:
         rows = records(comparisons)
         values = [(row["comparison_id"], row["round"], row["purpose"], _content(row)) for row in rows]
         loop = self._watch.loop_id(self.state()) if self._watch else ""
-        with writing(self._database) as writer:
+        with writing_labels(self._database) as writer:
             if loop:
                 writer.claim(loop)
             sent = writer.send(values)
@@ -180,7 +180,7 @@ class EmbeddedLabelStore:
         ``version`` is ignored: versions are counted here. Returns how many were new. An edit may change the annotator
         too.
         """
-        with writing(self._database) as writer:
+        with writing_labels(self._database) as writer:
             return writer.append(annotations)
 
     def _rows(self, connection: Any) -> LedgerRows:

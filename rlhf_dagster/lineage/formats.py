@@ -16,7 +16,7 @@ from rlhf_dagster.records.parquet import is_sealed, seal_parquet
 from rlhf_dagster.storage.base import LAST, Store, update
 
 FORMAT_FILE = "format.json"
-KEPT = ("assets", "imports", "models", "quarantine", "registry", "stops")
+KEPT_FOLDERS = ("assets", "imports", "models", "quarantine", "registry", "stops")
 """The folders of a loop's store."""
 OLD = "migrated/format-0"
 """Where files are kept that a migration has taken the place of."""
@@ -48,7 +48,7 @@ def bring_up_to_date(store: Store) -> None:
     if found is not None:
         unseal(found.data, FORMAT_FILE)
         return
-    if not any(store.list(folder) for folder in KEPT):
+    if not any(store.list(folder) for folder in KEPT_FOLDERS):
         return
     migration = Migration()
     for step in _STEPS:

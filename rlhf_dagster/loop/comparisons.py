@@ -147,8 +147,9 @@ def _pairs(loop: LoopFolder, round_key: str, pairs: Sequence[tuple[Row, Row]], r
 
 def _challenger(loop: LoopFolder) -> Checkpoint | None:
     """The newest policy that was never champion; None where every policy was."""
-    champions = {record.policy_id for record in loop.registry.history()}
+    champions, deleted = {record.policy_id for record in loop.registry.history()}, loop.deletions.deleted()
     others = [loop.registry.get(name) for name in loop.registry.policies() if name not in champions]
+    others = [record for record in others if record.round_key not in deleted]
     if not others:
         return None
     return loop.policy(max(others, key=lambda record: (record.round_key, record.policy_id)).policy_id)

@@ -1,8 +1,7 @@
 """A loop: its config, the store that holds everything it makes, and answers about what is there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.lineage.deletions import Deletions
 from rlhf_dagster.lineage.formats import bring_up_to_date
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
@@ -63,6 +63,10 @@ class LoopFolder:
         return PolicyRegistry(self.store)
 
     @property
+    def deletions(self) -> Deletions:
+        return Deletions(self.store)
+
+    @property
     def ledger(self) -> EmbeddedLabelStore:
         """Comparisons and annotations of this loop, whichever label store they came through."""
         return self.ledger_place.open(EmbeddedLabelStore)
@@ -77,17 +81,16 @@ class LoopFolder:
         """Where annotators work. Opening it sends no request to a label server."""
         if self.config.label_store.kind == "embedded":
             return self.ledger_place.open(LoopLedger)
-        return open_label_studio(self.config, self.root, self.ledger, self._decided_rounds())
+        return open_label_studio(self.config, self.root, self.ledger, self.is_decided)
 
-    def _decided_rounds(self) -> Callable[[str], bool]:
-        """Whether nobody waits for labels of a round any more: it was promoted, or a later one was."""
+    @property
+    def newest_promotion(self) -> str:
+        """Key of the newest round whose policy became the champion by promotion; empty if there is none."""
+        return max((entry.round_key for entry in self.registry.history() if entry.action == "promotion"), default="")
 
-        @cache
-        def newest() -> str:
-            promoted = (entry.round_key for entry in self.registry.history() if entry.action == "promotion")
-            return max(promoted, default="")
-
-        return lambda round_key: round_number(round_key) is not None and round_key <= newest()
+    def is_decided(self, round_key: str) -> bool:
+        """Whether a round or a later one was promoted: its labels are as they were last read."""
+        return round_number(round_key) is not None and round_key <= self.newest_promotion
 
     def _label_tables(self) -> Iterator[pd.DataFrame]:
         tables = (self.table("preference_labels", key) for key in self.rounds_with("preference_labels"))
@@ -163,10 +166,12 @@ class LoopFolder:
         """Keys of the rounds in which an asset was made, oldest first: all, or those up to or before a round.
 
         Assets find other rounds here and not through the asset graph, where each new round would make older ones stale.
+        Deleted rounds are not among them.
         """
         names = (key.rpartition("/")[2] for key in self.store.list(f"assets/{asset}"))
         stems = {name.rpartition(".") for name in names}
-        keys = sorted({stem for stem, _, suffix in stems if suffix in ("parquet", "json")})
+        made = {stem for stem, _, suffix in stems if suffix in ("parquet", "json")}
+        keys = sorted(made - self.deletions.deleted().keys()) if made else []
         return [key for key in keys if (up_to is None or key <= up_to) and (before is None or key < before)]
 
     def policy(self, policy_id: str) -> Checkpoint:

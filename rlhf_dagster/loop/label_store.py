@@ -122,7 +122,7 @@ def open_label_studio(
 ) -> "LabelStudioStore":
     """The store; nothing is asked of the server, and no token is needed, before the first request.
 
-    ``decided`` says of a round that its labels are read from the ledger alone.
+    ``decided`` says which rounds are read from the ledger alone.
     """
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 

@@ -1,6 +1,6 @@
 """Comparisons out, labels in, and the snapshot a reward model trains on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,20 +183,26 @@ def flagged(labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingS
 
 
 def snapshot_preferences(
-    loop: LoopFolder, round_key: str, labels: pd.DataFrame, comparisons: pd.DataFrame, prompts: pd.DataFrame
+    loop: LoopFolder,
+    round_key: str,
+    labels: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    prompts: pd.DataFrame,
+    left: Collection[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Usable labels of all rounds up to this one, split for training (schema PREFERENCES), and counts by split.
 
-    ``labels`` and ``comparisons`` are this round's. Those of earlier rounds come from the label store as they are now,
-    with late and edited labels and without deleted ones. Imported judgments can be about any prompt; those about
-    prompts of the test split are left out. Beside the table are written the :func:`label_counts` of what was read, and
-    how many usable labels of each round are in no split. They are not written into it: its bytes are the same for the
-    same rows, so that a training of them can go on.
+    ``labels`` and ``comparisons`` are this round's. Those of earlier rounds, but for the rounds ``left``, come from the
+    label store as they are now, with late and edited labels and without deleted ones. Imported judgments can be about
+    any prompt; those about prompts of the test split are left out. Beside the table are written the
+    :func:`label_counts` of what was read, and how many usable labels of each round are in no split. They are not
+    written into it: its bytes are the same for the same rows, so that a training of them can go on.
     """
     if "position" not in labels:
         labels = labels.assign(position=0)  # a table of version 0.1, before labels had positions
     own = RoundLabels(round_key, labels, comparisons, len(read_quarantine(loop, round_key, "train")))
-    read = [*read_rounds(loop, loop.rounds_with("preference_labels", before=round_key)), own]
+    earlier = [key for key in loop.rounds_with("preference_labels", before=round_key) if key not in left]
+    read = [*read_rounds(loop, earlier), own]
     # This round's first, as the order of rows decides the order of training.
     labels = pd.concat([one.labels for one in (own, *read[:-1])], ignore_index=True)
     comparisons = pd.concat([one.comparisons for one in (own, *read[:-1])], ignore_index=True)

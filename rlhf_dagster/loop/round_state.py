@@ -67,7 +67,7 @@ def is_decided(loop: LoopFolder, key: str) -> bool:
 
 def newest_promoted(loop: LoopFolder) -> str:
     """Key of the newest round whose policy became the champion by promotion; empty if there is none."""
-    return max((entry.round_key for entry in loop.registry.history() if entry.action == "promotion"), default="")
+    return loop.newest_promotion
 
 
 def labels_used(report: dict[str, Any] | None) -> int:

@@ -12,7 +12,7 @@ from rlhf_dagster.data.imported import imported
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.foundations import require_base_of, require_one_tokenizer
+from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY

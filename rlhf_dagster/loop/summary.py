@@ -1,10 +1,14 @@
 """What became of each round, read from the loop's folder."""
 
+from dataclasses import replace
 from typing import Any
 
 from rlhf_dagster.config.arms import CANDIDATE
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.report import JUDGES
 from rlhf_dagster.evaluation.win_rate import SFT, find_win_rate
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.store import LabelCounts
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -17,7 +21,7 @@ def round_rows(loop: LoopFolder, rounds: list[str]) -> list[dict[str, Any]]:
 def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
     manifest, report, human = (loop.json(name, key) for name in ("round_manifest", "eval_report", "human_evaluation"))
     decision = loop.decision(key)
-    counts = loop.label_store.count(key, "train")
+    counts = _counts(loop, key)
     row: dict[str, Any] = {
         "round": key,
         "behaviour_policy": manifest and manifest["behaviour_policy"],
@@ -29,10 +33,24 @@ def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
         "reasons": decision["reasons"] if decision else [],
         "report": report and _relative(loop, "eval_report", key, "html"),
     }
+    if counts.notices:
+        row["notices"] = counts.notices
     if report and decision is None:
         early = decide(loop, report, None)
         row["reasons"] = [] if early.passed else early.reasons
     return row
+
+
+def _counts(loop: LoopFolder, key: str) -> LabelCounts:
+    """Counts of a round's labels; of those read before, with a notice, where the label server gives none."""
+    store = loop.label_store
+    if isinstance(store, EmbeddedLabelStore):
+        return store.count(key, "train")
+    try:
+        return store.count(key, "train")
+    except UserError as error:
+        counts = store.count_on_record(key, "train")
+        return replace(counts, notices=[*counts.notices, f"{key} shows the labels that were read before. {error}"])
 
 
 def _reward_model(loop: LoopFolder, key: str) -> dict[str, Any] | None:

@@ -13,15 +13,26 @@ from rlhf_dagster.records.schemas import PREFERENCES, with_later_columns
 
 Row = dict[str, Any]
 """A row of a table, by column name."""
+NEVER_NULL = frozenset(
+    ["text", "prompt", "response", "responses", "split", "kind", "comparison_id", "label_id", "target", "weight"],
+)
+"""Columns without which a row cannot be trained on."""
+TYPED = (NEVER_NULL - {"comparison_id", "label_id"}) | {"ranks", "strength", "ratings"}
+"""Columns that trainings compute with."""
 HELD_OUT_SPLITS = ("validation", "held_out_annotators")
 """Splits of a PREFERENCES table that nothing is trained on."""
 
 
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """The table in a Parquet file (or folder of them); raises UserError where it is missing or lacks columns."""
+    """The table in a Parquet file (or folder of them).
+
+    Raises UserError where it is missing, lacks columns, or has values that the schema does not.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such table; make it first or correct the path.")
-    frame = _read(path).to_pandas()
+    found = _read(path)
+    _require_types(found, schema, path)
+    frame = found.to_pandas()
     if schema is PREFERENCES:
         frame = with_later_columns(frame)
     missing = [name for name in schema.names if name not in frame.columns]
@@ -37,6 +48,40 @@ def _read(path: Path) -> pa.Table:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet table ({first_line(error)}); make it again.") from None
+
+
+def _require_types(found: pa.Table, schema: pa.Schema, path: Path) -> None:
+    """Raise UserError at the first column with values of another type, or null where a training needs a value."""
+    for field in schema:
+        if field.name not in found.column_names:
+            continue
+        column = found.column(field.name)
+        if field.name in NEVER_NULL and (row := _first_null(column)) is not None:
+            raise UserError(f"{path}: column {field.name!r} is null in row {row + 1}; give a value, or leave it out.")
+        if field.name in TYPED and column.null_count < len(column) and _sort(column.type) != _sort(field.type):
+            raise UserError(
+                f"{path}: column {field.name!r} holds {column.type}, and {field.type} is needed; make the table again."
+            )
+
+
+def _first_null(column: pa.ChunkedArray) -> int | None:
+    """The first row that is null, or a list with a null in it."""
+    values = column.to_pylist() if column.null_count or pa.types.is_list(column.type) else []
+    wrong = (row for row, value in enumerate(values) if value is None or (isinstance(value, list) and None in value))
+    return next(wrong, None)
+
+
+def _sort(kind: pa.DataType) -> str:
+    """What kind of value a type holds, whatever its width."""
+    if pa.types.is_dictionary(kind):
+        return _sort(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list of {_sort(kind.value_type)}"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return "number"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "text"
+    return str(kind)
 
 
 def rows_of_split(frame: pd.DataFrame, split: str, path: Path) -> pd.DataFrame:

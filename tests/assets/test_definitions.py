@@ -219,7 +219,7 @@ def test_a_label_store_is_replaced_with_the_loop_that_opens_it(stages, copy_of) 
     runner = copy_of(stages.prepared)
     loop = OwnLoop(runner.loop.config, runner.loop.root)
     built = build_loop(loop.config, loop.root, resources={"loop": loop})
-    key = open_next_round(runner.instance)
+    key = open_next_round(runner.instance, runner.loop)
     job = built.resolve_job_def("collect_round")
     assert job.execute_in_process(instance=runner.instance, partition_key=key).success
     comparisons = loop.label_store.comparisons(key, "train")

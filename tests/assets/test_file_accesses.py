@@ -117,7 +117,7 @@ def second_round(
 ) -> tuple[LoopRunner, str, dict[str, set[tuple[str, str]]]]:
     """A second round of a loop with everything switched on, asset by asset, with what each has read."""
     runner = copy_loop(stages.finished, tmp_path_factory.mktemp("accesses") / "loop", **EVERYTHING)
-    key, loop, read = open_next_round(runner.instance), runner.loop, {}
+    key, loop, read = open_next_round(runner.instance, runner.loop), runner.loop, {}
     for job in ("collect_round", "train_round"):
         for asset in job_assets(loop.config)[job]:
             with opened_files(loop.root) as opened:

@@ -154,7 +154,7 @@ def shown(runner: LoopRunner, asset: str) -> dict[str, Any]:
 
 
 def test_the_next_round_samples_from_the_old_champion(failed) -> None:
-    assert run_missing(failed, "collect_round", open_next_round(failed.instance)).success
+    assert run_missing(failed, "collect_round", open_next_round(failed.instance, failed.loop)).success
     assert failed.loop.registry.pinned("round-0002") == checkpoint(failed.loop, "sft_checkpoint").model_id
 
 

@@ -84,6 +84,25 @@ def test_a_steady_trickle_does_not_starve_training() -> None:
     assert decision.why == "round-0001: 100 new usable labels, of which the oldest has waited for 24.0 h."
 
 
+def test_a_label_from_the_future_does_not_hold_up_training() -> None:
+    """Somebody's clock is a year ahead: that annotators are at work is not known, and would be said for a year."""
+    year = -365 * 24 * 60
+    decision = train(counts(new=100, complete=100, quiet=year))
+    assert isinstance(decision, Launch)
+    assert "by a clock that is ahead of ours and not waited for" in decision.why
+    assert isinstance(train(counts(new=99, complete=99, quiet=year)), Wait)
+    ahead = train(counts(new=100, complete=100, quiet=-2))  # clocks that differ a little
+    assert isinstance(ahead, Wait)
+    assert "the last label is 0 s old" in ahead.why
+
+
+def test_a_judgment_from_the_future_does_not_hold_up_the_decision() -> None:
+    year = -365 * 24 * 60
+    for waited, is_due in ((24 * 60, True), (24 * 60 - 1, False)):
+        judged = judging(counts(new=380, complete=380, of=385, quiet=year, waited=waited))
+        assert isinstance(release_decision(judged, SETTINGS, NOW, 0), Launch) == is_due
+
+
 def test_a_complete_round_needs_no_threshold_and_no_quiet() -> None:
     decision = train(counts(new=1, complete=300, quiet=0))
     assert isinstance(decision, Launch)

@@ -127,7 +127,7 @@ def test_the_models_that_rounds_are_built_on_stay(finished, copy_of) -> None:
 
 def test_a_round_that_is_not_collected_is_not_trained(stages, copy_of) -> None:
     runner = copy_of(stages.prepared)
-    open_next_round(runner.instance)
+    open_next_round(runner.instance, runner.loop)
     result = rlhf_here("run", "train_round", "--loop", runner.loop.root)
     assert_one_sentence(result, f"{ROUND} has no round_manifest yet; run `rlhf run collect_round --round {ROUND}")
     again = rlhf_here("run", "train_round", "--again", "--loop", runner.loop.root)

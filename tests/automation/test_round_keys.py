@@ -4,7 +4,9 @@ import dagster as dg
 import pytest
 
 from rlhf_dagster.assets.rounds import open_next_round, rounds
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.round_keys import require_round_key, round_key
 
 
@@ -19,7 +21,7 @@ def test_other_partitions_are_no_rounds(key: str) -> None:
         require_round_key(key)
 
 
-def test_next_round_passes_over_partitions_that_are_none() -> None:
+def test_next_round_passes_over_partitions_that_are_none(tmp_path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(str(rounds.name), ["round-0003", "zzz"])
-        assert open_next_round(instance) == "round-0004"
+        assert open_next_round(instance, LoopFolder(LoopConfig(), tmp_path)) == "round-0004"

@@ -62,7 +62,7 @@ def test_an_asset_that_a_job_does_not_have_is_one_sentence(finished) -> None:
 
 def test_a_run_that_failed_goes_on_where_it_stopped(stages, copy_of, monkeypatch) -> None:
     runner = copy_of(stages.prepared)
-    key = open_next_round(runner.instance)
+    key = open_next_round(runner.instance, runner.loop)
     assert run_missing(runner, "collect_round", key).success
 
     def fail(*_: object, **__: object) -> None:

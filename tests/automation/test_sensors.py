@@ -26,7 +26,7 @@ PEOPLE = {"simulated_annotators": False}
 def collected(copy_of: Callable[..., LoopRunner], stages: Any) -> LoopRunner:
     """A round whose comparisons are sent and not labelled."""
     runner = copy_of(stages.prepared, label_store=PEOPLE, automation=AUTOMATION)
-    assert run_missing(runner, "collect_round", open_next_round(runner.instance)).success
+    assert run_missing(runner, "collect_round", open_next_round(runner.instance, runner.loop)).success
     return runner
 
 
@@ -179,7 +179,7 @@ def test_annotators_can_stop_the_loop_and_are_not_heard_twice(
 
 def test_a_round_opened_by_hand_is_collected(prepared: LoopRunner) -> None:
     assert tick(prepared, "opened_rounds").skip_message == "Every open round is collected."
-    open_next_round(prepared.instance)
+    open_next_round(prepared.instance, prepared.loop)
     first = tick(prepared, "opened_rounds")
     assert first.skip_message == f"{ROUND} was opened just now."
     assert launched(tick(prepared, "opened_rounds", first.cursor))[0][0] == ROUND
@@ -224,7 +224,7 @@ def test_ten_open_rounds_are_looked_at_and_the_oldest_that_is_due_is_trained(
     settings = AUTOMATION | {"max_rounds_in_progress": 10}
     runner = copy_of(stages.prepared, label_store=PEOPLE, automation=settings, labeling={"comparisons_per_round": 6})
     for _ in range(10):
-        assert run_missing(runner, "collect_round", open_next_round(runner.instance)).success
+        assert run_missing(runner, "collect_round", open_next_round(runner.instance, runner.loop)).success
     result = tick(runner, "new_labels")
     assert result.skip_message.count("no new usable label") == 3
     for key in ("round-0007", "round-0004"):

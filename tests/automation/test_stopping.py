@@ -30,7 +30,9 @@ def test_a_stopped_training_goes_on_where_it_stopped(stages: Any, copy_of: Calla
     run = runner.instance.get_run_by_id(stopped.run_id)
     assert (run.status, run.tags[STOPPED_TAG]) == (dg.DagsterRunStatus.FAILURE, "true")
     assert steps == [1]
-    assert run_missing(runner, "collect_round", open_next_round(runner.instance)).failure == stopped.failure
+    assert (
+        run_missing(runner, "collect_round", open_next_round(runner.instance, runner.loop)).failure == stopped.failure
+    )
 
     assert "It was stopped at" in rlhf_here("resume", "--loop", root).stdout
     with listening(lambda stage, step, *_: steps.append(step)):

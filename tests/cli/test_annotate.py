@@ -20,7 +20,7 @@ def loop(tmp_path) -> LoopFolder:
 
 @pytest.mark.parametrize("per_minute", [None, 60_000.0])
 def test_the_newest_round_is_answered(loop, tmp_path, capsys, per_minute) -> None:
-    assert open_next_round(open_runner(loop.root).instance) == ROUND
+    assert open_next_round(open_runner(loop.root).instance, loop) == ROUND
     send(loop, 12)
     give_labels(loop.root, None, None, None, per_minute, follow=False)
     assert answers(loop) == expected(tmp_path / "other", 12)

@@ -17,9 +17,9 @@ from rlhf_dagster.compute.exchange import (
     REQUEST,
     Heard,
     Messages,
-    Outcome,
     PassOn,
     Request,
+    TrainingOutcome,
     read_record,
     write_record,
 )
@@ -30,7 +30,7 @@ from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
 REASON = "odd\u2028answers\u2029since\u0085Tuesday"
 REQUESTED = Request("sft", '{"seed": 1}', "state", 0.0, "end", "loop", "work/sft/state")
-DONE = Outcome(json.dumps({"folder": "out", "metrics": {"loss": math.nan}, "curves": {}, "warnings": [REASON]}))
+DONE = TrainingOutcome(json.dumps({"folder": "out", "metrics": {"loss": math.nan}, "curves": {}, "warnings": [REASON]}))
 
 
 def flipped(data: bytes, rng: random.Random) -> bytes:
@@ -39,8 +39,8 @@ def flipped(data: bytes, rng: random.Random) -> bytes:
     return bytes(content)
 
 
-@pytest.mark.parametrize("record", [REQUESTED, DONE, Outcome(error=REASON)], ids=["request", "result", "error"])
-def test_a_flipped_bit_is_never_another_content(record: Request | Outcome, tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", [REQUESTED, DONE, TrainingOutcome(error=REASON)], ids=["request", "result", "error"])
+def test_a_flipped_bit_is_never_another_content(record: Request | TrainingOutcome, tmp_path: Path) -> None:
     path, rng, noticed = tmp_path / "record.json", random.Random(0), 0
     write_record(path, record)
     assert read_record(type(record), path) == record
@@ -70,10 +70,10 @@ def test_a_damaged_outcome_is_said_and_no_result(tmp_path: Path) -> None:
 
 def test_what_became_of_a_training_is_told_apart(tmp_path: Path) -> None:
     work = work_in(tmp_path)
-    write_record(tmp_path / OUTCOME, Outcome(error=REASON))
+    write_record(tmp_path / OUTCOME, TrainingOutcome(error=REASON))
     with pytest.raises(UserError, match=REASON):
         _outcome("sft", work, 0, 1)
-    write_record(tmp_path / OUTCOME, Outcome(stopped=REASON))
+    write_record(tmp_path / OUTCOME, TrainingOutcome(stopped=REASON))
     with pytest.raises(TrainingStopped, match=REASON):
         _outcome("sft", work, 0, 1)
     (tmp_path / OUTCOME).unlink()

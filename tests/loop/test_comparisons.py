@@ -23,7 +23,7 @@ def silent(*_: object, **__: object) -> None:
 
 
 def collect(runner: LoopRunner) -> pd.DataFrame:
-    key = open_next_round(runner.instance)
+    key = open_next_round(runner.instance, runner.loop)
     assert run_missing(runner, "collect_round", key).success
     return pd.read_parquet(asset_path(runner.loop, "preference_batch", key))
 
@@ -84,7 +84,7 @@ def test_gold_questions_that_no_page_shows_are_refused(stages, copy_of, tmp_path
     file = tmp_path / "gold.jsonl"
     file.write_text(json.dumps({"prompt": "1 + 1?", "responses": ["1", "2", "3"], "choice": 1}) + "\n")
     assert import_file("gold", file, runner.loop.store).added == 1
-    key = open_next_round(runner.instance)
+    key = open_next_round(runner.instance, runner.loop)
     outcome = run_missing(runner, "collect_round", key)
     assert (outcome.success, outcome.failed_asset) == (False, "preference_batch")
     assert "has 3 responses, and the pages of this loop show 2" in outcome.failure

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from loops import ROUND, SMALL, checkpoint, open_runner, write_loop
 
+from rlhf_dagster.common.sealed import seal
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.manifest import MANIFEST
+from rlhf_dagster.lineage.manifest import MANIFEST, read_manifest
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.foundations import require_base_of, require_one_tokenizer
+from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.sampling import sample_evaluation
 
 
@@ -86,10 +87,9 @@ def test_an_sft_checkpoint_of_another_base_model_is_refused(finished, copy_of) -
     sft = checkpoint(loop, "sft_checkpoint")
     folder = loop.models.work_folder("other")
     shutil.copytree(sft.folder, folder)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest.pop("sha256", None)
+    manifest = read_manifest(folder)
     manifest["parents"]["base_model"] = {"model_id": "base-other", "digest": "other"}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_bytes(seal(manifest))
     other = loop.models.identify(folder, "sft")
     loop.models.keep(folder, other)
     require_base_of(loop, sft)

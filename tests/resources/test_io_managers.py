@@ -17,7 +17,7 @@ from rlhf_dagster.assets.rounds import open_next_round
 )
 def test_a_job_that_is_run_too_early_says_what_comes_first(stages: Stages, copy_of, job, assets, sentence) -> None:
     runner = copy_of(stages.prepared)
-    assert open_next_round(runner.instance) == ROUND
+    assert open_next_round(runner.instance, runner.loop) == ROUND
     outcome = runner.run(job, ROUND, assets)
     assert not outcome.success
     assert sentence in outcome.failure
@@ -27,6 +27,6 @@ def test_a_job_that_is_run_too_early_says_what_comes_first(stages: Stages, copy_
 def test_an_asset_without_rounds_is_named_alone(stages: Stages, copy_of) -> None:
     runner = copy_of(stages.prepared)
     asset_path(runner.loop, "prompts").unlink()
-    open_next_round(runner.instance)
+    open_next_round(runner.instance, runner.loop)
     outcome = runner.run("collect_round", ROUND)
     assert outcome.failure.startswith("prompts is not there yet; materialise it first.")

@@ -16,7 +16,7 @@ import pytest
 import torch
 from toy_language import COMPUTE, FIXED, TINY, Tables, dpo_spec, reward_spec, sft_spec
 
-from rlhf_dagster.compute.exchange import OUTCOME, Outcome, Request, read_record
+from rlhf_dagster.compute.exchange import OUTCOME, Request, TrainingOutcome, read_record
 from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.lineage.model_folders import folder_digest
@@ -123,7 +123,7 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
             time.sleep(rng.random() * 0.05)
             process.send_signal(signal.SIGKILL)
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    result = json.loads(read_record(Outcome, done).result)
+    result = json.loads(read_record(TrainingOutcome, done).result)
     assert_same(TrainingResult(Path(result["folder"]), result["metrics"], result["curves"]), whole(stage))
 
 

@@ -20,7 +20,7 @@ from rlhf_dagster.storage.objects import ObjectStore
 from rlhf_dagster.training.runtime import state_copies
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.state_copies import StateCopies
-from rlhf_dagster.training.runtime.state_folders import RECORD, states_in
+from rlhf_dagster.training.runtime.state_folders import STATE_RECORD, states_in
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.specs import TinyModelSpec
 
@@ -87,7 +87,7 @@ def test_a_damaged_state_here_is_replaced_by_its_copy(
     tmp_path: Path, bucket: ObjectStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     keeper_on(tmp_path, bucket).after_step(4, lambda: {"step": 4})
-    (tmp_path / "state-000000004" / RECORD).write_bytes(b"")
+    (tmp_path / "state-000000004" / STATE_RECORD).write_bytes(b"")
     assert keeper_on(tmp_path, bucket).load(CPU) == {"step": 4}
     assert "goes on from the state after step 4, and does 0 steps again" in caplog.text
 
@@ -141,7 +141,7 @@ def test_a_training_goes_on_on_another_machine(
         run_training("tiny_model", spec, works[0], progress)
     reset(store, "Ada")
     reached = steps[-1]
-    assert f"work/tiny_model/state/state-{reached:09d}/{RECORD}" in store.list("work")
+    assert f"work/tiny_model/state/state-{reached:09d}/{STATE_RECORD}" in store.list("work")
     done = run_training("tiny_model", replace(spec, output=works[1].output), works[1], progress)
     assert steps == list(range(1, 13))
     whole = train_here("tiny_model", replace(spec, output=tmp_path / "whole"), progress, KEEP_NOTHING)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rlhf_dagster.training.runtime.resuming import Checkpointing
-from rlhf_dagster.training.runtime.state_folders import OLD_IDENTITY, OLD_SIZES, RECORD, damage, states_in
+from rlhf_dagster.training.runtime.state_folders import OLD_IDENTITY, OLD_SIZES, STATE_RECORD, damage, states_in
 from rlhf_dagster.training.runtime.state_keeper import TENSORS, StateKeeper
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def two_states(folder: Path) -> list[Path]:
     return states_in(folder)
 
 
-@pytest.mark.parametrize("name", [TENSORS, RECORD])
+@pytest.mark.parametrize("name", [TENSORS, STATE_RECORD])
 def test_any_flipped_bit_is_noticed_and_the_state_before_is_used(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -156,7 +156,7 @@ def test_all_of_a_state_is_synced_before_its_name_and_its_name_before_the_state_
     keeper.after_step(2, lambda: {"x": 2})
     kinds = [kind for kind, _ in calls]
     named, removed = kinds.index("rename"), kinds.index("remove")
-    assert {Path(path).name for kind, path in calls[:named]} >= {TENSORS, RECORD}
+    assert {Path(path).name for kind, path in calls[:named]} >= {TENSORS, STATE_RECORD}
     assert any(Path(path).name.startswith(".state-") for _, path in calls[:named])
     assert ("sync", str(tmp_path)) in calls[named:removed]
     assert calls[removed] == ("remove", str(tmp_path / "state-000000001"))
@@ -165,7 +165,7 @@ def test_all_of_a_state_is_synced_before_its_name_and_its_name_before_the_state_
 def test_a_state_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     keeper_of(tmp_path).after_step(1, lambda: {"x": 1})
     (state,) = states_in(tmp_path)
-    (state / RECORD).write_text('{"identity": "a", "files": {}, "format": 99}')
+    (state / STATE_RECORD).write_text('{"identity": "a", "files": {}, "format": 99}')
     with pytest.raises(Exception, match="install the release that wrote it"):
         keeper_of(tmp_path)
     assert state.is_dir()

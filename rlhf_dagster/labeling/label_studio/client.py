@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rlhf_dagster.labeling.label_studio.transport import answers
-from rlhf_dagster.labeling.label_studio.transport.answers import Page, WrongShape
+from rlhf_dagster.labeling.label_studio.transport.answers import TaskPage, WrongShape
 from rlhf_dagster.labeling.label_studio.transport.errors import (
     LabelStudioError,
     LabelStudioGone,
@@ -203,12 +203,12 @@ class LabelStudioClient(Requests):
         page_size: int,
         include: str,
         check: Callable[[Any], dict[str, Any]],
-    ) -> Page:
+    ) -> TaskPage:
         params = {
             "project": project,
             "page": 1,
             "page_size": page_size,
-            "fields": "all" if "annotations," in include else "task_only",
+            "fields": "all" if ",annotations," in include else "task_only",
             "include": include,
             "query": json.dumps(query),
         }

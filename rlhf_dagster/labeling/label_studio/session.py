@@ -16,7 +16,7 @@ from rlhf_dagster.labeling.label_studio.transport.errors import (
     response_error,
     transport_error,
 )
-from rlhf_dagster.labeling.label_studio.transport.limits import PATIENCE, read_whole, set_time_limit
+from rlhf_dagster.labeling.label_studio.transport.limits import WHOLE_ANSWER, read_whole, set_time_limit
 
 _CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
@@ -28,7 +28,7 @@ class AnnotatorSession:
         self.url, self.email, self.timeout = url.rstrip("/"), email, timeout
         require_address(self.url)
         http = httpx.Client(timeout=timeout, headers={"Connection": "close"}, trust_env=not is_local(self.url))
-        self._http = set_time_limit(http, PATIENCE * timeout)
+        self._http = set_time_limit(http, WHOLE_ANSWER * timeout)
 
     def __repr__(self) -> str:
         return f"AnnotatorSession({self.url!r}, {self.email!r})"

@@ -19,7 +19,7 @@ from rlhf_dagster.labeling.label_studio.reading.identity import Identity
 from rlhf_dagster.labeling.label_studio.reading.missing import delete
 from rlhf_dagster.labeling.label_studio.reading.notices import notices
 from rlhf_dagster.labeling.label_studio.reading.rejoin import Rejoined, rejoin
-from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers
+from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers, Said
 from rlhf_dagster.labeling.label_studio.records.seen import ASKED
 from rlhf_dagster.labeling.label_studio.results import decoded, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
@@ -168,6 +168,10 @@ class LabelStudioStore:
             self._servers.record(by, "accept-deletions", said)
             delete(self.ledger, state, missing)
         return len(missing)
+
+    def answers(self) -> list[Said]:
+        """What people have said about missing labels and servers that were others, oldest first."""
+        return self._servers.answers()
 
     def rejoin(self, by: str) -> tuple[Rejoined, int]:
         """Go on with the server that is there, as a person says; returns what it has, and how many tasks it was sent.

@@ -12,7 +12,7 @@ from rlhf_dagster.labeling.label_studio.people import UNKNOWN, People
 from rlhf_dagster.labeling.label_studio.reading.identity import Identity
 from rlhf_dagster.labeling.label_studio.reading.missing import Missing, refuse_other_tasks, refuse_what_was_set_back
 from rlhf_dagster.labeling.label_studio.reading.pages import PageReader
-from rlhf_dagster.labeling.label_studio.records.seen import MISSING, THERE, Project, Seen, SentTask, moment
+from rlhf_dagster.labeling.label_studio.records.seen import NOT_LISTED, THERE, Project, Seen, SentTask, moment
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
 from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioGone, nonsense
@@ -178,7 +178,7 @@ class Synchroniser:
         """Mark what is missing; returns the tasks that count more annotations than they list, of which nothing is."""
         lost = [found for found in before.values() if found.status == THERE and found.annotation not in there]
         unsure = {found.task for found in lost if _lists_too_few(tasks[found.task])}
-        self.state.set_status([found.annotation for found in lost if found.task not in unsure], MISSING)
+        self.state.set_status([found.annotation for found in lost if found.task not in unsure], NOT_LISTED)
         return unsure
 
     def _record(self, tasks: Mapping[int, dict[str, Any]], known: Mapping[int, SentTask]) -> None:

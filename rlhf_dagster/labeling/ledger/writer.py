@@ -21,7 +21,7 @@ _CHUNK = 500
 
 
 @contextmanager
-def writing(database: Database) -> Iterator["LedgerWriter"]:
+def writing_labels(database: Database) -> Iterator["LedgerWriter"]:
     """A write transaction of the one writer; all of it is there afterwards, or nothing where an error is raised."""
     with database.transaction() as connection:
         writer = LedgerWriter(database, connection)

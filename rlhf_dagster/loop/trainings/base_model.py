@@ -10,7 +10,7 @@ from rlhf_dagster.compute.run import Trained, Work, run_training
 from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.foundations import require_same_base
+from rlhf_dagster.loop.guards.foundations import require_same_base
 from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_model, stage_work
 from rlhf_dagster.records.ids import content_hash

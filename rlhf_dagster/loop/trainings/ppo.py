@@ -11,7 +11,7 @@ from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.foundations import require_base_of, require_one_tokenizer
+from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import START, StageResult, keep_policy, stage_work
 from rlhf_dagster.records.parquet import read_parquet

@@ -7,7 +7,7 @@ from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.foundations import require_base_of
+from rlhf_dagster.loop.guards.foundations import require_base_of
 from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_model, stage_work
 from rlhf_dagster.training.specs import RewardModelSpec

@@ -7,7 +7,7 @@ from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.config.training import SftSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.foundations import require_same_base
+from rlhf_dagster.loop.guards.foundations import require_same_base
 from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_policy, stage_work
 from rlhf_dagster.training.specs import SftSpec

@@ -19,19 +19,19 @@ from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import copy_ledger
-from rlhf_dagster.lineage.formats import FORMAT_FILE, KEPT
+from rlhf_dagster.lineage.formats import FORMAT_FILE, KEPT_FOLDERS
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.ledger_mark import MARK_FILE
 from rlhf_dagster.pages.server import ROUNDS_PAGE
 from rlhf_dagster.storage.base import LAST, Store
 from rlhf_dagster.storage.known import open_store
 
-STORED, BESIDE, LEDGER = "store", "folder", "ledger.sqlite"
+STORE_FILES, FOLDER_FILES, LEDGER_COPY = "store", "folder", "ledger.sqlite"
 """Where a backup has the loop's store, the files of its folder on this machine, and its ledger."""
 NAMES_FILE = "annotators.json"
 _SINGLE = (FORMAT_FILE, MARK_FILE, ROUNDS_PAGE)
 _ATTEMPTS = 50
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Backup:
     """Of the ledger."""
 
 
-def back_up(loop: LoopFolder, to: str, say: Say) -> Backup:
+def back_up(loop: LoopFolder, to: str, say: Tell) -> Backup:
     """Copy a loop to a folder or a bucket, where there is nothing yet, or an unfinished backup.
 
     Raises UserError where a whole backup or something else is there, and where the loop changes without a pause.
     """
     target = open_store(to)
     _require_room(target, loop)
-    target.put(f"{BESIDE}/{CONFIG_FILE}", (loop.root / CONFIG_FILE).read_bytes())
+    target.put(f"{FOLDER_FILES}/{CONFIG_FILE}", (loop.root / CONFIG_FILE).read_bytes())
     digests: dict[str, str] = {}
     _copy_moment(loop, target, digests, say)
     # Last, so that it holds all labels that the tables were made of.
@@ -67,7 +67,7 @@ def back_up(loop: LoopFolder, to: str, say: Say) -> Backup:
     return manifest
 
 
-def _copy_moment(loop: LoopFolder, target: Store, digests: dict[str, str], say: Say) -> None:
+def _copy_moment(loop: LoopFolder, target: Store, digests: dict[str, str], say: Tell) -> None:
     """Copy store and Dagster's records until the store was the same before and after Dagster's records were copied."""
     stored: dict[str, str] = {}
     for attempt in range(_ATTEMPTS):
@@ -84,33 +84,33 @@ def _require_room(target: Store, loop: LoopFolder) -> None:
     if target.exists(LAST):
         raise UserError(f"{target.address}: there is a backup already; give each backup a place of its own.")
     there = target.list()
-    begun = target.get(f"{BESIDE}/{CONFIG_FILE}")
+    begun = target.get(f"{FOLDER_FILES}/{CONFIG_FILE}")
     if there and (begun is None or begun.data != (loop.root / CONFIG_FILE).read_bytes()):
         raise UserError(f"{target.address} is not empty; give a backup a place of its own.")
 
 
 def _copy_store(store: Store, target: Store, digests: dict[str, str]) -> int:
     """Copy what is not copied as it is now, models last; how many files that were."""
-    keys = [key for folder in KEPT if folder != "models" for key in store.list(folder)]
+    keys = [key for folder in KEPT_FOLDERS if folder != "models" for key in store.list(folder)]
     keys += [key for key in _SINGLE if store.exists(key)]
     copied = sum(_copy(store, key, target, digests) for key in keys)
-    for gone in [key for key in digests if key.startswith(f"{STORED}/") and not _is_kept(key, keys)]:
+    for gone in [key for key in digests if key.startswith(f"{STORE_FILES}/") and not _is_kept(key, keys)]:
         target.delete(gone)
         del digests[gone]
         copied += 1
-    models = [key for key in store.list("models") if f"{STORED}/{key}" not in digests]
+    models = [key for key in store.list("models") if f"{STORE_FILES}/{key}" not in digests]
     return copied + sum(_copy(store, key, target, digests) for key in models)
 
 
 def _is_kept(key: str, keys: list[str]) -> bool:
-    name = key.removeprefix(f"{STORED}/")
+    name = key.removeprefix(f"{STORE_FILES}/")
     return name.startswith("models/") or name in keys
 
 
 def _copy(store: Store, key: str, target: Store, digests: dict[str, str]) -> int:
     try:
         file = store.local(key)
-        name, digest = f"{STORED}/{key}", digest_of(file)
+        name, digest = f"{STORE_FILES}/{key}", digest_of(file)
         if digests.get(name) == digest:
             return 0
         target.put(name, file)
@@ -130,7 +130,7 @@ def _copy_folder(root: Path, target: Store) -> dict[str, str]:
     """Dagster's records, where they are files, each database as it is at one moment; and who the annotators are."""
     digests = {}
     for path in [*sorted((root / "dagster").rglob("*")), *root.glob(NAMES_FILE)]:
-        name = f"{BESIDE}/{path.relative_to(root).as_posix()}"
+        name = f"{FOLDER_FILES}/{path.relative_to(root).as_posix()}"
         if path.suffix == ".db":
             data = _database(path)
         elif path.name in ("dagster.yaml", NAMES_FILE):
@@ -139,8 +139,8 @@ def _copy_folder(root: Path, target: Store) -> dict[str, str]:
             continue
         target.put(name, data, private=path.name == NAMES_FILE)
         digests[name] = hashlib.sha256(data).hexdigest()
-    config = target.get(f"{BESIDE}/{CONFIG_FILE}")
-    return digests | {f"{BESIDE}/{CONFIG_FILE}": hashlib.sha256(config.data if config else b"").hexdigest()}
+    config = target.get(f"{FOLDER_FILES}/{CONFIG_FILE}")
+    return digests | {f"{FOLDER_FILES}/{CONFIG_FILE}": hashlib.sha256(config.data if config else b"").hexdigest()}
 
 
 def _database(path: Path) -> bytes:
@@ -161,11 +161,11 @@ def _copy_ledger(loop: LoopFolder, target: Store, digests: dict[str, str]) -> tu
     if place.is_missing():
         return 0, 0
     with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
-        copy = Path(folder, LEDGER)
+        copy = Path(folder, LEDGER_COPY)
         state = copy_ledger(place.address, LedgerAddress.of(copy))
         data = _database(copy)
-    target.put(LEDGER, data)
-    digests[LEDGER] = hashlib.sha256(data).hexdigest()
+    target.put(LEDGER_COPY, data)
+    digests[LEDGER_COPY] = hashlib.sha256(data).hexdigest()
     return state.annotations, state.position
 
 

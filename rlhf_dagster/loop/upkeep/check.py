@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.formats import FORMAT_FILE, bring_up_to_date, prepare_store
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.upkeep.files import check_files, check_leftovers, set_aside
+from rlhf_dagster.loop.upkeep.files import check_files, check_leftovers, check_records_of_dagster, set_aside
 from rlhf_dagster.loop.upkeep.findings import Finding
-from rlhf_dagster.loop.upkeep.references import check_journals, check_labels, check_models, check_registry
+from rlhf_dagster.loop.upkeep.references import check_journals, check_ledger_rows, check_models, check_registry
 
 
 def check_format(loop: LoopFolder) -> Iterator[Finding]:
@@ -33,7 +33,8 @@ def check_loop(loop: LoopFolder) -> Iterator[Finding]:
         check_journals,
         check_registry,
         check_models,
-        check_labels,
+        check_ledger_rows,
+        check_records_of_dagster,
         check_leftovers,
     ):
         try:

@@ -1,8 +1,11 @@
 """Whether every file of a loop is what was written, and what is left of interrupted writing."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from rlhf_dagster.common.sealed import is_whole_page, unseal
 from rlhf_dagster.errors import UserError
@@ -67,6 +70,20 @@ def set_aside(loop: LoopFolder, key: str) -> str:
         loop.store.put(f"{SET_ASIDE}/{key}", found.data)
         loop.store.delete(key)
     return f"{key} is set aside, in {SET_ASIDE}/{key}; what is made from it, and it itself, is made again."
+
+
+def check_records_of_dagster(loop: LoopFolder) -> Iterator[Finding]:
+    """Findings about Dagster's own databases, where they are files of the loop's folder."""
+    for path in sorted((loop.root / "dagster").rglob("*.db")):
+        try:
+            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+                found = str(database.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        except sqlite3.Error as error:
+            found = str(error)
+        if found != "ok":
+            name = path.relative_to(loop.root).as_posix()
+            costs = "Dagster may not know any more what was materialised; tables, models and decisions are not in it"
+            yield Finding(f"{name} is damaged ({found}): {costs}.", "bring the folder `dagster` back from a backup")
 
 
 def check_leftovers(loop: LoopFolder) -> Iterator[Finding]:

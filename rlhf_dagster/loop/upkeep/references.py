@@ -127,7 +127,7 @@ def _pin(loop: LoopFolder, round_key: str) -> str:
     return f"{round_key} is pinned to {manifest['behaviour_policy']} again; its old pin is in {SET_ASIDE}."
 
 
-def check_labels(loop: LoopFolder) -> Iterator[Finding]:
+def check_ledger_rows(loop: LoopFolder) -> Iterator[Finding]:
     """Findings about the ledger, and about the labels that tables were made of."""
     try:
         place = loop.ledger_place

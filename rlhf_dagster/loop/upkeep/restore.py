@@ -9,15 +9,15 @@ from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig, load_config
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import copy_ledger
-from rlhf_dagster.lineage.formats import KEPT
+from rlhf_dagster.lineage.formats import KEPT_FOLDERS
 from rlhf_dagster.lineage.stop_cord import STOP_FILE, pull
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.upkeep.backup import BESIDE, LEDGER, NAMES_FILE, STORED, Backup, Say, digest_of
+from rlhf_dagster.loop.upkeep.backup import FOLDER_FILES, LEDGER_COPY, NAMES_FILE, STORE_FILES, Backup, Tell, digest_of
 from rlhf_dagster.storage.base import LAST, Store
 from rlhf_dagster.storage.known import is_remote, open_store
 
 
-def bring_back(source: str, folder: Path, say: Say) -> tuple[LoopFolder, Backup]:
+def bring_back(source: str, folder: Path, say: Tell) -> tuple[LoopFolder, Backup]:
     """Make a loop from a backup, in a folder without one; it is stopped until a person lets it go on.
 
     Its store is the folder, or the address that `root` in its loop.yaml names, where no loop may be either. Raises
@@ -28,21 +28,21 @@ def bring_back(source: str, folder: Path, say: Say) -> tuple[LoopFolder, Backup]
         raise UserError(f"{folder} holds a loop already; bring the backup back into a folder of its own.")
     _require_whole(store, backup)
     local = open_store(str(folder))
-    for key in [key for key in backup.files if key.startswith(f"{BESIDE}/") and not key.endswith(CONFIG_FILE)]:
-        name = key.removeprefix(f"{BESIDE}/")
+    for key in [key for key in backup.files if key.startswith(f"{FOLDER_FILES}/") and not key.endswith(CONFIG_FILE)]:
+        name = key.removeprefix(f"{FOLDER_FILES}/")
         local.put(name, _file(store, key), private=name == NAMES_FILE)
     config = _config(store, folder)
     loop = LoopFolder(config, folder.resolve())
-    if is_remote(loop.address) and any(loop.store.list(kept) for kept in KEPT):
+    if is_remote(loop.address) and any(loop.store.list(kept) for kept in KEPT_FOLDERS):
         raise UserError(f"{loop.address} holds a loop already; correct `root` in loop.yaml.")
-    for key in [key for key in backup.files if key.startswith(f"{STORED}/")]:
-        loop.store.put(key.removeprefix(f"{STORED}/"), _file(store, key))
+    for key in [key for key in backup.files if key.startswith(f"{STORE_FILES}/")]:
+        loop.store.put(key.removeprefix(f"{STORE_FILES}/"), _file(store, key))
     say(f"{len(backup.files)} files brought back")
     _restore_ledger(store, loop)
     loop.store.delete(STOP_FILE)
     pull(loop.store, "rlhf restore", _ask(loop, backup))
     # Last: a folder without it is no loop, so that one that was brought back in part is not taken for one.
-    local.put(CONFIG_FILE, _file(store, f"{BESIDE}/{CONFIG_FILE}"))
+    local.put(CONFIG_FILE, _file(store, f"{FOLDER_FILES}/{CONFIG_FILE}"))
     return loop, backup
 
 
@@ -75,14 +75,14 @@ def _file(store: Store, key: str) -> Path:
 
 def _config(store: Store, folder: Path) -> LoopConfig:
     with tempfile.TemporaryDirectory() as beside:
-        shutil.copyfile(_file(store, f"{BESIDE}/{CONFIG_FILE}"), Path(beside, CONFIG_FILE))
+        shutil.copyfile(_file(store, f"{FOLDER_FILES}/{CONFIG_FILE}"), Path(beside, CONFIG_FILE))
         return load_config(Path(beside))
 
 
 def _restore_ledger(store: Store, loop: LoopFolder) -> None:
-    if not store.exists(LEDGER):
+    if not store.exists(LEDGER_COPY):
         return
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, LEDGER)
-        shutil.copyfile(_file(store, LEDGER), copy)
+        copy = Path(folder, LEDGER_COPY)
+        shutil.copyfile(_file(store, LEDGER_COPY), copy)
         copy_ledger(LedgerAddress.of(copy), loop.ledger_place.address)

@@ -17,6 +17,7 @@ from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, response_outputs, token_log_probs
 from rlhf_dagster.training.models.policies import Policy, load_policy, require_context, save_policy
+from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.labels import check_labels
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_of_ranks
@@ -28,6 +29,8 @@ from rlhf_dagster.training.specs import DpoSpec, OnStep, TrainingResult, silent
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_COMPARISONS = 1024
+READ_BY_DPO = "sampling.response_tokens"
+"""The setting that says how much of a response is read."""
 
 
 class Comparisons(Dataset[tuple[Comparison, Tensor]]):
@@ -94,7 +97,8 @@ def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
 
     The reference's log-probs are computed once, before training, and kept with the state: no second model is in memory.
     Metrics, by split: `loss` (nats; IPO: squared nats), `accuracy` and `reward_margin` (:func:`pair_numbers`), and the
-    number of `comparisons`. Curves have one number for each step.
+    number of `comparisons`. Curves have one number for each step. Responses that are equal where they are cut are no
+    pair; comparisons without a pair are left out and counted as `equal_comparisons`, cut ones as `cut_responses`.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
@@ -112,18 +116,22 @@ def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
     tables = {"train": rows_of_split(frame, "train", spec.preferences)}
     tables |= {split: rows for split in HELD_OUT_SPLITS if len(rows := frame[frame["split"] == split])}
-    encoded = {split: encode_comparisons(rows, policy.tokenizer, spec.sampling) for split, rows in tables.items()}
+    cuts = Cuts()
+    encoded = {"train": encode_comparisons(tables.pop("train"), policy.tokenizer, spec.sampling, cuts)}
+    cuts.require_some(READ_BY_DPO)
+    held_out = {split: encode_comparisons(rows, policy.tokenizer, spec.sampling) for split, rows in tables.items()}
+    encoded |= {split: rows for split, rows in held_out.items() if rows}
     splits = with_reference(encoded, policy, spec, keeper)
     trained, curves = _fit(policy, splits["train"], spec, progress, keeper)
     pair_loss = PairLoss(spec.settings, decoding_of(policy.tokenizer, spec.sampling))
-    metrics = {
+    metrics = cuts.metrics() | {
         f"{name}_{split}": value
         for split, rows in splits.items()
         for name, value in measure(trained, rows, pair_loss, rows_at_once(spec.settings)).items()
     }
     with writing_output(spec.output) as folder:
         save_policy(trained, spec.sampling, folder)
-    return TrainingResult(spec.output, metrics, curves)
+    return TrainingResult(spec.output, metrics, curves, cuts.warnings(READ_BY_DPO))
 
 
 def response_log_prob_sums(model: PreTrainedModel, batch: dict[str, Tensor], decoding: Decoding) -> Tensor:
@@ -143,9 +151,11 @@ def with_reference(
 ) -> dict[str, Comparisons]:
     """Each split with the log-probs of ``policy``, which is the reference until it is trained."""
     rows = [row for split in splits.values() for row in split]
-    known = keeper.once("reference", lambda: reference_log_probs(policy, rows, spec)).split(
-        [sum(len(row.responses) for row in split) for split in splits.values()]
-    )
+    sizes = [sum(len(row.responses) for row in split) for split in splits.values()]
+    known = keeper.once("reference", lambda: reference_log_probs(policy, rows, spec))
+    if len(known) != sum(sizes):  # a state of version 0.1, which left no comparison out
+        known = reference_log_probs(policy, rows, spec)
+    known = known.split(sizes)
     return {name: Comparisons(split, part) for (name, split), part in zip(splits.items(), known, strict=True)}
 
 

@@ -11,6 +11,9 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.tokens import TokenIds, pad
 from rlhf_dagster.training.reward.scores import RewardModel, score_heads
 
+SMALLEST_SPREAD = 1e-6
+"""A deviation of scores below this share of the largest one is rounding in float32."""
+
 
 def linear_head(model: PreTrainedModel) -> torch.nn.Linear:
     """The layer [H, d] that reads a score for each head; raises UserError where the architecture has none."""
@@ -37,10 +40,13 @@ def normalise(reward_model: RewardModel, reference: Sequence[TokenIds], each_hea
     Every head gets mean 0. All heads share one gain, which gives their mean deviation 1, so that they still differ by
     what they have learned. With ``each_head`` every head gets deviation 1 by a gain of its own, and the mean of the
     heads' former deviations is returned.
+
+    Raises UserError where all scores are the same but for rounding, or are not finite: there is no scale in them.
     """
     heads = _score_heads_of(reward_model, reference)
     spread = heads.std(axis=1) if each_head else heads.mean(axis=0).std(keepdims=True)
-    gain = 1 / np.maximum(spread, 1e-8)
+    _require_spread(heads, spread, reference)
+    gain = 1 / spread
     config = reward_model.model.config
     weight = linear_head(reward_model.model).weight
     with torch.no_grad():
@@ -48,6 +54,22 @@ def normalise(reward_model: RewardModel, reference: Sequence[TokenIds], each_hea
     bias = (gain * (np.atleast_1d(config.score_bias) - heads.mean(axis=1))).tolist()
     config.score_bias = bias if len(bias) > 1 else bias[0]
     return float(spread.mean())
+
+
+def _require_spread(heads: np.ndarray, spread: np.ndarray, reference: Sequence[TokenIds]) -> None:
+    if not np.isfinite(heads).all():
+        raise UserError(
+            "The reward model's scores of the normalisation samples are not finite: it diverged; lower "
+            "reward_model.learning_rate."
+        )
+    if spread.min() > SMALLEST_SPREAD * max(1.0, float(np.abs(heads).max())):
+        return
+    different = len(set(map(tuple, reference)))
+    raise UserError(
+        f"The reward model gives all {len(reference)} normalisation samples ({different} different) the same score, so "
+        "that its scores have no scale; raise sampling.temperature or reward_model.normalisation_samples, or train "
+        "an SFT policy that gives more than one answer."
+    )
 
 
 def score_sequences(reward_model: RewardModel, sequences: Sequence[TokenIds], batch_size: int = 256) -> np.ndarray:

@@ -17,6 +17,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.kinds import ORDERED_KINDS, RANKED_KINDS
 from rlhf_dagster.records.tables import records
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
+from rlhf_dagster.training.reward.cuts import Cuts, different_terms
 from rlhf_dagster.training.reward.losses import (
     choice_losses,
     preference_loss,
@@ -24,7 +25,7 @@ from rlhf_dagster.training.reward.losses import (
     weighted_mean,
     with_margin,
 )
-from rlhf_dagster.training.reward.scores import RewardModel, encode_pairs, score_tokens
+from rlhf_dagster.training.reward.scores import RewardModel, cut_to, encode_whole_pairs, end_of, score_tokens
 from rlhf_dagster.training.reward.terms import Terms, label_terms, rates
 from rlhf_dagster.training.specs import RewardModelSpec
 
@@ -49,17 +50,26 @@ class EncodedLabel:
         return own * sum(self.bootstrap)
 
 
-def encode_labels(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, spec: RewardModelSpec) -> list[EncodedLabel]:
+def encode_labels(
+    frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, spec: RewardModelSpec, cuts: Cuts | None = None
+) -> list[EncodedLabel]:
     """The rows of a PREFERENCES table as ids; a label may compare any number of responses.
 
     Rows of :func:`~rlhf_dagster.training.reward.terms.merge_labels` come with their terms; the only term of any other
-    row is the choice of its best response.
+    row is the choice of its best response. Terms that compare what is equal where it is cut are left out, and labels
+    without a term; ``cuts`` counts both.
     """
-    labels = []
+    labels, cuts = [], cuts or Cuts()
+    end, room = end_of(tokenizer, spec.sampling), spec.settings.max_tokens
     for row in records(frame):
         prompts, responses = [row["prompt"]] * len(row["responses"]), list(row["responses"])
-        sequences = encode_pairs(tokenizer, prompts, responses, spec.sampling, spec.settings.max_tokens)
-        labels.append(EncodedLabel(sequences, row["terms"] if "terms" in row else label_terms(row)))
+        whole = encode_whole_pairs(tokenizer, prompts, responses, spec.sampling)
+        sequences = [cut_to(ids, end, room) for ids in whole]
+        terms = different_terms(row["terms"] if "terms" in row else label_terms(row), sequences)
+        is_equal = not (terms.choices or terms.ratings)
+        cuts.count(sum(len(ids) + len(end) > room for ids in whole), len(whole), is_equal)
+        if not is_equal:
+            labels.append(EncodedLabel(sequences, terms))
     return labels
 
 

@@ -102,11 +102,27 @@ def encode_pairs(
     The row ends with end-of-text where lengths vary, so that the score is always read there; with a fixed length it is
     read at the last token. A response that is too long is cut before the end-of-text token is added.
     """
+    end = end_of(tokenizer, sampling)
+    return [cut_to(ids, end, max_tokens) for ids in encode_whole_pairs(tokenizer, prompts, responses, sampling)]
+
+
+def encode_whole_pairs(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str], sampling: SamplingSettings
+) -> list[TokenIds]:
+    """Ids of prompt and response, the response whole and without end-of-text."""
     encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
     answers = encode_responses(tokenizer, responses, add_end=False)
-    end = [] if sampling.fixed_length else [tokenizer.eos_token_id]
-    room = max_tokens - len(end)
-    return [(prompt + answer)[:room] + end for prompt, answer in zip(encoded, answers, strict=True)]
+    return [prompt + answer for prompt, answer in zip(encoded, answers, strict=True)]
+
+
+def end_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> TokenIds:
+    """What ends each row that a reward model reads."""
+    return [] if sampling.fixed_length else [tokenizer.eos_token_id]
+
+
+def cut_to(ids: TokenIds, end: TokenIds, max_tokens: int) -> TokenIds:
+    """At most ``max_tokens``, ``end`` included."""
+    return ids[: max_tokens - len(end)] + end
 
 
 def require_room(max_tokens: int, sampling: SamplingSettings) -> None:

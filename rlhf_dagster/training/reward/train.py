@@ -22,6 +22,7 @@ from rlhf_dagster.training.models.policies import (
     save_model,
 )
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts
+from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,
@@ -46,6 +47,8 @@ from rlhf_dagster.training.specs import OnStep, RewardModelSpec, TrainingResult,
 from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_once, training_arguments
 
 FINAL_STEPS = 20
+READ_BY_REWARD_MODEL = "reward_model.max_tokens"
+"""The setting that says how much of a response is read."""
 TIES_LEARNING_RATE = 0.02
 """For the logarithms of the tie model's parameters, by Adam; it falls to 0 together with the weights' rate."""
 
@@ -86,7 +89,8 @@ def train_reward_model(
     Metrics: the training loss (mean of the last 20 steps), loss (nats) and top-1 accuracy for each held-out split that
     has rows, and the mean and deviation of the final scores on the normalisation samples (0 and 1 but for rounding).
     `score_scale` is the deviation of the scores before the final normalisation: multiplied by it, the final scores have
-    the scale on which their softmax was trained.
+    the scale on which their softmax was trained. Comparisons whose responses are equal where they are cut teach
+    nothing: they are left out, and counted as `equal_comparisons`, as `cut_responses` counts what was cut.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
@@ -103,9 +107,13 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     reward_model = initial_reward_model(spec)
     reference = reference_samples(spec, load_policy(spec.sft, spec.compute))
     normalise(reward_model, reference, each_head=True)
-    labels = encode_labels(train, reward_model.tokenizer, spec)
+    cuts = Cuts()
+    labels = encode_labels(train, reward_model.tokenizer, spec, cuts)
+    cuts.require_some(READ_BY_REWARD_MODEL)
     reward_model, losses, metrics = _fit(reward_model, labels, spec, progress, keeper)
-    metrics |= {"comparisons": float(len(train)), "loss_train": sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:])}
+    metrics |= cuts.metrics()
+    last = losses[-FINAL_STEPS:]
+    metrics |= {"comparisons": float(len(labels)), "loss_train": sum(last) / len(last)}
     metrics["score_scale"] = normalise(reward_model, reference)
     for split in HELD_OUT_SPLITS:
         labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
@@ -115,7 +123,7 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     metrics |= {"reference_mean": float(scores.mean()), "reference_std": float(scores.std())}
     with writing_output(spec.output) as folder:
         save_model(reward_model.model, reward_model.tokenizer, folder)
-    return TrainingResult(spec.output, metrics, {"loss": losses})
+    return TrainingResult(spec.output, metrics, {"loss": losses}, cuts.warnings(READ_BY_REWARD_MODEL))
 
 
 def initial_reward_model(spec: RewardModelSpec) -> RewardModel:

@@ -12,9 +12,9 @@ from pathlib import Path
 from rlhf_dagster.common.files import make_folder, sync_folder, sync_tree
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.storage.base import Store
-from rlhf_dagster.training.runtime.state_folders import BESIDE, RECORD, damage, is_of, step_of
+from rlhf_dagster.training.runtime.state_folders import BESIDE, STATE_RECORD, damage, is_of, step_of
 
-PATIENCE = 600.0
+COPY_PATIENCE = 600.0
 """Seconds without a further try after a copy has failed: a store that is away answers late, and training waits."""
 _log = logging.getLogger("rlhf_dagster.training")
 
@@ -36,7 +36,7 @@ class StateCopies:
                 if name != state.name:
                     self.store.delete(f"{self.folder}/{name}")
         except (UserError, OSError) as error:
-            self._not_before = time.monotonic() + PATIENCE
+            self._not_before = time.monotonic() + COPY_PATIENCE
             _log.warning("The training's %s is kept on this machine alone: %s", state.name, error)
 
     def fetch(self, into: Path, identity: str, after: int) -> Path | None:
@@ -58,7 +58,9 @@ class StateCopies:
     def _names(self) -> list[str]:
         """Names of the whole copies, oldest first."""
         keys = (key.removeprefix(f"{self.folder}/") for key in self.store.list(self.folder))
-        return sorted(key.removesuffix(f"/{RECORD}") for key in keys if key.count("/") == 1 and key.endswith(RECORD))
+        return sorted(
+            key.removesuffix(f"/{STATE_RECORD}") for key in keys if key.count("/") == 1 and key.endswith(STATE_RECORD)
+        )
 
     def _fetched(self, name: str, into: Path, identity: str) -> Path | None:
         make_folder(into)

@@ -1,6 +1,6 @@
 """Folders of unfinished training's states: named when they are whole, checked file by file before they are used.
 
-A state is a folder ``state-STEP``. Its :data:`RECORD` is written last and says whose state it is (the training's
+A state is a folder ``state-STEP``. Its :data:`STATE_RECORD` is written last and says whose state it is (the training's
 identity, see :func:`~rlhf_dagster.training.runtime.resuming.fingerprint`) and the SHA-256 of every other file.
 Importing this imports no torch.
 """
@@ -18,7 +18,7 @@ from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.errors import Damaged
 from rlhf_dagster.storage.base import LAST
 
-RECORD = LAST
+STATE_RECORD = LAST
 """A store has it last, too, so that a copy there is whole where its record is."""
 OLD_IDENTITY, OLD_SIZES = "identity.txt", "sizes.json"
 """What version 0.1 wrote instead: the identity beside its states, and in each state the sizes of its files."""
@@ -50,7 +50,7 @@ def write_folder(target: Path, identity: str, fill: Callable[[Path], None]) -> N
     beside = Path(tempfile.mkdtemp(prefix=BESIDE, dir=target.parent))
     try:
         fill(beside)
-        (beside / RECORD).write_bytes(seal({"identity": identity, "files": _checksums(beside)}))
+        (beside / STATE_RECORD).write_bytes(seal({"identity": identity, "files": _checksums(beside)}))
         sync_tree(beside)
         beside.rename(target)
         sync_folder(target.parent)
@@ -81,14 +81,14 @@ def damage(folder: Path) -> str:
 
 
 def _record_of(folder: Path) -> dict[str, Any]:
-    if not (folder / RECORD).is_file() and (folder / OLD_SIZES).is_file():
+    if not (folder / STATE_RECORD).is_file() and (folder / OLD_SIZES).is_file():
         return _old_record(folder)
     try:
-        record = unseal((folder / RECORD).read_bytes(), RECORD)
+        record = unseal((folder / STATE_RECORD).read_bytes(), STATE_RECORD)
     except OSError as error:
-        raise Damaged(f"{RECORD} cannot be read ({error.strerror}).") from None
+        raise Damaged(f"{STATE_RECORD} cannot be read ({error.strerror}).") from None
     if not isinstance(record.get("files"), dict) or "identity" not in record:
-        raise Damaged(f"{RECORD} is damaged: it lists no files.")
+        raise Damaged(f"{STATE_RECORD} is damaged: it lists no files.")
     return record
 
 
@@ -113,7 +113,9 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 def _files(folder: Path) -> list[Path]:
     """A state's files without what is said about them."""
-    return [path for path in folder.rglob("*") if path.is_file() and path not in (folder / RECORD, folder / OLD_SIZES)]
+    return [
+        path for path in folder.rglob("*") if path.is_file() and path not in (folder / STATE_RECORD, folder / OLD_SIZES)
+    ]
 
 
 def _sha256(path: Path) -> str:

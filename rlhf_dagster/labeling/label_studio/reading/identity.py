@@ -26,8 +26,8 @@ class Identity:
 
     def database(self) -> str:
         """What tells the database from every other one."""
-        oldest = min(self.client.organizations(), key=lambda found: found["id"], default=None)
-        return "" if oldest is None else f"organization {oldest['id']} made at {oldest['created_at']}"
+        oldest = min(self.client.organizations(), key=lambda found: found["id"])
+        return f"organization {oldest['id']} made at {oldest['created_at']}"
 
     def confirm(self) -> KnownServer | None:
         """The server in our records, wherever it was before; None for one at an address that no server of ours had.

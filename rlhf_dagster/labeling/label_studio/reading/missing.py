@@ -6,7 +6,7 @@ set back would lack as well, are asked about first, and count until a person has
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -14,7 +14,7 @@ from rlhf_dagster.labeling.label_studio.reading.identity import WAY_ON
 from rlhf_dagster.labeling.label_studio.records.seen import (
     ASKED,
     DELETED,
-    MISSING,
+    NOT_LISTED,
     THERE,
     KnownAnnotation,
     Project,
@@ -25,7 +25,9 @@ from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.transport.errors import AnotherDatabase
 from rlhf_dagster.labeling.store import Annotation
 
-FEW, SMALL_PART = 5, 0.05
+AT_ONCE = timedelta(seconds=60)
+"""Of annotations made within this time the later one may have the smaller number."""
+_FEW, _SMALL_PART = 5, 0.05
 """Annotations of a project that may go missing in one look without a question: so many, or this part of them."""
 
 
@@ -43,7 +45,7 @@ class Missing:
         last = max(listed, default=0)
         # A server that was set back to a time before the newest tasks has no others after them.
         lost = [found.annotation for found in there if found.task > last]
-        self.state.set_status([found.annotation for found in there], MISSING)
+        self.state.set_status([found.annotation for found in there], NOT_LISTED)
         self.state.set_status(lost, ASKED)
         self.state.set_tasks_gone(gone)
 
@@ -55,9 +57,9 @@ class Missing:
 
     def settle(self) -> None:
         """At the end of a look: record deletions, or ask about them."""
-        missing, asked = (self.state.with_status(self.project.project, status) for status in (MISSING, ASKED))
+        missing, asked = (self.state.with_status(self.project.project, status) for status in (NOT_LISTED, ASKED))
         there = self.state.number_with_status(self.project.project, THERE) + len(missing)
-        if asked or len(missing) > max(FEW, SMALL_PART * there):
+        if asked or len(missing) > max(_FEW, _SMALL_PART * there):
             self.state.set_status([found.annotation for found in missing], ASKED)
         else:
             delete(self.ledger, self.state, missing)
@@ -131,4 +133,14 @@ def _set_back(task: Mapping[str, Any], known: SentTask, before: Mapping[int, Kno
     ]
     if lost and known.updated_at and moment(task["updated_at"]) < moment(known.updated_at):
         return f"task {task['id']} has lost an annotation, and is as it was at {task['updated_at']}"
+    new = [found for number, found in listed.items() if number not in before]
+    if any(_has_earlier_number(found, old) for found in new for old in lost):
+        return f"annotations of task {task['id']} have numbers that were given out before"
     return ""
+
+
+def _has_earlier_number(found: Mapping[str, Any], old: KnownAnnotation) -> bool:
+    """Whether an annotation was made after one on record and has a smaller number, as no server gives out twice."""
+    if not old.created_at or found["id"] > old.annotation:
+        return False
+    return moment(found["created_at"]) > moment(old.created_at) + AT_ONCE

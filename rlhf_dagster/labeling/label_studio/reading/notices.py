@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rlhf_dagster.labeling.label_studio.records.seen import ASKED, Project
 from rlhf_dagster.labeling.label_studio.state import SyncState
 
-SHOWN = 3
+_SHOWN = 3
 """Tasks that cannot be read of which each has a sentence of its own."""
 
 
@@ -31,11 +31,11 @@ def _of_project(state: SyncState, project: Project) -> Iterator[str]:
 
 def _set_aside(state: SyncState, project: Project) -> Iterator[str]:
     aside, known = state.aside(project.project), state.tasks(project.project)
-    for task, reason in list(aside.items())[:SHOWN]:
+    for task, reason in list(aside.items())[:_SHOWN]:
         about = f" (comparison {known[task].comparison_id})" if task in known else ""
         yield (
             f"Task {task} of {project.round}{about} cannot be read: {reason}. What was read of it before counts; "
             "delete the annotation that breaks it in Label Studio."
         )
-    if len(aside) > SHOWN:
-        yield f"{len(aside) - SHOWN:,} more tasks of {project.round} cannot be read."
+    if len(aside) > _SHOWN:
+        yield f"{len(aside) - _SHOWN:,} more tasks of {project.round} cannot be read."

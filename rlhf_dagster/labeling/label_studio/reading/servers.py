@@ -27,7 +27,7 @@ class KnownServer:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Said:
     """What a person said about labels that were missing, or what was found out without asking."""
 
     at: str
@@ -103,12 +103,10 @@ class KnownServers:
         with self._database.transaction() as connection:
             connection.execute(sa.insert(LS_ANSWERS), {"at": at, "by": by, "action": action, "said": said})
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Said]:
         """All that was said, oldest first."""
         with self._database.reading() as connection:
-            return [
-                Answer(**row._mapping) for row in connection.execute(sa.select(LS_ANSWERS).order_by(LS_ANSWERS.c.at))
-            ]
+            return [Said(**row._mapping) for row in connection.execute(sa.select(LS_ANSWERS).order_by(LS_ANSWERS.c.at))]
 
     def _without_record(self) -> set[str]:
         """Keys of servers that version 0.1 has sent tasks to."""

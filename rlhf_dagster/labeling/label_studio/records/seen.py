@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-THERE, DELETED, MISSING, ASKED = range(4)
+THERE, DELETED, NOT_LISTED, ASKED = range(4)
 """What an annotation on record is on the server: there; deleted, which the ledger says too; not there, in a look that
 has not ended; not there, and a person is asked what that means."""
 
@@ -57,7 +57,7 @@ class KnownAnnotation:
     annotation_id: str
     comparison_id: str
     status: int
-    """``THERE``, ``DELETED``, ``MISSING`` or ``ASKED``."""
+    """``THERE``, ``DELETED``, ``NOT_LISTED`` or ``ASKED``."""
     created_at: str
     updated_at: str
     """By the server's clock, as it was last read; both are empty in records of version 0.1."""

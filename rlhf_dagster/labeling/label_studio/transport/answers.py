@@ -23,7 +23,7 @@ class NoJson(WrongShape):
 
 
 @dataclass(frozen=True)
-class Page:
+class TaskPage:
     """Some tasks of a project, and how many there are in all that match the question."""
 
     total: int
@@ -63,7 +63,7 @@ def identity(value: Any, what: str) -> int:
     return value
 
 
-def count(value: Any, what: str) -> int:
+def count_of(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_ID:
         raise WrongShape(f"{what} is {_shown(value)}, which is no count")
     return value
@@ -100,7 +100,10 @@ def organizations(value: Any) -> list[dict[str, Any]]:
         time(found["created_at"], "`created_at` of an organization")
         return found
 
-    return list_of(organization, value, "the list of organizations")
+    found = list_of(organization, value, "the list of organizations")
+    if not found:
+        raise WrongShape("it names no organization, where every account belongs to one")
+    return found
 
 
 def invitation(value: Any) -> str:
@@ -150,7 +153,7 @@ def task(value: Any, full: bool) -> dict[str, Any]:
     identity(found["id"], "the id of a task")
     time(found["updated_at"], "`updated_at` of a task")
     for name in ("total_annotations", "cancelled_annotations"):
-        count(found[name], f"`{name}` of a task")
+        count_of(found[name], f"`{name}` of a task")
     if full:
         list_of(annotation, found["annotations"], "`annotations` of a task")
     return found
@@ -172,13 +175,13 @@ def task_state(value: Any) -> dict[str, Any]:
     return found
 
 
-def page(value: Any, check: Callable[[Any], dict[str, Any]], size: int) -> Page:
+def page(value: Any, check: Callable[[Any], dict[str, Any]], size: int) -> TaskPage:
     """A page of at most ``size`` tasks."""
     found = object_of(value, "total", "tasks", what="a page of tasks")
     tasks = list_of(check, found["tasks"], "`tasks`")
     if len(tasks) > size:
         raise WrongShape(f"{len(tasks):,} tasks came where {size:,} were asked for")
-    return Page(count(found["total"], "`total` of a page of tasks"), tasks)
+    return TaskPage(count_of(found["total"], "`total` of a page of tasks"), tasks)
 
 
 def in_order(tasks: Sequence[dict[str, Any]], after: int, below: int | None, since: datetime | None) -> None:

@@ -7,7 +7,7 @@ import httpx
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
-from rlhf_dagster.labeling.label_studio.transport.limits import LARGEST_ANSWER, PATIENCE, TOO_LARGE, TOO_SLOW
+from rlhf_dagster.labeling.label_studio.transport.limits import LARGEST_ANSWER, TOO_LARGE, TOO_SLOW, WHOLE_ANSWER
 from rlhf_dagster.labeling.store import LabelStoreUnavailable
 
 DETAIL = 200
@@ -50,8 +50,8 @@ def transport_error(url: str, timeout: float, error: httpx.HTTPError) -> LabelSt
     """The sentence for a request that brought no response."""
     if str(error) == TOO_SLOW:
         return LabelStudioTimeout(
-            f"Label Studio at {url} had not answered in full after {PATIENCE * timeout:g} s; see what slows it, or the "
-            "network, down, or raise label_store.timeout, then try again."
+            f"Label Studio at {url} had not answered in full after {WHOLE_ANSWER * timeout:g} s; see what slows it, or "
+            "the network, down, or raise label_store.timeout, then try again."
         )
     if str(error) == TOO_LARGE:
         return LabelStudioNonsense(

@@ -7,7 +7,7 @@ from typing import Any
 import httpcore
 import httpx
 
-PATIENCE = 2.0
+WHOLE_ANSWER = 2.0
 """Seconds that an answer may take from the first byte to the last, as a multiple of the wait for one byte."""
 LARGEST_ANSWER = 256 * 2**20
 """Bytes of an answer, unpacked. A page of tasks with the longest texts has a tenth of this."""
@@ -63,7 +63,11 @@ class _Stream(httpcore.NetworkStream):
         self._stream, self._end = stream, end
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+        try:
+            return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+        except httpcore.ReadTimeout:
+            self._left(timeout, httpcore.ReadTimeout)
+            raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, self._left(timeout, httpcore.WriteTimeout))

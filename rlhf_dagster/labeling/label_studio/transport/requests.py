@@ -22,7 +22,7 @@ from rlhf_dagster.labeling.label_studio.transport.errors import (
     transport_error,
     unauthorized,
 )
-from rlhf_dagster.labeling.label_studio.transport.limits import PATIENCE, read_whole, set_time_limit
+from rlhf_dagster.labeling.label_studio.transport.limits import WHOLE_ANSWER, read_whole, set_time_limit
 
 REFRESH = "api/token/refresh/"
 """Where a personal access token is exchanged for one that lasts minutes."""
@@ -115,7 +115,7 @@ class Requests:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             trust_env=not is_local(self.url),  # a proxy cannot reach this machine
         )
-        set_time_limit(http, PATIENCE * self.timeout)
+        set_time_limit(http, WHOLE_ANSWER * self.timeout)
         try:
             # Without the slash the SDK refreshes tokens at the root of a server that is below a path.
             base, options = f"{self.url}/", {"httpx_client": http, "timeout": self.timeout, "max_retries": 0}
