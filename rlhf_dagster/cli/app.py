@@ -1,6 +1,5 @@
 """Commands of `rlhf`, each a thin call of a plain function."""
 
-import getpass
 import json
 from pathlib import Path
 from typing import Annotated
@@ -161,8 +160,9 @@ def promote(
 ) -> None:
     """Approve a round's policy, which makes it the champion."""
     from rlhf_dagster.cli import promotion
+    from rlhf_dagster.common.processes import user_name
 
-    promotion.promote_policy(loop, round_key, by or getpass.getuser(), reason, anyway)
+    promotion.promote_policy(loop, round_key, by or user_name(), reason, anyway)
 
 
 @app.command()
@@ -174,8 +174,9 @@ def rollback(
 ) -> None:
     """Make an earlier champion the champion again."""
     from rlhf_dagster.cli import promotion
+    from rlhf_dagster.common.processes import user_name
 
-    promotion.roll_back(loop, to, by or getpass.getuser(), reason)
+    promotion.roll_back(loop, to, by or user_name(), reason)
 
 
 @app.command()
