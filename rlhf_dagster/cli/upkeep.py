@@ -1,18 +1,24 @@
 """`rlhf check`, `rlhf backup` and `rlhf restore`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from rlhf_dagster.assets.rounds import open_rounds
+from rlhf_dagster.automation.instance import open_instance
 from rlhf_dagster.config.loop import load_config
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
 from rlhf_dagster.loop.upkeep.backup import back_up
 from rlhf_dagster.loop.upkeep.check import check_loop
+from rlhf_dagster.loop.upkeep.findings import Finding
 from rlhf_dagster.loop.upkeep.restore import bring_back
 
 
 def print_findings(folder: Path, repair: bool) -> int:
     """Print the findings, and what was done about them; returns the exit code."""
     loop = LoopFolder(load_config(folder), folder.resolve())
-    findings = list(check_loop(loop))
+    findings = [*check_loop(loop), *_check_partitions(loop)]
     for finding in findings:
         print(finding.sentence)
         if repair and finding.repair:
@@ -25,6 +31,18 @@ def print_findings(folder: Path, repair: bool) -> int:
         print(f"`rlhf check {folder} --repair` does what is safe.")
     left = [finding for finding in findings if not (repair and finding.repair)]
     return 1 if left else 0
+
+
+def _check_partitions(loop: LoopFolder) -> Iterator[Finding]:
+    """Findings about rounds that Dagster does not know any more."""
+    try:
+        with open_instance(loop.root) as instance:
+            said = unsettled_sentence(loop, open_rounds(instance))
+    except UserError as error:
+        yield Finding(str(error), "mend this first, then run `rlhf check` again")
+        return
+    if said:
+        yield Finding(said, "one of the two commands above")
 
 
 def back_up_loop(folder: Path, to: str) -> None:

@@ -19,7 +19,7 @@ from rlhf_dagster.loop.upkeep.findings import Finding
 
 def check_journals(loop: LoopFolder) -> Iterator[Finding]:
     """Findings about the records of decisions."""
-    for journal in (*loop.registry.journals(), Journal(loop.store, STOPS)):
+    for journal in (*loop.registry.journals(), loop.deletions.journal, Journal(loop.store, STOPS)):
         for problem in journal.problems():
             mend = "a backup has it; `--repair` goes on without it, and the last decision that can be read counts"
             yield Finding(problem, mend, lambda journal=journal: " ".join(journal.repair()))  # type: ignore[misc]
