@@ -8,16 +8,13 @@ times what ticks ask. With ``--keep`` the loop stays in DIR and is used again. M
 
 import argparse
 import json
-import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -25,12 +22,12 @@ import pyarrow.parquet as pq
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.labeling.comparisons import build_comparisons
-from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.store import Submission
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import undecided_rounds
 from rlhf_dagster.records.ids import completion_id, content_hash, prompt_id
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
-from rlhf_dagster.records.tables import records
 from rlhf_dagster.tasks.known import get_task
 
 CONFIG = "name: many_rounds\nlabel_store: {simulated_annotators: false}\n"
@@ -70,16 +67,14 @@ def batch(n: int) -> pd.DataFrame:
 
 
 def make_loop(root: Path, rounds: int, comparisons: int) -> LoopFolder:
-    """The loop, its tables written straight into the ledger's file: through its interface that would take an hour."""
+    """The loop, its rounds sent and labelled through the ledger's own interface."""
     root.mkdir(parents=True, exist_ok=True)
     (root / CONFIG_FILE).write_text(CONFIG, encoding="utf-8")
     loop = LoopFolder.open(root)
     frame = batch(comparisons)
-    template = [plain(row) for row in records(frame)]
-    with closing(sqlite3.connect(loop.ledger.path)) as connection, connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        for number in range(1, rounds + 1):
-            write_round(connection, number, template)
+    store = loop.ledger
+    for number in range(1, rounds + 1):
+        write_round(store, number, frame)
     for number in range(1, rounds + 1):
         path = loop.asset_path("preference_batch", round_key(number))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,32 +83,17 @@ def make_loop(root: Path, rounds: int, comparisons: int) -> LoopFolder:
     return loop
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()}
-
-
-def write_round(connection: sqlite3.Connection, number: int, template: list[dict[str, Any]]) -> None:
+def write_round(store: EmbeddedLabelStore, number: int, template: pd.DataFrame) -> None:
     """A round and a label on each of its comparisons, seconds apart."""
-    key, project = round_key(number), f"{round_key(number)}/train"
-    rows = [row | {"round": key, "comparison_id": content_hash(key, row["comparison_id"])} for row in template]
-    connection.execute("INSERT INTO projects VALUES (?, ?, 'train')", (project, key))
-    connection.executemany(
-        "INSERT INTO comparisons (comparison_id, project, content) VALUES (?, ?, ?)",
-        [(row["comparison_id"], project, json.dumps(row, ensure_ascii=False)) for row in rows],
-    )
-    at = BEGAN + timedelta(hours=number)
-    connection.executemany(
-        "INSERT INTO annotations "
-        "(annotation_id, version, comparison_id, annotator, status, result, seconds, created_at, updated_at) "
-        "VALUES (?, 1, ?, ?, 'submitted', ?, 9.5, ?, ?)",
-        [label(row["comparison_id"], index, at) for index, row in enumerate(rows)],
-    )
+    key, at = round_key(number), BEGAN + timedelta(hours=number)
+    ids = [content_hash(key, identity) for identity in template["comparison_id"]]
+    store.send(template.assign(round=key, comparison_id=ids))
+    store.submit_many(label(identity, index, at) for index, identity in enumerate(ids))
 
 
-def label(comparison: str, index: int, at: datetime) -> tuple[str, ...]:
-    annotator, stamp = PEOPLE[index % len(PEOPLE)], (at + timedelta(seconds=index)).isoformat(timespec="microseconds")
-    result = json.dumps({"choice": index % 2, "strength": 0.5})
-    return annotation_id(comparison, annotator), comparison, annotator, result, stamp, stamp
+def label(comparison: str, index: int, at: datetime) -> Submission:
+    answer = {"choice": index % 2, "strength": 0.5}
+    return Submission(comparison, PEOPLE[index % len(PEOPLE)], answer, 9.5, at + timedelta(seconds=index))
 
 
 def promote_all(loop: LoopFolder, rounds: int) -> None:

@@ -185,3 +185,24 @@ def test_owners_that_dagster_refuses_are_refused(owner) -> None:
 def test_an_address_that_cannot_be_used_is_refused(url) -> None:
     with pytest.raises(UserError, match=r"label_store\.url"):
         LoopConfig.parse({"label_store": {"url": url}}, "f")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "${LEDGER}", "postgresql://ada@host:5433/labels", "sqlite:///labels.sqlite", "postgres:///labels"]
+)
+def test_addresses_of_a_ledger(address: str) -> None:
+    assert LoopConfig.parse({"ledger": address}, "loop.yaml").ledger == address
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://ada:opensesame@host/labels", "postgresql://host/labels?password=opensesame"]
+)
+def test_a_password_in_the_file_is_refused_and_not_shown(address: str) -> None:
+    said = sentence({"ledger": address})
+    assert "ledger holds a password; set it in PGPASSWORD" in said
+    assert "opensesame" not in said
+
+
+def test_what_is_no_address_of_a_ledger_is_refused() -> None:
+    assert "ledger must be an address" in sentence({"ledger": "mysql://ada:opensesame@host/labels"})
+    assert "opensesame" not in sentence({"ledger": "mysql://ada:opensesame@host/labels"})

@@ -15,6 +15,7 @@ LEDGER_FILE = "label_store.sqlite"
 """The ledger's file in a loop's folder, unless the setting `ledger` names another place."""
 POSTGRES = "postgresql+psycopg"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRETS = ("password", "sslpassword", "passfile")
 _NAME_LENGTH = 63
 """Bytes of a name that Postgres keeps; it cuts the rest off without a word."""
@@ -35,7 +36,7 @@ class LedgerAddress:
         for what is neither.
         """
         if isinstance(place, LedgerAddress):
-            return cls(place.url, place.schema)
+            return cls(place.url, place.schema or schema)
         if isinstance(place, Path):
             return cls(sa.URL.create("sqlite", database=str(place)))
         url = _parsed(_expanded(place.strip()))
@@ -78,6 +79,8 @@ class LedgerAddress:
 
 def schema_name(loop_name: str) -> str:
     """A name that Postgres keeps whole; a longer one is told apart by its hash."""
+    if loop_name and not _NAME.fullmatch(loop_name):
+        raise UserError(f"The ledger's schema {loop_name!r} is no name of letters, digits and underscores.")
     return loop_name if len(loop_name.encode()) <= _NAME_LENGTH else f"{loop_name[:40]}_{content_hash(loop_name)}"
 
 

@@ -1,5 +1,6 @@
-"""The database that holds a ledger: short transactions on connections of their own, and its errors as sentences."""
+"""The database that holds a ledger: short transactions, and its errors as sentences."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +20,7 @@ BUSY_SECONDS = 60.0
 CONNECT_SECONDS = "10"
 """How long a Postgres server may take to answer."""
 _FOREIGN = "not a database"
-_DAMAGES = ("malformed", "disk i/o error", "could not decode", "invalid page", "could not read block")
+_DAMAGES = ("malformed", "could not decode", "invalid page", "could not read block")
 _BUSY = ("database is locked", "database table is locked")
 
 
@@ -63,9 +64,12 @@ class Database:
         key = digest([self.address.schema, name])
         with self._connection(write=False) as connection:
             alone = connection.execution_options(isolation_level="AUTOCOMMIT")
-            # The server frees it when the connection ends, however that happens.
             alone.execute(sa.select(sa.func.pg_advisory_lock(key)))
-            yield
+            try:
+                yield
+            finally:
+                # With its connection the server frees the lock, as it does when this process dies.
+                alone.invalidate()
 
     def insert_new(self, table: sa.Table) -> Any:
         """An INSERT that leaves out the rows which are there already."""
@@ -111,16 +115,17 @@ def _sentence(address: LedgerAddress, error: sa.exc.DBAPIError) -> UserError:
         )
     if any(word in low for word in _DAMAGES) or isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
         return LedgerDamaged.at(address, said)
-    if isinstance(error, sa.exc.OperationalError) and not address.is_sqlite:
+    if "disk i/o error" in low:
+        return UserError(f"The ledger {address} cannot be read or written ({said}); look at the disk it is on.")
+    if not address.is_sqlite and (error.connection_invalidated or isinstance(error, sa.exc.OperationalError)):
         return LabelStoreUnavailable(f"The ledger {address} gives no answer ({said}); is the server up?")
     return UserError(f"{address}: cannot keep labels here ({said}); make room, or choose another place.")
 
 
-# Its engines keep no connections, so that threads and forks share nothing.
 @lru_cache(maxsize=64)
 def _engine(address: LedgerAddress) -> sa.Engine:
     try:
-        engine = sa.create_engine(address.url, poolclass=sa.NullPool, hide_parameters=True, **_options(address))
+        engine = sa.create_engine(address.url, hide_parameters=True, **_options(address))
     except ModuleNotFoundError:
         raise UserError(
             f"The ledger {address} needs psycopg; install it: pip install 'rlhf-dagster[postgres]'."
@@ -129,14 +134,18 @@ def _engine(address: LedgerAddress) -> sa.Engine:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
+    # A fork has connections of its own; those of its parent stay the parent's.
+    os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine.execution_options(schema_translate_map={None: address.schema or None})
 
 
 def _options(address: LedgerAddress) -> dict[str, Any]:
     if address.is_sqlite:
-        return {"connect_args": {"timeout": BUSY_SECONDS}}
+        return {"poolclass": sa.NullPool, "connect_args": {"timeout": BUSY_SECONDS}}
     given = "connect_timeout" in address.url.query
-    return {"connect_args": {} if given else {"connect_timeout": CONNECT_SECONDS}}
+    arguments = {} if given else {"connect_timeout": CONNECT_SECONDS}
+    pool = {"pool_size": 2, "max_overflow": 30, "pool_pre_ping": True, "pool_recycle": 600}
+    return {**pool, "connect_args": arguments, "use_native_hstore": False}
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

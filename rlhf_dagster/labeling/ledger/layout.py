@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from rlhf_dagster.common.files import locked
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database, sentences
 from rlhf_dagster.labeling.ledger.digests import digest, with_digest
 from rlhf_dagster.labeling.ledger.first_format import digest_rows
@@ -20,6 +21,9 @@ from rlhf_dagster.records.ids import content_hash
 LEDGER_FORMAT = 2
 """Of what the tables hold. 1 is version 0.1's, whose rows had no digests."""
 
+_PREPARED: set[LedgerAddress] = set()
+"""Databases in servers that this process has found ready; a file can be replaced at any time."""
+
 
 def prepare_tables(database: Database, copying: bool = False) -> None:
     """Make the tables, only if they are not there: a statement that may write waits for other writers.
@@ -27,15 +31,18 @@ def prepare_tables(database: Database, copying: bool = False) -> None:
     Raises UserError where the ledger is of a later format, cannot be kept there, or, unless it is ``copying``, is a
     copy of which a part is missing.
     """
+    if database.address in _PREPARED and not copying:
+        return
     path = database.address.path
     # The lock, because SQLite does not wait for other processes when it changes the journal mode.
     with locked(path.with_name(f"{path.name}.lock")) if path else nullcontext():
-        if _is_up_to_date(database, copying):
-            return
-        if path:
-            _write_ahead(database)
-        with _alone(database) as connection:
-            _bring_up_to_date(database, connection)
+        if not _is_up_to_date(database, copying):
+            if path:
+                _write_ahead(database)
+            with _alone(database) as connection:
+                _bring_up_to_date(database, connection)
+    if not path and not copying:
+        _PREPARED.add(database.address)
 
 
 def _is_up_to_date(database: Database, copying: bool) -> bool:

@@ -142,12 +142,6 @@ class LedgerRows:
         except (TypeError, ValueError, OverflowError) as error:  # a flipped bit can change a field's type too
             raise self.damaged(f"a row of {table.name} cannot be read ({error})") from None
         for values in found:
-            row = dict(zip(names, values, strict=True))
-            if not is_intact(table, row):
-                raise self.damaged(f"a row of {table.name} is not as it was written ({_name(table, row)})")
-            yield row
-
-
-def _name(table: sa.Table, row: LedgerRow) -> str:
-    key = next(iter(table.primary_key.columns)).name
-    return f"{key} {row[key]!r:.60}"
+            if not is_intact(values):
+                raise self.damaged(f"a row of {table.name} is not as it was written ({names[0]} {values[0]!r:.60})")
+            yield dict(zip(names, values, strict=True))

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+"""Where a table has a digest, it is the last column, and is made of all others: one more needs another format."""
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """64 bits in both: SQLite counts by itself only in a column called INTEGER."""
 

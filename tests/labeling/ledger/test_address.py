@@ -61,3 +61,8 @@ except UserError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "pip install 'rlhf-dagster[postgres]'" in done.stdout
+
+
+def test_a_schema_is_a_name() -> None:
+    with pytest.raises(UserError, match="is no name of letters"):
+        LedgerAddress.of('postgresql://host/labels?schema=a";drop')

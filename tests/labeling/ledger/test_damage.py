@@ -13,6 +13,7 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import check_ledger
 from rlhf_dagster.labeling.ledger.database import Database, LedgerDamaged
+from rlhf_dagster.labeling.ledger.tables import TALLIES
 from rlhf_dagster.labeling.store import Submission
 
 ROUND, PURPOSE = "round-0001", "train"
@@ -57,6 +58,13 @@ def by_hand(address: LedgerAddress, statement: str) -> None:
         connection.commit()
 
 
+def define(path: Path, index: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        statement = "UPDATE sqlite_master SET sql = ? WHERE name = 'annotations_by_project'"
+        connection.execute(statement, (index,))
+
+
 def read_all(store: EmbeddedLabelStore) -> list:
     rounds = (ROUND, "round-0002")
     counts = [store.count(key, PURPOSE) for key in rounds]
@@ -89,20 +97,14 @@ def test_an_index_that_has_lost_an_entry_is_noticed(tmp_path: Path, batch) -> No
     frame = batch(8)
     store.send(frame)
     store.submit_many([Submission(one, "ann", {"choice": 0}) for one in frame["comparison_id"]])
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        # While the index is not known, a row is added; it is known again afterwards, and does not have it.
-        (definition,) = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE name = 'annotations_by_project'"
-        ).fetchone()
-        connection.execute(
-            "UPDATE sqlite_master SET sql = ? WHERE name = 'annotations_by_project'",
-            (definition + " WHERE position < 3",),
-        )
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    query = "SELECT sql FROM sqlite_master WHERE name = 'annotations_by_project'"
+    with closing(sqlite3.connect(path)) as connection:
+        definition = connection.execute(query).fetchone()[0]
+    # The index is built without most of its entries, under a definition that does not say so.
+    define(path, f"{definition} WHERE position < 3")
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("REINDEX annotations_by_project")
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'annotations_by_project'", (definition,))
+    define(path, definition)
     with pytest.raises(LedgerDamaged, match="2 annotations of the 8"):
         store.read(ROUND, PURPOSE)
 
@@ -136,8 +138,7 @@ def test_no_flipped_bit_changes_a_number_without_a_word(tmp_path: Path, batch) -
 @pytest.mark.parametrize("column", ["positions", "times", "counts"])
 def test_damaged_counts_are_made_again(labelled, place, column: str) -> None:
     wanted = labelled.count(ROUND, PURPOSE, since=2)
-    table = sa.table("tallies", sa.column(column))
-    value = b"\\0" * 64 if column != "counts" else "{}"
+    value = b"\0" * 64 if column != "counts" else "{}"
     with Database(place).transaction() as connection:
-        connection.execute(sa.update(table).values({column: value}))
+        connection.execute(sa.update(TALLIES).values({column: value}))
     assert labelled.count(ROUND, PURPOSE, since=2) == wanted
