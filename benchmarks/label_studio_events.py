@@ -402,7 +402,7 @@ def one_seed(seed: int, events: int) -> str:
                 happen(world, event)
                 look(world)
                 if found := wrong(world):
-                    return f"seed {seed}, after {', '.join(done)}: {found}"
+                    return f"seed {seed}, after {', '.join(done)}: {found}; asked {dict(world.asked)}"
             print(f"seed {seed}: {', '.join(done)}; {len(world.truth)} labels; asked {dict(world.asked)}", flush=True)
             return ""
         finally:
@@ -415,11 +415,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
-    failures = [
-        one_seed(seed, options.events) for seed in range(options.first_seed, options.first_seed + options.seeds)
-    ]
-    failures = [failure for failure in failures if failure]
-    print("\n".join(failures) or f"{options.seeds} times {options.events} events: every count as it should be")
+    failures = 0
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        if failure := one_seed(seed, options.events):
+            print(failure, flush=True)
+            failures += 1
+    print(f"{options.seeds} times {options.events} events: {failures} with a count that is not as it should be")
     sys.exit(bool(failures))
 
 

@@ -1,5 +1,7 @@
 """A loop whose annotators work in a real Label Studio, beside the same loop with the embedded label store."""
 
+import shutil
+
 import pandas as pd
 import pytest
 from loops import ROUND, asset_path, checkpoint, copy_loop, run_round
@@ -9,6 +11,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 
 pytestmark = pytest.mark.integration
 CLOCKS = ["created_at", "updated_at"]
+GONE = {"kind": "label_studio", "url": "http://127.0.0.1:9"}
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +63,18 @@ def test_no_token_is_kept_in_the_loops_folder(through_label_studio, label_studio
 
 
 def test_a_server_that_is_down_fails_the_asset_with_one_sentence(through_label_studio, tmp_path) -> None:
-    gone = {"kind": "label_studio", "url": "http://127.0.0.1:9"}
-    runner = copy_loop(through_label_studio.loop.root, tmp_path / "loop", label_store=gone)
+    runner = copy_loop(through_label_studio.loop.root, tmp_path / "loop", label_store=GONE)
+    shutil.rmtree(runner.loop.root / "registry")  # nothing was promoted
     outcome = runner.run("train_round", ROUND, ["preference_labels"])
     assert not outcome.success
     assert outcome.failed_asset == "preference_labels"
     assert "http://127.0.0.1:9" in outcome.failure
     assert "Traceback" not in outcome.failure
+
+
+def test_a_decided_round_needs_no_server(through_label_studio, tmp_path) -> None:
+    before = table(through_label_studio.loop, "preference_labels", [])
+    runner = copy_loop(through_label_studio.loop.root, tmp_path / "loop", label_store=GONE)
+    assert runner.loop.is_decided(ROUND)
+    assert runner.run("train_round", ROUND, ["preference_labels"]).success
+    pd.testing.assert_frame_equal(table(runner.loop, "preference_labels", []), before)
