@@ -263,7 +263,7 @@ def label_studio_accept_deletions(
     """Say that people have deleted the labels that are not in Label Studio any more; until then they count."""
     from rlhf_dagster.cli.label_studio import accept_deletions
 
-    accept_deletions(loop, round_key, by or getpass.getuser())
+    accept_deletions(loop, round_key, by or user_name())
 
 
 @label_studio_app.command("rejoin")
@@ -275,7 +275,7 @@ def label_studio_rejoin(loop: LoopOption, by: ByOption = None) -> None:
     """
     from rlhf_dagster.cli.label_studio import rejoin_server
 
-    rejoin_server(loop, by or getpass.getuser())
+    rejoin_server(loop, by or user_name())
 
 
 @label_studio_app.command("install")
