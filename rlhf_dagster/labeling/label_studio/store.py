@@ -20,6 +20,7 @@ from rlhf_dagster.labeling.label_studio.reading.missing import delete
 from rlhf_dagster.labeling.label_studio.reading.notices import notices
 from rlhf_dagster.labeling.label_studio.reading.rejoin import Rejoined, rejoin
 from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers, Said
+from rlhf_dagster.labeling.label_studio.reading.unknown import unknown_projects
 from rlhf_dagster.labeling.label_studio.records.seen import ASKED
 from rlhf_dagster.labeling.label_studio.results import decoded, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
@@ -120,6 +121,11 @@ class LabelStudioStore:
         read = lambda: self._translated(round_key, purpose, None)[0]  # noqa: E731
         counts = self.ledger.count_read(round_key, purpose, since, read)
         return replace(counts, notices=self.notices(round_key, purpose))
+
+    def unknown_projects(self) -> list[str]:
+        """What the server has of this loop that the loop does not know of, a sentence each; asks the server."""
+        self._identity.confirm()
+        return unknown_projects(self.client, self._state, self.loop_name)
 
     def notices(self, round_key: str, purpose: str) -> list[str]:
         """What people should know of a round, by what was read so far: labels missing, tasks that cannot be read."""

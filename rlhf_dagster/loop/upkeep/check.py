@@ -8,6 +8,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.upkeep.files import check_files, check_leftovers, check_records_of_dagster, set_aside
 from rlhf_dagster.loop.upkeep.findings import Finding
 from rlhf_dagster.loop.upkeep.references import check_journals, check_ledger_rows, check_models, check_registry
+from rlhf_dagster.loop.upkeep.server import check_server
 
 
 def check_format(loop: LoopFolder) -> Iterator[Finding]:
@@ -35,6 +36,7 @@ def check_loop(loop: LoopFolder) -> Iterator[Finding]:
         check_models,
         check_ledger_rows,
         check_records_of_dagster,
+        check_server,
         check_leftovers,
     ):
         try:

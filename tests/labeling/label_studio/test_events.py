@@ -17,6 +17,8 @@ from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.results import encode
 from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 from rlhf_dagster.labeling.label_studio.transport.errors import AnotherDatabase, LabelStudioError, LabelStudioFailed
+from rlhf_dagster.labeling.ledger.address import LedgerAddress
+from rlhf_dagster.labeling.ledger.copying import copy_ledger
 from rlhf_dagster.records.tables import records
 
 ROUND, PURPOSE, N = "round-0001", "train", 40
@@ -454,3 +456,30 @@ def test_a_round_judged_already_is_not_sent_to_be_judged_again(open_store, frame
     assert store.send(frame).sent == 0
     assert fake.database.projects == {}
     assert labels(store) == N
+
+
+def test_a_loop_that_comes_back_beside_a_server_that_has_moved_on_notices_and_takes_up_its_labels(
+    store, open_store, fake, label, completions, tmp_path
+) -> None:
+    label(0)
+    assert labels(store) == 1
+    backup = tmp_path / "backup.sqlite"
+    copy_ledger(LedgerAddress.of(tmp_path / "l.sqlite"), LedgerAddress.of(backup))
+    later = build_comparisons(completions(N, 2), SETTINGS, "round-0002", seed=0)
+    store.send(later)
+    row = records(later)[3]
+    fake.annotate(fake.task_of(row["comparison_id"])["id"], encode({"choice": 1, "strength": 1.0}, row, SETTINGS), 1)
+    label(1)
+    assert store.unknown_projects() == []
+    for file in tmp_path.glob("l.sqlite*"):
+        file.unlink()
+    backup.rename(tmp_path / "l.sqlite")
+
+    back = open_store()
+    [said] = back.unknown_projects()
+    assert "round-0002 (train), which this loop has sent and does not know of" in said
+    assert labels(back) == 2
+    back.send(later)
+    assert back.unknown_projects() == []
+    assert back.count("round-0002", PURPOSE).labels == 1
+    assert back.send(later).sent == 0
