@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.race_stores import race
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.journal import Journal
-from rlhf_dagster.lineage.registry import PolicyRegistry
-from rlhf_dagster.storage.base import update
 from rlhf_dagster.storage.known import open_store
 
 WRITERS, ROUNDS = 12, 4
@@ -124,45 +122,11 @@ def test_the_service_s_own_names_are_not_listed(store) -> None:
     assert store.list("folder") == ["folder/whole"]
 
 
-def _race(address: str, writer: int, barrier, results) -> None:
-    store = open_store(address)
-    registry, journal = PolicyRegistry(store), Journal(store, "notes")
-    for number in range(ROUNDS):
-        barrier.wait()
-        pinned = store.create(f"pins/{number:06}", f"writer {writer}".encode())
-        promoted = registry.promote(f"p-{writer}-{number}", f"round-{number:04}", "test", "race").promoted
-        journal.append(lambda _, number=number: {"writer": writer, "number": number})
-        update(store, "counter", lambda data: str(int(data or b"0") + 1).encode())
-        results.put((number, writer, pinned, promoted))
-
-
 def test_of_writers_at_once_one_wins_and_nothing_is_lost(address) -> None:
     """A pin, a promotion, an append and a counter, by 12 processes at once, round after round."""
     if address.startswith("memory"):
         pytest.skip("the memory of one process is not shared with others")
-    registry = PolicyRegistry(open_store(address))
-    for writer in range(WRITERS):
-        for number in range(ROUNDS):
-            registry.register(f"p-{writer}-{number}", "models/x", "ppo", f"round-{number:04}")
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(WRITERS), context.Queue()
-    workers = [context.Process(target=_race, args=(address, writer, barrier, results)) for writer in range(WRITERS)]
-    for worker in workers:
-        worker.start()
-    said = [results.get() for _ in range(WRITERS * ROUNDS)]
-    for worker in workers:
-        worker.join()
-    for number in range(ROUNDS):
-        assert sum(pinned for at, _, pinned, _ in said if at == number) == 1
-    store = open_store(address)
-    history = registry.history()
-    promoted = {(writer, number) for number, writer, _, won in said if won}
-    assert len(history) == len(promoted) == len({entry.policy_id for entry in history})
-    assert [entry.round_key for entry in history] == sorted(entry.round_key for entry in history)
-    notes = Journal(store, "notes").entries()
-    assert sorted((note["writer"], note["number"]) for note in notes) == sorted((w, n) for n, w, _, _ in said)
-    assert store.get("counter").data == str(WRITERS * ROUNDS).encode()
-    assert Journal(store, "notes").problems() == []
+    assert race(address, WRITERS, ROUNDS) == []
 
 
 def _upload_until_killed(address: str, folder: Path) -> None:
