@@ -4,9 +4,12 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.common.sealed import unseal
+from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.data.imported import imported_key
 from rlhf_dagster.errors import UserError
@@ -206,6 +209,35 @@ def state(root: Path) -> str:
     return str(loaded["step"])
 
 
+def prepare_loop(root: Path) -> None:
+    prepare_registry(root / "loop")
+    (root / "loop" / CONFIG_FILE).write_text("name: faults\n", encoding="utf-8")
+    store = LocalStore(root / "loop")
+    for name, data in MODEL.items():
+        store.put(f"models/sft/{name}", data)
+    store.put("assets/prompts.parquet", MODEL["model.safetensors"])
+
+
+def make_backup(root: Path) -> None:
+    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.loop.upkeep.backup import back_up
+
+    if not (root / "backup" / "manifest.json").is_file():  # a whole backup is not made again
+        back_up(LoopFolder.open(root / "loop"), str(root / "backup"), lambda _: None)
+
+
+def backup(root: Path) -> str:
+    store = LocalStore(root / "backup")
+    found = store.get("manifest.json")
+    if found is None:
+        return "none"
+    files = unseal(found.data, "manifest.json")["files"]
+    for key, digest in files.items():
+        there = store.get(key)
+        require(there is not None and sha256(there.data).hexdigest() == digest, f"{key} is not whole")
+    return f"{len(files)} files"
+
+
 def require(holds: bool, sentence: str) -> None:
     if not holds:
         raise AssertionError(sentence)
@@ -220,5 +252,6 @@ _ROWS = (
     Case("import", prepare_prompts, import_prompts, imported_prompts, "1", "20"),
     Case("table", prepare_table, write_table, table_rows, "1", "2"),
     Case("state", prepare_state, write_state, state, "1", "2", may_skip=True),
+    Case("backup", prepare_loop, make_backup, backup, "none", "9 files"),
 )
 CASES = {case.name: case for case in _ROWS}

@@ -262,6 +262,7 @@ def label_studio_accept_deletions(
 ) -> None:
     """Say that people have deleted the labels that are not in Label Studio any more; until then they count."""
     from rlhf_dagster.cli.label_studio import accept_deletions
+    from rlhf_dagster.common.processes import user_name
 
     accept_deletions(loop, round_key, by or user_name())
 
@@ -274,6 +275,7 @@ def label_studio_rejoin(loop: LoopOption, by: ByOption = None) -> None:
     again.
     """
     from rlhf_dagster.cli.label_studio import rejoin_server
+    from rlhf_dagster.common.processes import user_name
 
     rejoin_server(loop, by or user_name())
 

@@ -8,6 +8,7 @@ from typing import Any, Self, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
+from rlhf_dagster.common.files import reading
 from rlhf_dagster.config.yaml_files import parse_file
 from rlhf_dagster.errors import UserError
 
@@ -45,7 +46,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; an empty file is an empty mapping."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; `rlhf init DIR` writes a commented one.")
-    content = parse_file(path)
+    with reading(path):
+        content = parse_file(path)
     return {} if content is None else content
 
 

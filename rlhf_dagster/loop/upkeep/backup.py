@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rlhf_dagster.common.files import writing
+from rlhf_dagster.common.files import reading, writing
 from rlhf_dagster.common.sealed import seal
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import Damaged, UserError
@@ -57,7 +57,7 @@ def back_up(loop: LoopFolder, to: str, say: Tell) -> Backup:
     """
     target = open_store(to)
     _require_room(target, loop)
-    target.put(f"{FOLDER_FILES}/{CONFIG_FILE}", (loop.root / CONFIG_FILE).read_bytes())
+    target.put(f"{FOLDER_FILES}/{CONFIG_FILE}", _config_of(loop))
     digests: dict[str, str] = {}
     _copy_moment(loop, target, digests, say)
     # Last, so that it holds all labels that the tables were made of.
@@ -80,12 +80,17 @@ def _copy_moment(loop: LoopFolder, target: Store, digests: dict[str, str], say: 
     raise UserError("The loop changes without a pause, so that no moment can be kept; `rlhf stop` it first.")
 
 
+def _config_of(loop: LoopFolder) -> bytes:
+    with reading(loop.root / CONFIG_FILE):
+        return (loop.root / CONFIG_FILE).read_bytes()
+
+
 def _require_room(target: Store, loop: LoopFolder) -> None:
     if target.exists(LAST):
         raise UserError(f"{target.address}: there is a backup already; give each backup a place of its own.")
     there = target.list()
     begun = target.get(f"{FOLDER_FILES}/{CONFIG_FILE}")
-    if there and (begun is None or begun.data != (loop.root / CONFIG_FILE).read_bytes()):
+    if there and (begun is None or begun.data != _config_of(loop)):
         raise UserError(f"{target.address} is not empty; give a backup a place of its own.")
 
 
@@ -110,10 +115,11 @@ def _is_kept(key: str, keys: list[str]) -> bool:
 def _copy(store: Store, key: str, target: Store, digests: dict[str, str]) -> int:
     try:
         file = store.local(key)
-        name, digest = f"{STORE_FILES}/{key}", digest_of(file)
-        if digests.get(name) == digest:
-            return 0
-        target.put(name, file)
+        with reading(file):
+            name, digest = f"{STORE_FILES}/{key}", digest_of(file)
+            if digests.get(name) == digest:
+                return 0
+            target.put(name, file)
     except FileNotFoundError:  # it was there when the folder was listed
         return 0
     digests[name] = digest
