@@ -1,5 +1,6 @@
 """Counts of a round's labels, kept beside the ledger so that nothing is parsed again while nothing is new."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -86,7 +87,8 @@ def _read(row: Any) -> ProjectTally:
 
 
 def _digest(row: Any) -> int:
-    return digest([row["project"], row["of"], row["counts"], row["positions"].hex(), row["times"].hex()])
+    blobs = (hashlib.blake2b(row[name]).hexdigest() for name in ("positions", "times"))
+    return digest([row["project"], row["of"], row["counts"], *blobs])
 
 
 def _integers(values: pd.Series) -> np.ndarray:

@@ -195,6 +195,8 @@ def _answer(submission: Submission) -> Annotation:
 
 
 def _annotation(row: LedgerRow) -> Annotation:
+    created_at = datetime.fromisoformat(row["created_at"])
+    is_first = row["updated_at"] == row["created_at"]
     return Annotation(
         annotation_id=row["annotation_id"],
         comparison_id=row["comparison_id"],
@@ -203,8 +205,8 @@ def _annotation(row: LedgerRow) -> Annotation:
         status=row["status"],
         result=json.loads(row["result"]),
         seconds=row["seconds"],
-        created_at=datetime.fromisoformat(row["created_at"]),
-        updated_at=datetime.fromisoformat(row["updated_at"]),
+        created_at=created_at,
+        updated_at=created_at if is_first else datetime.fromisoformat(row["updated_at"]),
         position=row["position"],
     )
 
