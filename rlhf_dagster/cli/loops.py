@@ -51,11 +51,13 @@ def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from rlhf_dagster.data.import_file import Kind, import_file
+    from rlhf_dagster.lineage.formats import prepare_store
     from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(folder)
     if kind not in get_args(Kind):
         raise UserError(f"{kind} cannot be imported; choose one of {', '.join(get_args(Kind))}.")
+    prepare_store(loop.store)
     report = import_file(cast("Kind", kind), file, loop.store, loop.ledger)
     next_commands = []
     if kind == "judgments" and len(report.refused) < report.read:

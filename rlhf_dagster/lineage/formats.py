@@ -18,6 +18,8 @@ from rlhf_dagster.storage.base import LAST, Store, update
 FORMAT_FILE = "format.json"
 KEPT_FOLDERS = ("assets", "imports", "models", "quarantine", "registry", "stops")
 """The folders of a loop's store."""
+_OLD_FOLDERS = tuple(folder for folder in KEPT_FOLDERS if folder != "stops")
+"""Those that version 0.1 had: a loop can be stopped before anything else is done with it."""
 OLD = "migrated/format-0"
 """Where files are kept that a migration has taken the place of."""
 _log = logging.getLogger("rlhf_dagster.lineage")
@@ -48,7 +50,7 @@ def bring_up_to_date(store: Store) -> None:
     if found is not None:
         unseal(found.data, FORMAT_FILE)
         return
-    if not any(store.list(folder) for folder in KEPT_FOLDERS):
+    if not any(store.list(folder) for folder in _OLD_FOLDERS):
         return
     migration = Migration()
     for step in _STEPS:

@@ -13,7 +13,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import FORMAT_FILE, OLD, bring_up_to_date, prepare_store
 from rlhf_dagster.lineage.model_folders import content_of
 from rlhf_dagster.lineage.registry import PolicyRegistry
-from rlhf_dagster.lineage.stop_cord import resumes
+from rlhf_dagster.lineage.stop_cord import pull, resumes
 from rlhf_dagster.records.parquet import is_sealed
 from rlhf_dagster.storage.local import LocalStore
 
@@ -179,3 +179,12 @@ def test_a_record_of_a_newer_release_is_refused(old) -> None:
     with pytest.raises(UserError, match="install the release that wrote it"):
         PolicyRegistry(old).pinned("round-0002")
     assert seal({})
+
+
+def test_a_loop_that_was_stopped_before_anything_else_is_new(tmp_path, caplog) -> None:
+    store = LocalStore(tmp_path)
+    pull(store, "Ada", "not yet")
+    bring_up_to_date(store)
+    assert caplog.text == ""
+    prepare_store(store)
+    assert store.exists(FORMAT_FILE)
