@@ -140,7 +140,8 @@ def _copy_folder(root: Path, target: Store) -> dict[str, str]:
         if path.suffix == ".db":
             data = _database(path)
         elif path.name in ("dagster.yaml", NAMES_FILE):
-            data = path.read_bytes()
+            with reading(path):
+                data = path.read_bytes()
         else:
             continue
         target.put(name, data, private=path.name == NAMES_FILE)
