@@ -36,9 +36,9 @@ class _StoredFiles(dg.UPathIOManager):
     Dagster's base class finds the names; it is shown paths that do not exist, and touches none of them.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str | Path):
         super().__init__(UPath("assets"))
-        self.address = address
+        self.address = str(address)
 
     @property
     def store(self) -> Store:

@@ -187,8 +187,8 @@ def test_a_loop_that_is_not_there_is_one_sentence(tmp_path) -> None:
 
 def test_two_loops_do_not_share_a_folder(tmp_path) -> None:
     one, two = (build_loop(LoopConfig.parse(small(), "test"), tmp_path / name) for name in ("one", "two"))
-    roots = [built.resources["tables"].root for built in (one, two)]
-    assert roots == [tmp_path / "one", tmp_path / "two"]
+    roots = [built.resources["tables"].address for built in (one, two)]
+    assert roots == [str(tmp_path / "one"), str(tmp_path / "two")]
 
 
 def test_a_resource_is_replaced_and_the_others_stay(tmp_path) -> None:

@@ -8,13 +8,24 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from loops import ROUND, asset_path, checkpoint, open_runner, run_missing, run_round, write_loop
+from loops import (
+    ROUND,
+    asset_path,
+    checkpoint,
+    open_runner,
+    read_record,
+    run_missing,
+    run_round,
+    write_loop,
+    write_record,
+)
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, GOLD_JUDGE, REWARD_MODEL, find_win_rate
+from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.promotion import promote_round
 from rlhf_dagster.loop.trainings.reward_model import make_reward_model
 
@@ -124,7 +135,8 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
         prompts=asset_path(loop, "prompts"),
         progress=Progress("reward_model", print),
     )
-    asset_path(loop, "reward_model", ROUND, "json").write_text(json.dumps(hacked.checkpoint.as_pointer()))
+    plant(runner, "reward_model", hacked.checkpoint)
+    assert run_missing(runner, "train_round", ROUND, until="evaluation_completions").success
     replace_responses(runner, lambda prompt, text: f"{' '.join(text.split()[:7])} {abuse}")
     assert run_missing(runner, "train_round", ROUND).success
     report = json.loads(asset_path(loop, "eval_report", ROUND, "json").read_text())
@@ -137,6 +149,13 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
     assert "by people's A/B judgments" in found["reasons"][0]
     assert shown(runner, "promotion")["alarms"].value == "min_win_rate"
     assert champion(runner) == checkpoint(loop, "sft_checkpoint").model_id
+
+
+def plant(runner: LoopRunner, asset: str, model: Checkpoint) -> None:
+    """Make a model the asset's, in the loop's files and in Dagster's records."""
+    write_record(asset_path(runner.loop, asset, ROUND, "json"), model.as_pointer())
+    tags = {"dagster/data_version": model.digest, "dagster/data_version_is_user_provided": "true"}
+    runner.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=ROUND, tags=tags))
 
 
 def replace_responses(runner: LoopRunner, respond: Callable[[str, str], str]) -> None:
@@ -173,9 +192,9 @@ def test_the_check_reads_the_report_of_its_own_round(two_rounds, copy_of) -> Non
     runner = copy_of(two_rounds.loop.root, gate={"max_kl": 5.0})
     for key, kl in ((ROUND, 1.0), ("round-0002", 9.0)):
         path = asset_path(runner.loop, "eval_report", key, "json")
-        report = json.loads(path.read_text())
+        report = read_record(path)
         report["policies"]["policy"]["kl"]["value"] = kl
-        path.write_text(json.dumps(report))
+        write_record(path, report)
     check = dg.AssetCheckKey(dg.AssetKey("eval_report"), "may_be_promoted")
     job = runner.definitions.resolve_implicit_global_asset_job_def()
     for key, expected in (("round-0002", False), (ROUND, True)):

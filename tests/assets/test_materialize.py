@@ -56,10 +56,10 @@ def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset)
 
 def test_a_page_is_a_link_where_it_is_served_and_a_path_elsewhere(finished, monkeypatch) -> None:
     loop = finished.loop
-    path = asset_path(loop, "eval_report", ROUND, "html")
-    assert page_link(loop, path) == dg.MetadataValue.path(str(path.resolve()))
+    key = loop.asset_key("eval_report", ROUND, "html")
+    assert page_link(loop, key) == dg.MetadataValue.path(str(loop.root / key))
     monkeypatch.setenv("RLHF_PAGES", "http://127.0.0.1:3001")
-    assert page_link(loop, path) == dg.MetadataValue.url(f"http://127.0.0.1:3001/assets/eval_report/{ROUND}.html")
+    assert page_link(loop, key) == dg.MetadataValue.url(f"http://127.0.0.1:3001/assets/eval_report/{ROUND}.html")
 
 
 @pytest.mark.parametrize("asset", MODELS)
@@ -154,7 +154,8 @@ def test_a_setting_from_the_launchpad_holds_for_one_run(stages, copy_of, asset, 
     model = checkpoint(runner.loop, asset, key_of(asset) or "")
     assert read_manifest(model.folder)["config"][stage] == usual.changed(**settings).model_dump()
     assert model != checkpoint(LoopFolder.open(stages.unjudged), asset, key_of(asset) or "")
-    assert runner.run("train_round", ROUND, EVALUATION).success
+    policy = ["ppo_policy"] if asset == "reward_model" else []
+    assert runner.run("train_round", ROUND, [*policy, *EVALUATION]).success
     assert getattr(runner.loop.config, stage) == usual
 
 

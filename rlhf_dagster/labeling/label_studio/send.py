@@ -8,6 +8,7 @@ from typing import Any
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
+from rlhf_dagster.labeling.label_studio.reading.identity import set_back
 from rlhf_dagster.labeling.label_studio.records.seen import Project, SentTask
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.tasks import task_data
@@ -104,6 +105,8 @@ class Sender:
                     self.state.set_project(project.project, unsure=0)
                     return
             else:
+                if self.state.knows_tasks(ids):
+                    raise set_back(self.client.url, f"it gives out numbers of tasks again, such as {ids[0]}")
                 comparisons = {task: str(row["comparison_id"]) for task, row in zip(ids, todo, strict=True)}
                 self.state.add_tasks(project.project, comparisons, project.labels_wanted, sure=True)
                 return
@@ -141,5 +144,7 @@ class Sender:
             instructions = instructions_html(kind, purpose, self.settings)
             identity = made[0] if made else self.client.create_project(title, xml, instructions, labels_wanted, marker)
             settings, at = self.settings.model_dump_json(), self.client.project(identity)["created_at"]
+            if self.state.tasks(identity, gone=True):
+                raise set_back(self.client.url, f"project {identity} is not the one that had this number")
             self.state.add_project(identity, key, config, settings, labels_wanted, unsure=bool(made), created_at=at)
         return next(project for project in self._older(key) if project.config == config)

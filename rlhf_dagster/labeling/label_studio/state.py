@@ -55,14 +55,26 @@ class SyncState:
         unsure: bool,
         created_at: str = "",
     ) -> None:
-        """Record a project; ``key`` is round, purpose and kind, ``unsure`` says that it may hold tasks already."""
+        """Record a project; ``key`` is round, purpose and kind, ``unsure`` says that it may hold tasks already.
+
+        One of the same number that is gone gives way to it.
+        """
         row: dict[str, Any] = dict(zip(("round", "purpose", "kind"), key, strict=True)) | {
             "config": config,
             "settings": settings,
         }
         row |= {"server": self._server, "project": project, "labels_wanted": labels_wanted, "unsure": int(unsure)}
         row |= {"created_at": created_at}
-        self._write(self._database.insert_new(LS_PROJECTS), [row])
+        new = row | {"gone": 0, "listed": 0, "newest": None}
+        insert = self._database.insert(LS_PROJECTS).on_conflict_do_update(
+            index_elements=["server", "project"], set_=new, where=LS_PROJECTS.c.gone == 1
+        )
+        self._write(insert, [row])
+
+    def knows_tasks(self, tasks: Iterable[int]) -> bool:
+        """Whether any of some tasks is on record, in whatever project."""
+        query = sa.select(LS_TASKS.c.task).where(LS_TASKS.c.server == self._server)
+        return not {row.task for row in self._rows(query)}.isdisjoint(tasks)
 
     def set_project(self, project: int, **columns: int | str) -> None:
         """Set columns of a project, such as ``unsure=0``."""

@@ -34,6 +34,7 @@ EVENTS = (
     "mend",
     "look",
     "sweep",
+    "send",
 )
 Event = tuple[str, int]
 
@@ -95,6 +96,17 @@ class World:
             self.fake.poisoned.clear()
         elif event in ("look", "sweep"):
             self.look(sweep=event == "sweep")
+        elif event == "send":
+            self._send()
+
+    def _send(self) -> None:
+        """Send the batch again, as `collect_round --again` does, after a look."""
+        self.look(sweep=False)
+        try:
+            self.store.send(self.frame)
+        except AnotherDatabase:
+            self._rejoin()
+        self.look(sweep=False)
 
     def look(self, sweep: bool) -> None:
         """Look, and answer as somebody would who knows what has happened."""

@@ -483,3 +483,39 @@ def test_a_loop_that_comes_back_beside_a_server_that_has_moved_on_notices_and_ta
     assert back.unknown_projects() == []
     assert back.count("round-0002", PURPOSE).labels == 1
     assert back.send(later).sent == 0
+
+
+def test_a_project_that_comes_back_after_another_has_taken_its_place_is_read(
+    store, fake, label, open_store, frame
+) -> None:
+    label(0)
+    backup = fake.backup()
+    assert labels(store) == 1
+    fake.delete_project(1)
+    assert labels(store) == 1
+    _, sent = store.rejoin("eve")
+    assert sent == N - 1
+    assert labels(store) == 1
+    fake.restore(backup)
+    label(5)
+    label(6)
+    assert labels(open_store()) == 3
+    assert store.send(frame).sent == 0
+    assert labels(open_store()) == 3
+
+
+def test_numbers_of_projects_and_tasks_that_are_given_out_again_are_noticed(fake, open_store, frame) -> None:
+    """A backup from before the project: sent again, the same numbers would stand for other comparisons."""
+    empty = fake.backup()
+    store = open_store()
+    store.send(frame)
+    labels(store)
+    fake.restore(empty)
+    assert "is gone" in open_store().count(ROUND, PURPOSE).notices[0]
+    with pytest.raises(AnotherDatabase, match=r"was set back .*project 1 is not the one that had this number"):
+        open_store().send(frame.sample(frac=1.0, random_state=1))
+    _, sent = open_store().rejoin("eve")
+    assert sent == N
+    fake.annotate(fake.task_of(frame["comparison_id"][3])["id"], [], 1)
+    (found,) = open_store().read(ROUND, PURPOSE)[0]
+    assert found.comparison_id == frame["comparison_id"][3]

@@ -17,6 +17,11 @@ WAY_ON = (
 )
 
 
+def set_back(url: str, why: str) -> AnotherDatabase:
+    """The sentence for a database that has lost what it once had; ``why`` is what shows it."""
+    return AnotherDatabase(f"The database of Label Studio at {url} was set back to an earlier state: {why}. {WAY_ON}")
+
+
 class Identity:
     """Compares the database that answers at the client's address with what we know of it."""
 

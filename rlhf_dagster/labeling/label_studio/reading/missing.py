@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.label_studio.reading.identity import WAY_ON
+from rlhf_dagster.labeling.label_studio.reading.identity import WAY_ON, set_back
 from rlhf_dagster.labeling.label_studio.records.seen import (
     ASKED,
     DELETED,
@@ -100,9 +100,7 @@ def refuse_what_was_set_back(
     for task in tasks:
         why = _set_back(task, known[task["id"]], before)
         if why:
-            raise AnotherDatabase(
-                f"The database of Label Studio at {url} was set back to an earlier state: {why}. {WAY_ON}"
-            )
+            raise set_back(url, why)
 
 
 def refuse_other_tasks(url: str, tasks: Mapping[int, str], known: Mapping[int, SentTask]) -> None:

@@ -24,7 +24,7 @@ def _of_project(state: SyncState, project: Project) -> Iterator[str]:
             f"what they are: rlhf label-studio accept-deletions --round {project.round} if people have deleted them, "
             "rlhf label-studio rejoin if the server has lost them."
         )
-    elif project.gone:
+    elif project.gone and state.tasks(project.project, gone=True):
         yield f"{where[0].upper()}{where[1:]} ({project.round}, {project.purpose}) is gone; send its batch again."
     yield from _set_aside(state, project)
 

@@ -32,8 +32,8 @@ def rejoin(identity: Identity, servers: KnownServers, decided: Callable[[str], b
     there = [(known, project) for known, project in projects if identity.is_there(project, servers.state(known.key))]
     servers.leave(before)
     state = servers.state(servers.add(identity.address, database).key)
-    for known, project in there:
-        _carry(servers.state(known.key), state, project, same=known.database == database)
+    for known, project in sorted(projects, key=lambda found: found in there):
+        _carry(servers.state(known.key), state, project, known.database == database, (known, project) in there)
     found = [project for _, project in there]
     return Rejoined(identity.address, database, found, [project for _, project in projects if project not in found])
 
@@ -42,8 +42,11 @@ def _undecided(servers: KnownServers, known: KnownServer, decided: Callable[[str
     return [project for project in servers.state(known.key).all_projects() if not decided(project.round)]
 
 
-def _carry(old: SyncState, new: SyncState, project: Project, same: bool) -> None:
-    """Have the new record know a project as never read, and its people where they are the same users."""
+def _carry(old: SyncState, new: SyncState, project: Project, same: bool, there: bool) -> None:
+    """Have the new record know a project as never read, and its people where they are the same users.
+
+    One that is not there is known too, for it may come back.
+    """
     new.add_project(
         project.project,
         (project.round, project.purpose, project.kind),
@@ -53,5 +56,7 @@ def _carry(old: SyncState, new: SyncState, project: Project, same: bool) -> None
         unsure=True,
         created_at=project.created_at,
     )
+    if not there:
+        new.set_project(project.project, gone=1)
     if same:
         new.add_names(old.names())
