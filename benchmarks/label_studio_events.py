@@ -359,7 +359,7 @@ def look(world: World) -> None:
             world.store().rejoin("benchmark")
             world.unseen_deletions.clear()
     if any("is gone" in notice and "may be lost" not in notice for notice in counts.notices):
-        world.store().send(world.frame)
+        send_again(world)
     for gone in world.unseen_deletions:
         world.truth.pop(gone, None)
     world.unseen_deletions.clear()
@@ -367,6 +367,14 @@ def look(world: World) -> None:
         for found in task["annotations"] or []:
             status = "skipped" if found["was_cancelled"] else "submitted"
             world.truth[key_of(found)] = (task["data"]["comparison"], status)
+
+
+def send_again(world: World) -> None:
+    try:
+        world.store().send(world.frame)
+    except AnotherDatabase:
+        world.asked["rejoin"] += 1
+        world.store().rejoin("benchmark")
 
 
 def poisoned_keys(world: World) -> set[Key]:
