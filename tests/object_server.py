@@ -15,6 +15,16 @@ from label_studio import free_port
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_REGION": "us-east-1"}
 
 
+_SERVER = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+application = DomainDispatcherApplication(create_backend_app)
+run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=False)
+"""
+"""One request at a time: moto looks whether something is there and writes it in two steps, which S3 does in one."""
+
+
 @dataclass(frozen=True)
 class S3Server:
     url: str
@@ -33,7 +43,7 @@ class S3Server:
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", _SERVER, str(port)]
     environment = os.environ | {"MOTO_S3_DEFAULT_MAX_KEYS": "1000"}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     server = S3Server(f"http://127.0.0.1:{port}")

@@ -63,24 +63,30 @@ class ObjectStore:
     def create(self, key: str, data: bytes, private: bool = False) -> bool:
         from obstore.exceptions import AlreadyExistsError
 
-        try:
-            self._put(require_key(key), data, mode="create")
-        except AlreadyExistsError:
-            # The answer to our own first try may have been lost, and the client has tried once more.
-            there = self.get(key)
-            return there is not None and there.data == data
-        return True
+        while True:
+            try:
+                self._put(require_key(key), data, mode="create")
+            except AlreadyExistsError:
+                there = self.get(key)
+                if there is None:  # S3 says so of two who write at once, too, and then neither may have written
+                    continue
+                # The answer to our own first try may have been lost, and the client has tried once more.
+                return there.data == data
+            return True
 
     def replace(self, key: str, data: bytes, version: str) -> bool:
         from obstore.exceptions import PreconditionError
 
         kind, _, value = version.partition(":")
-        try:
-            self._put(require_key(key), data, mode={kind: value})
-        except (PreconditionError, FileNotFoundError):
-            there = self.get(key)
-            return there is not None and there.data == data
-        return True
+        while True:
+            try:
+                self._put(require_key(key), data, mode={kind: value})
+            except (PreconditionError, FileNotFoundError):
+                there = self.get(key)
+                if there is not None and there.version == version and there.data != data:
+                    continue
+                return there is not None and there.data == data
+            return True
 
     def exists(self, key: str) -> bool:
         return self._head(key) is not None

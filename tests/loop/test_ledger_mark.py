@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from batches import pairs
+from loops import asset_path
 
 from rlhf_dagster.cli import ledger as command
 from rlhf_dagster.config.loop import CONFIG_FILE
@@ -109,7 +110,7 @@ def test_going_on_without_the_ledger_is_possible_when_it_is_asked_for(loop, caps
 
 def test_a_loop_of_version_0_1_is_protected_by_its_tables(loop) -> None:
     labels = read_labels(loop, ROUND, PURPOSE)[0]
-    path = loop.asset_path("preference_labels", ROUND)
+    path = asset_path(loop, "preference_labels", ROUND)
     path.parent.mkdir(parents=True)
     pq.write_table(table(labels.to_dict("records"), LABELS), path)
     (loop.root / MARK_FILE).unlink()
