@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rlhf_dagster.labeling.embedded import annotation_id
-from rlhf_dagster.labeling.label_studio.records.seen import THERE, KnownAnnotation, Project, Seen, SentTask
+from rlhf_dagster.labeling.label_studio.records.seen import CARRIED, THERE, KnownAnnotation, Project, Seen, SentTask
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
@@ -192,6 +192,29 @@ class SyncState:
     def add_names(self, names: Mapping[int, str]) -> None:
         rows = [{"server": self._server, "user": user, "name": name} for user, name in names.items()]
         self._write(self._database.insert_new(LS_PEOPLE), rows)
+
+    def carry_annotations(self, old: "SyncState", project: int) -> None:
+        """Know a project's annotations by what they are called in the record of the same server before this one."""
+        found = [row for row in old.annotations(old.tasks(project, gone=True)) if row.created_at]
+        rows = [
+            {
+                "server": self._server,
+                "annotation": row.annotation,
+                "task": row.task,
+                "annotation_id": row.annotation_id,
+                "comparison_id": row.comparison_id,
+                "gone": CARRIED,
+                "created_at": row.created_at,
+                "updated_at": row.updated_at,
+            }
+            for row in found
+        ]
+        self._write(self._database.insert_new(LS_ANNOTATIONS), rows)
+
+    def forget(self, annotations: Iterable[int]) -> None:
+        """Take annotations off the record of this server; the ledger keeps what they said."""
+        here = (LS_ANNOTATIONS.c.server == self._server, LS_ANNOTATIONS.c.annotation == sa.bindparam("of"))
+        self._write(sa.delete(LS_ANNOTATIONS).where(*here), [{"of": number} for number in annotations])
 
     def set_status(self, annotations: Iterable[int], status: int) -> None:
         self._change(LS_ANNOTATIONS, "annotation", [{"of": annotation, "gone": status} for annotation in annotations])

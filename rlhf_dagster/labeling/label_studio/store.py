@@ -22,11 +22,12 @@ from rlhf_dagster.labeling.label_studio.reading.rejoin import Rejoined, rejoin
 from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers, Said
 from rlhf_dagster.labeling.label_studio.reading.unknown import unknown_projects
 from rlhf_dagster.labeling.label_studio.records.seen import ASKED
+from rlhf_dagster.labeling.label_studio.records.versions import as_version, seen
 from rlhf_dagster.labeling.label_studio.results import decoded, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
-from rlhf_dagster.labeling.label_studio.sync import Synchroniser, as_version, seen
+from rlhf_dagster.labeling.label_studio.sync import Synchroniser
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.tables import records

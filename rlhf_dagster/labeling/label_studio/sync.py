@@ -1,9 +1,8 @@
 """Everything that happened to a project's annotations since we last looked, as versions in the ledger."""
 
-import math
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -12,11 +11,19 @@ from rlhf_dagster.labeling.label_studio.people import UNKNOWN, People
 from rlhf_dagster.labeling.label_studio.reading.identity import Identity
 from rlhf_dagster.labeling.label_studio.reading.missing import Missing, refuse_other_tasks, refuse_what_was_set_back
 from rlhf_dagster.labeling.label_studio.reading.pages import PageReader
-from rlhf_dagster.labeling.label_studio.records.seen import NOT_LISTED, THERE, Project, Seen, SentTask, moment
+from rlhf_dagster.labeling.label_studio.records.seen import (
+    CARRIED,
+    NOT_LISTED,
+    THERE,
+    KnownAnnotation,
+    Project,
+    SentTask,
+    moment,
+)
+from rlhf_dagster.labeling.label_studio.records.versions import as_version, seen
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
 from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioGone, nonsense
-from rlhf_dagster.labeling.store import Annotation
 
 OVERLAP = timedelta(seconds=60)
 """Reading begins this long before the newest change: an earlier change may be committed after a later one."""
@@ -166,11 +173,25 @@ class Synchroniser:
         there = {annotation["id"] for task in tasks.values() for annotation in task["annotations"]}
         before = {found.annotation: found for found in self.state.annotations(tasks)}
         before |= self.state.by_number(there - before.keys())
+        before = self._without_others(tasks.values(), before)
         refuse_what_was_set_back(self.client.url, tasks.values(), known, before)
         unsure = self._mark_missing(tasks, before, there)
         self._record(tasks, known)
         # Last, so that a task whose annotations were not recorded is read again.
         self.state.set_updated({key: task["updated_at"] for key, task in tasks.items() if key not in unsure})
+
+    def _without_others(
+        self, tasks: Iterable[Mapping[str, Any]], before: dict[int, KnownAnnotation]
+    ) -> dict[int, KnownAnnotation]:
+        """The record without annotations from before a set-back whose numbers others have now."""
+        made = {found["id"]: found["created_at"] for task in tasks for found in task["annotations"]}
+        others = {
+            number
+            for number, found in before.items()
+            if found.status == CARRIED and number in made and moment(made[number]) != moment(found.created_at)
+        }
+        self.state.forget(others)
+        return {number: found for number, found in before.items() if number not in others}
 
     def _mark_missing(
         self, tasks: Mapping[int, dict[str, Any]], before: Mapping[int, Any], there: set[int]
@@ -228,42 +249,6 @@ def _is_earlier(newest: str | None, known: str | None) -> bool:
 
 def _lists_too_few(task: Mapping[str, Any]) -> bool:
     return bool(task["total_annotations"] + task["cancelled_annotations"] > len(task["annotations"]))
-
-
-def seen(annotation: Mapping[str, Any], task: int, comparison: str, annotator: str) -> Seen:
-    """An annotation as the server holds it, for our records, with the server's own times."""
-    times = (annotation["created_at"], annotation["updated_at"])
-    return Seen(annotation["id"], task, comparison, annotator, *times)
-
-
-def as_version(annotation: Mapping[str, Any], identity: str, comparison: str, annotator: str) -> Annotation:
-    """An annotation as the server holds it, for the ledger; the result stays as it is.
-
-    Times are at most our own clock's: of a server whose clock is ahead, somebody would else have been at work a moment
-    ago for as long as it is.
-    """
-    skipped, now = annotation["was_cancelled"], datetime.now(UTC)
-    return Annotation(
-        annotation_id=identity,
-        comparison_id=comparison,
-        annotator=annotator,
-        version=0,
-        status="skipped" if skipped else "submitted",
-        result={} if skipped else annotation["result"],
-        seconds=_seconds(annotation["lead_time"]),
-        created_at=min(moment(annotation["created_at"]), now),
-        updated_at=min(moment(annotation["updated_at"]), now),
-    )
-
-
-def _seconds(value: Any) -> float | None:
-    """The time that an annotator's browser has measured, where it is one."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 def _comparison(task: Mapping[str, Any]) -> str:

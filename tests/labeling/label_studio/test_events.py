@@ -519,3 +519,15 @@ def test_numbers_of_projects_and_tasks_that_are_given_out_again_are_noticed(fake
     fake.annotate(fake.task_of(frame["comparison_id"][3])["id"], [], 1)
     (found,) = open_store().read(ROUND, PURPOSE)[0]
     assert found.comparison_id == frame["comparison_id"][3]
+
+
+def test_two_answers_of_one_person_stay_two_when_the_server_is_rejoined(store, fake, label) -> None:
+    first, second = label(0, 0), label(0, 1)
+    statuses(store)
+    fake.delete_annotation(first)
+    assert labels(store) == 1
+    store.rejoin("eve")
+    assert labels(store) == 1
+    fake.delete_annotation(second)
+    newest = {found.annotation_id: found.status for found in store.read(ROUND, PURPOSE)[0]}
+    assert list(newest.values()) == ["deleted", "deleted"]

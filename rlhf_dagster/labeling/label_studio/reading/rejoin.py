@@ -60,3 +60,4 @@ def _carry(old: SyncState, new: SyncState, project: Project, same: bool, there: 
         new.set_project(project.project, gone=1)
     if same:
         new.add_names(old.names())
+        new.carry_annotations(old, project.project)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-THERE, DELETED, NOT_LISTED, ASKED = range(4)
+THERE, DELETED, NOT_LISTED, ASKED, CARRIED = range(5)
 """What an annotation on record is on the server: there; deleted, which the ledger says too; not there, in a look that
-has not ended; not there, and a person is asked what that means."""
+has not ended; not there, and a person is asked what that means; known from before the server was rejoined,
+and not seen since."""
 
 
 @dataclass(frozen=True)
