@@ -149,6 +149,8 @@ def run(source: Path, flips: int, seed: int, say: Callable[[str], None]) -> Coun
             by_kind[kind, outcome] += 1
             if outcome in ("different", "exception"):
                 say(f"{path.relative_to(root)} bit {position}: {outcome}: {said}")
+            if number % 100 == 99:
+                say(f"{number + 1} flips: {dict(counts)}")
             shutil.rmtree(root)
             shutil.copytree(source, root)
     for (kind, outcome), number in sorted(by_kind.items()):
