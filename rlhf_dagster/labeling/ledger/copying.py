@@ -14,18 +14,18 @@ from rlhf_dagster.labeling.ledger.rows import LedgerRows, LedgerState
 from rlhf_dagster.labeling.ledger.tables import (
     ANNOTATIONS_TABLE,
     COMPARISONS_TABLE,
+    LAYOUTS,
     LEDGER_TABLE,
-    LS_ANNOTATIONS,
-    LS_PEOPLE,
-    LS_PROJECTS,
-    LS_STORE,
-    LS_TASKS,
+    METADATA,
     PROJECTS_TABLE,
+    TALLIES,
 )
 
 _BATCH = 5000
 _APPENDED = ((COMPARISONS_TABLE, COMPARISONS_TABLE.c.task_id), (ANNOTATIONS_TABLE, ANNOTATIONS_TABLE.c.position))
-_CHANGING = (LS_STORE, LS_PROJECTS, LS_TASKS, LS_PEOPLE, LS_ANNOTATIONS)
+_OTHERWISE = (LAYOUTS, LEDGER_TABLE, PROJECTS_TABLE, COMPARISONS_TABLE, ANNOTATIONS_TABLE, TALLIES)
+"""Tables that are copied in another way, or made again from these."""
+_CHANGING = tuple(table for table in METADATA.sorted_tables if table not in _OTHERWISE)
 
 
 def copy_ledger(source: LedgerAddress, target: LedgerAddress) -> LedgerState:

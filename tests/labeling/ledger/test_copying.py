@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers
+from rlhf_dagster.labeling.label_studio.records.seen import Seen
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.ledger import copying
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
@@ -36,7 +38,9 @@ def source(tmp_path, batch) -> EmbeddedLabelStore:
     state = SyncState(store.address, "http://server")
     state.add_project(3, (ROUND, PURPOSE, "pair"), "hash", "{}", 1, unsure=False)
     state.add_tasks(3, {7: frame["comparison_id"][0]}, 1, sure=True)
-    state.identify([(1, 7, frame["comparison_id"][0], "ann")])
+    state.identify([Seen(1, 7, frame["comparison_id"][0], "ann", "2026-01-01", "2026-01-02")])
+    state.set_aside(3, {7: "it cannot be read"})
+    KnownServers(store.address).add("http://server", "organization 1")
     state.add_names({1: "ann"})
     return store
 
@@ -53,6 +57,8 @@ def content(store: EmbeddedLabelStore) -> list:
         state.tasks(3),
         state.annotations([7]),
         state.names(),
+        state.aside(3),
+        KnownServers(store.address).all(),
     ]
 
 
