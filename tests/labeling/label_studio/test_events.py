@@ -531,3 +531,40 @@ def test_two_answers_of_one_person_stay_two_when_the_server_is_rejoined(store, f
     fake.delete_annotation(second)
     newest = {found.annotation_id: found.status for found in store.read(ROUND, PURPOSE)[0]}
     assert list(newest.values()) == ["deleted", "deleted"]
+
+
+def test_a_database_that_was_left_can_come_back(store, fake, label) -> None:
+    label(0)
+    assert labels(store) == 1
+    backup = fake.backup()
+    fake.reset()
+    store.rejoin("eve")
+    label(1)
+    assert labels(store) == 2
+    fake.restore(backup)
+    label(2)
+    with pytest.raises(AnotherDatabase):
+        store.count(ROUND, PURPOSE)
+    found, _ = store.rejoin("eve")
+    assert [project.project for project in found.found] == [1]
+    assert labels(store) == 3
+
+
+def test_deletions_after_a_project_came_back_and_beside_a_poisoned_task(store, fake, label, open_store) -> None:
+    numbers = [label(number, by=1) for number in (0, 0, 1, 2, 3, 3, 4)]
+    statuses(store)
+    backup = fake.backup()
+    fake.delete_project(1)
+    labels(store)
+    store.rejoin("eve")
+    statuses(open_store())
+    fake.restore(backup)
+    statuses(open_store())
+    fake.poisoned.add(label(7))
+    statuses(open_store())
+    for number in numbers[:6]:
+        fake.delete_annotation(number)
+    statuses(open_store())
+    open_store().accept_deletions(ROUND, "eve")
+    newest = {found.annotation_id: found.status for found in open_store().ledger.read(ROUND, PURPOSE)[0]}
+    assert sorted(newest.values()) == ["deleted"] * 6 + ["submitted"]

@@ -1,6 +1,6 @@
 """Going on with the server that is there: set back, moved, new, or without a project that it had."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlhf_dagster.labeling.label_studio.reading.identity import Identity
@@ -28,18 +28,30 @@ def rejoin(identity: Identity, servers: KnownServers, decided: Callable[[str], b
     changes them any more: what is only there counts as it was last read.
     """
     database, before = identity.database(), servers.in_use()
-    projects = [(known, project) for known in before for project in _undecided(servers, known, decided)]
-    there = [(known, project) for known, project in projects if identity.is_there(project, servers.state(known.key))]
+    projects = _undecided(servers, decided)
+    there = [found for found in projects if identity.is_there(found[1], servers.state(found[0].key))]
     servers.leave(before)
     state = servers.state(servers.add(identity.address, database).key)
     for known, project in sorted(projects, key=lambda found: found in there):
         _carry(servers.state(known.key), state, project, known.database == database, (known, project) in there)
-    found = [project for _, project in there]
-    return Rejoined(identity.address, database, found, [project for _, project in projects if project not in found])
+    found = {(project.project, project.created_at): project for _, project in there}
+    lost = {
+        (known.database, project.project, project.created_at): project
+        for known, project in projects
+        if (project.project, project.created_at) not in found
+    }
+    return Rejoined(identity.address, database, list(found.values()), list(lost.values()))
 
 
-def _undecided(servers: KnownServers, known: KnownServer, decided: Callable[[str], bool]) -> Sequence[Project]:
-    return [project for project in servers.state(known.key).all_projects() if not decided(project.round)]
+def _undecided(servers: KnownServers, decided: Callable[[str], bool]) -> list[tuple[KnownServer, Project]]:
+    """Projects of rounds without a decision in the records of all servers: one that was left can come back."""
+    known = {server.key: server for server in [*servers.all(), *servers.in_use()]}
+    return [
+        (server, project)
+        for server in known.values()
+        for project in servers.state(server.key).all_projects()
+        if not decided(project.round)
+    ]
 
 
 def _carry(old: SyncState, new: SyncState, project: Project, same: bool, there: bool) -> None:
