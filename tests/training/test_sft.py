@@ -86,7 +86,7 @@ def test_bad_input_is_a_user_error(base: Path, tables: Tables, tmp_path: Path) -
         "missing.parquet": "no such table",
         "no_train.parquet": "no row of split 'train'",
         "no_prompt.parquet": "column 'prompt' is missing",
-        "text.parquet": "not a readable Parquet table",
+        "text.parquet": "is damaged or no Parquet table",
     }
     for name, problem in cases.items():
         with pytest.raises(UserError, match=problem):

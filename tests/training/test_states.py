@@ -165,7 +165,7 @@ def test_all_of_a_state_is_synced_before_its_name_and_its_name_before_the_state_
 def test_a_state_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     keeper_of(tmp_path).after_step(1, lambda: {"x": 1})
     (state,) = states_in(tmp_path)
-    (state / STATE_RECORD).write_text('{"identity": "a", "files": {}, "format": 99}')
+    (state / STATE_RECORD).write_text('{"identity": "a", "files": {}, "_format": 99}')
     with pytest.raises(Exception, match="install the release that wrote it"):
         keeper_of(tmp_path)
     assert state.is_dir()

@@ -234,7 +234,7 @@ def test_a_missing_key_a_missing_file_and_a_broken_one(written: dict[str, Any], 
     assert_one_sentence(rlhf_here("train", "sft", write(tmp_path, written)), "`demonstrations` is missing")
     assert_one_sentence(rlhf_here("train", "sft", tmp_path / "none.yaml"), "No such file", "--example")
     (tmp_path / "broken.yaml").write_text("{")
-    assert_one_sentence(rlhf_here("train", "sft", tmp_path / "broken.yaml"), "neither YAML nor JSON")
+    assert_one_sentence(rlhf_here("train", "sft", tmp_path / "broken.yaml"), "not valid YAML")
     assert_one_sentence(rlhf_here("train", "sft"), "needs a spec file")
     assert_one_sentence(rlhf_here("train", "pretraining", tmp_path / "x"), "pretraining is no stage", "tiny_model, sft")
 
