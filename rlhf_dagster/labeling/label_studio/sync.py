@@ -142,8 +142,9 @@ class Synchroniser:
         tasks = list(tasks)
         refuse_other_tasks(
             self.client.url,
+            project.project,
             {task["id"]: _comparison(task) for task in tasks},
-            self.state.tasks(project.project, gone=True),
+            self.state.all_tasks(),
         )
         sent = self.ledger.comparisons_by_id({_comparison(task) for task in tasks} - {""})
         ours = {task["id"]: task for task in tasks if _comparison(task) in sent}
