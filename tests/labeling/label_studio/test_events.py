@@ -561,3 +561,19 @@ def test_a_number_of_a_task_that_another_project_had_is_noticed(store, fake, lab
     assert found.comparison_id == frame["comparison_id"][0]
     fake.delete_annotation(number)
     assert statuses(open_store()) == ["submitted", "deleted"]
+
+
+def test_who_answers_again_after_a_loss_and_takes_it_back_has_no_label(store, fake, label) -> None:
+    label(1)
+    backup = fake.backup()
+    label(0, 0)
+    assert labels(store) == 2
+    fake.restore(backup)
+    with pytest.raises(AnotherDatabase):
+        store.count(ROUND, PURPOSE)
+    store.rejoin("eve")
+    assert labels(store) == 2
+    again = label(0, 1)
+    assert labels(store) == 2
+    fake.delete_annotation(again)
+    assert labels(store) == 1
