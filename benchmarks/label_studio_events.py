@@ -135,8 +135,11 @@ class World:
     proxy: Proxy
     timeout: float = 2.0
     stack: ExitStack = field(default_factory=ExitStack)
-    truth: dict[Key, tuple[str, str]] = field(default_factory=dict)
-    """Comparison and status of each label that was seen and that nobody has deleted."""
+    truth: dict[str, tuple[Key, str]] = field(default_factory=dict)
+    """The label of each comparison, and its status: the newest that was seen, unless somebody has deleted it.
+
+    One person labels each comparison, whose answer after a loss takes the place of the lost one.
+    """
     unseen_deletions: set[Key] = field(default_factory=set)
     """Labels that people have deleted since they were last looked at."""
     poisoned: dict[int, Key] = field(default_factory=dict)
@@ -212,7 +215,7 @@ def regions(world: World, comparison: str) -> list[dict[str, Any]]:
 
 
 def label(world: World) -> None:
-    tasks = [task for task in tasks_there(world) if task["annotations"] is not None and len(task["annotations"]) < 2]
+    tasks = [task for task in tasks_there(world) if task["annotations"] == []]
     for task in world.rng.sample(tasks, min(len(tasks), world.rng.randint(1, 4))):
         world.direct.annotate(task["id"], regions(world, task["data"]["comparison"]), 2.0)
 
@@ -251,7 +254,7 @@ def delete_project(world: World) -> None:
 
 
 def poison(world: World) -> None:
-    tasks = [task for task in tasks_there(world) if task["annotations"] is not None]
+    tasks = [task for task in tasks_there(world) if task["annotations"] == []]
     if not tasks:
         return
     task = world.rng.choice(tasks)
@@ -341,7 +344,9 @@ def recorded(world: World) -> Counter[str]:
 
 def look(world: World) -> None:
     """Read as training does, and answer what is asked as somebody would who knows what has happened."""
-    lost = set(world.truth) - {key_of(found) for task in tasks_there(world) for found in task["annotations"] or []}
+    lost = {key for key, _ in world.truth.values()} - {
+        key_of(found) for task in tasks_there(world) for found in task["annotations"] or []
+    }
     lost -= poisoned_keys(world)
     try:
         world.store().read(ROUND, PURPOSE)
@@ -360,13 +365,14 @@ def look(world: World) -> None:
             world.unseen_deletions.clear()
     if any("is gone" in notice and "may be lost" not in notice for notice in counts.notices):
         send_again(world)
-    for gone in world.unseen_deletions:
-        world.truth.pop(gone, None)
+    for comparison, (key, _) in list(world.truth.items()):
+        if key in world.unseen_deletions:
+            del world.truth[comparison]
     world.unseen_deletions.clear()
     for task in tasks_there(world):
         for found in task["annotations"] or []:
             status = "skipped" if found["was_cancelled"] else "submitted"
-            world.truth[key_of(found)] = (task["data"]["comparison"], status)
+            world.truth[task["data"]["comparison"]] = (key_of(found), status)
 
 
 def send_again(world: World) -> None:
@@ -380,14 +386,14 @@ def send_again(world: World) -> None:
 def poisoned_keys(world: World) -> set[Key]:
     """Labels on tasks that cannot be shown: they are there."""
     hidden = {task["data"]["comparison"] for task in tasks_there(world) if task["annotations"] is None}
-    return {key for key, (comparison, _) in world.truth.items() if comparison in hidden}
+    return {key for comparison, (key, _) in world.truth.items() if comparison in hidden}
 
 
 def wrong(world: World) -> str:
     """What is counted and should not be, or the other way round; empty where all is right."""
     newest = {found.annotation_id: found for found in world.store().ledger.read(ROUND, PURPOSE)[0]}
     ours = Counter((found.comparison_id, found.status) for found in newest.values() if found.status != "deleted")
-    should = Counter(world.truth.values())
+    should = Counter((comparison, status) for comparison, (_, status) in world.truth.items())
     if ours == should:
         return ""
     return f"counted and should not: {dict(ours - should)}; should and not counted: {dict(should - ours)}"

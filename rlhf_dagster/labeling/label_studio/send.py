@@ -105,7 +105,7 @@ class Sender:
                     self.state.set_project(project.project, unsure=0)
                     return
             else:
-                if self.state.knows_tasks(ids):
+                if not self.state.all_tasks().keys().isdisjoint(ids):
                     raise set_back(self.client.url, f"it gives out numbers of tasks again, such as {ids[0]}")
                 comparisons = {task: str(row["comparison_id"]) for task, row in zip(ids, todo, strict=True)}
                 self.state.add_tasks(project.project, comparisons, project.labels_wanted, sure=True)

@@ -71,10 +71,12 @@ class SyncState:
         )
         self._write(insert, [row])
 
-    def knows_tasks(self, tasks: Iterable[int]) -> bool:
-        """Whether any of some tasks is on record, in whatever project."""
-        query = sa.select(LS_TASKS.c.task).where(LS_TASKS.c.server == self._server)
-        return not {row.task for row in self._rows(query)}.isdisjoint(tasks)
+    def all_tasks(self) -> dict[int, SentTask]:
+        """Tasks of all projects by id, those that are gone included."""
+        columns = (LS_TASKS.c[name] for name in ("task", "project", "comparison_id", "overlap", "updated_at"))
+        return {
+            row.task: SentTask(*row) for row in self._rows(sa.select(*columns).where(LS_TASKS.c.server == self._server))
+        }
 
     def set_project(self, project: int, **columns: int | str) -> None:
         """Set columns of a project, such as ``unsure=0``."""

@@ -142,8 +142,9 @@ class Synchroniser:
         tasks = list(tasks)
         refuse_other_tasks(
             self.client.url,
+            project.project,
             {task["id"]: _comparison(task) for task in tasks},
-            self.state.tasks(project.project, gone=True),
+            self.state.all_tasks(),
         )
         sent = self.ledger.comparisons_by_id({_comparison(task) for task in tasks} - {""})
         ours = {task["id"]: task for task in tasks if _comparison(task) in sent}
@@ -173,7 +174,7 @@ class Synchroniser:
         there = {annotation["id"] for task in tasks.values() for annotation in task["annotations"]}
         before = {found.annotation: found for found in self.state.annotations(tasks)}
         before |= self.state.by_number(there - before.keys())
-        before = self._without_others(tasks.values(), before)
+        before = self._without_others(tasks, before)
         refuse_what_was_set_back(self.client.url, tasks.values(), known, before)
         unsure = self._mark_missing(tasks, before, there)
         self._record(tasks, known)
@@ -181,14 +182,14 @@ class Synchroniser:
         self.state.set_updated({key: task["updated_at"] for key, task in tasks.items() if key not in unsure})
 
     def _without_others(
-        self, tasks: Iterable[Mapping[str, Any]], before: dict[int, KnownAnnotation]
+        self, tasks: Mapping[int, Mapping[str, Any]], before: dict[int, KnownAnnotation]
     ) -> dict[int, KnownAnnotation]:
-        """The record without annotations from before a set-back whose numbers others have now."""
-        made = {found["id"]: found["created_at"] for task in tasks for found in task["annotations"]}
+        """The record without annotations from before a set-back that are lost: their numbers and names are free."""
+        made = {found["id"]: moment(found["created_at"]) for task in tasks.values() for found in task["annotations"]}
         others = {
             number
             for number, found in before.items()
-            if found.status == CARRIED and number in made and moment(made[number]) != moment(found.created_at)
+            if found.status == CARRIED and made.get(number) != moment(found.created_at)
         }
         self.state.forget(others)
         return {number: found for number, found in before.items() if number not in others}

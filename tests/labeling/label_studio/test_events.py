@@ -568,3 +568,41 @@ def test_deletions_after_a_project_came_back_and_beside_a_poisoned_task(store, f
     open_store().accept_deletions(ROUND, "eve")
     newest = {found.annotation_id: found.status for found in open_store().ledger.read(ROUND, PURPOSE)[0]}
     assert sorted(newest.values()) == ["deleted"] * 6 + ["submitted"]
+
+
+def test_a_number_of_a_task_that_another_project_had_is_noticed(store, fake, label, open_store, frame) -> None:
+    """A project comes back with tasks whose numbers its replacement's tasks had: about other comparisons."""
+    early = fake.backup()
+    fake.delete_task(1)
+    labels(store)
+    store.send(frame)
+    late = fake.backup()
+    fake.restore(early)
+    fake.delete_project(1)
+    labels(store)
+    store.rejoin("eve")
+    fake.restore(late)
+    number = fake.annotate(N + 1, [], 1)
+    with pytest.raises(AnotherDatabase, match=rf"task {N + 1} was about comparison .* in project 2"):
+        open_store().read(ROUND, PURPOSE)
+    open_store().rejoin("eve")
+    (found,) = open_store().read(ROUND, PURPOSE)[0]
+    assert found.comparison_id == frame["comparison_id"][0]
+    fake.delete_annotation(number)
+    assert statuses(open_store()) == ["submitted", "deleted"]
+
+
+def test_who_answers_again_after_a_loss_and_takes_it_back_has_no_label(store, fake, label) -> None:
+    label(1)
+    backup = fake.backup()
+    label(0, 0)
+    assert labels(store) == 2
+    fake.restore(backup)
+    with pytest.raises(AnotherDatabase):
+        store.count(ROUND, PURPOSE)
+    store.rejoin("eve")
+    assert labels(store) == 2
+    again = label(0, 1)
+    assert labels(store) == 2
+    fake.delete_annotation(again)
+    assert labels(store) == 1

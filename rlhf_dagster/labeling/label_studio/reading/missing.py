@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.label_studio.reading.identity import WAY_ON, set_back
+from rlhf_dagster.labeling.label_studio.reading.identity import set_back
 from rlhf_dagster.labeling.label_studio.records.seen import (
     ASKED,
     DELETED,
@@ -22,7 +22,6 @@ from rlhf_dagster.labeling.label_studio.records.seen import (
     moment,
 )
 from rlhf_dagster.labeling.label_studio.state import SyncState
-from rlhf_dagster.labeling.label_studio.transport.errors import AnotherDatabase
 from rlhf_dagster.labeling.store import Annotation
 
 AT_ONCE = timedelta(seconds=60)
@@ -103,13 +102,18 @@ def refuse_what_was_set_back(
             raise set_back(url, why)
 
 
-def refuse_other_tasks(url: str, tasks: Mapping[int, str], known: Mapping[int, SentTask]) -> None:
-    """Raise AnotherDatabase where a task's number is another comparison's now; ``tasks`` are comparisons by task."""
+def refuse_other_tasks(url: str, project: int, tasks: Mapping[int, str], known: Mapping[int, SentTask]) -> None:
+    """Raise AnotherDatabase where a task's number was another one's: of another project, or about something else.
+
+    ``tasks`` are the comparisons of a project's tasks by number; ``known`` are the tasks of all projects on record.
+    """
     for number in tasks.keys() & known.keys():
-        if tasks[number] != known[number].comparison_id:
-            raise AnotherDatabase(
-                f"The database of Label Studio at {url} was set back, or its tasks were changed: task {number} was "
-                f"about comparison {known[number].comparison_id} and is about {tasks[number]}. {WAY_ON}"
+        was = known[number]
+        if (was.project, was.comparison_id) != (project, tasks[number]):
+            raise set_back(
+                url,
+                f"task {number} was about comparison {was.comparison_id} in project {was.project}, and is about "
+                f"{tasks[number] or 'none of ours'} in project {project}",
             )
 
 
