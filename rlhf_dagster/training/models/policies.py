@@ -24,6 +24,7 @@ from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.lineage.model_folders import require_checkpoint
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -108,6 +109,7 @@ def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_
     if missing:
         raise UserError(f"{folder}: the checkpoint lacks {missing[0]}; it is damaged or of another kind of model.")
     use_fast_layers(model)
+    reading_of(model)
     return model
 
 
