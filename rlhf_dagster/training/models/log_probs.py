@@ -31,6 +31,8 @@ class Decoding:
     """The end-of-text token, which ends a response that is not cut."""
     suppressed: tuple[int, ...]
     """Ids that can never be drawn."""
+    vocabulary: int | None = None
+    """Ids from this one on are no token's, and never drawn either; a model may have more rows than tokens."""
     other_ends: tuple[int, ...] = ()
     """Further ids that end a response where they are drawn."""
 
@@ -46,10 +48,20 @@ class Decoding:
             ends = ends | (tokens == other)
         return ends
 
+    def never_drawn(self, rows: int) -> list[int]:
+        """All ids that cannot be drawn from an output head of ``rows`` rows."""
+        return [*self.suppressed, *range(rows if self.vocabulary is None else self.vocabulary, rows)]
+
 
 def decoding_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> Decoding:
-    """Padding and the unknown token are never drawn; end-of-text is not either where responses have a fixed length."""
+    """Padding and the unknown token are never drawn; end-of-text is not either where responses have a fixed length.
+
+    An id that is no token's is never drawn: it has no text.
+    """
+    known = set(tokenizer.get_vocab().values())
+    vocabulary = max(known) + 1
     never = {tokenizer.pad_token_id, tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
+    never |= set(range(vocabulary)) - known
     if sampling.fixed_length:
         never.add(tokenizer.eos_token_id)
     return Decoding(
@@ -59,6 +71,7 @@ def decoding_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) 
         pad_id=tokenizer.pad_token_id,
         end_id=tokenizer.eos_token_id,
         suppressed=tuple(sorted(never)),
+        vocabulary=vocabulary,
     )
 
 
@@ -67,6 +80,8 @@ def policy_log_softmax(logits: Tensor, decoding: Decoding) -> Tensor:
     # One copy of the logits, not two: with a large vocabulary each costs as much as the softmax.
     scaled = logits.float().clone() if decoding.temperature == 1 else logits.float() / decoding.temperature
     suppressed = torch.tensor(decoding.suppressed, dtype=torch.long, device=logits.device)
+    if decoding.vocabulary is not None:
+        scaled[..., decoding.vocabulary :] = -torch.inf
     return scaled.index_fill_(-1, suppressed, -torch.inf).log_softmax(dim=-1)
 
 
