@@ -24,6 +24,7 @@ from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.lineage.model_folders import require_checkpoint
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.randomness import always_in_evaluation_mode, without_dropout
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -37,7 +38,7 @@ PAD = "<|padding|>"
 
 @dataclass(frozen=True)
 class Policy:
-    """A causal language model with its tokenizer, dropout off."""
+    """A causal language model with its tokenizer, always in evaluation mode."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -81,9 +82,7 @@ def add_padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 
 def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_changes: Any) -> PreTrainedModel:
-    """A float32 model of ``auto_class`` on the CPU, all dropout 0.
-
-    Dropout is off because PPO's ratios need the same distribution in training as in sampling.
+    """A float32 model of ``auto_class`` on the CPU, which computes the same in training as in sampling.
 
     Raises:
         UserError: the checkpoint cannot be opened, or lacks weights other than those named in ``new``.
@@ -108,7 +107,7 @@ def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_
     if missing:
         raise UserError(f"{folder}: the checkpoint lacks {missing[0]}; it is damaged or of another kind of model.")
     use_fast_layers(model)
-    return model
+    return always_in_evaluation_mode(model)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -131,13 +130,6 @@ def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-text token; set `eos_token` in tokenizer_config.json.")
     return tokenizer
-
-
-def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
-    for name, value in config.to_dict().items():
-        if ("drop" in name or "pdrop" in name) and isinstance(value, float):
-            setattr(config, name, 0.0)
-    return config
 
 
 def context_of(config: PretrainedConfig) -> int | None:

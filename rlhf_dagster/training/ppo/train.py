@@ -84,7 +84,7 @@ def run_ppo(
     prompts = PromptOrder(len(episodes.prompts), generator)
     run = PpoRun(policy, optimizer, controller or kl_controller(settings), generator, prompts)
     keeper = keeper or StateKeeper(KEEP_NOTHING, "")
-    if (state := keeper.load(torch.device("cpu"))) is not None:
+    if (state := keeper.load(torch.device("cpu"), run.misfit)) is not None:
         run.load_state_dict(state)
     elif is_due(0, settings):
         _validate(run, episodes, settings, seed)

@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.lineage.model_folders import replacing, require_checkpoint
-from rlhf_dagster.training.models.policies import Policy, add_padding_token, save_policy, without_dropout
+from rlhf_dagster.training.models.policies import Policy, add_padding_token, save_policy
+from rlhf_dagster.training.models.randomness import without_dropout
 from rlhf_dagster.training.specs import TrainingResult
 
 
