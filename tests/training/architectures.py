@@ -25,7 +25,6 @@ LATENT = {
     "v_head_dim": 8,
     "num_key_value_heads": 4,
 }
-# The first, what a layer or a weight is; then what that does to states, frozen layers or adapters.
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}),
     "opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": True}),
@@ -44,7 +43,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "jamba",
         MAMBA
         | {"num_experts": 4, "num_experts_per_tok": 2, "attn_layer_period": 2, "attn_layer_offset": 1}
-        | {"expert_layer_period": 2, "expert_layer_offset": 1, "use_mamba_kernels": False, "mamba_dt_rank": 4},
+        | {"expert_layer_period": 2, "expert_layer_offset": 1, "mamba_dt_rank": 4},
     ),
     "nemotron_h": (
         "nemotron_h",
@@ -55,6 +54,13 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 TWELVE = tuple(CONFIGS)
+CONFIGS |= {
+    "zamba": (
+        "zamba",
+        {"layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "num_hidden_layers": 4, "num_key_value_heads": 4}
+        | {"mamba_d_state": 8, "mamba_d_conv": 2, "mamba_dt_rank": 4, "n_mamba_heads": 2, "attention_head_dim": 16},
+    ),
+}
 
 
 def tiny(name: str, vocab: int = 40, seed: int = 0, **changes: Any) -> PreTrainedModel:
