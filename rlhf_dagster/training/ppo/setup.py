@@ -27,7 +27,8 @@ from rlhf_dagster.training.models.policies import (
 )
 from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.models.windows import text_windows
-from rlhf_dagster.training.ppo.frozen_layers import freeze_layers, share_frozen
+from rlhf_dagster.training.ppo.freezing import freeze_layers
+from rlhf_dagster.training.ppo.frozen_layers import share_frozen
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.memory import LONGEST_WINDOW
 from rlhf_dagster.training.ppo.policy import (
