@@ -23,11 +23,12 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.training.checkpoints.configs import SCORER_NAME
+from rlhf_dagster.training.models.layout import moved_left
+from rlhf_dagster.training.models.reading import accepted, arguments, outputs_of, reading_of
 from rlhf_dagster.training.models.tokens import PaddedBatch
-from rlhf_dagster.training.models.trunk import run_trunk, trunk_name, trunk_width
+from rlhf_dagster.training.models.trunk import trunk_name, trunk_width
 
-OWN_NAME = "ForSequenceScoring"
-"""How the name of a class that transformers does not have ends, in `architectures` of config.json."""
 CAUSAL_NAME = re.compile("(ForCausalLM|LMHeadModel|(Model)?WithLMHead(Model)?|ForConditionalGeneration)$")
 OF_SCORES = ("num_labels", "pad_token_id", "score_bias", "score_max_tokens")
 """What the config of a scorer holds beside its architecture."""
@@ -64,6 +65,8 @@ class HeadExchanged(SequenceScorer):
         for name in (*above, *self._parameters, *self._buffers):
             delattr(self, name)
         self.num_labels = cast("int", config.num_labels)
+        # Named, since a config leaves out labels that look like its class's usual ones, however many those are.
+        self.config.id2label = {head: f"score_{head}" for head in range(self.num_labels)}
         self.score = nn.Linear(width, self.num_labels, bias=False)
 
     def get_output_embeddings(self) -> nn.Module | None:
@@ -76,8 +79,16 @@ class HeadExchanged(SequenceScorer):
 
 
 def trunk_states(scorer: nn.Module, batch: PaddedBatch) -> Tensor:
-    """The states [B, L, d] that a scorer's head reads at each token of ``batch``, where they belong in the batch."""
-    return run_trunk(cast("nn.Module", scorer.base_model), batch)
+    """The states [B, L, d] that a scorer's head reads at each token of ``batch``, which may be padded on either side.
+
+    Rows are laid out as the model reads them (:func:`~rlhf_dagster.training.models.reading.reading_of`).
+    """
+    model = cast("PreTrainedModel", scorer)
+    if reading_of(model).padding == "left":
+        return outputs_of(model, **arguments(model, batch))
+    moved = moved_left(batch)
+    ids = moved.batch.input_ids
+    return moved.back(outputs_of(model, input_ids=ids, attention_mask=torch.ones_like(ids)))
 
 
 def last_real(attention_mask: Tensor) -> Tensor:
@@ -161,7 +172,7 @@ def _with_exchanged_head(causal: Any, trunk: str) -> type[PreTrainedModel]:
         "base_model_prefix": trunk,
         "_tied_weights_keys": {one: other for one, other in tied.items() if one.startswith(f"{trunk}.")},
     }
-    return type(CAUSAL_NAME.sub("", causal.__name__) + OWN_NAME, (HeadExchanged, causal), members)
+    return type(CAUSAL_NAME.sub("", causal.__name__) + SCORER_NAME, (HeadExchanged, causal), members)
 
 
 @torch.no_grad()
@@ -171,7 +182,9 @@ def reward_model_refusal(model: PreTrainedModel) -> str:
     try:
         scorer = on_meta(scorer_class(model.config), model.config)
         ids = torch.tensor([[0, 1, 2], [2, 1, 0]], device=model.device)
-        states = run_trunk(model.get_submodule(trunk_name(model)), PaddedBatch(ids, torch.ones_like(ids)))
+        trunk = model.get_submodule(trunk_name(model))
+        given = accepted(trunk, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        states = trunk(**given).last_hidden_state
     except UserError as error:
         return str(error)
     except Exception as error:  # whatever a foreign model raises

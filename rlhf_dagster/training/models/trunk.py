@@ -1,13 +1,11 @@
 """A language model's trunk: all of it below its output head, from token ids to the last hidden states."""
 
-import inspect
-from typing import Any, cast
+from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.tokens import PaddedBatch, position_ids
 
 USUAL_NAME = "model"
 """The trunk's name where a class names another module as its base, which it does not have (Llama 4, Mllama)."""
@@ -19,23 +17,6 @@ def trunk_name(model: nn.Module) -> str:
         if name and isinstance(getattr(model, name, None), nn.Module):
             return name
     raise UserError(f"{type(model).__name__} has no trunk of its own below its output head.")
-
-
-def run_trunk(trunk: nn.Module, batch: PaddedBatch) -> Tensor:
-    """The last hidden states [B, L, d] of ``trunk`` at [B, L] ids; what it computes at padding means nothing."""
-    outputs = trunk(batch.input_ids, **_understood(trunk, batch.attention_mask))
-    states = getattr(outputs, "last_hidden_state", None)
-    return cast("Tensor", outputs[0] if states is None else states)
-
-
-def _understood(trunk: nn.Module, attention_mask: Tensor) -> dict[str, Any]:
-    """The arguments that the trunk takes by name. What it would take as one of any others, it might not read."""
-    offered = {"attention_mask": attention_mask, "position_ids": position_ids(attention_mask), "use_cache": False}
-    parameters = inspect.signature(trunk.forward).parameters
-    if any(parameter.kind == parameter.VAR_POSITIONAL for parameter in parameters.values()):
-        # A decoder in a wrapper that passes on whatever it gets (BART's kin): each has a mask and a cache.
-        return {name: offered[name] for name in ("attention_mask", "use_cache")}
-    return {name: value for name, value in offered.items() if name in parameters}
 
 
 def head_width(model: PreTrainedModel) -> int:
