@@ -73,6 +73,11 @@ class HeadExchanged(SequenceScorer):
         """None once the language model's head is gone."""
         return None if "score" in self._modules else super().get_output_embeddings()  # type: ignore[misc]
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """The architecture's way, but for its language model as a whole, where some set weights of the head."""
+        if module is not self:
+            super()._init_weights(module)  # type: ignore[misc]
+
     @classmethod
     def can_generate(cls) -> bool:
         return False
