@@ -16,7 +16,10 @@ from rlhf_dagster.training.checkpoints.sources import Source, foreign_errors
 
 CAUSAL_ANYWAY = ("gpt_neox", "gpt_neox_japanese", "trocr")
 """Architectures whose attention is causal, though their config has an `is_decoder` that is false."""
+SCORER_NAME = "ForSequenceScoring"
+"""How the name of a sequence scorer's class ends where transformers has none of its kind."""
 OTHER_TASKS = (
+    SCORER_NAME,
     "ForSequenceClassification",
     "ForTokenClassification",
     "ForQuestionAnswering",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
@@ -25,6 +25,7 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_policy,
 )
+from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
@@ -131,7 +132,7 @@ def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None) -> Pre
     """The value model saved beside the start, where there is one; otherwise a copy of the reward model."""
     folder = spec.start / VALUE_MODEL_FOLDER
     if folder.is_dir():
-        return load_model(AutoModelForSequenceClassification, folder).eval()
+        return load_model(AutoSequenceScorer, folder).eval()
     assert reward_model is not None  # noqa: S101  # checked before
     return copy.deepcopy(reward_model.model)
 

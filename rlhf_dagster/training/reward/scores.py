@@ -1,4 +1,4 @@
-"""Scoring responses with a reward model: a plain sequence classifier with one output, or one for each of several heads.
+"""Scoring responses with a reward model: a sequence scorer with one output, or one for each of several heads.
 
 Its config holds two values of ours: `score_bias`, which is added to the output (a list where there are several), and
 `score_max_tokens`, the length of the inputs that it was trained on.
@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
+from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.models.tokens import (
     PaddedBatch,
     TokenIds,
     encode_prompts,
     encode_responses,
     pad,
-    position_ids,
 )
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.runtime.device import precision, use_device
@@ -31,7 +31,7 @@ from rlhf_dagster.training.runtime.device import precision, use_device
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A sequence classifier with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
+    """A sequence scorer with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -44,7 +44,7 @@ class RewardModel:
 def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> RewardModel:
     """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
     device = use_device(compute or ComputeSettings())
-    model = load_model(AutoModelForSequenceClassification, folder)
+    model = load_model(AutoSequenceScorer, folder)
     for name in ("score_bias", "score_max_tokens"):
         if not hasattr(model.config, name):
             raise UserError(
@@ -64,12 +64,7 @@ class ScoresAndSpread(NamedTuple):
 
 def score_heads(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
     """Scores [N, H] by each head, read at the last real token of each row of [N, L] ids, padded on either side."""
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=position_ids(batch.attention_mask),
-        use_cache=False,
-    ).logits
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     # In training on several ranks the model is wrapped.
     return with_bias(logits, getattr(model, "module", model).config)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
@@ -21,6 +21,7 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_model,
 )
+from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts
 from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
@@ -132,7 +133,7 @@ def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
     seed_everything(spec.seed)
     tokenizer = load_tokenizer(spec.sft)
     model = load_model(
-        AutoModelForSequenceClassification,
+        AutoSequenceScorer,
         spec.sft,
         new=["score.weight"],
         num_labels=spec.settings.heads,
