@@ -9,7 +9,7 @@ from rlhf_dagster.data.line_records import DemonstrationLine, GoldLine, PromptLi
 from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.records.parquet import read_parquet, to_parquet
-from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS
+from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS, cast_to
 from rlhf_dagster.storage.base import Store, update
 
 
@@ -113,7 +113,7 @@ def _table(data: bytes | None, key: str, schema: pa.Schema) -> pa.Table:
     if data is None:
         return schema.empty_table()
     try:
-        return read_parquet(data, key).cast(schema)
+        return cast_to(read_parquet(data, key), schema)
     except (pa.ArrowException, ValueError, Damaged) as error:
         raise UserError(
             f"{key}: not a table of imported records ({first_line(error)}); move it away and import again."

@@ -169,6 +169,7 @@ def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
                 "reference_log_probs": [],
                 "decoding": json.dumps({"comparison": line.comparison}, ensure_ascii=False),
                 "seed": 0,
+                "tokenizer": "",
             }
         )
     return rows

@@ -43,6 +43,8 @@ def demonstration_comparisons(
             "labels_wanted": 1,
             "project": "",
             "task_id": "",
+            "token_ids": [],
+            "tokenizers": [],
         }
         for prompt in drawn
     ]

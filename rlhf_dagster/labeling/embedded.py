@@ -23,7 +23,7 @@ from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import COMPARISONS, table
 from rlhf_dagster.records.tables import records
 
-_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
+_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None}
 """Values of columns that comparisons stored by older versions do not have."""
 
 
@@ -223,7 +223,10 @@ def _comparison(row: LedgerRow) -> dict[str, Any]:
 
 def _content(row: Mapping[str, Any]) -> str:
     """A comparison as JSON; lists that came out of Parquet are arrays."""
-    plain = {
-        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()
-    }
-    return json.dumps(plain, ensure_ascii=False)
+    return json.dumps(row, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

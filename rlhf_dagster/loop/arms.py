@@ -10,6 +10,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.arms import compare_arms
 from rlhf_dagster.evaluation.samples import SFT, Scores, responses_by_role
 from rlhf_dagster.evaluation.win_rate import POLICY
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.evaluation import judge_scores
 from rlhf_dagster.loop.folder import LoopFolder
@@ -64,6 +65,7 @@ def _sample_best_of_n(
     n, texts = loop.config.evaluation.best_of_n, prompts["text"].tolist()
     policy_id = f"{sft.model_id}-best-of-{n}"
     kept = best_responses(loop, sft, reward_model, texts, n, seed)
+    tokenizer = tokenizer_digest(sft.folder)
     decoding = loop.config.sampling.model_dump(exclude={"batch_size"}) | {"best_of_n": n}
     records = [
         {
@@ -78,6 +80,7 @@ def _sample_best_of_n(
             "reference_log_probs": [],
             "decoding": json.dumps(decoding, sort_keys=True),
             "seed": seed,
+            "tokenizer": tokenizer,
         }
         for prompt_id, text, best in zip(prompts["prompt_id"], texts, kept, strict=True)
     ]

@@ -52,7 +52,7 @@ class Demonstrations(Dataset[Demonstration]):
         self, frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, settings: SftSettings, sampling: SamplingSettings
     ) -> None:
         prompts = encode_prompts(tokenizer, frame["prompt"].tolist(), sampling.prompt_tokens)
-        responses = encode_responses(tokenizer, frame["response"].tolist(), add_end=True)
+        responses = encode_responses(tokenizer, frame["response"].tolist(), True, frame["prompt"].tolist())
         longest = sampling.response_tokens if sampling.fixed_length else settings.max_tokens
         self.rows = [
             Demonstration(prompt, response[: min(longest, settings.max_tokens - len(prompt))])
