@@ -12,6 +12,7 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 """What data parallelism, `torch.compile`, sharding, checkpointing and adapters put into the names of weights."""
 OLD_BUFFERS = re.compile(r"(^|\.)(masked_bias|causal_mask|inv_freq|position_ids|version)$")
 """Constants that earlier versions of transformers saved and that later ones compute."""
+HEADS = ("lm_head", "embed_out")
 VALUE_HEAD = "v_head."
 """Head that trl keeps beside a policy, which the policy does not read."""
 
@@ -60,11 +61,11 @@ def _renamed(found: Misfits) -> str | None:
     missing, surplus, _ = found
     if wrapper := _wrapper(surplus):
         return (
-            f"the names of its weights have {wrapper!r} in them, as {surplus[0]}, so that none is found; save the "
-            "model itself, without what wrapped it in training"
+            f"the names of its weights have {wrapper!r} in them, as {surplus[0]}, so that they are not found; save "
+            "the model itself, without what wrapped it in training"
         )
     if prefix := _prefix(missing, surplus):
-        return f"the names of its weights begin with {prefix!r}, so that none is found; save them without it"
+        return f"the names of its weights begin with {prefix!r}, so that they are not found; save them without it"
     if any("lora_" in name for name in surplus):
         return f"it has adapters ({surplus[0]}) that are not merged; merge them with peft's `merge_and_unload`"
     return None
@@ -80,6 +81,8 @@ def _reshaped(found: Misfits) -> str | None:
 
 def _other(kind: str, found: Misfits) -> str | None:
     missing, surplus, _ = found
+    if missing and not surplus and all(name.split(".")[0] in HEADS for name in missing):
+        return f"the checkpoint lacks {missing[0]}, so it has no language-model head; give the causal language model"
     if missing and surplus:
         return (
             f"the checkpoint lacks {_listed(missing)} and has {_listed(surplus)}, so that its weights are those of "
