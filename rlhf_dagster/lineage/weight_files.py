@@ -14,6 +14,8 @@ from rlhf_dagster.errors import Damaged, UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
+OUTPUT_HEADS = ("lm_head", "embed_out")
+"""What architectures call the layer that predicts the next token."""
 POINTER = b"version https://git-lfs"
 """How the small file begins that Git LFS leaves in place of a large one."""
 _FOREIGN = {

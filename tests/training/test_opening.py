@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_models import CONFIGS, SMALL, WORDS, make_checkpoint, make_words
-from toy_language import COMPUTE, SAMPLING, Tables, sft_spec
+from toy_language import COMPUTE, VARIABLE, Tables, sft_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from rlhf_dagster.config.training import BaseModelSettings
@@ -46,9 +46,6 @@ def in_place_of_its_tokenizer(folder: Path, name: str, content: str) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()
     (folder / name).write_text(content)
-
-
-CLASS = json.dumps({"tokenizer_class": "{}"})
 
 
 @pytest.mark.parametrize(
@@ -135,13 +132,13 @@ def test_rows_without_a_token_are_never_drawn(folder: Path, tmp_path: Path) -> N
     policy = load_policy(base_of(folder), COMPUTE)
     head = policy.model.get_output_embeddings()
     head.bias = torch.nn.Parameter(torch.zeros(SMALL).index_fill(0, torch.tensor([len(WORDS)]), 50.0))
-    decoding = decoding_of(policy.tokenizer, SAMPLING)
+    decoding = decoding_of(policy.tokenizer, VARIABLE)
     assert (decoding.suppressed, decoding.vocabulary, decoding.never_drawn(SMALL)) == ((0, 2), 7, [0, 2, 7])
     assert policy_log_softmax(torch.zeros(SMALL), decoding).isinf().nonzero().flatten().tolist() == [0, 2, 7]
-    drawn = {token for response in sample(policy, ["a b"] * 30, SAMPLING, seed=0) for token in response.token_ids}
+    drawn = {token for response in sample(policy, ["a b"] * 30, VARIABLE, seed=0) for token in response.token_ids}
     assert drawn <= {1, 3, 4, 5, 6}
     head.bias = None
-    save_policy(policy, SAMPLING, tmp_path / "saved")
+    save_policy(policy, VARIABLE, tmp_path / "saved")
     assert GenerationConfig.from_pretrained(tmp_path / "saved").suppress_tokens == [0, 2, 7]
 
 
@@ -150,7 +147,7 @@ def test_ids_between_tokens_are_never_drawn_either() -> None:
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content["model"]["vocab"]["z"] = 12
     tokenizer._tokenizer = type(tokenizer.backend_tokenizer).from_str(json.dumps(content))
-    assert decoding_of(tokenizer, SAMPLING).never_drawn(15) == [0, 2, 7, 8, 9, 10, 11, 13, 14]
+    assert decoding_of(tokenizer, VARIABLE).never_drawn(15) == [0, 2, 7, 8, 9, 10, 11, 13, 14]
 
 
 def test_the_generation_config_of_the_model_stays_but_for_padding(folder: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_model", "base_layer")
 """What data parallelism, `torch.compile`, sharding, checkpointing and adapters put into the names of weights."""
 OLD_BUFFERS = re.compile(r"(^|\.)(masked_bias|causal_mask|inv_freq|position_ids|version)$")
 """Constants that earlier versions of transformers saved and that later ones compute."""
-HEADS = ("lm_head", "embed_out")
 VALUE_HEAD = "v_head."
 """Head that trl keeps beside a policy, which the policy does not read."""
 
@@ -81,7 +81,7 @@ def _reshaped(found: Misfits) -> str | None:
 
 def _other(kind: str, found: Misfits) -> str | None:
     missing, surplus, _ = found
-    if missing and not surplus and all(name.split(".")[0] in HEADS for name in missing):
+    if missing and not surplus and all(name.split(".")[0] in OUTPUT_HEADS for name in missing):
         return f"the checkpoint lacks {missing[0]}, so it has no language-model head; give the causal language model"
     if missing and surplus:
         return (
