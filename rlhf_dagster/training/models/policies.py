@@ -23,6 +23,7 @@ from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require_rows, vocabulary_rows
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -107,6 +108,7 @@ def _open(
 ) -> PreTrainedModel:
     model = open_model(auto_class, source, new, config_changes)
     use_fast_layers(model)
+    reading_of(model)
     return model
 
 
