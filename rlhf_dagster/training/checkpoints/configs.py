@@ -75,11 +75,14 @@ def _require_own_code(values: dict[str, Any], place: str) -> None:
         return
     if "auto_map" in values:
         raise UserError(
-            f"{place}: the model ({kind}) brings code of its own, which is never run here; {_REMEDY} "
-            f"({transformers.__version__}) with its own code."
+            f"{place}: the model ({kind}) brings code of its own, which is never run here; give a model "
+            f"whose code transformers {transformers.__version__} has."
         )
-    known = "names no model_type" if kind is None else f"names the model_type {kind}, which it does not know"
-    raise UserError(f"{place}: {CONFIG} {known}; {_REMEDY} ({transformers.__version__}).")
+    if kind is None:
+        raise UserError(f"{place}: {CONFIG} names no model_type; put back the model's own {CONFIG}.")
+    raise UserError(
+        f"{place}: the model_type is {kind}, which transformers {transformers.__version__} does not know; {_REMEDY}."
+    )
 
 
 def _require_unquantised(values: dict[str, Any], place: str) -> None:

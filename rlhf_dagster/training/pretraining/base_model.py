@@ -1,8 +1,10 @@
 """A base model from the Hugging Face Hub or a local folder, made ready for the stages that follow."""
 
+import json
 from pathlib import Path
 
 import torch
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.errors import UserError
@@ -27,9 +29,9 @@ def load_base_model(settings: BaseModelSettings, output: Path) -> TrainingResult
         # The same model each time, also where padding gets a row of random numbers.
         torch.manual_seed(0)
         policy = open_unpadded_policy(source)
-    policy.model.generation_config.pad_token_id = policy.tokenizer.pad_token_id
     with replacing(output) as folder:
         save_policy(policy, None, folder)
+        _pad_generation(folder, policy.tokenizer.pad_token_id)
     metrics = {"parameters": float(policy.model.num_parameters()), "vocabulary": float(len(policy.tokenizer))}
     return TrainingResult(output, metrics, {})
 
@@ -40,3 +42,14 @@ def _source(settings: BaseModelSettings) -> Source:
     if settings.source == "folder":
         return folder_source(Path(settings.name))
     return Source(settings.name, settings.revision or "main")
+
+
+def _pad_generation(folder: Path, pad_id: int) -> None:
+    """Name the padding token in generation_config.json.
+
+    In the file, as transformers saves a model's own settings only unchanged where they do not go together.
+    """
+    file = folder / GENERATION_CONFIG_NAME
+    if file.is_file():
+        settings = json.loads(file.read_text(encoding="utf-8")) | {"pad_token_id": pad_id}
+        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
