@@ -13,8 +13,9 @@ from rlhf_dagster.labeling.quality.label_quality import DEMONSTRATION_POLICY
 from rlhf_dagster.labeling.selection import both_orders, repeated, score_gap, spread
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.sampling import sample_policy
+from rlhf_dagster.loop.sampling import as_prompts, sample_policy
 from rlhf_dagster.loop.selection import selecting_model
+from rlhf_dagster.records.chats import prompt_of
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_GOLD, table
 from rlhf_dagster.records.tables import Row, records
@@ -48,7 +49,7 @@ def reward_gaps(loop: LoopFolder, rows: Sequence[Row], reward_model: Checkpoint)
     """The gap between the reward model's two best scores, by comparison id."""
     from rlhf_dagster.training.reward.scores import score_responses
 
-    prompts = [row["prompt"] for row in rows for _ in row["responses"]]
+    prompts = [prompt_of(row) for row in rows for _ in row["responses"]]
     texts = [text for row in rows for text in row["responses"]]
     scores = iter(
         score_responses(reward_model.folder, prompts, texts, loop.config.sampling, loop.config.compute).tolist()
@@ -96,8 +97,7 @@ def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: 
     if not n or challenger is None:
         return []
     firsts = completions.drop_duplicates("prompt_id")
-    prompts = firsts[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
-    drawn = _drawn(prompts, n, seed)
+    drawn = _drawn(as_prompts(firsts), n, seed)
     sampling_seed = loop.config.stage_seed("challenger", round_key)
     others = records(sample_policy(loop, challenger, drawn, seed=sampling_seed))
     champions = {row["prompt_id"]: row for row in records(firsts)}
@@ -115,7 +115,7 @@ def _drift_guards(loop: LoopFolder, round_key: str, n: int, seed: int) -> list[R
     frame = demonstrations.drop_duplicates("prompt_id")
     held_out = frame[frame["split"] == "validation"]
     drawn = _drawn(held_out if len(held_out) >= n else frame, n, seed)
-    prompts = drawn[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
+    prompts = as_prompts(drawn)
     written = {row["prompt_id"]: row for row in records(drawn)}
     pairs = [
         (_demonstrated(written[row["prompt_id"]]), row)
@@ -131,6 +131,7 @@ def _demonstrated(row: Row) -> Row:
         "completion_id": identity,
         "prompt_id": row["prompt_id"],
         "prompt": row["prompt"],
+        "messages": row.get("messages"),
         "policy_id": DEMONSTRATION_POLICY,
         "text": row["response"],
     }

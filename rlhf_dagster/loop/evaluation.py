@@ -37,6 +37,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.pages.report import render_report
+from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.parquet import read_parquet
 
 
@@ -56,7 +57,7 @@ def label_accuracy(
     from rlhf_dagster.training.reward.scores import score_responses
 
     responses = [list(texts) for texts in preferences["responses"]]
-    prompts = [prompt for prompt, texts in zip(preferences["prompt"], responses, strict=True) for _ in texts]
+    prompts = [prompt for prompt, texts in zip(prompts_of(preferences), responses, strict=True) for _ in texts]
     texts = [text for texts in responses for text in texts]
     flat = iter(score_responses(reward_model, prompts, texts, sampling, compute))
     return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
@@ -80,7 +81,7 @@ def role_scores(
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
 
     model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions, roles)
-    texts = {role: (rows[role]["prompt"].tolist(), rows[role]["text"].tolist()) for role in roles}
+    texts = {role: (prompts_of(rows[role]), rows[role]["text"].tolist()) for role in roles}
     return {role: score_responses(model, *pairs, loop.config.sampling).tolist() for role, pairs in texts.items()}
 
 

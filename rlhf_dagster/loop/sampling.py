@@ -14,6 +14,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.selection import selecting_model
+from rlhf_dagster.records.chats import Prompt, messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
@@ -110,18 +111,20 @@ def sample_policy(
 
     sampling, compute = loop.config.sampling, loop.config.compute
     decoding = sampling.model_dump(exclude={"batch_size"})
-    samples = sample(policy.folder, prompts["text"].tolist(), sampling, seed, samples_per_prompt, compute=compute)
-    rows = list(zip(prompts["prompt_id"].astype(str), prompts["text"].astype(str), strict=True))
+    asked = prompts_of(prompts, "text")
+    samples = sample(policy.folder, asked, sampling, seed, samples_per_prompt, compute=compute)
+    rows = list(zip(prompts["prompt_id"].astype(str), asked, strict=True))
     keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
     reference_log_probs: list[list[float]] = [[] for _ in samples]
     if reference is not None:
-        texts, tokens = [text for _, text, _ in keys], [sample.token_ids for sample in samples]
-        reference_log_probs = response_log_probs(reference.folder, texts, tokens, sampling, compute)
+        repeated, tokens = [prompt for _, prompt, _ in keys], [sample.token_ids for sample in samples]
+        reference_log_probs = response_log_probs(reference.folder, repeated, tokens, sampling, compute)
     records = [
         {
             "completion_id": completion_id(prompt_id, policy.model_id, decoding, seed, index),
             "prompt_id": prompt_id,
-            "prompt": prompt,
+            "prompt": str(prompt),
+            "messages": messages_of(prompt),
             "policy_id": policy.model_id,
             "index": index,
             "text": sample.text,
@@ -137,7 +140,7 @@ def sample_policy(
 
 
 def best_responses(
-    loop: LoopFolder, policy: Checkpoint, reward_model: Checkpoint, prompts: Sequence[str], n: int, seed: int
+    loop: LoopFolder, policy: Checkpoint, reward_model: Checkpoint, prompts: Sequence[Prompt], n: int, seed: int
 ) -> "list[Best]":
     """For each prompt the one of ``n`` samples of a policy that a reward model scores highest."""
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
@@ -146,10 +149,16 @@ def best_responses(
     sampling, compute = loop.config.sampling, loop.config.compute
     model = load_reward_model(reward_model.folder, compute)
 
-    def score(asked: Sequence[str], given: Sequence[str]) -> Any:
+    def score(asked: Sequence[Prompt], given: Sequence[str]) -> Any:
         return score_responses(model, asked, given, sampling, compute)
 
     return best_of_n(policy.folder, prompts, score, n, sampling, seed, compute)
+
+
+def as_prompts(answered: pd.DataFrame) -> pd.DataFrame:
+    """Columns of PROMPTS that sampling needs, of rows whose prompt is in the column `prompt`."""
+    columns = ["prompt_id", "prompt", "messages"]
+    return answered.reindex(columns=columns).rename(columns={"prompt": "text"})
 
 
 def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:

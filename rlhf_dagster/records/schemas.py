@@ -10,6 +10,7 @@ from rlhf_dagster.records.kinds import ALL_KINDS, RANKED_KINDS
 
 STRING, INT, FLOAT, TIME = pa.string(), pa.int32(), pa.float64(), pa.timestamp("us", tz="UTC")
 STRINGS, INTS, FLOATS = pa.list_(STRING), pa.list_(INT), pa.list_(pa.float32())
+MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
 
 
 def _schema(**columns: tuple[pa.DataType, str]) -> pa.Schema:
@@ -26,17 +27,21 @@ def _any_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
+_PROMPT_MESSAGES = (MESSAGES, "the prompt's messages, where it is a chat; null where it is a text")
+
 PROMPTS = _schema(
-    prompt_id=(STRING, "hash of the text"),
-    text=(STRING, "what the policy continues or answers"),
+    prompt_id=(STRING, "hash of the text, or of the messages"),
+    text=(STRING, "what the policy continues or answers; of a chat, what people read"),
+    messages=_PROMPT_MESSAGES,
     source=(STRING, "where the prompt came from"),
     user=(STRING, "who wrote it, as a pseudonym; splits keep a user together"),
     split=(STRING, "train, validation or test"),
 )
 DEMONSTRATIONS = _schema(
     demonstration_id=(STRING, "hash of prompt and response"),
-    prompt_id=(STRING, "hash of the prompt's text"),
-    prompt=(STRING, "the prompt"),
+    prompt_id=(STRING, "the prompt"),
+    prompt=(STRING, "the prompt's text"),
+    messages=_PROMPT_MESSAGES,
     response=(STRING, "what a person wrote for it"),
     source=(STRING, "where the demonstration came from"),
     split=(STRING, "train or validation"),
@@ -46,7 +51,8 @@ IMPORTED_PROMPTS = PROMPTS.remove(PROMPTS.get_field_index("split"))
 IMPORTED_DEMONSTRATIONS = DEMONSTRATIONS.set(DEMONSTRATIONS.get_field_index("split"), PROMPTS.field("user"))
 IMPORTED_GOLD = _schema(
     gold_id=(STRING, "hash of prompt and responses"),
-    prompt=(STRING, "the prompt"),
+    prompt=(STRING, "the prompt's text"),
+    messages=_PROMPT_MESSAGES,
     responses=(STRINGS, "the responses"),
     best=(INT, "index of the best response"),
 )
@@ -60,6 +66,7 @@ COMPLETIONS = _schema(
     completion_id=(STRING, "hash of prompt, policy, decoding settings, seed and index"),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
+    messages=_PROMPT_MESSAGES,
     policy_id=(STRING, "the policy that sampled it; `imported` for responses that came with imported judgments"),
     index=(INT, "counts the samples of one prompt"),
     text=(STRING, "the response"),
@@ -84,6 +91,7 @@ COMPARISONS = _schema(
     role=(STRING, "why it is asked: label, gold, repeat, challenger or drift; only label and challenger train"),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
+    messages=_PROMPT_MESSAGES,
     completion_ids=(STRINGS, "the completions compared, sorted by id"),
     responses=(STRINGS, "their texts, in the order of completion_ids"),
     policy_ids=(STRINGS, "who sampled them, in the order of completion_ids; never shown to annotators"),
@@ -137,6 +145,7 @@ PREFERENCES = _schema(
     kind=(STRING, _any_of(RANKED_KINDS)),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
+    messages=_PROMPT_MESSAGES,
     responses=(STRINGS, "the texts compared"),
     policy_ids=(STRINGS, "who sampled them"),
     ranks=(INTS, "rank of each response, 1 is best, equal ranks tie"),
@@ -150,8 +159,8 @@ PREFERENCES = _schema(
     strength=(FLOAT, "how much better the better of a pair is, 0 to 1; null where it was not asked"),
     ratings=(FLOATS, "rating of each response on the axis that decides the ranks; null where none was asked"),
 )
-LATER_COLUMNS = {"strength", "ratings"}
-"""Columns of PREFERENCES that older tables lack; they are null there."""
+LATER_COLUMNS = {"strength", "ratings", "messages"}
+"""Columns that tables of older versions lack; they are null there."""
 QUALITY = _schema(
     annotator=(STRING, "pseudonym"),
     labels=(INT, "labels given"),
@@ -184,8 +193,7 @@ QUALITY = _schema(
 def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
     """A table of exactly this schema: columns are ordered, types cast, and a missing or surplus column is an error."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=schema.names)
-    if schema is PREFERENCES:
-        frame = with_later_columns(frame)
+    frame = with_later_columns(frame, schema)
     wrong = sorted(set(frame.columns) ^ set(schema.names))
     if wrong:
         raise UserError(f"The table's columns do not fit its schema: {', '.join(wrong)} missing or unknown.")
@@ -195,8 +203,17 @@ def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
 
 
-def with_later_columns(preferences: pd.DataFrame) -> pd.DataFrame:
-    """``preferences`` with the columns that it may lack (:data:`LATER_COLUMNS`)."""
-    lacking = sorted(LATER_COLUMNS - set(preferences.columns))
-    nothing = pd.Series([None] * len(preferences), index=preferences.index, dtype=object)
-    return preferences.assign(**dict.fromkeys(lacking, nothing))
+def with_later_columns(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
+    """A table with the columns of ``schema`` that it may lack (:data:`LATER_COLUMNS`)."""
+    lacking = [name for name in schema.names if name in LATER_COLUMNS and name not in frame.columns]
+    nothing = pd.Series([None] * len(frame), index=frame.index, dtype=object)
+    return frame.assign(**dict.fromkeys(lacking, nothing))
+
+
+def of_schema(found: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A stored table as one of ``schema``, with the columns that it may lack; raises pa.ArrowInvalid for any other."""
+    for field in schema:
+        if field.name in LATER_COLUMNS and field.name not in found.column_names:
+            found = found.append_column(field.name, pa.nulls(len(found), field.type))
+    known = set(found.column_names) == set(schema.names)
+    return (found.select(schema.names) if known else found).cast(schema)
