@@ -26,8 +26,23 @@ class Decoding:
     fixed_length: bool
     pad_id: int
     end_id: int
+    """The end-of-text token, which ends a response that is not cut."""
     suppressed: tuple[int, ...]
     """Ids that can never be drawn."""
+    other_ends: tuple[int, ...] = ()
+    """Further ids that end a response where they are drawn."""
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every id that ends a response, ``end_id`` first."""
+        return (self.end_id, *self.other_ends)
+
+    def is_end(self, tokens: Tensor) -> Tensor:
+        """[...] bool, which of ``tokens`` end a response."""
+        ends = tokens == self.end_id
+        for other in self.other_ends:
+            ends = ends | (tokens == other)
+        return ends
 
 
 def decoding_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> Decoding:

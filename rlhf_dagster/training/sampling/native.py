@@ -118,7 +118,7 @@ class _Sampler:
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
         if self.decoding.fixed_length:
             return True
-        self.alive = self.alive & (drawn != self.decoding.end_id)
+        self.alive = self.alive & ~self.decoding.is_end(drawn)
         count = int(self.alive.sum())
         if 0 < count < KEPT_WHILE_ALIVE * len(self.alive):
             self._drop_ended()

@@ -78,7 +78,7 @@ def _generation(decoding: Decoding, greedy: bool) -> GenerationConfig:
         top_p=None if greedy else 1.0,
         max_new_tokens=decoding.max_tokens,
         suppress_tokens=list(decoding.suppressed) or None,
-        eos_token_id=decoding.end_id,
+        eos_token_id=list(decoding.end_ids),
         pad_token_id=decoding.pad_id,
     )
 

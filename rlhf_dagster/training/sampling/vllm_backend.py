@@ -122,7 +122,7 @@ class VllmRollouts:
             "top_k": 0,
             "max_tokens": decoding.max_tokens,
             "ignore_eos": True,
-            "stop_token_ids": None if decoding.fixed_length else [decoding.end_id],
+            "stop_token_ids": None if decoding.fixed_length else list(decoding.end_ids),
             "allowed_token_ids": allowed,
             "logprobs": 0,
             "detokenize": False,
