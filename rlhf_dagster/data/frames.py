@@ -45,10 +45,10 @@ def prompts_table(prompts: Iterable[Any], validation: float = 0.1) -> pd.DataFra
     """
 
     def row(values: Mapping[str, Any], position: int) -> Row:
-        prompt = prompt_in(_plain(values))
+        prompt = prompt_in(_plain(values, "text"), "text")
         return prompt_row(prompt, SOURCE, "", _split(str(prompt), validation))
 
-    return _finished(_listed(prompts, "prompt"), row, PROMPTS, validation)
+    return _finished(_listed(prompts, "text"), row, PROMPTS, validation)
 
 
 def pretraining_table(texts: Iterable[str], validation: float = 0.05) -> pd.DataFrame:
@@ -184,10 +184,10 @@ def _listed(values: Iterable[Any], key: str) -> list[Row]:
     return [{key: value} for value in values]
 
 
-def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _plain(values: Mapping[str, Any], key: str = "prompt") -> Mapping[str, Any]:
     """``values`` with a prompt that came out of Parquet, an array of messages, as a list."""
-    prompt = values["prompt"]
-    return {**values, "prompt": prompt.tolist()} if isinstance(prompt, np.ndarray) else values
+    prompt = values[key]
+    return {**values, key: prompt.tolist()} if isinstance(prompt, np.ndarray) else values
 
 
 def _finished(

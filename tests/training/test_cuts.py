@@ -12,8 +12,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.training.dpo.pairs import encode_comparisons
 from rlhf_dagster.training.dpo.train import train_dpo
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import Policy, load_policy
-from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.heads import normalise
 from rlhf_dagster.training.reward.labels import encode_labels
 from rlhf_dagster.training.reward.terms import merge_labels
@@ -35,7 +35,7 @@ def test_what_is_equal_where_it_is_cut_is_no_pair(policy: Policy, sampling) -> N
     frame = rows(SAME, ["good", "bad"], [*SAME, "bad"])
     encoded = encode_comparisons(frame, policy.tokenizer, sampling, cuts)
     assert [[(pair.first, pair.second) for pair in one.pairs] for one in encoded] == [[(0, 1)], [(0, 2), (1, 2)]]
-    assert (cuts.comparisons, cuts.equal, cuts.responses, cuts.cut) == (3, 1, 7, 4)
+    assert (cuts.comparisons, cuts.equal, cuts.responses.rows, cuts.responses.cut) == (3, 1, 7, 4)
     assert cuts.metrics() == {"cut_responses": 4, "equal_comparisons": 1}
     longer, equal = cuts.warnings("sampling.response_tokens")
     assert longer.startswith("4 of 7 responses are longer than sampling.response_tokens, and were cut")
@@ -53,7 +53,7 @@ def test_the_reward_model_leaves_out_what_it_reads_as_equal(
     encoded = encode_labels(merge_labels(rows(SAME, ["good", "bad"])), tokenizer, spec, cuts)
     assert len(encoded) == 1
     assert all(len(set(map(tuple, label.sequences))) == 2 for label in encoded)
-    assert (cuts.comparisons, cuts.equal, cuts.responses, cuts.cut) == (2, 1, 4, 2)
+    assert (cuts.comparisons, cuts.equal, cuts.responses.rows, cuts.responses.cut) == (2, 1, 4, 2)
 
 
 def test_what_is_read_whole_is_not_counted_as_cut(sft: Path, tables: Tables, tmp_path: Path, policy: Policy) -> None:
@@ -63,7 +63,7 @@ def test_what_is_read_whole_is_not_counted_as_cut(sft: Path, tables: Tables, tmp
         frame = rows(["good cat", "bad"])
         encode_labels(frame, policy.tokenizer, replace(spec, sampling=sampling), cuts)
         encode_comparisons(frame, policy.tokenizer, sampling, cuts)
-        assert (cuts.cut, cuts.equal, cuts.metrics(), cuts.warnings("x")) == (0, 0, {}, [])
+        assert (cuts.responses.cut, cuts.equal, cuts.metrics(), cuts.warnings("x")) == (0, 0, {}, [])
 
 
 def with_equal_ones(tables: Tables, folder: Path, every: int) -> Tables:

@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
+from rlhf_dagster.records.chats import prompt_of
 from rlhf_dagster.records.tables import records
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
-from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.terms import LEARNED
 
 
@@ -63,19 +64,22 @@ def encode_comparisons(
 ) -> list[Comparison]:
     """The comparisons of a PREFERENCES table, in its order, as ids that the policy could have sampled.
 
-    A response has at most `sampling.response_tokens`; a shorter one ends with end-of-text where lengths vary. Two that
-    are equal where they are cut are no pair, and a comparison without a pair is left out; ``cuts`` counts both.
+    A response has at most `sampling.response_tokens`; where lengths vary, a shorter one ends with the token that ends
+    responses. Two that are equal where they are cut are no pair, and a comparison without a pair is left out; ``cuts``
+    counts both.
     """
     comparisons, cuts = [], cuts or Cuts()
     for _, labels in frame.groupby("comparison_id", sort=False):
         rows = records(labels)
-        prompt = encode_prompts(tokenizer, [rows[0]["prompt"]], sampling.prompt_tokens)[0]
+        prompt = encode_prompts(tokenizer, [prompt_of(rows[0])], sampling.prompt_tokens, cuts)[0]
         responses = encode_responses(tokenizer, list(rows[0]["responses"]), add_end=not sampling.fixed_length)
         cut = [ids[: sampling.response_tokens] for ids in responses]
         pairs = merged_pairs(rows)
         different = [pair for pair in pairs if cut[pair.first] != cut[pair.second]]
         read = sampling.response_tokens + (not sampling.fixed_length)  # the end of a text is nothing that it says
-        cuts.count(sum(len(ids) > read for ids in responses), len(responses), not different)
+        for ids in responses:
+            cuts.responses.count(len(ids), read)
+        cuts.compare(not different)
         if different:
             comparisons.append(Comparison(prompt, cut, different))
     return comparisons

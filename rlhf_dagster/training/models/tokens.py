@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_dagster.training.models.chat import encode_chats, reads_chats
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.chat import encode_chats, reads_chats, require_texts
+from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.models.ends import end_id_of
+from rlhf_dagster.training.models.special_tokens import encode_text
 
 TokenIds = list[int]
 
@@ -26,29 +30,31 @@ class PaddedBatch(NamedTuple):
         return PaddedBatch(self.input_ids.to(device), self.attention_mask.to(device))
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int) -> list[TokenIds]:
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], max_tokens: int, cuts: Cuts | None = None
+) -> list[TokenIds]:
     """Ids of each prompt, cut on the left to ``max_tokens``, after the tokenizer's begin-of-text token, if it adds one.
 
     An empty prompt becomes one end-of-text token, from which GPT-2 begins a document. A checkpoint whose prompts are
-    chats has them encoded by :func:`rlhf_dagster.training.models.chat.encode_chats`.
+    chats has them encoded by :func:`rlhf_dagster.training.models.chat.encode_chats`; any other refuses messages with a
+    UserError. ``cuts`` counts what is lost.
     """
     if not prompts:
         return []
     if reads_chats(tokenizer):
-        return encode_chats(tokenizer, prompts, max_tokens)
+        return encode_chats(tokenizer, prompts, max_tokens, cuts)
     begin = [tokenizer.bos_token_id] if _adds_begin(tokenizer) else []
     room = max_tokens - len(begin)
-    encoded = tokenizer(list(prompts), add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = encode_text(tokenizer, require_texts(prompts))
+    for ids in encoded if cuts else ():
+        cuts.prompts.count(len(begin) + len(ids), max_tokens)
     return [begin + ids[max(len(ids) - room, 0) :] or [tokenizer.eos_token_id] for ids in encoded]
 
 
 def encode_responses(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], add_end: bool) -> list[TokenIds]:
-    """Ids of each response, with the end-of-text token where ``add_end``."""
-    if not responses:
-        return []
-    end = [tokenizer.eos_token_id] if add_end else []
-    encoded = tokenizer(list(responses), add_special_tokens=False, verbose=False)["input_ids"]
-    return [ids + end for ids in encoded]
+    """Ids of each response, with the token that ends responses (:func:`end_id_of`) where ``add_end``."""
+    end = [end_id_of(tokenizer)] if add_end else []
+    return [ids + end for ids in encode_text(tokenizer, responses)]
 
 
 def pad(sequences: Sequence[TokenIds], pad_id: int, side: str) -> PaddedBatch:

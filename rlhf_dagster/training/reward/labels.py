@@ -14,10 +14,11 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import prompt_of
 from rlhf_dagster.records.kinds import ORDERED_KINDS, RANKED_KINDS
 from rlhf_dagster.records.tables import records
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
-from rlhf_dagster.training.reward.cuts import Cuts, different_terms
 from rlhf_dagster.training.reward.losses import (
     choice_losses,
     preference_loss,
@@ -26,7 +27,7 @@ from rlhf_dagster.training.reward.losses import (
     with_margin,
 )
 from rlhf_dagster.training.reward.scores import RewardModel, cut_to, encode_whole_pairs, end_of, score_tokens
-from rlhf_dagster.training.reward.terms import Terms, label_terms, rates
+from rlhf_dagster.training.reward.terms import Terms, different_terms, label_terms, rates
 from rlhf_dagster.training.specs import RewardModelSpec
 
 N = TypeVar("N", int, float)
@@ -62,12 +63,14 @@ def encode_labels(
     labels, cuts = [], cuts or Cuts()
     end, room = end_of(tokenizer, spec.sampling), spec.settings.max_tokens
     for row in records(frame):
-        prompts, responses = [row["prompt"]] * len(row["responses"]), list(row["responses"])
-        whole = encode_whole_pairs(tokenizer, prompts, responses, spec.sampling)
+        prompts, responses = [prompt_of(row)] * len(row["responses"]), list(row["responses"])
+        whole = encode_whole_pairs(tokenizer, prompts, responses, spec.sampling, cuts)
         sequences = [cut_to(ids, end, room) for ids in whole]
         terms = different_terms(row["terms"] if "terms" in row else label_terms(row), sequences)
         is_equal = not (terms.choices or terms.ratings)
-        cuts.count(sum(len(ids) + len(end) > room for ids in whole), len(whole), is_equal)
+        for ids in whole:
+            cuts.responses.count(len(ids) + len(end), room)
+        cuts.compare(is_equal)
         if not is_equal:
             labels.append(EncodedLabel(sequences, terms))
     return labels

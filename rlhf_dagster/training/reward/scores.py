@@ -16,6 +16,9 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.models.ends import end_id_of
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
 from rlhf_dagster.training.models.tokens import (
     PaddedBatch,
@@ -92,32 +95,36 @@ def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> Scor
 
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     max_tokens: int,
 ) -> list[TokenIds]:
     """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
 
-    The row ends with end-of-text where lengths vary, so that the score is always read there; with a fixed length it is
-    read at the last token. A response that is too long is cut before the end-of-text token is added.
+    The row ends with the token that ends responses where lengths vary, so that the score is always read there; with a
+    fixed length it is read at the last token. A response that is too long is cut before that token is added.
     """
     end = end_of(tokenizer, sampling)
     return [cut_to(ids, end, max_tokens) for ids in encode_whole_pairs(tokenizer, prompts, responses, sampling)]
 
 
 def encode_whole_pairs(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str], sampling: SamplingSettings
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    cuts: Cuts | None = None,
 ) -> list[TokenIds]:
-    """Ids of prompt and response, the response whole and without end-of-text."""
-    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
+    """Ids of prompt and response, the response whole and without an end; ``cuts`` counts what is lost of prompts."""
+    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
     answers = encode_responses(tokenizer, responses, add_end=False)
     return [prompt + answer for prompt, answer in zip(encoded, answers, strict=True)]
 
 
 def end_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> TokenIds:
     """What ends each row that a reward model reads."""
-    return [] if sampling.fixed_length else [tokenizer.eos_token_id]
+    return [] if sampling.fixed_length else [end_id_of(tokenizer)]
 
 
 def cut_to(ids: TokenIds, end: TokenIds, max_tokens: int) -> TokenIds:
@@ -140,7 +147,7 @@ def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
 
 def score_responses(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
@@ -155,7 +162,7 @@ def score_responses(
 @torch.no_grad()
 def score_with_spread(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.sampling.sample import Sample, sample
 
-ScoreFunction = Callable[[Sequence[str], Sequence[str]], ArrayLike]
+ScoreFunction = Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]
 """Scores [N] of ``responses[i]`` to ``prompts[i]``."""
 
 
@@ -28,7 +29,7 @@ class Best:
 
 def best_of_n(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     score: ScoreFunction,
     n: int,
     sampling: SamplingSettings,

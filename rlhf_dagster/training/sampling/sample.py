@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.log_probs import (
     decoding_of,
     response_outputs,
@@ -33,7 +34,7 @@ class Sample:
 
 def sample(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     sampling: SamplingSettings,
     seed: int,
     samples_per_prompt: int = 1,
@@ -81,7 +82,7 @@ def sample(
 @torch.no_grad()
 def response_log_probs(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[TokenIds],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
@@ -110,7 +111,7 @@ def response_log_probs(
 
 def _measured(
     policy: Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     samples: Sequence[Sample],
     sampling: SamplingSettings,
     compute: ComputeSettings | None,

@@ -13,9 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings, SftSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.models.chat import set_chat
+from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.models.ends import ends_in_config
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
@@ -43,20 +46,22 @@ class Demonstration:
 class Demonstrations(Dataset[Demonstration]):
     """Encoded demonstrations: the prompt cut on the left, the response on the right.
 
-    A response ends with end-of-text, unless it is cut: to `sampling.response_tokens` where responses have a fixed
-    length, otherwise to what `sft.max_tokens` leaves.
+    A response ends with the token that ends responses, unless it is cut: to `sampling.response_tokens` where responses
+    have a fixed length, otherwise to what `sft.max_tokens` leaves. ``cuts`` counts what is lost.
     """
 
     def __init__(
         self, frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, settings: SftSettings, sampling: SamplingSettings
     ) -> None:
-        prompts = encode_prompts(tokenizer, frame["prompt"].tolist(), sampling.prompt_tokens)
+        self.cuts = Cuts()
+        prompts = encode_prompts(tokenizer, prompts_of(frame), sampling.prompt_tokens, self.cuts)
         responses = encode_responses(tokenizer, frame["response"].tolist(), add_end=True)
         longest = sampling.response_tokens if sampling.fixed_length else settings.max_tokens
-        self.rows = [
-            Demonstration(prompt, response[: min(longest, settings.max_tokens - len(prompt))])
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
+        self.rows = []
+        for prompt, response in zip(prompts, responses, strict=True):
+            room = min(longest, settings.max_tokens - len(prompt))
+            self.cuts.responses.count(len(response), room + sampling.fixed_length)  # its end is nothing that it says
+            self.rows.append(Demonstration(prompt, response[:room]))
 
     @property
     def lengths(self) -> list[int]:
@@ -99,7 +104,8 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
     policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
     _check(policy, spec)
-    set_chat(policy.tokenizer, spec.settings.chat)
+    ends = ends_in_config(policy.model.generation_config.eos_token_id)
+    set_chat(policy.tokenizer, spec.settings.chat, ends)
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     at_once = rows_at_once(spec.settings)
@@ -113,10 +119,12 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
         "validation_loss": mean_response_loss(policy, validation, at_once),
         "demonstrations": float(len(train)),
         "validation_demonstrations": float(len(validation)),
+        **train.cuts.metrics(),
     }
     with writing_output(spec.output) as folder:
         save_policy(policy, spec.sampling, folder)
-    return TrainingResult(spec.output, {k: v for k, v in metrics.items() if v is not None}, {"loss": losses})
+    warnings = train.cuts.warnings("sampling.response_tokens" if spec.sampling.fixed_length else "sft.max_tokens")
+    return TrainingResult(spec.output, {k: v for k, v in metrics.items() if v is not None}, {"loss": losses}, warnings)
 
 
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
