@@ -6,7 +6,7 @@ model ends its turn with a token of its template, and `generation_config.json` m
 
 from collections.abc import Iterable
 
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 END = "response_end_id"
 OTHER_ENDS = "other_response_end_ids"
@@ -37,8 +37,9 @@ def set_ends(tokenizer: PreTrainedTokenizerBase, end_id: int, others: Iterable[i
         tokenizer.init_kwargs[OTHER_ENDS] = further
 
 
-def ends_in_config(ids: int | Iterable[int] | None) -> list[int]:
-    """The ids of `eos_token_id` in a generation config, which is a number, a list or null."""
+def ends_in_config(config: GenerationConfig | None) -> list[int]:
+    """The ids of a model's `eos_token_id`, which is a number, a list or null."""
+    ids = None if config is None else config.eos_token_id
     if ids is None:
         return []
     return [ids] if isinstance(ids, int) else list(ids)

@@ -46,8 +46,9 @@ def encode_prompts(
     begin = [tokenizer.bos_token_id] if _adds_begin(tokenizer) else []
     room = max_tokens - len(begin)
     encoded = encode_text(tokenizer, require_texts(prompts))
-    for ids in encoded if cuts else ():
-        cuts.prompts.count(len(begin) + len(ids), max_tokens)
+    if cuts is not None:
+        for ids in encoded:
+            cuts.prompts.count(len(begin) + len(ids), max_tokens)
     return [begin + ids[max(len(ids) - room, 0) :] or [tokenizer.eos_token_id] for ids in encoded]
 
 

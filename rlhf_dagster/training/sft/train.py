@@ -21,6 +21,7 @@ from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.ends import ends_in_config
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
+from rlhf_dagster.training.models.special_tokens import allow_special_tokens
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
@@ -104,8 +105,8 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
     policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
     _check(policy, spec)
-    ends = ends_in_config(policy.model.generation_config.eos_token_id)
-    set_chat(policy.tokenizer, spec.settings.chat, ends)
+    allow_special_tokens(policy.tokenizer, spec.settings.special_tokens_in_text)
+    set_chat(policy.tokenizer, spec.settings.chat, ends_in_config(policy.model.generation_config))
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     at_once = rows_at_once(spec.settings)
