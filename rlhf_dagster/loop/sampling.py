@@ -18,6 +18,7 @@ from rlhf_dagster.records.chats import Prompt, messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
+from rlhf_dagster.training.models.cuts import Cuts
 
 if TYPE_CHECKING:
     from rlhf_dagster.training.sampling.best_of_n import Best
@@ -53,8 +54,13 @@ def _require_whole(loop: LoopFolder, round_key: str, policy_id: str, is_pinned: 
         raise UserError(f"{str(error).rstrip('.')}. {then}.") from None
 
 
-def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.DataFrame) -> pd.DataFrame:
-    """K samples of the pinned policy for each chosen training prompt (schema COMPLETIONS)."""
+def sample_completions(
+    loop: LoopFolder, manifest: dict[str, str], prompts: pd.DataFrame, cuts: Cuts | None = None
+) -> pd.DataFrame:
+    """K samples of the pinned policy for each chosen training prompt (schema COMPLETIONS).
+
+    ``cuts`` counts prompts that are cut and responses that do not end, here and in :func:`sample_policy`.
+    """
     round_key, policy_id = manifest["round"], manifest["behaviour_policy"]
     if policy_id == IMPORTED_POLICY:
         return imported_table(loop, "completions", COMPLETIONS)
@@ -68,11 +74,16 @@ def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.D
     wanted = math.ceil(labeling.comparisons_per_round * pool)
     chosen = _draw(train, math.ceil(wanted * SPARE), seed)
     per_prompt = labeling.responses * math.ceil(wanted / len(chosen))
-    return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt)
+    return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt, cuts=cuts)
 
 
 def sample_evaluation(
-    loop: LoopFolder, manifest: dict[str, str], policy: Checkpoint, sft: Checkpoint, prompts: pd.DataFrame
+    loop: LoopFolder,
+    manifest: dict[str, str],
+    policy: Checkpoint,
+    sft: Checkpoint,
+    prompts: pd.DataFrame,
+    cuts: Cuts | None = None,
 ) -> pd.DataFrame:
     """One response of policy, SFT and behaviour policy for each test prompt (schema EVALUATION_COMPLETIONS)."""
     config, round_key = loop.config, manifest["round"]
@@ -93,7 +104,7 @@ def sample_evaluation(
         if model.model_id not in sampled:
             # With random numbers of its own, so that the responses compared are independent.
             role_seed = config.stage_seed(f"evaluation of {role}", round_key)
-            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=role_seed, reference=sft)
+            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=role_seed, reference=sft, cuts=cuts)
     return pd.concat([sampled[model.model_id].assign(role=role) for role, model in roles.items()], ignore_index=True)
 
 
@@ -105,6 +116,7 @@ def sample_policy(
     seed: int,
     samples_per_prompt: int = 1,
     reference: Checkpoint | None = None,
+    cuts: Cuts | None = None,
 ) -> pd.DataFrame:
     """Samples of one policy, with log-probabilities under it and, where given, under a reference policy."""
     from rlhf_dagster.training.sampling.sample import response_log_probs, sample
@@ -112,7 +124,7 @@ def sample_policy(
     sampling, compute = loop.config.sampling, loop.config.compute
     decoding = sampling.model_dump(exclude={"batch_size"})
     asked = prompts_of(prompts, "text")
-    samples = sample(policy.folder, asked, sampling, seed, samples_per_prompt, compute=compute)
+    samples = sample(policy.folder, asked, sampling, seed, samples_per_prompt, compute=compute, cuts=cuts)
     rows = list(zip(prompts["prompt_id"].astype(str), asked, strict=True))
     keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
     reference_log_probs: list[list[float]] = [[] for _ in samples]

@@ -36,7 +36,8 @@ def test_what_is_equal_where_it_is_cut_is_no_pair(policy: Policy, sampling) -> N
     encoded = encode_comparisons(frame, policy.tokenizer, sampling, cuts)
     assert [[(pair.first, pair.second) for pair in one.pairs] for one in encoded] == [[(0, 1)], [(0, 2), (1, 2)]]
     assert (cuts.comparisons, cuts.equal, cuts.responses.rows, cuts.responses.cut) == (3, 1, 7, 4)
-    assert cuts.metrics() == {"cut_responses": 4, "equal_comparisons": 1}
+    lost = {"cut_response_tokens": 2 * (1 + 2), "cut_response_share": 4 / 7}
+    assert cuts.metrics() == {"cut_responses": 4, "equal_comparisons": 1} | lost
     longer, equal = cuts.warnings("sampling.response_tokens")
     assert longer.startswith("4 of 7 responses are longer than sampling.response_tokens, and were cut")
     assert equal.startswith("1 of 3 comparisons were left out: their responses are equal")

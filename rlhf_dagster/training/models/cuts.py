@@ -47,6 +47,8 @@ class Cuts:
     prompts: Cut = field(default_factory=Cut)
     responses: Cut = field(default_factory=Cut)
     comparisons: int = 0
+    unended: int = 0
+    """Responses sampled that do not end within `sampling.response_tokens`."""
     equal: int = 0
     """Comparisons left out because what is read of their responses is equal."""
 
@@ -57,8 +59,9 @@ class Cuts:
 
     def metrics(self) -> dict[str, float]:
         """The counts that are not 0, for a training's metrics."""
-        equal = {"equal_comparisons": float(self.equal)} if self.equal else {}
-        return self.prompts.metrics("prompt") | self.responses.metrics("response") | equal
+        others = {"unended_responses": float(self.unended), "equal_comparisons": float(self.equal)}
+        there = {name: count for name, count in others.items() if count}
+        return self.prompts.metrics("prompt") | self.responses.metrics("response") | there
 
     def warnings(self, setting: str, prompt_setting: str = "sampling.prompt_tokens") -> list[str]:
         """Sentences on what is lost; ``setting`` names what cuts responses."""

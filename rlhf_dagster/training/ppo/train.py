@@ -53,8 +53,10 @@ def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
         curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper)
     with writing_output(spec.output) as folder:
         setup.save(spec, folder)
-    warnings = [*alarms(curves), gone_too_far(curves, settings), _nothing_better(curves, settings)]
-    return TrainingResult(spec.output, _metrics(curves, settings), curves, [text for text in warnings if text])
+    cut = setup.cuts.warnings("sampling.response_tokens")
+    metrics = _metrics(curves, settings) | setup.cuts.metrics()
+    warnings = [*alarms(curves), *cut, gone_too_far(curves, settings), _nothing_better(curves, settings)]
+    return TrainingResult(spec.output, metrics, curves, [text for text in warnings if text])
 
 
 def run_ppo(
