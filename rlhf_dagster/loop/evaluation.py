@@ -162,7 +162,8 @@ def evaluate_round(
 
     ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.measure_arms` gives.
     """
-    round_key, trained = manifest["round"], {"reward_model": reward_model, "ppo_policy": policy}
+    round_key = manifest["round"]
+    trained = {"sft_checkpoint": sft, "reward_model": reward_model, "ppo_policy": policy}
     scores = judge_scores(loop, completions, reward_model)
     alarms = measure_alarms(
         loop, completions, scores, policy=policy, sft=sft, pretraining_text=pretraining_text, halves=halves
