@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from rlhf_dagster.errors import UserError
 
 WARNED_SHARE = 0.01
-"""Where more than this share of the prompts is cut, there is a warning. What is cut of responses that people judged is
-always warned of."""
+"""Where more than this share of prompts, or of demonstrated responses, is cut, there is a warning. Where a response is
+cut that people judged, there always is."""
 
 
 @dataclass
@@ -31,6 +31,11 @@ class Cut:
 
     def _share(self, name: str) -> dict[str, float]:
         return {f"cut_{name}_share": self.cut / self.rows} if self.cut else {}
+
+    @property
+    def is_much(self) -> bool:
+        """Whether more than `WARNED_SHARE` of the texts are cut."""
+        return self.cut > WARNED_SHARE * self.rows
 
     def sentence(self, name: str, setting: str) -> str:
         """What was lost; ``setting`` names what cuts."""
@@ -63,13 +68,14 @@ class Cuts:
         there = {name: count for name, count in others.items() if count}
         return self.prompts.metrics("prompt") | self.responses.metrics("response") | there
 
-    def warnings(self, setting: str, prompt_setting: str = "sampling.prompt_tokens") -> list[str]:
-        """Sentences on what is lost; ``setting`` names what cuts responses."""
+    def warnings(self, setting: str, judged: bool = True) -> list[str]:
+        """Sentences on what is lost; ``setting`` names what cuts responses, which people ``judged`` or demonstrated."""
         said = []
-        if self.prompts.cut > WARNED_SHARE * self.prompts.rows:
-            said.append(f"{self.prompts.sentence('prompt', prompt_setting)}: their beginning is not read.")
-        if self.responses.cut:
-            said.append(f"{self.responses.sentence('response', setting)}: what is beyond that is not learned.")
+        if self.prompts.is_much:
+            said.append(f"{self.prompts.sentence('prompt', 'sampling.prompt_tokens')}: their beginning is not read.")
+        if self.responses.is_much or (judged and self.responses.cut):
+            what = "what people judged" if judged else "what people wrote"
+            said.append(f"{self.responses.sentence('response', setting)}: {what} beyond that is not learned.")
         if self.equal:
             said.append(
                 f"{self.equal:,} of {self.comparisons:,} comparisons were left out: their responses are equal in what "

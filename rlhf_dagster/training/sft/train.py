@@ -124,8 +124,13 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     }
     with writing_output(spec.output) as folder:
         save_policy(policy, spec.sampling, folder)
-    warnings = train.cuts.warnings("sampling.response_tokens" if spec.sampling.fixed_length else "sft.max_tokens")
-    return TrainingResult(spec.output, {k: v for k, v in metrics.items() if v is not None}, {"loss": losses}, warnings)
+    setting = "sampling.response_tokens" if spec.sampling.fixed_length else "sft.max_tokens"
+    return TrainingResult(
+        spec.output,
+        {k: v for k, v in metrics.items() if v is not None},
+        {"loss": losses},
+        train.cuts.warnings(setting, False),
+    )
 
 
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
