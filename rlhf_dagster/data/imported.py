@@ -10,7 +10,7 @@ from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.records.chats import messages_of
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.records.parquet import read_parquet, to_parquet
-from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS, of_schema
+from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS, cast_to
 from rlhf_dagster.storage.base import Store, update
 
 
@@ -117,7 +117,7 @@ def _table(data: bytes | None, key: str, schema: pa.Schema) -> pa.Table:
     if data is None:
         return schema.empty_table()
     try:
-        return of_schema(read_parquet(data, key), schema)
+        return cast_to(read_parquet(data, key), schema)
     except (pa.ArrowException, ValueError, Damaged) as error:
         raise UserError(
             f"{key}: not a table of imported records ({first_line(error)}); move it away and import again."

@@ -13,7 +13,7 @@ from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.data.imported import imported, imported_key, is_imported
 from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.chats import prompt_of
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
 from rlhf_dagster.records.schemas import (
     DEMONSTRATIONS,
@@ -61,7 +61,7 @@ def build_demonstrations(
     else:
         rows, given = [], [*_given_demonstrations(data, root, store, optional=bool(written)), *written]
     rows += [
-        demonstration_row(prompt_of(row), row["response"], row["source"], _demonstration_split(row, known, data))
+        demonstration_row(prompt_of_row(row), row["response"], row["source"], _demonstration_split(row, known, data))
         for row in given
     ]
     kept = [row for row in _readable(rows, config) if row["split"] != "test"]
@@ -117,7 +117,7 @@ def _given_demonstrations(data: DataSettings, root: Path, store: Store, optional
 
 def _demonstration_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings) -> str:
     """``known`` maps the id of a prompt to its split."""
-    identity, user = prompt_id(prompt_of(row)), row["user"]
+    identity, user = prompt_id(prompt_of_row(row)), row["user"]
     splits = [known[identity]] if identity in known else []
     if user or not splits:
         splits.append(split_of(user or row["prompt"], data.validation, data.test))
@@ -138,7 +138,9 @@ def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> lis
     for row in read_dataset(dataset, root):
         user = _user(row)
         rows.append(
-            prompt_row(prompt_of(row), dataset.name, user, split_of(user or row["prompt"], data.validation, data.test))
+            prompt_row(
+                prompt_of_row(row), dataset.name, user, split_of(user or row["prompt"], data.validation, data.test)
+            )
         )
     return rows
 

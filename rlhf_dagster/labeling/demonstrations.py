@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pandas as pd
 
 from rlhf_dagster.labeling.parse import written_labels
-from rlhf_dagster.records.chats import prompt_of
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import comparison_id, content_hash, demonstration_id
 from rlhf_dagster.records.kinds import DEMONSTRATION
 from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
@@ -45,6 +45,8 @@ def demonstration_comparisons(
             "labels_wanted": 1,
             "project": "",
             "task_id": "",
+            "token_ids": [],
+            "tokenizers": [],
         }
         for prompt in drawn
     ]
@@ -63,7 +65,7 @@ def demonstration_rows(labels: pd.DataFrame, comparisons: pd.DataFrame, source: 
     rows: dict[str, Row] = {}
     for label in written:
         prompt = details[label["comparison_id"]]
-        identity = demonstration_id(prompt_of(prompt), label["text"])
+        identity = demonstration_id(prompt_of_row(prompt), label["text"])
         row = {
             "demonstration_id": identity,
             "prompt_id": prompt["prompt_id"],

@@ -10,6 +10,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.arms import compare_arms
 from rlhf_dagster.evaluation.samples import SFT, Scores, responses_by_role
 from rlhf_dagster.evaluation.win_rate import POLICY
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.evaluation import judge_scores
 from rlhf_dagster.loop.folder import LoopFolder
@@ -65,6 +66,7 @@ def _sample_best_of_n(
     n, asked = loop.config.evaluation.best_of_n, prompts_of(prompts, "text")
     policy_id = f"{sft.model_id}-best-of-{n}"
     kept = best_responses(loop, sft, reward_model, asked, n, seed)
+    tokenizer = tokenizer_digest(sft.folder)
     decoding = loop.config.sampling.model_dump(exclude={"batch_size"}) | {"best_of_n": n}
     records = [
         {
@@ -80,6 +82,7 @@ def _sample_best_of_n(
             "reference_log_probs": [],
             "decoding": json.dumps(decoding, sort_keys=True),
             "seed": seed,
+            "tokenizer": tokenizer,
         }
         for prompt_id, prompt, best in zip(prompts["prompt_id"], asked, kept, strict=True)
     ]

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rlhf_dagster.data.imported import imported
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
@@ -22,6 +23,7 @@ from rlhf_dagster.training.models.cuts import Cuts
 
 if TYPE_CHECKING:
     from rlhf_dagster.training.sampling.best_of_n import Best
+    from rlhf_dagster.training.sampling.sample import Sample
 
 SPARE = 1.05
 """Prompts sampled for each comparison wanted: some samples of a prompt are equal and cannot be compared."""
@@ -123,7 +125,7 @@ def sample_policy(
 
     sampling, compute = loop.config.sampling, loop.config.compute
     decoding = sampling.model_dump(exclude={"batch_size"})
-    asked = prompts_of(prompts, "text")
+    asked, tokenizer = prompts_of(prompts, "text"), tokenizer_digest(policy.folder)
     samples = sample(policy.folder, asked, sampling, seed, samples_per_prompt, compute=compute, cuts=cuts)
     rows = list(zip(prompts["prompt_id"].astype(str), asked, strict=True))
     keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
@@ -145,6 +147,7 @@ def sample_policy(
             "reference_log_probs": reference,
             "decoding": json.dumps(decoding, sort_keys=True),
             "seed": seed,
+            "tokenizer": tokenizer,
         }
         for (prompt_id, prompt, index), sample, reference in zip(keys, samples, reference_log_probs, strict=True)
     ]
@@ -156,15 +159,18 @@ def best_responses(
 ) -> "list[Best]":
     """For each prompt the one of ``n`` samples of a policy that a reward model scores highest."""
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
-    from rlhf_dagster.training.sampling.best_of_n import best_of_n
+    from rlhf_dagster.training.sampling.best_of_n import best_samples
 
     sampling, compute = loop.config.sampling, loop.config.compute
     model = load_reward_model(reward_model.folder, compute)
 
-    def score(asked: Sequence[Prompt], given: Sequence[str]) -> Any:
-        return score_responses(model, asked, given, sampling, compute)
+    same = tokenizer_digest(policy.folder) == tokenizer_digest(reward_model.folder)
 
-    return best_of_n(policy.folder, prompts, score, n, sampling, seed, compute)
+    def score(asked: Sequence[Prompt], given: "Sequence[Sample]") -> Any:
+        drawn = [one.token_ids if same else None for one in given]
+        return score_responses(model, asked, [one.text for one in given], sampling, compute, drawn)
+
+    return best_samples(policy.folder, prompts, score, n, sampling, seed, compute)
 
 
 def as_prompts(answered: pd.DataFrame) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def messages_of(prompt: Prompt) -> list[dict[str, str]] | None:
     return prompt.as_dicts() if isinstance(prompt, Chat) else None
 
 
-def prompt_of(row: Mapping[str, Any], column: str = "prompt") -> Prompt:
+def prompt_of_row(row: Mapping[str, Any], column: str = "prompt") -> Prompt:
     """The prompt of a table's row, whose text is in ``column``."""
     messages = row.get("messages")
     if messages is None or isinstance(messages, float):  # pandas has NaN where a column is null
@@ -62,4 +62,4 @@ def prompts_of(frame: pd.DataFrame, column: str = "prompt") -> list[Prompt]:
     if "messages" not in frame.columns:
         return frame[column].tolist()
     pairs = zip(frame[column], frame["messages"], strict=True)
-    return [prompt_of({column: text, "messages": messages}, column) for text, messages in pairs]
+    return [prompt_of_row({column: text, "messages": messages}, column) for text, messages in pairs]

@@ -17,7 +17,14 @@ NEVER_NULL = frozenset(
     ["text", "prompt", "response", "responses", "split", "kind", "comparison_id", "label_id", "target", "weight"],
 )
 """Columns without which a row cannot be trained on."""
-TYPED = (NEVER_NULL - {"comparison_id", "label_id"}) | {"ranks", "strength", "ratings", "messages"}
+TYPED = (NEVER_NULL - {"comparison_id", "label_id"}) | {
+    "ranks",
+    "strength",
+    "ratings",
+    "token_ids",
+    "tokenizers",
+    "messages",
+}
 """Columns that trainings compute with."""
 HELD_OUT_SPLITS = ("validation", "held_out_annotators")
 """Splits of a PREFERENCES table that nothing is trained on."""

@@ -17,7 +17,7 @@ from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.tables import build_demonstrations, build_prompts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.records.chats import Chat, Message, prompt_of
+from rlhf_dagster.records.chats import Chat, Message, prompt_of_row
 from rlhf_dagster.records.ids import prompt_id
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
@@ -116,12 +116,12 @@ def test_chats_reach_the_tables_with_their_messages(tmp_path: Path) -> None:
     load(tmp_path, "demonstrations", [{"prompt": TURNS, "response": "A parrot."}, {"prompt": TEXT, "response": "x"}])
     prompts = build_prompts(config(), tmp_path, LocalStore(tmp_path))
     rows = {row["prompt_id"]: row for row in prompts.to_dict("records")}
-    assert {key: prompt_of(row, "text") for key, row in rows.items()} == {
+    assert {key: prompt_of_row(row, "text") for key, row in rows.items()} == {
         prompt_id(prompt): prompt for prompt in (CHAT, TEXT, "plain")
     }
     assert rows[prompt_id(CHAT)]["text"] == rows[prompt_id(TEXT)]["text"] == TEXT
     written = build_demonstrations(config(), tmp_path, LocalStore(tmp_path), prompts)
-    splits = {prompt_id(prompt_of(row)): row["split"] for row in written.to_dict("records")}
+    splits = {prompt_id(prompt_of_row(row)): row["split"] for row in written.to_dict("records")}
     assert splits == {key: rows[key]["split"] for key in splits}
 
 
@@ -136,10 +136,10 @@ def test_judgments_of_chats_keep_their_messages(tmp_path: Path) -> None:
     lines = [{"comparison": "1", "prompt": TURNS} | shared, {"comparison": "2", "prompt": TEXT} | shared]
     store = load(tmp_path, "judgments", lines)
     sent = store.comparisons(IMPORT_ROUND, "train").to_dict("records")
-    assert {row["prompt_id"]: prompt_of(row) for row in sent} == {prompt_id(CHAT): CHAT, prompt_id(TEXT): TEXT}
+    assert {row["prompt_id"]: prompt_of_row(row) for row in sent} == {prompt_id(CHAT): CHAT, prompt_id(TEXT): TEXT}
     prompts = imported(LocalStore(tmp_path), "prompts", IMPORTED_PROMPTS)
     assert prompts is not None
-    assert {prompt_of(row, "text") for row in prompts.to_pylist()} == {CHAT, TEXT}
+    assert {prompt_of_row(row, "text") for row in prompts.to_pylist()} == {CHAT, TEXT}
 
 
 @pytest.mark.parametrize(("name", "schema"), [("prompts", IMPORTED_PROMPTS), ("gold", IMPORTED_GOLD)])
@@ -160,12 +160,12 @@ def test_tables_of_older_versions_are_read_without_messages(tmp_path: Path, name
 
 def test_data_frames_may_hold_chats() -> None:
     prompts = prompts_table([TURNS, TEXT], validation=0)
-    assert [prompt_of(row, "text") for row in prompts.to_dict("records")] == [CHAT, TEXT]
+    assert [prompt_of_row(row, "text") for row in prompts.to_dict("records")] == [CHAT, TEXT]
     # A column that came out of Parquet holds arrays of messages.
     again = prompts_table(prompts["messages"].head(1), validation=0)
     assert again["prompt_id"].tolist() == [prompt_id(CHAT)]
     labels = preferences_table(pd.DataFrame({"prompt": [TURNS, TEXT], "chosen": "a", "rejected": "b"}), validation=0)
-    assert [prompt_of(row) for row in labels.to_dict("records")] == [CHAT, TEXT]
+    assert [prompt_of_row(row) for row in labels.to_dict("records")] == [CHAT, TEXT]
     assert labels["comparison_id"].nunique() == 2
     shown = demonstrations_table(pd.DataFrame({"prompt": [TURNS], "response": ["a"]}), validation=0)
-    assert prompt_of(shown.to_dict("records")[0]) == CHAT
+    assert prompt_of_row(shown.to_dict("records")[0]) == CHAT

@@ -13,11 +13,11 @@ from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.labeling.label_studio.tasks import task_data
-from rlhf_dagster.records.chats import Chat, prompt_of
+from rlhf_dagster.records.chats import Chat, prompt_of_row
 from rlhf_dagster.records.ids import prompt_id
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import read_table, records
-from rlhf_dagster.training.models.ends import end_id_of, other_ends_of
+from rlhf_dagster.training.models.chats.ends import end_id_of, other_ends_of
 from rlhf_dagster.training.models.policies import load_tokenizer
 from rlhf_dagster.training.models.tokens import encode_prompts
 
@@ -92,7 +92,7 @@ def test_a_round_of_chats_comes_to_its_report(runner: LoopRunner, labelled: str)
     assert outcome.success, outcome
     preferences = read_table(asset_path(loop, "preference_dataset", labelled), PREFERENCES)
     chats = {prompt_id(Chat.of(turns(index))): Chat.of(turns(index)) for index in range(60)}
-    assert {row["prompt_id"]: prompt_of(row) for row in records(preferences)}.items() <= chats.items()
+    assert {row["prompt_id"]: prompt_of_row(row) for row in records(preferences)}.items() <= chats.items()
     page = asset_path(loop, "eval_report", labelled).with_suffix(".html").read_text(encoding="utf-8")
     assert page.count("<b>System</b>") == page.count("<b>Assistant</b>") > 0
     assert "&lt;|im_end|&gt;" in page
@@ -101,7 +101,7 @@ def test_a_round_of_chats_comes_to_its_report(runner: LoopRunner, labelled: str)
 def test_what_the_policy_reads_is_what_people_see(runner: LoopRunner, labelled: str) -> None:
     completions = pd.read_parquet(asset_path(runner.loop, "completions", labelled))
     tokenizer = load_tokenizer(checkpoint(runner.loop, "sft_checkpoint").folder)
-    prompts = [prompt_of(row) for row in records(completions)]
+    prompts = [prompt_of_row(row) for row in records(completions)]
     opened = tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert {ids.count(opened) for ids in encode_prompts(tokenizer, prompts, 90)} == {5}
     [row, *_] = records(runner.loop.label_store.comparisons(labelled, "train"))

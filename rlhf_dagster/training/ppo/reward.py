@@ -15,7 +15,7 @@ from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt, messages_of
 from rlhf_dagster.training.functions import load_function
-from rlhf_dagster.training.models.tokens import PaddedBatch, pad
+from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, decode_responses, pad
 from rlhf_dagster.training.reward.scores import RewardModel, encode_pairs, score_heads
 from rlhf_dagster.training.runtime.distributed import first_text
 
@@ -58,11 +58,15 @@ class TextScore:
     """The policy's tokenizer."""
     reward: TextReward
 
-    def __call__(self, prompts: Sequence[Prompt], tokens: Tensor, mask: Tensor) -> Tensor:
-        """Scores [B] or [B, K] of responses [B, T] to ``prompts``."""
-        ids = [row[keep] for row, keep in zip(tokens, mask.bool(), strict=True)]
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return self.reward(list(prompts), texts).to(tokens.device)
+    def __call__(self, texts: Sequence[Prompt], prompts: PaddedBatch, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Scores [B] or [B, K] of responses [B, T] to ``prompts`` [B, Q], which are ``texts``."""
+        asked, given = _kept(*prompts), _kept(tokens, mask)
+        return self.reward(list(texts), decode_responses(self.tokenizer, asked, given)).to(tokens.device)
+
+
+def _kept(ids: Tensor, mask: Tensor) -> list[TokenIds]:
+    """The ids [B, T] of each row where ``mask`` [B, T] is 1."""
+    return [row[keep].tolist() for row, keep in zip(ids, mask.bool(), strict=True)]
 
 
 def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward:

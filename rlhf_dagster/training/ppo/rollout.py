@@ -209,7 +209,7 @@ def _reward(
 ) -> Reward:
     """The reward of responses [B, T], of which only the tokens where ``mask`` [B, T] is 1 are read."""
     if isinstance(episodes.score, TextScore):
-        return combined(episodes.score(texts, tokens, mask), spread_coef)
+        return combined(episodes.score(texts, prompts, tokens, mask), spread_coef)
     return combined(episodes.score(_as_scored(prompts, tokens, mask, episodes.decoding)), spread_coef)
 
 

@@ -15,8 +15,8 @@ from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.chats import Prompt, prompts_of
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
+from rlhf_dagster.training.models.chats.ends import end_id_of
 from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.ends import end_id_of
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.models.policies import (

@@ -17,14 +17,14 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.chats.ends import end_id_of
 from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.ends import end_id_of
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
+from rlhf_dagster.training.models.responses import read_responses
 from rlhf_dagster.training.models.tokens import (
     PaddedBatch,
     TokenIds,
     encode_prompts,
-    encode_responses,
     pad,
     position_ids,
 )
@@ -99,14 +99,27 @@ def encode_pairs(
     responses: Sequence[str],
     sampling: SamplingSettings,
     max_tokens: int,
+    drawn: Sequence[TokenIds | None] | None = None,
 ) -> list[TokenIds]:
     """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
 
-    The row ends with the token that ends responses where lengths vary, so that the score is always read there; with a
-    fixed length it is read at the last token. A response that is too long is cut before that token is added.
+    Where lengths vary, the row ends with the token that ends responses or with the one that was drawn, so that the
+    score is always read there; with a fixed length it is read at the last token. A response that is too long is cut
+    before that token. ``drawn`` are the ids that a policy drew, where they are known and of this tokenizer.
     """
-    end = end_of(tokenizer, sampling)
-    return [cut_to(ids, end, max_tokens) for ids in encode_whole_pairs(tokenizer, prompts, responses, sampling)]
+    whole = encode_whole_pairs(tokenizer, prompts, responses, sampling, drawn)
+    return [pair.cut_to(max_tokens) for pair in whole]
+
+
+class WholePair(NamedTuple):
+    """Prompt and response, whole, and what ends the row that a reward model reads."""
+
+    ids: TokenIds
+    end: TokenIds
+
+    def cut_to(self, max_tokens: int) -> TokenIds:
+        """At most ``max_tokens``, the end included."""
+        return self.ids[: max_tokens - len(self.end)] + self.end
 
 
 def encode_whole_pairs(
@@ -114,22 +127,20 @@ def encode_whole_pairs(
     prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
+    drawn: Sequence[TokenIds | None] | None = None,
     cuts: Cuts | None = None,
-) -> list[TokenIds]:
-    """Ids of prompt and response, the response whole and without an end; ``cuts`` counts what is lost of prompts."""
+) -> list[WholePair]:
+    """Prompts and responses as :func:`encode_pairs` reads them, before responses are cut.
+
+    ``cuts`` counts what is lost of prompts.
+    """
     encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
-    answers = encode_responses(tokenizer, responses, add_end=False)
-    return [prompt + answer for prompt, answer in zip(encoded, answers, strict=True)]
-
-
-def end_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> TokenIds:
-    """What ends each row that a reward model reads."""
-    return [] if sampling.fixed_length else [end_id_of(tokenizer)]
-
-
-def cut_to(ids: TokenIds, end: TokenIds, max_tokens: int) -> TokenIds:
-    """At most ``max_tokens``, ``end`` included."""
-    return ids[: max_tokens - len(end)] + end
+    read = read_responses(tokenizer, prompts, responses, sampling, drawn)
+    end: TokenIds = [] if sampling.fixed_length else [end_id_of(tokenizer)]
+    return [
+        WholePair(prompt + one.body, one.end if end and one.end else end)
+        for prompt, one in zip(encoded, read, strict=True)
+    ]
 
 
 def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
@@ -151,12 +162,14 @@ def score_responses(
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
+    drawn: Sequence[TokenIds | None] | None = None,
 ) -> np.ndarray:
     """Normalised scores [N] (float64) of ``responses[i]`` to ``prompts[i]``: mean 0 and deviation 1 on SFT samples.
 
-    Responses are cut to the length that the model was trained on.
+    Responses are cut to the length that the model was trained on. ``drawn`` are the ids that a policy drew for them, by
+    the reward model's tokenizer, where they are known (:func:`~rlhf_dagster.training.models.responses.own_ids`).
     """
-    return score_with_spread(reward_model, prompts, responses, sampling, compute).mean
+    return score_with_spread(reward_model, prompts, responses, sampling, compute, drawn).mean
 
 
 @torch.no_grad()
@@ -166,12 +179,12 @@ def score_with_spread(
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
+    drawn: Sequence[TokenIds | None] | None = None,
 ) -> ScoresAndSpread:
     """:func:`score_responses` with their spread across heads, both [N] arrays (float64)."""
     reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
-    rows = encode_pairs(
-        reward_model.tokenizer, prompts, responses, sampling, reward_model.model.config.score_max_tokens
-    )
+    longest = reward_model.model.config.score_max_tokens
+    rows = encode_pairs(reward_model.tokenizer, prompts, responses, sampling, longest, drawn)
     # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     scores = ScoresAndSpread(np.zeros(len(rows)), np.zeros(len(rows)))

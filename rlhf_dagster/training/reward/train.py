@@ -36,7 +36,7 @@ from rlhf_dagster.training.reward.labels import (
     with_bootstrap,
 )
 from rlhf_dagster.training.reward.losses import choice_losses
-from rlhf_dagster.training.reward.scores import RewardModel, end_of, require_room, score_heads
+from rlhf_dagster.training.reward.scores import RewardModel, require_room, score_heads
 from rlhf_dagster.training.reward.terms import merge_labels
 from rlhf_dagster.training.reward.ties import TieModel, make_tie_model
 from rlhf_dagster.training.runtime.device import training_on, use_device
@@ -155,8 +155,9 @@ def reference_samples(spec: RewardModelSpec, sft: Policy) -> list[TokenIds]:
     prompts = prompts_of(frame.iloc[chosen], "text")
     samples = sample(sft, prompts, spec.sampling, seed=spec.seed)
     encoded = encode_prompts(sft.tokenizer, prompts, spec.sampling.prompt_tokens)
-    end, ends = end_of(sft.tokenizer, spec.sampling), decoding_of(sft.tokenizer, spec.sampling).end_ids
-    bodies = [drawn.token_ids + ([] if drawn.token_ids[-1] in ends else end) for drawn in samples]
+    decoding = decoding_of(sft.tokenizer, spec.sampling)
+    end = [] if decoding.fixed_length else [decoding.end_id]
+    bodies = [drawn.token_ids + ([] if drawn.token_ids[-1] in decoding.end_ids else end) for drawn in samples]
     return [prompt + body for prompt, body in zip(encoded, bodies, strict=True)]
 
 

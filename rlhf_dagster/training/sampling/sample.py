@@ -15,7 +15,7 @@ from rlhf_dagster.training.models.log_probs import (
     token_log_probs,
 )
 from rlhf_dagster.training.models.policies import Policy, load_policy, require_context
-from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, pad
+from rlhf_dagster.training.models.tokens import TokenIds, decode_responses, encode_prompts, pad
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model
@@ -25,7 +25,11 @@ from rlhf_dagster.training.sampling.rollouts import rollout_backend
 
 @dataclass(frozen=True)
 class Sample:
-    """One response. ``token_ids`` include the end-of-text token where one was drawn, ``text`` does not."""
+    """One response. ``token_ids`` include the end-of-text token where one was drawn, ``text`` does not.
+
+    The text is what people see (:func:`~rlhf_dagster.training.models.tokens.decode_responses`); its ids need not be the
+    ids that were drawn.
+    """
 
     text: str
     token_ids: list[int]
@@ -83,7 +87,7 @@ def sample(
             part = slice(start, start + at_once)
             batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
             noise = None if uniforms is None else uniforms[part].to(policy.device)
-            samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), policy)
+            samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), rows[part], policy)
     if cuts is not None and not sampling.fixed_length:
         cuts.unended += sum(drawn.token_ids[-1] not in decoding.end_ids for drawn in samples)
     if backend.own_arithmetic:
@@ -141,10 +145,10 @@ def _measured(
     return [replace(drawn, log_probs=row) for drawn, row in zip(samples, log_probs, strict=True)]
 
 
-def _as_samples(responses: Responses, policy: Policy) -> list[Sample]:
+def _as_samples(responses: Responses, prompts: Sequence[TokenIds], policy: Policy) -> list[Sample]:
     lengths = responses.mask.sum(dim=1).tolist()
     ids = [row[:n] for row, n in zip(responses.tokens.tolist(), lengths, strict=True)]
-    texts = policy.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = decode_responses(policy.tokenizer, prompts, ids)
     log_probs = [row[:n] for row, n in zip(responses.log_probs.tolist(), lengths, strict=True)]
     return [Sample(*parts) for parts in zip(texts, ids, log_probs, strict=True)]
 

@@ -16,9 +16,9 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
-from rlhf_dagster.training.models.chat import set_chat
+from rlhf_dagster.training.models.chats.encoding import set_chat
+from rlhf_dagster.training.models.chats.ends import ends_in_config
 from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.ends import ends_in_config
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
 from rlhf_dagster.training.models.special_tokens import allow_special_tokens
@@ -54,9 +54,9 @@ class Demonstrations(Dataset[Demonstration]):
     def __init__(
         self, frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, settings: SftSettings, sampling: SamplingSettings
     ) -> None:
-        self.cuts = Cuts()
-        prompts = encode_prompts(tokenizer, prompts_of(frame), sampling.prompt_tokens, self.cuts)
-        responses = encode_responses(tokenizer, frame["response"].tolist(), add_end=True)
+        self.cuts, asked = Cuts(), prompts_of(frame)
+        prompts = encode_prompts(tokenizer, asked, sampling.prompt_tokens, self.cuts)
+        responses = encode_responses(tokenizer, frame["response"].tolist(), True, asked)
         longest = sampling.response_tokens if sampling.fixed_length else settings.max_tokens
         self.rows = []
         for prompt, response in zip(prompts, responses, strict=True):
