@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from toy_language import FIXED, VARIABLE, Tables, dpo_spec, preference_row, reward_spec, sentence, write
+from toy_language import FIXED, VARIABLE, Tables, dpo_spec, preference_row, reward_spec, sentence, sft_spec, write
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.schemas import PREFERENCES
@@ -18,6 +18,8 @@ from rlhf_dagster.training.reward.heads import normalise
 from rlhf_dagster.training.reward.labels import encode_labels
 from rlhf_dagster.training.reward.terms import merge_labels
 from rlhf_dagster.training.reward.train import initial_reward_model, train_reward_model
+from rlhf_dagster.training.sampling.sample import sample
+from rlhf_dagster.training.sft.train import train_sft
 
 LONG = "good good good good good"
 """As long as what is read of a response."""
@@ -115,3 +117,20 @@ def test_normalising_scores_that_are_not_finite_is_refused(sft: Path, tables: Ta
     model.model.score.weight.data.fill_(float("inf"))
     with pytest.raises(UserError, match="not finite: it diverged"):
         normalise(model, [[4, 5], [5, 6, 7]])
+
+
+def test_sft_and_sampling_count_the_prompts_they_cut(base: Path, sft: Path, tables: Tables, tmp_path: Path) -> None:
+    longer = pd.read_parquet(tables.demonstrations)
+    whole = [len(text.split()) for text in longer.loc[longer["split"] == "train", "prompt"]]
+    result = train_sft(sft_spec(base, tables, tmp_path / "sft"))
+    lost = [length - FIXED.prompt_tokens for length in whole if length > FIXED.prompt_tokens]
+    assert result.metrics["cut_prompts"] == len(lost)
+    assert result.metrics["cut_prompt_tokens"] == sum(lost)
+    assert result.metrics["cut_prompt_share"] == len(lost) / len(whole)
+    assert any("prompts are longer than sampling.prompt_tokens" in warning for warning in result.warnings)
+    cuts, ended = Cuts(), Cuts()
+    drawn = sample(sft, ["red " * 9, "red"], VARIABLE, seed=1, samples_per_prompt=4, cuts=cuts)
+    assert (cuts.prompts.rows, cuts.prompts.cut, cuts.prompts.lost) == (2, 1, 9 - FIXED.prompt_tokens)
+    assert cuts.unended == sum(len(one.token_ids) == 5 and len(one.text.split()) == 5 for one in drawn)
+    sample(sft, ["red"], FIXED, seed=1, cuts=ended)
+    assert ended.metrics() == {}

@@ -51,7 +51,7 @@ def read_responses(
 ) -> list[Drawn]:
     """Each response by its ids in ``drawn``, where it has some; otherwise its text is read where its prompt ends."""
     drawn = [None] * len(responses) if drawn is None else drawn
-    texts = [pair for *pair, ids in zip(prompts, responses, drawn, strict=True) if ids is None]
+    texts = [(prompt, text) for prompt, text, ids in zip(prompts, responses, drawn, strict=True) if ids is None]
     asked, written = [prompt for prompt, _ in texts], [text for _, text in texts]
     bodies = iter(encode_responses(tokenizer, written, add_end=False, prompts=asked))
     ends = decoding_of(tokenizer, sampling).end_ids
