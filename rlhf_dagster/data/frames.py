@@ -30,11 +30,11 @@ SOURCE = "python"
 """What the column ``source`` says of these rows."""
 
 
-def prompts_table(prompts: Iterable[Any], validation: float = 0.1) -> pd.DataFrame:
+def prompts_table(texts: Iterable[Any], validation: float = 0.1) -> pd.DataFrame:
     """Prompts to sample from, each once.
 
     Args:
-        prompts: texts, such as a column of a data frame, or lists of messages with `role` and `content`.
+        texts: the prompts, such as a column of a data frame: texts, or lists of messages with `role` and `content`.
         validation: the share held out, from 0 to 1, in expectation.
 
     Returns:
@@ -48,7 +48,7 @@ def prompts_table(prompts: Iterable[Any], validation: float = 0.1) -> pd.DataFra
         prompt = prompt_in(_plain(values, "text"), "text")
         return prompt_row(prompt, SOURCE, "", _split(str(prompt), validation))
 
-    return _finished(_listed(prompts, "text"), row, PROMPTS, validation)
+    return _finished(_listed(texts, "text"), row, PROMPTS, validation)
 
 
 def pretraining_table(texts: Iterable[str], validation: float = 0.05) -> pd.DataFrame:

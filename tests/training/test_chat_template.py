@@ -88,7 +88,7 @@ def test_a_response_ends_as_the_template_ends_the_assistants_turn(family: str) -
 def test_ends_of_the_generation_config_end_responses_too() -> None:
     tokenizer = chat_tokenizer(CHATML)
     end, eos, other = tokenizer.convert_tokens_to_ids(["<|im_end|>", "</s>", "<|eot_id|>"])
-    set_chat(tokenizer, True, [other, end, tokenizer.pad_token_id, 10**6])
+    set_chat(tokenizer, True, [other, end, tokenizer.pad_token_id, 10**6, tokenizer.convert_tokens_to_ids("a")])
     assert (end_id_of(tokenizer), set(other_ends_of(tokenizer))) == (end, {eos, other})
     set_chat(tokenizer, False, [other])
     assert (end_id_of(tokenizer), other_ends_of(tokenizer)) == (eos, (other,))

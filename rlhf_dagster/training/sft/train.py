@@ -18,6 +18,7 @@ from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.models.chats.encoding import set_chat
 from rlhf_dagster.training.models.chats.ends import ends_in_config
+from rlhf_dagster.training.models.chats.template import template_findings
 from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
@@ -124,13 +125,15 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     }
     with writing_output(spec.output) as folder:
         save_policy(policy, spec.sampling, folder)
+    numbers = {name: value for name, value in metrics.items() if value is not None}
+    return TrainingResult(spec.output, numbers, {"loss": losses}, _warnings(policy, train, spec))
+
+
+def _warnings(policy: Policy, train: Demonstrations, spec: SftSpec) -> list[str]:
+    """What is noticeable about the chat template, where it is used, and what is lost of demonstrations."""
+    noticed = template_findings(policy.tokenizer) if spec.settings.chat else []
     setting = "sampling.response_tokens" if spec.sampling.fixed_length else "sft.max_tokens"
-    return TrainingResult(
-        spec.output,
-        {k: v for k, v in metrics.items() if v is not None},
-        {"loss": losses},
-        train.cuts.warnings(setting, False),
-    )
+    return [*(finding.sentence for finding in noticed), *train.cuts.warnings(setting, judged=False)]
 
 
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:

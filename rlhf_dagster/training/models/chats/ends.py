@@ -25,12 +25,13 @@ def other_ends_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 def set_ends(tokenizer: PreTrainedTokenizerBase, end_id: int, others: Iterable[int]) -> None:
     """Keep what ends a response with ``tokenizer``, also once it is saved and opened again.
 
-    Padding, which no policy draws, ends nothing, and neither does an id that the tokenizer does not have.
+    Padding, which no policy draws, ends nothing, and neither does a token of ordinary text: a config that names one was
+    made for another tokenizer.
     """
     for name in (END, OTHER_ENDS):
         tokenizer.init_kwargs.pop(name, None)
-    known = {token for token in others if 0 <= token < len(tokenizer)} | {tokenizer.eos_token_id}
-    further = sorted(known - {end_id, tokenizer.pad_token_id})
+    control = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    further = sorted(({*others} & control | {tokenizer.eos_token_id}) - {end_id, tokenizer.pad_token_id})
     if end_id != tokenizer.eos_token_id:
         tokenizer.init_kwargs[END] = end_id
     if further:
