@@ -252,6 +252,5 @@ def cast_to(found: pa.Table, schema: pa.Schema) -> pa.Table:
     for name in later_columns(schema):
         if name not in found.column_names:
             found = found.append_column(name, pa.nulls(len(found), schema.field(name).type))
-    return (
-        found.select(schema.names).cast(schema) if set(found.column_names) == set(schema.names) else found.cast(schema)
-    )
+    ordered = sorted(found.column_names, key=lambda name: schema.names.index(name) if name in schema.names else -1)
+    return found.select(ordered).cast(schema)

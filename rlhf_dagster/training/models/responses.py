@@ -1,4 +1,4 @@
-"""The responses that labels compare, as ids: those that a policy drew where they are known, otherwise their texts'."""
+"""The responses that labels compare, as ids: those that a policy drew, where they are known, or those of the text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

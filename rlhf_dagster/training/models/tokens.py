@@ -107,8 +107,7 @@ def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[TokenIds]) -> list[st
 
 
 def _after(before: str, whole: str, joined: bool) -> str | None:
-    """What ``whole`` has after ``before``, without the space where a tokenizer has ``joined`` words; None if it is not
-    its beginning."""
+    """What ``whole`` has after ``before``, None if it begins otherwise; where words are ``joined``, without the space."""
     start = before.rstrip(REPLACEMENT)  # half a character, which a response may complete
     if not whole.startswith(start):
         return None
