@@ -30,6 +30,7 @@ SETTINGS = {
     "reward_model": {"epochs": 1, "normalisation_samples": 8, "max_tokens": 128},
     "ppo": {"updates": 2, "batch_size": 8, "minibatches": 1, "epochs": 1},
     "evaluation": {"prompts": 6, "human_judgments": 0},
+    "gate": {"min_judgments": 1},
 }
 
 

@@ -107,7 +107,7 @@ def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[TokenIds]) -> list[st
 
 
 def _after(before: str, whole: str, joined: bool) -> str | None:
-    """What ``whole`` has after ``before``, None if it begins otherwise; without the space where words are ``joined``."""
+    """What ``whole`` has after ``before``, None if it begins otherwise; where words are ``joined``, no space."""
     start = before.rstrip(REPLACEMENT)  # half a character, which a response may complete
     if not whole.startswith(start):
         return None
