@@ -164,7 +164,7 @@ def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSett
         max_new_tokens=sampling.response_tokens,
         suppress_tokens=decoding.never_drawn(rows),
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=list(decoding.end_ids) if decoding.other_ends else decoding.end_id,
         bos_token_id=tokenizer.bos_token_id,
         **fixed,
     )

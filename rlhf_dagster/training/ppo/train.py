@@ -55,10 +55,12 @@ def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
         setup.save(spec, folder)
     warnings = [
         *alarms(curves, spec.compute.precision),
+        *setup.cuts.warnings("sampling.response_tokens"),
         gone_too_far(curves, settings),
         _nothing_better(curves, settings),
     ]
-    return TrainingResult(spec.output, _metrics(curves, settings), curves, [text for text in warnings if text])
+    metrics = _metrics(curves, settings) | setup.cuts.metrics()
+    return TrainingResult(spec.output, metrics, curves, [text for text in warnings if text])
 
 
 def run_ppo(

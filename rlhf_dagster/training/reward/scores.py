@@ -16,6 +16,9 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.chats.ends import end_id_of
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
 from rlhf_dagster.training.models.responses import read_responses
 from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
@@ -82,7 +85,7 @@ def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> Scor
 
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     max_tokens: int,
@@ -90,7 +93,7 @@ def encode_pairs(
 ) -> list[TokenIds]:
     """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
 
-    The row ends with end-of-text where lengths vary, or with the other token that was drawn to end it, so that the
+    Where lengths vary, the row ends with the token that ends responses or with the one that was drawn, so that the
     score is always read there; with a fixed length it is read at the last token. A response that is too long is cut
     before that token. ``drawn`` are the ids that a policy drew, where they are known and of this tokenizer.
     """
@@ -111,15 +114,19 @@ class WholePair(NamedTuple):
 
 def encode_whole_pairs(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     drawn: Sequence[TokenIds | None] | None = None,
+    cuts: Cuts | None = None,
 ) -> list[WholePair]:
-    """Prompts and responses as :func:`encode_pairs` reads them, before they are cut."""
-    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
+    """Prompts and responses as :func:`encode_pairs` reads them, before responses are cut.
+
+    ``cuts`` counts what is lost of prompts.
+    """
+    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
     read = read_responses(tokenizer, prompts, responses, sampling, drawn)
-    end: TokenIds = [] if sampling.fixed_length else [tokenizer.eos_token_id]
+    end: TokenIds = [] if sampling.fixed_length else [end_id_of(tokenizer)]
     return [
         WholePair(prompt + one.body, one.end if end and one.end else end)
         for prompt, one in zip(encoded, read, strict=True)
@@ -141,7 +148,7 @@ def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
 
 def score_responses(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
@@ -158,7 +165,7 @@ def score_responses(
 @torch.no_grad()
 def score_with_spread(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
