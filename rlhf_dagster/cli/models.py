@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rlhf_dagster.compute.memory import required_bytes
 from rlhf_dagster.compute.trainings import training_of
@@ -10,7 +11,7 @@ from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, Spec
 
-_LABEL, _WIDTH = 26, 94
+_LABEL, _WIDTH = 30, 90
 
 
 def check_model(name: str, revision: str, loop: Path | None) -> int:
@@ -19,11 +20,14 @@ def check_model(name: str, revision: str, loop: Path | None) -> int:
     Raises:
         UserError: the model cannot be opened.
     """
+    from transformers.utils import logging
+
     from rlhf_dagster.training.checkpoints.sources import snapshot
     from rlhf_dagster.training.models.policies import context_of, open_unpadded_policy
     from rlhf_dagster.training.pretraining.base_model import base_model_source
     from rlhf_dagster.training.probe.examination import examine
 
+    logging.set_verbosity_error()
     config = LoopConfig() if loop is None else load_config(loop)
     kind = "folder" if Path(name).is_dir() else "hub"
     source = base_model_source(BaseModelSettings(source=kind, name=name, revision=revision))
@@ -34,23 +38,19 @@ def check_model(name: str, revision: str, loop: Path | None) -> int:
     usable = True
     for answer in examine(policy):
         usable = usable and (answer.can or not answer.needed)
-        _print(answer.about, answer.said if answer.can else f"NO. {answer.said}")
+        _print(answer.about, answer.said if answer.can else f"no: {answer.said}")
     if not usable:
         return 2
     for title, needed in stage_memory(snapshot(source), config):
-        _print(f"memory of {title}", f"{needed / 1e9:.2f} GB")
-    print(
-        "Memory is for the settings of "
-        + ("a new loop" if loop is None else str(loop))
-        + ", every text at its longest."
-    )
+        _print(f"memory, {title}", f"{needed / 1e9:.2f} GB")
+    print(f"Memory is for the settings of {loop or 'a new loop'}, with every text at its longest.")
     return 0
 
 
 def stage_memory(model: Path, config: LoopConfig) -> Iterator[tuple[str, int]]:
-    """The peak memory in bytes of each stage that trains, of a loop on ``model`` whose tables are as large as its batches."""
+    """The peak memory in bytes of each stage that trains, on tables that fill its batches."""
     none = Path("no-table-yet")
-    sizes = {"output": none, "sampling": config.sampling, "compute": config.compute}
+    sizes: dict[str, Any] = {"output": none, "sampling": config.sampling, "compute": config.compute}
     specs: list[Spec] = [
         SftSpec(model, none, settings=config.sft, **sizes),
         RewardModelSpec(model, none, none, settings=config.reward_model, **sizes),
