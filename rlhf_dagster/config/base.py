@@ -1,16 +1,22 @@
 """The base of every settings class, and the sentence a wrong setting gets."""
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticKnownError
 
 from rlhf_dagster.common.files import reading
 from rlhf_dagster.config.yaml_files import parse_file
 from rlhf_dagster.errors import UserError
+
+LATER: JsonDict = {"later": True}
+"""Marks a setting that settings of version 0.1 lack. At its default it is no part of their text, which a training's
+identity is made of: a training that version 0.1 began can go on."""
 
 
 class Settings(BaseModel):
@@ -26,6 +32,12 @@ class Settings(BaseModel):
         if isinstance(value, bool) and bool not in options and options & {int, float}:
             raise PydanticKnownError("float_type" if float in options else "int_type")
         return value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            field = type(self).model_fields.get(name or "")
+            if field is None or field.json_schema_extra is not LATER or value != field.default:
+                yield name, value
 
     @classmethod
     def parse(cls, values: Any, source: str) -> Self:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
-from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.base import LATER, Settings
 
 OF_LOOPS: JsonDict = {"of_loops": True}
 """Marks a setting that the stages of a loop read, and a training by itself does not."""
@@ -136,6 +136,10 @@ class SftSettings(Settings):
     chat: bool = False
     """Prompts become a user's turn in the tokenizer's chat template, followed by the opening of the assistant's, here
     and wherever a checkpoint made from this one reads a prompt. They are shortened so that turn and template fit."""
+    special_tokens_in_text: bool = Field(False, json_schema_extra=LATER)
+    """Whether special tokens that are written in a prompt, a response or a demonstration, such as `<|im_end|>`, are
+    these tokens, here and wherever a checkpoint made from this one reads a text. When false they are plain text, and
+    nobody who writes them ends a document or opens a turn."""
     lora: LoraSettings | None = None
     """Train adapters, merged into the checkpoint; null trains all weights."""
 

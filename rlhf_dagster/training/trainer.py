@@ -68,7 +68,12 @@ class KeptTrainer(Trainer):
     """What is logged after each step and kept as curves."""
 
     def __init__(self, keeper: StateKeeper, lengths: Sequence[int] | None = None, **arguments: Any) -> None:
+        config: Any = arguments["model"].config
+        cached = getattr(config, "use_cache", None)
         super().__init__(**arguments)
+        if cached is not None:
+            # The Trainer sets it to its own, with which the checkpoint would be sampled from without a cache.
+            config.use_cache = cached
         self.keeper, self.lengths = keeper, lengths
 
     def get_train_dataloader(self) -> DataLoader[Any]:

@@ -31,13 +31,13 @@ def real(tokens: Tensor) -> Tensor:
     ],
 )
 def test_a_response_is_read_up_to_its_first_end(tokens: list[int], after: int, kept: list[int], ended: bool) -> None:
-    rule, ids = Truncation(end_id=1, truncate_id=9, after=after), torch.tensor([tokens])
+    rule, ids = Truncation(end_ids=(1,), truncate_id=9, after=after), torch.tensor([tokens])
     assert rule.kept(ids, real(ids)).tolist() == [kept]
     assert rule.ended(ids, real(ids)).tolist() == [ended]
 
 
 def test_without_a_truncation_token_only_end_of_text_ends() -> None:
-    rule, ids = Truncation(end_id=1), torch.tensor([[5, 9, 1, 0, 0], [5, 9, 5, 9, 5]])
+    rule, ids = Truncation(end_ids=(1,)), torch.tensor([[5, 9, 1, 0, 0], [5, 9, 5, 9, 5]])
     assert torch.equal(rule.kept(ids, real(ids)), real(ids))
     assert rule.ended(ids, real(ids)).tolist() == [True, False]
 

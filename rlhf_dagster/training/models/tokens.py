@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.training.models.chat import encode_chats, reads_chats
+from rlhf_dagster.training.models.special_tokens import encode_text
 
 TokenIds = list[int]
 
@@ -38,17 +39,14 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], m
         return encode_chats(tokenizer, prompts, max_tokens)
     begin = [tokenizer.bos_token_id] if _adds_begin(tokenizer) else []
     room = max_tokens - len(begin)
-    encoded = tokenizer(list(prompts), add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = encode_text(tokenizer, prompts)
     return [begin + ids[max(len(ids) - room, 0) :] or [tokenizer.eos_token_id] for ids in encoded]
 
 
 def encode_responses(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], add_end: bool) -> list[TokenIds]:
     """Ids of each response, with the end-of-text token where ``add_end``."""
-    if not responses:
-        return []
     end = [tokenizer.eos_token_id] if add_end else []
-    encoded = tokenizer(list(responses), add_special_tokens=False, verbose=False)["input_ids"]
-    return [ids + end for ids in encoded]
+    return [ids + end for ids in encode_text(tokenizer, responses)]
 
 
 def pad(sequences: Sequence[TokenIds], pad_id: int, side: str) -> PaddedBatch:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import response_outputs
+from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.ppo.frozen_layers import Frozen, recorded, replayed
 
 LENGTHS = (11, 8, 5, 10, 3)
@@ -66,6 +67,7 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 
     Raises UserError where there is none.
     """
+    reading_of(model)  # which runs the model, if nobody has asked yet
     calls = _calls(model)
     lists = [
         (name, layers)
@@ -137,7 +139,9 @@ def _logits(model: PreTrainedModel, rows: Any) -> Tensor:
     device, width = model.device, max(LENGTHS)
     lengths = torch.tensor([LENGTHS[row] for row in rows], device=device)
     mask = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
-    ids = (7 * torch.arange(width, device=device) + 13 * lengths[:, None]) % model.get_input_embeddings().weight.shape[0]
+    ids = (7 * torch.arange(width, device=device) + 13 * lengths[:, None]) % model.get_input_embeddings().weight.shape[
+        0
+    ]
     with torch.autocast(device.type, enabled=False):
         return response_outputs(model, ids, mask, RESPONSE)[0].float()
 

@@ -117,7 +117,7 @@ def collect(
     """
     decoding, backend = episodes.decoding, episodes.backend
     responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
-    truncation = Truncation(decoding.end_id, episodes.truncate_id, settings.truncate_after)
+    truncation = Truncation(decoding.end_ids, episodes.truncate_id, settings.truncate_after)
     kept = truncation.kept(responses.tokens, responses.mask)
     reward = _reward(episodes, prompts, texts, responses.tokens, kept, settings.spread_coef)
     mask = kept if settings.truncated_rest == "masked" else responses.mask
@@ -223,6 +223,6 @@ def _as_scored(prompts: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Dec
     tokens = tokens.where(mask > 0, decoding.pad_id)
     if decoding.fixed_length:
         return _join(prompts, tokens, mask)
-    cut = ~(tokens == decoding.end_id).any(dim=1, keepdim=True)
+    cut = ~decoding.is_end(tokens).any(dim=1, keepdim=True)
     end = torch.where(cut, decoding.end_id, decoding.pad_id)
     return _join(prompts, torch.cat([tokens, end], dim=1), torch.cat([mask, cut.long()], dim=1))

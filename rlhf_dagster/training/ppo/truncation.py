@@ -27,8 +27,8 @@ def truncate_id(tokenizer: PreTrainedTokenizerBase, settings: PpoSettings) -> in
 class Truncation:
     """The rule for the end of a response (Ziegler et al. 2019, lm-human-preferences `lm_tasks.py`)."""
 
-    end_id: int
-    """End-of-text, which ends a response wherever it stands."""
+    end_ids: tuple[int, ...]
+    """End-of-text and the like, which end a response wherever they stand."""
     truncate_id: int | None = None
     """Another token that ends a response."""
     after: int = 0
@@ -36,7 +36,7 @@ class Truncation:
 
     def ends(self, tokens: Tensor) -> Tensor:
         """[B, T] bool, where a response of [B, T] ids may end."""
-        ends = tokens == self.end_id
+        ends = torch.isin(tokens, torch.tensor(self.end_ids, device=tokens.device))
         if self.truncate_id is not None:
             late = torch.arange(tokens.shape[1], device=tokens.device) >= self.after
             ends = ends | ((tokens == self.truncate_id) & late)

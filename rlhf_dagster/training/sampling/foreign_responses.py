@@ -46,4 +46,4 @@ def as_responses(
 def _is_whole(ids: TokenIds, decoding: Decoding) -> bool:
     if len(ids) == decoding.max_tokens:
         return True
-    return not decoding.fixed_length and 0 < len(ids) < decoding.max_tokens and ids[-1] == decoding.end_id
+    return not decoding.fixed_length and 0 < len(ids) < decoding.max_tokens and ids[-1] in decoding.end_ids

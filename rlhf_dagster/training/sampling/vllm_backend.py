@@ -114,15 +114,16 @@ class VllmRollouts:
         self, uniforms: Tensor | None, rows: int, decoding: Decoding, config: PreTrainedConfig
     ) -> list[Any]:
         """Each row has its own seed, so that what it draws does not depend on the rows beside it."""
-        suppressed = set(decoding.suppressed)
-        allowed = [token for token in range(config.get_text_config().vocab_size) if token not in suppressed]
+        width = config.get_text_config().vocab_size
+        never = set(decoding.never_drawn(width))
+        allowed = [token for token in range(width) if token not in never]
         common = {
             "temperature": 0.0 if uniforms is None else decoding.temperature,
             "top_p": 1.0,
             "top_k": 0,
             "max_tokens": decoding.max_tokens,
             "ignore_eos": True,
-            "stop_token_ids": None if decoding.fixed_length else [decoding.end_id],
+            "stop_token_ids": None if decoding.fixed_length else list(decoding.end_ids),
             "allowed_token_ids": allowed,
             "logprobs": 0,
             "detokenize": False,

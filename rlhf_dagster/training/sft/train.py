@@ -18,6 +18,7 @@ from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.models.chat import set_chat
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
+from rlhf_dagster.training.models.special_tokens import allow_special_tokens
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
@@ -100,6 +101,7 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
     _check(policy, spec)
     set_chat(policy.tokenizer, spec.settings.chat)
+    allow_special_tokens(policy.tokenizer, spec.settings.special_tokens_in_text)
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     at_once = rows_at_once(spec.settings)
