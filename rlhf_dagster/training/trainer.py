@@ -68,7 +68,7 @@ class KeptTrainer(Trainer):
     """What is logged after each step and kept as curves."""
 
     def __init__(self, keeper: StateKeeper, lengths: Sequence[int] | None = None, **arguments: Any) -> None:
-        config: Any = arguments["model"].config
+        config: Any = getattr(arguments.get("model"), "config", None)
         cached = getattr(config, "use_cache", None)
         super().__init__(**arguments)
         if cached is not None:

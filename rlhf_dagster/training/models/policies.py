@@ -18,12 +18,13 @@ from transformers.utils import logging as transformers_logging
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpoints.opening import open_model
+from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.checkpoints.saving import write_model
 from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require_rows, vocabulary_rows
+from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
@@ -107,7 +108,9 @@ def _open(
 ) -> PreTrainedModel:
     model = open_model(auto_class, source, new, config_changes)
     use_fast_layers(model)
-    always_in_evaluation_mode(model)
+    model = always_in_evaluation_mode(model)
+    if source.folder is not None:
+        recall_abilities(model, source.folder)
     reading_of(model)
     return model
 
@@ -150,6 +153,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     model.config.eos_token_id = tokenizer.eos_token_id
     write_model(model, folder)
     tokenizer.save_pretrained(folder)
+    keep_abilities(model, folder)
 
 
 def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings, rows: int) -> GenerationConfig:
@@ -164,7 +168,7 @@ def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSett
         max_new_tokens=sampling.response_tokens,
         suppress_tokens=decoding.never_drawn(rows),
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=list(decoding.end_ids) if decoding.other_ends else decoding.end_id,
         bos_token_id=tokenizer.bos_token_id,
         **fixed,
     )

@@ -67,7 +67,7 @@ def make_tiny_model(
         windows = text_windows(tokenizer, texts, settings.context)
         model = GPT2LMHeadModel(_config(tokenizer, settings)).to(device)  # type: ignore[arg-type]
         use_fast_layers(model)
-        keeper = StateKeeper(checkpointing, content_hash("tiny_model", settings.model_dump(), list(texts)))
+        keeper = StateKeeper(checkpointing, content_hash("tiny_model", settings.recorded(), list(texts)))
         losses = _pretrain(model, windows, settings, progress, keeper)
         with writing_output(output) as folder:
             save_policy(Policy(model.eval(), tokenizer), None, folder)
