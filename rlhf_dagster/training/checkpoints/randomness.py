@@ -10,8 +10,24 @@ from types import MethodType
 from typing import TypeVar
 
 from torch import nn
+from transformers import PretrainedConfig
 
 _Module = TypeVar("_Module", bound=nn.Module)
+
+
+def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
+    """``config``, changed in place: dropout 0, and nothing that depends on the mode or that no loss here reads.
+
+    The losses of routers (`output_router_logits`) balance experts in pretraining. RWKV in evaluation mode halves its
+    upper layers' weights in place against overflow in float16, and would save them like that.
+    """
+    for name, value in config.to_dict().items():
+        if ("drop" in name or "pdrop" in name) and isinstance(value, float):
+            setattr(config, name, 0.0)
+    for name, value in (("output_router_logits", False), ("rescale_every", 0)):
+        if getattr(config, name, value) != value:
+            setattr(config, name, value)
+    return config
 
 
 def always_in_evaluation_mode(model: _Module) -> _Module:
