@@ -11,9 +11,9 @@ from architectures import TWELVE, save_tiny, tiny
 from toy_language import Tables, dpo_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.dpo.train import train_dpo
 from rlhf_dagster.training.models.policies import load_model
-from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [9, 8, 7, 6, 5, 4]])
 LAYERDROP = {"d_model": 32, "ffn_dim": 48, "num_layers": 3, "attention_heads": 4, "layerdrop": 0.9}
