@@ -8,18 +8,19 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-sys.path[:0] = [str(Path(__file__).parents[2] / "tests" / folder) for folder in ("", "training")]
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch
 from transformers.utils import logging
 from zoo.models import ZOO
 
+from benchmarks.models import TESTS
 from benchmarks.models.matrix import CELLS
 from benchmarks.models.page import page, summary, table
 from benchmarks.models.run import Row, run_models
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = TESTS.with_name("docs") / "models.md"
 
 
 def main() -> int:
@@ -46,9 +47,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME,NAME", help="some models, which writes no page")
     parser.add_argument("--fast", action="store_true", help="the stages that `make test` tries, which writes no page")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go as JSON")
-    parser.add_argument(
-        "--results", type=Path, metavar="FOLDER", help="one file a model; those there are not tried again"
-    )
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="a file for each model; those there stay")
     return parser.parse_args()
 
 

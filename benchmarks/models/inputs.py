@@ -41,7 +41,8 @@ def make_inputs(folder: Path) -> Inputs:
     rng = random.Random(0)
     texts = [_words(rng, 1 + row % 6) for row in range(ROWS)]
     answers = [_words(rng, 1 + row % 7) for row in range(ROWS)]
-    pairs = [(text, answer, _words(rng, 1 + (row + 3) % 7)) for row, (text, answer) in enumerate(zip(texts, answers))]
+    others = [_words(rng, 1 + (row + 3) % 7) for row in range(ROWS)]
+    pairs = list(zip(texts, answers, others, strict=True))
     demonstrations = [demonstration_row(row, text, answer) for row, (text, answer, _) in enumerate(pairs)]
     preferences = [
         preference_row(row, text, [better, worse]) | {"target": [1.0, 0.0]}

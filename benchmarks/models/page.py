@@ -22,7 +22,8 @@ page (`make models ONLY=llama,gpt2` tries some); it holds for {versions}.
 
 | sign | means |
 |---|---|
-| ● | right: log-probs, scores, values, first ratio and KL, DPO's first loss of ln 2, merged, reloaded and resumed weights are those of plain transformers |
+| ● | right: log-probs, scores and values are those of plain transformers, merged and reloaded too; the first \
+ratio is 1, the first KL 0, DPO's first loss ln 2; what was interrupted ends with the same bits |
 | a letter | refused with one sentence, below |
 | a number | wrong, below |
 | · | not tried: what it needs was refused |

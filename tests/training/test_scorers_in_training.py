@@ -139,5 +139,5 @@ def test_projected_states_are_narrower_than_the_hidden_ones(speaker: Callable[[s
     model = load_policy(speaker("opt-350m")).model
     assert (head_width(model), model.config.hidden_size) == (16, 32)
     model.get_output_embeddings = lambda: None
-    with pytest.raises(UserError, match="has no linear output head .* set `ppo.value: separate`"):
+    with pytest.raises(UserError, match=r"has no linear output head .* set `ppo.value: separate`"):
         PolicyWithValue(model)

@@ -103,7 +103,7 @@ def _spec(trial: Trial, name: str, settings: PpoSettings, by_model: bool = False
 
 
 def _batch(trial: Trial) -> tuple[Tensor, Tensor, int]:
-    """Ids and mask, prompts padded on the left and responses on the right, as in PPO; and the width of the responses."""
+    """Ids and mask, with prompts padded on the left and responses on the right, and the width of the responses."""
     pad_id, (prompts, answers) = trial.plain.tokenizer.pad_token_id, zip(*trial.rows, strict=True)
     left, right = pad(prompts, pad_id, "left"), pad(answers, pad_id, "right")
     ids, mask = (torch.cat(parts, dim=1) for parts in zip(left, right, strict=True))
