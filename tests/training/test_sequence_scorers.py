@@ -69,7 +69,8 @@ def require_plain_scores(folder: Path) -> None:
     """The folder's reward model gives the scores of the ten lines, however rows are padded."""
     plain = torch.stack([ten_lines(folder, text) for text in TEXTS])
     opened = load_reward_model(folder)
-    assert plain.std(dim=0).min() > 0.05
+    # Ten times what they may differ by.
+    assert plain.std(dim=0).min() > 2e-3
     for side in ("left", "right"):
         with torch.no_grad():
             scores = score_heads(opened.model, batch_of(opened.tokenizer, side))
@@ -129,6 +130,7 @@ def test_adapters_begin_as_no_change_and_merge_into_the_scores(
 ) -> None:
     opened = load_reward_model(scorer_of(name, tmp_path))
     batch = batch_of(opened.tokenizer, "right")
+    torch.manual_seed(2)
     with torch.no_grad():
         before = score_heads(opened.model, batch)
         adapted = add_lora(opened.model, LoraSettings(rank=2, targets=targets), keep=["score"])

@@ -140,7 +140,7 @@ def scorer_class(config: PretrainedConfig) -> type[PreTrainedModel]:
     classifier: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
     if classifier is not None and _is_scorer(on_meta(classifier, config), causal):
         return _with_own_pooling(classifier)
-    return _with_exchanged_head(type(causal), name)
+    return _with_exchanged_head(cast("Any", type(causal)), name)
 
 
 def on_meta(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
