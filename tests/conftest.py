@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -25,6 +26,10 @@ from postgres import PostgresServer, require_postgres
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.labeling.label_studio.server import environment_folder
+
+# A machine that is busy is slow, and no test is about time.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 LONG = "test_cancel.py"
 """The module that takes longest."""

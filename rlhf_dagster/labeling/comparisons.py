@@ -94,6 +94,7 @@ def comparison_row(
         "role": role,
         "prompt_id": ordered[0]["prompt_id"],
         "prompt": ordered[0]["prompt"],
+        "messages": ordered[0].get("messages"),
         "completion_ids": ids,
         "responses": [row["text"] for row in ordered],
         "policy_ids": [row["policy_id"] for row in ordered],

@@ -143,8 +143,13 @@ def snapshot_hash(preferences: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     rows = table(preferences, PREFERENCES).drop_columns(["token_ids", "tokenizers"]).to_pylist()
     for row in sorted(rows, key=lambda row: row["label_id"]):
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        digest.update(json.dumps(_as_hashed(row), sort_keys=True, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _as_hashed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without messages where there are none: hashes of data sets without this column are on record."""
+    return {name: value for name, value in row.items() if name != "messages" or value is not None}
 
 
 def _row(label: Mapping[str, Any], comparison: Mapping[str, Any], rating_axes: Sequence[str]) -> dict[str, Any]:
@@ -155,6 +160,7 @@ def _row(label: Mapping[str, Any], comparison: Mapping[str, Any], rating_axes: S
         "kind": label["kind"],
         "prompt_id": comparison["prompt_id"],
         "prompt": comparison["prompt"],
+        "messages": comparison.get("messages"),
         "responses": comparison["responses"],
         "policy_ids": comparison["policy_ids"],
         "ranks": label["ranks"],

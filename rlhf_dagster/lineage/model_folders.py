@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.weight_files import CONFIG, require_whole, weight_files
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.parquet import without_tag
 from rlhf_dagster.storage.base import LAST
 
 MANIFEST = LAST
+ADAPTERS = "adapter_config.json"
+"""The config of peft's adapters, which transformers opens as if it were a model's."""
 VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "added_tokens.json")
 """Files in which the words of a tokenizer without `tokenizer.json` stand."""
 _STATE = {"padding", "truncation"}
@@ -78,13 +81,20 @@ def content_of(path: Path) -> str:
 
 
 def require_checkpoint(folder: Path) -> Path:
-    """``folder`` if it holds a safetensors checkpoint; raises UserError otherwise."""
+    """``folder`` if it holds a whole safetensors checkpoint; raises UserError otherwise."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give the Hugging Face model folder that it is in.")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder; train that stage first or correct the path.")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: not a model checkpoint, config.json is missing; give a Hugging Face model folder.")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no .safetensors weights; save the model with `save_pretrained` first.")
+    if (folder / ADAPTERS).is_file():
+        raise UserError(
+            f"{folder}: {ADAPTERS} is that of adapters, which are no model of their own; merge them into the model "
+            "that they were trained on with peft's `merge_and_unload`, and give the folder to which that is saved."
+        )
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: not a model checkpoint, {CONFIG} is missing; give a Hugging Face model folder.")
+    for file in weight_files(folder):
+        require_whole(file)
     return folder
 
 

@@ -38,6 +38,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.pages.report import render_report
+from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.tables import records
 
@@ -59,7 +60,7 @@ def label_accuracy(
     from rlhf_dagster.training.reward.scores import score_responses
 
     responses = [list(texts) for texts in preferences["responses"]]
-    prompts = [prompt for prompt, texts in zip(preferences["prompt"], responses, strict=True) for _ in texts]
+    prompts = [prompt for prompt, texts in zip(prompts_of(preferences), responses, strict=True) for _ in texts]
     texts = [text for texts in responses for text in texts]
     own = tokenizer_digest(reward_model)
     drawn = [ids for row in records(preferences) for ids in own_ids(row, own)]
@@ -89,9 +90,10 @@ def role_scores(
     own = tokenizer_digest(reward_model.folder)
 
     def scores(found: pd.DataFrame) -> list[float]:
-        texts, prompts = found["text"].tolist(), found["prompt"].tolist()
         drawn = [completion_ids(row, own) for row in records(found)]
-        return score_responses(model, prompts, texts, loop.config.sampling, drawn=drawn).tolist()
+        return score_responses(
+            model, prompts_of(found), found["text"].tolist(), loop.config.sampling, drawn=drawn
+        ).tolist()
 
     return {role: scores(rows[role]) for role in roles}
 
@@ -173,7 +175,8 @@ def evaluate_round(
 
     ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.measure_arms` gives.
     """
-    round_key, trained = manifest["round"], {"reward_model": reward_model, "ppo_policy": policy}
+    round_key = manifest["round"]
+    trained = {"sft_checkpoint": sft, "reward_model": reward_model, "ppo_policy": policy}
     scores = judge_scores(loop, completions, reward_model)
     alarms = measure_alarms(
         loop, completions, scores, policy=policy, sft=sft, pretraining_text=pretraining_text, halves=halves

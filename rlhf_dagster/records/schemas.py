@@ -10,7 +10,8 @@ from rlhf_dagster.records.kinds import ALL_KINDS, RANKED_KINDS
 
 STRING, INT, FLOAT, TIME = pa.string(), pa.int32(), pa.float64(), pa.timestamp("us", tz="UTC")
 STRINGS, INTS, FLOATS = pa.list_(STRING), pa.list_(INT), pa.list_(pa.float32())
-LATER = b"later"
+_MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
+_LATER = b"later"
 """Marks, in a column's metadata, one that tables of version 0.1 lack; it is null there."""
 
 
@@ -21,7 +22,7 @@ def _schema(**columns: tuple[pa.DataType, str]) -> pa.Schema:
 def _with_later(schema: pa.Schema, **columns: tuple[pa.DataType, str]) -> pa.Schema:
     """``schema`` with columns behind it that older tables lack (:func:`with_later_columns`)."""
     later = _schema(**columns)
-    return pa.schema([*schema, *(column.with_metadata({**column.metadata, LATER: b"yes"}) for column in later)])
+    return pa.schema([*schema, *(column.with_metadata({**column.metadata, _LATER: b"yes"}) for column in later)])
 
 
 def meaning(column: pa.Field) -> str:
@@ -34,29 +35,39 @@ def _any_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-PROMPTS = _schema(
-    prompt_id=(STRING, "hash of the text"),
-    text=(STRING, "what the policy continues or answers"),
-    source=(STRING, "where the prompt came from"),
-    user=(STRING, "who wrote it, as a pseudonym; splits keep a user together"),
-    split=(STRING, "train, validation or test"),
+_CHAT = {"messages": (_MESSAGES, "the prompt's messages, where it is a chat; null where it is a text")}
+PROMPTS = _with_later(
+    _schema(
+        prompt_id=(STRING, "hash of the text, or of the messages"),
+        text=(STRING, "what the policy continues or answers; of a chat, what people read"),
+        source=(STRING, "where the prompt came from"),
+        user=(STRING, "who wrote it, as a pseudonym; splits keep a user together"),
+        split=(STRING, "train, validation or test"),
+    ),
+    **_CHAT,
 )
-DEMONSTRATIONS = _schema(
-    demonstration_id=(STRING, "hash of prompt and response"),
-    prompt_id=(STRING, "hash of the prompt's text"),
-    prompt=(STRING, "the prompt"),
-    response=(STRING, "what a person wrote for it"),
-    source=(STRING, "where the demonstration came from"),
-    split=(STRING, "train or validation"),
+DEMONSTRATIONS = _with_later(
+    _schema(
+        demonstration_id=(STRING, "hash of prompt and response"),
+        prompt_id=(STRING, "the prompt"),
+        prompt=(STRING, "the prompt's text"),
+        response=(STRING, "what a person wrote for it"),
+        source=(STRING, "where the demonstration came from"),
+        split=(STRING, "train or validation"),
+    ),
+    **_CHAT,
 )
 IMPORTED_PROMPTS = PROMPTS.remove(PROMPTS.get_field_index("split"))
 """Imported tables have no split: it depends on the loop's shares, and is drawn where the data assets are made."""
 IMPORTED_DEMONSTRATIONS = DEMONSTRATIONS.set(DEMONSTRATIONS.get_field_index("split"), PROMPTS.field("user"))
-IMPORTED_GOLD = _schema(
-    gold_id=(STRING, "hash of prompt and responses"),
-    prompt=(STRING, "the prompt"),
-    responses=(STRINGS, "the responses"),
-    best=(INT, "index of the best response"),
+IMPORTED_GOLD = _with_later(
+    _schema(
+        gold_id=(STRING, "hash of prompt and responses"),
+        prompt=(STRING, "the prompt's text"),
+        responses=(STRINGS, "the responses"),
+        best=(INT, "index of the best response"),
+    ),
+    **_CHAT,
 )
 PRETRAINING_TEXT = _schema(
     text_id=(STRING, "hash of the text"),
@@ -88,6 +99,7 @@ COMPLETIONS = _with_later(
         seed=(INT, "seed of the sampling run"),
     ),
     tokenizer=(STRING, "the tokenizer that token_ids is of, as a hash; empty where there are none"),
+    **_CHAT,
 )
 EVALUATION_COMPLETIONS = COMPLETIONS.append(
     pa.field(
@@ -119,6 +131,7 @@ COMPARISONS = _with_later(
         task_id=(STRING, "the label store's task"),
     ),
     **_DRAWN,
+    **_CHAT,
 )
 LABELS = _schema(
     label_id=(STRING, "hash of comparison, annotator, annotation and version"),
@@ -178,6 +191,7 @@ PREFERENCES = _with_later(
     strength=(FLOAT, "how much better the better of a pair is, 0 to 1; null where it was not asked"),
     ratings=(FLOATS, "rating of each response on the axis that decides the ranks; null where none was asked"),
     **_DRAWN,
+    **_CHAT,
 )
 QUALITY = _schema(
     annotator=(STRING, "pseudonym"),
@@ -223,7 +237,7 @@ def table(rows: pd.DataFrame | list[dict], schema: pa.Schema) -> pa.Table:
 
 def later_columns(schema: pa.Schema) -> list[str]:
     """Columns that tables of version 0.1 lack."""
-    return [column.name for column in schema if LATER in (column.metadata or {})]
+    return [column.name for column in schema if _LATER in (column.metadata or {})]
 
 
 def with_later_columns(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:

@@ -5,9 +5,10 @@ Nothing here fails: a file that cannot be read gets a neutral size, and the trai
 
 import json
 import math
-import struct
 from pathlib import Path
 
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, TensorHeader, tensors_of, weight_files
 from rlhf_dagster.training.footprint import KEPT, KEPT_IN_PIECES, Shape
 
 IN_PIECES = ("quick_gelu",)
@@ -22,8 +23,19 @@ _SIZES = (
 
 
 def parameters_of(folder: Path) -> int:
-    """Number of parameters in a checkpoint's safetensors files, from their headers; an unreadable file counts 0."""
-    return sum(_numbers_in(file) for file in Path(folder).glob("*.safetensors"))
+    """Number of parameters that transformers reads from a checkpoint, by the headers of its files.
+
+    An output head that is tied to the embedding counts once, and an unreadable file 0.
+    """
+    folder = Path(folder)
+    try:
+        files = weight_files(folder)
+    except UserError:
+        files = sorted(folder.glob("*.safetensors"))
+    shapes = {name: tensor.shape for file in files for name, tensor in _tensors_in(file).items()}
+    if _is_tied(folder):
+        shapes = {name: shape for name, shape in shapes.items() if not _is_copy(name, shape, shapes)}
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def shape_of(folder: Path) -> Shape:
@@ -63,11 +75,23 @@ def responses_at_most(preferences: Path) -> int:
         return 2
 
 
-def _numbers_in(file: Path) -> int:
+def _tensors_in(file: Path) -> dict[str, TensorHeader]:
     try:
-        with file.open("rb") as opened:
-            (length,) = struct.unpack("<Q", opened.read(8))
-            header = json.loads(opened.read(min(length, file.stat().st_size)))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        return 0
+        return tensors_of(file)
+    except UserError:
+        return {}
+
+
+def _is_tied(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config.get("tie_word_embeddings", False) is True
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _is_copy(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a tensor is the head's copy of the embedding, which transformers ties whatever the file says."""
+    return name.endswith(tuple(f"{head}.weight" for head in OUTPUT_HEADS)) and any(
+        other != name and found == shape for other, found in shapes.items()
+    )

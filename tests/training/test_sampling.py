@@ -12,9 +12,10 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, policy_log_softmax, token_log_probs
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.models.tokens import encode_prompts, encode_responses, pad, position_ids
-from rlhf_dagster.training.sampling import native
-from rlhf_dagster.training.sampling.native import _draw, draw_uniforms, generate
+from rlhf_dagster.training.sampling import steps
+from rlhf_dagster.training.sampling.native import draw_uniforms, generate
 from rlhf_dagster.training.sampling.sample import Sample, response_log_probs, sample
+from rlhf_dagster.training.sampling.steps import draw
 
 PROMPTS = ["red dog .", "good", "blue cat bad bad dog red green red good", "cat cat"]
 
@@ -106,9 +107,9 @@ def test_dropping_rows_that_have_ended_changes_nothing(
     value_head, decoding = torch.nn.Linear(32, 1), decoding_of(policy.tokenizer, VARIABLE)
     encoded = pad(encode_prompts(policy.tokenizer, PROMPTS * 8, 6), decoding.pad_id, "left")
     uniforms = draw_uniforms(32, decoding.max_tokens, torch.Generator().manual_seed(0))
-    monkeypatch.setattr(native, "KEPT_WHILE_ALIVE", 0.0)
+    monkeypatch.setattr(steps, "KEPT_WHILE_ALIVE", 0.0)
     kept, widths = generate(policy.model, encoded, uniforms, decoding, value_head), []
-    monkeypatch.setattr(native, "KEPT_WHILE_ALIVE", share)
+    monkeypatch.setattr(steps, "KEPT_WHILE_ALIVE", share)
     policy.model.transformer.wte.register_forward_hook(lambda module, ids, states: widths.append(len(states)))
     other = generate(policy.model, encoded, uniforms, decoding, value_head)
     assert (widths[-1] < 32) == (share > 0)
@@ -142,7 +143,7 @@ def test_a_token_without_probability_is_never_drawn(weights: list[float], unifor
     probabilities = torch.tensor([[0.0, *weights, 0.0]])
     log_probs = (probabilities / probabilities.sum()).log()
     for edge in (uniform, 0.0, 1 - 2**-53):
-        drawn = _draw(log_probs, torch.tensor([edge], dtype=torch.float64)).item()
+        drawn = draw(log_probs, torch.tensor([edge], dtype=torch.float64)).item()
         assert probabilities[0, int(drawn)] > 0
 
 

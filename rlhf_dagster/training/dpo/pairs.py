@@ -15,10 +15,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.tables import records
+from rlhf_dagster.training.models.chats.ends import end_id_of
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.responses import Drawn, own_ids, read_responses
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, pad
-from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.terms import LEARNED
 
 
@@ -76,25 +78,26 @@ def encode_comparisons(
     comparisons, cuts = [], cuts or Cuts()
     for _, labels in frame.groupby("comparison_id", sort=False):
         rows = records(labels)
-        asked, texts = rows[0]["prompt"], list(rows[0]["responses"])
-        prompt = encode_prompts(tokenizer, [asked], sampling.prompt_tokens)[0]
+        asked, texts = prompt_of_row(rows[0]), list(rows[0]["responses"])
+        prompt = encode_prompts(tokenizer, [asked], sampling.prompt_tokens, cuts)[0]
         drawn = own_ids(rows[0], tokenizer_id)
         responses = read_responses(tokenizer, [asked] * len(texts), texts, sampling, drawn)
         cut = [_with_end(one, tokenizer, sampling)[: sampling.response_tokens] for one in responses]
         pairs = merged_pairs(rows)
         different = [pair for pair in pairs if cut[pair.first] != cut[pair.second]]
-        longer = sum(len(one.body) > sampling.response_tokens for one in responses)
-        cuts.count(longer, len(responses), not different)
+        for one in responses:
+            cuts.responses.count(len(one.body), sampling.response_tokens)
+        cuts.compare(not different)
         if different:
             comparisons.append(Comparison(prompt, cut, different))
     return comparisons
 
 
 def _with_end(response: Drawn, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> TokenIds:
-    """The end is the one that was drawn; a text ends with end-of-text. Where lengths are fixed none can be drawn."""
+    """The end is the one that was drawn, and of a text the token that ends responses; fixed lengths have none."""
     if sampling.fixed_length:
         return response.body
-    return response.body + ([tokenizer.eos_token_id] if response.is_text else response.end)
+    return response.body + ([end_id_of(tokenizer)] if response.is_text else response.end)
 
 
 def collate_pairs(rows: Sequence[Comparison], reference: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ Temperature and suppressed tokens are part of the policy: every log-prob uses lo
 `policy.py`) with the suppressed tokens taken out, so that the ratio of the sampling policy to itself is exactly 1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,7 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
-from rlhf_dagster.training.models.tokens import position_ids
+from rlhf_dagster.training.models.chats.ends import end_id_of, other_ends_of
+from rlhf_dagster.training.models.layout import moved_left
+from rlhf_dagster.training.models.reading import accepted, arguments, reading_of, takes
+from rlhf_dagster.training.models.tokens import PaddedBatch
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Decoding:
     """The end-of-text token, which ends a response that is not cut."""
     suppressed: tuple[int, ...]
     """Ids that can never be drawn."""
+    vocabulary: int | None = None
+    """Ids from this one on are no token's, and never drawn either; a model may have more rows than tokens."""
     other_ends: tuple[int, ...] = ()
     """Further ids that end a response where they are drawn."""
 
@@ -44,19 +49,32 @@ class Decoding:
             ends = ends | (tokens == other)
         return ends
 
+    def never_drawn(self, rows: int) -> list[int]:
+        """All ids that cannot be drawn from an output head of ``rows`` rows."""
+        return [*self.suppressed, *range(rows if self.vocabulary is None else self.vocabulary, rows)]
+
 
 def decoding_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> Decoding:
-    """Padding and the unknown token are never drawn; end-of-text is not either where responses have a fixed length."""
+    """Padding and the unknown token are never drawn; what ends a response is not either where its length is fixed.
+
+    An id that is no token's is never drawn: it has no text.
+    """
+    end_id, other_ends = end_id_of(tokenizer), other_ends_of(tokenizer)
+    known = set(tokenizer.get_vocab().values())
+    vocabulary = max(known) + 1
     never = {tokenizer.pad_token_id, tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
+    never |= set(range(vocabulary)) - known
     if sampling.fixed_length:
-        never.add(tokenizer.eos_token_id)
+        never |= {end_id, *other_ends}
     return Decoding(
         temperature=sampling.temperature,
         max_tokens=sampling.response_tokens,
         fixed_length=sampling.fixed_length,
         pad_id=tokenizer.pad_token_id,
-        end_id=tokenizer.eos_token_id,
+        end_id=end_id,
         suppressed=tuple(sorted(never)),
+        other_ends=other_ends,
+        vocabulary=vocabulary,
     )
 
 
@@ -65,6 +83,8 @@ def policy_log_softmax(logits: Tensor, decoding: Decoding) -> Tensor:
     # One copy of the logits, not two: with a large vocabulary each costs as much as the softmax.
     scaled = logits.float().clone() if decoding.temperature == 1 else logits.float() / decoding.temperature
     suppressed = torch.tensor(decoding.suppressed, dtype=torch.long, device=logits.device)
+    if decoding.vocabulary is not None:
+        scaled[..., decoding.vocabulary :] = -torch.inf
     return scaled.index_fill_(-1, suppressed, -torch.inf).log_softmax(dim=-1)
 
 
@@ -99,7 +119,8 @@ def response_outputs(
 ) -> tuple[Tensor, Tensor | None]:
     """Logits [B, T, V] that predict the last T tokens and, where asked, the hidden states [B, T, d] they came from.
 
-    The head runs on those T positions alone, and the last token, which predicts nothing, is not fed.
+    The head runs on those T positions alone, and the last token, which predicts nothing, is not fed. Rows are laid out
+    as the model reads them (:func:`~rlhf_dagster.training.models.reading.reading_of`).
 
     Args:
         model: a causal language model.
@@ -108,15 +129,31 @@ def response_outputs(
         response_tokens: T.
         hidden: whether to return hidden states (after the final norm).
     """
-    mask = attention_mask[:, :-1]
+    batch = PaddedBatch(input_ids[:, :-1], attention_mask[:, :-1])
+    if reading_of(model).padding == "right":
+        return _moved_outputs(model, batch, response_tokens, hidden)
+    if not takes(model, "logits_to_keep"):
+        with head_states(model, lambda states: states[:, -response_tokens:]) as states:
+            logits = model(**accepted(model, **arguments(model, batch), use_cache=False)).logits
+        return logits, states[0] if hidden else None
     with head_inputs(model, hidden) as states:
-        logits = model(
-            input_ids=input_ids[:, :-1],
-            attention_mask=mask,
-            position_ids=position_ids(mask),
-            logits_to_keep=response_tokens,
-            use_cache=False,
-        ).logits
+        logits = model(**arguments(model, batch), logits_to_keep=response_tokens, use_cache=False).logits
+    return logits, states[0] if hidden else None
+
+
+def _moved_outputs(
+    model: PreTrainedModel, batch: PaddedBatch, response_tokens: int, hidden: bool
+) -> tuple[Tensor, Tensor | None]:
+    """As :func:`response_outputs`, of rows moved to the left edge; outputs are in the places of ``batch`` [B, L]."""
+    moved = moved_left(batch)
+    places = moved.places[:, -response_tokens:, None]
+    ids = moved.batch.input_ids
+
+    def chosen(states: Tensor) -> Tensor:
+        return states.gather(1, places.expand(-1, -1, states.shape[-1]))
+
+    with head_states(model, chosen) as states:
+        logits = model(**accepted(model, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)).logits
     return logits, states[0] if hidden else None
 
 
@@ -144,9 +181,22 @@ def head_on(model: PreTrainedModel, positions: Tensor) -> Iterator[None]:
 
     ``model`` may be wrapped for training on several ranks.
     """
-    head = cast("torch.nn.Module", getattr(model, "module", model).get_output_embeddings())
-    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][positions],))
-    try:
+    with head_states(model, lambda states: states[positions]):
         yield
+
+
+@contextmanager
+def head_states(model: PreTrainedModel, choose: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+    """The output head reads what ``choose`` takes from the hidden states [B, L, d], which is added to the list."""
+    chosen: list[Tensor] = []
+
+    def read(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        chosen.append(choose(inputs[0]))
+        return (chosen[-1],)
+
+    head = cast("torch.nn.Module", getattr(model, "module", model).get_output_embeddings())
+    hook = head.register_forward_pre_hook(read)
+    try:
+        yield chosen
     finally:
         hook.remove()

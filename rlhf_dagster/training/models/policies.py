@@ -1,17 +1,13 @@
 """Opening and saving language models: plain Hugging Face folders, safetensors only, no code from the folder."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
@@ -20,10 +16,15 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
-from rlhf_dagster.errors import UserError, first_line
-from rlhf_dagster.lineage.model_folders import require_checkpoint
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.checkpoints.opening import open_model
+from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
+from rlhf_dagster.training.checkpoints.saving import write_model
+from rlhf_dagster.training.checkpoints.sources import Source, folder_source
+from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require_rows, vocabulary_rows
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -37,7 +38,7 @@ PAD = "<|padding|>"
 
 @dataclass(frozen=True)
 class Policy:
-    """A causal language model with its tokenizer, dropout off."""
+    """A causal language model with its tokenizer, always in evaluation mode."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -50,8 +51,9 @@ class Policy:
 def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
     """Open a checkpoint on the device of ``compute``; raises UserError where it cannot be opened."""
     device = use_device(compute or ComputeSettings())
-    model = load_model(AutoModelForCausalLM, folder)
-    return Policy(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
+    model, tokenizer = load_model(AutoModelForCausalLM, folder), load_tokenizer(folder)
+    require_rows(model, tokenizer, str(folder))
+    return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
 def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> Policy:
@@ -60,60 +62,59 @@ def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> P
     The token's embedding, which nothing reads, is drawn with ``seed``.
     """
     device = use_device(compute)
-    model, tokenizer = load_model(AutoModelForCausalLM, folder), _open_tokenizer(folder)
     seed_everything(seed)
+    policy = open_unpadded_policy(folder_source(folder))
+    return Policy(policy.model.to(device), policy.tokenizer)  # type: ignore[arg-type]
+
+
+def open_unpadded_policy(source: Source) -> Policy:
+    """A causal language model on the CPU, with a padding token that is not end-of-text.
+
+    Raises:
+        UserError: it cannot be opened, or has no row for a token that it may be given.
+    """
+    model, tokenizer = _open(AutoModelForCausalLM, source), open_tokenizer(source)
+    require_rows(model, tokenizer, source.place)
     add_padding_token(model, tokenizer)
-    return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
+    return Policy(model.eval(), tokenizer)
 
 
 def add_padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add a padding token to a tokenizer that has none or pads with end-of-text, and its embedding to ``model``.
 
     A policy with one token for both never learns to stop, as padding is left out of the loss (Huang et al. 2024).
+    A padding token that others added, without a row in the embedding, gets one too.
     """
-    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
-        return
-    tokenizer.add_special_tokens({"pad_token": PAD})
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.add_special_tokens({"pad_token": PAD})
     # Some models have spare rows in their embedding, which must not be cut away.
-    if len(tokenizer) > model.config.get_text_config().vocab_size:
+    if tokenizer.pad_token_id >= vocabulary_rows(model):
         # Beginning at the others' mean would factorise the whole table, for a token that is never read or drawn.
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
 
 
 def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_changes: Any) -> PreTrainedModel:
-    """A float32 model of ``auto_class`` on the CPU, all dropout 0.
-
-    Dropout is off because PPO's ratios need the same distribution in training as in sampling.
+    """A float32 model of ``auto_class`` on the CPU, which computes the same in training as in sampling.
 
     Raises:
         UserError: the checkpoint cannot be opened, or lacks weights other than those named in ``new``.
     """
-    require_checkpoint(folder)
-    try:
-        with _only_errors():
-            config = without_dropout(AutoConfig.from_pretrained(folder, local_files_only=True))
-            config.update(config_changes)
-            model, report = auto_class.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder}: the model cannot be opened ({first_line(error)}); make it again.") from None
-    # Transformers would fill a missing weight with random numbers and only say so in its log.
-    missing = sorted(set(report["missing_keys"]) - set(new))
-    if missing:
-        raise UserError(f"{folder}: the checkpoint lacks {missing[0]}; it is damaged or of another kind of model.")
+    return _open(auto_class, folder_source(folder), new, config_changes)
+
+
+def _open(
+    auto_class: Any, source: Source, new: Sequence[str] = (), config_changes: Mapping[str, Any] | None = None
+) -> PreTrainedModel:
+    model = open_model(auto_class, source, new, config_changes)
     use_fast_layers(model)
+    model = always_in_evaluation_mode(model)
+    reading_of(model)
     return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint; raises UserError where it lacks padding and end-of-text tokens of their own."""
-    tokenizer = _open_tokenizer(folder)
+    tokenizer = open_tokenizer(Source(str(folder)))
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         lack = "has no padding token" if tokenizer.pad_token_id is None else "pads with end-of-text"
         raise UserError(
@@ -121,23 +122,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "one by SFT, which adds a padding token."
         )
     return tokenizer
-
-
-def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: the tokenizer cannot be opened ({first_line(error)}).") from None
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"{folder}: the tokenizer has no end-of-text token; set `eos_token` in tokenizer_config.json.")
-    return tokenizer
-
-
-def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
-    for name, value in config.to_dict().items():
-        if ("drop" in name or "pdrop" in name) and isinstance(value, float):
-            setattr(config, name, 0.0)
-    return config
 
 
 def context_of(config: PretrainedConfig) -> int | None:
@@ -155,7 +139,7 @@ def require_context(config: PretrainedConfig, needed: int, what: str) -> None:
 def save_policy(policy: Policy, sampling: SamplingSettings | None, folder: Path) -> None:
     """Write model, tokenizer and a generation_config.json with which plain `generate` samples as this loop does."""
     if sampling is not None:
-        policy.model.generation_config = generation_config(policy.tokenizer, sampling)
+        policy.model.generation_config = generation_config(policy.tokenizer, sampling, vocabulary_rows(policy.model))
     save_model(policy.model, policy.tokenizer, folder)
 
 
@@ -164,11 +148,12 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     require_finite_weights(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
-    model.save_pretrained(folder)
+    write_model(model, folder)
     tokenizer.save_pretrained(folder)
 
 
-def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> GenerationConfig:
+def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings, rows: int) -> GenerationConfig:
+    """For a model whose output head has ``rows`` rows."""
     decoding = decoding_of(tokenizer, sampling)
     fixed = {"min_new_tokens": sampling.response_tokens} if sampling.fixed_length else {}
     return GenerationConfig(
@@ -177,19 +162,9 @@ def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSett
         top_k=0,
         top_p=1.0,
         max_new_tokens=sampling.response_tokens,
-        suppress_tokens=list(decoding.suppressed),
+        suppress_tokens=decoding.never_drawn(rows),
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=list(decoding.end_ids) if decoding.other_ends else decoding.end_id,
         bos_token_id=tokenizer.bos_token_id,
         **fixed,
     )
-
-
-@contextmanager
-def _only_errors() -> Iterator[None]:
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
+from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.tokens import TokenIds, encode_responses
 
@@ -43,14 +44,14 @@ def completion_ids(row: Mapping[str, Any], tokenizer_id: str) -> TokenIds | None
 
 def read_responses(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     drawn: Sequence[TokenIds | None] | None = None,
 ) -> list[Drawn]:
     """Each response by its ids in ``drawn``, where it has some; otherwise its text is read where its prompt ends."""
     drawn = [None] * len(responses) if drawn is None else drawn
-    texts = [pair for *pair, ids in zip(prompts, responses, drawn, strict=True) if ids is None]
+    texts = [(prompt, text) for prompt, text, ids in zip(prompts, responses, drawn, strict=True) if ids is None]
     asked, written = [prompt for prompt, _ in texts], [text for _, text in texts]
     bodies = iter(encode_responses(tokenizer, written, add_end=False, prompts=asked))
     ends = decoding_of(tokenizer, sampling).end_ids

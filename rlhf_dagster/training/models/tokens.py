@@ -13,15 +13,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.chat import encode_chats, reads_chats
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.chats.encoding import encode_chats, reads_chats, require_texts
+from rlhf_dagster.training.models.chats.ends import end_id_of
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.special_tokens import encode_text
 from rlhf_dagster.training.models.tokenizer_twins import starts_with_space
 
 TokenIds = list[int]
 CONTEXT = 16
 """Tokens of a prompt that decide how the response after it is spelt."""
-BYTES_OF_CHARACTER = 4
-"""At most, in UTF-8."""
 BYTES_OF_CHARACTER = 4
 """At most, in UTF-8."""
 REPLACEMENT, NO_CHARACTER = "\ufffd", "\u25a1"
@@ -37,23 +38,28 @@ class PaddedBatch(NamedTuple):
         return PaddedBatch(self.input_ids.to(device), self.attention_mask.to(device))
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_tokens: int) -> list[TokenIds]:
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], max_tokens: int, cuts: Cuts | None = None
+) -> list[TokenIds]:
     """Ids of each prompt, cut on the left to ``max_tokens``, after the tokens that the tokenizer puts before a text.
 
     An empty prompt becomes one end-of-text token where there are none, from which GPT-2 begins a document. A checkpoint
-    whose prompts are chats has them encoded by :func:`rlhf_dagster.training.models.chat.encode_chats`. Raises UserError
-    where the tokens before a text leave no room.
+    whose prompts are chats has them encoded by :func:`~rlhf_dagster.training.models.chats.encoding.encode_chats`; any
+    other raises UserError for messages, and where the tokens before a text leave no room. ``cuts`` counts what is lost.
     """
     if not prompts:
         return []
     if reads_chats(tokenizer):
-        return encode_chats(tokenizer, prompts, max_tokens)
+        return encode_chats(tokenizer, prompts, max_tokens, cuts)
     before = tokens_before(tokenizer)
     if (room := max_tokens - len(before)) < 1:
         raise UserError(
             f"sampling.prompt_tokens is {max_tokens} and the tokenizer puts {len(before)} before each prompt; raise it."
         )
-    encoded = encode_text(tokenizer, prompts)
+    encoded = encode_text(tokenizer, require_texts(prompts))
+    if cuts is not None:
+        for ids in encoded:
+            cuts.prompts.count(len(ids), room)
     return [before + ids[max(len(ids) - room, 0) :] or [tokenizer.eos_token_id] for ids in encoded]
 
 
@@ -64,14 +70,14 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -
 
 
 def encode_responses(
-    tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], add_end: bool, prompts: Sequence[str] | None = None
+    tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], add_end: bool, prompts: Sequence[Prompt] | None = None
 ) -> list[TokenIds]:
-    """Ids of each response, with the end-of-text token where ``add_end``.
+    """Ids of each response, with the token that ends responses (:func:`end_id_of`) where ``add_end``.
 
     A response goes on where its prompt ends: no space comes between them that is in neither. One to an empty prompt, or
     without ``prompts``, begins a document.
     """
-    end = [tokenizer.eos_token_id] if add_end else []
+    end = [end_id_of(tokenizer)] if add_end else []
     if prompts is None or not starts_with_space(tokenizer):
         return [ids + end for ids in encode_text(tokenizer, responses)]
     rows = list(zip(prompts, responses, strict=True))
@@ -116,7 +122,7 @@ def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[TokenIds]) -> list[st
 
 
 def _after(before: str, whole: str, joined: bool) -> str | None:
-    """What ``whole`` has after ``before``, None if it begins otherwise; between ``joined`` words is a space."""
+    """What ``whole`` has after ``before``, None if it begins otherwise; where words are ``joined``, no space."""
     start = before.rstrip(REPLACEMENT)  # half a character, which a response may complete
     if not whole.startswith(start):
         return None

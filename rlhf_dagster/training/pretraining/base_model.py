@@ -1,16 +1,17 @@
 """A base model from the Hugging Face Hub or a local folder, made ready for the stages that follow."""
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from rlhf_dagster.config.training import BaseModelSettings
-from rlhf_dagster.errors import UserError, first_line
-from rlhf_dagster.lineage.model_folders import replacing, require_checkpoint
-from rlhf_dagster.training.models.policies import Policy, add_padding_token, save_policy, without_dropout
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import replacing
+from rlhf_dagster.training.checkpoints.sources import Source, folder_source
+from rlhf_dagster.training.models.chats.template import template_findings
+from rlhf_dagster.training.models.policies import open_unpadded_policy, save_policy
 from rlhf_dagster.training.specs import TrainingResult
 
 
@@ -18,35 +19,40 @@ def load_base_model(settings: BaseModelSettings, output: Path) -> TrainingResult
     """Copy a model and its tokenizer to ``output`` as safetensors, with a padding token that is not end-of-text
     (:func:`~rlhf_dagster.training.models.policies.add_padding_token`).
 
+    Its generation_config.json stays, but for the padding token. The warnings say what is noticeable about its chat
+    template.
+
     Raises:
-        UserError: the model is missing, has no safetensors weights or no end-of-text token.
+        UserError: the model is missing, is no causal language model, or does not open whole
+            (:func:`~rlhf_dagster.training.checkpoints.opening.open_model`).
     """
-    policy = _open(settings)
-    if policy.tokenizer.eos_token_id is None:
-        raise UserError(f"base_model.name: {settings.name!r} has no end-of-text token; choose a causal language model.")
-    add_padding_token(policy.model, policy.tokenizer)
+    source = _source(settings)
+    with torch.random.fork_rng(devices=[]):
+        # The same model each time, also where padding gets a row of random numbers.
+        torch.manual_seed(0)
+        policy = open_unpadded_policy(source)
     with replacing(output) as folder:
         save_policy(policy, None, folder)
+        _pad_generation(folder, policy.tokenizer.pad_token_id)
     metrics = {"parameters": float(policy.model.num_parameters()), "vocabulary": float(len(policy.tokenizer))}
-    return TrainingResult(output, metrics, {})
+    noticed = template_findings(policy.tokenizer) if policy.tokenizer.chat_template else []
+    return TrainingResult(output, metrics, {}, [finding.sentence for finding in noticed])
 
 
-def _open(settings: BaseModelSettings) -> Policy:
-    source = _source(settings)
-    try:
-        config = without_dropout(AutoConfig.from_pretrained(**source))
-        model = AutoModelForCausalLM.from_pretrained(**source, config=config, dtype=torch.float32, use_safetensors=True)
-        return Policy(model.eval(), AutoTokenizer.from_pretrained(**source))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"base_model.name: {settings.name!r} cannot be opened as a causal language model with safetensors weights "
-            f"({first_line(error)}); check the name, the revision and the network."
-        ) from None
-
-
-def _source(settings: BaseModelSettings) -> Mapping[str, Any]:
+def _source(settings: BaseModelSettings) -> Source:
     if not settings.name:
         raise UserError(f"base_model.name is empty; `source: {settings.source}` needs one.")
     if settings.source == "folder":
-        return {"pretrained_model_name_or_path": require_checkpoint(Path(settings.name)), "local_files_only": True}
-    return {"pretrained_model_name_or_path": settings.name, "revision": settings.revision or "main"}
+        return folder_source(Path(settings.name))
+    return Source(settings.name, settings.revision or "main")
+
+
+def _pad_generation(folder: Path, pad_id: int) -> None:
+    """Name the padding token in generation_config.json.
+
+    In the file, as transformers saves a model's own settings only unchanged where they do not go together.
+    """
+    file = folder / GENERATION_CONFIG_NAME
+    if file.is_file():
+        settings = json.loads(file.read_text(encoding="utf-8")) | {"pad_token_id": pad_id}
+        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

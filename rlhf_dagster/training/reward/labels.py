@@ -15,11 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.kinds import ORDERED_KINDS, RANKED_KINDS
 from rlhf_dagster.records.tables import records
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.responses import own_ids
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
-from rlhf_dagster.training.reward.cuts import Cuts, different_terms
 from rlhf_dagster.training.reward.losses import (
     choice_losses,
     preference_loss,
@@ -28,7 +29,7 @@ from rlhf_dagster.training.reward.losses import (
     with_margin,
 )
 from rlhf_dagster.training.reward.scores import RewardModel, encode_whole_pairs, score_tokens
-from rlhf_dagster.training.reward.terms import Terms, label_terms, rates
+from rlhf_dagster.training.reward.terms import Terms, different_terms, label_terms, rates
 from rlhf_dagster.training.specs import RewardModelSpec
 
 N = TypeVar("N", int, float)
@@ -65,12 +66,14 @@ def encode_labels(
     labels, cuts = [], cuts or Cuts()
     own, room = tokenizer_digest(spec.sft), spec.settings.max_tokens
     for row in records(frame):
-        prompts, responses = [row["prompt"]] * len(row["responses"]), list(row["responses"])
-        whole = encode_whole_pairs(tokenizer, prompts, responses, spec.sampling, own_ids(row, own))
+        prompts, responses = [prompt_of_row(row)] * len(row["responses"]), list(row["responses"])
+        whole = encode_whole_pairs(tokenizer, prompts, responses, spec.sampling, own_ids(row, own), cuts)
         sequences = [pair.cut_to(room) for pair in whole]
         terms = different_terms(row["terms"] if "terms" in row else label_terms(row), sequences)
         is_equal = not (terms.choices or terms.ratings)
-        cuts.count(sum(len(pair.ids) + len(pair.end) > room for pair in whole), len(whole), is_equal)
+        for pair in whole:
+            cuts.responses.count(len(pair.ids) + len(pair.end), room)
+        cuts.compare(is_equal)
         if not is_equal:
             labels.append(EncodedLabel(sequences, terms))
     return labels

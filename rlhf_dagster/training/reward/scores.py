@@ -1,4 +1,4 @@
-"""Scoring responses with a reward model: a plain sequence classifier with one output, or one for each of several heads.
+"""Scoring responses with a reward model: a sequence scorer with one output, or one for each of several heads.
 
 Its config holds two values of ours: `score_bias`, which is added to the output (a list where there are several), and
 `score_max_tokens`, the length of the inputs that it was trained on.
@@ -12,26 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.chats.ends import end_id_of
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
 from rlhf_dagster.training.models.responses import read_responses
-from rlhf_dagster.training.models.tokens import (
-    PaddedBatch,
-    TokenIds,
-    encode_prompts,
-    pad,
-    position_ids,
-)
+from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
+from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts, pad
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.runtime.device import precision, use_device
 
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A sequence classifier with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
+    """A sequence scorer with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -44,7 +42,7 @@ class RewardModel:
 def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> RewardModel:
     """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
     device = use_device(compute or ComputeSettings())
-    model = load_model(AutoModelForSequenceClassification, folder)
+    model = load_model(AutoSequenceScorer, folder)
     for name in ("score_bias", "score_max_tokens"):
         if not hasattr(model.config, name):
             raise UserError(
@@ -64,12 +62,7 @@ class ScoresAndSpread(NamedTuple):
 
 def score_heads(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
     """Scores [N, H] by each head, read at the last real token of each row of [N, L] ids, padded on either side."""
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=position_ids(batch.attention_mask),
-        use_cache=False,
-    ).logits
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     # In training on several ranks the model is wrapped.
     return with_bias(logits, getattr(model, "module", model).config)
 
@@ -92,7 +85,7 @@ def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> Scor
 
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     max_tokens: int,
@@ -100,7 +93,7 @@ def encode_pairs(
 ) -> list[TokenIds]:
     """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
 
-    The row ends with end-of-text where lengths vary, or with the other token that was drawn to end it, so that the
+    Where lengths vary, the row ends with the token that ends responses or with the one that was drawn, so that the
     score is always read there; with a fixed length it is read at the last token. A response that is too long is cut
     before that token. ``drawn`` are the ids that a policy drew, where they are known and of this tokenizer.
     """
@@ -121,15 +114,19 @@ class WholePair(NamedTuple):
 
 def encode_whole_pairs(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     drawn: Sequence[TokenIds | None] | None = None,
+    cuts: Cuts | None = None,
 ) -> list[WholePair]:
-    """Prompts and responses as :func:`encode_pairs` reads them, before they are cut."""
-    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
+    """Prompts and responses as :func:`encode_pairs` reads them, before responses are cut.
+
+    ``cuts`` counts what is lost of prompts.
+    """
+    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
     read = read_responses(tokenizer, prompts, responses, sampling, drawn)
-    end: TokenIds = [] if sampling.fixed_length else [tokenizer.eos_token_id]
+    end: TokenIds = [] if sampling.fixed_length else [end_id_of(tokenizer)]
     return [
         WholePair(prompt + one.body, one.end if end and one.end else end)
         for prompt, one in zip(encoded, read, strict=True)
@@ -151,7 +148,7 @@ def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
 
 def score_responses(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
@@ -168,7 +165,7 @@ def score_responses(
 @torch.no_grad()
 def score_with_spread(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,

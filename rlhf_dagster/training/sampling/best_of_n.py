@@ -9,13 +9,14 @@ from numpy.typing import ArrayLike
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.sampling.sample import Sample, sample
 
-ScoreFunction = Callable[[Sequence[str], Sequence[str]], ArrayLike]
+ScoreFunction = Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]
 """Scores [N] of ``responses[i]`` to ``prompts[i]``."""
-ScoreSamples = Callable[[Sequence[str], Sequence[Sample]], ArrayLike]
+ScoreSamples = Callable[[Sequence[Prompt], Sequence[Sample]], ArrayLike]
 """The same of samples to prompts."""
 
 
@@ -30,7 +31,7 @@ class Best:
 
 def best_of_n(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     score: ScoreFunction,
     n: int,
     sampling: SamplingSettings,
@@ -45,7 +46,7 @@ def best_of_n(
         UserError: the policy cannot be opened, or a score is not a finite number for each response.
     """
 
-    def by_text(asked: Sequence[str], drawn: Sequence[Sample]) -> ArrayLike:
+    def by_text(asked: Sequence[Prompt], drawn: Sequence[Sample]) -> ArrayLike:
         return score(asked, [one.text for one in drawn])
 
     return best_samples(policy, prompts, by_text, n, sampling, seed, compute)
@@ -53,7 +54,7 @@ def best_of_n(
 
 def best_samples(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     score: ScoreSamples,
     n: int,
     sampling: SamplingSettings,

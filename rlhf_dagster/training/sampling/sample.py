@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import (
     decoding_of,
     response_outputs,
@@ -37,7 +39,7 @@ class Sample:
 
 def sample(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     sampling: SamplingSettings,
     seed: int,
     samples_per_prompt: int = 1,
@@ -45,12 +47,14 @@ def sample(
     greedy: bool = False,
     compute: ComputeSettings | None = None,
     backend: RolloutBackend | None = None,
+    cuts: Cuts | None = None,
 ) -> list[Sample]:
     """Sample responses, all of the first prompt's first.
 
     Each sample has its own row of random numbers, drawn up front from ``seed``: the batch size changes the result only
     through rounding. ``greedy`` takes the likeliest token instead (temperature 0). ``backend`` is by default that of
     ``compute``; one of another program gets all prompts at once, and log-probs of its samples are computed here again.
+    ``cuts`` counts what is lost of prompts, and the responses that do not end.
 
     Raises:
         UserError: the checkpoint cannot be opened, prompt and response do not fit its context, or the backend does not
@@ -59,12 +63,20 @@ def sample(
     if backend is None:
         with rollout_backend(compute, sampling.batch_size) as own:
             return sample(
-                policy, prompts, sampling, seed, samples_per_prompt, greedy=greedy, compute=compute, backend=own
+                policy,
+                prompts,
+                sampling,
+                seed,
+                samples_per_prompt,
+                greedy=greedy,
+                compute=compute,
+                backend=own,
+                cuts=cuts,
             )
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     _require_fit(policy, sampling)
     decoding = decoding_of(policy.tokenizer, sampling)
-    encoded = encode_prompts(policy.tokenizer, prompts, sampling.prompt_tokens)
+    encoded = encode_prompts(policy.tokenizer, prompts, sampling.prompt_tokens, cuts)
     rows = [ids for ids in encoded for _ in range(samples_per_prompt)]
     generator = torch.Generator().manual_seed(seed)
     uniforms = None if greedy else draw_uniforms(len(rows), sampling.response_tokens, generator)
@@ -76,6 +88,8 @@ def sample(
             batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
             noise = None if uniforms is None else uniforms[part].to(policy.device)
             samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), rows[part], policy)
+    if cuts is not None and not sampling.fixed_length:
+        cuts.unended += sum(drawn.token_ids[-1] not in decoding.end_ids for drawn in samples)
     if backend.own_arithmetic:
         return samples
     repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
@@ -85,7 +99,7 @@ def sample(
 @torch.no_grad()
 def response_log_probs(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[TokenIds],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
@@ -114,7 +128,7 @@ def response_log_probs(
 
 def _measured(
     policy: Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     samples: Sequence[Sample],
     sampling: SamplingSettings,
     compute: ComputeSettings | None,

@@ -52,7 +52,7 @@ class TransformersRollouts:
                 outputs = _drawn(
                     model,
                     rows,
-                    _generation(decoding, greedy=uniforms is None),
+                    _generation(decoding, model.config.get_text_config().vocab_size, greedy=uniforms is None),
                     _batching(min(self.rows, len(rows)), prompts.input_ids.shape[1], decoding, seed),
                 )
         except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
@@ -69,7 +69,7 @@ class TransformersRollouts:
         """Nothing is kept."""
 
 
-def _generation(decoding: Decoding, greedy: bool) -> GenerationConfig:
+def _generation(decoding: Decoding, width: int, greedy: bool) -> GenerationConfig:
     """Without `min_new_tokens`, which continuous batching must not be given: end-of-text is suppressed instead."""
     return GenerationConfig(
         do_sample=not greedy,
@@ -77,7 +77,7 @@ def _generation(decoding: Decoding, greedy: bool) -> GenerationConfig:
         top_k=None if greedy else 0,
         top_p=None if greedy else 1.0,
         max_new_tokens=decoding.max_tokens,
-        suppress_tokens=list(decoding.suppressed) or None,
+        suppress_tokens=decoding.never_drawn(width) or None,
         eos_token_id=list(decoding.end_ids),
         pad_token_id=decoding.pad_id,
     )

@@ -114,8 +114,9 @@ class VllmRollouts:
         self, uniforms: Tensor | None, rows: int, decoding: Decoding, config: PreTrainedConfig
     ) -> list[Any]:
         """Each row has its own seed, so that what it draws does not depend on the rows beside it."""
-        suppressed = set(decoding.suppressed)
-        allowed = [token for token in range(config.get_text_config().vocab_size) if token not in suppressed]
+        width = config.get_text_config().vocab_size
+        never = set(decoding.never_drawn(width))
+        allowed = [token for token in range(width) if token not in never]
         common = {
             "temperature": 0.0 if uniforms is None else decoding.temperature,
             "top_p": 1.0,

@@ -1,0 +1,1 @@
+"""Model folders and repositories, opened and written strictly: every weight is the file's own."""
