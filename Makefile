@@ -7,7 +7,7 @@ ROUNDS ?= 2
 SEED ?= 0
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test ui lint docs bench clean
+.PHONY: demo test ui lint docs bench models clean
 
 demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
 	$(BIN)/rlhf demo --out $(OUT) --rounds $(ROUNDS) --seed $(SEED)
@@ -31,6 +31,9 @@ docs: $(STAMP)  ## the pages about settings and files, from the code
 
 bench: $(STAMP)  ## speed of the trainings against TRL, which gets environments of its own (BENCH=--quick: minutes)
 	$(BIN)/python -m benchmarks.training $(BENCH)
+
+models: $(STAMP)  ## docs/models.md: tiny models of every architecture through every stage (ONLY=llama,gpt2 tries some)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.models $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,7 +29,8 @@ def write_model(model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise UserError(f"Transformers cannot save a {kind} ({first_line(error)}); take another model.") from None
-    if is_main():  # other ranks write nothing
+    # Of several ranks transformers has the main one write.
+    if is_main():
         _require_same(model, folder)
 
 

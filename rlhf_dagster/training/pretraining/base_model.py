@@ -10,6 +10,7 @@ from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import replacing
 from rlhf_dagster.training.checkpoints.sources import Source, folder_source
+from rlhf_dagster.training.models.chats.template import template_findings
 from rlhf_dagster.training.models.policies import open_unpadded_policy, save_policy
 from rlhf_dagster.training.specs import TrainingResult
 
@@ -18,7 +19,8 @@ def load_base_model(settings: BaseModelSettings, output: Path) -> TrainingResult
     """Copy a model and its tokenizer to ``output`` as safetensors, with a padding token that is not end-of-text
     (:func:`~rlhf_dagster.training.models.policies.add_padding_token`).
 
-    Its generation_config.json stays, but for the padding token.
+    Its generation_config.json stays, but for the padding token. The warnings say what is noticeable about its chat
+    template.
 
     Raises:
         UserError: the model is missing, is no causal language model, or does not open whole
@@ -33,7 +35,8 @@ def load_base_model(settings: BaseModelSettings, output: Path) -> TrainingResult
         save_policy(policy, None, folder)
         _pad_generation(folder, policy.tokenizer.pad_token_id)
     metrics = {"parameters": float(policy.model.num_parameters()), "vocabulary": float(len(policy.tokenizer))}
-    return TrainingResult(output, metrics, {})
+    noticed = template_findings(policy.tokenizer) if policy.tokenizer.chat_template else []
+    return TrainingResult(output, metrics, {}, [finding.sentence for finding in noticed])
 
 
 def _source(settings: BaseModelSettings) -> Source:

@@ -1,0 +1,38 @@
+"""Twenty architectures of different kinds go through the stages: right, or refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from zoo.models import NOT_MADE, ZOO
+
+from benchmarks.models.matrix import CELLS, try_model
+
+FAST = [cell for cell in CELLS if cell.fast]
+RIGHT = (
+    "gpt2",
+    "llama",
+)
+REFUSED = ("bert-bidirectional",)
+"""At `base_model` already."""
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_every_stage_is_right_or_refused(name: str, tmp_path: Path) -> None:
+    outcomes = try_model(name, tmp_path, FAST)
+    assert [outcome for outcome in outcomes if outcome.verdict == "wrong"] == []
+    assert {outcome.cell for outcome in outcomes if outcome.verdict == "right"} >= {"base_model", "log-probs", "sample"}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_language_model_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    first, *others = try_model(name, tmp_path, FAST)
+    assert first.verdict == "refused"
+    assert {outcome.verdict for outcome in others} == {"not reached"}
+
+
+def test_every_architecture_is_in_the_zoo_or_there_is_a_reason() -> None:
+    made = {model.model_type for model in ZOO.values()}
+    assert made.isdisjoint(NOT_MADE)
+    assert made | set(NOT_MADE) >= set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    assert len(made) >= 90
