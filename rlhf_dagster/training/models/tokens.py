@@ -80,10 +80,10 @@ def encode_responses(
     end = [end_id_of(tokenizer)] if add_end else []
     if prompts is None or not starts_with_space(tokenizer):
         return [ids + end for ids in encode_text(tokenizer, responses)]
-    rows = list(zip(prompts, responses, strict=True))
-    opening = iter(encode_text(tokenizer, [text for prompt, text in rows if not prompt]))
-    continued = iter(encode_text(tokenizer, [text for prompt, text in rows if prompt], continued=True))
-    return [next(continued if prompt else opening) + end for prompt in prompts]
+    rows = [(bool(prompt) or reads_chats(tokenizer), text) for prompt, text in zip(prompts, responses, strict=True)]
+    opening = iter(encode_text(tokenizer, [text for goes_on, text in rows if not goes_on]))
+    continued = iter(encode_text(tokenizer, [text for goes_on, text in rows if goes_on], continued=True))
+    return [next(continued if goes_on else opening) + end for goes_on, _ in rows]
 
 
 def decode_responses(
