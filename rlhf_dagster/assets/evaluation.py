@@ -32,6 +32,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import send_evaluation_batch
 from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
+from rlhf_dagster.training.models.cuts import Cuts
 
 
 @loop_asset("evaluation", by_round=True, gpu=True, deps=[arm.asset for arm in TRAINED_BESIDE.values()])
@@ -50,7 +51,8 @@ def evaluation_completions(
     With `arms` or `evaluation.best_of_n` also one response of each of those arms.
     """
     here = compute.on(loop)
-    frame = sample_evaluation(here, round_manifest, ppo_policy, sft_checkpoint, prompts)
+    cuts = Cuts()
+    frame = sample_evaluation(here, round_manifest, ppo_policy, sft_checkpoint, prompts, cuts)
     arms = sample_arms(here, round_manifest["round"], frame, sft_checkpoint, reward_model)
     frame = pd.concat([frame, *arms], ignore_index=True)
     return table_result(
@@ -58,6 +60,7 @@ def evaluation_completions(
         ["completion_id", "text", "role"],
         prompts=int(frame["prompt_id"].nunique()),
         behaviour_policy=round_manifest["behaviour_policy"],
+        **numbers(cuts.metrics()),
     )
 
 

@@ -29,6 +29,7 @@ from rlhf_dagster.loop.labels import (
 from rlhf_dagster.loop.sampling import pin_round, sample_completions
 from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.records.round_keys import require_round_key
+from rlhf_dagster.training.models.cuts import Cuts
 
 SHOWN = [
     *("annotator", "labels", "agreement", "gold_accuracy", "consistency", "first_position_share", "median_seconds"),
@@ -56,15 +57,17 @@ def completions(
     """Samples of the pinned policy for training prompts, with the log-probability of every token.
 
     Where an earlier round's reward model chooses the comparisons (`chosen_by`), more samples are drawn than compared.
+    `cut_prompts` counts prompts that are longer than what is read of them, `unended_responses` responses without end.
     """
-    frame = sample_completions(loop, round_manifest, prompts)
+    cuts = Cuts()
+    frame = sample_completions(loop, round_manifest, prompts, cuts)
     return table_result(
         frame,
         ["completion_id", "text"],
         behaviour_policy=round_manifest["behaviour_policy"],
         prompts=int(frame["prompt_id"].nunique()),
         chosen_by=chosen_by(loop, round_manifest["round"]),
-        **numbers({"distinct_share": frame["text"].nunique() / len(frame)}),
+        **numbers({"distinct_share": frame["text"].nunique() / len(frame)} | cuts.metrics()),
         samples=markdown_table(frame[["prompt", "text"]].head(5).to_dict("records")),
     )
 

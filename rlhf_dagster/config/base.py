@@ -15,8 +15,8 @@ from rlhf_dagster.config.yaml_files import parse_file
 from rlhf_dagster.errors import UserError
 
 LATER: JsonDict = {"later": True}
-"""Marks a setting that settings of version 0.1 lack. At its default it is no part of their text, which a training's
-identity is made of: a training that version 0.1 began can go on."""
+"""Marks a setting that settings of version 0.1 lack. At its default it is no part of their text and their record, which
+the identities of trainings and models are made of: a training that version 0.1 began can go on."""
 
 
 class Settings(BaseModel):
@@ -34,9 +34,17 @@ class Settings(BaseModel):
         return value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name, value in super().__repr_args__():
-            field = type(self).model_fields.get(name or "")
-            if field is None or field.json_schema_extra is not LATER or value != field.default:
+        yield from self._told()
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings by name, for a record of what was made with them."""
+        return {name: value.recorded() if isinstance(value, Settings) else value for name, value in self._told()}
+
+    def _told(self) -> Iterator[tuple[str, Any]]:
+        """Settings and their values, those that came later only where they are set."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if field.json_schema_extra is not LATER or value != field.default:
                 yield name, value
 
     @classmethod

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.config.data import HubDataset
+from rlhf_dagster.data.lines import BadLineError
+from rlhf_dagster.data.messages import prompt_in
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.records.chats import messages_of
 
 
 def read_documents(path: Path) -> list[str]:
@@ -35,7 +38,10 @@ def _text(path: Path, number: int, line: str) -> str:
 
 
 def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a data set under our own column names (prompt, response, text, user)."""
+    """Rows of a data set under our own column names (prompt, response, text, user).
+
+    A prompt may be a list of messages: then there are `messages` beside it.
+    """
     try:
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
@@ -56,10 +62,23 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
             f"The data set {source.name} has no column `{missing[0]}`; it has {', '.join(rows.column_names)}."
         )
     for number, row in enumerate(rows, 1):
-        yield {ours: _value(source, number, theirs, row[theirs]) for ours, theirs in columns.items()}
+        values = {ours: _value(source, number, theirs, row[theirs]) for ours, theirs in columns.items()}
+        yield values if isinstance(values.get("prompt"), str) else _with_chat(source, number, values)
+
+
+def _with_chat(source: HubDataset, number: int, values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` whose prompt, if there is one, is a list of messages, with the prompt's text and messages."""
+    if "prompt" not in values:
+        return values
+    try:
+        prompt = prompt_in(values)
+    except BadLineError as error:
+        raise UserError(f"The data set {source.name}, row {number}: {error}; correct it.") from None
+    return values | {"prompt": str(prompt), "messages": messages_of(prompt)}
 
 
 def _value(source: HubDataset, number: int, column: str, value: Any) -> Any:
-    if column != source.user and not isinstance(value, str):
+    is_chat = column == source.prompt and isinstance(value, list)
+    if column != source.user and not is_chat and not isinstance(value, str):
         raise UserError(f"The data set {source.name}, row {number}: `{column}` is not text; choose another column.")
     return value

@@ -10,13 +10,16 @@ that is held out in one table is held out in all. To choose the split yourself, 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rlhf_dagster.data.line_records import text_of
+from rlhf_dagster.data.line_values import text_of
 from rlhf_dagster.data.lines import BadLineError
+from rlhf_dagster.data.messages import prompt_in
 from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import messages_of
 from rlhf_dagster.records.ids import comparison_id, content_hash, label_id, prompt_id, pseudonym, split_of
 from rlhf_dagster.records.outcome import ranks_from_best, target
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
@@ -27,20 +30,25 @@ SOURCE = "python"
 """What the column ``source`` says of these rows."""
 
 
-def prompts_table(texts: Iterable[str], validation: float = 0.1) -> pd.DataFrame:
+def prompts_table(texts: Iterable[Any], validation: float = 0.1) -> pd.DataFrame:
     """Prompts to sample from, each once.
 
     Args:
-        texts: the prompts, such as a column of a data frame.
+        texts: the prompts, such as a column of a data frame: texts, or lists of messages with `role` and `content`.
         validation: the share held out, from 0 to 1, in expectation.
 
     Returns:
         Columns of PROMPTS, in the order given.
 
     Raises:
-        UserError: there is no text, or one that is empty or not a string.
+        UserError: there is no prompt, or one that is empty or neither a string nor messages.
     """
-    return _of_texts(texts, lambda text, split: prompt_row(text, SOURCE, "", split), PROMPTS, validation)
+
+    def row(values: Mapping[str, Any], position: int) -> Row:
+        prompt = prompt_in(_plain(values, "text"), "text")
+        return prompt_row(prompt, SOURCE, "", _split(str(prompt), validation))
+
+    return _finished(_listed(texts, "text"), row, PROMPTS, validation)
 
 
 def pretraining_table(texts: Iterable[str], validation: float = 0.05) -> pd.DataFrame:
@@ -56,14 +64,19 @@ def pretraining_table(texts: Iterable[str], validation: float = 0.05) -> pd.Data
     Raises:
         UserError: there is no text, or one that is empty or not a string.
     """
-    return _of_texts(texts, lambda text, split: document_row(text, SOURCE, split), PRETRAINING_TEXT, validation)
+
+    def row(values: Mapping[str, Any], position: int) -> Row:
+        text = text_of(values, "text")
+        return document_row(text, SOURCE, _split(text, validation))
+
+    return _finished(_listed(texts, "text"), row, PRETRAINING_TEXT, validation)
 
 
 def demonstrations_table(frame: pd.DataFrame, validation: float = 0.1) -> pd.DataFrame:
     """Prompts with responses that a policy is to imitate, each pair once.
 
     Args:
-        frame: columns `prompt` and `response`, and no others.
+        frame: columns `prompt` (texts or lists of messages) and `response`, and no others.
         validation: the share of the prompts held out, from 0 to 1, in expectation.
 
     Returns:
@@ -74,8 +87,8 @@ def demonstrations_table(frame: pd.DataFrame, validation: float = 0.1) -> pd.Dat
     """
 
     def row(values: Mapping[str, Any], position: int) -> Row:
-        prompt, response = text_of(values, "prompt"), text_of(values, "response")
-        return demonstration_row(prompt, response, SOURCE, _split(prompt, validation))
+        prompt, response = prompt_in(_plain(values)), text_of(values, "response")
+        return demonstration_row(prompt, response, SOURCE, _split(str(prompt), validation))
 
     _require_columns(frame, ("prompt", "response"), ())
     return _finished(records(frame), row, DEMONSTRATIONS, validation)
@@ -88,8 +101,9 @@ def preferences_table(frame: pd.DataFrame, validation: float = 0.1) -> pd.DataFr
     and two people who disagree pull in two directions.
 
     Args:
-        frame: columns `prompt`, `chosen` and `rejected`; perhaps `annotator`, whose name becomes a pseudonym, and
-            `strength`, how much better the chosen response is, from 0 to 1; no others. Both may have gaps.
+        frame: columns `prompt` (texts or lists of messages), `chosen` and `rejected`; perhaps `annotator`, whose name
+            becomes a pseudonym, and `strength`, how much better the chosen response is, from 0 to 1; no others. Both
+            may have gaps.
         validation: the share of the prompts held out, from 0 to 1, in expectation.
 
     Returns:
@@ -101,7 +115,8 @@ def preferences_table(frame: pd.DataFrame, validation: float = 0.1) -> pd.DataFr
     """
 
     def row(values: Mapping[str, Any], position: int) -> Row:
-        return _preference(values, position) | {"split": _split(values["prompt"], validation)}
+        made = _preference(_plain(values), position)
+        return made | {"split": _split(made["prompt"], validation)}
 
     _require_columns(frame, ("prompt", "chosen", "rejected"), ("annotator", "strength"))
     return _finished(records(frame), row, PREFERENCES, validation)
@@ -109,12 +124,14 @@ def preferences_table(frame: pd.DataFrame, validation: float = 0.1) -> pd.DataFr
 
 def _preference(values: Mapping[str, Any], position: int) -> Row:
     """A row of PREFERENCES but for its split. Responses are sorted: their order must not tell which one was chosen."""
-    prompt, chosen, rejected = (text_of(values, key) for key in ("prompt", "chosen", "rejected"))
+    prompt, chosen, rejected = prompt_in(values), text_of(values, "chosen"), text_of(values, "rejected")
     if chosen.strip() == rejected.strip():
         raise BadLineError("`chosen` and `rejected` are the same response, so there is nothing to choose")
     responses = sorted([chosen, rejected])
     ranks = ranks_from_best([responses.index(chosen)], 2)
-    comparison = comparison_id([content_hash(prompt, text) for text in responses], "pair", IMPORT_ROUND)
+    comparison = comparison_id(
+        [content_hash(messages_of(prompt) or prompt, text) for text in responses], "pair", IMPORT_ROUND
+    )
     annotator = pseudonym(_name(values.get("annotator")))
     return {
         "label_id": label_id(comparison, annotator, str(position), 1),
@@ -122,7 +139,8 @@ def _preference(values: Mapping[str, Any], position: int) -> Row:
         "round": IMPORT_ROUND,
         "kind": "pair",
         "prompt_id": prompt_id(prompt),
-        "prompt": prompt,
+        "prompt": str(prompt),
+        "messages": messages_of(prompt),
         "responses": responses,
         "policy_ids": [IMPORTED_POLICY] * 2,
         "ranks": ranks,
@@ -159,17 +177,17 @@ def _is_missing(value: Any) -> bool:
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def _of_texts(
-    texts: Iterable[str], row: Callable[[str, str], Row], schema: pa.Schema, validation: float
-) -> pd.DataFrame:
-    if isinstance(texts, str | Mapping | pd.DataFrame):
-        raise UserError(f"Texts are a list or a column of strings, not one {type(texts).__name__}.")
+def _listed(values: Iterable[Any], key: str) -> list[Row]:
+    """A row with the key ``key`` for each of ``values``."""
+    if isinstance(values, str | Mapping | pd.DataFrame):
+        raise UserError(f"Texts are a list or a column of strings, not one {type(values).__name__}.")
+    return [{key: value} for value in values]
 
-    def checked(values: Mapping[str, Any], position: int) -> Row:
-        text = text_of(values, "text")
-        return row(text, _split(text, validation))
 
-    return _finished([{"text": text} for text in texts], checked, schema, validation)
+def _plain(values: Mapping[str, Any], key: str = "prompt") -> Mapping[str, Any]:
+    """``values`` with a prompt that came out of Parquet, an array of messages, as a list."""
+    prompt = values[key]
+    return {**values, key: prompt.tolist()} if isinstance(prompt, np.ndarray) else values
 
 
 def _finished(

@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from rlhf_dagster.data.line_records import DemonstrationLine, GoldLine, PromptLine
 from rlhf_dagster.errors import Damaged, UserError, first_line
+from rlhf_dagster.records.chats import messages_of
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.records.parquet import read_parquet, to_parquet
-from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS
+from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS, cast_to
 from rlhf_dagster.storage.base import Store, update
 
 
@@ -21,7 +22,8 @@ def add_prompts(lines: Iterable[PromptLine], store: Store, source: str) -> tuple
     rows = [
         {
             "prompt_id": prompt_id(line.prompt),
-            "text": line.prompt,
+            "text": str(line.prompt),
+            "messages": messages_of(line.prompt),
             "source": line.source or source,
             "user": pseudonym(line.user),
         }
@@ -36,7 +38,8 @@ def add_demonstrations(lines: Iterable[DemonstrationLine], store: Store, source:
         {
             "demonstration_id": demonstration_id(line.prompt, line.response),
             "prompt_id": prompt_id(line.prompt),
-            "prompt": line.prompt,
+            "prompt": str(line.prompt),
+            "messages": messages_of(line.prompt),
             "response": line.response,
             "source": line.source or source,
             "user": pseudonym(line.user),
@@ -50,8 +53,9 @@ def add_gold(lines: Iterable[GoldLine], store: Store) -> tuple[int, int]:
     """Append gold questions to those imported; returns how many were new and how many were not."""
     rows = [
         {
-            "gold_id": content_hash("gold question", line.prompt, sorted(line.responses)),
-            "prompt": line.prompt,
+            "gold_id": content_hash("gold question", messages_of(line.prompt) or line.prompt, sorted(line.responses)),
+            "prompt": str(line.prompt),
+            "messages": messages_of(line.prompt),
             "responses": list(line.responses),
             "best": line.best,
         }
@@ -113,7 +117,7 @@ def _table(data: bytes | None, key: str, schema: pa.Schema) -> pa.Table:
     if data is None:
         return schema.empty_table()
     try:
-        return read_parquet(data, key).cast(schema)
+        return cast_to(read_parquet(data, key), schema)
     except (pa.ArrowException, ValueError, Damaged) as error:
         raise UserError(
             f"{key}: not a table of imported records ({first_line(error)}); move it away and import again."

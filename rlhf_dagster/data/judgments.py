@@ -12,6 +12,7 @@ from rlhf_dagster.data.line_records import JudgmentLine, PromptLine
 from rlhf_dagster.labeling.comparisons import comparison_row
 from rlhf_dagster.labeling.forms import result_of
 from rlhf_dagster.labeling.store import LabelStore, Submission
+from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.ids import completion_id, prompt_id, pseudonym
 from rlhf_dagster.records.outcome import ranks_from_best, to_canonical, to_display
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
@@ -42,7 +43,7 @@ def add_judgments(
     submissions, there, conflicts = _submissions(consistent, shown, _choices(store))
 
     append_new(files, "completions", completions, COMPLETIONS)
-    prompts = dict.fromkeys(row["prompt"] for row in comparisons.values())
+    prompts = dict.fromkeys(prompt_of_row(row) for row in comparisons.values())
     add_prompts((PromptLine(prompt, source="", user="") for prompt in prompts), files, source)
     _add_names({line.annotator for _, line in consistent}, files)
     store.send(pd.DataFrame(list(comparisons.values()), columns=COMPARISONS.names))
@@ -160,7 +161,8 @@ def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
             {
                 "completion_id": completion_id(prompt, IMPORTED_POLICY, decoding, 0, index),
                 "prompt_id": prompt,
-                "prompt": line.prompt,
+                "prompt": str(line.prompt),
+                "messages": messages_of(line.prompt),
                 "policy_id": IMPORTED_POLICY,
                 "index": index,
                 "text": text,
@@ -169,6 +171,7 @@ def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
                 "reference_log_probs": [],
                 "decoding": json.dumps({"comparison": line.comparison}, ensure_ascii=False),
                 "seed": 0,
+                "tokenizer": "",
             }
         )
     return rows

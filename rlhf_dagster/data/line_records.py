@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from rlhf_dagster.data.line_values import json_text, optional_text, text_of
 from rlhf_dagster.data.lines import BadLineError
+from rlhf_dagster.data.messages import prompt_in, response_in, with_prompt, with_response
+from rlhf_dagster.records.chats import Prompt
 
 
 @dataclass(frozen=True)
 class PromptLine:
-    prompt: str
+    prompt: Prompt
     source: str
     """Empty if the line names none."""
     user: str
@@ -18,7 +21,7 @@ class PromptLine:
 
 @dataclass(frozen=True)
 class DemonstrationLine:
-    prompt: str
+    prompt: Prompt
     response: str
     source: str
     user: str
@@ -27,7 +30,7 @@ class DemonstrationLine:
 @dataclass(frozen=True)
 class JudgmentLine:
     comparison: str
-    prompt: str
+    prompt: Prompt
     responses: tuple[str, ...]
     """In the order shown."""
     annotator: str
@@ -49,36 +52,40 @@ class JudgmentLine:
 class GoldLine:
     """A comparison whose best response is known."""
 
-    prompt: str
+    prompt: Prompt
     responses: tuple[str, ...]
     best: int
 
 
 def parse_gold(values: Mapping[str, Any]) -> GoldLine:
+    values = with_prompt(values)
     _check_keys(values, required=("prompt", "responses", "choice"), optional=())
     responses = _responses(values["responses"])
     choice = _choice(values["choice"], len(responses))
     if not isinstance(choice, int):
         raise BadLineError("a gold question has one best response: `choice` must be its number")
-    return GoldLine(text_of(values, "prompt"), responses, choice)
+    return GoldLine(prompt_in(values), responses, choice)
 
 
 def parse_prompt(values: Mapping[str, Any]) -> PromptLine:
+    values = with_prompt(values)
     _check_keys(values, required=("prompt",), optional=("source", "user"))
-    return PromptLine(text_of(values, "prompt"), _optional_text(values, "source"), _optional_text(values, "user"))
+    return PromptLine(prompt_in(values), optional_text(values, "source"), optional_text(values, "user"))
 
 
 def parse_demonstration(values: Mapping[str, Any]) -> DemonstrationLine:
+    values = with_response(values)
     _check_keys(values, required=("prompt", "response"), optional=("source", "user"))
     return DemonstrationLine(
-        text_of(values, "prompt"),
-        text_of(values, "response"),
-        _optional_text(values, "source"),
-        _optional_text(values, "user"),
+        prompt_in(values),
+        _response(values["response"]),
+        optional_text(values, "source"),
+        optional_text(values, "user"),
     )
 
 
 def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
+    values = with_prompt(values)
     _check_keys(
         values,
         required=("comparison", "prompt", "responses", "annotator", "choice"),
@@ -87,11 +94,11 @@ def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
     responses = _responses(values["responses"])
     judgment = JudgmentLine(
         comparison=text_of(values, "comparison"),
-        prompt=text_of(values, "prompt"),
+        prompt=prompt_in(values),
         responses=responses,
         annotator=text_of(values, "annotator"),
         choice=_choice(values["choice"], len(responses)),
-        reason=_optional_text(values, "reason"),
+        reason=optional_text(values, "reason"),
         started_at=_time(values, "started_at"),
         submitted_at=_time(values, "submitted_at"),
     )
@@ -109,33 +116,17 @@ def _check_keys(values: Mapping[str, Any], required: Collection[str], optional: 
         raise BadLineError(f"`{unknown[0][:40]}` is not a key here; known: {', '.join([*required, *optional])}")
 
 
-def text_of(values: Mapping[str, Any], key: str) -> str:
-    """The text under ``key``; raises BadLineError if it is not a text, is empty, or is not valid Unicode."""
-    text = _checked_text(values[key], f"`{key}`")
+def _response(value: Any) -> str:
+    text = response_in(value, "`response`")
     if not text.strip():
-        raise BadLineError(f"`{key}` is empty")
+        raise BadLineError("`response` is empty")
     return text
-
-
-def _optional_text(values: Mapping[str, Any], key: str) -> str:
-    value = values.get(key)
-    return "" if value is None else _checked_text(value, f"`{key}`")
-
-
-def _checked_text(value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise BadLineError(f"{what} is not a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
-        raise BadLineError(f"{what} holds a character that Unicode does not have") from None
-    return value
 
 
 def _responses(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) < 2:
         raise BadLineError("`responses` is not a list of at least two texts")
-    texts = [_checked_text(text, f"`responses[{index}]`") for index, text in enumerate(value)]
+    texts = [response_in(text, f"`responses[{index}]`") for index, text in enumerate(value)]
     stripped = [text.strip() for text in texts]
     if "" in stripped:
         raise BadLineError(f"`responses[{stripped.index('')}]` is empty")
@@ -160,7 +151,7 @@ def _time(values: Mapping[str, Any], key: str) -> datetime | None:
     if value is None:
         return None
     try:
-        time = datetime.fromisoformat(_checked_text(value, f"`{key}`"))
+        time = datetime.fromisoformat(json_text(value, f"`{key}`"))
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         if isinstance(error, BadLineError):

@@ -2,20 +2,29 @@
 
 from typing import Any
 
+from rlhf_dagster.records.chats import Prompt, messages_of
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id
 
 
-def prompt_row(text: str, source: str, user: str, split: str) -> dict[str, Any]:
+def prompt_row(prompt: Prompt, source: str, user: str, split: str) -> dict[str, Any]:
     """A row of PROMPTS; ``user`` is a pseudonym, or empty."""
-    return {"prompt_id": prompt_id(text), "text": text, "source": source, "user": user, "split": split}
+    return {
+        "prompt_id": prompt_id(prompt),
+        "text": str(prompt),
+        "messages": messages_of(prompt),
+        "source": source,
+        "user": user,
+        "split": split,
+    }
 
 
-def demonstration_row(prompt: str, response: str, source: str, split: str) -> dict[str, Any]:
+def demonstration_row(prompt: Prompt, response: str, source: str, split: str) -> dict[str, Any]:
     """A row of DEMONSTRATIONS."""
     return {
         "demonstration_id": demonstration_id(prompt, response),
         "prompt_id": prompt_id(prompt),
-        "prompt": prompt,
+        "prompt": str(prompt),
+        "messages": messages_of(prompt),
         "response": response,
         "source": source,
         "split": split,

@@ -13,7 +13,8 @@ from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.data.imported import imported, imported_key, is_imported
 from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.ids import pseudonym, split_of
+from rlhf_dagster.records.chats import prompt_of_row
+from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
 from rlhf_dagster.records.schemas import (
     DEMONSTRATIONS,
     IMPORTED_DEMONSTRATIONS,
@@ -39,7 +40,7 @@ def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
             row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)}
             for row in _imported(store, "prompts", IMPORTED_PROMPTS, root)
         ]
-    return _finish(rows, PROMPTS, "prompt_id", "prompts")
+    return _finish(_readable(rows, config), PROMPTS, "prompt_id", "prompts")
 
 
 def build_demonstrations(
@@ -54,18 +55,17 @@ def build_demonstrations(
     Without either, a hash of the prompt's text decides.
     """
     data = config.data
-    known = dict(zip(prompts["text"], prompts["split"], strict=True))
+    known = dict(zip(prompts["prompt_id"], prompts["split"], strict=True))
     if config.has_task and not data.demonstrations_dataset:
         rows, given = _task_demonstrations(get_task(data.task), config), list(written)
     else:
         rows, given = [], [*_given_demonstrations(data, root, store, optional=bool(written)), *written]
     rows += [
-        demonstration_row(row["prompt"], row["response"], row["source"], _demonstration_split(row, known, data))
+        demonstration_row(prompt_of_row(row), row["response"], row["source"], _demonstration_split(row, known, data))
         for row in given
     ]
-    return _finish(
-        [row for row in rows if row["split"] != "test"], DEMONSTRATIONS, "demonstration_id", "demonstrations"
-    )
+    kept = [row for row in _readable(rows, config) if row["split"] != "test"]
+    return _finish(kept, DEMONSTRATIONS, "demonstration_id", "demonstrations")
 
 
 def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.DataFrame) -> pd.DataFrame:
@@ -116,11 +116,11 @@ def _given_demonstrations(data: DataSettings, root: Path, store: Store, optional
 
 
 def _demonstration_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings) -> str:
-    """``known`` maps the text of a prompt to its split."""
-    prompt, user = row["prompt"], row["user"]
-    splits = [known[prompt]] if prompt in known else []
+    """``known`` maps the id of a prompt to its split."""
+    identity, user = prompt_id(prompt_of_row(row)), row["user"]
+    splits = [known[identity]] if identity in known else []
     if user or not splits:
-        splits.append(split_of(user or prompt, data.validation, data.test))
+        splits.append(split_of(user or row["prompt"], data.validation, data.test))
     return max(splits, key=SPLITS.index)
 
 
@@ -138,7 +138,9 @@ def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> lis
     for row in read_dataset(dataset, root):
         user = _user(row)
         rows.append(
-            prompt_row(row["prompt"], dataset.name, user, split_of(user or row["prompt"], data.validation, data.test))
+            prompt_row(
+                prompt_of_row(row), dataset.name, user, split_of(user or row["prompt"], data.validation, data.test)
+            )
         )
     return rows
 
@@ -160,6 +162,17 @@ def _imported(store: Store, kind: str, schema: pa.Schema, root: Path) -> list[di
             f"{store.address}/{imported_key(kind)}: nothing imported yet; run `rlhf import {kind} FILE --loop {root}`."
         )
     return cast("list[dict[str, Any]]", found.to_pylist())
+
+
+def _readable(rows: list[dict], config: LoopConfig) -> list[dict]:
+    """``rows``, checked: raises UserError where prompts are chats and the loop's models read plain texts."""
+    chats = sum(row.get("messages") is not None for row in rows)
+    if chats and not config.sft.chat:
+        raise UserError(
+            f"{chats:,} of {len(rows):,} prompts are lists of messages, which are read by a chat template alone; set "
+            "`sft.chat: true`, with a base model that has a template, or give the prompts as texts."
+        )
+    return rows
 
 
 def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, POLICY, REWARD_MODEL, SFT
+from rlhf_dagster.records.chats import Prompt, prompts_of
 
 ROLES = (POLICY, SFT, BEHAVIOUR)
 
@@ -25,7 +26,7 @@ class ShownSample:
 
     chosen: str
     margin: float
-    prompt: str
+    prompt: Prompt
     responses: dict[str, str]
     scores: dict[str, dict[str, float]]
 
@@ -81,7 +82,7 @@ def _sample(
     return ShownSample(
         chosen=chosen,
         margin=float(margins[index]),
-        prompt=str(rows[POLICY]["prompt"].iloc[index]),
+        prompt=prompts_of(rows[POLICY].iloc[[index]])[0],
         responses={role: str(frame["text"].iloc[index]) for role, frame in rows.items()},
         scores={judge: {role: float(given[role][index]) for role in ROLES} for judge, given in scores.items()},
     )

@@ -71,7 +71,7 @@ def build_ab_comparisons(
     rows: dict[str, dict[str, Any]] = {}
     for number, (first, second) in enumerate(distinct_pairs):
         wanted = n // len(distinct_pairs) + (number < n % len(distinct_pairs))
-        for members in _drawn(by_policy[first], by_policy[second], wanted, seed):
+        for members in _prompts_of_both(by_policy[first], by_policy[second], wanted, seed):
             row = comparison_row(members, PAIR.name, round_key, "evaluation", seed)
             rows[row["comparison_id"]] = row
     # Mixed, so that an annotator's pace or mood over the batch does not fall on one pair of policies.
@@ -94,6 +94,7 @@ def comparison_row(
         "role": role,
         "prompt_id": ordered[0]["prompt_id"],
         "prompt": ordered[0]["prompt"],
+        "messages": ordered[0].get("messages"),
         "completion_ids": ids,
         "responses": [row["text"] for row in ordered],
         "policy_ids": [row["policy_id"] for row in ordered],
@@ -103,7 +104,14 @@ def comparison_row(
         "labels_wanted": 1,
         "project": "",
         "task_id": "",
+        "token_ids": [_drawn(row) for row in ordered],
+        "tokenizers": [row.get("tokenizer") or "" for row in ordered],
     }
+
+
+def _drawn(completion: Mapping[str, Any]) -> list[int] | None:
+    """The tokens drawn for a completion; None where none were, or it is not known of which tokenizer they are."""
+    return [int(token) for token in completion["token_ids"]] if completion.get("tokenizer") else None
 
 
 def display_order(k: int, comparison: str, seed: int) -> list[int]:
@@ -128,7 +136,7 @@ def _chunks(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, An
             yield chunk
 
 
-def _drawn(
+def _prompts_of_both(
     first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]], wanted: int, seed: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The two policies' rows for ``wanted`` prompts that both answered, differently."""

@@ -136,12 +136,20 @@ def held_out_annotators(names: list[str], share: float, seed: int, trained_on: C
 
 
 def snapshot_hash(preferences: pd.DataFrame) -> str:
-    """SHA-256 of the rows, whatever their order: equal for equal training data, also after a trip through Parquet."""
+    """SHA-256 of the rows, whatever their order: equal for equal training data, also after a trip through Parquet.
+
+    The tokens drawn are not part of it: their comparison's id stands for them.
+    """
     digest = hashlib.sha256()
-    rows = table(preferences, PREFERENCES).to_pylist()
+    rows = table(preferences, PREFERENCES).drop_columns(["token_ids", "tokenizers"]).to_pylist()
     for row in sorted(rows, key=lambda row: row["label_id"]):
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        digest.update(json.dumps(_as_hashed(row), sort_keys=True, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _as_hashed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without messages where there are none: hashes of data sets without this column are on record."""
+    return {name: value for name, value in row.items() if name != "messages" or value is not None}
 
 
 def _row(label: Mapping[str, Any], comparison: Mapping[str, Any], rating_axes: Sequence[str]) -> dict[str, Any]:
@@ -152,6 +160,7 @@ def _row(label: Mapping[str, Any], comparison: Mapping[str, Any], rating_axes: S
         "kind": label["kind"],
         "prompt_id": comparison["prompt_id"],
         "prompt": comparison["prompt"],
+        "messages": comparison.get("messages"),
         "responses": comparison["responses"],
         "policy_ids": comparison["policy_ids"],
         "ranks": label["ranks"],
@@ -159,6 +168,8 @@ def _row(label: Mapping[str, Any], comparison: Mapping[str, Any], rating_axes: S
         "annotator": label["annotator"],
         "strength": label["strength"],
         "ratings": _ratings(label, rating_axes),
+        "token_ids": comparison.get("token_ids"),
+        "tokenizers": comparison.get("tokenizers"),
     }
 
 

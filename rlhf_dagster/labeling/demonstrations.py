@@ -5,10 +5,11 @@ from collections.abc import Collection
 import pandas as pd
 
 from rlhf_dagster.labeling.parse import written_labels
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import comparison_id, content_hash, demonstration_id
 from rlhf_dagster.records.kinds import DEMONSTRATION
 from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.tables import Row, records
 
 DEMONSTRATION_ROUND = PURPOSE = "demonstrations"
 """The round and the purpose of everything that is asked here."""
@@ -34,6 +35,7 @@ def demonstration_comparisons(
             "role": "label",
             "prompt_id": prompt["prompt_id"],
             "prompt": prompt["text"],
+            "messages": prompt.get("messages"),
             "completion_ids": [],
             "responses": [],
             "policy_ids": [],
@@ -43,6 +45,8 @@ def demonstration_comparisons(
             "labels_wanted": 1,
             "project": "",
             "task_id": "",
+            "token_ids": [],
+            "tokenizers": [],
         }
         for prompt in drawn
     ]
@@ -58,14 +62,15 @@ def demonstration_rows(labels: pd.DataFrame, comparisons: pd.DataFrame, source: 
     """
     details = {row["comparison_id"]: row for row in records(comparisons)}
     written = records(written_labels(labels[labels["kind"] == DEMONSTRATION.name]))
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, Row] = {}
     for label in written:
         prompt = details[label["comparison_id"]]
-        identity = demonstration_id(prompt["prompt"], label["text"])
+        identity = demonstration_id(prompt_of_row(prompt), label["text"])
         row = {
             "demonstration_id": identity,
             "prompt_id": prompt["prompt_id"],
             "prompt": prompt["prompt"],
+            "messages": prompt.get("messages"),
             "response": label["text"],
             "source": source,
             "user": label["annotator"],

@@ -19,11 +19,12 @@ from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows, LedgerState
 from rlhf_dagster.labeling.ledger.writer import project_name, writing_labels
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
+from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import COMPARISONS, table
 from rlhf_dagster.records.tables import records
 
-_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": ""}
+_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None}
 """Values of columns that comparisons stored by older versions do not have."""
 
 
@@ -222,8 +223,13 @@ def _comparison(row: LedgerRow) -> dict[str, Any]:
 
 
 def _content(row: Mapping[str, Any]) -> str:
-    """A comparison as JSON; lists that came out of Parquet are arrays."""
-    plain = {
-        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()
-    }
-    return json.dumps(plain, ensure_ascii=False)
+    """A comparison as JSON; lists that came out of Parquet are arrays. Without messages it is as it always was."""
+    messages = messages_of(prompt_of_row(row))
+    plain = {name: value for name, value in row.items() if name != "messages"}
+    return json.dumps(plain | ({"messages": messages} if messages else {}), ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -5,6 +5,7 @@ from typing import Any
 
 from rlhf_dagster.labeling.comparisons import comparison_row, display_order
 from rlhf_dagster.labeling.selection import score_gap
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import comparison_id, completion_id, content_hash, prompt_id
 from rlhf_dagster.records.kinds import RANKED_KINDS
 from rlhf_dagster.records.outcome import ranks_from_best
@@ -48,12 +49,13 @@ def known_answers(given: Sequence[Mapping[str, Any]], n: int, kind: str, round_k
 
 
 def _question(given: Mapping[str, Any], kind: str, round_key: str, seed: int) -> Row:
-    prompt = prompt_id(given["prompt"])
+    prompt = prompt_id(prompt_of_row(given))
     members = [
         {
             "completion_id": completion_id(prompt, GOLD_POLICY, {"text": text}, 0, index),
             "prompt_id": prompt,
             "prompt": given["prompt"],
+            "messages": given.get("messages"),
             "policy_id": GOLD_POLICY,
             "text": text,
         }

@@ -14,6 +14,8 @@ from rlhf_dagster.errors import Damaged, UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
+OUTPUT_HEADS = ("lm_head", "embed_out")
+"""What architectures call the layer that predicts the next token."""
 POINTER = b"version https://git-lfs"
 """How the small file begins that Git LFS leaves in place of a large one."""
 _FOREIGN = {
@@ -139,7 +141,7 @@ def _lack(folder: Path) -> str:
     shards = sorted(path.name for path in folder.glob("*.safetensors") if "-of-" in path.name)
     if shards:
         return f"{INDEX} is missing, without which nothing reads {shards[0]}; fetch the whole model again."
-    save = "open it with transformers and save it with `save_pretrained`."
+    save = "convert the model to transformers' format with `save_pretrained`."
     for pattern, what in _FOREIGN.items():
         if found := sorted(path.name for path in folder.glob(pattern)):
             return f"no {WEIGHTS}, only {what} ({found[0]}), which are not read; {save}"

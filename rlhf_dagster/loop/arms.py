@@ -10,10 +10,12 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.arms import compare_arms
 from rlhf_dagster.evaluation.samples import SFT, Scores, responses_by_role
 from rlhf_dagster.evaluation.win_rate import POLICY
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.evaluation import judge_scores
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.sampling import best_responses, sample_policy
+from rlhf_dagster.loop.sampling import as_prompts, best_responses, sample_policy
+from rlhf_dagster.records.chats import messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id
 from rlhf_dagster.records.schemas import EVALUATION_COMPLETIONS
 
@@ -26,7 +28,7 @@ def sample_arms(
     One table for each arm, with its role: a response for each prompt.
     """
     answered = completions[completions["role"] == POLICY]
-    prompts = answered[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
+    prompts = as_prompts(answered)
     frames = []
     for arm in loop.config.arms_beside():
         seed = loop.config.stage_seed(f"evaluation of {arm.role.replace('_', ' ')}", round_key)
@@ -61,15 +63,17 @@ def _sample_best_of_n(
     loop: LoopFolder, seed: int, prompts: pd.DataFrame, sft: Checkpoint, reward_model: Checkpoint
 ) -> pd.DataFrame:
     """Rows of best-of-n responses, without log-probs: the probability of being the best of n is not known."""
-    n, texts = loop.config.evaluation.best_of_n, prompts["text"].tolist()
+    n, asked = loop.config.evaluation.best_of_n, prompts_of(prompts, "text")
     policy_id = f"{sft.model_id}-best-of-{n}"
-    kept = best_responses(loop, sft, reward_model, texts, n, seed)
+    kept = best_responses(loop, sft, reward_model, asked, n, seed)
+    tokenizer = tokenizer_digest(sft.folder)
     decoding = loop.config.sampling.model_dump(exclude={"batch_size"}) | {"best_of_n": n}
     records = [
         {
             "completion_id": completion_id(prompt_id, policy_id, decoding, seed, 0),
             "prompt_id": prompt_id,
-            "prompt": text,
+            "prompt": str(prompt),
+            "messages": messages_of(prompt),
             "policy_id": policy_id,
             "index": 0,
             "text": best.sample.text,
@@ -78,7 +82,8 @@ def _sample_best_of_n(
             "reference_log_probs": [],
             "decoding": json.dumps(decoding, sort_keys=True),
             "seed": seed,
+            "tokenizer": tokenizer,
         }
-        for prompt_id, text, best in zip(prompts["prompt_id"], texts, kept, strict=True)
+        for prompt_id, prompt, best in zip(prompts["prompt_id"], asked, kept, strict=True)
     ]
     return pd.DataFrame(records, columns=EVALUATION_COMPLETIONS.names[:-1])

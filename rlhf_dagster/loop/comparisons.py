@@ -11,10 +11,12 @@ from rlhf_dagster.labeling.comparisons import build_comparisons, candidates, com
 from rlhf_dagster.labeling.gold import clear_answers, known_answers
 from rlhf_dagster.labeling.quality.label_quality import DEMONSTRATION_POLICY
 from rlhf_dagster.labeling.selection import both_orders, repeated, score_gap, spread
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.sampling import sample_policy
+from rlhf_dagster.loop.sampling import as_prompts, sample_policy
 from rlhf_dagster.loop.selection import selecting_model
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_GOLD, table
 from rlhf_dagster.records.tables import Row, records
@@ -46,13 +48,15 @@ def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataF
 
 def reward_gaps(loop: LoopFolder, rows: Sequence[Row], reward_model: Checkpoint) -> dict[str, float]:
     """The gap between the reward model's two best scores, by comparison id."""
+    from rlhf_dagster.training.models.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
-    prompts = [row["prompt"] for row in rows for _ in row["responses"]]
+    prompts = [prompt_of_row(row) for row in rows for _ in row["responses"]]
     texts = [text for row in rows for text in row["responses"]]
-    scores = iter(
-        score_responses(reward_model.folder, prompts, texts, loop.config.sampling, loop.config.compute).tolist()
-    )
+    own = tokenizer_digest(reward_model.folder)
+    drawn = [ids for row in rows for ids in own_ids(row, own)]
+    sampling, compute = loop.config.sampling, loop.config.compute
+    scores = iter(score_responses(reward_model.folder, prompts, texts, sampling, compute, drawn).tolist())
     return {row["comparison_id"]: score_gap(list(islice(scores, len(row["responses"])))) for row in rows}
 
 
@@ -96,8 +100,7 @@ def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: 
     if not n or challenger is None:
         return []
     firsts = completions.drop_duplicates("prompt_id")
-    prompts = firsts[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
-    drawn = _drawn(prompts, n, seed)
+    drawn = _drawn(as_prompts(firsts), n, seed)
     sampling_seed = loop.config.stage_seed("challenger", round_key)
     others = records(sample_policy(loop, challenger, drawn, seed=sampling_seed))
     champions = {row["prompt_id"]: row for row in records(firsts)}
@@ -115,7 +118,7 @@ def _drift_guards(loop: LoopFolder, round_key: str, n: int, seed: int) -> list[R
     frame = demonstrations.drop_duplicates("prompt_id")
     held_out = frame[frame["split"] == "validation"]
     drawn = _drawn(held_out if len(held_out) >= n else frame, n, seed)
-    prompts = drawn[["prompt_id", "prompt"]].rename(columns={"prompt": "text"})
+    prompts = as_prompts(drawn)
     written = {row["prompt_id"]: row for row in records(drawn)}
     pairs = [
         (_demonstrated(written[row["prompt_id"]]), row)
@@ -131,6 +134,7 @@ def _demonstrated(row: Row) -> Row:
         "completion_id": identity,
         "prompt_id": row["prompt_id"],
         "prompt": row["prompt"],
+        "messages": row.get("messages"),
         "policy_id": DEMONSTRATION_POLICY,
         "text": row["response"],
     }

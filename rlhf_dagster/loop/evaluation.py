@@ -32,12 +32,15 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.labeling.simulate import simulate_annotators
 from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.pages.report import render_report
+from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.parquet import read_parquet
+from rlhf_dagster.records.tables import records
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
@@ -53,12 +56,15 @@ def label_accuracy(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
 ) -> dict[str, Any]:
     """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
+    from rlhf_dagster.training.models.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
     responses = [list(texts) for texts in preferences["responses"]]
-    prompts = [prompt for prompt, texts in zip(preferences["prompt"], responses, strict=True) for _ in texts]
+    prompts = [prompt for prompt, texts in zip(prompts_of(preferences), responses, strict=True) for _ in texts]
     texts = [text for texts in responses for text in texts]
-    flat = iter(score_responses(reward_model, prompts, texts, sampling, compute))
+    own = tokenizer_digest(reward_model)
+    drawn = [ids for row in records(preferences) for ids in own_ids(row, own)]
+    flat = iter(score_responses(reward_model, prompts, texts, sampling, compute, drawn))
     return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
 
 
@@ -77,11 +83,19 @@ def role_scores(
     loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, roles: Sequence[str]
 ) -> dict[str, list[float]]:
     """A reward model's scores of the responses of each role, in the order of :func:`responses_by_role`."""
+    from rlhf_dagster.training.models.responses import completion_ids
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
 
     model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions, roles)
-    texts = {role: (rows[role]["prompt"].tolist(), rows[role]["text"].tolist()) for role in roles}
-    return {role: score_responses(model, *pairs, loop.config.sampling).tolist() for role, pairs in texts.items()}
+    own = tokenizer_digest(reward_model.folder)
+
+    def scores(found: pd.DataFrame) -> list[float]:
+        drawn = [completion_ids(row, own) for row in records(found)]
+        return score_responses(
+            model, prompts_of(found), found["text"].tolist(), loop.config.sampling, drawn=drawn
+        ).tolist()
+
+    return {role: scores(rows[role]) for role in roles}
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,8 @@ def evaluate_round(
 
     ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.measure_arms` gives.
     """
-    round_key, trained = manifest["round"], {"reward_model": reward_model, "ppo_policy": policy}
+    round_key = manifest["round"]
+    trained = {"sft_checkpoint": sft, "reward_model": reward_model, "ppo_policy": policy}
     scores = judge_scores(loop, completions, reward_model)
     alarms = measure_alarms(
         loop, completions, scores, policy=policy, sft=sft, pretraining_text=pretraining_text, halves=halves

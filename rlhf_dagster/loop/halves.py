@@ -80,7 +80,7 @@ def train_halves(
     models = []
     for name, half in zip("ab", tables, strict=True):
         path, done = work / f"{name}.parquet", work / f"{name}.json"
-        identity = content_hash("half", snapshot_hash(half), settings.model_dump(), sft.digest)
+        identity = content_hash("half", snapshot_hash(half), settings.recorded(), sft.digest)
         model = _finished(loop, done, identity)
         if model is None:
             write_atomically(path, to_parquet(table(half, PREFERENCES)))

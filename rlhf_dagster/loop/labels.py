@@ -19,7 +19,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import imported_table
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
-from rlhf_dagster.records.schemas import COMPARISONS, QUARANTINE, table
+from rlhf_dagster.records.schemas import COMPARISONS, QUARANTINE, table, with_later_columns
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,9 @@ def snapshot_preferences(
     """
     if "position" not in labels:
         labels = labels.assign(position=0)  # a table of version 0.1, before labels had positions
-    own = RoundLabels(round_key, labels, comparisons, len(read_quarantine(loop, round_key, "train")))
+    own = RoundLabels(
+        round_key, labels, with_later_columns(comparisons, COMPARISONS), len(read_quarantine(loop, round_key, "train"))
+    )
     earlier = [key for key in loop.rounds_with("preference_labels", before=round_key) if key not in left]
     read = [*read_rounds(loop, earlier), own]
     # This round's first, as the order of rows decides the order of training.

@@ -10,16 +10,20 @@ import pyarrow as pa
 
 from rlhf_dagster.data.imported import imported
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
 from rlhf_dagster.loop.selection import selecting_model
+from rlhf_dagster.records.chats import Prompt, messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
+from rlhf_dagster.training.models.cuts import Cuts
 
 if TYPE_CHECKING:
     from rlhf_dagster.training.sampling.best_of_n import Best
+    from rlhf_dagster.training.sampling.sample import Sample
 
 SPARE = 1.05
 """Prompts sampled for each comparison wanted: some samples of a prompt are equal and cannot be compared."""
@@ -52,8 +56,13 @@ def _require_whole(loop: LoopFolder, round_key: str, policy_id: str, is_pinned: 
         raise UserError(f"{str(error).rstrip('.')}. {then}.") from None
 
 
-def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.DataFrame) -> pd.DataFrame:
-    """K samples of the pinned policy for each chosen training prompt (schema COMPLETIONS)."""
+def sample_completions(
+    loop: LoopFolder, manifest: dict[str, str], prompts: pd.DataFrame, cuts: Cuts | None = None
+) -> pd.DataFrame:
+    """K samples of the pinned policy for each chosen training prompt (schema COMPLETIONS).
+
+    ``cuts`` counts prompts that are cut and responses that do not end, here and in :func:`sample_policy`.
+    """
     round_key, policy_id = manifest["round"], manifest["behaviour_policy"]
     if policy_id == IMPORTED_POLICY:
         return imported_table(loop, "completions", COMPLETIONS)
@@ -67,11 +76,16 @@ def sample_completions(loop: LoopFolder, manifest: dict[str, str], prompts: pd.D
     wanted = math.ceil(labeling.comparisons_per_round * pool)
     chosen = _draw(train, math.ceil(wanted * SPARE), seed)
     per_prompt = labeling.responses * math.ceil(wanted / len(chosen))
-    return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt)
+    return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt, cuts=cuts)
 
 
 def sample_evaluation(
-    loop: LoopFolder, manifest: dict[str, str], policy: Checkpoint, sft: Checkpoint, prompts: pd.DataFrame
+    loop: LoopFolder,
+    manifest: dict[str, str],
+    policy: Checkpoint,
+    sft: Checkpoint,
+    prompts: pd.DataFrame,
+    cuts: Cuts | None = None,
 ) -> pd.DataFrame:
     """One response of policy, SFT and behaviour policy for each test prompt (schema EVALUATION_COMPLETIONS)."""
     config, round_key = loop.config, manifest["round"]
@@ -92,7 +106,7 @@ def sample_evaluation(
         if model.model_id not in sampled:
             # With random numbers of its own, so that the responses compared are independent.
             role_seed = config.stage_seed(f"evaluation of {role}", round_key)
-            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=role_seed, reference=sft)
+            sampled[model.model_id] = sample_policy(loop, model, chosen, seed=role_seed, reference=sft, cuts=cuts)
     return pd.concat([sampled[model.model_id].assign(role=role) for role, model in roles.items()], ignore_index=True)
 
 
@@ -104,24 +118,27 @@ def sample_policy(
     seed: int,
     samples_per_prompt: int = 1,
     reference: Checkpoint | None = None,
+    cuts: Cuts | None = None,
 ) -> pd.DataFrame:
     """Samples of one policy, with log-probabilities under it and, where given, under a reference policy."""
     from rlhf_dagster.training.sampling.sample import response_log_probs, sample
 
     sampling, compute = loop.config.sampling, loop.config.compute
     decoding = sampling.model_dump(exclude={"batch_size"})
-    samples = sample(policy.folder, prompts["text"].tolist(), sampling, seed, samples_per_prompt, compute=compute)
-    rows = list(zip(prompts["prompt_id"].astype(str), prompts["text"].astype(str), strict=True))
+    asked, tokenizer = prompts_of(prompts, "text"), tokenizer_digest(policy.folder)
+    samples = sample(policy.folder, asked, sampling, seed, samples_per_prompt, compute=compute, cuts=cuts)
+    rows = list(zip(prompts["prompt_id"].astype(str), asked, strict=True))
     keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
     reference_log_probs: list[list[float]] = [[] for _ in samples]
     if reference is not None:
-        texts, tokens = [text for _, text, _ in keys], [sample.token_ids for sample in samples]
-        reference_log_probs = response_log_probs(reference.folder, texts, tokens, sampling, compute)
+        repeated, tokens = [prompt for _, prompt, _ in keys], [sample.token_ids for sample in samples]
+        reference_log_probs = response_log_probs(reference.folder, repeated, tokens, sampling, compute)
     records = [
         {
             "completion_id": completion_id(prompt_id, policy.model_id, decoding, seed, index),
             "prompt_id": prompt_id,
-            "prompt": prompt,
+            "prompt": str(prompt),
+            "messages": messages_of(prompt),
             "policy_id": policy.model_id,
             "index": index,
             "text": sample.text,
@@ -130,6 +147,7 @@ def sample_policy(
             "reference_log_probs": reference,
             "decoding": json.dumps(decoding, sort_keys=True),
             "seed": seed,
+            "tokenizer": tokenizer,
         }
         for (prompt_id, prompt, index), sample, reference in zip(keys, samples, reference_log_probs, strict=True)
     ]
@@ -137,19 +155,28 @@ def sample_policy(
 
 
 def best_responses(
-    loop: LoopFolder, policy: Checkpoint, reward_model: Checkpoint, prompts: Sequence[str], n: int, seed: int
+    loop: LoopFolder, policy: Checkpoint, reward_model: Checkpoint, prompts: Sequence[Prompt], n: int, seed: int
 ) -> "list[Best]":
     """For each prompt the one of ``n`` samples of a policy that a reward model scores highest."""
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
-    from rlhf_dagster.training.sampling.best_of_n import best_of_n
+    from rlhf_dagster.training.sampling.best_of_n import best_samples
 
     sampling, compute = loop.config.sampling, loop.config.compute
     model = load_reward_model(reward_model.folder, compute)
 
-    def score(asked: Sequence[str], given: Sequence[str]) -> Any:
-        return score_responses(model, asked, given, sampling, compute)
+    same = tokenizer_digest(policy.folder) == tokenizer_digest(reward_model.folder)
 
-    return best_of_n(policy.folder, prompts, score, n, sampling, seed, compute)
+    def score(asked: Sequence[Prompt], given: "Sequence[Sample]") -> Any:
+        drawn = [one.token_ids if same else None for one in given]
+        return score_responses(model, asked, [one.text for one in given], sampling, compute, drawn)
+
+    return best_samples(policy.folder, prompts, score, n, sampling, seed, compute)
+
+
+def as_prompts(answered: pd.DataFrame) -> pd.DataFrame:
+    """Columns of PROMPTS that sampling needs, of rows whose prompt is in the column `prompt`."""
+    columns = ["prompt_id", "prompt", "messages"]
+    return answered.reindex(columns=columns).rename(columns={"prompt": "text"})
 
 
 def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:

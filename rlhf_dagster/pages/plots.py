@@ -26,6 +26,7 @@ TITLES = {
     "policy_loss": "Policy loss",
     "explained_variance": "Explained variance of returns",
     "ratio_first": "Ratio at an update's first minibatch",
+    "log_ratio_first": "Log-ratio at an update's first minibatch",
     "response_length": "Response length (tokens)",
     "kl_loss": "KL loss (nats per token)",
     "reward_spread": "Deviation across the ensemble",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf_dagster.evaluation.gate import GateDecision
 from rlhf_dagster.evaluation.report import LABEL_COUNTS
 from rlhf_dagster.pages.plots import REPORT_CURVES, data_uri, training_curves
+from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Prompt
 
 if TYPE_CHECKING:
     from rlhf_dagster.evaluation.samples import ShownSample
@@ -23,6 +24,8 @@ RULE_NAMES = {
     "max_reward_drift": "Over-optimisation",
 }
 """What the page calls the gate's rules."""
+STAGE_NAMES = {"sft_checkpoint": "SFT", "reward_model": "Reward model", "ppo_policy": "PPO"}
+"""What the page calls the stages that trained the models of a round."""
 
 
 def render_report(
@@ -49,13 +52,32 @@ def render_report(
     drawn = {name: curves[name] for name in REPORT_CURVES if curves and any(True for _ in curves.get(name, ()))}
     return environment.get_template("report.html.j2").render(
         report=report,
-        samples=[asdict(sample) for sample in samples],
+        samples=[asdict(sample) | {"turns": turns(sample.prompt)} for sample in samples],
+        cuts=cuts(report["training"]),
         picture=data_uri(training_curves(drawn)) if drawn else None,
         decision=decision,
         rule_names=RULE_NAMES,
         label_counts=LABEL_COUNTS,
         behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],
     )
+
+
+def turns(prompt: Prompt) -> list[tuple[str, str]]:
+    """The turns of a chat, each with its role; a text is one turn without a role."""
+    if not isinstance(prompt, Chat):
+        return [("", prompt)]
+    return [(ROLE_NAMES[message.role], message.content) for message in prompt.messages]
+
+
+def cuts(training: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each stage did not read because it was too long, from its metrics: number and share of texts, and tokens."""
+    return [
+        {"stage": STAGE_NAMES.get(stage, stage), "what": f"{what}s", "count": metrics[f"cut_{what}s"]}
+        | {"share": metrics.get(f"cut_{what}_share"), "tokens": metrics.get(f"cut_{what}_tokens")}
+        for stage, metrics in training.items()
+        for what in ("prompt", "response")
+        if metrics.get(f"cut_{what}s")
+    ]
 
 
 def percent(share: float | None, digits: int = 0) -> str:

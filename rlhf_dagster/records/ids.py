@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from rlhf_dagster.records.chats import Prompt, messages_of
+
 ID_LENGTH = 20
 
 
@@ -14,12 +16,13 @@ def content_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
-def prompt_id(text: str) -> str:
-    return content_hash("prompt", text)
+def prompt_id(prompt: Prompt) -> str:
+    """Of its text, or of its messages where it is a chat."""
+    return content_hash("prompt", messages_of(prompt) or prompt)
 
 
-def demonstration_id(prompt: str, response: str) -> str:
-    return content_hash("demonstration", prompt, response)
+def demonstration_id(prompt: Prompt, response: str) -> str:
+    return content_hash("demonstration", messages_of(prompt) or prompt, response)
 
 
 def completion_id(prompt_id: str, policy_id: str, decoding: dict[str, Any], seed: int, index: int) -> str:

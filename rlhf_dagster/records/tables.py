@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.parquet import read_parquet
-from rlhf_dagster.records.schemas import PREFERENCES, with_later_columns
+from rlhf_dagster.records.schemas import with_later_columns
 
 Row = dict[str, Any]
 """A row of a table, by column name."""
@@ -17,7 +17,14 @@ NEVER_NULL = frozenset(
     ["text", "prompt", "response", "responses", "split", "kind", "comparison_id", "label_id", "target", "weight"],
 )
 """Columns without which a row cannot be trained on."""
-TYPED = (NEVER_NULL - {"comparison_id", "label_id"}) | {"ranks", "strength", "ratings"}
+TYPED = (NEVER_NULL - {"comparison_id", "label_id"}) | {
+    "ranks",
+    "strength",
+    "ratings",
+    "token_ids",
+    "tokenizers",
+    "messages",
+}
 """Columns that trainings compute with."""
 HELD_OUT_SPLITS = ("validation", "held_out_annotators")
 """Splits of a PREFERENCES table that nothing is trained on."""
@@ -32,9 +39,7 @@ def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
         raise UserError(f"{path}: no such table; make it first or correct the path.")
     found = _read(path)
     _require_types(found, schema, path)
-    frame = found.to_pandas()
-    if schema is PREFERENCES:
-        frame = with_later_columns(frame)
+    frame = with_later_columns(found.to_pandas(), schema)
     missing = [name for name in schema.names if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: column {missing[0]!r} is missing; the table must have {', '.join(schema.names)}.")
@@ -77,6 +82,9 @@ def _sort(kind: pa.DataType) -> str:
         return _sort(kind.value_type)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"list of {_sort(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        fields = sorted((field.name, _sort(field.type)) for field in kind)
+        return " and ".join(f"{name} of {sort}" for name, sort in fields)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return "number"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

@@ -84,6 +84,8 @@ def _type(kind: pa.DataType) -> str:
     """A type as a person would say it."""
     if pa.types.is_list(kind):
         return f"list of {_type(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return " and ".join(f"{field.name} ({_type(field.type)})" for field in kind)
     return "time (UTC)" if pa.types.is_timestamp(kind) else str(kind)
 
 

@@ -94,7 +94,8 @@ class ParquetFiles(_StoredFiles):
         if context.dagster_type.typing_type is Path:
             check_parquet(data, key)
             return self.store.local(key)
-        return read_parquet(data, key).to_pandas()
+        frame = read_parquet(data, key).to_pandas()
+        return schemas.with_later_columns(frame, TABLES[context.asset_key.path[-1]])
 
     def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
         return super().get_metadata(context, obj) | {"dagster/row_count": dg.MetadataValue.int(len(obj))}

@@ -8,13 +8,11 @@ import math
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.weight_files import TensorHeader, tensors_of, weight_files
+from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, TensorHeader, tensors_of, weight_files
 from rlhf_dagster.training.footprint import KEPT, KEPT_IN_PIECES, Shape
 
 IN_PIECES = ("quick_gelu",)
 """Activation functions of several operations (see :mod:`~rlhf_dagster.training.models.fast_layers`)."""
-HEADS = ("lm_head.weight", "embed_out.weight")
-"""What architectures call their output head."""
 UNLIMITED = 1 << 31
 _SIZES = (
     ("num_hidden_layers", "n_layer"),
@@ -94,4 +92,6 @@ def _is_tied(folder: Path) -> bool:
 
 def _is_copy(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int, ...]]) -> bool:
     """Whether a tensor is the head's copy of the embedding, which transformers ties whatever the file says."""
-    return name.endswith(HEADS) and any(other != name and found == shape for other, found in shapes.items())
+    return name.endswith(tuple(f"{head}.weight" for head in OUTPUT_HEADS)) and any(
+        other != name and found == shape for other, found in shapes.items()
+    )

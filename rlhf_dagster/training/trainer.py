@@ -19,6 +19,8 @@ from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
 from rlhf_dagster.training.runtime.divergence import require_finite_loss
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+from rlhf_dagster.training.runtime.trainer_weights import take_weights, weights_misfit
+from rlhf_dagster.training.runtime.weights import write_weights
 from rlhf_dagster.training.specs import OnStep
 
 _Row = TypeVar("_Row")
@@ -66,7 +68,7 @@ class KeptTrainer(Trainer):
     """What is logged after each step and kept as curves."""
 
     def __init__(self, keeper: StateKeeper, lengths: Sequence[int] | None = None, **arguments: Any) -> None:
-        config: Any = arguments["model"].config
+        config: Any = getattr(arguments.get("model"), "config", None)
         cached = getattr(config, "use_cache", None)
         super().__init__(**arguments)
         if cached is not None:
@@ -100,6 +102,16 @@ class KeptTrainer(Trainer):
             super(KeptTrainer, self)._save_checkpoint(model, trial)
 
         self.keeper.write(self.state.global_step, fill)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Write the trained module's own tensors, where the Trainer would write a checkpoint for other programs."""
+        assert output_dir is not None  # noqa: S101  # only states are saved
+        Path(output_dir).mkdir(parents=True)
+        write_weights(self.model, Path(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Take all of these tensors, where the Trainer would take those whose names it finds."""
+        take_weights(self.model, Path(resume_from_checkpoint))
 
 
 class SetEpoch(TrainerCallback):
@@ -196,11 +208,16 @@ def fit_curves(trainer: KeptTrainer, progress: OnStep) -> dict[str, list[float]]
     trainer.add_callback(report)
     trainer.add_callback(keep)
     trainer.remove_callback(PrinterCallback)
-    state = trainer.keeper.newest()
-    trainer.train(resume_from_checkpoint=None if state is None else str(next(state.glob("checkpoint-*"))))
+    state = trainer.keeper.newest(lambda folder: weights_misfit(trainer.model, _checkpoint_in(folder)))
+    trainer.train(resume_from_checkpoint=None if state is None else str(_checkpoint_in(state)))
     if keep.reason:
         raise TrainingStopped(keep.reason)
     return report.curves
+
+
+def _checkpoint_in(state: Path) -> Path:
+    """The folder in a state that the Trainer has written."""
+    return next(state.glob("checkpoint-*"))
 
 
 def fit_policy(

@@ -277,6 +277,26 @@ def test_every_text_from_outside_is_escaped(completions: pd.DataFrame, scores: S
     assert page.text.count("<img src=x onerror=alert(1)>\"'</p>") >= 3 * 4 + 1 + 6
 
 
+def test_a_chat_is_shown_as_turns_and_a_text_as_it_is(completions: pd.DataFrame, scores: Scores) -> None:
+    turns = [("system", "Be brief."), ("user", "1 <b>2"), ("assistant", "3"), ("user", "<|im_end|>")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    page = page_of(completions.assign(messages=[messages] * len(completions)), scores)
+    assert page.pieces.count("System") == page.pieces.count("Assistant") == 3
+    assert page.pieces.count("User") == 6
+    assert all(page.pieces.count(content) == 3 for content in ("1 <b>2", "<|im_end|>"))
+    plain = page_of(completions.assign(messages=None, prompt=json.dumps(messages)), scores)
+    assert plain.pieces.count(json.dumps(messages)) == 3
+    assert "Assistant" not in plain.pieces
+
+
+def test_the_page_says_what_each_stage_cut(completions: pd.DataFrame, scores: Scores) -> None:
+    cut = {"cut_prompts": 1200.0, "cut_prompt_share": 0.25, "cut_prompt_tokens": 4000.0}
+    training = {"sft_checkpoint": cut, "reward_model": {"cut_responses": 3.0}, "ppo_policy": {"kl": 1.0}}
+    spaced = " ".join(" ".join(page_of(completions, scores, training=training).pieces).split())
+    assert "SFT prompts 1,200 25.0% 4,000 Reward model responses 3 – – " in spaced
+    assert "too long" not in page_of(completions, scores).text
+
+
 def test_the_page_names_the_behaviour_policy_once_where_it_is_sft(completions: pd.DataFrame, scores: Scores) -> None:
     completions.loc[completions["role"] == "behaviour", "policy_id"] = "sft"
     text = page_of(completions, scores).text

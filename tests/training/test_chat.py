@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.dpo.train import train_dpo
-from rlhf_dagster.training.models.chat import reads_chats, set_chat
+from rlhf_dagster.training.models.chats.encoding import reads_chats, set_chat
 from rlhf_dagster.training.models.policies import load_tokenizer
 from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.reward.scores import encode_pairs

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from toy_language import FIXED, VARIABLE, Tables, dpo_spec, preference_row, reward_spec, sentence, write
+from toy_language import FIXED, VARIABLE, Tables, dpo_spec, preference_row, reward_spec, sentence, sft_spec, write
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.training.dpo.pairs import encode_comparisons
 from rlhf_dagster.training.dpo.train import train_dpo
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import Policy, load_policy
-from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.heads import normalise
 from rlhf_dagster.training.reward.labels import encode_labels
 from rlhf_dagster.training.reward.terms import merge_labels
 from rlhf_dagster.training.reward.train import initial_reward_model, train_reward_model
+from rlhf_dagster.training.sampling.sample import sample
+from rlhf_dagster.training.sft.train import train_sft
 
 LONG = "good good good good good"
 """As long as what is read of a response."""
@@ -35,8 +37,9 @@ def test_what_is_equal_where_it_is_cut_is_no_pair(policy: Policy, sampling) -> N
     frame = rows(SAME, ["good", "bad"], [*SAME, "bad"])
     encoded = encode_comparisons(frame, policy.tokenizer, sampling, cuts)
     assert [[(pair.first, pair.second) for pair in one.pairs] for one in encoded] == [[(0, 1)], [(0, 2), (1, 2)]]
-    assert (cuts.comparisons, cuts.equal, cuts.responses, cuts.cut) == (3, 1, 7, 4)
-    assert cuts.metrics() == {"cut_responses": 4, "equal_comparisons": 1}
+    assert (cuts.comparisons, cuts.equal, cuts.responses.rows, cuts.responses.cut) == (3, 1, 7, 4)
+    lost = {"cut_response_tokens": 2 * (1 + 2), "cut_response_share": 4 / 7}
+    assert cuts.metrics() == {"cut_responses": 4, "equal_comparisons": 1} | lost
     longer, equal = cuts.warnings("sampling.response_tokens")
     assert longer.startswith("4 of 7 responses are longer than sampling.response_tokens, and were cut")
     assert equal.startswith("1 of 3 comparisons were left out: their responses are equal")
@@ -53,7 +56,7 @@ def test_the_reward_model_leaves_out_what_it_reads_as_equal(
     encoded = encode_labels(merge_labels(rows(SAME, ["good", "bad"])), tokenizer, spec, cuts)
     assert len(encoded) == 1
     assert all(len(set(map(tuple, label.sequences))) == 2 for label in encoded)
-    assert (cuts.comparisons, cuts.equal, cuts.responses, cuts.cut) == (2, 1, 4, 2)
+    assert (cuts.comparisons, cuts.equal, cuts.responses.rows, cuts.responses.cut) == (2, 1, 4, 2)
 
 
 def test_what_is_read_whole_is_not_counted_as_cut(sft: Path, tables: Tables, tmp_path: Path, policy: Policy) -> None:
@@ -63,7 +66,7 @@ def test_what_is_read_whole_is_not_counted_as_cut(sft: Path, tables: Tables, tmp
         frame = rows(["good cat", "bad"])
         encode_labels(frame, policy.tokenizer, replace(spec, sampling=sampling), cuts)
         encode_comparisons(frame, policy.tokenizer, sampling, cuts)
-        assert (cuts.cut, cuts.equal, cuts.metrics(), cuts.warnings("x")) == (0, 0, {}, [])
+        assert (cuts.responses.cut, cuts.equal, cuts.metrics(), cuts.warnings("x")) == (0, 0, {}, [])
 
 
 def with_equal_ones(tables: Tables, folder: Path, every: int) -> Tables:
@@ -114,3 +117,20 @@ def test_normalising_scores_that_are_not_finite_is_refused(sft: Path, tables: Ta
     model.model.score.weight.data.fill_(float("inf"))
     with pytest.raises(UserError, match="not finite: it diverged"):
         normalise(model, [[4, 5], [5, 6, 7]])
+
+
+def test_sft_and_sampling_count_the_prompts_they_cut(base: Path, sft: Path, tables: Tables, tmp_path: Path) -> None:
+    longer = pd.read_parquet(tables.demonstrations)
+    whole = [len(text.split()) for text in longer.loc[longer["split"] == "train", "prompt"]]
+    result = train_sft(sft_spec(base, tables, tmp_path / "sft"))
+    lost = [length - FIXED.prompt_tokens for length in whole if length > FIXED.prompt_tokens]
+    assert result.metrics["cut_prompts"] == len(lost)
+    assert result.metrics["cut_prompt_tokens"] == sum(lost)
+    assert result.metrics["cut_prompt_share"] == len(lost) / len(whole)
+    assert any("prompts are longer than sampling.prompt_tokens" in warning for warning in result.warnings)
+    cuts, ended = Cuts(), Cuts()
+    drawn = sample(sft, ["red " * 9, "red"], VARIABLE, seed=1, samples_per_prompt=4, cuts=cuts)
+    assert (cuts.prompts.rows, cuts.prompts.cut, cuts.prompts.lost) == (2, 1, 9 - FIXED.prompt_tokens)
+    assert cuts.unended == sum(len(one.token_ids) == 5 and len(one.text.split()) == 5 for one in drawn)
+    sample(sft, ["red"], FIXED, seed=1, cuts=ended)
+    assert ended.metrics() == {}

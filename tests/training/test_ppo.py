@@ -79,6 +79,7 @@ def test_ratio_is_1_at_any_temperature_and_minibatch_count(
 def test_every_curve_has_a_number_for_each_update(result: TrainingResult) -> None:
     expected = {"reward", "kl", "kl_coef", "entropy", "ratio_first", "clip_fraction", "approx_kl", "value_loss"}
     expected |= {"explained_variance", "response_length", "distinct_responses", "policy_loss", "learning_rate"}
+    expected |= {"log_ratio_first"}
     assert set(result.curves) == expected
     assert {len(curve) for curve in result.curves.values()} == {3}
     assert result.curves["learning_rate"] == pytest.approx([3e-3, 2e-3, 1e-3])

@@ -13,6 +13,7 @@ from transformers import GPT2ForSequenceClassification
 
 from rlhf_dagster.config.training import PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Chat
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.models.tokens import PaddedBatch, encode_prompts, pad
 from rlhf_dagster.training.ppo.policy import PpoPolicy
@@ -59,6 +60,21 @@ def texts_of(policy: Policy, rollout: Rollout) -> list[str]:
         policy.tokenizer.decode(row[mask], skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for row, mask in rows
     ]
+
+
+MESSAGES = [{"role": "system", "content": "Be good."}, {"role": "user", "content": "red"}]
+
+
+def with_messages(prompts: list[str], responses: list[str], messages: list[list[dict[str, str]] | None]) -> list[float]:
+    assert prompts == ["System: Be good.\n\nUser: red", "red"]
+    return [float(found == MESSAGES) for found in messages]
+
+
+def test_a_reward_function_reads_chats_as_texts_and_gets_their_messages_where_it_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ppo_modes.asks", with_messages, raising=False)
+    assert load_reward_function("ppo_modes:asks")([Chat.of(MESSAGES), "red"], ["a", "b"]).tolist() == [1, 0]
 
 
 def test_an_ensemble_counts_as_its_mean_minus_its_spread() -> None:

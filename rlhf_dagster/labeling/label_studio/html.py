@@ -4,11 +4,12 @@ Label Studio's own Markdown and HTML tags let scripts through, so we render: Mar
 allow-list. Links and pictures are shown as they are written: annotators see what the model wrote, and nothing loads.
 """
 
-import json
 import re
 from functools import cache
 from html import escape
 from typing import Any
+
+from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Prompt
 
 TAGS = {"p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"}
 TAGS |= {"strong", "del", "s", "table", "thead", "tbody", "tr", "th", "td"}
@@ -20,7 +21,6 @@ _MARKDOWN = re.compile(
 """Whatever has a meaning in Markdown; a text without any of it need not be rendered."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """No database takes these: NUL, and halves of characters that cannot be encoded."""
-_ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 _TURN = re.compile(r"^(Human|User|Assistant|System): ?", re.MULTILINE)
 
 
@@ -41,35 +41,23 @@ def to_html(text: str, what: str = "response") -> str:
     return nh3.clean(rendered, tags=TAGS, attributes={"ol": {"start"}}, url_schemes=set(), link_rel=None)
 
 
-def conversation_html(prompt: str) -> str:
+def conversation_html(prompt: Prompt) -> str:
     """A prompt as HTML, as turns where it is a conversation.
 
-    That is a JSON list of ``{"role": ..., "content": ...}`` with the roles system, user and assistant, or a text whose
-    first line begins with ``User:``, ``Human:`` or ``System:`` and that has an ``Assistant:`` turn.
+    That is a chat, or a text whose first line begins with ``User:``, ``Human:`` or ``System:`` and that has an
+    ``Assistant:`` turn. A text that looks like messages in JSON is a text: the policy reads it as one.
     """
-    turns = _messages(prompt) or _marked_turns(prompt)
+    turns = _turns(prompt) if isinstance(prompt, Chat) else _marked_turns(prompt)
     if not turns:
-        return to_html(prompt, "prompt")
+        return to_html(str(prompt), "prompt")
     return "".join(
         f'<div class="rl-turn"><div class="rl-role">{role}</div>{to_html(text) if text.strip() else ""}</div>'
         for role, text in turns
     )
 
 
-def _messages(prompt: str) -> list[tuple[str, str]]:
-    if not prompt.lstrip().startswith("["):
-        return []
-    try:
-        messages = json.loads(prompt)
-    except ValueError:
-        return []
-    if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
-        return []
-    return [(_ROLES[message["role"]], message["content"]) for message in messages]
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role") in _ROLES and isinstance(message.get("content"), str)
+def _turns(chat: Chat) -> list[tuple[str, str]]:
+    return [(ROLE_NAMES[message.role], message.content) for message in chat.messages]
 
 
 def _marked_turns(prompt: str) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.html import conversation_html, to_html
 from rlhf_dagster.labeling.label_studio.kinds.known import page_of
 from rlhf_dagster.labeling.label_studio.ranker import LETTERS
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.outcome import to_display
 
 ABSENT = '<span class="rl-absent"></span>'
@@ -24,7 +25,7 @@ def task_data(comparison: Mapping[str, Any], settings: LabelingSettings) -> dict
     padded = shown + [ABSENT] * (page.room - len(shown))
     return {
         "comparison": comparison["comparison_id"],
-        "prompt_html": conversation_html(comparison["prompt"]),
+        "prompt_html": conversation_html(prompt_of_row(comparison)),
         **{f"{letter}_html": html for letter, html in zip(LETTERS, padded, strict=False)},
         **page.task_data(len(shown)),
     }

@@ -61,7 +61,7 @@ def _pretrained(
 
 def _cached(settings: BaseModelSettings, texts: Path) -> Path:
     ids = sorted(read_parquet(texts).to_pandas()["text_id"])
-    return base_model_cache() / content_hash("base", BASE_MODEL_RECIPE, settings.tiny.model_dump(), ids)
+    return base_model_cache() / content_hash("base", BASE_MODEL_RECIPE, settings.tiny.recorded(), ids)
 
 
 def _from_cache(cached: Path, work: Work) -> Trained:

@@ -65,7 +65,7 @@ def keep_model(
         dataset_hash=None if snapshot is None else snapshot_hash(snapshot),
         label_ids=[] if snapshot is None else snapshot.loc[snapshot["split"] == "train", "label_id"],
         seed=seed,
-        config={name: value.model_dump() for name, value in settings.items()},
+        config={name: value.recorded() for name, value in settings.items()},
         metrics=result.metrics,
         curves=result.curves,
         warnings=result.warnings,

@@ -11,11 +11,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.weight_files import CONFIG, require_no_pointer
+from rlhf_dagster.training.checkpoints.randomness import without_dropout
 from rlhf_dagster.training.checkpoints.sources import Source, foreign_errors
 
 CAUSAL_ANYWAY = ("gpt_neox", "gpt_neox_japanese", "trocr")
 """Architectures whose attention is causal, though their config has an `is_decoder` that is false."""
+SCORER_NAME = "ForSequenceScoring"
+"""How the name of a sequence scorer's class ends where transformers has none of its kind."""
 OTHER_TASKS = (
+    SCORER_NAME,
     "ForSequenceClassification",
     "ForTokenClassification",
     "ForQuestionAnswering",
@@ -42,13 +46,6 @@ def open_config(auto_class: Any, source: Source) -> PretrainedConfig:
     if auto_class is AutoModelForCausalLM:
         _require_causal(config, source.place)
     return without_dropout(config)
-
-
-def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
-    for name, value in config.to_dict().items():
-        if ("drop" in name or "pdrop" in name) and isinstance(value, float):
-            setattr(config, name, 0.0)
-    return config
 
 
 def _values(source: Source) -> dict[str, Any]:
@@ -78,11 +75,14 @@ def _require_own_code(values: dict[str, Any], place: str) -> None:
         return
     if "auto_map" in values:
         raise UserError(
-            f"{place}: the model ({kind}) brings code of its own, which is never run here; {_REMEDY} "
-            f"({transformers.__version__}) with its own code."
+            f"{place}: the model ({kind}) brings code of its own, which is never run here; give a model "
+            f"whose code transformers {transformers.__version__} has."
         )
-    known = "names no model_type" if kind is None else f"names the model_type {kind}, which it does not know"
-    raise UserError(f"{place}: {CONFIG} {known}; {_REMEDY} ({transformers.__version__}).")
+    if kind is None:
+        raise UserError(f"{place}: {CONFIG} names no model_type; put back the model's own {CONFIG}.")
+    raise UserError(
+        f"{place}: the model_type is {kind}, which transformers {transformers.__version__} does not know; {_REMEDY}."
+    )
 
 
 def _require_unquantised(values: dict[str, Any], place: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_model", "base_layer")
 """What data parallelism, `torch.compile`, sharding, checkpointing and adapters put into the names of weights."""
@@ -60,11 +61,11 @@ def _renamed(found: Misfits) -> str | None:
     missing, surplus, _ = found
     if wrapper := _wrapper(surplus):
         return (
-            f"the names of its weights have {wrapper!r} in them, as {surplus[0]}, so that none is found; save the "
-            "model itself, without what wrapped it in training"
+            f"the names of its weights have {wrapper!r} in them, as {surplus[0]}, so that they are not found; save "
+            "the model itself, without what wrapped it in training"
         )
     if prefix := _prefix(missing, surplus):
-        return f"the names of its weights begin with {prefix!r}, so that none is found; save them without it"
+        return f"the names of its weights begin with {prefix!r}, so that they are not found; save them without it"
     if any("lora_" in name for name in surplus):
         return f"it has adapters ({surplus[0]}) that are not merged; merge them with peft's `merge_and_unload`"
     return None
@@ -80,6 +81,8 @@ def _reshaped(found: Misfits) -> str | None:
 
 def _other(kind: str, found: Misfits) -> str | None:
     missing, surplus, _ = found
+    if missing and not surplus and all(name.split(".")[0] in OUTPUT_HEADS for name in missing):
+        return f"the checkpoint lacks {missing[0]}, so it has no language-model head; give the causal language model"
     if missing and surplus:
         return (
             f"the checkpoint lacks {_listed(missing)} and has {_listed(surplus)}, so that its weights are those of "

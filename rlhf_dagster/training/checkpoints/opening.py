@@ -28,7 +28,7 @@ def open_model(
     config = open_config(auto_class, source)
     config.update(dict(config_changes or {}))
     _require_floating(source)
-    with foreign_errors(source.place, "the model", f"check that `{auto_class.__name__}.from_pretrained` opens it"):
+    with foreign_errors(source.place, "the model", "check that transformers' `AutoModelForCausalLM` opens it"):
         model, report = auto_class.from_pretrained(
             **source.arguments,
             config=config,

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.checkpoints.misfits import misfits_of, require_fit
 from rlhf_dagster.training.checkpoints.sources import foreign_errors
+from rlhf_dagster.training.runtime.distributed import is_main
 
 COMPARED = 1 << 26
 """Parameters up to which every number is compared; of a larger model only names and shapes, which costs little."""
@@ -28,7 +29,9 @@ def write_model(model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise UserError(f"Transformers cannot save a {kind} ({first_line(error)}); take another model.") from None
-    _require_same(model, folder)
+    # Of several ranks transformers has the main one write.
+    if is_main():
+        _require_same(model, folder)
 
 
 def _require_same(model: PreTrainedModel, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import require_checkpoint
 
 
@@ -61,9 +61,9 @@ def foreign_errors(place: str, what: str, remedy: str) -> Iterator[None]:
 
 def _said(error: Exception) -> str:
     """The first sentence of an error; with its class where that alone says what is wrong, as for a key."""
-    text = first_line(error).split(". ")[0].rstrip(".:, ")
-    return text if isinstance(error, OSError | ValueError | ImportError | RuntimeError) else f"{_class(error)}: {text}"
-
-
-def _class(error: Exception) -> str:
-    return type(error).__name__
+    first, *more = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    # Where the first line ends with a colon, what is wrong stands in the second.
+    said = f"{first} {more[0]}" if more and first.endswith(":") else first
+    text = said.split(". ")[0].rstrip(".:, ")
+    plain = isinstance(error, OSError | ValueError | ImportError | RuntimeError)
+    return text if text and plain else f"{type(error).__name__}: {text}".rstrip(": ")

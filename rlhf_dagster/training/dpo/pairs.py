@@ -15,9 +15,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.tables import records
-from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
-from rlhf_dagster.training.reward.cuts import Cuts
+from rlhf_dagster.training.models.chats.ends import end_id_of
+from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.models.responses import Drawn, own_ids, read_responses
+from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, pad
 from rlhf_dagster.training.reward.terms import LEARNED
 
 
@@ -59,26 +62,42 @@ def _merge(pairs: Sequence[Pair]) -> Pair:
 
 
 def encode_comparisons(
-    frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings, cuts: Cuts | None = None
+    frame: pd.DataFrame,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: SamplingSettings,
+    cuts: Cuts | None = None,
+    tokenizer_id: str = "",
 ) -> list[Comparison]:
     """The comparisons of a PREFERENCES table, in its order, as ids that the policy could have sampled.
 
-    A response has at most `sampling.response_tokens`; a shorter one ends with end-of-text where lengths vary. Two that
-    are equal where they are cut are no pair, and a comparison without a pair is left out; ``cuts`` counts both.
+    A response has at most `sampling.response_tokens`. One that was sampled by the tokenizer with the digest
+    ``tokenizer_id`` is read as the ids that were drawn, its end too; of any other the text, which ends with end-of-text
+    where lengths vary and it is shorter. Two that are equal where they are cut are no pair, and a comparison without a
+    pair is left out; ``cuts`` counts both.
     """
     comparisons, cuts = [], cuts or Cuts()
     for _, labels in frame.groupby("comparison_id", sort=False):
         rows = records(labels)
-        prompt = encode_prompts(tokenizer, [rows[0]["prompt"]], sampling.prompt_tokens)[0]
-        responses = encode_responses(tokenizer, list(rows[0]["responses"]), add_end=not sampling.fixed_length)
-        cut = [ids[: sampling.response_tokens] for ids in responses]
+        asked, texts = prompt_of_row(rows[0]), list(rows[0]["responses"])
+        prompt = encode_prompts(tokenizer, [asked], sampling.prompt_tokens, cuts)[0]
+        drawn = own_ids(rows[0], tokenizer_id)
+        responses = read_responses(tokenizer, [asked] * len(texts), texts, sampling, drawn)
+        cut = [_with_end(one, tokenizer, sampling)[: sampling.response_tokens] for one in responses]
         pairs = merged_pairs(rows)
         different = [pair for pair in pairs if cut[pair.first] != cut[pair.second]]
-        read = sampling.response_tokens + (not sampling.fixed_length)  # the end of a text is nothing that it says
-        cuts.count(sum(len(ids) > read for ids in responses), len(responses), not different)
+        for one in responses:
+            cuts.responses.count(len(one.body), sampling.response_tokens)
+        cuts.compare(not different)
         if different:
             comparisons.append(Comparison(prompt, cut, different))
     return comparisons
+
+
+def _with_end(response: Drawn, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> TokenIds:
+    """The end is the one that was drawn, and of a text the token that ends responses; fixed lengths have none."""
+    if sampling.fixed_length:
+        return response.body
+    return response.body + ([end_id_of(tokenizer)] if response.is_text else response.end)
 
 
 def collate_pairs(rows: Sequence[Comparison], reference: Sequence[Tensor], pad_id: int) -> dict[str, Tensor]:

@@ -11,13 +11,14 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import DpoSettings
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, response_outputs, token_log_probs
 from rlhf_dagster.training.models.policies import Policy, load_policy, require_context, save_policy
-from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.labels import check_labels
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_of_ranks
@@ -116,10 +117,13 @@ def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
     tables = {"train": rows_of_split(frame, "train", spec.preferences)}
     tables |= {split: rows for split in HELD_OUT_SPLITS if len(rows := frame[frame["split"] == split])}
-    cuts = Cuts()
-    encoded = {"train": encode_comparisons(tables.pop("train"), policy.tokenizer, spec.sampling, cuts)}
+    cuts, own = Cuts(), tokenizer_digest(spec.sft)
+    encoded = {"train": encode_comparisons(tables.pop("train"), policy.tokenizer, spec.sampling, cuts, own)}
     cuts.require_some(READ_BY_DPO)
-    held_out = {split: encode_comparisons(rows, policy.tokenizer, spec.sampling) for split, rows in tables.items()}
+    held_out = {
+        split: encode_comparisons(rows, policy.tokenizer, spec.sampling, tokenizer_id=own)
+        for split, rows in tables.items()
+    }
     encoded |= {split: rows for split, rows in held_out.items() if rows}
     splits = with_reference(encoded, policy, spec, keeper)
     trained, curves = _fit(policy, splits["train"], spec, progress, keeper)

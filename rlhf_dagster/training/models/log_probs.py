@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
+from rlhf_dagster.training.models.chats.ends import end_id_of, other_ends_of
 from rlhf_dagster.training.models.layout import moved_left
 from rlhf_dagster.training.models.reading import accepted, arguments, reading_of, takes
 from rlhf_dagster.training.models.tokens import PaddedBatch
@@ -54,23 +55,25 @@ class Decoding:
 
 
 def decoding_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> Decoding:
-    """Padding and the unknown token are never drawn; end-of-text is not either where responses have a fixed length.
+    """Padding and the unknown token are never drawn; what ends a response is not either where its length is fixed.
 
     An id that is no token's is never drawn: it has no text.
     """
+    end_id, other_ends = end_id_of(tokenizer), other_ends_of(tokenizer)
     known = set(tokenizer.get_vocab().values())
     vocabulary = max(known) + 1
     never = {tokenizer.pad_token_id, tokenizer.unk_token_id} - {None, tokenizer.eos_token_id}
     never |= set(range(vocabulary)) - known
     if sampling.fixed_length:
-        never.add(tokenizer.eos_token_id)
+        never |= {end_id, *other_ends}
     return Decoding(
         temperature=sampling.temperature,
         max_tokens=sampling.response_tokens,
         fixed_length=sampling.fixed_length,
         pad_id=tokenizer.pad_token_id,
-        end_id=tokenizer.eos_token_id,
+        end_id=end_id,
         suppressed=tuple(sorted(never)),
+        other_ends=other_ends,
         vocabulary=vocabulary,
     )
 

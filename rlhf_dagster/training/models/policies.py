@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.checkpoints.opening import open_model
+from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.checkpoints.saving import write_model
 from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require_rows, vocabulary_rows
@@ -37,7 +38,7 @@ PAD = "<|padding|>"
 
 @dataclass(frozen=True)
 class Policy:
-    """A causal language model with its tokenizer, dropout off."""
+    """A causal language model with its tokenizer, always in evaluation mode."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -93,9 +94,7 @@ def add_padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 
 def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_changes: Any) -> PreTrainedModel:
-    """A float32 model of ``auto_class`` on the CPU, all dropout 0.
-
-    Dropout is off because PPO's ratios need the same distribution in training as in sampling.
+    """A float32 model of ``auto_class`` on the CPU, which computes the same in training as in sampling.
 
     Raises:
         UserError: the checkpoint cannot be opened, or lacks weights other than those named in ``new``.
@@ -108,6 +107,7 @@ def _open(
 ) -> PreTrainedModel:
     model = open_model(auto_class, source, new, config_changes)
     use_fast_layers(model)
+    model = always_in_evaluation_mode(model)
     reading_of(model)
     return model
 
@@ -164,7 +164,7 @@ def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSett
         max_new_tokens=sampling.response_tokens,
         suppress_tokens=decoding.never_drawn(rows),
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=list(decoding.end_ids) if decoding.other_ends else decoding.end_id,
         bos_token_id=tokenizer.bos_token_id,
         **fixed,
     )

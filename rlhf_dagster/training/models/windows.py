@@ -7,15 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_dagster.training.models.tokens import encode_responses
+from rlhf_dagster.training.models.tokens import encode_documents
 
 IGNORED = -100
 MIN_WINDOW = 2
 
 
 def text_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int) -> Tensor:
-    """[N, L] ids: each document with its end-of-text token, cut in windows of ``context`` tokens, padded with -100."""
-    documents = encode_responses(tokenizer, texts, add_end=True)
+    """[N, L] ids: each document to its end-of-text token, cut in windows of ``context`` tokens, padded with -100."""
+    documents = encode_documents(tokenizer, texts)
     cut = (ids[start : start + context] for ids in documents for start in range(0, len(ids), context))
     windows = [window for window in cut if len(window) >= MIN_WINDOW]
     width = max(map(len, windows))

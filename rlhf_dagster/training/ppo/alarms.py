@@ -1,9 +1,15 @@
 """Warnings that PPO's curves give of a training that goes wrong."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean, median
 
 RATIO_TOLERANCE = 1e-2
+BF16_LOG_RATIO = 0.1
+"""Nats, mean of |log ratio| over a minibatch. In bfloat16 a pretrained model of 135 million parameters has 0.03
+(docs/training.md); a sampler that does not see the past, or other positions than in training, gives more than 1."""
+BF16_FURTHEST = 1.0
+"""Nats of a single token, of which rounding to bfloat16 moved none of that model's by more than a quarter."""
 NEGATIVE_KL = -0.1
 NEGATIVE_UPDATES = 5
 FEW_DISTINCT = 0.1
@@ -16,17 +22,17 @@ RUN_AWAY = 2.0
 EXPLODED = 10.0
 """Alarm above this multiple of the median value loss before."""
 SAMPLER_KL = 0.01
-"""Nats a token between sampler and policy: as much as an update of PPO commonly changes, and fifty times what rounding
-to bfloat16 does (log-probabilities that differ by 0.02)."""
+"""Nats a token between sampler and policy: as much as an update of PPO commonly changes, and eight times what rounding
+to bfloat16 does to a pretrained model (docs/training.md)."""
 
 
-def alarms(curves: dict[str, list[float]]) -> list[str]:
+def alarms(curves: dict[str, list[float]], precision: str = "fp32") -> list[str]:
     """One sentence for each problem; an empty list when nothing stands out.
 
-    The curves are those of :func:`rlhf_dagster.training.ppo.train.run_ppo`.
+    The curves are those of :func:`rlhf_dagster.training.ppo.train.run_ppo`, computed in ``precision``.
     """
     found = [
-        _ratio(curves["ratio_first"]),
+        _ratio(curves["ratio_first"]) if precision == "fp32" else _ratio_in_bf16(curves),
         _negative_kl(curves["kl"]),
         _same_answer(curves["distinct_responses"]),
         _entropy_collapse(curves.get("entropy", ())),
@@ -45,6 +51,22 @@ def _ratio(ratios: Sequence[float]) -> str | None:
         f"The probability ratio was {ratios[update]:.4f} instead of 1 at the first step of update {update + 1}: "
         "sampling and training do not agree on the policy's log-probabilities."
     )
+
+
+def _ratio_in_bf16(curves: dict[str, list[float]]) -> str | None:
+    """Rounding moves single tokens by tenths of a nat, whatever the model; what it cannot do is to move them all."""
+    furthest = [abs(math.log(ratio)) for ratio in curves["ratio_first"]]
+    for nats, limit, of_what in (
+        (curves.get("log_ratio_first", [0.0]), BF16_LOG_RATIO, "on average"),
+        (furthest, BF16_FURTHEST, "at one token"),
+    ):
+        if max(nats) > limit:
+            return (
+                f"At the first step of update {nats.index(max(nats)) + 1} the policy's log-probabilities were "
+                f"{max(nats):.2f} nats {of_what} from those of sampling, more than bfloat16 explains: sampling and "
+                "training do not agree on them."
+            )
+    return None
 
 
 def _negative_kl(kl: Sequence[float]) -> str | None:

@@ -6,7 +6,8 @@ is recorded once, and in later forward passes they return the record instead of 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,29 +16,37 @@ from transformers import PreTrainedModel
 from rlhf_dagster.errors import UserError
 
 
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The list of a model's decoder layers; raises UserError where it has none."""
-    count = model.config.get_text_config().num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
-    raise UserError(f"{type(model).__name__} has no list of {count} layers; set ppo.frozen_layers to 0.")
+@dataclass(frozen=True)
+class Frozen:
+    """The lowest layers of a model, and where in what they return the states are."""
+
+    layers: str
+    """The name of the list of layers in the model."""
+    count: int
+    kind: type | None
+    """What a layer returns: a tuple or a list; None where it is the states alone."""
+    parts: int
+    place: int
+    """Which of so many parts of that are the states."""
+    batch_dim: int
+    """Which dimension of the states counts the rows of a batch: not the first in Gemma 3n."""
+
+    def states_in(self, output: Any) -> Tensor:
+        """The states, rows first, in what a layer has returned."""
+        states = output if self.kind is None else output[self.place]
+        return cast("Tensor", states.movedim(self.batch_dim, 0))
+
+    def output_with(self, states: Tensor) -> Any:
+        """What a layer would have returned with these states."""
+        states = states.movedim(0, self.batch_dim)
+        if self.kind is None:
+            return states
+        return self.kind(states if part == self.place else None for part in range(self.parts))
 
 
-def freeze_layers(model: PreTrainedModel, count: int) -> None:
-    """Train only the layers from number ``count`` on and what is behind them, such as the final norm.
-
-    An output head that shares its weights with the embeddings is frozen with them. Raises UserError where no layer
-    would be left.
-    """
-    layers = decoder_layers(model)
-    if count >= len(layers):
-        raise UserError(f"ppo.frozen_layers is {count} but the model has {len(layers)} layers; lower it.")
-    for module in _modules_before(model, layers):
-        module.requires_grad_(False)
-    for layer in layers[:count]:
-        layer.requires_grad_(False)
-    model.frozen_layers = count  # type: ignore[assignment]
+def frozen_of(model: PreTrainedModel) -> Frozen | None:
+    """What of ``model`` is frozen; None where all of it is trained."""
+    return cast("Frozen | None", getattr(model, "frozen_layers", None))
 
 
 def share_frozen(model: PreTrainedModel, reference: PreTrainedModel) -> None:
@@ -56,23 +65,22 @@ def share_frozen(model: PreTrainedModel, reference: PreTrainedModel) -> None:
                 "set `ppo.start: sft`, or ppo.frozen_layers to 0."
             )
         setattr(owner, leaf, parameter)
-    reference.frozen_layers = frozen_count(model)  # type: ignore[assignment]
-
-
-def frozen_count(model: PreTrainedModel) -> int:
-    """How many of the lowest layers :func:`freeze_layers` has frozen."""
-    return getattr(model, "frozen_layers", 0)
+    reference.frozen_layers = frozen_of(model)  # type: ignore[assignment]
 
 
 @contextmanager
 def recorded(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """A list to which each forward pass adds the states [B, L, d] above the frozen layers; empty if none are frozen."""
+    """A list to which each forward pass adds the states [B, ...] above the frozen layers; empty if none are frozen."""
     states: list[Tensor] = []
-    if not frozen_count(model):
+    if (frozen := frozen_of(model)) is None:
         yield states
         return
-    last = decoder_layers(model)[frozen_count(model) - 1]
-    hook = last.register_forward_hook(lambda module, inputs, output: states.append(_states(output).detach()))
+
+    def keep(layer: nn.Module, inputs: Any, output: Any) -> None:
+        # Cloned, as a later layer may add to them in place.
+        states.append(frozen.states_in(output).detach().clone())
+
+    hook = _layers(model, frozen)[-1].register_forward_hook(keep)
     try:
         yield states
     finally:
@@ -81,26 +89,19 @@ def recorded(model: PreTrainedModel) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def replayed(model: PreTrainedModel, states: Tensor | None) -> Iterator[None]:
-    """The frozen layers give ``states`` [B, L, d] without computing anything; with None they compute."""
-    if states is None:
+    """The frozen layers give ``states`` [B, ...] without computing anything; with None they compute."""
+    if states is None or (frozen := frozen_of(model)) is None:
         yield
         return
-    frozen = list(decoder_layers(model)[: frozen_count(model)])
-    for layer in frozen:
-        layer.forward = lambda *args, **kwargs: states
+    layers, output = _layers(model, frozen), frozen.output_with(states)
+    for layer in layers:
+        layer.forward = lambda *args, **kwargs: output
     try:
         yield
     finally:
-        for layer in frozen:
+        for layer in layers:
             del layer.forward
 
 
-def _states(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _modules_before(model: PreTrainedModel, layers: nn.ModuleList) -> list[nn.Module]:
-    """What stands before the layers in the module that holds them: embeddings of tokens and of positions."""
-    parent = next(module for module in model.modules() if any(child is layers for child in module.children()))
-    children = list(parent.children())
-    return children[: next(index for index, child in enumerate(children) if child is layers)]
+def _layers(model: PreTrainedModel, frozen: Frozen) -> list[nn.Module]:
+    return list(cast("nn.ModuleList", model.get_submodule(frozen.layers)))[: frozen.count]

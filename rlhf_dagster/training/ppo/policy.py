@@ -15,7 +15,9 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import response_outputs
-from rlhf_dagster.training.models.tokens import PaddedBatch, position_ids
+from rlhf_dagster.training.models.sequence_scorer import trunk_states
+from rlhf_dagster.training.models.tokens import PaddedBatch
+from rlhf_dagster.training.models.trunk import head_width
 from rlhf_dagster.training.ppo.frozen_layers import replayed
 from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, KlController
 from rlhf_dagster.training.reward.scores import with_bias
@@ -62,7 +64,7 @@ class PolicyWithValue(PpoPolicy):
     value_head: nn.Linear
 
     def __init__(self, model: PreTrainedModel) -> None:
-        head = nn.Linear(model.config.get_text_config().hidden_size, 1)
+        head = nn.Linear(head_width(model), 1)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         super().__init__(model, head)
@@ -76,7 +78,7 @@ class PolicyWithValue(PpoPolicy):
 
 
 class PolicyWithValueModel(PpoPolicy):
-    """A language model and a value model of its own, a sequence classifier that begins as the reward model.
+    """A language model and a value model of its own, a sequence scorer that begins as the reward model.
 
     The value before a token is the score of the text so far (InstructGPT, appendix C.4; Huang et al. 2024).
     """
@@ -97,10 +99,8 @@ class PolicyWithValueModel(PpoPolicy):
 
 def response_values(value_model: PreTrainedModel, batch: PaddedBatch, response_tokens: int) -> Tensor:
     """Values [B, T] before each of the last T tokens of [B, Q + T] ids; the mean over an ensemble's heads."""
-    mask = batch.attention_mask[:, :-1]
-    hidden = value_model.base_model(
-        input_ids=batch.input_ids[:, :-1], attention_mask=mask, position_ids=position_ids(mask), use_cache=False
-    ).last_hidden_state[:, -response_tokens:]
+    read = PaddedBatch(batch.input_ids[:, :-1], batch.attention_mask[:, :-1])
+    hidden = trunk_states(value_model, read)[:, -response_tokens:]
     return with_bias(cast("nn.Module", value_model.score)(hidden), value_model.config).mean(dim=-1)
 
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -11,15 +13,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt, messages_of
 from rlhf_dagster.training.functions import load_function
-from rlhf_dagster.training.models.tokens import PaddedBatch, pad
+from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, decode_responses, pad
 from rlhf_dagster.training.reward.scores import RewardModel, encode_pairs, score_heads
 from rlhf_dagster.training.runtime.distributed import first_text
 
 Score = Callable[[PaddedBatch], Tensor]
 """Scores [B], or [B, K] of an ensemble of K, of prompts (padded on the left) and responses (padded on the right) in one
 batch of ids [B, L]."""
-TextReward = Callable[[list[str], list[str]], Tensor]
+TextReward = Callable[[list[Prompt], list[str]], Tensor]
 """Scores [B], or [B, K], of prompts and their responses."""
 
 
@@ -55,11 +58,15 @@ class TextScore:
     """The policy's tokenizer."""
     reward: TextReward
 
-    def __call__(self, prompts: Sequence[str], tokens: Tensor, mask: Tensor) -> Tensor:
-        """Scores [B] or [B, K] of responses [B, T] to ``prompts``."""
-        ids = [row[keep] for row, keep in zip(tokens, mask.bool(), strict=True)]
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return self.reward(list(prompts), texts).to(tokens.device)
+    def __call__(self, texts: Sequence[Prompt], prompts: PaddedBatch, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Scores [B] or [B, K] of responses [B, T] to ``prompts`` [B, Q], which are ``texts``."""
+        asked, given = _kept(*prompts), _kept(tokens, mask)
+        return self.reward(list(texts), decode_responses(self.tokenizer, asked, given)).to(tokens.device)
+
+
+def _kept(ids: Tensor, mask: Tensor) -> list[TokenIds]:
+    """The ids [B, T] of each row where ``mask`` [B, T] is 1."""
+    return [row[keep].tolist() for row, keep in zip(ids, mask.bool(), strict=True)]
 
 
 def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward:
@@ -69,7 +76,7 @@ def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward
     """
     model, tokenizer = reward_model.model, reward_model.tokenizer
 
-    def reward(prompts: list[str], responses: list[str]) -> Tensor:
+    def reward(prompts: list[Prompt], responses: list[str]) -> Tensor:
         rows = encode_pairs(tokenizer, prompts, responses, sampling, model.config.score_max_tokens)
         return ensemble_scores(model, pad(rows, tokenizer.pad_token_id, "right").to(model.device))
 
@@ -79,19 +86,31 @@ def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward
 def load_reward_function(name: str) -> TextReward:
     """The function that ``name`` refers to (:func:`load_function`); all ranks check the result of every call together.
 
+    It is called with prompts and responses as texts, and, if it has a parameter `messages`, with a list that has the
+    messages of each prompt that is a chat, as dictionaries with `role` and `content`, and None for any other.
+
     Raises:
         UserError: the function cannot be imported, or a call raises or gives not one finite number for each response.
     """
     called = load_function(name, "reward_function")
+    wants_messages = _has_parameter(called, "messages")
 
-    def reward(prompts: list[str], responses: list[str]) -> Tensor:
-        values, problem = _call(called, prompts, responses)
+    def reward(prompts: list[Prompt], responses: list[str]) -> Tensor:
+        extra = {"messages": [messages_of(prompt) for prompt in prompts]} if wants_messages else {}
+        values, problem = _call(partial(called, **extra), [str(prompt) for prompt in prompts], responses)
         # Where one rank raised alone, the others would wait for it.
         if problem := first_text(problem):
             raise UserError(f"reward_function {name!r} {problem}.")
         return torch.tensor(values, dtype=torch.float32)
 
     return reward
+
+
+def _has_parameter(function: Callable[..., Any], name: str) -> bool:
+    try:
+        return name in signature(function).parameters
+    except (TypeError, ValueError):  # some that are written in C do not say
+        return False
 
 
 def _call(function: Callable[..., Any], prompts: list[str], responses: list[str]) -> tuple[list[float], str]:

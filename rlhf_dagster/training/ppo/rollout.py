@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.kl_estimators import sequence_kl
 from rlhf_dagster.training.models.log_probs import Decoding, response_outputs, token_log_probs
 from rlhf_dagster.training.models.lora import without_adapters
@@ -38,13 +39,13 @@ class Episodes:
     decoding: Decoding
     pretraining: Tensor | None = None
     """[N, L] windows of text for PPO-ptx."""
-    texts: Sequence[str] = ()
-    """The prompts as texts, for a score that reads text."""
+    texts: Sequence[Prompt] = ()
+    """The prompts themselves, for a score that reads text."""
     truncate_id: int | None = None
     """The id of `truncate_token`."""
     held_out: Sequence[TokenIds] = ()
     """Prompts of validation."""
-    held_out_texts: Sequence[str] = ()
+    held_out_texts: Sequence[Prompt] = ()
     backend: RolloutBackend = field(default_factory=NativeRollouts)
     """What draws the responses."""
 
@@ -107,12 +108,12 @@ def collect(
     *,
     uniforms: Tensor,
     settings: PpoSettings,
-    texts: Sequence[str] = (),
+    texts: Sequence[Prompt] = (),
 ) -> Rollout:
     """Sample a response to each of ``prompts`` [B, Q] and measure it under the reference and the reward.
 
     The policy's log-probs, and the values of a head on its trunk, are those recorded while sampling, without a second
-    forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts as texts,
+    forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts,
     for a score that reads text.
     """
     decoding, backend = episodes.decoding, episodes.backend
@@ -204,11 +205,11 @@ def _compared(rewards: Tensor, settings: PpoSettings) -> Tensor:
 
 
 def _reward(
-    episodes: Episodes, prompts: PaddedBatch, texts: Sequence[str], tokens: Tensor, mask: Tensor, spread_coef: float
+    episodes: Episodes, prompts: PaddedBatch, texts: Sequence[Prompt], tokens: Tensor, mask: Tensor, spread_coef: float
 ) -> Reward:
     """The reward of responses [B, T], of which only the tokens where ``mask`` [B, T] is 1 are read."""
     if isinstance(episodes.score, TextScore):
-        return combined(episodes.score(texts, tokens, mask), spread_coef)
+        return combined(episodes.score(texts, prompts, tokens, mask), spread_coef)
     return combined(episodes.score(_as_scored(prompts, tokens, mask, episodes.decoding)), spread_coef)
 
 

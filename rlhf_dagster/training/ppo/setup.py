@@ -7,13 +7,16 @@ from pathlib import Path
 import pandas as pd
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.records.chats import Prompt, prompts_of
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
+from rlhf_dagster.training.models.chats.ends import end_id_of
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.models.policies import (
@@ -25,9 +28,11 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_policy,
 )
+from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.models.windows import text_windows
-from rlhf_dagster.training.ppo.frozen_layers import freeze_layers, share_frozen
+from rlhf_dagster.training.ppo.freezing import freeze_layers
+from rlhf_dagster.training.ppo.frozen_layers import share_frozen
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.memory import LONGEST_WINDOW
 from rlhf_dagster.training.ppo.policy import (
@@ -58,6 +63,8 @@ class PpoSetup:
     tokenizer: PreTrainedTokenizerBase
     adapted: list[PeftModel] = field(default_factory=list)
     """Those of the policy's models that have adapters."""
+    cuts: Cuts = field(default_factory=Cuts)
+    """What is lost of the prompts."""
 
     def save(self, spec: PpoSpec, folder: Path) -> None:
         """Write the policy as a plain checkpoint, adapters merged, and beside it what a later run goes on from."""
@@ -73,9 +80,9 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
     sft = None if _own_reference(spec) else load_policy(spec.sft, spec.compute)
     reward_model = _reward_model(spec)
     _check(spec, start, load_tokenizer(spec.sft) if sft is None else sft.tokenizer, reward_model)
-    prompts = _prompts(spec, "train")
+    prompts, cuts = prompts_of(_prompts(spec, "train"), "text"), Cuts()
     seed_everything(spec.seed)
-    encoded = encode_prompts(start.tokenizer, prompts["text"].tolist(), spec.sampling.prompt_tokens)
+    encoded = encode_prompts(start.tokenizer, prompts, spec.sampling.prompt_tokens, cuts)
     adapted = [] if spec.settings.lora is None else [add_lora(start.model, spec.settings.lora)]
     model = inner_model(adapted[0]) if adapted else start.model
     held_out = [] if spec.settings.validate_every is None else _held_out(spec)
@@ -85,7 +92,7 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
         score=_score(spec, start.tokenizer, reward_model),
         decoding=decoding_of(start.tokenizer, spec.sampling),
         pretraining=_pretraining_windows(spec, start),
-        texts=prompts["text"].tolist(),
+        texts=prompts,
         truncate_id=truncate_id(start.tokenizer, spec.settings),
         held_out=encode_prompts(start.tokenizer, held_out, spec.sampling.prompt_tokens),
         held_out_texts=held_out,
@@ -93,7 +100,7 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
     policy = _with_values(spec, model, reward_model, adapted).to(start.device)
     controller = kl_controller(spec.settings)
     resume_ppo_state(policy, controller, spec.start)
-    return PpoSetup(policy, controller, episodes, start.tokenizer, adapted)
+    return PpoSetup(policy, controller, episodes, start.tokenizer, adapted, cuts)
 
 
 def _own_reference(spec: PpoSpec) -> bool:
@@ -130,7 +137,7 @@ def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None) -> Pre
     """The value model saved beside the start, where there is one; otherwise a copy of the reward model."""
     folder = spec.start / VALUE_MODEL_FOLDER
     if folder.is_dir():
-        return load_model(AutoModelForSequenceClassification, folder).eval()
+        return load_model(AutoSequenceScorer, folder).eval()
     assert reward_model is not None  # noqa: S101  # checked before
     return copy.deepcopy(reward_model.model)
 
@@ -159,7 +166,7 @@ def _score(spec: PpoSpec, tokenizer: PreTrainedTokenizerBase, reward_model: Rewa
 
 
 def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    special = [(tokenizer.pad_token_id, tokenizer.eos_token_id) for tokenizer in (one, other)]
+    special = [(tokenizer.pad_token_id, end_id_of(tokenizer)) for tokenizer in (one, other)]
     return special[0] == special[1] and one.get_vocab() == other.get_vocab()
 
 
@@ -167,11 +174,11 @@ def _prompts(spec: PpoSpec, split: str) -> pd.DataFrame:
     return rows_of_split(read_table(spec.prompts, PROMPTS), split, spec.prompts)
 
 
-def _held_out(spec: PpoSpec) -> list[str]:
+def _held_out(spec: PpoSpec) -> list[Prompt]:
     rows, most = _prompts(spec, "validation"), spec.settings.validation_prompts
     count = min(len(rows), most)
     require_a_row_for_each_rank(min(count, spec.settings.batch_size // 2), "Validation (ppo.validation_prompts)")
-    return rows["text"].sample(count, random_state=spec.seed).tolist()
+    return prompts_of(rows.sample(count, random_state=spec.seed), "text")
 
 
 def _pretraining_windows(spec: PpoSpec, start: Policy) -> Tensor | None:

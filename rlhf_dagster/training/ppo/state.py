@@ -9,6 +9,7 @@ from torch import Tensor
 from rlhf_dagster.training.ppo.kl_penalty import KlController
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
+from rlhf_dagster.training.runtime.weights import copy_into, misfit
 
 
 class PromptOrder:
@@ -57,9 +58,12 @@ class PpoRun:
 
     def take_weights(self, weights: dict[str, Tensor]) -> None:
         """Copy into the policy the weights that :meth:`weights` gave at another time."""
-        with torch.no_grad():
-            for name, parameter in self.policy.trained().items():
-                parameter.copy_(weights[name])
+        copy_into(self.weights(), weights)
+
+    def misfit(self, state: dict[str, Any]) -> str:
+        """Why this run cannot go on from what :meth:`state_dict` gave, for a sentence; empty where it can."""
+        kept = state["kept"] and misfit(self.weights(), state["kept"])
+        return misfit(self.weights(), state["policy"]) or kept or ""
 
     def state_dict(self) -> dict[str, Any]:
         return {

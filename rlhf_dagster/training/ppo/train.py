@@ -53,8 +53,14 @@ def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
         curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper)
     with writing_output(spec.output) as folder:
         setup.save(spec, folder)
-    warnings = [*alarms(curves), gone_too_far(curves, settings), _nothing_better(curves, settings)]
-    return TrainingResult(spec.output, _metrics(curves, settings), curves, [text for text in warnings if text])
+    warnings = [
+        *alarms(curves, spec.compute.precision),
+        *setup.cuts.warnings("sampling.response_tokens"),
+        gone_too_far(curves, settings),
+        _nothing_better(curves, settings),
+    ]
+    metrics = _metrics(curves, settings) | setup.cuts.metrics()
+    return TrainingResult(spec.output, metrics, curves, [text for text in warnings if text])
 
 
 def run_ppo(
@@ -72,8 +78,8 @@ def run_ppo(
     make one. From a state of ``keeper``, the run goes on bit for bit as if it had not been interrupted.
 
     `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
-    describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`
-    and `ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
+    describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`,
+    `ratio_first` and `log_ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
     `sampler_kl` and `sampler_weight_clipped` are there where another program samples (:func:`sampler_numbers`).
     Curves named `validation_` have a value for each validation (:func:`validate`), the first before any update.
     """
@@ -84,7 +90,7 @@ def run_ppo(
     prompts = PromptOrder(len(episodes.prompts), generator)
     run = PpoRun(policy, optimizer, controller or kl_controller(settings), generator, prompts)
     keeper = keeper or StateKeeper(KEEP_NOTHING, "")
-    if (state := keeper.load(torch.device("cpu"))) is not None:
+    if (state := keeper.load(torch.device("cpu"), run.misfit)) is not None:
         run.load_state_dict(state)
     elif is_due(0, settings):
         _validate(run, episodes, settings, seed)

@@ -8,6 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.training.models.log_probs import Decoding, token_log_probs
+from rlhf_dagster.training.models.token_statistics import masked_mean
 from rlhf_dagster.training.models.windows import language_model_loss, predicted_tokens
 from rlhf_dagster.training.ppo.kl_penalty import kl_loss
 from rlhf_dagster.training.ppo.losses import clipped_value_loss, ppo_policy_loss
@@ -17,6 +18,8 @@ from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, su
 from rlhf_dagster.training.sampling.importance import truncated_weights
 
 Numbers = dict[str, Tensor]
+AT_FIRST = ("ratio", "log_ratio")
+"""Numbers that say something of an update's first minibatch alone."""
 
 
 def optimise(
@@ -33,9 +36,10 @@ def optimise(
     """Take `epochs` x `minibatches` optimiser steps; returns scalars averaged over them.
 
     Nothing is read back from the device inside the loop. ``pretraining`` draws windows [n, L] of text for PPO-ptx
-    (InstructGPT, equation 2). `ratio_first` is the ratio of new to old probability furthest from 1 in the very first
-    minibatch, where both are the same policy: anything but 1 is a bug. Every rank has the whole rollout and computes
-    the gradient of its part of each minibatch, in `accumulate` passes; the sum over ranks is the minibatch's gradient.
+    (InstructGPT, equation 2). In the very first minibatch new and old policy are the same, and but for rounding
+    `ratio_first`, the ratio of their probabilities furthest from 1, is 1, and `log_ratio_first`, the mean of
+    |log ratio| over tokens, is 0: anything else is a bug. Every rank has the whole rollout and computes the gradient of
+    its part of each minibatch, in `accumulate` passes; the sum over ranks is the minibatch's gradient.
     """
     steps: list[Numbers] = []
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
@@ -49,10 +53,11 @@ def optimise(
                 clip_grad_norm_(trained, settings.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-    means = {name: torch.stack([step[name] for step in steps]).mean() for name in steps[0] if name != "ratio"}
-    sums = sum_of_ranks(torch.stack(list(means.values())))
     ratios = gather_rows(steps[0]["ratio"][None], world())
-    return dict(zip(means, sums, strict=True)) | {"ratio_first": _furthest(ratios)}
+    parts = {name: torch.stack([step[name] for step in steps]).mean() for name in steps[0] if name not in AT_FIRST}
+    parts["log_ratio_first"] = steps[0]["log_ratio"]
+    sums = sum_of_ranks(torch.stack(list(parts.values())))
+    return dict(zip(parts, sums, strict=True)) | {"ratio_first": _furthest(ratios)}
 
 
 def _own_gradient(
@@ -129,6 +134,7 @@ def minibatch_loss(
         "clip_fraction": surrogate.clip_fraction,
         "approx_kl": surrogate.approx_kl,
         "ratio": furthest_ratio(log_probs, old_log_probs),
+        "log_ratio": masked_mean((log_probs - old_log_probs).detach().abs(), mask),
     }
     return loss, numbers
 

@@ -26,6 +26,7 @@ from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+from rlhf_dagster.training.runtime.weights import misfit
 from rlhf_dagster.training.specs import OnStep, TinyModelSpec, TrainingResult, silent
 
 _PAD, _END, _UNKNOWN = "<pad>", "<eos>", "<unk>"
@@ -66,7 +67,7 @@ def make_tiny_model(
         windows = text_windows(tokenizer, texts, settings.context)
         model = GPT2LMHeadModel(_config(tokenizer, settings)).to(device)  # type: ignore[arg-type]
         use_fast_layers(model)
-        keeper = StateKeeper(checkpointing, content_hash("tiny_model", settings.model_dump(), list(texts)))
+        keeper = StateKeeper(checkpointing, content_hash("tiny_model", settings.recorded(), list(texts)))
         losses = _pretrain(model, windows, settings, progress, keeper)
         with writing_output(output) as folder:
             save_policy(Policy(model.eval(), tokenizer), None, folder)
@@ -150,7 +151,7 @@ def _pretrain(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_up_then_linear(step, settings.steps))
     run = PretrainingRun(model, optimizer, schedule, generator)
-    if (state := keeper.load(torch.device("cpu"))) is not None:
+    if (state := keeper.load(torch.device("cpu"), run.misfit)) is not None:
         run.load_state_dict(state)
     del state  # it is copied into model and optimiser, and would take memory until the end
     model.train()
@@ -189,6 +190,10 @@ class PretrainingRun:
             "generator": self.generator.get_state(),
             "losses": self.losses,
         }
+
+    def misfit(self, state: dict[str, Any]) -> str:
+        """Why this run cannot go on from a state, for a sentence; empty where it can."""
+        return misfit(self.model.state_dict(), state["model"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

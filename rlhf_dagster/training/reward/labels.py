@@ -14,10 +14,13 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
+from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.kinds import ORDERED_KINDS, RANKED_KINDS
 from rlhf_dagster.records.tables import records
+from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.models.responses import own_ids
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
-from rlhf_dagster.training.reward.cuts import Cuts, different_terms
 from rlhf_dagster.training.reward.losses import (
     choice_losses,
     preference_loss,
@@ -25,8 +28,8 @@ from rlhf_dagster.training.reward.losses import (
     weighted_mean,
     with_margin,
 )
-from rlhf_dagster.training.reward.scores import RewardModel, cut_to, encode_whole_pairs, end_of, score_tokens
-from rlhf_dagster.training.reward.terms import Terms, label_terms, rates
+from rlhf_dagster.training.reward.scores import RewardModel, encode_whole_pairs, score_tokens
+from rlhf_dagster.training.reward.terms import Terms, different_terms, label_terms, rates
 from rlhf_dagster.training.specs import RewardModelSpec
 
 N = TypeVar("N", int, float)
@@ -57,17 +60,20 @@ def encode_labels(
 
     Rows of :func:`~rlhf_dagster.training.reward.terms.merge_labels` come with their terms; the only term of any other
     row is the choice of its best response. Terms that compare what is equal where it is cut are left out, and labels
-    without a term; ``cuts`` counts both.
+    without a term; ``cuts`` counts both. A response that was sampled by the tokenizer of ``spec.sft`` is read as the
+    ids that were drawn.
     """
     labels, cuts = [], cuts or Cuts()
-    end, room = end_of(tokenizer, spec.sampling), spec.settings.max_tokens
+    own, room = tokenizer_digest(spec.sft), spec.settings.max_tokens
     for row in records(frame):
-        prompts, responses = [row["prompt"]] * len(row["responses"]), list(row["responses"])
-        whole = encode_whole_pairs(tokenizer, prompts, responses, spec.sampling)
-        sequences = [cut_to(ids, end, room) for ids in whole]
+        prompts, responses = [prompt_of_row(row)] * len(row["responses"]), list(row["responses"])
+        whole = encode_whole_pairs(tokenizer, prompts, responses, spec.sampling, own_ids(row, own), cuts)
+        sequences = [pair.cut_to(room) for pair in whole]
         terms = different_terms(row["terms"] if "terms" in row else label_terms(row), sequences)
         is_equal = not (terms.choices or terms.ratings)
-        cuts.count(sum(len(ids) + len(end) > room for ids in whole), len(whole), is_equal)
+        for pair in whole:
+            cuts.responses.count(len(pair.ids) + len(pair.end), room)
+        cuts.compare(is_equal)
         if not is_equal:
             labels.append(EncodedLabel(sequences, terms))
     return labels
@@ -91,6 +97,11 @@ def check_labels(frame: pd.DataFrame, path: Path, settings: RewardModelSettings 
         count = len(row["responses"])
         if count != len(row["target"]) or count < 2:
             raise UserError(f"{path}: label {row['label_id']} needs at least 2 responses and as many targets.")
+        if row.get("token_ids") is not None and not len(row["token_ids"]) == len(row["tokenizers"]) == count:
+            raise UserError(
+                f"{path}: label {row['label_id']} needs token ids and a tokenizer for each response, or none; make the "
+                "table again."
+            )
         if row["kind"] not in RANKED_KINDS:
             raise UserError(
                 f"{path}: label {row['label_id']} has the kind {str(row['kind'])[:40]!r}; a label that is trained on "

@@ -1,4 +1,4 @@
-"""Scoring responses with a reward model: a plain sequence classifier with one output, or one for each of several heads.
+"""Scoring responses with a reward model: a sequence scorer with one output, or one for each of several heads.
 
 Its config holds two values of ours: `score_bias`, which is added to the output (a list where there are several), and
 `score_max_tokens`, the length of the inputs that it was trained on.
@@ -12,26 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.chats.ends import end_id_of
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
-from rlhf_dagster.training.models.tokens import (
-    PaddedBatch,
-    TokenIds,
-    encode_prompts,
-    encode_responses,
-    pad,
-    position_ids,
-)
+from rlhf_dagster.training.models.responses import read_responses
+from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
+from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts, pad
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.runtime.device import precision, use_device
 
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A sequence classifier with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
+    """A sequence scorer with its tokenizer, dropout off. Its scores have mean 0 and deviation 1 on SFT samples."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -44,7 +42,7 @@ class RewardModel:
 def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> RewardModel:
     """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
     device = use_device(compute or ComputeSettings())
-    model = load_model(AutoModelForSequenceClassification, folder)
+    model = load_model(AutoSequenceScorer, folder)
     for name in ("score_bias", "score_max_tokens"):
         if not hasattr(model.config, name):
             raise UserError(
@@ -64,12 +62,7 @@ class ScoresAndSpread(NamedTuple):
 
 def score_heads(model: PreTrainedModel, batch: PaddedBatch) -> Tensor:
     """Scores [N, H] by each head, read at the last real token of each row of [N, L] ids, padded on either side."""
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=position_ids(batch.attention_mask),
-        use_cache=False,
-    ).logits
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     # In training on several ranks the model is wrapped.
     return with_bias(logits, getattr(model, "module", model).config)
 
@@ -92,37 +85,52 @@ def score_tokens_with_spread(model: PreTrainedModel, batch: PaddedBatch) -> Scor
 
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     max_tokens: int,
+    drawn: Sequence[TokenIds | None] | None = None,
 ) -> list[TokenIds]:
     """Ids of prompt and response as the reward model reads them, at most ``max_tokens`` long.
 
-    The row ends with end-of-text where lengths vary, so that the score is always read there; with a fixed length it is
-    read at the last token. A response that is too long is cut before the end-of-text token is added.
+    Where lengths vary, the row ends with the token that ends responses or with the one that was drawn, so that the
+    score is always read there; with a fixed length it is read at the last token. A response that is too long is cut
+    before that token. ``drawn`` are the ids that a policy drew, where they are known and of this tokenizer.
     """
-    end = end_of(tokenizer, sampling)
-    return [cut_to(ids, end, max_tokens) for ids in encode_whole_pairs(tokenizer, prompts, responses, sampling)]
+    whole = encode_whole_pairs(tokenizer, prompts, responses, sampling, drawn)
+    return [pair.cut_to(max_tokens) for pair in whole]
+
+
+class WholePair(NamedTuple):
+    """Prompt and response, whole, and what ends the row that a reward model reads."""
+
+    ids: TokenIds
+    end: TokenIds
+
+    def cut_to(self, max_tokens: int) -> TokenIds:
+        """At most ``max_tokens``, the end included."""
+        return self.ids[: max_tokens - len(self.end)] + self.end
 
 
 def encode_whole_pairs(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str], sampling: SamplingSettings
-) -> list[TokenIds]:
-    """Ids of prompt and response, the response whole and without end-of-text."""
-    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens)
-    answers = encode_responses(tokenizer, responses, add_end=False)
-    return [prompt + answer for prompt, answer in zip(encoded, answers, strict=True)]
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    drawn: Sequence[TokenIds | None] | None = None,
+    cuts: Cuts | None = None,
+) -> list[WholePair]:
+    """Prompts and responses as :func:`encode_pairs` reads them, before responses are cut.
 
-
-def end_of(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> TokenIds:
-    """What ends each row that a reward model reads."""
-    return [] if sampling.fixed_length else [tokenizer.eos_token_id]
-
-
-def cut_to(ids: TokenIds, end: TokenIds, max_tokens: int) -> TokenIds:
-    """At most ``max_tokens``, ``end`` included."""
-    return ids[: max_tokens - len(end)] + end
+    ``cuts`` counts what is lost of prompts.
+    """
+    encoded = encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
+    read = read_responses(tokenizer, prompts, responses, sampling, drawn)
+    end: TokenIds = [] if sampling.fixed_length else [end_id_of(tokenizer)]
+    return [
+        WholePair(prompt + one.body, one.end if end and one.end else end)
+        for prompt, one in zip(encoded, read, strict=True)
+    ]
 
 
 def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
@@ -140,31 +148,33 @@ def require_room(max_tokens: int, sampling: SamplingSettings) -> None:
 
 def score_responses(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
+    drawn: Sequence[TokenIds | None] | None = None,
 ) -> np.ndarray:
     """Normalised scores [N] (float64) of ``responses[i]`` to ``prompts[i]``: mean 0 and deviation 1 on SFT samples.
 
-    Responses are cut to the length that the model was trained on.
+    Responses are cut to the length that the model was trained on. ``drawn`` are the ids that a policy drew for them, by
+    the reward model's tokenizer, where they are known (:func:`~rlhf_dagster.training.models.responses.own_ids`).
     """
-    return score_with_spread(reward_model, prompts, responses, sampling, compute).mean
+    return score_with_spread(reward_model, prompts, responses, sampling, compute, drawn).mean
 
 
 @torch.no_grad()
 def score_with_spread(
     reward_model: Path | RewardModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
+    drawn: Sequence[TokenIds | None] | None = None,
 ) -> ScoresAndSpread:
     """:func:`score_responses` with their spread across heads, both [N] arrays (float64)."""
     reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
-    rows = encode_pairs(
-        reward_model.tokenizer, prompts, responses, sampling, reward_model.model.config.score_max_tokens
-    )
+    longest = reward_model.model.config.score_max_tokens
+    rows = encode_pairs(reward_model.tokenizer, prompts, responses, sampling, longest, drawn)
     # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     scores = ScoresAndSpread(np.zeros(len(rows)), np.zeros(len(rows)))

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -229,3 +229,17 @@ LEARNED: dict[str, Learned] = {
     "rating": Learned(_rating_terms, _compared_by_rank),
 }
 """By kind of comparison."""
+
+
+def different_terms(terms: Terms, sequences: Sequence[list[int]]) -> Terms:
+    """The terms that compare different sequences: a choice among equal ones, and their difference, teach nothing."""
+    ratings = [
+        rating
+        for rating in terms.ratings
+        if len(rating.members) == 1 or sequences[rating.members[0]] != sequences[rating.members[-1]]
+    ]
+    return replace(terms, choices=[one for one in terms.choices if _differ(one, sequences)], ratings=ratings)
+
+
+def _differ(choice: Choice, sequences: Sequence[list[int]]) -> bool:
+    return any(sequences[member] != sequences[choice.members[0]] for member in choice.members)

@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import RewardModelSettings
+from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
+from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
 from rlhf_dagster.training.models.policies import (
     Policy,
@@ -21,8 +24,8 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_model,
 )
+from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts
-from rlhf_dagster.training.reward.cuts import Cuts
 from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,
@@ -132,7 +135,7 @@ def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
     seed_everything(spec.seed)
     tokenizer = load_tokenizer(spec.sft)
     model = load_model(
-        AutoModelForSequenceClassification,
+        AutoSequenceScorer,
         spec.sft,
         new=["score.weight"],
         num_labels=spec.settings.heads,
@@ -150,11 +153,12 @@ def reference_samples(spec: RewardModelSpec, sft: Policy) -> list[TokenIds]:
     """One SFT sample for each of `normalisation_samples` train prompts, as ids of prompt and response."""
     frame = rows_of_split(read_table(spec.prompts, PROMPTS), "train", spec.prompts)
     chosen = np.random.default_rng(spec.seed).choice(len(frame), size=spec.settings.normalisation_samples)
-    prompts = frame["text"].iloc[chosen].tolist()
+    prompts = prompts_of(frame.iloc[chosen], "text")
     samples = sample(sft, prompts, spec.sampling, seed=spec.seed)
     encoded = encode_prompts(sft.tokenizer, prompts, spec.sampling.prompt_tokens)
-    end = [] if spec.sampling.fixed_length else [sft.tokenizer.eos_token_id]
-    bodies = [drawn.token_ids if drawn.token_ids[-1:] == end or not end else drawn.token_ids + end for drawn in samples]
+    decoding = decoding_of(sft.tokenizer, spec.sampling)
+    end = [] if decoding.fixed_length else [decoding.end_id]
+    bodies = [drawn.token_ids + ([] if drawn.token_ids[-1] in decoding.end_ids else end) for drawn in samples]
     return [prompt + body for prompt, body in zip(encoded, bodies, strict=True)]
 
 

@@ -30,6 +30,14 @@ _FAILURES = (OSError, RuntimeError, SafetensorError)
 """What Python, PyTorch and safetensors raise where a disk is full."""
 _log = logging.getLogger("rlhf_dagster.training")
 
+Misfit = Callable[[Path], str]
+"""Why a training cannot go on from the state in a folder; empty where it can."""
+
+
+def fits(state: Any) -> str:
+    """No state is a misfit."""
+    return ""
+
 
 class StateKeeper:
     """Writes the states of one training, after steps where one is due or the training is to stop; finds the newest.
@@ -48,14 +56,20 @@ class StateKeeper:
         if self._folder is not None and is_main():
             _keep_only(self._folder, identity)
 
-    def newest(self) -> Path | None:
-        """The folder of the newest whole state, the same on every rank; None where the training begins."""
-        return Path(found) if (found := broadcast_text(str(self._newest_whole() or ""))) else None
+    def newest(self, misfit: Misfit = fits) -> Path | None:
+        """The folder of the newest whole state, the same on every rank; None where the training begins.
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state, as :meth:`after_step` wrote it, with tensors on ``device``; None without one."""
-        newest = self.newest()
-        return None if newest is None else torch.load(newest / TENSORS, map_location=device, weights_only=True)
+        A state for which ``misfit`` gives a reason is removed as a damaged one is, and said.
+        """
+        return Path(found) if (found := broadcast_text(str(self._newest_whole(misfit) or ""))) else None
+
+    def load(self, device: torch.device, misfit: Callable[[dict[str, Any]], str] = fits) -> dict[str, Any] | None:
+        """The newest state, as :meth:`after_step` wrote it, with tensors on ``device``; None without one.
+
+        A state for which ``misfit`` gives a reason is removed as a damaged one is, and said.
+        """
+        newest = self.newest(lambda folder: misfit(_tensors(folder, "cpu", mmap=True)))
+        return None if newest is None else _tensors(newest, device)
 
     def after_step(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Write ``state()`` where a state is due; raises TrainingStopped where the training is to stop.
@@ -115,19 +129,22 @@ class StateKeeper:
         except _FAILURES as error:
             _log.warning("%s was not kept (%s).", kept.name, first_line(error))
 
-    def _newest_whole(self) -> Path | None:
-        """The newest state that is whole, here or in the loop's store; damaged states that are newer are removed."""
+    def _newest_whole(self, misfit: Misfit) -> Path | None:
+        """The newest state that can be gone on from, here or in the loop's store; newer ones that cannot are removed."""
         if self._folder is None or not is_main():
             return None
         states = states_in(self._folder)
         wrong = {}
-        while states and (why := damage(states[-1])):
+        while states and (why := _fault(states[-1], misfit)):
             wrong[states.pop()] = why
+        newest = states[-1] if states else None
+        fetched = self._fetched(self._folder, newest)
+        if fetched is not None and fetched != newest and (why := _fault(fetched, misfit)):
+            wrong[fetched], fetched = why, newest
         for state in wrong:
-            shutil.rmtree(state)
-        newest = self._fetched(self._folder, states[-1] if states else None)
-        _say_lost(wrong, newest)
-        return newest
+            shutil.rmtree(state, ignore_errors=True)
+        _say_lost(wrong, fetched)
+        return fetched
 
     def _fetched(self, folder: Path, newest: Path | None) -> Path | None:
         """A newer state that another machine has left in the loop's store, or ``newest``."""
@@ -137,14 +154,25 @@ class StateKeeper:
         return self._checkpointing.copies.fetch(folder, self._identity, after) or newest
 
 
+def _fault(state: Path, misfit: Misfit) -> str:
+    """What keeps a training from going on from a state, as part of a sentence; empty where nothing does."""
+    if why := damage(state):
+        return f"is damaged ({why})"
+    return f"does not fit the model ({why})" if (why := misfit(state)) else ""
+
+
+def _tensors(state: Path, device: torch.device | str, mmap: bool = False) -> dict[str, Any]:
+    return torch.load(state / TENSORS, map_location=device, weights_only=True, mmap=mmap)
+
+
 def _say_lost(wrong: dict[Path, str], newest: Path | None) -> None:
-    """What damaged states cost."""
+    """What states cost that cannot be gone on from."""
     reached = step_of(newest.name) if newest else 0
     onward = f"goes on from the state after step {reached}" if newest else "begins anew"
     for state, why in wrong.items():
         again = max(0, step_of(state.name) - reached)
         _log.warning(
-            "The training's %s is damaged (%s) and is removed; the training %s, and does %d steps again.",
+            "The training's %s %s and is removed; the training %s, and does %d steps again.",
             *(state.name, why, onward, again),
         )
 

@@ -9,12 +9,15 @@ from numpy.typing import ArrayLike
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.sampling.sample import Sample, sample
 
-ScoreFunction = Callable[[Sequence[str], Sequence[str]], ArrayLike]
+ScoreFunction = Callable[[Sequence[Prompt], Sequence[str]], ArrayLike]
 """Scores [N] of ``responses[i]`` to ``prompts[i]``."""
+ScoreSamples = Callable[[Sequence[Prompt], Sequence[Sample]], ArrayLike]
+"""The same of samples to prompts."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Best:
 
 def best_of_n(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     score: ScoreFunction,
     n: int,
     sampling: SamplingSettings,
@@ -42,6 +45,23 @@ def best_of_n(
     Raises:
         UserError: the policy cannot be opened, or a score is not a finite number for each response.
     """
+
+    def by_text(asked: Sequence[Prompt], drawn: Sequence[Sample]) -> ArrayLike:
+        return score(asked, [one.text for one in drawn])
+
+    return best_samples(policy, prompts, by_text, n, sampling, seed, compute)
+
+
+def best_samples(
+    policy: Path | Policy,
+    prompts: Sequence[Prompt],
+    score: ScoreSamples,
+    n: int,
+    sampling: SamplingSettings,
+    seed: int,
+    compute: ComputeSettings | None = None,
+) -> list[Best]:
+    """:func:`best_of_n` by a score of samples, whose ids it may read."""
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     size, kept = max(1, sampling.batch_size // n), []
     with rollout_backend(compute, size * n) as backend:
@@ -50,7 +70,7 @@ def best_of_n(
             # Each part has its own seed; neighbouring seeds give unrelated random numbers.
             samples = sample(policy, part, sampling, seed + start, n, compute=compute, backend=backend)
             repeated = [prompt for prompt in part for _ in range(n)]
-            scores = _checked(score(repeated, [drawn.text for drawn in samples]), len(samples)).reshape(-1, n)
+            scores = _checked(score(repeated, samples), len(samples)).reshape(-1, n)
             best = scores.argmax(axis=1)
             kept += [
                 Best(samples[row * n + index], float(scores[row, index]), float(scores[row].mean()))

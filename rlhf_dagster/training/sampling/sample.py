@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import (
     decoding_of,
     response_outputs,
     token_log_probs,
 )
 from rlhf_dagster.training.models.policies import Policy, load_policy, require_context
-from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, pad
+from rlhf_dagster.training.models.tokens import TokenIds, decode_responses, encode_prompts, pad
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model
@@ -23,7 +25,11 @@ from rlhf_dagster.training.sampling.rollouts import rollout_backend
 
 @dataclass(frozen=True)
 class Sample:
-    """One response. ``token_ids`` include the end-of-text token where one was drawn, ``text`` does not."""
+    """One response. ``token_ids`` include the end-of-text token where one was drawn, ``text`` does not.
+
+    The text is what people see (:func:`~rlhf_dagster.training.models.tokens.decode_responses`); its ids need not be the
+    ids that were drawn.
+    """
 
     text: str
     token_ids: list[int]
@@ -33,7 +39,7 @@ class Sample:
 
 def sample(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     sampling: SamplingSettings,
     seed: int,
     samples_per_prompt: int = 1,
@@ -41,12 +47,14 @@ def sample(
     greedy: bool = False,
     compute: ComputeSettings | None = None,
     backend: RolloutBackend | None = None,
+    cuts: Cuts | None = None,
 ) -> list[Sample]:
     """Sample responses, all of the first prompt's first.
 
     Each sample has its own row of random numbers, drawn up front from ``seed``: the batch size changes the result only
     through rounding. ``greedy`` takes the likeliest token instead (temperature 0). ``backend`` is by default that of
     ``compute``; one of another program gets all prompts at once, and log-probs of its samples are computed here again.
+    ``cuts`` counts what is lost of prompts, and the responses that do not end.
 
     Raises:
         UserError: the checkpoint cannot be opened, prompt and response do not fit its context, or the backend does not
@@ -55,12 +63,20 @@ def sample(
     if backend is None:
         with rollout_backend(compute, sampling.batch_size) as own:
             return sample(
-                policy, prompts, sampling, seed, samples_per_prompt, greedy=greedy, compute=compute, backend=own
+                policy,
+                prompts,
+                sampling,
+                seed,
+                samples_per_prompt,
+                greedy=greedy,
+                compute=compute,
+                backend=own,
+                cuts=cuts,
             )
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     _require_fit(policy, sampling)
     decoding = decoding_of(policy.tokenizer, sampling)
-    encoded = encode_prompts(policy.tokenizer, prompts, sampling.prompt_tokens)
+    encoded = encode_prompts(policy.tokenizer, prompts, sampling.prompt_tokens, cuts)
     rows = [ids for ids in encoded for _ in range(samples_per_prompt)]
     generator = torch.Generator().manual_seed(seed)
     uniforms = None if greedy else draw_uniforms(len(rows), sampling.response_tokens, generator)
@@ -71,7 +87,9 @@ def sample(
             part = slice(start, start + at_once)
             batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
             noise = None if uniforms is None else uniforms[part].to(policy.device)
-            samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), policy)
+            samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), rows[part], policy)
+    if cuts is not None and not sampling.fixed_length:
+        cuts.unended += sum(drawn.token_ids[-1] not in decoding.end_ids for drawn in samples)
     if backend.own_arithmetic:
         return samples
     repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
@@ -81,7 +99,7 @@ def sample(
 @torch.no_grad()
 def response_log_probs(
     policy: Path | Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     responses: Sequence[TokenIds],
     sampling: SamplingSettings,
     compute: ComputeSettings | None = None,
@@ -110,7 +128,7 @@ def response_log_probs(
 
 def _measured(
     policy: Policy,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     samples: Sequence[Sample],
     sampling: SamplingSettings,
     compute: ComputeSettings | None,
@@ -127,10 +145,10 @@ def _measured(
     return [replace(drawn, log_probs=row) for drawn, row in zip(samples, log_probs, strict=True)]
 
 
-def _as_samples(responses: Responses, policy: Policy) -> list[Sample]:
+def _as_samples(responses: Responses, prompts: Sequence[TokenIds], policy: Policy) -> list[Sample]:
     lengths = responses.mask.sum(dim=1).tolist()
     ids = [row[:n] for row, n in zip(responses.tokens.tolist(), lengths, strict=True)]
-    texts = policy.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = decode_responses(policy.tokenizer, prompts, ids)
     log_probs = [row[:n] for row, n in zip(responses.log_probs.tolist(), lengths, strict=True)]
     return [Sample(*parts) for parts in zip(texts, ids, log_probs, strict=True)]
 

@@ -13,9 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings, SftSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
-from rlhf_dagster.training.models.chat import set_chat
+from rlhf_dagster.training.models.chats.encoding import set_chat
+from rlhf_dagster.training.models.chats.ends import ends_in_config
+from rlhf_dagster.training.models.chats.template import template_findings
+from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
 from rlhf_dagster.training.models.special_tokens import allow_special_tokens
@@ -44,20 +48,22 @@ class Demonstration:
 class Demonstrations(Dataset[Demonstration]):
     """Encoded demonstrations: the prompt cut on the left, the response on the right.
 
-    A response ends with end-of-text, unless it is cut: to `sampling.response_tokens` where responses have a fixed
-    length, otherwise to what `sft.max_tokens` leaves.
+    A response ends with the token that ends responses, unless it is cut: to `sampling.response_tokens` where responses
+    have a fixed length, otherwise to what `sft.max_tokens` leaves. ``cuts`` counts what is lost.
     """
 
     def __init__(
         self, frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, settings: SftSettings, sampling: SamplingSettings
     ) -> None:
-        prompts = encode_prompts(tokenizer, frame["prompt"].tolist(), sampling.prompt_tokens)
-        responses = encode_responses(tokenizer, frame["response"].tolist(), add_end=True)
+        self.cuts, asked = Cuts(), prompts_of(frame)
+        prompts = encode_prompts(tokenizer, asked, sampling.prompt_tokens, self.cuts)
+        responses = encode_responses(tokenizer, frame["response"].tolist(), True, asked)
         longest = sampling.response_tokens if sampling.fixed_length else settings.max_tokens
-        self.rows = [
-            Demonstration(prompt, response[: min(longest, settings.max_tokens - len(prompt))])
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
+        self.rows = []
+        for prompt, response in zip(prompts, responses, strict=True):
+            room = min(longest, settings.max_tokens - len(prompt))
+            self.cuts.responses.count(len(response), room + sampling.fixed_length)  # its end is nothing that it says
+            self.rows.append(Demonstration(prompt, response[:room]))
 
     @property
     def lengths(self) -> list[int]:
@@ -100,8 +106,8 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
     policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
     _check(policy, spec)
-    set_chat(policy.tokenizer, spec.settings.chat)
     allow_special_tokens(policy.tokenizer, spec.settings.special_tokens_in_text)
+    set_chat(policy.tokenizer, spec.settings.chat, ends_in_config(policy.model.generation_config))
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     at_once = rows_at_once(spec.settings)
@@ -115,10 +121,19 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
         "validation_loss": mean_response_loss(policy, validation, at_once),
         "demonstrations": float(len(train)),
         "validation_demonstrations": float(len(validation)),
+        **train.cuts.metrics(),
     }
     with writing_output(spec.output) as folder:
         save_policy(policy, spec.sampling, folder)
-    return TrainingResult(spec.output, {k: v for k, v in metrics.items() if v is not None}, {"loss": losses})
+    numbers = {name: value for name, value in metrics.items() if value is not None}
+    return TrainingResult(spec.output, numbers, {"loss": losses}, _warnings(policy, train, spec))
+
+
+def _warnings(policy: Policy, train: Demonstrations, spec: SftSpec) -> list[str]:
+    """What is noticeable about the chat template, where it is used, and what is lost of demonstrations."""
+    noticed = template_findings(policy.tokenizer) if spec.settings.chat else []
+    setting = "sampling.response_tokens" if spec.sampling.fixed_length else "sft.max_tokens"
+    return [*(finding.sentence for finding in noticed), *train.cuts.warnings(setting, judged=False)]
 
 
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlhf_dagster.labeling.label_studio.html import EMPTY, TAGS, conversation_html, to_html
+from rlhf_dagster.records.chats import Chat, Message
 
 PIECES = [
     "a",
@@ -122,10 +123,23 @@ def test_messages_are_turns() -> None:
         {"role": "user", "content": "Hi, *you*"},
         {"role": "assistant", "content": ""},
     ]
-    html = conversation_html(json.dumps(messages))
+    html = conversation_html(Chat.of(messages))
     assert re.findall(r'"rl-role">(\w+)<', html) == ["System", "User", "Assistant"]
     assert "<em>you</em>" in html
     assert html.endswith('<div class="rl-role">Assistant</div></div>')
+
+
+def test_a_text_that_looks_like_messages_is_a_text() -> None:
+    text = json.dumps([{"role": "user", "content": "Hi"}])
+    assert conversation_html(text) == to_html(text)
+    assert "rl-turn" not in conversation_html(text)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text()), min_size=1))
+def test_any_chat_becomes_harmless_html(turns: list[tuple[str, str]]) -> None:
+    found = Elements(conversation_html(Chat(tuple(Message(*turn) for turn in turns))))
+    assert found.tags <= TAGS | {"span", "div"}
+    assert found.attributes <= {"class", "start"}
 
 
 @pytest.mark.parametrize("first", ["User", "Human", "System"])

@@ -1,0 +1,86 @@
+"""Messages in what is imported: a prompt that is a chat, and a response that is an assistant's message."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlhf_dagster.data.line_values import json_text, text_of
+from rlhf_dagster.data.lines import BadLineError
+from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Message, Prompt
+
+_KEYS = ("role", "content")
+
+
+def prompt_in(values: Mapping[str, Any], key: str = "prompt") -> Prompt:
+    """The prompt under ``key``, a text or a list of messages whose last is a user's; raises BadLineError for others."""
+    value = values[key]
+    if isinstance(value, str):
+        return text_of(values, key)
+    if not isinstance(value, list):
+        raise BadLineError(f"`{key}` is not a text or a list of messages")
+    chat = Chat(_messages(value, f"`{key}`"))
+    if chat.messages[-1].role != "user":
+        raise BadLineError(f"the last message of `{key}` is not a user's, so there is nothing to answer")
+    return chat
+
+
+def response_in(value: Any, what: str) -> str:
+    """A response, as a text or as a list of one assistant's message; raises BadLineError for others."""
+    if not isinstance(value, list):
+        return json_text(value, what)
+    messages = _messages(value, what)
+    if [message.role for message in messages] != ["assistant"]:
+        raise BadLineError(f"{what} is a list of messages other than a single one of the assistant's")
+    return messages[0].content
+
+
+def with_prompt(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` with the key `prompt` in place of `messages`, which says the same of a chat."""
+    if "messages" not in values:
+        return values
+    if "prompt" in values:
+        raise BadLineError("both `prompt` and `messages` are given; leave one out")
+    if not isinstance(values["messages"], list):
+        raise BadLineError("`messages` is not a list of messages")
+    return {"prompt" if key == "messages" else key: value for key, value in values.items()}
+
+
+def with_response(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` with `prompt` and `response`, also where `messages` end with the response, the assistant's turn."""
+    messages = values.get("messages")
+    if "response" in values or not isinstance(messages, list) or len(messages) < 2:
+        return with_prompt(values)
+    return with_prompt(dict(values) | {"messages": messages[:-1], "response": messages[-1:]})
+
+
+def _messages(given: list[Any], what: str) -> tuple[Message, ...]:
+    if not given:
+        raise BadLineError(f"{what} is a list without any message")
+    return tuple(_message(one, f"message {number} of {what}") for number, one in enumerate(given, 1))
+
+
+def _message(given: Any, what: str) -> Message:
+    if not isinstance(given, dict) or not all(key in given for key in _KEYS):
+        raise BadLineError(f"{what} is not an object with `role` and `content`")
+    surplus = sorted(str(key) for key, value in given.items() if key not in _KEYS and value is not None)
+    if surplus:
+        raise BadLineError(f"{what} has `{surplus[0][:40]}`, which would be ignored; leave it out")
+    if given["role"] not in tuple(ROLE_NAMES):
+        raise BadLineError(f"{what} has the role {str(given['role'])[:40]!r}; known: {', '.join(ROLE_NAMES)}")
+    content = _content(given["content"], what)
+    if not content.strip():
+        raise BadLineError(f"{what} is empty")
+    return Message(given["role"], content)
+
+
+def _content(given: Any, what: str) -> str:
+    """A text, or texts in parts one after the other, as templates write them; other parts are refused."""
+    if not isinstance(given, list):
+        return json_text(given, f"the content of {what}")
+    return "".join(_part(part, what) for part in given)
+
+
+def _part(part: Any, what: str) -> str:
+    if not isinstance(part, dict) or part.get("type") != "text" or "text" not in part:
+        kind = part.get("type") if isinstance(part, dict) else None
+        raise BadLineError(f"{what} has a part of type {str(kind)[:40]!r}; only text is known here")
+    return json_text(part["text"], f"a part of {what}")
