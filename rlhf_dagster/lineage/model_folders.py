@@ -15,6 +15,8 @@ from rlhf_dagster.records.parquet import without_tag
 from rlhf_dagster.storage.base import LAST
 
 MANIFEST = LAST
+ABILITIES = "abilities.json"
+"""What was found out about a model by running it; no part of the model."""
 ADAPTERS = "adapter_config.json"
 """The config of peft's adapters, which transformers opens as if it were a model's."""
 VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "added_tokens.json")
@@ -50,9 +52,13 @@ def replacing(output: Path) -> Iterator[Path]:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 (64 hex digits) over the relative path and bytes of every file, in sorted order, but for the manifest."""
+    """SHA-256 (64 hex digits) over the relative path and bytes of every file, in sorted order.
+
+    The manifest does not count, nor does what was found out about the model.
+    """
     digest = hashlib.sha256()
-    files = (path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder) != Path(MANIFEST))
+    beside = (folder / MANIFEST, folder / ABILITIES)
+    files = (path for path in folder.rglob("*") if path.is_file() and path not in beside)
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
         # Lengths go in first, so that no two different folders give the same stream of bytes.
         digest.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())

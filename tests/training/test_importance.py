@@ -74,7 +74,7 @@ def test_a_sampler_that_is_not_the_policy_is_a_user_error() -> None:
     require_same_model(ours, theirs, mask)
     with pytest.raises(UserError, match="a token that the policy never draws"):
         require_same_model(torch.tensor([[-1.0, -torch.inf, 0.0]]), theirs, mask)
-    with pytest.raises(UserError, match=r"3\.0 nats a token from the policy's"):
+    with pytest.raises(UserError, match=r"3 nats a token from the policy's"):
         require_same_model(torch.tensor([[-5.1, -5.9, 0.0]]), theirs, mask)
     with pytest.raises(UserError, match="never draws"):
         require_same_model(ours, torch.tensor([[-1.0, torch.nan, 0.0]]), mask)

@@ -22,6 +22,7 @@ from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mo
 from rlhf_dagster.training.checkpoints.saving import write_model
 from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require_rows, vocabulary_rows
+from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.reading import reading_of
@@ -108,6 +109,8 @@ def _open(
     model = open_model(auto_class, source, new, config_changes)
     use_fast_layers(model)
     model = always_in_evaluation_mode(model)
+    if source.folder is not None:
+        recall_abilities(model, source.folder)
     reading_of(model)
     return model
 
@@ -150,6 +153,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     model.config.eos_token_id = tokenizer.eos_token_id
     write_model(model, folder)
     tokenizer.save_pretrained(folder)
+    keep_abilities(model, folder)
 
 
 def generation_config(tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings, rows: int) -> GenerationConfig:

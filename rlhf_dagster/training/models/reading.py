@@ -8,15 +8,15 @@ the model computes for a row by itself, without padding. :func:`reading_of` comp
 import inspect
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.training.models.abilities import Reading, abilities_of
 from rlhf_dagster.training.models.layout import moved_left
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad, position_ids
 
@@ -25,16 +25,6 @@ LENGTHS = (7, 12, 3, 5, 12)
 RELATIVE, ABSOLUTE = 2e-3, 1e-4
 """How far outputs may differ by rounding: the first times their spread, plus the second. Wrong positions, or a state
 that padding has gone into, change them by a good part of their spread."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How rows of a batch are given to a model."""
-
-    padding: Literal["left", "right"] = "left"
-    """Where padding may stand; with `right`, rows are moved to the left edge (:mod:`~.layout`)."""
-    positions: bool = True
-    """Whether positions are given with padding on the left; the model otherwise takes them from the mask."""
 
 
 class Unreadable(UserError):  # noqa: N818
@@ -47,11 +37,10 @@ def reading_of(model: Any) -> Reading:
     Raises:
         Unreadable: the model is not causal, or mixes the rows of a batch.
     """
-    model = getattr(model, "module", model)
-    found: Reading | None = getattr(model, "reading", None)
-    if found is None:
-        found = model.reading = find_reading(model)
-    return found
+    known = abilities_of(model)
+    if known.reading is None:
+        known.reading = find_reading(getattr(model, "module", model))
+    return known.reading
 
 
 @torch.no_grad()

@@ -106,10 +106,10 @@ class AutoSequenceScorer:
     """Opens the scorer of any causal architecture, from its language model or from a saved scorer."""
 
     @staticmethod
-    def from_pretrained(folder: Path, config: PretrainedConfig, **options: Any) -> Any:
+    def from_pretrained(pretrained_model_name_or_path: Path, config: PretrainedConfig, **options: Any) -> Any:
         """As `from_pretrained` of transformers' auto classes; raises UserError where there is no scorer."""
         config = text_part(config)
-        return scorer_class(config).from_pretrained(folder, config=config, **options)
+        return scorer_class(config).from_pretrained(pretrained_model_name_or_path, config=config, **options)
 
 
 def text_part(config: PretrainedConfig) -> PretrainedConfig:

@@ -5,13 +5,15 @@ cache is lost on the way, a model goes on from its last token alone and nothing 
 others get each other's past. :func:`drawing_of` tries the ways, the fastest first, once for each opened model.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlhf_dagster.training.models.abilities import Drawing, abilities_of
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.reading import (
     LENGTHS,
@@ -25,21 +27,11 @@ from rlhf_dagster.training.models.reading import (
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.by_generate import sample_by_generate
+from rlhf_dagster.training.sampling.foreign_responses import rows_of
 from rlhf_dagster.training.sampling.steps import CachedSteps, Steps, run_steps
 
 TRIED_TOKENS = 6
 """Length of the responses that are drawn on trial."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How responses are drawn from a model."""
-
-    by: Literal["cache", "generate", "whole"] = "cache"
-    """`cache`: all rows at once with a cache of this package. `generate`: rows of one length by the model's own
-    `generate`. `whole`: every token so far is read again for the next one."""
-    rows_leave: bool = True
-    """Whether rows that have ended can leave the batch before the others have."""
 
 
 WAYS = (Drawing(), Drawing(rows_leave=False), Drawing("generate", rows_leave=False), Drawing("whole"))
@@ -59,10 +51,10 @@ _FAILURES = (
 
 def drawing_of(model: Any) -> Drawing:
     """How ``model`` is sampled: as kept with it, or found out now. Raises Unreadable where no way is right."""
-    found: Drawing | None = getattr(model, "drawing", None)
-    if found is None:
-        found = model.drawing = find_drawing(model)
-    return found
+    known = abilities_of(model)
+    if known.drawing is None:
+        known.drawing = find_drawing(model)
+    return known.drawing
 
 
 def drawn_by(
@@ -97,36 +89,60 @@ def find_drawing(model: PreTrainedModel) -> Drawing:
 
 def draws_right(model: PreTrainedModel, drawing: Drawing) -> bool:
     """Whether responses drawn on trial, of fixed length and with rows that end early, have the right log-probs."""
+    prompts, uniforms, decoding = trial(model)[0]
+    length = decoding.max_tokens
+    try:
+        whole = drawn_by(drawing, model, prompts, uniforms, decoding)
+        ends = (int(whole.tokens[0, length // 3]), int(whole.tokens[1, length // 2]))
+        ending = replace(decoding, fixed_length=False, end_id=ends[0], other_ends=ends[1:])
+        ended = drawn_by(drawing, model, prompts, uniforms, ending)
+    except _FAILURES:
+        return False
+    return all(are_right(model, rows_of(prompts), drawn) for drawn in (whole, ended))
+
+
+class Trial(NamedTuple):
+    """What a sampler is asked for on trial."""
+
+    prompts: PaddedBatch
+    uniforms: Tensor | None
+    decoding: Decoding
+
+
+def trial(model: PreTrainedModel) -> tuple[Trial, Trial]:
+    """Responses of a few tokens to a few prompts of several lengths: drawn, and the likeliest."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(LENGTHS) + TRIED_TOKENS
     length = max(1, min(TRIED_TOKENS, context // 2))
     rows = trial_rows(model, [min(size, context - length) for size in LENGTHS])
     uniforms = torch.rand(len(rows), length, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     decoding = Decoding(1.0, length, fixed_length=True, pad_id=rows[0][0], end_id=-1, suppressed=())
-    try:
-        whole = _drawn(drawing, model, rows, uniforms, decoding)
-        ends = (int(whole.tokens[0, length // 3]), int(whole.tokens[1, length // 2]))
-        ending = replace(decoding, fixed_length=False, end_id=ends[0], other_ends=ends[1:])
-        ended = _drawn(drawing, model, rows, uniforms, ending)
-    except _FAILURES:
-        return False
-    return all(_is_right(model, rows, drawn) for drawn in (whole, ended))
-
-
-def _drawn(
-    drawing: Drawing, model: PreTrainedModel, rows: list[TokenIds], uniforms: Tensor, decoding: Decoding
-) -> Responses:
     prompts = pad(rows, decoding.pad_id, "left").to(model.device)
-    return drawn_by(drawing, model, prompts, uniforms.to(model.device), decoding)
+    return Trial(prompts, uniforms.to(model.device), decoding), Trial(prompts, None, decoding)
 
 
-def _is_right(model: PreTrainedModel, rows: list[TokenIds], drawn: Responses) -> bool:
+def are_right(model: PreTrainedModel, rows: list[TokenIds], drawn: Responses) -> bool:
+    """Whether log-probs, at temperature 1, are those that ``model`` gives each row alone."""
+    for response, log_probs, right in _compared(model, rows, drawn):
+        # The differences are held against the spread of the whole distribution, as that of its drawn tokens is chance.
+        if not close(right.scatter(1, response[:, None], log_probs[:, None].to(right)), right):
+            return False
+    return True
+
+
+def are_likeliest(model: PreTrainedModel, rows: list[TokenIds], drawn: Responses) -> bool:
+    """Whether each token is the likeliest that ``model`` gives its row alone, or as likely but for rounding."""
+    for response, _, right in _compared(model, rows, drawn):
+        if not close(right.scatter(1, response[:, None], right.max(dim=-1, keepdim=True).values), right):
+            return False
+    return True
+
+
+def _compared(
+    model: PreTrainedModel, rows: list[TokenIds], drawn: Responses
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of each row: its tokens [T], their log-probs [T], and the right log-probs [T, V]."""
     for row, tokens, mask, log_probs in zip(rows, drawn.tokens, drawn.mask, drawn.log_probs, strict=True):
         response = tokens[mask > 0]
         ids = torch.cat([torch.tensor(row, device=tokens.device), response])[None, :-1]
         logits = outputs_of(model, input_ids=ids, attention_mask=torch.ones_like(ids))[0, -len(response) :]
-        right = logits.float().log_softmax(dim=-1)
-        # The differences are held against the spread of the whole distribution, as that of its drawn tokens is chance.
-        found = right.scatter(1, response[:, None], log_probs[mask > 0][:, None].to(right))
-        if not close(found, right):
-            return False
-    return True
+        yield response, log_probs[mask > 0], logits.float().log_softmax(dim=-1)

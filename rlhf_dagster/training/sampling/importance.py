@@ -13,8 +13,9 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.kl_estimators import k3
 from rlhf_dagster.training.models.token_statistics import masked_mean
 
-LOST = 1.0
-"""Nats of KL for each token beyond which two programs do not sample from the same model at all."""
+LOST = 0.1
+"""Nats of KL for each token beyond which two programs do not sample from the same model at all. Rounding to bfloat16
+causes a hundredth of it, a model whose positions or attention one of the two does not know at least as much."""
 
 
 def truncated_weights(log_probs: Tensor, sampler_log_probs: Tensor, cap: float) -> Tensor:
@@ -51,6 +52,6 @@ def require_same_model(log_probs: Tensor, sampler_log_probs: Tensor, mask: Tenso
         )
     if kl > LOST:
         raise UserError(
-            f"The rollout backend's log-probabilities are {kl:.1f} nats a token from the policy's: it samples from "
+            f"The rollout backend's log-probabilities are {kl:.2g} nats a token from the policy's: it samples from "
             "another model, other weights or another temperature; set `compute.rollout_backend: native`."
         )

@@ -13,10 +13,13 @@ from transformers.generation import ContinuousBatchingConfig
 
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.training.models.abilities import abilities_of
 from rlhf_dagster.training.models.log_probs import Decoding
+from rlhf_dagster.training.models.reading import as_in_sampling
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
 from rlhf_dagster.training.sampling.backend import Responses
+from rlhf_dagster.training.sampling.drawing import are_likeliest, are_right, trial
 from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_of, seeds
 
 _PAGE = 32
@@ -45,6 +48,35 @@ class TransformersRollouts:
         decoding: Decoding,
         value_head: nn.Module | None = None,
     ) -> Responses:
+        self._require_right(model)
+        return self._sample(model, prompts, uniforms, decoding)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _require_right(self, model: PreTrainedModel) -> None:
+        """Raise UserError where what continuous batching samples from is not the model; tried once for each model."""
+        known = abilities_of(model)
+        if known.batching is None:
+            known.batching = self._difference(model)
+        if known.batching:
+            raise UserError(known.batching)
+
+    def _difference(self, model: PreTrainedModel) -> str:
+        """Why responses of continuous batching are not the model's, in a sentence; empty where they are."""
+        sampled, likeliest = trial(model)
+        with as_in_sampling(model):
+            rows, drawn = rows_of(sampled.prompts), [self._sample(model, *asked) for asked in (sampled, likeliest)]
+            if are_right(model, rows, drawn[0]) and are_likeliest(model, rows, drawn[1]):
+                return ""
+        return (
+            f"Transformers' continuous batching samples from another policy than {type(model).__name__} is, whose "
+            "positions or attention it does not know; set `compute.rollout_backend: native`."
+        )
+
+    def _sample(
+        self, model: PreTrainedModel, prompts: PaddedBatch, uniforms: Tensor | None, decoding: Decoding
+    ) -> Responses:
         rows, before = rows_of(prompts), random_state()
         seed = 0 if uniforms is None else seeds(uniforms)[0]
         try:
@@ -64,9 +96,6 @@ class TransformersRollouts:
             restore_random_state(before)
         tokens, log_probs = [output.generated_tokens for output in outputs], [output.logprobs for output in outputs]
         return as_responses(tokens, log_probs, decoding, prompts.input_ids.device)
-
-    def close(self) -> None:
-        """Nothing is kept."""
 
 
 def _generation(decoding: Decoding, width: int, greedy: bool) -> GenerationConfig:
