@@ -20,7 +20,7 @@ from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows, LedgerState
 from rlhf_dagster.labeling.ledger.tables import TALLIES
 from rlhf_dagster.labeling.parse import StopRequest, labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts
-from rlhf_dagster.labeling.tally import Tally
+from rlhf_dagster.labeling.tally import LabelTally
 from rlhf_dagster.records.ids import content_hash
 
 _FEW = 0.25
@@ -53,7 +53,7 @@ class _Moment:
 
 @dataclass(frozen=True)
 class _Kept:
-    tally: Tally
+    tally: LabelTally
     held: VersionCounts
     at: _Moment
 
@@ -95,7 +95,7 @@ class RoundCounter:
         versions, sent = rows.annotations(project), rows.comparisons(project)
         comparisons = comparisons_of(sent)
         labels = self._labels([annotation_of(row) for row in versions], comparisons)
-        return _Kept(Tally.of(labels, comparisons), VersionCounts.of(sent, versions), now)
+        return _Kept(LabelTally.of(labels, comparisons), VersionCounts.of(sent, versions), now)
 
     def _followed(self, rows: LedgerRows, project: str, kept: _Kept, now: _Moment) -> _Kept | None:
         """What is to be kept now, from what was kept and what has come since; None where all has to be counted."""
@@ -107,9 +107,9 @@ class RoundCounter:
             return None
         comparisons, annotations = comparisons_of(part.comparisons), [annotation_of(row) for row in part.versions]
         labels = self._labels(annotations, comparisons)
-        before = Tally.of(_as_of(labels, annotations, kept.at.position), comparisons)
-        tally = kept.tally.changed(before, Tally.of(labels, comparisons))
-        return tally and _Kept(tally, kept.held.changed(part), now)
+        before = LabelTally.of(_as_of(labels, annotations, kept.at.position), comparisons)
+        tally = kept.tally.changed(before, LabelTally.of(labels, comparisons))
+        return None if tally is None else _Kept(tally, kept.held.changed(part), now)
 
     def _labels(self, annotations: Sequence[Annotation], comparisons: pd.DataFrame) -> pd.DataFrame:
         return labels_table(self._reading.translate(annotations), comparisons)[0]
@@ -147,7 +147,7 @@ def _kept(connection: sa.Connection, project: str, of: str) -> _Kept | None:
     positions, times, held = (np.frombuffer(row[name], dtype="<i8") for name in _BLOBS)
     found = json.loads(row["counts"])
     requests = [StopRequest(*request) for request in found["requests"]]
-    tally = Tally(LabelCounts(**found["counts"]), positions, times, requests)
+    tally = LabelTally(LabelCounts(**found["counts"]), positions, times, requests)
     return _Kept(tally, VersionCounts.from_array(held), _Moment(**found["at"]))
 
 

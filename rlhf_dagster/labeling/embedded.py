@@ -11,7 +11,7 @@ import pandas as pd
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import Reading, RoundCounter
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
-from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_of, comparisons_of, content_of
+from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_json, comparison_of, comparisons_of
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.rows import LedgerRows, LedgerState
@@ -80,7 +80,7 @@ class EmbeddedLabelStore:
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
-        values = [(row["comparison_id"], row["round"], row["purpose"], content_of(row)) for row in rows]
+        values = [(row["comparison_id"], row["round"], row["purpose"], comparison_json(row)) for row in rows]
         loop = self._watch.loop_id(self.state()) if self._watch else ""
         with writing_labels(self._database) as writer:
             if loop:

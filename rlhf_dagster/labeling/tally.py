@@ -16,7 +16,7 @@ _SUMS = ("labelled", "labels", "usable", "skipped", "complete")
 
 
 @dataclass(frozen=True)
-class Tally:
+class LabelTally:
     """The counts of some comparisons, and each usable label's place, so that those after any position can be counted.
 
     Whether and how a label counts is decided by the annotations of its own comparison, and by later versions of its own
@@ -32,7 +32,7 @@ class Tally:
     """Labels whose annotators ask to stop the training, by position."""
 
     @classmethod
-    def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "Tally":
+    def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "LabelTally":
         """The tally of tables of LABELS and COMPARISONS."""
         countable = countable_labels(labels).sort_values("position")
         times = countable["updated_at"].dt.as_unit("us").astype("int64")
@@ -47,7 +47,7 @@ class Tally:
         oldest, newest = _moment(times.min()), _moment(times.max())
         return replace(self.counts, new=len(times), oldest_new_at=oldest, newest_at=newest)
 
-    def changed(self, before: "Tally", after: "Tally") -> "Tally | None":
+    def changed(self, before: "LabelTally", after: "LabelTally") -> "LabelTally | None":
         """The tally when some of its comparisons, whose tally was ``before``, have become ``after``.
 
         None where ``before`` is no part of this tally.
@@ -62,10 +62,12 @@ class Tally:
         times = np.concatenate([self.times[stays], after.times])
         order, requests = np.argsort(positions), sorted(requests + after.requests)
         sums["position"] = max(self.counts.position, after.counts.position)
-        return Tally(replace(self.counts, **sums, **stop_fields(requests)), positions[order], times[order], requests)
+        return LabelTally(
+            replace(self.counts, **sums, **stop_fields(requests)), positions[order], times[order], requests
+        )
 
 
-def _sum(name: str, all_: Tally, before: Tally, after: Tally) -> int:
+def _sum(name: str, all_: LabelTally, before: LabelTally, after: LabelTally) -> int:
     whole, gone, come = (int(getattr(tally.counts, name)) for tally in (all_, before, after))
     return whole - gone + come
 

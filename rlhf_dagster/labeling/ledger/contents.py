@@ -45,7 +45,7 @@ def comparisons_of(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     return table(filled, COMPARISONS).to_pandas()
 
 
-def content_of(row: Mapping[str, Any]) -> str:
+def comparison_json(row: Mapping[str, Any]) -> str:
     """A comparison as JSON; lists that came out of Parquet are arrays."""
     plain = {
         name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()
