@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.training.checkpoints.tokenizers import vocabulary_rows
 from rlhf_dagster.training.models.abilities import Reading, abilities_of
 from rlhf_dagster.training.models.layout import moved_left
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad, position_ids
@@ -62,7 +63,7 @@ def find_reading(model: PreTrainedModel) -> Reading:
 def trial_rows(model: PreTrainedModel, lengths: Sequence[int] = LENGTHS) -> list[TokenIds]:
     """Rows of random ids of the embedding, short enough for the model; the same at every call."""
     generator = torch.Generator().manual_seed(0)
-    known = cast("Tensor", model.get_input_embeddings().weight).shape[0]
+    known = vocabulary_rows(model)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(lengths)
     # The first ids are often special: padding, begin and end of a text.
     first = min(8, known // 2)
