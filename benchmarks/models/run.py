@@ -1,5 +1,6 @@
 """Trying many models, each in a process of its own, so that none can take the others with it."""
 
+import gc
 import json
 import multiprocessing
 import tempfile
@@ -52,6 +53,8 @@ def _in_a_process(name: str, cells: Sequence[Cell], file: Path) -> None:
 
 
 def _try(name: str, cells: Sequence[Cell], file: Path) -> None:
+    # Collecting garbage, which trainings do often, would look through all of transformers each time.
+    gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         outcomes = try_model(name, Path(folder), cells)
     file.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
