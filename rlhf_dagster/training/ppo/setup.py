@@ -28,7 +28,6 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_policy,
 )
-from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
@@ -50,6 +49,7 @@ from rlhf_dagster.training.reward.scores import RewardModel, load_reward_model, 
 from rlhf_dagster.training.runtime.device import require_a_row_for_each_rank
 from rlhf_dagster.training.runtime.distributed import world
 from rlhf_dagster.training.runtime.seeding import seed_everything
+from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import PpoSpec
 
 

@@ -24,7 +24,6 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_model,
 )
-from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts
 from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
 from rlhf_dagster.training.reward.labels import (
@@ -46,6 +45,7 @@ from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, 
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sampling.sample import sample
+from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import OnStep, RewardModelSpec, TrainingResult, silent
 from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_once, training_arguments
 
