@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings, SftSettings
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
@@ -203,17 +203,23 @@ def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[
 
 @torch.no_grad()
 def _require_packing(policy: Policy, rows: Demonstrations) -> None:
-    """Raise UserError for an architecture in which texts of one row see each other."""
+    """Raise UserError for an architecture in which texts of one row see each other, or that takes no such mask."""
     some, pad_id = rows.rows[:3], policy.tokenizer.pad_token_id
-    capacity = sum(len(row.prompt + row.response) for row in some)
+    capacity, name = sum(len(row.prompt + row.response) for row in some), type(policy.model).__name__
     with torch.autocast(policy.device.type, enabled=False):
-        apart, packed = (
-            response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
-            for batch in (_collate(some, pad_id), _collate(some, pad_id, capacity))
-        )
+        apart = _loss_of(policy, _collate(some, pad_id))
+        try:
+            packed = _loss_of(policy, _collate(some, pad_id, capacity))
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
+            raise UserError(
+                f"sft.packing: {name} cannot read several texts in one row ({first_line(error)}); set it to false."
+            ) from None
     if not torch.isclose(apart, packed, rtol=PACKING_TOLERANCE):
-        name = type(policy.model).__name__
         raise UserError(f"sft.packing: {name} does not keep texts of one row apart; set it to false.")
+
+
+def _loss_of(policy: Policy, batch: dict[str, Tensor]) -> Tensor:
+    return response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
 
 
 def _check(policy: Policy, spec: SftSpec) -> None:
