@@ -36,7 +36,7 @@ bench: $(STAMP)  ## speed of the trainings against TRL, which gets environments 
 	$(BIN)/python -m benchmarks.training $(BENCH)
 
 models: $(STAMP)  ## docs/models.md: tiny models of every architecture through every stage (ONLY=llama,gpt2 tries some)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.models $(if $(ONLY),--only $(ONLY))
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.models --jobs 2 $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,17 +30,23 @@ class Row:
         return sum(outcome.verdict == verdict for outcome in self.outcomes)
 
 
-def run_models(names: Iterable[str], cells: Sequence[Cell], results: Path, tell: Callable[[Row], None]) -> list[Row]:
-    """Try the models that have no file in ``results`` yet, and read those of the others."""
+def run_models(
+    names: Iterable[str], cells: Sequence[Cell], results: Path, tell: Callable[[Row], None], jobs: int = 1
+) -> list[Row]:
+    """Try the models that have no file in ``results`` yet, ``jobs`` at once, and read those of the others."""
     results.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name in names:
-        file = results / f"{name}.json"
-        if not file.is_file():
-            _in_a_process(name, cells, file)
-        rows.append(_read(name, file, cells))
-        tell(rows[-1])
+    with ThreadPoolExecutor(jobs) as pool:
+        for row in pool.map(lambda name: _row(name, cells, results / f"{name}.json"), names):
+            tell(row)
+            rows.append(row)
     return rows
+
+
+def _row(name: str, cells: Sequence[Cell], file: Path) -> Row:
+    if not file.is_file():
+        _in_a_process(name, cells, file)
+    return _read(name, file, cells)
 
 
 def _in_a_process(name: str, cells: Sequence[Cell], file: Path) -> None:
