@@ -12,10 +12,10 @@ from rlhf_dagster.training.models.chats.template import template_findings
 from rlhf_dagster.training.models.lora import adapters_merge
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.models.reading import reading_of
-from rlhf_dagster.training.models.sequence_scorer import reward_model_refusal, scorer_class
 from rlhf_dagster.training.ppo.freezing import frozen_layers_work
 from rlhf_dagster.training.sampling.drawing import drawing_of
 from rlhf_dagster.training.sampling.transformers_backend import TransformersRollouts
+from rlhf_dagster.training.scorers.sequence_scorer import reward_model_refusal, scorer_class
 from rlhf_dagster.training.sft.packing_check import packing_refusal
 
 
