@@ -9,7 +9,7 @@ from rlhf_dagster.training.checkpoints.tokenizers import vocabulary_rows
 from rlhf_dagster.training.models.reading import accepted
 
 ROWS, LENGTH = 2, 8
-TOLERANCE = 1e-4
+MERGE_TOLERANCE = 1e-4
 """Share of the largest output. Rounding in float32 stays below, an adapter that is lost or added twice does not."""
 
 
@@ -30,7 +30,7 @@ def require_same_outputs(merged: PreTrainedModel, before: Tensor) -> None:
     """
     after = some_outputs(merged)
     error = (after - before).abs().amax(dim=-1).median() / before.abs().max().clamp(min=1e-6)
-    if not error <= TOLERANCE:
+    if not error <= MERGE_TOLERANCE:
         raise UserError(
             f"The adapters of {type(merged).__name__} cannot be merged: the merged model's outputs differ by "
             f"{error:.1g} of their size; leave `lora` out."
