@@ -95,7 +95,7 @@ def require_checkpoint(folder: Path) -> Path:
     if (folder / ADAPTER_CONFIG).is_file():
         raise UserError(
             f"{folder}: {ADAPTER_CONFIG} is that of adapters, which are no model of their own; merge them into the "
-            "model that they were trained on with peft's `merge_and_unload`, and give the folder to which that is saved."
+            "model that they were trained on with peft's `merge_and_unload`, save that, and give its folder."
         )
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: not a model checkpoint, {CONFIG} is missing; give a Hugging Face model folder.")

@@ -50,8 +50,8 @@ def weight_files(folder: Path) -> list[Path]:
     single, index = (folder / SINGLE_FILE).is_file(), (folder / INDEX).is_file()
     if single and index:
         raise UserError(
-            f"{folder}: there are two sets of weights, {SINGLE_FILE}, which transformers reads, and the files of {INDEX}, "
-            "which it does not; move away the set that is not this model's."
+            f"{folder}: there are two sets of weights, {SINGLE_FILE}, which transformers reads, and the files of "
+            f"{INDEX}, which it does not; move away the set that is not this model's."
         )
     if index:
         return _of_index(folder, INDEX)
