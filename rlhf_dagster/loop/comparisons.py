@@ -48,7 +48,7 @@ def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataF
 
 def reward_gaps(loop: LoopFolder, rows: Sequence[Row], reward_model: Checkpoint) -> dict[str, float]:
     """The gap between the reward model's two best scores, by comparison id."""
-    from rlhf_dagster.training.models.responses import own_ids
+    from rlhf_dagster.training.reward.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
     prompts = [prompt_of_row(row) for row in rows for _ in row["responses"]]

@@ -56,7 +56,7 @@ def label_accuracy(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
 ) -> dict[str, Any]:
     """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
-    from rlhf_dagster.training.models.responses import own_ids
+    from rlhf_dagster.training.reward.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
     responses = [list(texts) for texts in preferences["responses"]]
@@ -83,7 +83,7 @@ def role_scores(
     loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, roles: Sequence[str]
 ) -> dict[str, list[float]]:
     """A reward model's scores of the responses of each role, in the order of :func:`responses_by_role`."""
-    from rlhf_dagster.training.models.responses import completion_ids
+    from rlhf_dagster.training.reward.responses import completion_ids
     from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
 
     model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions, roles)

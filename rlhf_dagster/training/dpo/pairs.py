@@ -19,8 +19,8 @@ from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.tables import records
 from rlhf_dagster.training.models.chats.ends import end_id_of
 from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.responses import Drawn, own_ids, read_responses
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, pad
+from rlhf_dagster.training.reward.responses import Drawn, own_ids, read_responses
 from rlhf_dagster.training.reward.terms import LEARNED
 
 

@@ -17,8 +17,8 @@ from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.chats.encoding import encode_chats, reads_chats, require_texts
 from rlhf_dagster.training.models.chats.ends import end_id_of
 from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.special_tokens import encode_text
-from rlhf_dagster.training.models.tokenizer_twins import starts_with_space
+from rlhf_dagster.training.models.texts.special_tokens import encode_text
+from rlhf_dagster.training.models.texts.tokenizer_twins import starts_with_space
 
 TokenIds = list[int]
 CONTEXT = 16

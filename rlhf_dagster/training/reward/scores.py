@@ -20,9 +20,9 @@ from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.chats.ends import end_id_of
 from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
-from rlhf_dagster.training.models.responses import read_responses
 from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts, pad
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
+from rlhf_dagster.training.reward.responses import read_responses
 from rlhf_dagster.training.runtime.device import precision, use_device
 from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 
@@ -157,7 +157,7 @@ def score_responses(
     """Normalised scores [N] (float64) of ``responses[i]`` to ``prompts[i]``: mean 0 and deviation 1 on SFT samples.
 
     Responses are cut to the length that the model was trained on. ``drawn`` are the ids that a policy drew for them, by
-    the reward model's tokenizer, where they are known (:func:`~rlhf_dagster.training.models.responses.own_ids`).
+    the reward model's tokenizer, where they are known (:func:`~rlhf_dagster.training.reward.responses.own_ids`).
     """
     return score_with_spread(reward_model, prompts, responses, sampling, compute, drawn).mean
 

@@ -22,7 +22,7 @@ from rlhf_dagster.training.models.chats.template import template_findings
 from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
-from rlhf_dagster.training.models.special_tokens import allow_special_tokens
+from rlhf_dagster.training.models.texts.special_tokens import allow_special_tokens
 from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on

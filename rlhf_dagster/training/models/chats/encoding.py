@@ -18,7 +18,7 @@ from rlhf_dagster.records.chats import Chat, Message, Prompt
 from rlhf_dagster.training.models.chats.ends import set_ends
 from rlhf_dagster.training.models.chats.template import Layout, Slot, UnfitTemplateError, layout_of
 from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.special_tokens import ALLOWED, encode_text
+from rlhf_dagster.training.models.texts.special_tokens import ALLOWED, encode_text
 
 MARK = "prompts_are_chats"
 

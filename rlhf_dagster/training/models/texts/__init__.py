@@ -1,0 +1,1 @@
+"""Texts as token ids, in the ways that a tokenizer by itself does not read them."""
