@@ -41,3 +41,17 @@ def test_each_problem_has_its_sentence(curve: dict[str, list[float]], sentence: 
     found = alarms(HEALTHY | curve)
     assert len(found) == 1
     assert sentence in found[0]
+
+
+def test_in_bf16_single_tokens_may_be_off_and_all_together_not() -> None:
+    rounded = HEALTHY | {"ratio_first": [1.0, 0.7, 1.4], "log_ratio_first": [0.0, 0.03, 0.05]}
+    assert alarms(rounded, "bf16") == []
+    assert len(alarms(rounded)) == 1
+    (sentence,) = alarms(rounded | {"log_ratio_first": [0.0, 0.03, 0.12]}, "bf16")
+    assert "first step of update 3" in sentence
+    assert "0.12 nats on average" in sentence
+    (sentence,) = alarms(rounded | {"ratio_first": [1.0, 0.3, 1.4]}, "bf16")
+    assert "first step of update 2" in sentence
+    assert "1.20 nats at one token" in sentence
+    # A run of version 0.1 that goes on has no means for its first updates, or none at all.
+    assert alarms(HEALTHY | {"ratio_first": [0.8, 1.3]}, "bf16") == []

@@ -18,7 +18,8 @@ from rlhf_dagster.training.models.log_probs import response_outputs
 from rlhf_dagster.training.models.lora import without_adapters
 from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.models.tokens import PaddedBatch, pad
-from rlhf_dagster.training.ppo.frozen_layers import decoder_layers, freeze_layers, share_frozen
+from rlhf_dagster.training.ppo.freezing import decoder_layers, freeze_layers
+from rlhf_dagster.training.ppo.frozen_layers import share_frozen
 from rlhf_dagster.training.ppo.policy import PolicyWithValueModel, PpoPolicy, response_values
 from rlhf_dagster.training.ppo.rollout import collect, learning_targets
 from rlhf_dagster.training.ppo.setup import PpoSetup, prepare_ppo
@@ -96,7 +97,7 @@ def test_frozen_layers_run_once_for_reference_and_all_passes(spec: Spec) -> None
     uniforms = draw_uniforms(6, FIXED.response_tokens, torch.Generator().manual_seed(0))
     rollout = collect(setup.policy, setup.episodes, batch, uniforms=uniforms, settings=settings)
     targets, rows = learning_targets(rollout, settings, 0.1), torch.tensor([4, 1, 3])
-    first, calls = decoder_layers(setup.policy.model)[0], []
+    first, calls = decoder_layers(setup.policy.model)[1][0], []
     first.mlp.register_forward_hook(lambda *_: calls.append(1))
     decoding = setup.episodes.decoding
     replayed, _ = minibatch_loss(setup.policy, rollout, targets, rows, settings=settings, decoding=decoding)
@@ -132,7 +133,7 @@ def test_frozen_layers_that_cannot_be_shared_are_user_errors(spec: Spec, deep_sf
         freeze_layers(model, 2)
     freeze_layers(model, 1)
     with torch.no_grad():
-        decoder_layers(other)[0].mlp.c_fc.bias.add_(1)
+        decoder_layers(other)[1][0].mlp.c_fc.bias.add_(1)
     with pytest.raises(UserError, match=r"lower layers are not those of SFT"):
         share_frozen(model, other)
 

@@ -57,16 +57,14 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """Tables for three or four steps."""
     folder, rng = tmp_path_factory.mktemp("few"), random.Random(0)
     texts = [sentence(rng, rng.randint(2, 6)) for _ in range(14)]
-    compared = [(text, [sentence(rng, 5) for _ in range(rng.randint(2, 3))]) for text in texts]
+    compared = [preference_row(i, text, [sentence(rng, 5) for _ in range(2 + i % 2)]) for i, text in enumerate(texts)]
+    shown = [demonstration_row(i, text, sentence(rng, 5)) for i, text in enumerate(texts)]
     return Tables(
         text=write(folder, "text", [text_row(i, sentence(rng, 20)) for i in range(8)], PRETRAINING_TEXT),
         prompts=write(folder, "prompts", [prompt_row(i, text) for i, text in enumerate(texts)], PROMPTS),
-        demonstrations=write(
-            folder, "demonstrations", [demonstration_row(i, text, sentence(rng, 5)) for i, text in enumerate(texts)],
-            DEMONSTRATIONS,
-        ),
-        preferences=write(folder, "preferences", [preference_row(i, *label) for i, label in enumerate(compared)], PREFERENCES),
-    )  # fmt: skip
+        demonstrations=write(folder, "demonstrations", shown, DEMONSTRATIONS),
+        preferences=write(folder, "preferences", compared, PREFERENCES),
+    )
 
 
 @pytest.fixture(scope="module")

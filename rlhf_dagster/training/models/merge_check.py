@@ -5,6 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.reading import accepted
 
 ROWS, LENGTH = 2, 8
 TOLERANCE = 1e-4
@@ -13,11 +14,13 @@ TOLERANCE = 1e-4
 
 @torch.no_grad()
 def some_outputs(model: PreTrainedModel) -> Tensor:
-    """What ``model`` gives for a few tokens, in float32: logits [B, L, V], or scores [B, H] of a sequence classifier."""
+    """What ``model`` gives for a few tokens, in float32: logits [B, L, V], or a classifier's scores [B, H]."""
     table = model.get_input_embeddings().weight
     ids = (torch.arange(ROWS * LENGTH, device=table.device) * 7 + 5).view(ROWS, LENGTH) % len(table)
     with torch.autocast(table.device.type, enabled=False):
-        return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+        return model(
+            **accepted(model, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        ).logits.float()
 
 
 def require_same_outputs(merged: PreTrainedModel, before: Tensor) -> None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import response_outputs
+from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.ppo.frozen_layers import Frozen, recorded, replayed
 
 LENGTHS = (11, 8, 5, 10, 3)
@@ -66,6 +67,7 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 
     Raises UserError where there is none.
     """
+    reading_of(model)  # which runs the model, if nobody has asked yet
     calls = _calls(model)
     lists = [
         (name, layers)

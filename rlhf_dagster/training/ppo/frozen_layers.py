@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.reading import reading_of
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def recorded(model: PreTrainedModel) -> Iterator[list[Tensor]]:
     if (frozen := frozen_of(model)) is None:
         yield states
         return
+    reading_of(model)  # which runs the model, if nobody has asked yet
 
     def keep(layer: nn.Module, inputs: Any, output: Any) -> None:
         # Cloned, as a later layer may add to them in place.

@@ -78,10 +78,11 @@ def run_ppo(
     make one. From a state of ``keeper``, the run goes on bit for bit as if it had not been interrupted.
 
     `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
-    describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`, `approx_kl`,
-    `ratio_first` and `log_ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate` are what the update used.
-    `sampler_kl` and `sampler_weight_clipped` are there where another program samples (:func:`sampler_numbers`).
-    Curves named `validation_` have a value for each validation (:func:`validate`), the first before any update.
+    describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`,
+    `approx_kl`, `ratio_first` and `log_ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate`
+    are what the update used. `sampler_kl` and `sampler_weight_clipped` are there where another program samples
+    (:func:`sampler_numbers`). Curves named `validation_` have a value for each validation (:func:`validate`), the first
+    before any update.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(

@@ -130,7 +130,7 @@ class StateKeeper:
             _log.warning("%s was not kept (%s).", kept.name, first_line(error))
 
     def _newest_whole(self, misfit: Misfit) -> Path | None:
-        """The newest state that can be gone on from, here or in the loop's store; newer ones that cannot are removed."""
+        """The newest state to go on from, here or in the loop's store; newer ones that do not serve are removed."""
         if self._folder is None or not is_main():
             return None
         states = states_in(self._folder)

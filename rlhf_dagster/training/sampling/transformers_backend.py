@@ -48,13 +48,13 @@ class TransformersRollouts:
         decoding: Decoding,
         value_head: nn.Module | None = None,
     ) -> Responses:
-        self._require_right(model)
+        self.require_right(model)
         return self._sample(model, prompts, uniforms, decoding)
 
     def close(self) -> None:
         """Nothing is kept."""
 
-    def _require_right(self, model: PreTrainedModel) -> None:
+    def require_right(self, model: PreTrainedModel) -> None:
         """Raise UserError where what continuous batching samples from is not the model; tried once for each model."""
         known = abilities_of(model)
         if known.batching is None:

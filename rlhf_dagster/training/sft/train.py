@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings, SftSettings
-from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
@@ -31,12 +31,11 @@ from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, 
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sft.packing import pack
+from rlhf_dagster.training.sft.packing_check import packing_refusal
 from rlhf_dagster.training.specs import OnStep, SftSpec, TrainingResult, silent
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_ROWS = 1024
-PACKING_TOLERANCE = 1e-4
-"""Relative difference of losses: rounding in float32 stays below, texts that see each other cause more."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     at_once = rows_at_once(spec.settings)
     initial = mean_response_loss(policy, validation, at_once)
     if spec.settings.packing:
-        _require_packing(policy, train)
+        _require_packing(policy)
     policy, losses = _fit(policy, train, spec, progress, keeper)
     metrics = {
         "train_loss": mean_response_loss(policy, train, at_once),
@@ -201,25 +200,9 @@ def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": labels}
 
 
-@torch.no_grad()
-def _require_packing(policy: Policy, rows: Demonstrations) -> None:
-    """Raise UserError for an architecture in which texts of one row see each other, or that takes no such mask."""
-    some, pad_id = rows.rows[:3], policy.tokenizer.pad_token_id
-    capacity, name = sum(len(row.prompt + row.response) for row in some), type(policy.model).__name__
-    with torch.autocast(policy.device.type, enabled=False):
-        apart = _loss_of(policy, _collate(some, pad_id))
-        try:
-            packed = _loss_of(policy, _collate(some, pad_id, capacity))
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
-            raise UserError(
-                f"sft.packing: {name} cannot read several texts in one row ({first_line(error)}); set it to false."
-            ) from None
-    if not torch.isclose(apart, packed, rtol=PACKING_TOLERANCE):
-        raise UserError(f"sft.packing: {name} does not keep texts of one row apart; set it to false.")
-
-
-def _loss_of(policy: Policy, batch: dict[str, Tensor]) -> Tensor:
-    return response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
+def _require_packing(policy: Policy) -> None:
+    if refusal := packing_refusal(policy.model):
+        raise UserError(refusal)
 
 
 def _check(policy: Policy, spec: SftSpec) -> None:
