@@ -201,7 +201,7 @@ def check_model(
     """Try what each stage does with a model, and estimate its memory. Exit code 2: no loop can be run on it."""
     from rlhf_dagster.cli import models
 
-    raise typer.Exit(models.check_model(model, revision, loop))
+    raise typer.Exit(models.print_examination(model, revision, loop))
 
 
 @app.command()

@@ -14,7 +14,7 @@ from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSp
 _LABEL, _WIDTH = 30, 90
 
 
-def check_model(name: str, revision: str, loop: Path | None) -> int:
+def print_examination(name: str, revision: str, loop: Path | None) -> int:
     """Print a model's examination; returns the exit code: 0 where a loop can be run on it, 2 where not.
 
     Raises:

@@ -30,7 +30,7 @@ _NOTHING = dict.fromkeys(("comparisons", "comparison_sum", "annotations", "annot
 
 
 @dataclass(frozen=True)
-class Reading:
+class RoundReading:
     """How a round's annotations are read: by default as they are."""
 
     translate: Callable[[Sequence[Annotation]], Sequence[Annotation]] = lambda annotations: annotations
@@ -64,7 +64,7 @@ class RoundCounter:
     ``watch`` is told the ledger's state after something was read to be counted.
     """
 
-    def __init__(self, database: Database, reading: Reading, watch: Callable[[LedgerState], None]) -> None:
+    def __init__(self, database: Database, reading: RoundReading, watch: Callable[[LedgerState], None]) -> None:
         self._database, self._reading, self._watch = database, reading, watch
 
     def count(self, project: str, since: int) -> LabelCounts:

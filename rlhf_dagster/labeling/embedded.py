@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.counts import Reading, RoundCounter
+from rlhf_dagster.labeling.counts import RoundCounter, RoundReading
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_json, comparison_of, comparisons_of
 from rlhf_dagster.labeling.ledger.database import Database
@@ -91,14 +91,14 @@ class EmbeddedLabelStore:
     def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
         return self.count_read(round_key, purpose, since, self.reading(round_key, purpose))
 
-    def count_read(self, round_key: str, purpose: str, since: int, reading: Reading) -> LabelCounts:
+    def count_read(self, round_key: str, purpose: str, since: int, reading: RoundReading) -> LabelCounts:
         """Like :meth:`count`, for annotations that are read in another way."""
         watch = self._watch.was_read if self._watch else lambda _: None
         return RoundCounter(self._database, reading, watch).count(project_name(round_key, purpose), since)
 
-    def reading(self, round_key: str, purpose: str) -> Reading:
+    def reading(self, round_key: str, purpose: str) -> RoundReading:
         """How a round's annotations are read: as they were submitted."""
-        return Reading()
+        return RoundReading()
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         start = since or 0

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.counts import Reading
+from rlhf_dagster.labeling.counts import RoundReading
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
 from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
@@ -35,7 +35,7 @@ class LoopLedger(EmbeddedLabelStore):
         annotations, position = super().read(round_key, purpose, since)
         return list(self.reading(round_key, purpose).translate(annotations)), position
 
-    def reading(self, round_key: str, purpose: str) -> Reading:
+    def reading(self, round_key: str, purpose: str) -> RoundReading:
         from rlhf_dagster.labeling.label_studio.results import decoding
         from rlhf_dagster.labeling.label_studio.state import SyncState
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -107,11 +107,15 @@ class KeptTrainer(Trainer):
         """Write the trained module's own tensors, where the Trainer would write a checkpoint for other programs."""
         assert output_dir is not None  # noqa: S101  # only states are saved
         Path(output_dir).mkdir(parents=True)
-        write_weights(self.model, Path(output_dir))
+        write_weights(_module(self), Path(output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take all of these tensors, where the Trainer would take those whose names it finds."""
-        take_weights(self.model, Path(resume_from_checkpoint))
+        take_weights(_module(self), Path(resume_from_checkpoint))
+
+
+def _module(trainer: Trainer) -> torch.nn.Module:
+    return cast("torch.nn.Module", trainer.model)
 
 
 class SetEpoch(TrainerCallback):
@@ -208,7 +212,7 @@ def fit_curves(trainer: KeptTrainer, progress: OnStep) -> dict[str, list[float]]
     trainer.add_callback(report)
     trainer.add_callback(keep)
     trainer.remove_callback(PrinterCallback)
-    state = trainer.keeper.newest(lambda folder: weights_misfit(trainer.model, _checkpoint_in(folder)))
+    state = trainer.keeper.newest(lambda folder: weights_misfit(_module(trainer), _checkpoint_in(folder)))
     trainer.train(resume_from_checkpoint=None if state is None else str(_checkpoint_in(state)))
     if keep.reason:
         raise TrainingStopped(keep.reason)

@@ -13,11 +13,11 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.abilities import Drawing, abilities_of
 from rlhf_dagster.training.models.log_probs import Decoding, head_inputs
 from rlhf_dagster.training.models.reading import outputs_of, reading_of
-from rlhf_dagster.training.models.tokens import pad
 from rlhf_dagster.training.sampling.drawing import drawing_of, drawn_by, draws_right
 from rlhf_dagster.training.sampling.native import draw_uniforms, generate
 from rlhf_dagster.training.sampling.steps import CachedSteps
 from rlhf_dagster.training.sampling.transformers_backend import TransformersRollouts
+from rlhf_dagster.training.texts.tokens import pad
 
 PROMPTS = [[9, 10, 11], [12, 13, 14, 15, 16, 17], [18], [19, 20], [21, 22, 23]]
 TOKENS = 7

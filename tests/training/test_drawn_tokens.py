@@ -25,11 +25,11 @@ from rlhf_dagster.records.schemas import COMPLETIONS, PREFERENCES, table
 from rlhf_dagster.records.tables import read_table, records
 from rlhf_dagster.training.dpo.pairs import encode_comparisons
 from rlhf_dagster.training.models.policies import Policy
-from rlhf_dagster.training.models.tokens import TokenIds, decode_responses, encode_prompts, encode_responses
 from rlhf_dagster.training.reward.labels import check_labels, encode_labels
 from rlhf_dagster.training.reward.terms import merge_labels
 from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.sft.train import Demonstrations
+from rlhf_dagster.training.texts.tokens import TokenIds, decode_responses, encode_prompts, encode_responses
 
 KINDS = all_kinds() | chat_kinds()
 LOSSLESS = ["byte-level BPE", "byte-level BPE with bos", "two tokens before", "bytes, in Python", *chat_kinds()]

@@ -20,7 +20,7 @@ from rlhf_dagster.training.models.layout import groups_of_length, moved_left
 from rlhf_dagster.training.models.log_probs import response_outputs
 from rlhf_dagster.training.models.policies import Policy, context_of, load_policy, require_context, save_policy
 from rlhf_dagster.training.models.reading import Unreadable, outputs_of, reading_of
-from rlhf_dagster.training.models.tokens import PaddedBatch
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 RAGGED = [([0, 0, 9, 10], [11, 12, 13]), ([9, 10, 11, 12], [13, 0, 0]), ([0, 0, 0, 20], [21, 22, 0])]
 """Prompts padded on the left with 0, and responses padded on the right."""

@@ -16,13 +16,13 @@ from zoo.make import tiny_model
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.policies import load_policy
-from rlhf_dagster.training.models.trunk import head_width
 from rlhf_dagster.training.ppo.policy import VALUE_HEAD_FILE, VALUE_MODEL_FOLDER, PolicyWithValue
 from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.reward.scores import load_reward_model, score_with_spread
 from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
+from rlhf_dagster.training.scorers.trunk import head_width
 from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec
 
 NAMES = ("granite", "bart", "opt-350m")

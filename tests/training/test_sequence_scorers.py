@@ -16,17 +16,17 @@ from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
 from rlhf_dagster.training.models.policies import load_model, save_model
-from rlhf_dagster.training.models.sequence_scorer import (
+from rlhf_dagster.training.ppo.policy import response_values
+from rlhf_dagster.training.reward.heads import draw_heads
+from rlhf_dagster.training.reward.scores import load_reward_model, score_heads
+from rlhf_dagster.training.scorers.sequence_scorer import (
     AutoSequenceScorer,
     last_real,
     reward_model_refusal,
     scorer_class,
     trunk_states,
 )
-from rlhf_dagster.training.models.tokens import PaddedBatch, pad
-from rlhf_dagster.training.ppo.policy import response_values
-from rlhf_dagster.training.reward.heads import draw_heads
-from rlhf_dagster.training.reward.scores import load_reward_model, score_heads
+from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
 EXACT = ("gpt2", "llama", "opt-350m", "gpt_neox", "jamba")
 """Transformers has a classifier that is trunk and linear head."""

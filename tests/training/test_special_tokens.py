@@ -10,11 +10,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import LoraSettings, SftSettings
 from rlhf_dagster.training.models.policies import load_tokenizer
-from rlhf_dagster.training.models.special_tokens import allow_special_tokens, encode_text
-from rlhf_dagster.training.models.tokens import encode_prompts, encode_responses
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.runtime.resuming import fingerprint
 from rlhf_dagster.training.sft.train import train_sft
+from rlhf_dagster.training.texts.special_tokens import allow_special_tokens, encode_text
+from rlhf_dagster.training.texts.tokens import encode_prompts, encode_responses
 
 KINDS = all_kinds() | chat_kinds()
 TEXTS = [

@@ -8,8 +8,6 @@ from benchmarks.models.plain import Plain, PlainScores, tensors_of
 from benchmarks.models.trial import Trial, WrongNumberError, require_close
 from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.training.models.policies import load_model, load_policy
-from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
-from rlhf_dagster.training.models.tokens import PaddedBatch, pad
 from rlhf_dagster.training.ppo.policy import (
     VALUE_HEAD_FILE,
     VALUE_MODEL_FOLDER,
@@ -18,7 +16,9 @@ from rlhf_dagster.training.ppo.policy import (
     response_values,
 )
 from rlhf_dagster.training.ppo.train import train_ppo
+from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult
+from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
 PPO = PpoSettings(updates=2, batch_size=8, minibatches=2, epochs=1, learning_rate=1e-3)
 IN_BF16 = 0.3

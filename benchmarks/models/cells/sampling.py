@@ -10,11 +10,11 @@ from benchmarks.models.trial import Trial, WrongNumberError, require_rows_close
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import load_policy
-from rlhf_dagster.training.models.tokens import encode_prompts, pad
 from rlhf_dagster.training.sampling.best_of_n import best_of_n
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.sampling.sample import Sample, sample
+from rlhf_dagster.training.texts.tokens import encode_prompts, pad
 
 MOST_SEEDS = 5
 """With one of these, some rows end before others."""

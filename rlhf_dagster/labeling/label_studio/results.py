@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf_dagster.config.labeling import LabelingSettings
-from rlhf_dagster.labeling.counts import Reading
+from rlhf_dagster.labeling.counts import RoundReading
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.forms import FLAGS, read_answer, read_extras
 from rlhf_dagster.labeling.label_studio.kinds.base import Control, Page, Values, choices_in
@@ -146,9 +146,9 @@ def decoded(
     ]
 
 
-def decoding(ledger: EmbeddedLabelStore, state: SyncState, round_key: str, purpose: str) -> Reading:
+def decoding(ledger: EmbeddedLabelStore, state: SyncState, round_key: str, purpose: str) -> RoundReading:
     """How a round's annotations are read, for counting: :func:`decoded`, by the settings of the round's projects."""
-    return Reading(
+    return RoundReading(
         lambda annotations: decoded(annotations, ledger, state, round_key, purpose),
         depends_on=state.settings_in(round_key, purpose),
     )

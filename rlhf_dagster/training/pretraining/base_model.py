@@ -11,9 +11,9 @@ from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import replacing
 from rlhf_dagster.training.checkpoints.sources import Source, folder_source
-from rlhf_dagster.training.models.chats.template import template_findings
 from rlhf_dagster.training.models.policies import Policy, open_unpadded_policy, save_policy
 from rlhf_dagster.training.specs import TrainingResult
+from rlhf_dagster.training.texts.chats.template import template_findings
 
 
 def load_base_model(

@@ -8,19 +8,19 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.chats.template import template_findings
 from rlhf_dagster.training.models.lora import adapters_merge
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.models.reading import reading_of
-from rlhf_dagster.training.models.sequence_scorer import reward_model_refusal, scorer_class
 from rlhf_dagster.training.ppo.freezing import frozen_layers_work
 from rlhf_dagster.training.sampling.drawing import drawing_of
 from rlhf_dagster.training.sampling.transformers_backend import TransformersRollouts
+from rlhf_dagster.training.scorers.sequence_scorer import reward_model_refusal, scorer_class
 from rlhf_dagster.training.sft.packing_check import packing_refusal
+from rlhf_dagster.training.texts.chats.template import template_findings
 
 
 @dataclass(frozen=True)
-class Answer:
+class Found:
     """What was found about one thing that a loop does with a model."""
 
     about: str
@@ -31,7 +31,7 @@ class Answer:
     """Whether no loop can do without."""
 
 
-def examine(policy: Policy) -> Iterator[Answer]:
+def examine(policy: Policy) -> Iterator[Found]:
     """What each stage does with ``policy``, those that every loop needs first; nothing follows one that fails."""
     for answer in _needed(policy.model):
         yield answer
@@ -47,21 +47,21 @@ def require_usable(policy: Policy) -> None:
         raise UserError(wrong.said)
 
 
-def _needed(model: PreTrainedModel) -> Iterator[Answer]:
+def _needed(model: PreTrainedModel) -> Iterator[Found]:
     yield _answer("rows of a batch", lambda: _READ[reading_of(model).padding])
     yield _answer("sampling", lambda: _sampling(model))
     refusal = reward_model_refusal(model)
-    yield Answer("reward model", refusal or scorer_class(model.config).__name__, not refusal, needed=True)
+    yield Found("reward model", refusal or scorer_class(model.config).__name__, not refusal, needed=True)
 
 
-def _optional(policy: Policy) -> Iterator[Answer]:
+def _optional(policy: Policy) -> Iterator[Found]:
     model = policy.model
     yield _choice("adapters (lora)", adapters_merge(model), "trained beside the weights and merged")
     yield _choice("ppo.frozen_layers", frozen_layers_work(model, 1), "computed once for policy and reference")
     yield _choice("sft.packing", packing_refusal(model), "texts of one row do not see each other")
     yield _batching(model)
     for finding in template_findings(policy.tokenizer):
-        yield Answer("sft.chat", finding.sentence, not finding.is_fatal)
+        yield Found("sft.chat", finding.sentence, not finding.is_fatal)
 
 
 _READ = {
@@ -80,22 +80,22 @@ def _sampling(model: PreTrainedModel) -> str:
     return "the whole text is read again for each token, which is slow for long ones"
 
 
-def _batching(model: PreTrainedModel) -> Answer:
+def _batching(model: PreTrainedModel) -> Found:
     backend = TransformersRollouts(ComputeSettings(rollout_backend="transformers"), rows=8)
     about, right = "rollouts by transformers", "continuous batching samples from the model, greedily too"
     try:
         backend.require_right(model)
     except UserError as error:
-        return Answer(about, str(error), can=False)
-    return Answer(about, right)
+        return Found(about, str(error), can=False)
+    return Found(about, right)
 
 
-def _choice(about: str, refusal: str, right: str) -> Answer:
-    return Answer(about, refusal or right, not refusal)
+def _choice(about: str, refusal: str, right: str) -> Found:
+    return Found(about, refusal or right, not refusal)
 
 
-def _answer(about: str, find: Callable[[], Any]) -> Answer:
+def _answer(about: str, find: Callable[[], Any]) -> Found:
     try:
-        return Answer(about, find(), needed=True)
+        return Found(about, find(), needed=True)
     except UserError as error:
-        return Answer(about, str(error), can=False, needed=True)
+        return Found(about, str(error), can=False, needed=True)

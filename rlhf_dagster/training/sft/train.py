@@ -16,14 +16,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
-from rlhf_dagster.training.models.chats.encoding import set_chat
-from rlhf_dagster.training.models.chats.ends import ends_in_config
-from rlhf_dagster.training.models.chats.template import template_findings
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
-from rlhf_dagster.training.models.special_tokens import allow_special_tokens
-from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.output import writing_output
@@ -33,6 +27,12 @@ from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sft.packing import pack
 from rlhf_dagster.training.sft.packing_check import packing_refusal
 from rlhf_dagster.training.specs import OnStep, SftSpec, TrainingResult, silent
+from rlhf_dagster.training.texts.chats.encoding import set_chat
+from rlhf_dagster.training.texts.chats.ends import ends_in_config
+from rlhf_dagster.training.texts.chats.template import template_findings
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.special_tokens import allow_special_tokens
+from rlhf_dagster.training.texts.tokens import TokenIds, encode_prompts, encode_responses, pad
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_ROWS = 1024

@@ -1,1 +1,1 @@
-"""Reading a server: its pages, who it is, and what is missing from it."""
+"""RoundReading a server: its pages, who it is, and what is missing from it."""

@@ -26,8 +26,8 @@ from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.checkpoints.configs import SCORER_NAME
 from rlhf_dagster.training.models.layout import moved_left
 from rlhf_dagster.training.models.reading import accepted, arguments, outputs_of, reading_of
-from rlhf_dagster.training.models.tokens import PaddedBatch
-from rlhf_dagster.training.models.trunk import trunk_name, trunk_width
+from rlhf_dagster.training.scorers.trunk import trunk_name, trunk_width
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 CAUSAL_NAME = re.compile("(ForCausalLM|LMHeadModel|(Model)?WithLMHead(Model)?|ForConditionalGeneration)$")
 OF_SCORES = ("num_labels", "pad_token_id", "score_bias", "score_max_tokens")

@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt
-from rlhf_dagster.training.models.chats.encoding import encode_chats, reads_chats, require_texts
-from rlhf_dagster.training.models.chats.ends import end_id_of
-from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.special_tokens import encode_text
-from rlhf_dagster.training.models.tokenizer_twins import starts_with_space
+from rlhf_dagster.training.texts.chats.encoding import encode_chats, reads_chats, require_texts
+from rlhf_dagster.training.texts.chats.ends import end_id_of
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.special_tokens import encode_text
+from rlhf_dagster.training.texts.tokenizer_twins import starts_with_space
 
 TokenIds = list[int]
 CONTEXT = 16
@@ -44,7 +44,7 @@ def encode_prompts(
     """Ids of each prompt, cut on the left to ``max_tokens``, after the tokens that the tokenizer puts before a text.
 
     An empty prompt becomes one end-of-text token where there are none, from which GPT-2 begins a document. A checkpoint
-    whose prompts are chats has them encoded by :func:`~rlhf_dagster.training.models.chats.encoding.encode_chats`; any
+    whose prompts are chats has them encoded by :func:`~rlhf_dagster.training.texts.chats.encoding.encode_chats`; any
     other raises UserError for messages, and where the tokens before a text leave no room. ``cuts`` counts what is lost.
     """
     if not prompts:
