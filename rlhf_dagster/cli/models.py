@@ -22,8 +22,9 @@ def print_examination(name: str, revision: str, loop: Path | None) -> int:
     """
     from transformers.utils import logging
 
+    from rlhf_dagster.training.checkpoints.context import context_of
     from rlhf_dagster.training.checkpoints.sources import snapshot
-    from rlhf_dagster.training.models.policies import context_of, open_unpadded_policy
+    from rlhf_dagster.training.models.policies import open_unpadded_policy
     from rlhf_dagster.training.pretraining.base_model import base_model_source
     from rlhf_dagster.training.probe.examination import examine
 

@@ -51,7 +51,8 @@ def document_losses(folder: Path, texts: Sequence[str], compute: ComputeSettings
     """Negative log-likelihood [n], in nats, of the first window of each document, and its number of tokens [n]."""
     import torch
 
-    from rlhf_dagster.training.models.policies import context_of, load_policy
+    from rlhf_dagster.training.checkpoints.context import context_of
+    from rlhf_dagster.training.models.policies import load_policy
     from rlhf_dagster.training.models.windows import language_model_loss, text_windows
 
     policy = load_policy(folder, compute)

@@ -15,10 +15,11 @@ from zoo.make import tiny_model
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import ABILITIES, folder_digest
+from rlhf_dagster.training.checkpoints.context import context_of, require_context
 from rlhf_dagster.training.models.abilities import Abilities, Drawing, Reading, abilities_of
 from rlhf_dagster.training.models.layout import groups_of_length, moved_left
 from rlhf_dagster.training.models.log_probs import response_outputs
-from rlhf_dagster.training.models.policies import Policy, context_of, load_policy, require_context, save_policy
+from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
 from rlhf_dagster.training.models.reading import Unreadable, outputs_of, reading_of
 from rlhf_dagster.training.texts.tokens import PaddedBatch
 

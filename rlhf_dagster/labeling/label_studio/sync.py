@@ -26,7 +26,7 @@ from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
 from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioGone, nonsense
 
 OVERLAP = timedelta(seconds=60)
-"""RoundReading begins this long before the newest change: an earlier change may be committed after a later one."""
+"""Reading begins this long before the newest change: an earlier change may be committed after a later one."""
 
 
 class Synchroniser:

@@ -1,4 +1,4 @@
-"""RoundReading rows of the ledger: each is checked against its digest, and a whole round against its totals."""
+"""Reading rows of the ledger: each is checked against its digest, and a whole round against its totals."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

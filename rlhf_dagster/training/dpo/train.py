@@ -14,10 +14,11 @@ from rlhf_dagster.config.training import DpoSettings
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
+from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, response_outputs, token_log_probs
-from rlhf_dagster.training.models.policies import Policy, load_policy, require_context, save_policy
+from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
 from rlhf_dagster.training.reward.labels import check_labels
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_of_ranks

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.training.checkpoints.context import context_of
 from rlhf_dagster.training.checkpoints.tokenizers import vocabulary_rows
 from rlhf_dagster.training.models.abilities import Reading, abilities_of
 from rlhf_dagster.training.models.layout import moved_left
@@ -64,7 +65,7 @@ def trial_rows(model: PreTrainedModel, lengths: Sequence[int] = TRIAL_LENGTHS) -
     """Rows of random ids of the embedding, short enough for the model; the same at every call."""
     generator = torch.Generator().manual_seed(0)
     known = vocabulary_rows(model)
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(lengths)
+    context = context_of(model.config) or max(lengths)
     # The first ids are often special: padding, begin and end of a text.
     first = min(8, known // 2)
     return [

@@ -15,17 +15,10 @@ from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.chats import Prompt, prompts_of
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
+from rlhf_dagster.training.checkpoints.context import context_of, require_context
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
-from rlhf_dagster.training.models.policies import (
-    Policy,
-    context_of,
-    load_model,
-    load_policy,
-    load_tokenizer,
-    require_context,
-    save_policy,
-)
+from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_policy
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
 from rlhf_dagster.training.ppo.frozen_layers import share_frozen

@@ -20,7 +20,7 @@ from rlhf_dagster.training.texts.chats.template import template_findings
 
 
 @dataclass(frozen=True)
-class Found:
+class Examined:
     """What was found about one thing that a loop does with a model."""
 
     about: str
@@ -31,7 +31,7 @@ class Found:
     """Whether no loop can do without."""
 
 
-def examine(policy: Policy) -> Iterator[Found]:
+def examine(policy: Policy) -> Iterator[Examined]:
     """What each stage does with ``policy``, those that every loop needs first; nothing follows one that fails."""
     for answer in _needed(policy.model):
         yield answer
@@ -47,21 +47,21 @@ def require_usable(policy: Policy) -> None:
         raise UserError(wrong.said)
 
 
-def _needed(model: PreTrainedModel) -> Iterator[Found]:
+def _needed(model: PreTrainedModel) -> Iterator[Examined]:
     yield _answer("rows of a batch", lambda: _READ[reading_of(model).padding])
     yield _answer("sampling", lambda: _sampling(model))
     refusal = reward_model_refusal(model)
-    yield Found("reward model", refusal or scorer_class(model.config).__name__, not refusal, needed=True)
+    yield Examined("reward model", refusal or scorer_class(model.config).__name__, not refusal, needed=True)
 
 
-def _optional(policy: Policy) -> Iterator[Found]:
+def _optional(policy: Policy) -> Iterator[Examined]:
     model = policy.model
     yield _choice("adapters (lora)", adapters_merge(model), "trained beside the weights and merged")
     yield _choice("ppo.frozen_layers", frozen_layers_work(model, 1), "computed once for policy and reference")
     yield _choice("sft.packing", packing_refusal(model), "texts of one row do not see each other")
     yield _batching(model)
     for finding in template_findings(policy.tokenizer):
-        yield Found("sft.chat", finding.sentence, not finding.is_fatal)
+        yield Examined("sft.chat", finding.sentence, not finding.is_fatal)
 
 
 _READ = {
@@ -80,22 +80,22 @@ def _sampling(model: PreTrainedModel) -> str:
     return "the whole text is read again for each token, which is slow for long ones"
 
 
-def _batching(model: PreTrainedModel) -> Found:
+def _batching(model: PreTrainedModel) -> Examined:
     backend = TransformersRollouts(ComputeSettings(rollout_backend="transformers"), rows=8)
     about, right = "rollouts by transformers", "continuous batching samples from the model, greedily too"
     try:
         backend.require_right(model)
     except UserError as error:
-        return Found(about, str(error), can=False)
-    return Found(about, right)
+        return Examined(about, str(error), can=False)
+    return Examined(about, right)
 
 
-def _choice(about: str, refusal: str, right: str) -> Found:
-    return Found(about, refusal or right, not refusal)
+def _choice(about: str, refusal: str, right: str) -> Examined:
+    return Examined(about, refusal or right, not refusal)
 
 
-def _answer(about: str, find: Callable[[], Any]) -> Found:
+def _answer(about: str, find: Callable[[], Any]) -> Examined:
     try:
-        return Found(about, find(), needed=True)
+        return Examined(about, find(), needed=True)
     except UserError as error:
-        return Found(about, str(error), can=False, needed=True)
+        return Examined(about, str(error), can=False, needed=True)

@@ -13,16 +13,10 @@ from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
+from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
-from rlhf_dagster.training.models.policies import (
-    Policy,
-    load_model,
-    load_policy,
-    load_tokenizer,
-    require_context,
-    save_model,
-)
+from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_model
 from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,

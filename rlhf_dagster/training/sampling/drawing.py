@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlhf_dagster.training.checkpoints.context import context_of
 from rlhf_dagster.training.models.abilities import Drawing, abilities_of
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.reading import (
@@ -111,9 +112,7 @@ class Trial(NamedTuple):
 
 def trial(model: PreTrainedModel) -> tuple[Trial, Trial]:
     """Responses of a few tokens to a few prompts of several lengths: drawn, and the likeliest."""
-    context = (
-        getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(TRIAL_LENGTHS) + TRIED_TOKENS
-    )
+    context = context_of(model.config) or max(TRIAL_LENGTHS) + TRIED_TOKENS
     length = max(1, min(TRIED_TOKENS, context // 2))
     rows = trial_rows(model, [min(size, context - length) for size in TRIAL_LENGTHS])
     uniforms = torch.rand(len(rows), length, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

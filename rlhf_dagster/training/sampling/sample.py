@@ -8,12 +8,13 @@ import torch
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.models.log_probs import (
     decoding_of,
     response_outputs,
     token_log_probs,
 )
-from rlhf_dagster.training.models.policies import Policy, load_policy, require_context
+from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model

@@ -4,6 +4,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import first_line
+from rlhf_dagster.training.checkpoints.context import context_of
 from rlhf_dagster.training.models.reading import accepted, as_in_sampling, close, outputs_of, trial_rows
 from rlhf_dagster.training.sft.packing import pack
 
@@ -13,7 +14,7 @@ def packing_refusal(model: PreTrainedModel) -> str:
     """Why `sft.packing` is wrong for ``model``, as a sentence; empty where each text is read as if it stood alone."""
     rows = trial_rows(model, (4, 3, 5))
     capacity = sum(map(len, rows))
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or capacity
+    context = context_of(model.config) or capacity
     packed = pack(rows, rows, min(capacity, context), rows[0][0])
     try:
         with as_in_sampling(model):

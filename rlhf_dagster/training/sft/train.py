@@ -16,8 +16,9 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
+from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.models.log_probs import head_on
-from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
+from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, save_policy
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.output import writing_output

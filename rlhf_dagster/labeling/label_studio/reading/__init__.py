@@ -1,1 +1,1 @@
-"""RoundReading a server: its pages, who it is, and what is missing from it."""
+"""Reading a server: its pages, who it is, and what is missing from it."""
