@@ -98,4 +98,4 @@ def test_a_model_whose_texts_see_each_other_is_refused(
 def test_a_model_that_takes_no_mask_of_several_texts_is_refused(name: str, tmp_path: Path) -> None:
     _, outcome = try_model(name, tmp_path, [cell for cell in CELLS if cell.name in ("base_model", "SFT packed")])
     assert outcome.verdict == "refused"
-    assert "cannot read several texts in one row" in outcome.reason
+    assert "does not keep texts of one row apart (" in outcome.reason

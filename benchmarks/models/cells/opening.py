@@ -11,7 +11,7 @@ from benchmarks.models.trial import Trial, WrongNumberError, require_rows_close
 from rlhf_dagster.config.training import BaseModelSettings, LoraSettings
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
-from rlhf_dagster.training.pretraining.base_model import load_base_model
+from rlhf_dagster.training.probe.base_model import load_usable_base_model
 from rlhf_dagster.training.sampling.sample import response_log_probs
 
 KEPT = ("use_cache", "tie_word_embeddings")
@@ -20,7 +20,7 @@ KEPT = ("use_cache", "tie_word_embeddings")
 
 def open_base(trial: Trial) -> None:
     """`base_model` copies a folder: transformers says the same of the copy."""
-    load_base_model(BaseModelSettings(source="folder", name=str(trial.source)), trial.new("base"))
+    load_usable_base_model(BaseModelSettings(source="folder", name=str(trial.source)), trial.new("base"))
     require_rows_close("copy", trial.given, trial.given_by(Plain(trial.source)))
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (trial.source, trial.base))
     changed = [name for name in KEPT if before.get(name) != after.get(name)]
