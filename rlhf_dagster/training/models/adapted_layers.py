@@ -69,7 +69,8 @@ def _called(model: PreTrainedModel) -> Callable[[nn.Module], bool]:
     finally:
         for hook in hooks:
             hook.remove()
-    return lambda layer: _place(names[layer]) in calls
+    called = {layer for layer, name in names.items() if _place(name) in calls}
+    return called.__contains__
 
 
 def _place(name: str) -> str:
@@ -106,7 +107,7 @@ def _mamba_outputs(model: nn.Module) -> Iterator[nn.Module]:
     """Mamba's output layers, whose weights its fused kernels read without calling them; peft refuses some by name."""
     for mixer in model.modules():
         if hasattr(mixer, "conv1d") and hasattr(mixer, "out_proj"):
-            yield mixer.out_proj
+            yield mixer.get_submodule("out_proj")
 
 
 def _expert_counts(model: PreTrainedModel) -> set[int]:

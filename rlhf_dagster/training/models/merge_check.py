@@ -1,5 +1,7 @@
 """Whether a model computes the same as before a change of its weights that should change nothing."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -15,7 +17,7 @@ TOLERANCE = 1e-4
 @torch.no_grad()
 def some_outputs(model: PreTrainedModel) -> Tensor:
     """What ``model`` gives for a few tokens, in float32: logits [B, L, V], or a classifier's scores [B, H]."""
-    table = model.get_input_embeddings().weight
+    table = cast("Tensor", model.get_input_embeddings().weight)
     ids = (torch.arange(ROWS * LENGTH, device=table.device) * 7 + 5).view(ROWS, LENGTH) % len(table)
     with torch.autocast(table.device.type, enabled=False):
         return model(
