@@ -1,7 +1,7 @@
 """Which layers and weights of a model are frozen, found by running it, and whether it then computes the same."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -129,9 +129,9 @@ def _require_replay(model: PreTrainedModel, reference: PreTrainedModel) -> None:
     # Whatever an architecture's own code raises, it works where the layers compute.
     except Exception as error:
         raise _refused(model, f"its other layers need more than their states: {first_line(error)}") from None
-    error = float((logits - computed).abs().max() / computed.abs().max())
-    if not error <= TOLERANCE:
-        raise _refused(model, f"from recorded states its logits differ by {error:.1g} of their size")
+    difference = float((logits - computed).abs().max() / computed.abs().max())
+    if not difference <= TOLERANCE:
+        raise _refused(model, f"from recorded states its logits differ by {difference:.1g} of their size")
 
 
 def _logits(model: PreTrainedModel, rows: Any) -> Tensor:
@@ -139,9 +139,8 @@ def _logits(model: PreTrainedModel, rows: Any) -> Tensor:
     device, width = model.device, max(LENGTHS)
     lengths = torch.tensor([LENGTHS[row] for row in rows], device=device)
     mask = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
-    ids = (7 * torch.arange(width, device=device) + 13 * lengths[:, None]) % model.get_input_embeddings().weight.shape[
-        0
-    ]
+    known = cast("Tensor", model.get_input_embeddings().weight).shape[0]
+    ids = (7 * torch.arange(width, device=device) + 13 * lengths[:, None]) % known
     with torch.autocast(device.type, enabled=False):
         return response_outputs(model, ids, mask, RESPONSE)[0].float()
 
