@@ -7,7 +7,7 @@ ROUNDS ?= 2
 SEED ?= 0
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test ui lint docs bench models clean
+.PHONY: demo test test-long ui lint docs bench models clean
 
 demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
 	$(BIN)/rlhf demo --out $(OUT) --rounds $(ROUNDS) --seed $(SEED)
@@ -15,9 +15,12 @@ demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
 ui: $(STAMP)  ## the Dagster UI on the demo's instance (run `make demo` first)
 	$(BIN)/rlhf ui --loop $(OUT)
 
-test: $(STAMP)  ## all tests; those that need a browser skip without one, unless CI=true
+test: $(STAMP)  ## all tests but the long ones; those that need a browser skip without one, unless CI=true
 	$(BIN)/rlhf label-studio install
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+test-long: $(STAMP)  ## tests that repeat what a short one shows, with more writers, kinds or kills
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m long
 
 lint: $(STAMP)  ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
@@ -33,7 +36,7 @@ bench: $(STAMP)  ## speed of the trainings against TRL, which gets environments 
 	$(BIN)/python -m benchmarks.training $(BENCH)
 
 models: $(STAMP)  ## docs/models.md: tiny models of every architecture through every stage (ONLY=llama,gpt2 tries some)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.models $(if $(ONLY),--only $(ONLY))
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.models --jobs 2 $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,9 +3,9 @@
     python -m benchmarks.ledger [--annotations 1000000] [--place ADDRESS] [--out FILE]
 
 Ten rounds are filled through the label store itself: 2 annotations of each comparison. Timed are the median idle tick
-(open the ledger and count a round in which nothing is new), the tick after one new label, and reading a round whole.
-Without ``--place`` it is a file, and then a copy of it in a Postgres server that is started for it. The exit
-code is 1 where an idle tick takes over 0.1 s, or reading a round over 5 s.
+(open the ledger and count a round in which nothing is new), the median tick after one new label and after 500, and
+reading a round whole. Without ``--place`` it is a file, and then a copy of it in a Postgres server that is started for
+it. The exit code is 1 where a tick without or with one new label takes over 0.1 s, or reading a round over 5 s.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from rlhf_dagster.records.schemas import COMPARISONS, table
 ROUNDS = 10
 EACH = 2
 """Annotations of a comparison."""
-BARS = {"idle tick": 0.1, "read a round": 5.0}
+BARS = {"idle tick": 0.1, "tick after a new label": 0.1, "read a round": 5.0}
 """Seconds."""
 RESPONSE = "a response of ordinary length, which somebody has to read, " * 3
 
@@ -65,6 +65,13 @@ def answers(ids: list[str]) -> Iterator[Submission]:
             yield Submission(comparison, f"person-{(number + 7 * person) % 20}", answer, 9.5)
 
 
+def new_answers(round_key: str, number: int) -> Iterator[Submission]:
+    """Edits of labels of a round, each of another comparison."""
+    for comparison in range(number):
+        reason = str(time.time_ns())
+        yield Submission(f"{round_key}/{comparison}", f"person-{comparison % 20}", {"choice": 1, "reason": reason}, 9.5)
+
+
 def fill(store: EmbeddedLabelStore, annotations: int) -> None:
     for number in range(1, ROUNDS + 1):
         frame = batch(f"round-{number:04d}", annotations // ROUNDS // EACH)
@@ -78,27 +85,35 @@ def measure(place: str | Path, annotations: int, source: Path | None = None) -> 
     """Seconds of each thing that is timed."""
     figures: dict[str, float] = {}
 
-    def timed(name: str, call: Callable[[], object], repeats: int = 1) -> None:
-        times = []
+    def timed(
+        name: str, call: Callable[[], object], repeats: int = 1, before: Callable[[], object] = lambda: None
+    ) -> None:
+        times, computing = [], []
         for _ in range(repeats):
-            began = time.perf_counter()
+            before()
+            began, computed = time.perf_counter(), time.process_time()
             call()
             times.append(time.perf_counter() - began)
+            computing.append(time.process_time() - computed)
         figures[name] = statistics.median(times)
-        print(f"  {name:32}{figures[name]:10.3f} s", flush=True)
+        print(f"  {name:36}{figures[name]:10.3f} s, {statistics.median(computing):8.3f} s of it computing", flush=True)
 
     if source:
         timed("copy, and check the copy", lambda: copy_ledger(LedgerAddress.of(source), LedgerAddress.of(place)))
     store, last = EmbeddedLabelStore(place), f"round-{ROUNDS:04d}"
     if not store.position():
         timed(f"send and label, {annotations:,} annotations", lambda: fill(store, annotations))
-    timed("first count of a round", lambda: store.count(last, "train"))
-    timed("idle tick", lambda: EmbeddedLabelStore(place).count(last, "train", since=annotations - 1000), 21)
+    since = annotations - 1000
+    new = lambda number: store.submit_many(new_answers(last, number))  # noqa: E731
+    tick = lambda: EmbeddedLabelStore(place).count(last, "train", since)  # noqa: E731
+    timed("first count of a round", tick)
+    timed("idle tick", tick, 21)
+    timed("tick after a new label", tick, 11, before=lambda: new(1))
+    timed("tick after 500 new labels", tick, 3, before=lambda: new(500))
     timed("read a round", lambda: store.read(last, "train"), 3)
     timed("comparisons of a round", lambda: store.comparisons(last, "train"), 3)
-    timed("read the last 1,000", lambda: store.read(last, "train", annotations - 1000), 5)
-    timed("a new label", lambda: store.submit(f"{last}/0", "person-0", {"choice": 1, "reason": str(time.time_ns())}), 5)
-    timed("tick after a new label", lambda: store.count(last, "train"))
+    timed("read the last 1,000", lambda: store.read(last, "train", since), 5)
+    timed("a new label", lambda: new(1), 5)
     return figures
 
 

@@ -31,7 +31,7 @@ def main() -> int:
     names = arguments.only.split(",") if arguments.only else list(ZOO)
     cells = [cell for cell in CELLS if cell.fast or not arguments.fast]
     with tempfile.TemporaryDirectory() as folder:
-        rows = run_models(names, cells, arguments.results or Path(folder), tell)
+        rows = run_models(names, cells, arguments.results or Path(folder), tell, arguments.jobs)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     if arguments.only or arguments.fast:
@@ -46,6 +46,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description="The matrix of models and stages.")
     parser.add_argument("--only", metavar="NAME,NAME", help="some models, which writes no page")
     parser.add_argument("--fast", action="store_true", help="the stages that `make test` tries, which writes no page")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="models tried at once (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go as JSON")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="a file for each model; those there stay")
     return parser.parse_args()

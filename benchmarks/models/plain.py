@@ -1,5 +1,6 @@
 """What plain transformers says of a checkpoint, one row at a time: no padding, no mask, no positions, no cache."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 TokenIds = list[int]
+AGREEING = 1e-4
+"""By how much two ways of transformers to compute the same score may differ."""
 
 
 class Plain:
     """A checkpoint that transformers alone opens and runs."""
 
-    def __init__(self, folder: Path, kind: Any = AutoModelForCausalLM, tokenizer: Path | None = None) -> None:
+    def __init__(self, folder: Path, tokenizer: Path | None = None) -> None:
         """The tokenizer may be in another folder than the model."""
-        self.model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        self.model: Any = model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer or folder, local_files_only=True)
         self.never = [self.tokenizer.pad_token_id, self.tokenizer.unk_token_id]
 
@@ -80,11 +84,15 @@ class Plain:
 
 
 class PlainScores(Plain):
-    """A reward model: a sequence classifier, where transformers has one, whose bias is in its config."""
+    """A reward model as transformers alone reads it: the language model's trunk, and the head `score` on its states."""
 
     def __init__(self, folder: Path, tokenizer: Path | None = None) -> None:
-        super().__init__(folder, AutoModelForSequenceClassification, tokenizer)
+        super().__init__(folder, tokenizer)
+        self.trunk = getattr(self.model, self.model.base_model_prefix, None) or self.model.model
+        self.head = tensors_of(folder)["score.weight"]
         self.bias = torch.as_tensor(self.model.config.score_bias)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.classifier = _classifier(folder) if "Classification" in config["architectures"][0] else None
 
     def scores(self, prompt: TokenIds, response: TokenIds) -> list[float]:
         """The mean score of all heads before each token of a response: of the row that ends there."""
@@ -92,8 +100,17 @@ class PlainScores(Plain):
 
     @torch.no_grad()
     def score(self, ids: TokenIds) -> float:
-        """The mean score of all heads at the end of a row."""
-        return float((self.model(input_ids=torch.tensor([ids])).logits.float() + self.bias).mean())
+        """The mean score of all heads at the end of a row; NaN where transformers' classifier contradicts."""
+        states = self.trunk(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
+        outputs = self.head @ states.float()
+        if self.classifier is not None:
+            other = self.classifier(input_ids=torch.tensor([ids])).logits[0].float()
+            outputs = torch.where((outputs - other).abs() < AGREEING, outputs, torch.nan)
+        return float((outputs + self.bias).mean())
+
+
+def _classifier(folder: Path) -> Any:
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
 
 def tensors_of(folder: Path) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
 """Trying many models, each in a process of its own, so that none can take the others with it."""
 
+import gc
 import json
 import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,17 +30,23 @@ class Row:
         return sum(outcome.verdict == verdict for outcome in self.outcomes)
 
 
-def run_models(names: Iterable[str], cells: Sequence[Cell], results: Path, tell: Callable[[Row], None]) -> list[Row]:
-    """Try the models that have no file in ``results`` yet, and read those of the others."""
+def run_models(
+    names: Iterable[str], cells: Sequence[Cell], results: Path, tell: Callable[[Row], None], jobs: int = 1
+) -> list[Row]:
+    """Try the models that have no file in ``results`` yet, ``jobs`` at once, and read those of the others."""
     results.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name in names:
-        file = results / f"{name}.json"
-        if not file.is_file():
-            _in_a_process(name, cells, file)
-        rows.append(_read(name, file, cells))
-        tell(rows[-1])
+    with ThreadPoolExecutor(jobs) as pool:
+        for row in pool.map(lambda name: _row(name, cells, results / f"{name}.json"), names):
+            tell(row)
+            rows.append(row)
     return rows
+
+
+def _row(name: str, cells: Sequence[Cell], file: Path) -> Row:
+    if not file.is_file():
+        _in_a_process(name, cells, file)
+    return _read(name, file, cells)
 
 
 def _in_a_process(name: str, cells: Sequence[Cell], file: Path) -> None:
@@ -52,6 +60,8 @@ def _in_a_process(name: str, cells: Sequence[Cell], file: Path) -> None:
 
 
 def _try(name: str, cells: Sequence[Cell], file: Path) -> None:
+    # Collecting garbage, which trainings do often, would look through all of transformers each time.
+    gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         outcomes = try_model(name, Path(folder), cells)
     file.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n", encoding="utf-8")

@@ -32,7 +32,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import send_evaluation_batch
 from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
-from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.texts.cuts import Cuts
 
 
 @loop_asset("evaluation", by_round=True, gpu=True, deps=[arm.asset for arm in TRAINED_BESIDE.values()])

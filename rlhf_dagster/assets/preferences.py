@@ -29,7 +29,7 @@ from rlhf_dagster.loop.labels import (
 from rlhf_dagster.loop.sampling import pin_round, sample_completions
 from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.records.round_keys import require_round_key
-from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.texts.cuts import Cuts
 
 SHOWN = [
     *("annotator", "labels", "agreement", "gold_accuracy", "consistency", "first_position_share", "median_seconds"),

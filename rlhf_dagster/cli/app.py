@@ -185,9 +185,23 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Do what is safe; the rest is for a person.")] = False,
 ) -> None:
     """Look whether everything that a loop keeps is whole, and say what mends what is not. Exit code 1: something is."""
-    from rlhf_dagster.cli.upkeep import print_findings
+    from rlhf_dagster.cli.upkeep.whole import print_findings
 
     raise typer.Exit(print_findings(loop, repair))
+
+
+@app.command("check-model")
+def check_model(
+    model: Annotated[str, typer.Argument(help="A folder with a model, or its name on the Hugging Face Hub.")],
+    revision: Annotated[str, typer.Option(help="Of a model on the Hub.")] = "",
+    loop: Annotated[
+        Path | None, typer.Option("--loop", help="A loop's folder, whose settings the memory is estimated for.")
+    ] = None,
+) -> None:
+    """Try what each stage does with a model, and estimate its memory. Exit code 2: no loop can be run on it."""
+    from rlhf_dagster.cli import models
+
+    raise typer.Exit(models.print_examination(model, revision, loop))
 
 
 @app.command()
@@ -196,7 +210,7 @@ def backup(
     to: Annotated[str, typer.Argument(help="An empty folder, or an address such as s3://bucket/backups/monday.")],
 ) -> None:
     """Copy a loop as it is at one moment; it may go on meanwhile. Stopped and run again, it goes on where it was."""
-    from rlhf_dagster.cli.upkeep import back_up_loop
+    from rlhf_dagster.cli.upkeep.whole import back_up_loop
 
     back_up_loop(loop, to)
 
@@ -207,7 +221,7 @@ def restore(
     loop: Annotated[Path, typer.Argument(help="A folder without a loop.")],
 ) -> None:
     """Bring a loop back from a backup; it stays stopped until `rlhf resume`."""
-    from rlhf_dagster.cli.upkeep import restore_loop
+    from rlhf_dagster.cli.upkeep.whole import restore_loop
 
     restore_loop(backup, loop)
 
@@ -230,7 +244,7 @@ RoundArgument = Annotated[str, typer.Argument(help="The round, such as round-000
 @round_app.command("delete")
 def round_delete(round_key: RoundArgument, loop: LoopOption, reason: ReasonOption, by: ByOption = None) -> None:
     """Delete a round: its labels train nothing from now on, and its number is not used again."""
-    from rlhf_dagster.cli.deletions import delete_round
+    from rlhf_dagster.cli.upkeep.deletions import delete_round
 
     delete_round(loop, round_key, by or user_name(), reason)
 
@@ -238,7 +252,7 @@ def round_delete(round_key: RoundArgument, loop: LoopOption, reason: ReasonOptio
 @round_app.command("restore")
 def round_restore(round_key: RoundArgument, loop: LoopOption, reason: ReasonOption, by: ByOption = None) -> None:
     """Bring back a deleted round, or one whose partition was deleted in the UI."""
-    from rlhf_dagster.cli.deletions import restore_round
+    from rlhf_dagster.cli.upkeep.deletions import restore_round
 
     restore_round(loop, round_key, by or user_name(), reason)
 
@@ -294,7 +308,7 @@ def ledger_copy(
     target: Annotated[str, typer.Argument(help="The same; nothing else may be there.")],
 ) -> None:
     """Copy a ledger with its positions, and check the copy. Stopped and run again, it goes on where it was."""
-    from rlhf_dagster.cli import ledger
+    from rlhf_dagster.cli.upkeep import ledger
 
     ledger.copy(source, target)
 
@@ -302,6 +316,6 @@ def ledger_copy(
 @ledger_app.command("continue")
 def ledger_continue(loop: FolderArgument) -> None:
     """Go on with the ledger that is there, also where labels that were read from it are gone."""
-    from rlhf_dagster.cli import ledger
+    from rlhf_dagster.cli.upkeep import ledger
 
     ledger.go_on(loop)

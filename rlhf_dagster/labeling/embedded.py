@@ -1,31 +1,24 @@
 """A label store that is the ledger alone: for simulated annotators and imported judgments, and the ledger of others."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.counts import CountCache
+from rlhf_dagster.labeling.counts import RoundCounter, RoundReading
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
+from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_json, comparison_of, comparisons_of
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
-from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows, LedgerState
+from rlhf_dagster.labeling.ledger.rows import LedgerRows, LedgerState
 from rlhf_dagster.labeling.ledger.writer import project_name, writing_labels
-from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
-from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.ids import content_hash
-from rlhf_dagster.records.schemas import COMPARISONS, table
 from rlhf_dagster.records.tables import records
-
-_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None}
-"""Values of columns that comparisons stored by older versions do not have."""
 
 
 class LedgerWatch(Protocol):
@@ -35,7 +28,7 @@ class LedgerWatch(Protocol):
         """The id of the loop that is about to send to the ledger."""
 
     def was_read(self, state: LedgerState) -> None:
-        """All annotations of a round were read when the ledger was in this state."""
+        """A round's annotations were read, or what is new of them was counted, when the ledger was in this state."""
 
 
 class EmbeddedLabelStore:
@@ -87,7 +80,7 @@ class EmbeddedLabelStore:
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         rows = records(comparisons)
-        values = [(row["comparison_id"], row["round"], row["purpose"], _content(row)) for row in rows]
+        values = [(row["comparison_id"], row["round"], row["purpose"], comparison_json(row)) for row in rows]
         loop = self._watch.loop_id(self.state()) if self._watch else ""
         with writing_labels(self._database) as writer:
             if loop:
@@ -96,17 +89,16 @@ class EmbeddedLabelStore:
         return SendResult(sent=sent, already_there=len(rows) - sent)
 
     def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
-        return self.count_read(round_key, purpose, since, lambda: self.read(round_key, purpose)[0])
+        return self.count_read(round_key, purpose, since, self.reading(round_key, purpose))
 
-    def count_read(self, round_key: str, purpose: str, since: int, read: Callable[[], list[Annotation]]) -> LabelCounts:
-        """Like :meth:`count`, for the annotations that ``read`` returns; it is called only if something is new."""
+    def count_read(self, round_key: str, purpose: str, since: int, reading: RoundReading) -> LabelCounts:
+        """Like :meth:`count`, for annotations that are read in another way."""
+        watch = self._watch.was_read if self._watch else lambda _: None
+        return RoundCounter(self._database, reading, watch).count(project_name(round_key, purpose), since)
 
-        def labels() -> tuple[pd.DataFrame, pd.DataFrame]:
-            comparisons = self.comparisons(round_key, purpose)
-            return labels_table(read(), comparisons)[0], comparisons
-
-        of = str(self.size(round_key, purpose))
-        return CountCache(self._database).get(project_name(round_key, purpose), of, since, labels)
+    def reading(self, round_key: str, purpose: str) -> RoundReading:
+        """How a round's annotations are read: as they were submitted."""
+        return RoundReading()
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         start = since or 0
@@ -116,13 +108,12 @@ class EmbeddedLabelStore:
             state = found.state()
         if self._watch and since is None:
             self._watch.was_read(state)
-        return [_annotation(row) for row in rows], rows[-1]["position"] if rows else start
+        return [annotation_of(row) for row in rows], rows[-1]["position"] if rows else start
 
     def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
         with self._database.reading() as connection:
             rows = self._rows(connection).comparisons(project_name(round_key, purpose))
-        filled = [_comparison(row) | {"project": row["project"], "task_id": str(row["task_id"])} for row in rows]
-        return table(filled, COMPARISONS).to_pandas()
+        return comparisons_of(rows)
 
     def size(self, round_key: str, purpose: str) -> tuple[int, int]:
         """Number of a round's comparisons, and position of its last annotation; every addition changes one of them."""
@@ -134,13 +125,13 @@ class EmbeddedLabelStore:
         """The comparisons among ``ids`` that were sent, as rows of COMPARISONS without project and task id."""
         with self._database.reading() as connection:
             found = self._rows(connection).comparisons_by_id(ids)
-        return {key: _comparison(row) for key, row in found.items()}
+        return {key: comparison_of(row) for key, row in found.items()}
 
     def newest(self, annotation_ids: Iterable[str]) -> dict[str, Annotation]:
         """The last version of some annotations; those that are not there are left out."""
         with self._database.reading() as connection:
             found = self._rows(connection).newest(annotation_ids)
-        return {key: _annotation(row) for key, row in found.items()}
+        return {key: annotation_of(row) for key, row in found.items()}
 
     def submit(
         self,
@@ -195,41 +186,6 @@ def _answer(submission: Submission) -> Annotation:
     return Annotation(identity, *content, submission.seconds, created_at=at, updated_at=at)
 
 
-def _annotation(row: LedgerRow) -> Annotation:
-    created_at = datetime.fromisoformat(row["created_at"])
-    is_first = row["updated_at"] == row["created_at"]
-    return Annotation(
-        annotation_id=row["annotation_id"],
-        comparison_id=row["comparison_id"],
-        annotator=row["annotator"],
-        version=row["version"],
-        status=row["status"],
-        result=json.loads(row["result"]),
-        seconds=row["seconds"],
-        created_at=created_at,
-        updated_at=created_at if is_first else datetime.fromisoformat(row["updated_at"]),
-        position=row["position"],
-    )
-
-
 def annotation_id(comparison_id: str, annotator: str) -> str:
     """The id of a person's annotation of a comparison, the same in every store."""
     return content_hash("annotation", comparison_id, annotator)
-
-
-def _comparison(row: LedgerRow) -> dict[str, Any]:
-    found: dict[str, Any] = _LATER_COLUMNS | json.loads(row["content"])
-    return found
-
-
-def _content(row: Mapping[str, Any]) -> str:
-    """A comparison as JSON; lists that came out of Parquet are arrays. Without messages it is as it always was."""
-    messages = messages_of(prompt_of_row(row))
-    plain = {name: value for name, value in row.items() if name != "messages"}
-    return json.dumps(plain | ({"messages": messages} if messages else {}), ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no form in JSON")

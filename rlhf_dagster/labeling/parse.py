@@ -1,9 +1,9 @@
 """Annotations to labels, read strictly; what cannot be read is kept aside with the reason."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
@@ -18,6 +18,14 @@ from rlhf_dagster.records.tables import records
 
 STOP_REASONS = 3
 """How many of the reasons to stop the training are counted with the labels."""
+
+
+class StopRequest(NamedTuple):
+    """A label whose annotator asks to stop the training."""
+
+    position: int
+    annotator: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,6 @@ def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts
     submitted = latest[latest["status"] == "submitted"].drop_duplicates(["comparison_id", "annotator"])
     judged = submitted["comparison_id"].value_counts()
     given = judged.reindex(comparisons["comparison_id"], fill_value=0).to_numpy()
-    people, reasons = _stop_requests(latest)
     return LabelCounts(
         comparisons=len(comparisons),
         labelled=int((given > 0).sum()),
@@ -111,16 +118,23 @@ def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts
         skipped=int((latest["status"] == "skipped").sum()),
         complete=int((given >= comparisons["labels_wanted"]).sum()),
         position=int(labels["position"].max()) if len(labels) else 0,
-        stop_requests=people,
-        stop_reasons=reasons,
+        **stop_fields(stop_requests(labels)),
     )
 
 
-def _stop_requests(latest: pd.DataFrame) -> tuple[int, list[str]]:
-    """How many people ask to stop the training, and the newest of their reasons."""
-    asked = latest[(latest["status"] == "submitted") & latest["flags"].map(lambda flags: STOP in flags).astype(bool)]
-    reasons = asked.sort_values("position", ascending=False)["reason"]
-    return asked["annotator"].nunique(), list(dict.fromkeys(reasons[reasons != ""]))[:STOP_REASONS]
+def stop_requests(labels: pd.DataFrame) -> list[StopRequest]:
+    """The labels that ask to stop the training, by position."""
+    latest = labels[labels["latest"] & (labels["status"] == "submitted")]
+    asked = latest[latest["flags"].map(lambda flags: STOP in flags).astype(bool)]
+    found = zip(asked["position"], asked["annotator"], asked["reason"], strict=True)
+    return sorted(StopRequest(int(position), annotator, reason) for position, annotator, reason in found)
+
+
+def stop_fields(requests: Sequence[StopRequest]) -> dict[str, Any]:
+    """What the counts say of them: how many people ask, and the newest of their reasons."""
+    reasons = dict.fromkeys(request.reason for request in reversed(requests) if request.reason)
+    people = {request.annotator for request in requests}
+    return {"stop_requests": len(people), "stop_reasons": list(reasons)[:STOP_REASONS]}
 
 
 def _counting(labels: pd.DataFrame, says_something: pd.Series) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.counts import RoundReading
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
 from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
@@ -32,12 +33,13 @@ class LoopLedger(EmbeddedLabelStore):
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         annotations, position = super().read(round_key, purpose, since)
-        if not any(isinstance(annotation.result, list) for annotation in annotations):
-            return annotations, position
-        from rlhf_dagster.labeling.label_studio.results import decoded
+        return list(self.reading(round_key, purpose).translate(annotations)), position
+
+    def reading(self, round_key: str, purpose: str) -> RoundReading:
+        from rlhf_dagster.labeling.label_studio.results import decoding
         from rlhf_dagster.labeling.label_studio.state import SyncState
 
-        return decoded(annotations, self, SyncState(self.address, ""), round_key, purpose), position
+        return decoding(self, SyncState(self.address, ""), round_key, purpose)
 
 
 def ledger_address(config: LoopConfig, root: Path) -> LedgerAddress:

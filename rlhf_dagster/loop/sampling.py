@@ -19,7 +19,7 @@ from rlhf_dagster.records.chats import Prompt, messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
-from rlhf_dagster.training.models.cuts import Cuts
+from rlhf_dagster.training.texts.cuts import Cuts
 
 if TYPE_CHECKING:
     from rlhf_dagster.training.sampling.best_of_n import Best

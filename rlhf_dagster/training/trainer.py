@@ -76,11 +76,6 @@ class KeptTrainer(Trainer):
             config.use_cache = cached
         self.keeper, self.lengths = keeper, lengths
 
-    @property
-    def trained(self) -> torch.nn.Module:
-        """The module that is trained, as it was given: not wrapped for several ranks."""
-        return cast("torch.nn.Module", self.model)
-
     def get_train_dataloader(self) -> DataLoader[Any]:
         rows: Any = self.train_dataset
         batches = ShuffledBatches(len(rows), self.args.per_device_train_batch_size, self.args.seed, self.lengths)
@@ -112,11 +107,15 @@ class KeptTrainer(Trainer):
         """Write the trained module's own tensors, where the Trainer would write a checkpoint for other programs."""
         assert output_dir is not None  # noqa: S101  # only states are saved
         Path(output_dir).mkdir(parents=True)
-        write_weights(self.trained, Path(output_dir))
+        write_weights(_module(self), Path(output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take all of these tensors, where the Trainer would take those whose names it finds."""
-        take_weights(self.trained, Path(resume_from_checkpoint))
+        take_weights(_module(self), Path(resume_from_checkpoint))
+
+
+def _module(trainer: Trainer) -> torch.nn.Module:
+    return cast("torch.nn.Module", trainer.model)
 
 
 class SetEpoch(TrainerCallback):
@@ -213,7 +212,7 @@ def fit_curves(trainer: KeptTrainer, progress: OnStep) -> dict[str, list[float]]
     trainer.add_callback(report)
     trainer.add_callback(keep)
     trainer.remove_callback(PrinterCallback)
-    state = trainer.keeper.newest(lambda folder: weights_misfit(trainer.trained, _checkpoint_in(folder)))
+    state = trainer.keeper.newest(lambda folder: weights_misfit(_module(trainer), _checkpoint_in(folder)))
     trainer.train(resume_from_checkpoint=None if state is None else str(_checkpoint_in(state)))
     if keep.reason:
         raise TrainingStopped(keep.reason)

@@ -106,7 +106,11 @@ def train(stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
             server.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("kind", ["plain", "with a grandchild", "deaf", "two ranks"])
+# What ends a training's processes is tested by itself (tests/compute/test_guard.py), with each of these.
+KINDS = ["plain", "two ranks", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("with a grandchild", "deaf"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_cancelled_in_the_ui_everything_is_gone_and_a_retry_goes_on(kind: str, train: Callable[..., Training]) -> None:
     training = train(processes=2 if kind == "two ranks" else 1, grandchild=kind == "with a grandchild")
     if kind == "with a grandchild":

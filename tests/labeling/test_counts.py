@@ -1,20 +1,22 @@
 """What is new, who asks to stop, and that nothing is parsed again while nothing is new."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
+import pytest
 from first_ledger import as_version_0_1
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling import counts as counting
-from rlhf_dagster.labeling import embedded
+from rlhf_dagster.labeling import tally
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.dataset import build_preferences
-from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.parse import countable_labels, labels_table
-from rlhf_dagster.labeling.store import LabelCounts, Submission
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
+from rlhf_dagster.labeling.parse import count_labels, countable_labels, labels_table
+from rlhf_dagster.labeling.store import Annotation, LabelCounts, Submission
 
 ROUND, PURPOSE = "round-0001", "train"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -102,7 +104,7 @@ def test_nothing_is_parsed_again_while_nothing_is_new(sent, monkeypatch) -> None
     store.submit(batch["comparison_id"][1], "ann", {"best": 0})
     counts = store.count(ROUND, PURPOSE)
     parsed: list[int] = []
-    monkeypatch.setattr(embedded, "labels_table", lambda *frames: parsed.append(1) or labels_table(*frames))
+    monkeypatch.setattr(counting, "labels_table", lambda *frames: parsed.append(1) or labels_table(*frames))
     again = EmbeddedLabelStore(store.path)
     assert again.count(ROUND, PURPOSE) == counts
     assert [again.count(ROUND, PURPOSE, since=position).new for position in range(4)] == [2, 1, 0, 0]
@@ -112,11 +114,39 @@ def test_nothing_is_parsed_again_while_nothing_is_new(sent, monkeypatch) -> None
     assert parsed == [1]
 
 
+def test_only_comparisons_with_something_new_are_read_again(sent, monkeypatch) -> None:
+    store, batch = sent(20)
+    ids = batch["comparison_id"].tolist()
+    for comparison in ids:
+        store.submit(comparison, "ann", {"best": 0})
+    store.submit(ids[3], "bob", {"best": 1})
+    store.count(ROUND, PURPOSE)
+    read: list[int] = []
+    monkeypatch.setattr(
+        counting, "labels_table", lambda found, sent: read.append(len(found)) or labels_table(found, sent)
+    )
+    store.submit(ids[3], "ann", {"best": 2})
+    assert store.count(ROUND, PURPOSE, since=21).new == 1
+    store.delete(ids[4], "ann")
+    assert store.count(ROUND, PURPOSE).usable == 20
+    store.submit_many([Submission(comparison, "eve", {"best": 0}) for comparison in ids[:10]])
+    assert store.count(ROUND, PURPOSE).usable == 30
+    assert read == [3, 2, 33]  # the last is all of it: so much is new that reading everything is faster
+
+
+def test_more_comparisons_are_counted(sent, completions) -> None:
+    store, batch = sent(4)
+    store.submit(batch["comparison_id"][0], "ann", {"best": 0})
+    assert store.count(ROUND, PURPOSE).comparisons == 4
+    store.send(batch.assign(comparison_id="more/" + batch["comparison_id"]))
+    assert store.count(ROUND, PURPOSE).comparisons == 8
+
+
 def test_another_release_counts_for_itself(sent, monkeypatch) -> None:
     store, batch = sent(2)
     store.submit(batch["comparison_id"][0], "ann", {"best": 0})
     assert store.count(ROUND, PURPOSE).usable == 1
-    monkeypatch.setattr(counting, "count_labels", lambda *_: LabelCounts(2, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(tally, "count_labels", lambda *_: LabelCounts(2, 0, 0, 0, 0, 0))
     assert store.count(ROUND, PURPOSE).usable == 1
     monkeypatch.setattr(counting, "_release", lambda: "another")
     assert store.count(ROUND, PURPOSE).usable == 0
@@ -146,25 +176,34 @@ def test_labels_from_before_positions_were_kept_train_beside_new_ones(sent) -> N
 
 
 RESULTS = [{"best": 0}, {"best": 1}, {"best": 99}, {"cannot_decide": True}, {"best": 2, "flags": ["stop"]}]
-ACTIONS = st.tuples(st.integers(0, 2), st.sampled_from("xyz"), st.sampled_from([*RESULTS, "skipped", "deleted"]))
+RESULTS += [{"best": 0, "flags": ["stop"], "reason": reason} for reason in ("it lies", "it is rude")]
+SAID = st.sampled_from([*RESULTS, "skipped", "deleted"])
+ACTIONS = st.tuples(st.integers(0, 3), st.sampled_from("wxyz"), SAID, st.sampled_from([None, 0, 1, 2]), st.booleans())
+"""Comparison, annotator, answer, number of the annotation (None: the annotator's own), whether it is counted then."""
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
-@given(actions=st.lists(ACTIONS, max_size=12))
-def test_what_is_kept_is_what_counting_all_anew_gives(actions, completions, tmp_path_factory) -> None:
+@pytest.mark.parametrize("few", [0.25, 1.0])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@given(actions=st.lists(ACTIONS, max_size=14))
+def test_what_is_kept_is_what_counting_all_anew_gives(actions, few, completions, tmp_path_factory, monkeypatch) -> None:
+    """Edits, skips and deletions, two annotations of a person, and some that go to another person or comparison."""
+    monkeypatch.setattr(counting, "_FEW", few)  # 1: after the first time, all that changed is counted as a change
     store = EmbeddedLabelStore(tmp_path_factory.mktemp("counts") / "labels.sqlite")
-    store.send(build_comparisons(completions(3), LabelingSettings(overlap=0.0), ROUND, seed=0))
+    store.send(build_comparisons(completions(4), LabelingSettings(overlap=0.0), ROUND, seed=0))
     batch = store.comparisons(ROUND, PURPOSE)
-    for number, annotator, said in actions:
+    for minute, (number, annotator, said, annotation, is_counted) in enumerate(actions):
         comparison = batch["comparison_id"][number]
-        answer = {"status": said} if isinstance(said, str) else {"result": said}
-        store.submit_many([Submission(comparison, annotator, **answer)])
-        store.count(ROUND, PURPOSE)
+        status, result = (said, {}) if isinstance(said, str) else ("submitted", said)
+        name = annotation_id(comparison, annotator) if annotation is None else f"annotation {annotation}"
+        times = {"created_at": at(minute), "updated_at": at(minute)}
+        store.append([Annotation(name, comparison, annotator, 1, status, result, None, **times)])
+        if is_counted:
+            store.count(ROUND, PURPOSE)
     annotations, end = store.read(ROUND, PURPOSE)
-    countable = countable_labels(labels_table(annotations, batch)[0])
+    labels = labels_table(annotations, batch)[0]
+    countable = countable_labels(labels)
     for since in range(end + 1):
         new = countable[countable["position"] > since]
         counts = store.count(ROUND, PURPOSE, since)
-        assert (counts.new, counts.usable) == (len(new), len(countable))
-        times = (counts.oldest_new_at, counts.newest_at)
-        assert times == ((None, None) if new.empty else (new["updated_at"].min(), new["updated_at"].max()))
+        times = {} if new.empty else {"oldest_new_at": new["updated_at"].min(), "newest_at": new["updated_at"].max()}
+        assert counts == replace(count_labels(labels, batch), new=len(new), **times)

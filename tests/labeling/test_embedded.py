@@ -2,13 +2,28 @@ import multiprocessing
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.records.schemas import COMPARISONS, later_columns, table
 
 ROUND, PURPOSE = "round-0001", "train"
+
+
+def test_a_comparison_of_version_0_1_has_no_tokens(tmp_path: Path) -> None:
+    store = EmbeddedLabelStore(tmp_path / "labels.sqlite")
+    old = dict.fromkeys(set(COMPARISONS.names) - set(later_columns(COMPARISONS)), "") | {"labels_wanted": 1}
+    lists = ("completion_ids", "responses", "policy_ids", "display_order")
+    old |= {name: [] for name in lists} | {"gold_ranks": None, "round": "r", "purpose": "train"}
+    drawn = {"token_ids": [[1, 2], None], "tokenizers": ["t", ""]}
+    store.send(pd.DataFrame([old | {"comparison_id": "old"}]))
+    store.send(table([old | {"comparison_id": "new", **drawn}], COMPARISONS).to_pandas())
+    found = table(store.comparisons("r", "train"), COMPARISONS).to_pylist()
+    assert [(row["token_ids"], row["tokenizers"]) for row in found] == [(None, None), tuple(drawn.values())]
 
 
 def test_delete_is_a_version_and_history_stays(sent) -> None:

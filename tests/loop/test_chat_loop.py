@@ -17,9 +17,9 @@ from rlhf_dagster.records.chats import Chat, prompt_of_row
 from rlhf_dagster.records.ids import prompt_id
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import read_table, records
-from rlhf_dagster.training.models.chats.ends import end_id_of, other_ends_of
 from rlhf_dagster.training.models.policies import load_tokenizer
-from rlhf_dagster.training.models.tokens import encode_prompts
+from rlhf_dagster.training.texts.chats.ends import end_id_of, other_ends_of
+from rlhf_dagster.training.texts.tokens import encode_prompts
 
 SETTINGS = {
     "data": {"source": "imports"},

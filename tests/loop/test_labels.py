@@ -2,10 +2,12 @@ import json
 
 import pandas as pd
 import pyarrow.parquet as pq
-from loops import ROUND, asset_path, run_missing
+from loops import ROUND, asset_path, checkpoint, run_missing
 
 from rlhf_dagster.assets.rounds import open_import_round
 from rlhf_dagster.data.import_file import import_file
+from rlhf_dagster.labeling.dataset import snapshot_hash
+from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import (
     counts_behind,
@@ -170,3 +172,32 @@ def test_an_annotation_that_cannot_be_parsed_is_quarantined(stages, copy_of) -> 
     row = table.to_pylist()[0]
     assert (row["comparison_id"], row["annotator"]) == (comparison, "vandal")
     assert row["problem"]
+
+
+def test_the_snapshot_has_the_tokens_that_the_policy_drew(finished) -> None:
+    loop = finished.loop
+    snapshot, completions, batch = (
+        pd.read_parquet(asset_path(loop, asset, ROUND))
+        for asset in ("preference_dataset", "completions", "preference_batch")
+    )
+    tokenizer = tokenizer_digest(checkpoint(loop, "sft_checkpoint").folder)
+    assert set(completions["tokenizer"]) == {tokenizer}
+    drawn = dict(zip(completions["completion_id"], completions["token_ids"], strict=True))
+    ids = dict(zip(batch["comparison_id"], batch["completion_ids"], strict=True))
+    assert len(snapshot)
+    for row in snapshot.to_dict("records"):
+        assert set(row["tokenizers"]) == {tokenizer}
+        expected = [drawn[name].tolist() for name in ids[row["comparison_id"]]]
+        assert [tokens.tolist() for tokens in row["token_ids"]] == expected
+
+
+def test_a_batch_of_version_0_1_is_learned_by_its_texts(finished) -> None:
+    loop = finished.loop
+    labels, batch = (
+        pd.read_parquet(asset_path(loop, asset, ROUND)) for asset in ("preference_labels", "preference_batch")
+    )
+    prompts = pd.read_parquet(asset_path(loop, "prompts"))
+    old = batch.drop(columns=["token_ids", "tokenizers"])
+    now, then = (snapshot_preferences(loop, ROUND, labels, frame, prompts)[0] for frame in (batch, old))
+    assert then["token_ids"].isna().all()
+    assert snapshot_hash(now) == snapshot_hash(then)

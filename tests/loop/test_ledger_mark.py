@@ -10,7 +10,7 @@ import pytest
 from batches import pairs
 from loops import asset_path
 
-from rlhf_dagster.cli import ledger as command
+from rlhf_dagster.cli.upkeep import ledger as command
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio.results import encode

@@ -9,7 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
+from rlhf_dagster.records.schemas import (
+    COMPARISONS,
+    PREFERENCES,
+    PROMPTS,
+    cast_to,
+    later_columns,
+    table,
+    with_later_columns,
+)
 from rlhf_dagster.records.tables import read_table
 
 LABEL: dict[str, Any] = {
@@ -57,3 +65,19 @@ def test_another_type_is_said(tmp_path: Path, column: str, values: list[Any], fo
     pq.write_table(pa.table(rows), path)
     with pytest.raises(UserError, match=f"prompts.parquet: column '{column}' holds {found}.*, and string is needed"):
         read_table(path, PROMPTS)
+
+
+def test_a_table_of_version_0_1_has_nulls_in_later_columns() -> None:
+    assert later_columns(PREFERENCES) == ["strength", "ratings", "token_ids", "tokenizers", "messages"]
+    assert "prompt_id" not in later_columns(PROMPTS)
+    row = dict.fromkeys(COMPARISONS.names) | {"comparison_id": "c", "responses": ["a", "b"]}
+    new = table([row | {"token_ids": [[1], None], "tokenizers": ["t", ""]}], COMPARISONS)
+    old = new.drop_columns(later_columns(COMPARISONS))
+    for read in (cast_to(old, COMPARISONS), table(old.to_pandas(), COMPARISONS)):
+        assert read.schema == COMPARISONS
+        assert read.to_pylist() == [row]
+    assert cast_to(new, COMPARISONS) == new
+    together = pd.concat([with_later_columns(old.to_pandas(), COMPARISONS), new.to_pandas()])
+    assert table(together, COMPARISONS)["token_ids"].to_pylist() == [None, [[1], None]]
+    with pytest.raises(ValueError, match="schema"):
+        cast_to(new.drop_columns(["prompt"]), COMPARISONS)

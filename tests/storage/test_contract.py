@@ -12,7 +12,8 @@ from benchmarks.race_stores import race
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.storage.known import open_store
 
-WRITERS, ROUNDS = 12, 4
+FEW, MANY = (4, 2), (12, 4)
+"""Writers at once, and rounds."""
 
 
 def test_what_is_put_is_found_and_replaced(store) -> None:
@@ -122,11 +123,16 @@ def test_the_service_s_own_names_are_not_listed(store) -> None:
     assert store.list("folder") == ["folder/whole"]
 
 
-def test_of_writers_at_once_one_wins_and_nothing_is_lost(address) -> None:
-    """A pin, a promotion, an append and a counter, by 12 processes at once, round after round."""
+@pytest.mark.parametrize("size", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+def test_of_writers_at_once_one_wins_and_nothing_is_lost(address, size) -> None:
+    """A pin, a promotion, an append and a counter, by many processes at once, round after round."""
     if address.startswith("memory"):
         pytest.skip("the memory of one process is not shared with others")
-    assert race(address, WRITERS, ROUNDS) == []
+    assert race(address, *size) == []
+
+
+def test_of_twelve_writers_in_a_folder_one_wins(tmp_path: Path) -> None:
+    assert race(str(tmp_path / "store"), *MANY) == []
 
 
 def _upload_until_killed(address: str, folder: Path) -> None:

@@ -10,13 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.dpo.train import train_dpo
-from rlhf_dagster.training.models.chats.encoding import reads_chats, set_chat
 from rlhf_dagster.training.models.policies import load_tokenizer
-from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.reward.scores import encode_pairs
 from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import SftSpec
+from rlhf_dagster.training.texts.chats.encoding import reads_chats, set_chat
+from rlhf_dagster.training.texts.tokens import encode_prompts
 
 # "dog" opens the user's turn, "cat" closes it, and "blue" opens the assistant's: the tiny vocabulary has all three.
 TEMPLATE = (

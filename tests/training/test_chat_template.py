@@ -8,11 +8,11 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat, Message
-from rlhf_dagster.training.models.chats.encoding import encode_chats, set_chat
-from rlhf_dagster.training.models.chats.ends import end_id_of, other_ends_of
-from rlhf_dagster.training.models.chats.template import template_findings
-from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.special_tokens import allow_special_tokens
+from rlhf_dagster.training.texts.chats.encoding import encode_chats, set_chat
+from rlhf_dagster.training.texts.chats.ends import end_id_of, other_ends_of
+from rlhf_dagster.training.texts.chats.template import template_findings
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.special_tokens import allow_special_tokens
 
 PARTS = CHATML.replace(
     "m['content']", "(m['content'] | selectattr('type', 'equalto', 'text') | map(attribute='text') | join)"

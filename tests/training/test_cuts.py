@@ -12,7 +12,6 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.training.dpo.pairs import encode_comparisons
 from rlhf_dagster.training.dpo.train import train_dpo
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.reward.heads import normalise
 from rlhf_dagster.training.reward.labels import encode_labels
@@ -20,6 +19,7 @@ from rlhf_dagster.training.reward.terms import merge_labels
 from rlhf_dagster.training.reward.train import initial_reward_model, train_reward_model
 from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.sft.train import train_sft
+from rlhf_dagster.training.texts.cuts import Cuts
 
 LONG = "good good good good good"
 """As long as what is read of a response."""

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from rlhf_dagster.config.training import PpoSettings
-from rlhf_dagster.training.models.tokens import PaddedBatch
 from rlhf_dagster.training.ppo.rollout import Rollout, learning_targets
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 MASK = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
 SETTINGS = PpoSettings(gamma=1.0, gae_lambda=1.0, whiten_rewards=False)

@@ -30,10 +30,10 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.footprint import ADAPTED_HOLES, KEPT, KEPT_IN_PIECES, Shape
 from rlhf_dagster.training.input_sizes import parameters_of, shape_of
 from rlhf_dagster.training.models.policies import Policy
-from rlhf_dagster.training.models.tokens import PaddedBatch
 from rlhf_dagster.training.ppo.memory import LONGEST_WINDOW
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, spec_to_json
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 CPU = ComputeSettings(device="cpu")
 BF16 = ComputeSettings(device="cpu", precision="bf16")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_language import VARIABLE, Tables, demonstration_row, sft_spec
 
+from benchmarks.models.matrix import CELLS, try_model
 from rlhf_dagster.config.training import SftSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.policies import Policy, load_policy
@@ -91,3 +92,10 @@ def test_a_model_whose_texts_see_each_other_is_refused(
     spec = sft_spec(base, tables, tmp_path / "sft", VARIABLE)
     with pytest.raises(UserError, match=r"sft\.packing: GPT2LMHeadModel does not keep texts of one row apart"):
         train_sft(replace(spec, settings=spec.settings.changed(packing=True)))
+
+
+@pytest.mark.parametrize("name", ["bloom", "mamba"])
+def test_a_model_that_takes_no_mask_of_several_texts_is_refused(name: str, tmp_path: Path) -> None:
+    _, outcome = try_model(name, tmp_path, [cell for cell in CELLS if cell.name in ("base_model", "SFT packed")])
+    assert outcome.verdict == "refused"
+    assert "cannot read several texts in one row" in outcome.reason

@@ -17,7 +17,6 @@ from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.schemas import PROMPTS
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
-from rlhf_dagster.training.models.tokens import encode_prompts, pad
 from rlhf_dagster.training.ppo.policy import KL_CONTROLLER_FILE, VALUE_HEAD_FILE, PolicyWithValue, load_value_head
 from rlhf_dagster.training.ppo.reward import Score
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
@@ -28,6 +27,7 @@ from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult
+from rlhf_dagster.training.texts.tokens import encode_prompts, pad
 
 SHORT = PpoSettings(updates=3, batch_size=16, learning_rate=3e-3)
 

@@ -10,10 +10,10 @@ from toy_language import COMPUTE, FIXED
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.training.models.log_probs import decoding_of, policy_log_softmax
 from rlhf_dagster.training.models.policies import Policy, load_policy
-from rlhf_dagster.training.models.tokens import PaddedBatch, encode_prompts, pad, position_ids
 from rlhf_dagster.training.ppo.policy import PolicyWithValue, PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Episodes
 from rlhf_dagster.training.ppo.train import run_ppo
+from rlhf_dagster.training.texts.tokens import PaddedBatch, encode_prompts, pad, position_ids
 
 BETA = 0.5
 REWARDS = {"good": 1.0, "dog": 0.4, "bad": -0.5}

@@ -17,7 +17,6 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.log_probs import response_outputs
 from rlhf_dagster.training.models.lora import without_adapters
 from rlhf_dagster.training.models.policies import load_policy
-from rlhf_dagster.training.models.tokens import PaddedBatch, pad
 from rlhf_dagster.training.ppo.freezing import decoder_layers, freeze_layers
 from rlhf_dagster.training.ppo.frozen_layers import share_frozen
 from rlhf_dagster.training.ppo.policy import PolicyWithValueModel, PpoPolicy, response_values
@@ -28,6 +27,7 @@ from rlhf_dagster.training.ppo.update import minibatch_loss
 from rlhf_dagster.training.reward.scores import load_reward_model, score_tokens
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.specs import PpoSpec
+from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
 Spec = Callable[[str], PpoSpec]
 IDS = torch.tensor([[3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3]])

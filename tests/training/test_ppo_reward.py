@@ -15,7 +15,6 @@ from rlhf_dagster.config.training import PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat
 from rlhf_dagster.training.models.policies import Policy, load_policy
-from rlhf_dagster.training.models.tokens import PaddedBatch, encode_prompts, pad
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import TextScore, combined, ensemble_scores, load_reward_function
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
@@ -27,6 +26,7 @@ from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import PpoSpec
+from rlhf_dagster.training.texts.tokens import PaddedBatch, encode_prompts, pad
 
 Make = Callable[[str], PpoSpec]
 PROMPTS = ["red dog .", "good", "blue cat bad"]

@@ -10,7 +10,6 @@ from toy_language import COMPUTE
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.training.models.log_probs import Decoding, policy_log_softmax
-from rlhf_dagster.training.models.tokens import PaddedBatch
 from rlhf_dagster.training.ppo.alarms import BF16_LOG_RATIO, alarms
 from rlhf_dagster.training.ppo.policy import PolicyWithValue
 from rlhf_dagster.training.ppo.rollout import Episodes
@@ -18,6 +17,7 @@ from rlhf_dagster.training.ppo.train import run_ppo
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.native import NativeRollouts
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 BF16 = COMPUTE.changed(precision="bf16")
 SETTINGS = PpoSettings(updates=2, batch_size=16, learning_rate=1e-4)

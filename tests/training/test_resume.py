@@ -27,6 +27,8 @@ from rlhf_dagster.training.specs import PpoSpec, TinyModelSpec, TrainingResult, 
 
 Make = Callable[[Path], Any]
 STAGES = ("tiny_model", "sft", "reward_model", "ppo", "dpo")
+KILLED = ("reward_model", "ppo")
+"""Stages of which a process is killed in every test run; the others are stopped there, and killed in the long one."""
 PPO = PpoSettings(updates=6, batch_size=16, learning_rate=3e-3, kl_target=2.0, kl_horizon=64, pretraining_coef=0.5)
 
 
@@ -105,7 +107,9 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(
     assert_same(result, whole(stage))
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [stage if stage in KILLED else pytest.param(stage, marks=pytest.mark.long) for stage in STAGES]
+)
 def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
     stage: str, specs: dict[str, Make], whole: Callable[[str], TrainingResult], tmp_path: Path
 ) -> None:

@@ -16,7 +16,6 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, policy_log_softmax
 from rlhf_dagster.training.models.policies import Policy
-from rlhf_dagster.training.models.tokens import PaddedBatch, encode_prompts, pad
 from rlhf_dagster.training.ppo import train as ppo_module
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.reward.train import train_reward_model
@@ -29,6 +28,7 @@ from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.sampling.sample import response_log_probs, sample
 from rlhf_dagster.training.sampling.transformers_backend import TransformersRollouts
 from rlhf_dagster.training.specs import PpoSpec
+from rlhf_dagster.training.texts.tokens import PaddedBatch, encode_prompts, pad
 
 CONTINUOUS = COMPUTE.changed(rollout_backend="transformers")
 PROMPTS = ["red dog .", "good", "blue cat bad bad dog red", "cat cat"]

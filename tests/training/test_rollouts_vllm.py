@@ -19,7 +19,6 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.models.policies import Policy, load_policy
-from rlhf_dagster.training.models.tokens import encode_prompts, pad
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
 from rlhf_dagster.training.reward.train import train_reward_model
@@ -29,6 +28,7 @@ from rlhf_dagster.training.sampling.sample import response_log_probs, sample
 from rlhf_dagster.training.sampling.vllm_backend import VllmRollouts, cache_bytes, plain_weights
 from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import PpoSpec
+from rlhf_dagster.training.texts.tokens import encode_prompts, pad
 
 VLLM = COMPUTE.changed(rollout_backend="vllm")
 PROMPTS = ["red dog .", "good", "blue cat bad bad dog red", "cat cat"]

@@ -11,11 +11,11 @@ from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, policy_log_softmax, token_log_probs
 from rlhf_dagster.training.models.policies import Policy
-from rlhf_dagster.training.models.tokens import encode_prompts, encode_responses, pad, position_ids
 from rlhf_dagster.training.sampling import steps
 from rlhf_dagster.training.sampling.native import draw_uniforms, generate
 from rlhf_dagster.training.sampling.sample import Sample, response_log_probs, sample
 from rlhf_dagster.training.sampling.steps import draw
+from rlhf_dagster.training.texts.tokens import encode_prompts, encode_responses, pad, position_ids
 
 PROMPTS = ["red dog .", "good", "blue cat bad bad dog red green red good", "cat cat"]
 

@@ -8,13 +8,13 @@ from small_tokenizers import all_kinds, chat_kinds, opened, saved, word_level
 from toy_language import Tables, sft_spec
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rlhf_dagster.config.training import SftSettings
+from rlhf_dagster.config.training import LoraSettings, SftSettings
 from rlhf_dagster.training.models.policies import load_tokenizer
-from rlhf_dagster.training.models.special_tokens import allow_special_tokens, encode_text
-from rlhf_dagster.training.models.tokens import encode_prompts, encode_responses
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.runtime.resuming import fingerprint
 from rlhf_dagster.training.sft.train import train_sft
+from rlhf_dagster.training.texts.special_tokens import allow_special_tokens, encode_text
+from rlhf_dagster.training.texts.tokens import encode_prompts, encode_responses
 
 KINDS = all_kinds() | chat_kinds()
 TEXTS = [
@@ -122,3 +122,6 @@ def test_the_setting_at_its_default_is_no_part_of_a_trainings_identity() -> None
     """A training that was begun without the setting goes on."""
     assert "special_tokens_in_text" not in str(SftSettings())
     assert "special_tokens_in_text=True" in str(SftSettings(special_tokens_in_text=True))
+    assert "special_tokens_in_text" not in SftSettings().recorded()
+    assert SftSettings(special_tokens_in_text=True).recorded()["special_tokens_in_text"] is True
+    assert SftSettings(lora=LoraSettings()).recorded()["lora"] == LoraSettings().model_dump()

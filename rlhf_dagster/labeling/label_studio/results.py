@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.labeling.counts import RoundReading
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.forms import FLAGS, read_answer, read_extras
 from rlhf_dagster.labeling.label_studio.kinds.base import Control, Page, Values, choices_in
@@ -135,7 +136,7 @@ def decoded(
     """Annotations of a round with results in our form: Label Studio's, which are lists, are decoded."""
     raw = {annotation.comparison_id for annotation in annotations if isinstance(annotation.result, list)}
     rows = ledger.comparisons_by_id(raw)
-    asked = state.settings_of(round_key, purpose) if raw else {}
+    asked = state.settings_of(round_key, purpose, raw)
     settings = {text: LabelingSettings.model_validate_json(text) for text in set(asked.values())}
     return [
         replace(annotation, result=decode(annotation.result, rows[key], settings[asked[key]]))
@@ -143,3 +144,11 @@ def decoded(
         else annotation
         for annotation, key in ((annotation, annotation.comparison_id) for annotation in annotations)
     ]
+
+
+def decoding(ledger: EmbeddedLabelStore, state: SyncState, round_key: str, purpose: str) -> RoundReading:
+    """How a round's annotations are read, for counting: :func:`decoded`, by the settings of the round's projects."""
+    return RoundReading(
+        lambda annotations: decoded(annotations, ledger, state, round_key, purpose),
+        depends_on=state.settings_in(round_key, purpose),
+    )

@@ -13,6 +13,9 @@ from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.tables import LS_ANNOTATIONS, LS_ASIDE, LS_PEOPLE, LS_PROJECTS, LS_STORE, LS_TASKS
 from rlhf_dagster.records.ids import content_hash
 
+_CHUNK = 500
+"""Keys in one query; databases limit them."""
+
 
 class SyncState:
     """Records of the server with the key ``server``, in the ledger at ``address``."""
@@ -172,8 +175,8 @@ class SyncState:
         self._change(LS_ANNOTATIONS, "annotation", rows)
         return ids
 
-    def settings_of(self, round_key: str, purpose: str) -> dict[str, str]:
-        """The settings (JSON) of the page on which each comparison was judged."""
+    def settings_of(self, round_key: str, purpose: str, comparisons: Iterable[str]) -> dict[str, str]:
+        """The settings (JSON) of the page on which each of a round's ``comparisons`` was judged."""
         joined = LS_TASKS.join(
             LS_PROJECTS,
             sa.and_(LS_TASKS.c.server == LS_PROJECTS.c.server, LS_TASKS.c.project == LS_PROJECTS.c.project),
@@ -184,7 +187,16 @@ class SyncState:
             .where(LS_PROJECTS.c.round == round_key, LS_PROJECTS.c.purpose == purpose)
             .order_by(LS_TASKS.c.gone.desc())
         )
-        return {row[0]: row[1] for row in self._rows(query)}
+        wanted = set(comparisons)
+        if len(wanted) <= _CHUNK:
+            query = query.where(LS_TASKS.c.comparison_id.in_(wanted))
+        return {row[0]: row[1] for row in self._rows(query) if row[0] in wanted} if wanted else {}
+
+    def settings_in(self, round_key: str, purpose: str) -> str:
+        """A hash of what :meth:`settings_of` chooses from: the settings of a round's projects on all servers."""
+        here = (LS_PROJECTS.c.round == round_key, LS_PROJECTS.c.purpose == purpose)
+        columns = (LS_PROJECTS.c.server, LS_PROJECTS.c.project, LS_PROJECTS.c.settings)
+        return content_hash(*sorted(map(tuple, self._rows(sa.select(*columns).where(*here)))))
 
     def names(self) -> dict[int, str]:
         """What each user seen so far is called in our tables, for ever: an e-mail address can change."""

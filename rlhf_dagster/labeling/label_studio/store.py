@@ -23,7 +23,7 @@ from rlhf_dagster.labeling.label_studio.reading.servers import KnownServers, Sai
 from rlhf_dagster.labeling.label_studio.reading.unknown import unknown_projects
 from rlhf_dagster.labeling.label_studio.records.seen import ASKED
 from rlhf_dagster.labeling.label_studio.records.versions import as_version, seen
-from rlhf_dagster.labeling.label_studio.results import decoded, encode
+from rlhf_dagster.labeling.label_studio.results import decoded, decoding, encode
 from rlhf_dagster.labeling.label_studio.send import Sender
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.state import SyncState
@@ -119,8 +119,8 @@ class LabelStudioStore:
 
     def count_on_record(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
         """Like :meth:`count`, of what was read so far: the server is not asked."""
-        read = lambda: self._translated(round_key, purpose, None)[0]  # noqa: E731
-        counts = self.ledger.count_read(round_key, purpose, since, read)
+        reading = decoding(self.ledger, self._state, round_key, purpose)
+        counts = self.ledger.count_read(round_key, purpose, since, reading)
         return replace(counts, notices=self.notices(round_key, purpose))
 
     def unknown_projects(self) -> list[str]:

@@ -100,6 +100,14 @@ class LedgerRows:
         found = self._chunked(COMPARISONS_TABLE, COMPARISONS_TABLE.c.comparison_id, ids)
         return {row["comparison_id"]: row for row in found}
 
+    def on_comparisons(self, project: str, comparison_ids: Iterable[str]) -> list[LedgerRow]:
+        """All annotation versions of some of a project's comparisons, in no order."""
+        return self._of_project(project, ANNOTATIONS_TABLE.c.comparison_id, comparison_ids)
+
+    def versions(self, project: str, annotation_ids: Iterable[str]) -> list[LedgerRow]:
+        """All versions of some of a project's annotations, in no order."""
+        return self._of_project(project, ANNOTATIONS_TABLE.c.annotation_id, annotation_ids)
+
     def newest(self, annotation_ids: Iterable[str]) -> dict[str, LedgerRow]:
         """The last version of each annotation that is there."""
         newest: dict[str, LedgerRow] = {}
@@ -128,6 +136,9 @@ class LedgerRows:
     def _check_twice(self, project: str, rows: list[LedgerRow]) -> None:
         if len({(row["annotation_id"], row["version"]) for row in rows}) < len(rows):
             raise self.damaged(f"{project} has a version of an annotation twice")
+
+    def _of_project(self, project: str, column: sa.Column[str], keys: Iterable[str]) -> list[LedgerRow]:
+        return [row for row in self._chunked(ANNOTATIONS_TABLE, column, keys) if row["project"] == project]
 
     def _chunked(self, table: sa.Table, column: sa.Column[str], keys: Iterable[str]) -> Iterator[LedgerRow]:
         wanted = list(dict.fromkeys(keys))

@@ -94,11 +94,13 @@ TALLIES = sa.Table(
     _text("counts"),
     sa.Column("positions", sa.LargeBinary, nullable=False),
     sa.Column("times", sa.LargeBinary, nullable=False),
+    sa.Column("held", sa.LargeBinary),
     _number("digest"),
 )
 """The last counts of each project; ``positions`` and ``times`` are those of the labels that count, as 64-bit integers.
 
-They can be made again from the rest at any time.
+``held`` is how many annotation versions each comparison has. ``of`` names what was counted beside annotations, and
+``counts`` says up to which of these. All can be made again from the rest at any time.
 """
 LS_STORE = sa.Table("ls_store", METADATA, _text("id"))
 LS_PROJECTS = sa.Table(

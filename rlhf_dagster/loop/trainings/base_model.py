@@ -36,13 +36,13 @@ def build_base_model(loop: LoopFolder, pretraining_text: Path, progress: Progres
 
 
 def _found(loop: LoopFolder, settings: BaseModelSettings) -> StageResult:
-    from rlhf_dagster.training.pretraining.base_model import load_base_model
+    from rlhf_dagster.training.probe.base_model import load_usable_base_model
 
     work = stage_work(loop, "base")
     # A relative folder is relative to the loop's folder, wherever the process runs.
     found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
     work.prepare()
-    loaded = Trained(load_base_model(found, work.output))
+    loaded = Trained(load_usable_base_model(found, work.output))
     return keep_model(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
 from rlhf_dagster.errors import UserError
@@ -39,6 +40,14 @@ class Source:
 def folder_source(folder: Path) -> Source:
     """A folder as a source; raises UserError where it holds no whole checkpoint."""
     return Source(str(require_checkpoint(folder)))
+
+
+def snapshot(source: Source) -> Path:
+    """The folder on this machine that holds a source's files, fetched before if it is a repository."""
+    if source.folder is not None:
+        return source.folder
+    with foreign_errors(source.place, "the config", "check the name, the revision and the network"):
+        return Path(str(cached_file(source.name, CONFIG_NAME, revision=source.revision))).parent
 
 
 @contextmanager

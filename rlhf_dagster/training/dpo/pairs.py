@@ -17,11 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.tables import records
-from rlhf_dagster.training.models.chats.ends import end_id_of
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.responses import Drawn, own_ids, read_responses
-from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, pad
 from rlhf_dagster.training.reward.terms import LEARNED
+from rlhf_dagster.training.texts.chats.ends import end_id_of
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.tokens import TokenIds, encode_prompts, pad
 
 
 class Pair(NamedTuple):

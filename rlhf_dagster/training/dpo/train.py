@@ -16,7 +16,6 @@ from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, response_outputs, token_log_probs
 from rlhf_dagster.training.models.policies import Policy, load_policy, require_context, save_policy
 from rlhf_dagster.training.reward.labels import check_labels
@@ -27,6 +26,7 @@ from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, 
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.specs import DpoSpec, OnStep, TrainingResult, silent
+from rlhf_dagster.training.texts.cuts import Cuts
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_COMPARISONS = 1024

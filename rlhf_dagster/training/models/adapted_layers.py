@@ -62,15 +62,16 @@ def is_linear(module: nn.Module) -> bool:
 def _called(model: PreTrainedModel) -> Callable[[nn.Module], bool]:
     """Whether a forward pass of ``model`` calls a layer, or another one of its place in the model (an expert's)."""
     calls: set[str] = set()
-    names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    names: dict[nn.Module, str] = {
+        module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)
+    }
     hooks = [layer.register_forward_pre_hook(lambda layer, _: calls.add(_place(names[layer]))) for layer in names]
     try:
         some_outputs(model)
     finally:
         for hook in hooks:
             hook.remove()
-    called = {layer for layer, name in names.items() if _place(name) in calls}
-    return called.__contains__
+    return lambda layer: _place(names[layer]) in calls
 
 
 def _place(name: str) -> str:
@@ -107,7 +108,7 @@ def _mamba_outputs(model: nn.Module) -> Iterator[nn.Module]:
     """Mamba's output layers, whose weights its fused kernels read without calling them; peft refuses some by name."""
     for mixer in model.modules():
         if hasattr(mixer, "conv1d") and hasattr(mixer, "out_proj"):
-            yield mixer.get_submodule("out_proj")
+            yield cast("nn.Module", mixer.out_proj)
 
 
 def _expert_counts(model: PreTrainedModel) -> set[int]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_dagster.training.models.tokens import PaddedBatch
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 
 class Moved(NamedTuple):

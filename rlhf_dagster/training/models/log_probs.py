@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
-from rlhf_dagster.training.models.chats.ends import end_id_of, other_ends_of
 from rlhf_dagster.training.models.layout import moved_left
 from rlhf_dagster.training.models.reading import accepted, arguments, reading_of, takes
-from rlhf_dagster.training.models.tokens import PaddedBatch
+from rlhf_dagster.training.texts.chats.ends import end_id_of, other_ends_of
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 
 @dataclass(frozen=True)

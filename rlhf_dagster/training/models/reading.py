@@ -16,11 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.training.checkpoints.tokenizers import vocabulary_rows
 from rlhf_dagster.training.models.abilities import Reading, abilities_of
 from rlhf_dagster.training.models.layout import moved_left
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad, position_ids
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, pad, position_ids
 
-LENGTHS = (7, 12, 3, 5, 12)
+TRIAL_LENGTHS = (7, 12, 3, 5, 12)
 """Of the rows that a model is tried on."""
 RELATIVE, ABSOLUTE = 2e-3, 1e-4
 """How far outputs may differ by rounding: the first times their spread, plus the second. Wrong positions, or a state
@@ -59,10 +60,10 @@ def find_reading(model: PreTrainedModel) -> Reading:
     )
 
 
-def trial_rows(model: PreTrainedModel, lengths: Sequence[int] = LENGTHS) -> list[TokenIds]:
+def trial_rows(model: PreTrainedModel, lengths: Sequence[int] = TRIAL_LENGTHS) -> list[TokenIds]:
     """Rows of random ids of the embedding, short enough for the model; the same at every call."""
     generator = torch.Generator().manual_seed(0)
-    known = cast("Tensor", model.get_input_embeddings().weight).shape[0]
+    known = vocabulary_rows(model)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(lengths)
     # The first ids are often special: padding, begin and end of a text.
     first = min(8, known // 2)

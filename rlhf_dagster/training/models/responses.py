@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.tokens import TokenIds, encode_responses
+from rlhf_dagster.training.texts.tokens import TokenIds, encode_responses
 
 
 class Drawn(NamedTuple):

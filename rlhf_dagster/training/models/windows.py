@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_dagster.training.models.tokens import encode_documents
+from rlhf_dagster.training.texts.tokens import encode_documents
 
 IGNORED = -100
 MIN_WINDOW = 2

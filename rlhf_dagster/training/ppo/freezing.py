@@ -1,23 +1,24 @@
 """Which layers and weights of a model are frozen, found by running it, and whether it then computes the same."""
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.training.checkpoints.tokenizers import vocabulary_rows
 from rlhf_dagster.training.models.log_probs import response_outputs
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.ppo.frozen_layers import Frozen, recorded, replayed
 
-LENGTHS = (11, 8, 5, 10, 3)
+FREEZING_LENGTHS = (11, 8, 5, 10, 3)
 """Tokens of the rows that a model is tried on."""
 RESPONSE = 3
 SOME_ROWS = (4, 1, 2)
 """A minibatch of these rows."""
-TOLERANCE = 1e-3
+REPLAY_TOLERANCE = 1e-3
 """Share of the largest logit: rounding stays below, also where other rows are beside."""
 
 
@@ -85,7 +86,7 @@ def _calls(model: PreTrainedModel) -> list[nn.Module]:
     calls: list[nn.Module] = []
     hooks = [part.register_forward_pre_hook(lambda part, _: calls.append(part)) for part in members]
     try:
-        _logits(model, range(len(LENGTHS)))
+        _logits(model, range(len(FREEZING_LENGTHS)))
     finally:
         for hook in hooks:
             hook.remove()
@@ -102,7 +103,7 @@ def _output_of(layer: nn.Module, model: PreTrainedModel) -> Any:
     outputs: list[Any] = []
     hook = layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     try:
-        _logits(model, range(len(LENGTHS)))
+        _logits(model, range(len(FREEZING_LENGTHS)))
     finally:
         hook.remove()
     return outputs[0]
@@ -111,17 +112,17 @@ def _output_of(layer: nn.Module, model: PreTrainedModel) -> Any:
 def _described(model: PreTrainedModel, name: str, count: int, output: Any) -> Frozen:
     parts = output if isinstance(output, tuple | list) else [output]
     places = [place for place, part in enumerate(parts) if isinstance(part, Tensor) and part.requires_grad]
-    if not places or len(LENGTHS) not in parts[places[0]].shape:
+    if not places or len(FREEZING_LENGTHS) not in parts[places[0]].shape:
         raise _refused(model, f"a layer returns {type(output).__name__} without states for each row")
     kind = type(output) if parts is output else None
-    return Frozen(name, count, kind, len(parts), places[0], parts[places[0]].shape.index(len(LENGTHS)))
+    return Frozen(name, count, kind, len(parts), places[0], parts[places[0]].shape.index(len(FREEZING_LENGTHS)))
 
 
 @torch.no_grad()
 def _require_replay(model: PreTrainedModel, reference: PreTrainedModel) -> None:
     """Raise UserError where ``model`` gives other logits from states that ``reference`` has recorded."""
     with recorded(reference) as states:
-        _logits(reference, range(len(LENGTHS)))
+        _logits(reference, range(len(FREEZING_LENGTHS)))
     computed = _logits(model, SOME_ROWS)
     try:
         with replayed(model, states[0][list(SOME_ROWS)]):
@@ -130,17 +131,16 @@ def _require_replay(model: PreTrainedModel, reference: PreTrainedModel) -> None:
     except Exception as error:
         raise _refused(model, f"its other layers need more than their states: {first_line(error)}") from None
     difference = float((logits - computed).abs().max() / computed.abs().max())
-    if not difference <= TOLERANCE:
+    if not difference <= REPLAY_TOLERANCE:
         raise _refused(model, f"from recorded states its logits differ by {difference:.1g} of their size")
 
 
 def _logits(model: PreTrainedModel, rows: Any) -> Tensor:
     """Logits [B, T, V] for some ``rows`` of tokens, padded on the left, in float32."""
-    device, width = model.device, max(LENGTHS)
-    lengths = torch.tensor([LENGTHS[row] for row in rows], device=device)
+    device, width = model.device, max(FREEZING_LENGTHS)
+    lengths = torch.tensor([FREEZING_LENGTHS[row] for row in rows], device=device)
     mask = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
-    known = cast("Tensor", model.get_input_embeddings().weight).shape[0]
-    ids = (7 * torch.arange(width, device=device) + 13 * lengths[:, None]) % known
+    ids = (7 * torch.arange(width, device=device) + 13 * lengths[:, None]) % vocabulary_rows(model)
     with torch.autocast(device.type, enabled=False):
         return response_outputs(model, ids, mask, RESPONSE)[0].float()
 

@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import response_outputs
-from rlhf_dagster.training.models.sequence_scorer import trunk_states
-from rlhf_dagster.training.models.tokens import PaddedBatch
-from rlhf_dagster.training.models.trunk import head_width
 from rlhf_dagster.training.ppo.frozen_layers import replayed
 from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, KlController
 from rlhf_dagster.training.reward.scores import with_bias
+from rlhf_dagster.training.scorers.sequence_scorer import trunk_states
+from rlhf_dagster.training.scorers.trunk import head_width
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 VALUE_MODEL_FOLDER = "value_model"

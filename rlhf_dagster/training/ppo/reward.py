@@ -15,9 +15,9 @@ from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt, messages_of
 from rlhf_dagster.training.functions import load_function
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, decode_responses, pad
 from rlhf_dagster.training.reward.scores import RewardModel, encode_pairs, score_heads
 from rlhf_dagster.training.runtime.distributed import first_text
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, decode_responses, pad
 
 Score = Callable[[PaddedBatch], Tensor]
 """Scores [B], or [B, K] of an ensemble of K, of prompts (padded on the left) and responses (padded on the right) in one

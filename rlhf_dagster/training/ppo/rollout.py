@@ -15,7 +15,6 @@ from rlhf_dagster.training.models.kl_estimators import sequence_kl
 from rlhf_dagster.training.models.log_probs import Decoding, response_outputs, token_log_probs
 from rlhf_dagster.training.models.lora import without_adapters
 from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, whiten
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds
 from rlhf_dagster.training.ppo.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.ppo.frozen_layers import recorded
 from rlhf_dagster.training.ppo.kl_penalty import token_rewards
@@ -26,6 +25,7 @@ from rlhf_dagster.training.runtime.distributed import gather_rows
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model
 from rlhf_dagster.training.sampling.native import NativeRollouts
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.chats import Prompt, prompts_of
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
-from rlhf_dagster.training.models.chats.ends import end_id_of
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.models.policies import (
@@ -28,8 +26,6 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_policy,
 )
-from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
-from rlhf_dagster.training.models.tokens import encode_prompts
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
 from rlhf_dagster.training.ppo.frozen_layers import share_frozen
@@ -50,7 +46,11 @@ from rlhf_dagster.training.reward.scores import RewardModel, load_reward_model, 
 from rlhf_dagster.training.runtime.device import require_a_row_for_each_rank
 from rlhf_dagster.training.runtime.distributed import world
 from rlhf_dagster.training.runtime.seeding import seed_everything
+from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import PpoSpec
+from rlhf_dagster.training.texts.chats.ends import end_id_of
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.tokens import encode_prompts
 
 
 @dataclass(frozen=True)

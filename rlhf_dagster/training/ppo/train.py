@@ -9,7 +9,6 @@ from torch import Tensor
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.tokens import PaddedBatch, pad
 from rlhf_dagster.training.ppo.alarms import alarms
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.policy import PpoPolicy
@@ -27,6 +26,7 @@ from rlhf_dagster.training.sampling.importance import sampler_numbers
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.specs import OnStep, PpoSpec, TrainingResult, silent
+from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
 FINAL_UPDATES = 5
 

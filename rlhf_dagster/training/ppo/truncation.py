@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.tokens import encode_responses
+from rlhf_dagster.training.texts.tokens import encode_responses
 
 
 def truncate_id(tokenizer: PreTrainedTokenizerBase, settings: PpoSettings) -> int | None:

@@ -8,11 +8,11 @@ import torch
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.training.models.kl_estimators import sequence_kl
-from rlhf_dagster.training.models.tokens import PaddedBatch, pad
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
 from rlhf_dagster.training.runtime.distributed import own_slice
 from rlhf_dagster.training.sampling.native import draw_uniforms
+from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
 Curves = Mapping[str, Sequence[float]]
 

@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.tokens import TokenIds, pad
 from rlhf_dagster.training.reward.scores import RewardModel, score_heads
+from rlhf_dagster.training.texts.tokens import TokenIds, pad
 
 SMALLEST_SPREAD = 1e-6
 """A deviation of scores below this share of the largest one is rounding in float32."""

@@ -18,9 +18,7 @@ from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.kinds import ORDERED_KINDS, RANKED_KINDS
 from rlhf_dagster.records.tables import records
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.responses import own_ids
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
 from rlhf_dagster.training.reward.losses import (
     choice_losses,
     preference_loss,
@@ -31,6 +29,8 @@ from rlhf_dagster.training.reward.losses import (
 from rlhf_dagster.training.reward.scores import RewardModel, encode_whole_pairs, score_tokens
 from rlhf_dagster.training.reward.terms import Terms, different_terms, label_terms, rates
 from rlhf_dagster.training.specs import RewardModelSpec
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, pad
 
 N = TypeVar("N", int, float)
 ChoiceLoss = Callable[[Tensor, Tensor, Tensor], Tensor]

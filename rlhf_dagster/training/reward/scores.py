@@ -17,14 +17,14 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt
-from rlhf_dagster.training.models.chats.ends import end_id_of
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
 from rlhf_dagster.training.models.responses import read_responses
-from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts, pad
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.runtime.device import precision, use_device
+from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
+from rlhf_dagster.training.texts.chats.ends import end_id_of
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, encode_prompts, pad
 
 
 @dataclass(frozen=True)

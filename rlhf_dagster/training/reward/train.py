@@ -13,7 +13,6 @@ from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
 from rlhf_dagster.training.models.policies import (
@@ -24,8 +23,6 @@ from rlhf_dagster.training.models.policies import (
     require_context,
     save_model,
 )
-from rlhf_dagster.training.models.sequence_scorer import AutoSequenceScorer
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, encode_prompts
 from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,
@@ -46,7 +43,10 @@ from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, 
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sampling.sample import sample
+from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import OnStep, RewardModelSpec, TrainingResult, silent
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, encode_prompts
 from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_once, training_arguments
 
 FINAL_STEPS = 20

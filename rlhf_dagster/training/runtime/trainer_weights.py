@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import first_line
-from rlhf_dagster.training.runtime.weights import WEIGHTS, changing_tensors, copy_into, misfit, read_weights
+from rlhf_dagster.training.runtime.weights import STATE_WEIGHTS, changing_tensors, copy_into, misfit, read_weights
 
-FULL, ADAPTERS = "model*.safetensors", "adapter_model.safetensors"
+FULL, ADAPTER_FILE = "model*.safetensors", "adapter_model.safetensors"
 
 
 def weights_misfit(model: nn.Module, checkpoint: Path) -> str:
@@ -31,7 +31,7 @@ def take_weights(model: nn.Module, checkpoint: Path) -> None:
 
 
 def _own_and_kept(model: nn.Module, checkpoint: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    if (checkpoint / WEIGHTS).is_file():
+    if (checkpoint / STATE_WEIGHTS).is_file():
         return changing_tensors(model), read_weights(checkpoint)
     kept = _read_pretrained(checkpoint)
     own = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else _saved_as_they_are(model)
@@ -42,7 +42,7 @@ def _own_and_kept(model: nn.Module, checkpoint: Path) -> tuple[Mapping[str, Tens
 
 def _read_pretrained(folder: Path) -> dict[str, Tensor]:
     """The tensors in a folder that `save_pretrained` wrote, in one file or several."""
-    files = [*folder.glob(FULL), *folder.glob(ADAPTERS)]
+    files = [*folder.glob(FULL), *folder.glob(ADAPTER_FILE)]
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 

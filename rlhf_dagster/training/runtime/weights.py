@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-WEIGHTS = "weights.pt"
+STATE_WEIGHTS = "weights.pt"
 
 
 def changing_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -25,12 +25,12 @@ def changing_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def write_weights(model: nn.Module, folder: Path) -> None:
-    torch.save({name: tensor.detach() for name, tensor in changing_tensors(model).items()}, folder / WEIGHTS)
+    torch.save({name: tensor.detach() for name, tensor in changing_tensors(model).items()}, folder / STATE_WEIGHTS)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Tensors on the CPU, read from the disk where they are used; no code of the file runs."""
-    return torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True, mmap=True)
+    return torch.load(folder / STATE_WEIGHTS, map_location="cpu", weights_only=True, mmap=True)
 
 
 def misfit(own: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> str:

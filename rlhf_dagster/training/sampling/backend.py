@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_dagster.training.models.log_probs import Decoding
-from rlhf_dagster.training.models.tokens import PaddedBatch
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 
 @dataclass(frozen=True)

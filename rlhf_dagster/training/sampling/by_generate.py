@@ -13,9 +13,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from rlhf_dagster.training.models.layout import groups_of_length
 from rlhf_dagster.training.models.log_probs import Decoding, head_inputs, policy_log_softmax
-from rlhf_dagster.training.models.tokens import PaddedBatch
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.steps import draw
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from rlhf_dagster.training.models.abilities import Drawing, abilities_of
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.reading import (
-    LENGTHS,
+    TRIAL_LENGTHS,
     Unreadable,
     as_in_sampling,
     close,
@@ -24,11 +24,11 @@ from rlhf_dagster.training.models.reading import (
     reading_of,
     trial_rows,
 )
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.by_generate import sample_by_generate
 from rlhf_dagster.training.sampling.foreign_responses import rows_of
 from rlhf_dagster.training.sampling.steps import CachedSteps, Steps, run_steps
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, pad
 
 TRIED_TOKENS = 6
 """Length of the responses that are drawn on trial."""
@@ -111,9 +111,11 @@ class Trial(NamedTuple):
 
 def trial(model: PreTrainedModel) -> tuple[Trial, Trial]:
     """Responses of a few tokens to a few prompts of several lengths: drawn, and the likeliest."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(LENGTHS) + TRIED_TOKENS
+    context = (
+        getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(TRIAL_LENGTHS) + TRIED_TOKENS
+    )
     length = max(1, min(TRIED_TOKENS, context // 2))
-    rows = trial_rows(model, [min(size, context - length) for size in LENGTHS])
+    rows = trial_rows(model, [min(size, context - length) for size in TRIAL_LENGTHS])
     uniforms = torch.rand(len(rows), length, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     decoding = Decoding(1.0, length, fixed_length=True, pad_id=rows[0][0], end_id=-1, suppressed=())
     prompts = pad(rows, decoding.pad_id, "left").to(model.device)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.log_probs import Decoding
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds, pad
 from rlhf_dagster.training.sampling.backend import Responses
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, pad
 
 
 def seeds(uniforms: Tensor) -> list[int]:

@@ -6,9 +6,9 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.training.models.log_probs import Decoding
-from rlhf_dagster.training.models.tokens import PaddedBatch
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.drawing import drawing_of, drawn_by
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 
 class NativeRollouts:

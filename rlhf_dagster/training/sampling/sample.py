@@ -8,26 +8,26 @@ import torch
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.records.chats import Prompt
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import (
     decoding_of,
     response_outputs,
     token_log_probs,
 )
 from rlhf_dagster.training.models.policies import Policy, load_policy, require_context
-from rlhf_dagster.training.models.tokens import TokenIds, decode_responses, encode_prompts, pad
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.tokens import TokenIds, decode_responses, encode_prompts, pad
 
 
 @dataclass(frozen=True)
 class Sample:
     """One response. ``token_ids`` include the end-of-text token where one was drawn, ``text`` does not.
 
-    The text is what people see (:func:`~rlhf_dagster.training.models.tokens.decode_responses`); its ids need not be the
+    The text is what people see (:func:`~rlhf_dagster.training.texts.tokens.decode_responses`); its ids need not be the
     ids that were drawn.
     """
 

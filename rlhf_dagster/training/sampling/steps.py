@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.training.models.log_probs import Decoding, head_inputs, policy_log_softmax, response_outputs
 from rlhf_dagster.training.models.reading import accepted, reading_of, takes
-from rlhf_dagster.training.models.tokens import PaddedBatch, position_ids
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.kv_cache import make_cache
+from rlhf_dagster.training.texts.tokens import PaddedBatch, position_ids
 
 KEPT_WHILE_ALIVE = 0.75
 """Ended rows leave the batch once fewer than this share have not ended; this copies the cache of the other rows."""

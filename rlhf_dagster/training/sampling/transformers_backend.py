@@ -16,11 +16,11 @@ from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.abilities import abilities_of
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.reading import as_in_sampling
-from rlhf_dagster.training.models.tokens import PaddedBatch, TokenIds
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.drawing import are_likeliest, are_right, trial
 from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_of, seeds
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds
 
 _PAGE = 32
 """Tokens in a block of the cache: each response wastes half a block."""
@@ -48,13 +48,13 @@ class TransformersRollouts:
         decoding: Decoding,
         value_head: nn.Module | None = None,
     ) -> Responses:
-        self._require_right(model)
+        self.require_right(model)
         return self._sample(model, prompts, uniforms, decoding)
 
     def close(self) -> None:
         """Nothing is kept."""
 
-    def _require_right(self, model: PreTrainedModel) -> None:
+    def require_right(self, model: PreTrainedModel) -> None:
         """Raise UserError where what continuous batching samples from is not the model; tried once for each model."""
         known = abilities_of(model)
         if known.batching is None:

@@ -16,10 +16,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
-from rlhf_dagster.training.models.tokens import PaddedBatch
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_of, seeds
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 BLOCK = 128
 """Tokens to which a sequence's cache is rounded up: the largest block of vLLM's attention kernels."""

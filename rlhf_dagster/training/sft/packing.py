@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlhf_dagster.training.models.tokens import TokenIds
 from rlhf_dagster.training.models.windows import IGNORED
+from rlhf_dagster.training.texts.tokens import TokenIds
 
 
 def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:

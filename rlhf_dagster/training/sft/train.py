@@ -16,14 +16,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
-from rlhf_dagster.training.models.chats.encoding import set_chat
-from rlhf_dagster.training.models.chats.ends import ends_in_config
-from rlhf_dagster.training.models.chats.template import template_findings
-from rlhf_dagster.training.models.cuts import Cuts
 from rlhf_dagster.training.models.log_probs import head_on
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, require_context, save_policy
-from rlhf_dagster.training.models.special_tokens import allow_special_tokens
-from rlhf_dagster.training.models.tokens import TokenIds, encode_prompts, encode_responses, pad
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.output import writing_output
@@ -31,12 +25,17 @@ from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, 
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sft.packing import pack
+from rlhf_dagster.training.sft.packing_check import packing_refusal
 from rlhf_dagster.training.specs import OnStep, SftSpec, TrainingResult, silent
+from rlhf_dagster.training.texts.chats.encoding import set_chat
+from rlhf_dagster.training.texts.chats.ends import ends_in_config
+from rlhf_dagster.training.texts.chats.template import template_findings
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.special_tokens import allow_special_tokens
+from rlhf_dagster.training.texts.tokens import TokenIds, encode_prompts, encode_responses, pad
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_ROWS = 1024
-PACKING_TOLERANCE = 1e-4
-"""Relative difference of losses: rounding in float32 stays below, texts that see each other cause more."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     at_once = rows_at_once(spec.settings)
     initial = mean_response_loss(policy, validation, at_once)
     if spec.settings.packing:
-        _require_packing(policy, train)
+        _require_packing(policy)
     policy, losses = _fit(policy, train, spec, progress, keeper)
     metrics = {
         "train_loss": mean_response_loss(policy, train, at_once),
@@ -201,19 +200,9 @@ def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": labels}
 
 
-@torch.no_grad()
-def _require_packing(policy: Policy, rows: Demonstrations) -> None:
-    """Raise UserError for an architecture in which texts of one row see each other."""
-    some, pad_id = rows.rows[:3], policy.tokenizer.pad_token_id
-    capacity = sum(len(row.prompt + row.response) for row in some)
-    with torch.autocast(policy.device.type, enabled=False):
-        apart, packed = (
-            response_loss(policy.model, {name: tensor.to(policy.device) for name, tensor in batch.items()})
-            for batch in (_collate(some, pad_id), _collate(some, pad_id, capacity))
-        )
-    if not torch.isclose(apart, packed, rtol=PACKING_TOLERANCE):
-        name = type(policy.model).__name__
-        raise UserError(f"sft.packing: {name} does not keep texts of one row apart; set it to false.")
+def _require_packing(policy: Policy) -> None:
+    if refusal := packing_refusal(policy.model):
+        raise UserError(refusal)
 
 
 def _check(policy: Policy, spec: SftSpec) -> None:

@@ -58,11 +58,20 @@ def by_hand(address: LedgerAddress, statement: str) -> None:
         connection.commit()
 
 
-def define(path: Path, index: str) -> None:
+def drop(path: Path, index: str, all_but: str) -> None:
+    """Build an index without most of its entries, under a definition that does not say so."""
+    with closing(sqlite3.connect(path)) as connection:
+        definition = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,)).fetchone()[0]
+    define(path, index, f"{definition} WHERE {all_but}")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"REINDEX {index}")
+    define(path, index, definition)
+
+
+def define(path: Path, index: str, definition: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
-        statement = "UPDATE sqlite_master SET sql = ? WHERE name = 'annotations_by_project'"
-        connection.execute(statement, (index,))
+        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (definition, index))
 
 
 def read_all(store: EmbeddedLabelStore) -> list:
@@ -97,14 +106,7 @@ def test_an_index_that_has_lost_an_entry_is_noticed(tmp_path: Path, batch) -> No
     frame = batch(8)
     store.send(frame)
     store.submit_many([Submission(one, "ann", {"choice": 0}) for one in frame["comparison_id"]])
-    query = "SELECT sql FROM sqlite_master WHERE name = 'annotations_by_project'"
-    with closing(sqlite3.connect(path)) as connection:
-        definition = connection.execute(query).fetchone()[0]
-    # The index is built without most of its entries, under a definition that does not say so.
-    define(path, f"{definition} WHERE position < 3")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("REINDEX annotations_by_project")
-    define(path, definition)
+    drop(path, "annotations_by_project", "position < 3")
     with pytest.raises(LedgerDamaged, match="2 annotations of the 8"):
         store.read(ROUND, PURPOSE)
 
@@ -135,7 +137,31 @@ def test_no_flipped_bit_changes_a_number_without_a_word(tmp_path: Path, batch) -
     assert noticed > 0
 
 
-@pytest.mark.parametrize("column", ["positions", "times", "counts"])
+@pytest.mark.parametrize("what", ["a label is missing", "it is another one"])
+def test_what_is_new_is_compared_with_the_totals_when_it_is_counted(labelled, place, what: str) -> None:
+    labelled.count(ROUND, PURPOSE)
+    ids = labelled.comparisons(ROUND, PURPOSE)["comparison_id"]
+    labelled.submit_many([Submission(one, "bob", {"choice": 1}) for one in ids[:2]])
+    missing = "DELETE FROM annotations WHERE position = 17"
+    by_hand(place, missing if "missing" in what else "UPDATE annotations SET annotator = 'ann' WHERE position = 17")
+    with pytest.raises(LedgerDamaged):
+        labelled.count(ROUND, PURPOSE)
+
+
+def test_counting_what_is_new_does_not_trust_an_index(tmp_path: Path, batch) -> None:
+    path = tmp_path / "ledger.sqlite"
+    store, frame = EmbeddedLabelStore(path), batch(8)
+    store.send(frame)
+    ids = frame["comparison_id"].tolist()
+    store.submit_many([Submission(one, "ann", {"choice": 0}) for one in ids])
+    assert store.count(ROUND, PURPOSE).complete == 8
+    drop(path, "annotations_by_comparison", "position > 8")
+    store.submit(ids[0], "bob", {"choice": 0})
+    counts = store.count(ROUND, PURPOSE)
+    assert (counts.complete, counts.labelled, counts.usable) == (8, 8, 9)
+
+
+@pytest.mark.parametrize("column", ["positions", "times", "counts", "held"])
 def test_damaged_counts_are_made_again(labelled, place, column: str) -> None:
     wanted = labelled.count(ROUND, PURPOSE, since=2)
     value = b"\0" * 64 if column != "counts" else "{}"

@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Submission
@@ -61,17 +63,18 @@ def _send(place: LedgerAddress, parts: list, done: Path) -> None:
     done.touch()
 
 
-def test_ten_thousand_sent_by_writers_that_are_killed_are_there_once(place, ledger, batch, tmp_path) -> None:
-    frame = batch(10_000)
-    parts = [frame.iloc[start : start + 1000] for start in range(0, len(frame), 1000)]
+@pytest.mark.parametrize("number", [4000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_sent_by_writers_that_are_killed_are_there_once(place, ledger, batch, tmp_path, number: int) -> None:
+    frame, size = batch(number), number // 40
+    parts = [frame.iloc[start : start + size] for start in range(0, len(frame), size)]
     rng = random.Random(0)
     for _ in range(3):
         before = ledger.position()
         process = CONTEXT.Process(target=_send, args=(place, parts, tmp_path / "done"))
         process.start()
         while ledger.position() == before and process.is_alive():
-            time.sleep(0.05)
-        time.sleep(rng.random() / 4)
+            time.sleep(0.01)
+        time.sleep(rng.random() / 4 * number / 10_000)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL

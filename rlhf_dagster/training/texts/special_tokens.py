@@ -11,7 +11,7 @@ from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_dagster.training.models.tokenizer_twins import starts_with_space, twin
+from rlhf_dagster.training.texts.tokenizer_twins import starts_with_space, twin
 
 ALLOWED = "special_tokens_in_text"
 """The mark, in the config of a checkpoint's tokenizer, of text that may hold special tokens."""

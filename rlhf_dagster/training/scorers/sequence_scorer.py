@@ -26,8 +26,8 @@ from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.checkpoints.configs import SCORER_NAME
 from rlhf_dagster.training.models.layout import moved_left
 from rlhf_dagster.training.models.reading import accepted, arguments, outputs_of, reading_of
-from rlhf_dagster.training.models.tokens import PaddedBatch
-from rlhf_dagster.training.models.trunk import trunk_name, trunk_width
+from rlhf_dagster.training.scorers.trunk import trunk_name, trunk_width
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 CAUSAL_NAME = re.compile("(ForCausalLM|LMHeadModel|(Model)?WithLMHead(Model)?|ForConditionalGeneration)$")
 OF_SCORES = ("num_labels", "pad_token_id", "score_bias", "score_max_tokens")
@@ -66,7 +66,8 @@ class HeadExchanged(SequenceScorer):
             delattr(self, name)
         self.num_labels = cast("int", config.num_labels)
         # Named, since a config leaves out labels that look like its class's usual ones, however many those are.
-        self.config.id2label = {head: f"score_{head}" for head in range(self.num_labels)}
+        own = cast("PretrainedConfig", self.config)
+        own.id2label = {head: f"score_{head}" for head in range(self.num_labels)}
         self.score = nn.Linear(width, self.num_labels, bias=False)
 
     def get_output_embeddings(self) -> nn.Module | None:
@@ -106,7 +107,7 @@ class AutoSequenceScorer:
     """Opens the scorer of any causal architecture, from its language model or from a saved scorer."""
 
     @staticmethod
-    def from_pretrained(pretrained_model_name_or_path: Path, config: PretrainedConfig, **options: Any) -> Any:
+    def from_pretrained(pretrained_model_name_or_path: str | Path, config: PretrainedConfig, **options: Any) -> Any:
         """As `from_pretrained` of transformers' auto classes; raises UserError where there is no scorer."""
         config = text_part(config)
         return scorer_class(config).from_pretrained(pretrained_model_name_or_path, config=config, **options)
@@ -134,12 +135,12 @@ def causal_class(config: PretrainedConfig) -> type[PreTrainedModel]:
 
 def scorer_class(config: PretrainedConfig) -> type[PreTrainedModel]:
     """The class of scorers for a causal language model's ``config``; raises UserError where there is none."""
-    causal = on_meta(causal_class(config), config)
+    causal: Any = on_meta(causal_class(config), config)
     name = trunk_name(causal)
     classifier: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
     if classifier is not None and _is_scorer(on_meta(classifier, config), causal):
         return _with_own_pooling(classifier)
-    return _with_exchanged_head(type(causal), name)
+    return _with_exchanged_head(cast("Any", type(causal)), name)
 
 
 def on_meta(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:

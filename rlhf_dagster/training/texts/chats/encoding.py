@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat, Message, Prompt
-from rlhf_dagster.training.models.chats.ends import set_ends
-from rlhf_dagster.training.models.chats.template import Layout, Slot, UnfitTemplateError, layout_of
-from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.special_tokens import ALLOWED, encode_text
+from rlhf_dagster.training.texts.chats.ends import set_ends
+from rlhf_dagster.training.texts.chats.template import Layout, Slot, UnfitTemplateError, layout_of
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.special_tokens import ALLOWED, encode_text
 
 MARK = "prompts_are_chats"
 

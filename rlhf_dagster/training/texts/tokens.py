@@ -14,15 +14,17 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt
-from rlhf_dagster.training.models.chats.encoding import encode_chats, reads_chats, require_texts
-from rlhf_dagster.training.models.chats.ends import end_id_of
-from rlhf_dagster.training.models.cuts import Cuts
-from rlhf_dagster.training.models.special_tokens import encode_text
-from rlhf_dagster.training.models.tokenizer_twins import starts_with_space
+from rlhf_dagster.training.texts.chats.encoding import encode_chats, reads_chats, require_texts
+from rlhf_dagster.training.texts.chats.ends import end_id_of
+from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.special_tokens import encode_text
+from rlhf_dagster.training.texts.tokenizer_twins import starts_with_space
 
 TokenIds = list[int]
 CONTEXT = 16
 """Tokens of a prompt that decide how the response after it is spelt."""
+BYTES_OF_CHARACTER = 4
+"""At most, in UTF-8."""
 REPLACEMENT, NO_CHARACTER = "\ufffd", "\u25a1"
 
 
@@ -42,7 +44,7 @@ def encode_prompts(
     """Ids of each prompt, cut on the left to ``max_tokens``, after the tokens that the tokenizer puts before a text.
 
     An empty prompt becomes one end-of-text token where there are none, from which GPT-2 begins a document. A checkpoint
-    whose prompts are chats has them encoded by :func:`~rlhf_dagster.training.models.chats.encoding.encode_chats`; any
+    whose prompts are chats has them encoded by :func:`~rlhf_dagster.training.texts.chats.encoding.encode_chats`; any
     other raises UserError for messages, and where the tokens before a text leave no room. ``cuts`` counts what is lost.
     """
     if not prompts:
@@ -78,10 +80,10 @@ def encode_responses(
     end = [end_id_of(tokenizer)] if add_end else []
     if prompts is None or not starts_with_space(tokenizer):
         return [ids + end for ids in encode_text(tokenizer, responses)]
-    rows = list(zip(prompts, responses, strict=True))
-    opening = iter(encode_text(tokenizer, [text for prompt, text in rows if not prompt]))
-    continued = iter(encode_text(tokenizer, [text for prompt, text in rows if prompt], continued=True))
-    return [next(continued if prompt else opening) + end for prompt in prompts]
+    rows = [(bool(prompt) or reads_chats(tokenizer), text) for prompt, text in zip(prompts, responses, strict=True)]
+    opening = iter(encode_text(tokenizer, [text for goes_on, text in rows if not goes_on]))
+    continued = iter(encode_text(tokenizer, [text for goes_on, text in rows if goes_on], continued=True))
+    return [next(continued if goes_on else opening) + end for goes_on, _ in rows]
 
 
 def decode_responses(
@@ -93,13 +95,26 @@ def decode_responses(
     response was cut, is left out, and what is no character within it is shown as a white square: neither was drawn as
     the replacement character (U+FFFD), which Unicode has in its place.
     """
+    texts = _texts_after(tokenizer, prompts, responses)
+    for row, text in enumerate(texts):
+        if text.endswith(REPLACEMENT):
+            shorter = [list(responses[row])[:-k] for k in range(1, BYTES_OF_CHARACTER + 1)]
+            ends = [text, *_texts_after(tokenizer, [prompts[row]] * len(shorter), shorter)]
+            # Some tokenizers give up whole characters beside the half one: without its tokens these are there.
+            texts[row] = max((end.rstrip(REPLACEMENT) for end in ends), key=len)
+    return [text.replace(REPLACEMENT, NO_CHARACTER) for text in texts]
+
+
+def _texts_after(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[TokenIds], responses: Sequence[TokenIds]
+) -> list[str]:
     contexts = [list(ids)[-CONTEXT:] for ids in prompts]
     befores = _decode(tokenizer, contexts)
     wholes = _decode(tokenizer, [[*context, *ids] for context, ids in zip(contexts, responses, strict=True)])
     joined = tokenizer.convert_tokens_to_string(["a", "b"]) == "a b"
     found = [_after(before, whole, joined) for before, whole in zip(befores, wholes, strict=True)]
     alone = iter(_decode(tokenizer, [list(ids) for text, ids in zip(found, responses, strict=True) if text is None]))
-    return [_shown(next(alone) if text is None else text) for text in found]
+    return [next(alone) if text is None else text for text in found]
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[TokenIds]) -> list[str]:
@@ -113,10 +128,6 @@ def _after(before: str, whole: str, joined: bool) -> str | None:
         return None
     found = whole[len(start) :]
     return found.removeprefix(" ") if joined and start else found
-
-
-def _shown(text: str) -> str:
-    return text.rstrip(REPLACEMENT).replace(REPLACEMENT, NO_CHARACTER)
 
 
 def tokens_before(tokenizer: PreTrainedTokenizerBase) -> TokenIds:

@@ -1,0 +1,68 @@
+"""`rlhf check-model`: what each stage does with a model, and the memory that it takes, before a loop is made."""
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlhf_dagster.compute.memory import required_bytes
+from rlhf_dagster.compute.trainings import training_of
+from rlhf_dagster.config.loop import LoopConfig, load_config
+from rlhf_dagster.config.training import BaseModelSettings
+from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, Spec
+
+_LABEL, _WIDTH = 30, 90
+
+
+def print_examination(name: str, revision: str, loop: Path | None) -> int:
+    """Print a model's examination; returns the exit code: 0 where a loop can be run on it, 2 where not.
+
+    Raises:
+        UserError: the model cannot be opened.
+    """
+    from transformers.utils import logging
+
+    from rlhf_dagster.training.checkpoints.sources import snapshot
+    from rlhf_dagster.training.models.policies import context_of, open_unpadded_policy
+    from rlhf_dagster.training.pretraining.base_model import base_model_source
+    from rlhf_dagster.training.probe.examination import examine
+
+    logging.set_verbosity_error()
+    config = LoopConfig() if loop is None else load_config(loop)
+    kind = "folder" if Path(name).is_dir() else "hub"
+    source = base_model_source(BaseModelSettings(source=kind, name=name, revision=revision))
+    policy = open_unpadded_policy(source)
+    print(f"{name}: {type(policy.model).__name__}, {policy.model.num_parameters():,} parameters")
+    context = context_of(policy.model.config)
+    _print("context", "unlimited" if context is None else f"{context:,} tokens")
+    usable = True
+    for answer in examine(policy):
+        usable = usable and (answer.can or not answer.needed)
+        _print(answer.about, answer.said if answer.can else f"no: {answer.said}")
+    if not usable:
+        return 2
+    for title, needed in stage_memory(snapshot(source), config):
+        _print(f"memory, {title}", f"{needed / 1e9:.2f} GB")
+    print(f"Memory is for the settings of {loop or 'a new loop'}, with every text at its longest.")
+    return 0
+
+
+def stage_memory(model: Path, config: LoopConfig) -> Iterator[tuple[str, int]]:
+    """The peak memory in bytes of each stage that trains, on tables that fill its batches."""
+    none = Path("no-table-yet")
+    sizes: dict[str, Any] = {"output": none, "sampling": config.sampling, "compute": config.compute}
+    specs: list[Spec] = [
+        SftSpec(model, none, settings=config.sft, **sizes),
+        RewardModelSpec(model, none, none, settings=config.reward_model, **sizes),
+        PpoSpec(model, model, model, none, None, settings=config.ppo, **sizes),
+        DpoSpec(model, none, settings=config.dpo, **sizes),
+    ]
+    for spec in specs:
+        yield training_of(spec).title, required_bytes(spec)
+
+
+def _print(about: str, said: str) -> None:
+    first, *rest = textwrap.wrap(said, _WIDTH)
+    print(f"  {about:<{_LABEL}} {first}")
+    for line in rest:
+        print(" " * (_LABEL + 3) + line)

@@ -1,0 +1,59 @@
+"""What the ledger's rows hold: annotations, and comparisons as JSON."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rlhf_dagster.labeling.ledger.rows import LedgerRow
+from rlhf_dagster.labeling.store import Annotation
+from rlhf_dagster.records.chats import messages_of, prompt_of_row
+from rlhf_dagster.records.schemas import COMPARISONS, table
+
+_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None}
+"""Values of columns that comparisons stored by older versions do not have."""
+
+
+def annotation_of(row: LedgerRow) -> Annotation:
+    created_at = datetime.fromisoformat(row["created_at"])
+    is_first = row["updated_at"] == row["created_at"]
+    return Annotation(
+        annotation_id=row["annotation_id"],
+        comparison_id=row["comparison_id"],
+        annotator=row["annotator"],
+        version=row["version"],
+        status=row["status"],
+        result=json.loads(row["result"]),
+        seconds=row["seconds"],
+        created_at=created_at,
+        updated_at=created_at if is_first else datetime.fromisoformat(row["updated_at"]),
+        position=row["position"],
+    )
+
+
+def comparison_of(row: LedgerRow) -> dict[str, Any]:
+    """A row of COMPARISONS without project and task id."""
+    found: dict[str, Any] = _LATER_COLUMNS | json.loads(row["content"])
+    return found
+
+
+def comparisons_of(rows: Iterable[LedgerRow]) -> pd.DataFrame:
+    """The table of COMPARISONS."""
+    filled = [comparison_of(row) | {"project": row["project"], "task_id": str(row["task_id"])} for row in rows]
+    return table(filled, COMPARISONS).to_pandas()
+
+
+def comparison_json(row: Mapping[str, Any]) -> str:
+    """A comparison as JSON; lists that came out of Parquet are arrays. Without messages it is as it always was."""
+    messages = messages_of(prompt_of_row(row))
+    plain = {name: value for name, value in row.items() if name != "messages"}
+    return json.dumps(plain | ({"messages": messages} if messages else {}), ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,80 @@
+"""Counts of a project's labels that a change on a few comparisons is added to."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rlhf_dagster.labeling.parse import StopRequest, count_labels, countable_labels, stop_fields, stop_requests
+from rlhf_dagster.labeling.store import LabelCounts
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SUMS = ("labelled", "labels", "usable", "skipped", "complete")
+"""Counts that are the sum of those of each comparison."""
+
+
+@dataclass(frozen=True)
+class LabelTally:
+    """The counts of some comparisons, and each usable label's place, so that those after any position can be counted.
+
+    Whether and how a label counts is decided by the annotations of its own comparison, and by later versions of its own
+    annotation. So a tally is the sum of the tallies of its comparisons, and one of them can take another's place.
+    """
+
+    counts: LabelCounts
+    positions: np.ndarray
+    """Of the labels, ascending: (labels,) int64."""
+    times: np.ndarray
+    """When each was made or last edited, in microseconds since 1970: (labels,) int64."""
+    requests: list[StopRequest]
+    """Labels whose annotators ask to stop the training, by position."""
+
+    @classmethod
+    def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "LabelTally":
+        """The tally of tables of LABELS and COMPARISONS."""
+        countable = countable_labels(labels).sort_values("position")
+        times = countable["updated_at"].dt.as_unit("us").astype("int64")
+        counts = count_labels(labels, comparisons)
+        return cls(counts, _integers(countable["position"]), _integers(times), stop_requests(labels))
+
+    def since(self, position: int) -> LabelCounts:
+        """The counts, with ``new`` and its times for the labels after a position."""
+        times = self.times[np.searchsorted(self.positions, position, side="right") :]
+        if not len(times):
+            return self.counts
+        oldest, newest = _moment(times.min()), _moment(times.max())
+        return replace(self.counts, new=len(times), oldest_new_at=oldest, newest_at=newest)
+
+    def changed(self, before: "LabelTally", after: "LabelTally") -> "LabelTally | None":
+        """The tally when some of its comparisons, whose tally was ``before``, have become ``after``.
+
+        None where ``before`` is no part of this tally.
+        """
+        stays = ~np.isin(self.positions, before.positions)
+        requests = [one for one in self.requests if one not in before.requests]
+        sums: dict[str, Any] = {name: _sum(name, self, before, after) for name in _SUMS}
+        gone = (len(stays) - stays.sum(), len(self.requests) - len(requests))
+        if gone != (len(before.positions), len(before.requests)) or min(sums.values()) < 0:
+            return None
+        positions = np.concatenate([self.positions[stays], after.positions])
+        times = np.concatenate([self.times[stays], after.times])
+        order, requests = np.argsort(positions), sorted(requests + after.requests)
+        sums["position"] = max(self.counts.position, after.counts.position)
+        return LabelTally(
+            replace(self.counts, **sums, **stop_fields(requests)), positions[order], times[order], requests
+        )
+
+
+def _sum(name: str, all_: LabelTally, before: LabelTally, after: LabelTally) -> int:
+    whole, gone, come = (int(getattr(tally.counts, name)) for tally in (all_, before, after))
+    return whole - gone + come
+
+
+def _integers(values: pd.Series) -> np.ndarray:
+    return values.to_numpy(dtype="<i8")
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(microseconds))

@@ -1,0 +1,1 @@
+"""Reward and value models of any causal architecture: its trunk with a linear head."""
