@@ -15,10 +15,10 @@ IN_PIECES = ("quick_gelu",)
 """Activation functions of several operations (see :mod:`~rlhf_dagster.training.models.fast_layers`)."""
 UNLIMITED = 1 << 31
 _SIZES = (
-    ("num_hidden_layers", "n_layer"),
-    ("hidden_size", "n_embd"),
+    ("num_hidden_layers", "n_layer", "n_layers", "decoder_layers", "num_layers"),
+    ("hidden_size", "n_embd", "d_model"),
     ("vocab_size",),
-    ("max_position_embeddings", "n_positions"),
+    ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len"),
 )
 
 

@@ -99,6 +99,8 @@ def test_they_are_those_of_the_model_that_transformers_opens(sft: Path, policy: 
         ({"text_config": {"num_hidden_layers": 3, "hidden_size": 16, "vocab_size": 9}}, (3, 16, 9, 0, KEPT)),
         ({"hidden_size": 16, "max_position_embeddings": 7, "hidden_act": "silu"}, (0, 16, 0, 7, KEPT)),
         ({"n_embd": 16, "activation_function": "quick_gelu"}, (0, 16, 0, 0, KEPT_IN_PIECES)),
+        ({"d_model": 16, "decoder_layers": 3, "encoder_layers": 9, "vocab_size": 9}, (3, 16, 9, 0, KEPT)),
+        ({"d_model": 16, "n_layers": 3, "max_seq_len": 7, "vocab_size": 9}, (3, 16, 9, 7, KEPT)),
         ([], (0, 0, 0, 0, KEPT)),
     ],
 )
