@@ -134,7 +134,7 @@ def main() -> int:
         wrong = {"given": run(options.place, *given)}
     else:
         with tempfile.TemporaryDirectory() as folder:
-            wrong = {"SQLite": run(str(Path(folder, "ledger.sqlite")), *given)}
+            wrong = {"SQLite": run(f"sqlite:///{Path(folder).resolve()}/ledger.sqlite", *given)}
         wrong["Postgres"] = in_postgres(*given)
     for kind, found in wrong.items():
         print(f"{kind}: {WRITERS} writers, {options.annotations:,} annotations: {found or 'none missed, none twice'}")

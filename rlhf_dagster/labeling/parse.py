@@ -106,6 +106,13 @@ def countable_labels(labels: pd.DataFrame) -> pd.DataFrame:
 
 def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts:
     """Counts of a round's labels (columns of LABELS); the fields about new labels keep their defaults."""
+    return counts_of(labels, comparisons, len(countable_labels(labels)), stop_requests(labels))
+
+
+def counts_of(
+    labels: pd.DataFrame, comparisons: pd.DataFrame, usable: int, requests: Sequence[StopRequest]
+) -> LabelCounts:
+    """:func:`count_labels` where it is known how many labels are usable and which ask to stop."""
     latest = labels[labels["latest"]]
     submitted = latest[latest["status"] == "submitted"].drop_duplicates(["comparison_id", "annotator"])
     judged = submitted["comparison_id"].value_counts()
@@ -114,11 +121,11 @@ def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts
         comparisons=len(comparisons),
         labelled=int((given > 0).sum()),
         labels=len(submitted),
-        usable=len(countable_labels(labels)),
+        usable=usable,
         skipped=int((latest["status"] == "skipped").sum()),
         complete=int((given >= comparisons["labels_wanted"]).sum()),
         position=int(labels["position"].max()) if len(labels) else 0,
-        **stop_fields(stop_requests(labels)),
+        **stop_fields(requests),
     )
 
 
@@ -139,6 +146,8 @@ def stop_fields(requests: Sequence[StopRequest]) -> dict[str, Any]:
 
 def _counting(labels: pd.DataFrame, says_something: pd.Series) -> pd.DataFrame:
     chosen = labels[labels["latest"] & (labels["status"] == "submitted") & says_something]
+    if chosen.empty:
+        return chosen
     ordered = chosen.sort_values(["updated_at", "label_id"])
     return ordered.drop_duplicates(["comparison_id", "annotator"], keep="last").sort_values("label_id")
 

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlhf_dagster.labeling.parse import StopRequest, count_labels, countable_labels, stop_fields, stop_requests
+from rlhf_dagster.labeling.parse import StopRequest, countable_labels, counts_of, stop_fields, stop_requests
 from rlhf_dagster.labeling.store import LabelCounts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SUMS = ("labelled", "labels", "usable", "skipped", "complete")
 """Counts that are the sum of those of each comparison."""
+_COLUMNS = ["label_id", "comparison_id", "annotator", "latest", "status", "ranks", "text", "flags", "reason"]
+_COLUMNS += ["updated_at", "position"]
+"""What is counted by; a narrow table is faster."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,12 @@ class LabelTally:
     @classmethod
     def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "LabelTally":
         """The tally of tables of LABELS and COMPARISONS."""
-        countable = countable_labels(labels).sort_values("position")
-        times = countable["updated_at"].dt.as_unit("us").astype("int64")
-        counts = count_labels(labels, comparisons)
-        return cls(counts, _integers(countable["position"]), _integers(times), stop_requests(labels))
+        labels = labels[_COLUMNS]
+        countable, requests = countable_labels(labels), stop_requests(labels)
+        counts = counts_of(labels, comparisons, len(countable), requests)
+        ordered = countable.sort_values("position")
+        times = ordered["updated_at"].dt.as_unit("us").astype("int64")
+        return cls(counts, _integers(ordered["position"]), _integers(times), requests)
 
     def since(self, position: int) -> LabelCounts:
         """The counts, with ``new`` and its times for the labels after a position."""

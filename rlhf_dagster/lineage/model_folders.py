@@ -17,7 +17,7 @@ from rlhf_dagster.storage.base import LAST
 MANIFEST = LAST
 ABILITIES = "abilities.json"
 """What was found out about a model by running it; no part of the model."""
-ADAPTERS = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 """The config of peft's adapters, which transformers opens as if it were a model's."""
 VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "added_tokens.json")
 """Files in which the words of a tokenizer without `tokenizer.json` stand."""
@@ -92,10 +92,10 @@ def require_checkpoint(folder: Path) -> Path:
         raise UserError(f"{folder} is a file; give the Hugging Face model folder that it is in.")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder; train that stage first or correct the path.")
-    if (folder / ADAPTERS).is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         raise UserError(
-            f"{folder}: {ADAPTERS} is that of adapters, which are no model of their own; merge them into the model "
-            "that they were trained on with peft's `merge_and_unload`, and give the folder to which that is saved."
+            f"{folder}: {ADAPTER_CONFIG} is that of adapters, which are no model of their own; merge them into the "
+            "model that they were trained on with peft's `merge_and_unload`, save that, and give its folder."
         )
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: not a model checkpoint, {CONFIG} is missing; give a Hugging Face model folder.")

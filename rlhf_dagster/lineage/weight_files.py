@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rlhf_dagster.errors import Damaged, UserError
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
 OUTPUT_HEADS = ("lm_head", "embed_out")
 """What architectures call the layer that predicts the next token."""
@@ -47,16 +47,16 @@ def weight_files(folder: Path) -> list[Path]:
     named = explicit_weights(folder)
     if named is not None:
         return _of_index(folder, named) if named.endswith(".json") else [_present(folder, named, CONFIG)]
-    single, index = (folder / WEIGHTS).is_file(), (folder / INDEX).is_file()
+    single, index = (folder / SINGLE_FILE).is_file(), (folder / INDEX).is_file()
     if single and index:
         raise UserError(
-            f"{folder}: there are two sets of weights, {WEIGHTS}, which transformers reads, and the files of {INDEX}, "
-            "which it does not; move away the set that is not this model's."
+            f"{folder}: there are two sets of weights, {SINGLE_FILE}, which transformers reads, and the files of "
+            f"{INDEX}, which it does not; move away the set that is not this model's."
         )
     if index:
         return _of_index(folder, INDEX)
     if single:
-        return [folder / WEIGHTS]
+        return [folder / SINGLE_FILE]
     raise UserError(f"{folder}: {_lack(folder)}")
 
 
@@ -144,7 +144,7 @@ def _lack(folder: Path) -> str:
     save = "convert the model to transformers' format with `save_pretrained`."
     for pattern, what in _FOREIGN.items():
         if found := sorted(path.name for path in folder.glob(pattern)):
-            return f"no {WEIGHTS}, only {what} ({found[0]}), which are not read; {save}"
+            return f"no {SINGLE_FILE}, only {what} ({found[0]}), which are not read; {save}"
     if other := sorted(path.name for path in folder.glob("*.safetensors")):
-        return f"no {WEIGHTS}, and nothing names {other[0]}; {save}"
+        return f"no {SINGLE_FILE}, and nothing names {other[0]}; {save}"
     return "no .safetensors weights; save the model with `save_pretrained` first."

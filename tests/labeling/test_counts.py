@@ -146,7 +146,7 @@ def test_another_release_counts_for_itself(sent, monkeypatch) -> None:
     store, batch = sent(2)
     store.submit(batch["comparison_id"][0], "ann", {"best": 0})
     assert store.count(ROUND, PURPOSE).usable == 1
-    monkeypatch.setattr(tally, "count_labels", lambda *_: LabelCounts(2, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(tally, "counts_of", lambda *_: LabelCounts(2, 0, 0, 0, 0, 0))
     assert store.count(ROUND, PURPOSE).usable == 1
     monkeypatch.setattr(counting, "_release", lambda: "another")
     assert store.count(ROUND, PURPOSE).usable == 0

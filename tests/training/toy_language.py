@@ -104,3 +104,8 @@ def reward_spec(sft: Path, tables: Tables, output: Path) -> RewardModelSpec:
 def dpo_spec(sft: Path, tables: Tables, output: Path) -> DpoSpec:
     settings = DpoSettings(batch_size=16, learning_rate=3e-3)
     return DpoSpec(sft, tables.preferences, output, settings, FIXED, seed=7, compute=COMPUTE)
+
+
+def about_training(warnings: list[str]) -> list[str]:
+    """Warnings but for those about prompts that are cut, as some of the toy language's are on purpose."""
+    return [text for text in warnings if "longer than sampling.prompt_tokens, and were cut" not in text]
