@@ -154,6 +154,14 @@ def test_padding_does_not_change_log_probs(policy: Policy) -> None:
         assert response_log_probs(policy, [prompt], [response], VARIABLE)[0] == pytest.approx(log_probs, abs=1e-5)
 
 
+def test_a_response_beyond_the_context_is_refused(policy: Policy) -> None:
+    context = policy.model.config.max_position_embeddings
+    word = policy.tokenizer("red")["input_ids"]
+    assert len(response_log_probs(policy, ["good"], [word * context], VARIABLE)[0]) == context
+    with pytest.raises(UserError, match=f"A prompt with its response needs {context + 1} tokens but .* has {context};"):
+        response_log_probs(policy, ["good"], [word * (context + 1)], VARIABLE)
+
+
 def test_masked_log_probs_have_no_nan_gradient() -> None:
     decoding = Decoding(temperature=1.0, max_tokens=2, fixed_length=False, pad_id=0, end_id=1, suppressed=(0,))
     logits = torch.randn(1, 2, 5, requires_grad=True)

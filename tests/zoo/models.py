@@ -8,11 +8,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 HYBRID = ["linear_attention", "full_attention"]
 ROPE = {"rope_theta": 10_000.0}
 PROPORTIONAL = ROPE | {"rope_type": "default", "partial_rotary_factor": 0.5}
+DYNAMIC = ROPE | {"rope_type": "dynamic", "factor": 4.0}
+LONGROPE = ROPE | {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.5, 2.0, 4.0, 8.0]}
 DECODER = {"is_decoder": True}
 LOUD = {"logit_scale": 1.0}
 NARROW_HEADS, WIDE_HEADS = {"head_dim": 8}, {"global_head_dim": 16}
-SHORT = {"original_max_position_embeddings": 8}
-"""A context of which the rows of the matrix are longer: what lies behind has another rotary embedding."""
+PRETRAINED, SHORT = ({"original_max_position_embeddings": limit} for limit in (48, 8))
+"""Contexts behind which another rotary embedding begins: longer than the rows of the matrix, and shorter."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +100,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox-sequential": ("gpt_neox", {"use_parallel_residual": False}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
     "llama-linear": ("llama", {"rope_parameters": ROPE | {"rope_type": "linear", "factor": 2.0}}),
-    "llama-dynamic": ("llama", {"rope_parameters": ROPE | SHORT | {"rope_type": "dynamic", "factor": 4.0}}),
+    "llama-dynamic": ("llama", {"rope_parameters": DYNAMIC | PRETRAINED}),
+    "llama-dynamic-short": ("llama", {"rope_parameters": DYNAMIC | SHORT}),
     "llama-yarn": ("llama", {"rope_parameters": ROPE | SHORT | {"rope_type": "yarn", "factor": 8.0}}),
     "mistral-full": ("mistral", {"sliding_window": None}),
     "mixtral-jitter": ("mixtral", {"router_jitter_noise": 0.1}),
     "opt-350m": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "phi-qk-norm": ("phi", {"qk_layernorm": True}),
-    "phi3-longrope": (
-        "phi3",
-        {
-            "original_max_position_embeddings": 8,
-            "rope_parameters": ROPE
-            | SHORT
-            | {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.5, 2.0, 4.0, 8.0]},
-        },
-    ),
+    "phi3-longrope": ("phi3", PRETRAINED | {"rope_parameters": LONGROPE | PRETRAINED}),
+    "phi3-longrope-short": ("phi3", SHORT | {"rope_parameters": LONGROPE | SHORT}),
     "phimoe-jitter": ("phimoe", {"router_jitter_noise": 0.1, "input_jitter_noise": 0.1}),
     "qwen2-sliding": (
         "qwen2",

@@ -108,10 +108,16 @@ def response_log_probs(
     """Log-prob of each token of given responses under ``policy``, in nats, at the sampling temperature.
 
     Log-probs recorded while sampling minus these, summed over a response, estimate the sequence KL of two policies.
+
+    Raises:
+        UserError: the checkpoint cannot be opened, or a prompt with its response does not fit its context.
     """
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     decoding = decoding_of(policy.tokenizer, sampling)
     encoded = encode_prompts(policy.tokenizer, prompts, sampling.prompt_tokens)
+    # The last token predicts nothing and is not read.
+    read = [len(prompt) + len(response) - 1 for prompt, response in zip(encoded, responses, strict=True)]
+    require_context(policy.model.config, max(read, default=0), "A prompt with its response")
     log_probs: list[list[float]] = []
     for start in range(0, len(encoded), sampling.batch_size):
         part = slice(start, start + sampling.batch_size)
