@@ -6,6 +6,7 @@ import pytest
 import torch
 from architectures import TWELVE, tiny
 from peft.tuners.lora import LoraLayer
+from zoo.make import tiny_model
 
 from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.errors import UserError
@@ -44,6 +45,11 @@ def test_merged_adapters_are_in_the_weights_and_switched_off_they_are_not_there(
 def test_layers_that_are_not_there_are_one_sentence(sft: Path) -> None:
     with pytest.raises(UserError, match=r"correct `lora\.targets`"):
         add_lora(load_policy(sft).model, LoraSettings(targets=["no_such_layer"]))
+
+
+def test_a_layer_of_groups_gets_no_adapter() -> None:
+    """DeepSeek V4's, a subclass of a linear layer, takes another shape of input."""
+    assert adapters_merge(tiny_model("deepseek_v4")) == ""
 
 
 @pytest.mark.parametrize("name", [*TWELVE, "zamba"])

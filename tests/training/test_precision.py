@@ -8,8 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from toy_language import COMPUTE, FIXED, TINY, Tables, about_training, reward_spec, sft_spec
+from zoo.make import make_tiny
 
 from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
 from rlhf_dagster.training.reward.scores import score_responses
@@ -95,3 +98,10 @@ def test_the_weights_that_change_are_read_anew() -> None:
             layer.weight.add_(1)
         assert (layer(torch.ones(1, 2)) - before).item() == pytest.approx(2, abs=0.05)
     assert before.dtype == torch.bfloat16
+
+
+def test_an_architecture_that_does_not_compute_in_bfloat16_is_refused(tmp_path: Path) -> None:
+    made = make_tiny("dbrx", tmp_path / "dbrx")
+    load_policy(made, COMPUTE)
+    with pytest.raises(UserError, match=r"DbrxForCausalLM does not compute in bfloat16 .*`compute\.precision: fp32`"):
+        load_policy(made, BF16)

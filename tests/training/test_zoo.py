@@ -1,4 +1,4 @@
-"""Twenty architectures of different kinds go through the stages: right, or refused in one sentence."""
+"""Twenty models of different architectures go through the stages: every number is that of plain transformers."""
 
 from pathlib import Path
 
@@ -12,16 +12,32 @@ FAST = [cell for cell in CELLS if cell.fast]
 RIGHT = (
     "gpt2",
     "llama",
+    "opt",
+    "opt-350m",
+    "bloom",
+    "gpt_neox",
+    "falcon-alibi",
+    "gemma3_text",
+    "mixtral-jitter",
+    "qwen3_moe-tied",
+    "deepseek_v3",
+    "phi3-longrope",
+    "cohere",
+    "mamba",
+    "rwkv",
+    "jamba",
+    "bart",
+    "bert",
+    "granite",
 )
 REFUSED = ("bert-bidirectional",)
 """At `base_model` already."""
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_every_stage_is_right_or_refused(name: str, tmp_path: Path) -> None:
+def test_every_stage_is_right(name: str, tmp_path: Path) -> None:
     outcomes = try_model(name, tmp_path, FAST)
-    assert [outcome for outcome in outcomes if outcome.verdict == "wrong"] == []
-    assert {outcome.cell for outcome in outcomes if outcome.verdict == "right"} >= {"base_model", "log-probs", "sample"}
+    assert [outcome for outcome in outcomes if outcome.verdict != "right"] == []
 
 
 @pytest.mark.parametrize("name", REFUSED)

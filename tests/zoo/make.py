@@ -22,6 +22,9 @@ from zoo.models import ZOO
 from zoo.shrink import VOCABULARY, small_config
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
+END = SPECIAL.index("</s>")
+CANDIDATES = 6
+"""Tokens tried for the place of end-of-text."""
 WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "e", "i", "o", "u")][: VOCABULARY - 4]
 """The words that the models know, one token each."""
 SPREAD = 0.3
@@ -54,18 +57,37 @@ def tiny_model(name: str) -> PreTrainedModel:
 
 
 def _let_it_end(model: PreTrainedModel) -> None:
-    """Give end-of-text the output weights of the token that the model says most often, and the other way round.
+    """Give end-of-text the output weights of another token, and the other way round, so that the model says it often.
 
-    Responses then end at different steps, most of them before the longest.
+    Responses then end at different steps, most of them before the longest. Where input and output weights are tied, a
+    text with the other token becomes another text: of a few tokens that are often said the best is taken.
     """
     head = getattr(model.get_output_embeddings(), "weight", None)
     if head is None or len(head) < VOCABULARY:
         return
-    ids = torch.randint(len(SPECIAL), VOCABULARY, (4, 12), generator=torch.Generator().manual_seed(0))
-    often = model(input_ids=ids).logits.float().softmax(dim=-1).mean(dim=(0, 1))
+    often = _how_often(model)
     often[: len(SPECIAL)] = 0
-    end, likely = SPECIAL.index("</s>"), int(often.argmax())
-    head[[end, likely]] = head[[likely, end]]
+    candidates = often.topk(CANDIDATES).indices.tolist()
+    _swap(head, max(candidates, key=lambda token: _ends_with(model, head, token)))
+
+
+def _ends_with(model: PreTrainedModel, head: Tensor, token: int) -> float:
+    """How often the model would end if end-of-text had the output weights of ``token``."""
+    _swap(head, token)
+    share = float(_how_often(model)[END])
+    _swap(head, token)
+    return share
+
+
+def _swap(head: Tensor, token: int) -> None:
+    head[[END, token]] = head[[token, END]]
+
+
+def _how_often(model: PreTrainedModel) -> Tensor:
+    """The mean probability [V] of each token, over random texts."""
+    ids = torch.randint(len(SPECIAL), VOCABULARY, (4, 12), generator=torch.Generator().manual_seed(0))
+    share: Tensor = model(input_ids=ids).logits.float().softmax(dim=-1).mean(dim=(0, 1))
+    return share
 
 
 def tokenizer_for(name: str) -> PreTrainedTokenizerBase:

@@ -93,6 +93,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra-bidirectional": ("electra", {}),
     "xlm-bidirectional": ("xlm", {}),
     "gemma3_text-bidirectional": ("gemma3_text", {"use_bidirectional_attention": True}),
+    "deepseek_v32-sparse": ("deepseek_v32", {"index_topk": 4}),
+    "doge-sparse": ("doge", {"keep_window_size": 4}),
     "falcon-alibi": ("falcon", {"alibi": True}),
     "falcon-grouped": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
     "gpt2-untied": ("gpt2", {"tie_word_embeddings": False}),

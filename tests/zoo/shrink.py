@@ -53,9 +53,11 @@ STATES: dict[str, int] = {
 }
 LIMITS: dict[str, int] = {
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length"), CONTEXT),
+    # Sparse attention, which of shorter texts sees everything.
+    **dict.fromkeys(("index_topk", "keep_window_size"), CONTEXT),
     **dict.fromkeys(("max_target_positions", "max_source_positions", "model_max_length"), CONTEXT),
     **dict.fromkeys(("sliding_window", "sliding_window_size", "window_size", "local_attention"), 4),
-    **dict.fromkeys(("attention_window_size", "attention_chunk_size", "keep_window_size", "index_topk"), 4),
+    **dict.fromkeys(("attention_window_size", "attention_chunk_size"), 4),
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), VOCABULARY),
     **dict.fromkeys(("pronunciation_vocab_size", "shape_vocab_size"), VOCABULARY),
 }

@@ -16,7 +16,7 @@ from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.sampling.sample import Sample, sample
 from rlhf_dagster.training.texts.tokens import encode_prompts, pad
 
-MOST_SEEDS = 5
+MOST_SEEDS = 20
 """With one of these, some rows end before others."""
 CONTINUOUS = COMPUTE.changed(rollout_backend="transformers")
 

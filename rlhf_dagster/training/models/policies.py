@@ -24,6 +24,7 @@ from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.precision import require_precision
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
@@ -53,7 +54,9 @@ def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
     device = use_device(compute or ComputeSettings())
     model, tokenizer = load_model(AutoModelForCausalLM, folder), load_tokenizer(folder)
     require_rows(model, tokenizer, str(folder))
-    return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
+    policy = Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
+    require_precision(policy.model, compute)
+    return policy
 
 
 def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> Policy:
@@ -63,8 +66,10 @@ def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> P
     """
     device = use_device(compute)
     seed_everything(seed)
-    policy = open_unpadded_policy(folder_source(folder))
-    return Policy(policy.model.to(device), policy.tokenizer)  # type: ignore[arg-type]
+    opened = open_unpadded_policy(folder_source(folder))
+    policy = Policy(opened.model.to(device), opened.tokenizer)  # type: ignore[arg-type]
+    require_precision(policy.model, compute)
+    return policy
 
 
 def open_unpadded_policy(source: Source) -> Policy:

@@ -18,6 +18,7 @@ from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
+from rlhf_dagster.training.models.precision import require_precision
 from rlhf_dagster.training.models.responses import read_responses
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.runtime.device import precision, use_device
@@ -48,7 +49,9 @@ def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> R
             raise UserError(
                 f"{folder}: not a reward model, config.json has no {name}; give a folder that this loop trained."
             )
-    return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
+    reward_model = RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
+    require_precision(reward_model.model, compute)
+    return reward_model
 
 
 class ScoresAndSpread(NamedTuple):
