@@ -21,8 +21,9 @@ from rlhf_dagster.training.specs import PpoSpec, TrainingResult
 from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
 PPO = PpoSettings(updates=2, batch_size=8, minibatches=2, epochs=1, learning_rate=1e-3)
-IN_BF16 = 1.0
-"""Nats of a single token, which rounding to 8 bits stays below, even where it sends the token to another expert."""
+IN_BF16 = 0.1
+"""Nats, mean of |log ratio| over tokens. A single token may be further off: where rounding sends it to another expert,
+experts with random weights say something else altogether."""
 REWARD = '''def reward(prompts, responses):
     """Long answers with many an `a`."""
     return [len(response) / 10 + response.count("a") for response in responses]
@@ -69,8 +70,8 @@ def bf16_ppo(trial: Trial) -> None:
     """Matrices multiplied in bfloat16: the ratio is near 1, and no alarm says otherwise."""
     spec = _spec(trial, "bf16", PPO)
     result = train_ppo(PpoSpec(**vars(spec) | {"compute": COMPUTE.changed(precision="bf16")}))
-    require_close("first ratio", torch.tensor(result.curves["ratio_first"]).log(), [0.0] * PPO.updates, by=IN_BF16)
-    alarms = [text for text in result.warnings if "first step" in text]
+    require_close("first ratio", result.curves["log_ratio_first"], [0.0] * PPO.updates, by=IN_BF16)
+    alarms = [text for text in result.warnings if "first step" in text and "at one token" not in text]
     if alarms:
         raise WrongNumberError(f"false alarm: {alarms[0]}")
 
