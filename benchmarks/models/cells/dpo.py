@@ -35,9 +35,13 @@ def _train(trial: Trial, name: str, settings: DpoSettings) -> None:
 
 
 def _margins(plain: Plain, trial: Trial) -> list[float]:
-    """Log-prob of the better response minus that of the worse one."""
+    """Log-prob of the better response minus that of the worse one, of each comparison."""
     return [
-        sum(plain.log_probs(plain.ids(prompt), plain.answer(better)))
-        - sum(plain.log_probs(plain.ids(prompt), plain.answer(worse)))
+        _log_prob(plain, prompt, better) - _log_prob(plain, prompt, worse)
         for prompt, better, worse in trial.inputs.comparisons
     ]
+
+
+def _log_prob(plain: Plain, prompt: str, response: str) -> float:
+    """Of a response as DPO reads it: cut, without end-of-text then, where it is longer than what is sampled."""
+    return sum(plain.log_probs(plain.ids(prompt), plain.answer(response)[: SAMPLING.response_tokens]))
