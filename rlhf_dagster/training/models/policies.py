@@ -24,7 +24,7 @@ from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.reading import reading_of
+from rlhf_dagster.training.models.reading import reading_of, require_bfloat16
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -50,9 +50,12 @@ class Policy:
 
 def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
     """Open a checkpoint on the device of ``compute``; raises UserError where it cannot be opened."""
-    device = use_device(compute or ComputeSettings())
+    compute = compute or ComputeSettings()
+    device = use_device(compute)
     model, tokenizer = load_model(AutoModelForCausalLM, folder), load_tokenizer(folder)
     require_rows(model, tokenizer, str(folder))
+    if compute.precision == "bf16":
+        require_bfloat16(model)
     return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
@@ -64,6 +67,8 @@ def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> P
     device = use_device(compute)
     seed_everything(seed)
     policy = open_unpadded_policy(folder_source(folder))
+    if compute.precision == "bf16":
+        require_bfloat16(policy.model)
     return Policy(policy.model.to(device), policy.tokenizer)  # type: ignore[arg-type]
 
 
