@@ -123,6 +123,7 @@ def test_a_planted_reward_hack_pleases_its_reward_model_and_is_not_promoted(stag
     preferences = asset_path(loop, "preference_dataset", ROUND)
     frame = pd.read_parquet(preferences)
     frame["responses"] = [[f"{' '.join(r[0].split()[:7])} {abuse}", *r[1:]] for r in frame["responses"]]
+    frame["token_ids"] = frame["tokenizers"] = None  # the new words were not sampled
     frame["target"] = [[1.0, *[0.0] * (len(responses) - 1)] for responses in frame["responses"]]
     frame.to_parquet(preferences)
     settings = loop.config.reward_model.changed(epochs=12, batch_size=8)
@@ -164,6 +165,7 @@ def replace_responses(runner: LoopRunner, respond: Callable[[str, str], str]) ->
     frame = pd.read_parquet(path)
     texts = [respond(prompt, text) for prompt, text in zip(frame["prompt"], frame["text"], strict=True)]
     frame["text"] = frame["text"].where(frame["role"] != "policy", pd.Series(texts))
+    frame["tokenizer"] = frame["tokenizer"].where(frame["role"] != "policy", "")  # these words were not sampled
     frame.to_parquet(path)
 
 

@@ -152,7 +152,7 @@ def test_a_setting_from_the_launchpad_holds_for_one_run(stages, copy_of, asset, 
     usual = getattr(runner.loop.config, stage)
     assert launch(runner, asset, **settings).success
     model = checkpoint(runner.loop, asset, key_of(asset) or "")
-    assert read_manifest(model.folder)["config"][stage] == usual.changed(**settings).model_dump()
+    assert read_manifest(model.folder)["config"][stage] == usual.changed(**settings).recorded()
     assert model != checkpoint(LoopFolder.open(stages.unjudged), asset, key_of(asset) or "")
     policy = ["ppo_policy"] if asset == "reward_model" else []
     assert runner.run("train_round", ROUND, [*policy, *EVALUATION]).success

@@ -103,5 +103,5 @@ def test_the_weights_that_change_are_read_anew() -> None:
 def test_an_architecture_that_does_not_compute_in_bfloat16_is_refused(tmp_path: Path) -> None:
     made = make_tiny("dbrx", tmp_path / "dbrx")
     load_policy(made, COMPUTE)
-    with pytest.raises(UserError, match=r"DbrxForCausalLM does not compute in bfloat16 .*`compute\.precision: fp32`"):
+    with pytest.raises(UserError, match=r"DbrxForCausalLM does not run with `compute\.precision: bf16`"):
         load_policy(made, BF16)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import LoraSettings
@@ -32,6 +33,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: Sequence[str]
     Raises:
         UserError: no layer has a name in ``settings.targets``, or one shares its weights with a module that gets none.
     """
+    before = some_outputs(model)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=cast("int", settings.alpha),
@@ -47,7 +49,21 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: Sequence[str]
         raise UserError(f"No adapters can be added: {first_line(error)}; {remedy}.") from None
     require_weights_of_their_own(adapted)
     share_adapters(adapted)
+    _require_no_change(adapted, before)
     return adapted
+
+
+def _require_no_change(adapted: PeftModel, before: Tensor) -> None:
+    """Raise UserError where a model whose adapters have learned nothing does not give the outputs ``before``."""
+    model = inner_model(adapted)
+    try:
+        outputs = some_outputs(model)
+    except Exception as error:  # whatever an architecture raises where a layer is not the one it made
+        raise UserError(
+            f"{type(model).__name__} does not run with adapters ({first_line(error)}); leave `lora` out."
+        ) from None
+    if not torch.allclose(outputs, before, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        raise UserError(f"{type(model).__name__} passes its adapters over; leave `lora` out.")
 
 
 def merge_lora(model: PeftModel) -> PreTrainedModel:

@@ -24,8 +24,7 @@ from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.precision import require_precision
-from rlhf_dagster.training.models.reading import reading_of
+from rlhf_dagster.training.models.reading import reading_of, require_bfloat16
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -51,12 +50,13 @@ class Policy:
 
 def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
     """Open a checkpoint on the device of ``compute``; raises UserError where it cannot be opened."""
-    device = use_device(compute or ComputeSettings())
+    compute = compute or ComputeSettings()
+    device = use_device(compute)
     model, tokenizer = load_model(AutoModelForCausalLM, folder), load_tokenizer(folder)
     require_rows(model, tokenizer, str(folder))
-    policy = Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
-    require_precision(policy.model, compute)
-    return policy
+    if compute.precision == "bf16":
+        require_bfloat16(model)
+    return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
 def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> Policy:
@@ -66,10 +66,10 @@ def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> P
     """
     device = use_device(compute)
     seed_everything(seed)
-    opened = open_unpadded_policy(folder_source(folder))
-    policy = Policy(opened.model.to(device), opened.tokenizer)  # type: ignore[arg-type]
-    require_precision(policy.model, compute)
-    return policy
+    policy = open_unpadded_policy(folder_source(folder))
+    if compute.precision == "bf16":
+        require_bfloat16(policy.model)
+    return Policy(policy.model.to(device), policy.tokenizer)  # type: ignore[arg-type]
 
 
 def open_unpadded_policy(source: Source) -> Policy:

@@ -22,8 +22,8 @@ from rlhf_dagster.training.models.abilities import Reading, abilities_of
 from rlhf_dagster.training.models.layout import moved_left
 from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, pad, position_ids
 
-TRIAL_LENGTHS = (7, 12, 3, 5, 12)
-"""Of the rows that a model is tried on."""
+TRIAL_LENGTHS = (7, 30, 3, 12, 12)
+"""Of the rows that a model is tried on: two of the same, which are sampled together where rows of one length are."""
 RELATIVE, ABSOLUTE = 2e-3, 1e-4
 """How far outputs may differ by rounding: the first times their spread, plus the second. Wrong positions, or a state
 that padding has gone into, change them by a good part of their spread."""
@@ -59,6 +59,19 @@ def find_reading(model: PreTrainedModel) -> Reading:
         f"{type(model).__name__} computes other numbers for a row beside other rows than for the row alone, so that no "
         "log-probability of it can be trusted; choose another architecture."
     )
+
+
+@torch.no_grad()
+def require_bfloat16(model: PreTrainedModel) -> None:
+    """Raise UserError where a forward pass with matrix products in bfloat16 fails, as in some architectures."""
+    ids = torch.tensor([trial_rows(model)[0]], device=model.device)
+    try:
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, cache_enabled=False):
+            outputs_of(model, input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception as error:  # whatever an architecture raises
+        raise UserError(
+            f"{type(model).__name__} does not run with `compute.precision: bf16` ({first_line(error)}); set it to fp32."
+        ) from None
 
 
 def trial_rows(model: PreTrainedModel, lengths: Sequence[int] = TRIAL_LENGTHS) -> list[TokenIds]:
@@ -142,8 +155,8 @@ def _require_causal(model: PreTrainedModel, row: TokenIds, whole: Tensor) -> Non
     half = len(row) // 2
     if not close(_alone(model, row[:half]), whole[:half]):
         raise Unreadable(
-            f"{type(model).__name__} looks at later tokens, so that it gives no probability to a text and cannot be "
-            "sampled; choose a causal language model."
+            f"{type(model).__name__} computes other numbers for a token when others follow it, so that it gives no "
+            "probability to a text and cannot be sampled; choose a causal language model."
         )
 
 

@@ -18,7 +18,7 @@ from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
-from rlhf_dagster.training.models.precision import require_precision
+from rlhf_dagster.training.models.reading import require_bfloat16
 from rlhf_dagster.training.models.responses import read_responses
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 from rlhf_dagster.training.runtime.device import precision, use_device
@@ -42,16 +42,17 @@ class RewardModel:
 
 def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> RewardModel:
     """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
-    device = use_device(compute or ComputeSettings())
+    compute = compute or ComputeSettings()
+    device = use_device(compute)
     model = load_model(AutoSequenceScorer, folder)
     for name in ("score_bias", "score_max_tokens"):
         if not hasattr(model.config, name):
             raise UserError(
                 f"{folder}: not a reward model, config.json has no {name}; give a folder that this loop trained."
             )
-    reward_model = RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
-    require_precision(reward_model.model, compute)
-    return reward_model
+    if compute.precision == "bf16":
+        require_bfloat16(model)
+    return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
 
 
 class ScoresAndSpread(NamedTuple):

@@ -17,7 +17,6 @@ from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
 from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_model
-from rlhf_dagster.training.models.precision import require_precision
 from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,
@@ -141,9 +140,7 @@ def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
     require_context(model.config, spec.settings.max_tokens, "reward_model.max_tokens")
     require_room(spec.settings.max_tokens, spec.sampling)
     draw_heads(model)
-    reward_model = RewardModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
-    require_precision(reward_model.model, spec.compute)
-    return reward_model
+    return RewardModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
 def reference_samples(spec: RewardModelSpec, sft: Policy) -> list[TokenIds]:
