@@ -6,9 +6,10 @@ messages. A text that looks like messages is a text.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROLE_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
 """How people read the roles that a message can have."""
@@ -57,7 +58,7 @@ def prompt_of_row(row: Mapping[str, Any], column: str = "prompt") -> Prompt:
     return Chat.of(messages)
 
 
-def prompts_of(frame: pd.DataFrame, column: str = "prompt") -> list[Prompt]:
+def prompts_of(frame: "pd.DataFrame", column: str = "prompt") -> list[Prompt]:
     """The prompt of each row of a table."""
     if "messages" not in frame.columns:
         return frame[column].tolist()
