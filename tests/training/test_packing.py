@@ -15,6 +15,7 @@ from rlhf_dagster.config.training import SftSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.models.windows import IGNORED
+from rlhf_dagster.training.sft import packing_check
 from rlhf_dagster.training.sft import train as stage
 from rlhf_dagster.training.sft.packing import bins, pack
 from rlhf_dagster.training.sft.train import Demonstrations, response_loss, train_sft
@@ -88,7 +89,7 @@ def test_a_model_whose_texts_see_each_other_is_refused(
         batch = pack(*arguments)
         return batch | {"attention_mask": torch.ones_like(batch["attention_mask"]).tril()}
 
-    monkeypatch.setattr(stage, "pack", leaking)
+    monkeypatch.setattr(packing_check, "pack", leaking)
     spec = sft_spec(base, tables, tmp_path / "sft", VARIABLE)
     with pytest.raises(UserError, match=r"sft\.packing: GPT2LMHeadModel does not keep texts of one row apart"):
         train_sft(replace(spec, settings=spec.settings.changed(packing=True)))
