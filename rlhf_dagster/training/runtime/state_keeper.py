@@ -137,12 +137,14 @@ class StateKeeper:
         wrong = {}
         while states and (why := _fault(states[-1], misfit)):
             wrong[states.pop()] = why
+        # Before a copy of the same name takes its place.
+        for state in wrong:
+            shutil.rmtree(state)
         newest = states[-1] if states else None
         fetched = self._fetched(self._folder, newest)
         if fetched is not None and fetched != newest and (why := _fault(fetched, misfit)):
+            shutil.rmtree(fetched)
             wrong[fetched], fetched = why, newest
-        for state in wrong:
-            shutil.rmtree(state, ignore_errors=True)
         _say_lost(wrong, fetched)
         return fetched
 

@@ -13,9 +13,9 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.kl_estimators import k3
 from rlhf_dagster.training.models.token_statistics import masked_mean
 
-LOST = 0.1
+LOST = 0.3
 """Nats of KL for each token beyond which two programs do not sample from the same model at all. Rounding to bfloat16
-causes a hundredth of it, a model whose positions or attention one of the two does not know at least as much."""
+causes less than a hundredth of it. What is smaller is corrected, and said by an alarm."""
 
 
 def truncated_weights(log_probs: Tensor, sampler_log_probs: Tensor, cap: float) -> Tensor:
