@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy_language import about_training, COMPUTE, FIXED, TINY, VARIABLE, Tables, reward_spec, sentence, sft_spec
+from toy_language import COMPUTE, FIXED, TINY, VARIABLE, Tables, about_training, reward_spec, sentence, sft_spec
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_dagster.config.training import LoraSettings, PpoSettings, SamplingSettings
