@@ -25,7 +25,17 @@ class ComputeSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a CUDA device where there is one."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` multiplies matrices in bfloat16 (autocast); weights, losses and log-probabilities stay in float32."""
+    """`bf16` multiplies matrices in bfloat16 (autocast), and holds weights that are only read in it; trained weights,
+    losses and log-probabilities stay in float32."""
+    trained_weights: Literal["fp32", "bf16"] = Field("fp32", json_schema_extra=LATER)
+    """`bf16` (with `precision: bf16`) also holds trained weights in bfloat16: half their memory. Updates are rounded
+    stochastically, so that steps smaller than a weight's last digit count on average."""
+    optimizer: Literal["adamw", "adamw_8bit"] = Field("adamw", json_schema_extra=LATER)
+    """`adamw_8bit` keeps Adam's two moments in eight bits each (Dettmers et al. 2022), a quarter of their memory."""
+    gradient_checkpointing: bool = Field(False, json_schema_extra=LATER)
+    """Keep only each layer's input for the backward pass and compute the rest again: less memory, a third more work."""
+    logits_mib: int = Field(256, ge=1, json_schema_extra=LATER)
+    """Most MiB of logits, in float32, that are computed at once; longer texts are done in pieces."""
     launch: Literal["in_process", "process"] = "in_process"
     """Where training runs: in the process of the Dagster run, or in a child process in a group of its own, which leaves
     nothing behind on a device, ends after a checkpoint when its run is cancelled, and cannot take the run with it."""
@@ -108,13 +118,19 @@ class SamplingSettings(Settings):
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters (Hu et al. 2021) in place of training all weights. The checkpoint has them merged."""
+    """Low-rank adapters (Hu et al. 2021) in place of training all weights."""
 
     rank: int = Field(8, ge=1)
     alpha: float = Field(16.0, gt=0)
     """The adapters' output is scaled by alpha / rank."""
     targets: list[str] | None = None
     """Names of the linear layers that get an adapter, such as `q_proj`; null: all but the output head."""
+    merge: bool = Field(True, json_schema_extra=LATER)
+    """Whether the checkpoint has the adapters added into its weights. When false it holds adapters alone, beside the
+    base model that they belong to; policy, reference, reward model and value of PPO then share that one base."""
+    base_bits: Literal[4, 8] | None = Field(None, json_schema_extra=LATER)
+    """Bits of each frozen weight under the adapters (Dettmers et al. 2023; the extra `quantised`), with `merge: false`;
+    null keeps the precision."""
 
 
 class SftSettings(Settings):
