@@ -125,6 +125,22 @@ def test_other_validation_labels_make_another_reward_model_of_the_same_weights(s
     assert again.checkpoint == other.checkpoint
 
 
+def test_demonstrations_fix_the_mean_of_scores_where_that_is_set(stages, copy_of) -> None:
+    loop = copy_of(stages.unjudged).loop
+    made = make_reward_model(
+        loop,
+        ROUND,
+        loop.config.reward_model.changed(normalisation="demonstrations"),
+        sft=checkpoint(loop, "sft_checkpoint"),
+        preferences=asset_path(loop, "preference_dataset", ROUND),
+        prompts=asset_path(loop, "prompts"),
+        progress=silent,
+    )
+    assert made.metrics["reference_mean"] == pytest.approx(0, abs=1e-4)
+    assert made.metrics["score_scale"] == 1.0
+    assert read_manifest(made.checkpoint.folder)["config"]["reward_model"]["normalisation"] == "demonstrations"
+
+
 @pytest.mark.parametrize(("start", "parent"), [("behaviour", "ppo-round-0001"), ("sft", "sft-")])
 def test_the_second_round_starts_where_the_config_says(two_rounds, copy_of, start, parent) -> None:
     if start == "behaviour":

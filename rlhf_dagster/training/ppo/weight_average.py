@@ -1,0 +1,47 @@
+"""The exponential moving average of a policy's weights."""
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor
+
+MOSTLY_START = 0.1
+"""Share of the start's weights in an average above which it says less about training than about where it began."""
+
+
+class WeightAverage:
+    """After each update, decay x average + (1 - decay) x weights (InstructGPT, appendix C.4: decay 0.992).
+
+    In float32 whatever the weights are: what one update adds is smaller than bfloat16's last digit. Every rank has the
+    same weights, and so the same average.
+    """
+
+    def __init__(self, decay: float, weights: Mapping[str, Tensor]) -> None:
+        """The average begins as ``weights``, those of the start."""
+        self.decay = decay
+        self.weights = {name: weight.detach().float().clone() for name, weight in weights.items()}
+
+    @classmethod
+    def of(cls, decay: float | None, weights: Mapping[str, Tensor]) -> Self | None:
+        """An average that begins as ``weights``; None without a ``decay``."""
+        return None if decay is None else cls(decay, weights)
+
+    @torch.no_grad()
+    def add(self, weights: Mapping[str, Tensor]) -> None:
+        for name, average in self.weights.items():
+            average.lerp_(weights[name].detach().float(), 1 - self.decay)
+
+    def like(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The average in the types of ``weights``."""
+        return {name: average.to(weights[name].dtype) for name, average in self.weights.items()}
+
+
+def mostly_start(decay: float | None, updates: int) -> str:
+    """The sentence for an average that has forgotten too little of the start; empty where it has forgotten."""
+    if decay is None or not updates or (left := decay**updates) <= MOSTLY_START:
+        return ""
+    return (
+        f"The checkpoint's average holds {left:.0%} of the weights that training started from: with ppo.ema_decay "
+        f"{decay:g}, {updates} updates are few; lower it or train longer."
+    )
