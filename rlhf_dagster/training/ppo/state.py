@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rlhf_dagster.training.ppo.kl_penalty import KlController
 from rlhf_dagster.training.ppo.policy import PpoPolicy
-from rlhf_dagster.training.ppo.weight_average import WeightAverage
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
+from rlhf_dagster.training.runtime.weight_average import WeightAverage
 from rlhf_dagster.training.runtime.weights import copy_into, misfit
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.ppo.alarms import alarms
+from rlhf_dagster.training.ppo.alarms import alarms, mostly_start
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
@@ -17,13 +17,13 @@ from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.state import PpoRun, PromptOrder
 from rlhf_dagster.training.ppo.update import optimise
 from rlhf_dagster.training.ppo.validation import best_validation, gone_too_far, is_due, kept_update, validate
-from rlhf_dagster.training.ppo.weight_average import WeightAverage, mostly_start
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import is_main, own_slice
 from rlhf_dagster.training.runtime.learning_rates import rate_share
 from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+from rlhf_dagster.training.runtime.weight_average import WeightAverage
 from rlhf_dagster.training.sampling.importance import sampler_numbers
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend

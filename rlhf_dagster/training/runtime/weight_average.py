@@ -1,13 +1,10 @@
-"""The exponential moving average of a policy's weights."""
+"""The exponential moving average of a model's weights."""
 
 from collections.abc import Mapping
 from typing import Self
 
 import torch
 from torch import Tensor
-
-MOSTLY_START = 0.1
-"""Share of the start's weights in an average above which it says less about training than about where it began."""
 
 
 class WeightAverage:
@@ -35,13 +32,3 @@ class WeightAverage:
     def like(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The average in the types of ``weights``."""
         return {name: average.to(weights[name].dtype) for name, average in self.weights.items()}
-
-
-def mostly_start(decay: float | None, updates: int) -> str:
-    """The sentence for an average that has forgotten too little of the start; empty where it has forgotten."""
-    if decay is None or not updates or (left := decay**updates) <= MOSTLY_START:
-        return ""
-    return (
-        f"The checkpoint's average holds {left:.0%} of the weights that training started from: with ppo.ema_decay "
-        f"{decay:g}, {updates} updates are few; lower it or train longer."
-    )
