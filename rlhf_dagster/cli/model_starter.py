@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.model_sizes import in_millions, preset_for
 from rlhf_dagster.config.presets import PRESETS
 from rlhf_dagster.errors import UserError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 BYTES = {"small": 40, "lora": 6}
 """Bytes of memory for each parameter of a model, above which a preset does not fit. `small`: PPO trains a policy and a
 value model (16 bytes each) and reads two more. `lora`: one base in bfloat16, its adapters and what a pass keeps."""
+ON_A_CPU = "`bf16` would halve the memory of weights that are only read."
 SMALLER = {"small": "lora", "lora": "qlora"}
 Chosen = dict[str, Any]
 """Settings by section and name; reasons have the same form."""
@@ -59,9 +61,9 @@ def model_starter(name: str, chat: bool) -> tuple[Chosen, Chosen, list[str]]:
     folder = Path(name).expanduser()
     is_folder = folder.is_dir()
     place = BaseModelSettings(source="folder", name=str(folder.resolve())) if is_folder else _on_the_hub(name)
-    facts = look_at(base_model_source(place))
-    chosen, reasons = settings_for(facts, look_around(), is_folder, chat)
-    return chosen, reasons, _notes(facts, chat)
+    facts, machine = look_at(base_model_source(place)), look_around()
+    chosen, reasons = settings_for(facts, machine, is_folder, chat)
+    return chosen, reasons, [*_about_chats(facts, chat), *_about_time(machine, chosen)]
 
 
 def _on_the_hub(name: str) -> Any:
@@ -140,7 +142,7 @@ def _compute(machine: Machine, preset: str) -> tuple[Chosen, Chosen]:
         reasons = {"threads": "No GPU was found here; these are this machine's processors."}
     if not machine.bf16 and "compute" in PRESETS[preset]:
         chosen["precision"] = "fp32"
-        reasons["precision"] = f"{machine.name} gains nothing by bfloat16."
+        reasons["precision"] = f"{machine.name} gains nothing by bfloat16." if machine.gpu else ON_A_CPU
     return {"compute": chosen}, {"compute": reasons}
 
 
@@ -149,10 +151,22 @@ def _add(settings: Chosen, more: Chosen) -> None:
         settings[section] = {**settings.get(section, {}), **values}
 
 
-def _notes(facts: "ModelFacts", chat: bool) -> list[str]:
+def _about_chats(facts: "ModelFacts", chat: bool) -> list[str]:
     """Sentences for the console."""
     if chat:
         return [finding.sentence for finding in facts.template]
     if facts.can_chat:
         return ["It has a chat template, which is not used; `--chat` reads prompts in it."]
     return []
+
+
+def _about_time(machine: Machine, chosen: Chosen) -> list[str]:
+    """A warning where a preset for a GPU is to run without one."""
+    if machine.gpu:
+        return []
+    config = LoopConfig(**chosen, label_store={"simulated_annotators": False})
+    tokens = config.ppo.updates * config.ppo.batch_size * config.sampling.response_tokens
+    return [
+        f"No GPU was found here, and a round's PPO draws up to {tokens / 1e6:,.0f} million tokens; for a first try "
+        "lower ppo.updates, ppo.batch_size and sampling.response_tokens."
+    ]

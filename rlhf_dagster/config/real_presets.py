@@ -54,12 +54,12 @@ SMALL: dict[str, Settings] = {
     ),
     "reward_model": RewardModelSettings(
         epochs=1.0,  # L2, N+ and TRL: a second one overfits
-        batch_size=64,  # N+
+        batch_size=8,  # TRL, on one GPU: a first round's few hundred labels are some dozens of steps
         learning_rate=1e-5,  # TRL, Qwen2 0.5B; L2, 7B
         schedule=ScheduleSettings(shape="cosine", warmup=0.03, final=0.1),  # L2: to a tenth, 3% of warm-up
         adam_epsilon=1e-5,  # N+
         max_tokens=_READ,
-        accumulate=16,
+        accumulate=2,
     ),
     "ppo": PpoSettings(
         start="sft",  # IG, section 3.1
@@ -118,12 +118,12 @@ def _with_adapters(lora: LoraSettings) -> dict[str, Settings]:
         ),
         "reward_model": RewardModelSettings(
             epochs=1.0,  # L2; TRL
-            batch_size=64,  # N+
+            batch_size=8,  # TRL, on one GPU
             learning_rate=1e-4,  # TRL, adapters: ten times the rate of all weights, as in B
             schedule=ScheduleSettings(shape="cosine", warmup=0.03, final=0.1),  # L2
             adam_epsilon=1e-5,  # N+
             max_tokens=_READ,
-            accumulate=32,
+            accumulate=4,
             lora=lora,
         ),
         "ppo": PpoSettings(

@@ -53,6 +53,7 @@ def test_the_file_fits_a_folder(tmp_path: Path) -> None:
     context = json.loads((model / "config.json").read_text())["max_position_embeddings"]
     said = init(tmp_path / "loop", "--model", str(model))
     assert "loop.yaml written" in said
+    assert "No GPU was found here, and a round's PPO draws up to " in said
     assert f"rlhf check-model {model} --loop {tmp_path / 'loop'}" in said
     config = load_config(tmp_path / "loop")
     assert (config.base_model.source, config.base_model.name) == ("folder", str(model))
@@ -72,7 +73,7 @@ def test_each_choice_has_its_reason(tmp_path: Path) -> None:
     for setting, why in (
         ("preset: small", "parameters, for which `small` is made."),
         ("  prompt_tokens:", "half for the prompt, one for"),
-        ("  precision: fp32", "4 CPU threads gains nothing by bfloat16."),
+        ("  precision: fp32", "`bf16` would halve the memory"),
         ("  threads: 4", "No GPU was found here"),
     ):
         at = next(index for index, line in enumerate(lines) if line.startswith(setting))

@@ -25,7 +25,9 @@ MODES = {
     "trained_rest": {"truncate_token": ".", "truncated_rest": "trained", "missing_end_penalty": -1.0},
     "averaged": {"ema_decay": 0.5, "validate_every": 2},
     "best_average": {"ema_decay": 0.2, "validate_every": 2, "kl_budget": 50.0, "lora": LORA},
-    "mixed": {
+    "instructgpt": {
+        "value": "separate",
+        "ema_decay": 0.5,
         "pretraining_coef": 0.5,
         "pretraining_examples": 3,
         "accumulate": 2,
