@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from loops import ROUND, asset_path, checkpoint
 
+from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import label_ids, read_manifest
 from rlhf_dagster.lineage.model_folders import folder_digest
@@ -49,7 +50,10 @@ def test_a_manifest_says_what_a_model_was_made_from(finished) -> None:
         assert manifest["dataset"] == snapshot_hash(snapshot)
         assert label_ids(manifest) == sorted(snapshot.loc[snapshot["split"] == "train", "label_id"])
         assert manifest["round"] == ROUND
-    assert manifests[policy.model_id]["config"]["ppo"] == loop.config.ppo.model_dump()
+    recorded = manifests[policy.model_id]["config"]["ppo"]
+    assert recorded == loop.config.ppo.recorded()
+    # Settings that version 0.1 lacks are no part of the record at their defaults.
+    assert PpoSettings.parse(recorded, "manifest") == loop.config.ppo
     assert manifests[policy.model_id]["seed"] == loop.config.stage_seed("ppo", ROUND)
     assert len(manifests[policy.model_id]["curves"]["kl"]) == loop.config.ppo.updates
 
