@@ -66,7 +66,8 @@ def print_memory(asked: Asked, as_json: bool) -> int:
     if asked.free is not None and config.compute.device == "auto":
         config = config.changed(compute=config.compute.changed(device="cuda"))
     free = _free(asked, config)
-    with _model(asked, config) as model:
+    config = config.changed(base_model=_in_loop(asked, config) if _is_loop(asked) else _named(asked))
+    with _model(config.base_model) as model:
         rows = [_row(stage, spec, free) for stage, spec in loop_specs(model, config).items()]
     if as_json:
         print(json.dumps({"free_bytes": free.bytes, "where": free.where, "stages": [_record(row) for row in rows]}))
@@ -112,10 +113,9 @@ def _free(asked: Asked, config: LoopConfig) -> Free:
 
 
 @contextmanager
-def _model(asked: Asked, config: LoopConfig) -> Iterator[Path]:
+def _model(settings: BaseModelSettings) -> Iterator[Path]:
     """A folder with the model's config and at least the header of its weights."""
     with TemporaryDirectory() as name:
-        settings = _in_loop(asked, config) if _is_loop(asked) else _named(asked)
         if settings.source == "tiny":
             yield _tiny_outline(settings.tiny, Path(name))
         else:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.config.loop import LoopConfig
-from rlhf_dagster.training.input_sizes import shape_of
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, Spec, TinyModelSpec
 
 _NONE = Path("no-table-yet")
@@ -18,7 +17,7 @@ def loop_specs(model: Path, config: LoopConfig) -> dict[str, Spec]:
     own: dict[str, Any] = {"output": _NONE, "sampling": config.sampling, "compute": config.compute}
     first = PpoSpec(model, model, model, _NONE, _NONE, settings=config.ppo, **own)
     specs: dict[str, Spec] = {}
-    if config.base_model.source == "tiny" and shape_of(model).layers == config.base_model.tiny.layers:
+    if config.base_model.source == "tiny":
         specs["Pretraining"] = TinyModelSpec(_NONE, _NONE, config.base_model.tiny, config.compute)
     specs |= {
         "SFT": SftSpec(model, _NONE, settings=config.sft, **own),

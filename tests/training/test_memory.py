@@ -204,6 +204,16 @@ def test_ppo_with_pretraining_text_has_a_window_for_each_episode(model: Path, ta
     assert required_bytes(ppo_spec(model, tables, pretraining_coef=1.0)) - BUFFERS == update
 
 
+def test_ppo_with_several_windows_for_each_episode(model: Path, tables: Tables) -> None:
+    one, three = (ppo_spec(model, tables, pretraining_coef=1.0, pretraining_examples=count) for count in (1, 3))
+    assert required_bytes(three) - required_bytes(one) == 2 * 5 * 12 * (IN_TEXT + 3 * LOGITS)
+
+
+def test_ppo_that_averages_its_weights_has_a_copy(model: Path, tables: Tables) -> None:
+    averaged = ppo_spec(model, tables, ema_decay=0.99)
+    assert required_bytes(averaged) - required_bytes(ppo_spec(model, tables)) == 4 * 13
+
+
 def test_ppo_with_a_value_model_trains_two_models(model: Path, tables: Tables) -> None:
     update = 8 * 13 + 32 * 13 + 9 * (2 * 10 * LAYER + 4 * 4 * LOGITS)
     spec = ppo_spec(model, tables, minibatches=1, value="separate")
@@ -491,9 +501,9 @@ def test_weights_in_bfloat16_and_moments_in_eight_bits(model: Path, tables: Tabl
     # Two bytes and two scales of 4 bytes for each 256, in place of 8.
     assert plain - eight == pytest.approx(13 * (8 - 2 * (1 + 4 / 256)), abs=1)
     compute = BF16.changed(trained_weights="bf16")
-    # Weight, gradient and moments in two bytes, no copy of the weight, and a residual stream in bfloat16.
+    # Weight and gradient in two bytes, moments in four, no copy of the weight, and a residual stream in bfloat16.
     layer = 2 * 2 * (16 * 8 + 10)
-    assert required_bytes(sft_spec(model, tables, compute)) - BUFFERS == 8 * 13 + 50 * layer + 60 * LOGITS
+    assert required_bytes(sft_spec(model, tables, compute)) - BUFFERS == 12 * 13 + 50 * layer + 60 * LOGITS
 
 
 def test_only_read_weights_are_in_the_precision(model: Path, tables: Tables) -> None:

@@ -6,7 +6,7 @@ from rlhf_dagster.training.footprint.shape import ModelSizes
 
 NUMBER, HALF = 4, 2
 """Bytes of a float32 and of a bfloat16."""
-SCALED_TOGETHER, SCALE = 256, 4
+IN_BLOCK, SCALE = 256, 4
 """Numbers that 8-bit Adam scales together (Dettmers et al. 2022), and the bytes of their scale."""
 QUANTISED = {4: 4.127 / 8, 8: 1.0}
 """Bytes of a weight in NF4 with double quantisation: 4 bits, and 0.127 for the scales of blocks of 64 and 256 (Dettmers
@@ -32,7 +32,7 @@ def read_bytes(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings |
 
 
 def trained_weights(parameters: int, compute: ComputeSettings) -> Parts:
-    """Weights that are trained, and the optimiser's two moments of each."""
+    """Weights that are trained, and the optimiser's two moments of each, in float32 or in eight bits."""
     return Parts(weights=trained_number(compute) * parameters, optimizer=_moments(compute) * parameters)
 
 
@@ -53,8 +53,8 @@ def model_in_training(model: ModelSizes, compute: ComputeSettings, lora: LoraSet
 
 def _moments(compute: ComputeSettings) -> float:
     if compute.optimizer == "adamw_8bit":
-        return 2 * (1 + SCALE / SCALED_TOGETHER)
-    return 2 * trained_number(compute)
+        return 2 * (1 + SCALE / IN_BLOCK)
+    return 2 * NUMBER
 
 
 def shares_base(lora: LoraSettings | None) -> bool:

@@ -15,7 +15,7 @@ from rlhf_dagster.training.footprint.activations import (
 )
 from rlhf_dagster.training.footprint.parts import Parts, largest
 from rlhf_dagster.training.footprint.ranks import own_rows
-from rlhf_dagster.training.footprint.sampling import token_cache_bytes, sampling_parts
+from rlhf_dagster.training.footprint.sampling import sampling_parts, token_cache_bytes
 from rlhf_dagster.training.footprint.shape import ModelSizes, Shape
 from rlhf_dagster.training.footprint.weights import (
     HALF,
@@ -102,9 +102,9 @@ class _Models:
 
 
 def _beside(spec: PpoSpec, models: _Models) -> Parts:
-    """What is held all the time beside the models: the best weights so far, frozen layers' states, vLLM's engine."""
+    """What is held beside the models: best weights, their average, frozen layers' states, vLLM's engine."""
     settings, shape = spec.settings, models.policy.shape
-    best = trained_number(spec.compute) * models.trained if settings.kl_budget is not None else 0
+    best = NUMBER * models.trained * ((settings.kl_budget is not None) + (settings.ema_decay is not None))
     states = NUMBER * shape.width * settings.batch_size * _length(spec) if settings.frozen_layers else 0
     return Parts(weights=best, activations=states) + _engine(spec, models.policy)
 
@@ -142,15 +142,17 @@ def _cast(spec: PpoSpec, models: _Models) -> Parts:
 
 
 def _update(spec: PpoSpec, models: _Models) -> Parts:
-    """A backward pass over the largest part of a minibatch, with a window for each episode in PPO-ptx."""
+    """A backward pass over the largest part of a minibatch, with windows for each episode in PPO-ptx."""
     settings, compute, policy = spec.settings, spec.compute, models.policy
     rows = own_rows(math.ceil(settings.batch_size / settings.minibatches), compute)
     rows, length = math.ceil(rows / settings.accumulate), _length(spec)
     predicted, window = rows * spec.sampling.response_tokens, _window(spec, policy)
-    graphs = [Graph(_without_frozen(spec, policy), rows, length), Graph(policy, rows, window)][: 2 if window else 1]
+    texts = rows * settings.pretraining_examples
+    graphs = [Graph(_without_frozen(spec, policy), rows, length)]
+    graphs += [Graph(policy, texts, window)] if window else []
     graphs += [Graph(models.value, rows, length)] if models.value else []
     logits = logits_bytes(POLICY_LOGITS, policy.shape, predicted, compute)
-    logits += logits_bytes(LOSS_LOGITS, policy.shape, rows * window, compute)
+    logits += logits_bytes(LOSS_LOGITS, policy.shape, texts * window, compute)
     logits += head_bytes(policy, predicted, compute, settings.lora)
     return training_parts(graphs, logits, compute, settings.lora)
 
