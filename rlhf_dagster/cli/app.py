@@ -211,6 +211,21 @@ def check_model(
     raise typer.Exit(models.print_examination(model, revision, loop))
 
 
+@app.command("check-memory")
+def check_memory(
+    what: Annotated[str, typer.Argument(help="A loop's folder, a folder with a model, or a name on the Hub.")],
+    revision: Annotated[str, typer.Option(help="Of a model on the Hub, of which only the config is fetched.")] = "",
+    loop: Annotated[Path | None, typer.Option("--loop", help="A loop's folder, with the settings for a model.")] = None,
+    preset: Annotated[str, typer.Option(help="Settings for a model; default: those of a new loop.")] = "",
+    free: Annotated[float | None, typer.Option(min=0, help="GB free on a GPU; default: what is free here.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate the memory of each stage, and find settings with which it fits. Exit code 1: a stage does not fit."""
+    from rlhf_dagster.cli import memory
+
+    raise typer.Exit(memory.print_memory(memory.Asked(what, revision, loop, preset, free), as_json))
+
+
 @app.command()
 def backup(
     loop: FolderArgument,
