@@ -27,7 +27,7 @@ from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult
-from rlhf_dagster.training.texts.tokens import encode_prompts, pad
+from rlhf_dagster.training.texts.tokens import PaddedBatch, encode_prompts, pad
 
 SHORT = PpoSettings(updates=3, batch_size=16, learning_rate=3e-3)
 
@@ -94,11 +94,13 @@ def test_the_coefficient_moves_after_the_update_that_it_judged(result: TrainingR
 
 
 def test_the_value_head_begins_at_zero_and_is_saved_beside_the_checkpoint(result: TrainingResult, sft: Path) -> None:
-    policy = PolicyWithValue(load_policy(sft, COMPUTE).model)
+    opened = load_policy(sft, COMPUTE)
+    policy, decoding = PolicyWithValue(opened.model), decoding_of(opened.tokenizer, FIXED)
     ids = torch.tensor([[3, 4, 5, 6]])
-    assert (policy(ids, torch.ones_like(ids), 2)[1] == 0).all()
+    batch, tokens, mask = PaddedBatch(ids, torch.ones_like(ids)), ids[:, -2:], torch.ones(1, 2)
+    assert (policy(batch, tokens, mask, decoding)[1] == 0).all()
     load_value_head(policy, result.folder)
-    assert (policy(ids, torch.ones_like(ids), 2)[1] != 0).any()
+    assert (policy(batch, tokens, mask, decoding)[1] != 0).any()
 
 
 def test_a_start_that_ppo_made_brings_its_value_head_and_its_kl_coefficient(
