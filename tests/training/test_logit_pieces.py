@@ -20,8 +20,13 @@ from rlhf_dagster.evaluation.perplexity import document_losses
 from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import Decoding
-from rlhf_dagster.training.models.logit_pieces import head_runs_alone, limit_logits, log_probs_of, next_token_loss
 from rlhf_dagster.training.models.lora import add_lora
+from rlhf_dagster.training.models.passes.logit_pieces import (
+    head_runs_alone,
+    limit_logits,
+    log_probs_of,
+    next_token_loss,
+)
 from rlhf_dagster.training.models.policies import load_policy, save_policy
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.models.windows import IGNORED, language_model_loss

@@ -228,7 +228,8 @@ def test_values_train_the_trunk_that_they_share(policy: Policy) -> None:
     shared = PolicyWithValue(policy.model)
     torch.nn.init.ones_(shared.value_head.weight)
     prompts = pad(encode_prompts(policy.tokenizer, ["red dog ."], 6), policy.tokenizer.pad_token_id, "left")
-    _, values = shared(*prompts, response_tokens=2)
+    decoding = decoding_of(policy.tokenizer, FIXED)
+    _, values = shared(prompts, prompts.input_ids[:, -2:], prompts.attention_mask[:, -2:], decoding)
     values.square().sum().backward()
     trunk = [weight.grad for name, weight in policy.model.named_parameters() if ".attn." in name]
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in trunk)

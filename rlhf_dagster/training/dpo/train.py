@@ -18,7 +18,7 @@ from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of
-from rlhf_dagster.training.models.logit_pieces import log_probs_of
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
 from rlhf_dagster.training.reward.labels import check_labels
 from rlhf_dagster.training.runtime.device import training_on
@@ -214,6 +214,7 @@ def _fit(
         policy,
         settings.lora,
         progress,
+        spec.compute,
         rows=train,
         collate=lambda rows: own_parts(rows, settings.accumulate, _weight, collate),
         seed=spec.seed,

@@ -24,7 +24,7 @@ from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.logit_pieces import limit_logits
+from rlhf_dagster.training.models.passes.logit_pieces import limit_logits
 from rlhf_dagster.training.models.reading import reading_of, require_bfloat16
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights

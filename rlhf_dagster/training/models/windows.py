@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_dagster.training.models.logit_pieces import needs_pieces, next_token_loss
+from rlhf_dagster.training.models.passes.logit_pieces import needs_pieces, next_token_loss
 from rlhf_dagster.training.texts.tokens import encode_documents
 
 IGNORED = -100

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
-from rlhf_dagster.training.models.logit_pieces import log_probs_of
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.ppo.frozen_layers import replayed
 from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, KlController
 from rlhf_dagster.training.reward.scores import with_bias
@@ -50,6 +50,10 @@ class PpoPolicy(nn.Module):
     def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor | None:
         """Values [B, T] of a rollout, computed after sampling where no head recorded them; None without values."""
         return None
+
+    def language_models(self) -> list[PreTrainedModel]:
+        """The models that are trained: the policy's, and that of its values where they have their own."""
+        return [self.model]
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -94,6 +98,9 @@ class PolicyWithValueModel(PpoPolicy):
     ) -> tuple[Tensor, Tensor]:
         log_probs, _ = super().forward(batch, tokens, mask, decoding, trunk)
         return log_probs, self.values(batch, tokens.shape[1])
+
+    def language_models(self) -> list[PreTrainedModel]:
+        return [self.model, self.value_model]
 
     def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor:
         return response_values(self.value_model, batch, response_tokens)

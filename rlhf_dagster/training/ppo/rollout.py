@@ -13,8 +13,8 @@ from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.kl_estimators import sequence_kl
 from rlhf_dagster.training.models.log_probs import Decoding
-from rlhf_dagster.training.models.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.lora import without_adapters
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, whiten
 from rlhf_dagster.training.ppo.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.ppo.frozen_layers import recorded

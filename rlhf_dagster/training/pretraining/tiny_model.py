@@ -17,7 +17,7 @@ from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
-from rlhf_dagster.training.models.logit_pieces import limit_logits
+from rlhf_dagster.training.models.passes.logit_pieces import limit_logits
 from rlhf_dagster.training.models.policies import Policy, save_policy
 from rlhf_dagster.training.models.windows import language_model_loss, text_windows
 from rlhf_dagster.training.runtime.device import training_on

@@ -9,6 +9,7 @@ import torch
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.distributed import join, local_rank, world
+from rlhf_dagster.training.runtime.optimizers import require_optimizer
 
 
 def use_device(compute: ComputeSettings) -> torch.device:
@@ -45,6 +46,7 @@ def precision(compute: ComputeSettings | None) -> AbstractContextManager[object]
 @contextmanager
 def training_on(compute: ComputeSettings) -> Iterator[torch.device]:
     """Join the other ranks, and run the block in the precision of ``compute``; gives the device."""
+    require_optimizer(compute)
     device = use_device(compute)
     join(device)
     with precision(compute):

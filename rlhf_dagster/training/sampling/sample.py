@@ -10,7 +10,7 @@ from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.logit_pieces import log_probs_of
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend

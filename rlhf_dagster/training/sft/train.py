@@ -16,7 +16,7 @@ from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.logit_pieces import next_token_loss
+from rlhf_dagster.training.models.passes.logit_pieces import next_token_loss
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, save_policy
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
@@ -174,6 +174,7 @@ def _fit(
         policy,
         settings.lora,
         progress,
+        spec.compute,
         rows=train,
         collate=lambda rows: own_parts(rows, settings.accumulate, lambda row: len(row.response), collate),
         seed=spec.seed,

@@ -32,13 +32,14 @@ from rlhf_dagster.training.models.log_probs import (
     token_log_probs,
     where_real,
 )
+from rlhf_dagster.training.models.passes.layer_lists import TRIAL_LENGTH
 from rlhf_dagster.training.models.reading import accepted, as_in_sampling, close, outputs_of, trial_rows
 from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 """A number for each of n positions [n], from logits [n, V] and targets [n]."""
 FLOAT32 = 4
-TRIAL_LENGTH, TRIAL_PIECE = 7, 3
+PIECE_ON_TRIAL = 3
 _log = logging.getLogger("rlhf_dagster.training")
 
 
@@ -238,7 +239,7 @@ def _find_trunk(model: PreTrainedModel) -> str:
             whole = outputs_of(model, **given)[0]
         trunk = max(called, key=lambda name: called[name])
         head, states = _run_to_head(model, accepted(model, **given, use_cache=False), lambda states: states[0], trunk)
-        pieces = torch.cat([head(piece) for piece in states.split(TRIAL_PIECE)])
+        pieces = torch.cat([head(piece) for piece in states.split(PIECE_ON_TRIAL)])
         return trunk if pieces.shape == whole.shape and close(pieces, whole) else ""
     return ""
 
