@@ -226,8 +226,6 @@ def fit_curves(trainer: KeptTrainer, progress: OnStep) -> dict[str, list[float]]
     trainer.train(resume_from_checkpoint=None if state is None else str(_checkpoint_in(state)))
     if keep.reason:
         raise TrainingStopped(keep.reason)
-    # The Trainer is in circles, and would hold the moments while the model is measured and saved.
-    cast("torch.optim.Optimizer", trainer.optimizer).state.clear()
     return report.curves
 
 

@@ -269,10 +269,12 @@ def test_padding_and_company_do_not_change_a_row(policy: Policy) -> None:
     batch = pad([[6, 4], [3, 4, 5, 6, 7, 8]], pad_id, "left")
     tail = torch.tensor([[*response, pad_id], [4, 4, 4, 4]])
     tail_mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    logits, values = with_value(
-        torch.cat([batch.input_ids, tail], dim=1), torch.cat([batch.attention_mask, tail_mask], dim=1), 4
-    )
+    padded = PaddedBatch(torch.cat([batch.input_ids, tail], dim=1), torch.cat([batch.attention_mask, tail_mask], dim=1))
+    decoding = decoding_of(policy.tokenizer, FIXED)
+    log_probs, values = with_value(padded, tail, tail_mask, decoding)
     ids = torch.tensor([[6, 4, *response]])
-    expected_logits, expected_values = with_value(ids, torch.ones_like(ids), 3)
-    torch.testing.assert_close(logits[:1, :3], expected_logits, atol=1e-5, rtol=1e-5)
+    alone = PaddedBatch(ids, torch.ones_like(ids))
+    expected, expected_values = with_value(alone, ids[:, -3:], torch.ones(1, 3), decoding)
+    assert expected.isfinite().all() and (expected < -1e-3).all()
+    torch.testing.assert_close(log_probs[:1, :3], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(values[:1, :3], expected_values, atol=1e-5, rtol=1e-5)
