@@ -30,13 +30,16 @@ class ComputeSettings(Settings):
     losses and log-probabilities stay in float32."""
     trained_weights: Literal["fp32", "bf16"] = Field("fp32", json_schema_extra=LATER)
     """`bf16` (with `precision: bf16`) also holds trained weights in bfloat16: half their memory. Updates are rounded
-    stochastically, so that steps smaller than a weight's last digit count on average."""
+    stochastically, so that steps smaller than a weight's last digit count on average. Vectors, heads and adapters are
+    small and stay in float32; so is the checkpoint."""
     optimizer: Literal["adamw", "adamw_8bit"] = Field("adamw", json_schema_extra=LATER)
-    """`adamw_8bit` keeps Adam's two moments in eight bits each (Dettmers et al. 2022), a quarter of their memory."""
+    """`adamw_8bit` keeps Adam's two moments in eight bits each (Dettmers et al. 2022), a quarter of their memory; those
+    of tensors with fewer than 4,096 numbers stay in float32. It needs the extra `quantised`."""
     gradient_checkpointing: bool = Field(False, json_schema_extra=LATER)
     """Keep only each layer's input for the backward pass and compute the rest again: less memory, a third more work."""
     logits_mib: int = Field(256, ge=1, json_schema_extra=LATER)
-    """Most MiB of logits, in float32, that are computed at once; longer texts are done in pieces."""
+    """Most MiB of logits, in float32, that are computed at once; what has more positions is done in pieces. Sampling
+    needs those of one token of each row."""
     launch: Literal["in_process", "process"] = "in_process"
     """Where training runs: in the process of the Dagster run, or in a child process in a group of its own, which leaves
     nothing behind on a device, ends after a checkpoint when its run is cancelled, and cannot take the run with it."""
@@ -60,6 +63,12 @@ class ComputeSettings(Settings):
     def _several_in_processes_of_their_own(self) -> Self:
         if self.processes > 1 and self.launch != "process":
             raise ValueError(f"compute.processes is {self.processes}, which needs `compute.launch: process`")
+        return self
+
+    @model_validator(mode="after")
+    def _narrow_weights_in_narrow_products(self) -> Self:
+        if self.trained_weights == "bf16" and self.precision != "bf16":
+            raise ValueError("`compute.trained_weights: bf16` needs `compute.precision: bf16`; set both, or neither")
         return self
 
     @model_validator(mode="after")

@@ -13,13 +13,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_dagster.config.schedule import PLAIN, ScheduleSettings
-from rlhf_dagster.config.training import DpoSettings, LoraSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.config.training import ComputeSettings, DpoSettings, LoraSettings, RewardModelSettings, SftSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.lora import add_lora, merge_lora
+from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
+from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
 from rlhf_dagster.training.runtime.divergence import require_finite_loss
 from rlhf_dagster.training.runtime.learning_rates import rate_share
+from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.runtime.trainer_weights import take_weights, weights_misfit
@@ -78,11 +80,13 @@ class KeptTrainer(Trainer):
         keeper: StateKeeper,
         lengths: Sequence[int] | None = None,
         schedule: ScheduleSettings = PLAIN,
+        *,
+        compute: ComputeSettings,
         **arguments: Any,
     ) -> None:
         config: Any = getattr(arguments.get("model"), "config", None)
         cached = getattr(config, "use_cache", None)
-        super().__init__(**arguments)
+        super().__init__(**arguments, optimizer_cls_and_kwargs=_optimizer(compute, arguments["args"]))
         if cached is not None:
             # The Trainer sets it to its own, with which the checkpoint would be sampled from without a cache.
             config.use_cache = cached
@@ -137,6 +141,12 @@ class KeptTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take all of these tensors, where the Trainer would take those whose names it finds."""
         take_weights(_module(self), Path(resume_from_checkpoint))
+
+
+def _optimizer(compute: ComputeSettings, made: TrainingArguments) -> tuple[Any, dict[str, Any]]:
+    kind, own = optimizer_class(compute)
+    betas = (made.adam_beta1, made.adam_beta2)
+    return kind, {"lr": made.learning_rate, "betas": betas, "eps": made.adam_epsilon} | own
 
 
 def _module(trainer: Trainer) -> torch.nn.Module:
@@ -254,6 +264,7 @@ def fit_policy(
     policy: Policy,
     lora: LoraSettings | None,
     progress: OnStep,
+    compute: ComputeSettings,
     *,
     rows: Dataset[Any],
     collate: Callable[[list[Any]], dict[str, Any]],
@@ -264,9 +275,13 @@ def fit_policy(
     ``trainer`` makes the Trainer; ``arguments`` are those of :func:`training_arguments`.
     """
     adapted = None if lora is None else add_lora(policy.model, lora)
+    prepare_training(policy.model if adapted is None else inner_model(adapted), compute)
     with training_arguments(policy.device, **arguments) as made:
-        made_trainer = trainer(model=adapted or policy.model, args=made, train_dataset=rows, data_collator=collate)
+        made_trainer = trainer(
+            compute=compute, model=adapted or policy.model, args=made, train_dataset=rows, data_collator=collate
+        )
         curves = fit_curves(made_trainer, progress)
+    widen_weights(policy.model)
     trained = policy.model if adapted is None else merge_lora(adapted)
     return replace(policy, model=trained.eval()), curves
 
@@ -288,7 +303,6 @@ def training_arguments(
             per_device_train_batch_size=batch_size,
             use_cpu=device.type == "cpu",
             dataloader_pin_memory=device.type != "cpu",
-            optim="adamw_torch_fused",
             lr_scheduler_type="linear",
             warmup_steps=0,
             max_grad_norm=max_grad_norm or 0.0,

@@ -27,7 +27,7 @@ from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.specs import PpoSpec, TrainingResult
-from rlhf_dagster.training.texts.tokens import encode_prompts, pad
+from rlhf_dagster.training.texts.tokens import PaddedBatch, encode_prompts, pad
 
 SHORT = PpoSettings(updates=3, batch_size=16, learning_rate=3e-3)
 
@@ -94,11 +94,13 @@ def test_the_coefficient_moves_after_the_update_that_it_judged(result: TrainingR
 
 
 def test_the_value_head_begins_at_zero_and_is_saved_beside_the_checkpoint(result: TrainingResult, sft: Path) -> None:
-    policy = PolicyWithValue(load_policy(sft, COMPUTE).model)
+    opened = load_policy(sft, COMPUTE)
+    policy, decoding = PolicyWithValue(opened.model), decoding_of(opened.tokenizer, FIXED)
     ids = torch.tensor([[3, 4, 5, 6]])
-    assert (policy(ids, torch.ones_like(ids), 2)[1] == 0).all()
+    batch, tokens, mask = PaddedBatch(ids, torch.ones_like(ids)), ids[:, -2:], torch.ones(1, 2)
+    assert (policy(batch, tokens, mask, decoding)[1] == 0).all()
     load_value_head(policy, result.folder)
-    assert (policy(ids, torch.ones_like(ids), 2)[1] != 0).any()
+    assert (policy(batch, tokens, mask, decoding)[1] != 0).any()
 
 
 def test_a_start_that_ppo_made_brings_its_value_head_and_its_kl_coefficient(
@@ -226,7 +228,8 @@ def test_values_train_the_trunk_that_they_share(policy: Policy) -> None:
     shared = PolicyWithValue(policy.model)
     torch.nn.init.ones_(shared.value_head.weight)
     prompts = pad(encode_prompts(policy.tokenizer, ["red dog ."], 6), policy.tokenizer.pad_token_id, "left")
-    _, values = shared(*prompts, response_tokens=2)
+    decoding = decoding_of(policy.tokenizer, FIXED)
+    _, values = shared(prompts, prompts.input_ids[:, -2:], prompts.attention_mask[:, -2:], decoding)
     values.square().sum().backward()
     trunk = [weight.grad for name, weight in policy.model.named_parameters() if ".attn." in name]
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in trunk)
@@ -266,10 +269,12 @@ def test_padding_and_company_do_not_change_a_row(policy: Policy) -> None:
     batch = pad([[6, 4], [3, 4, 5, 6, 7, 8]], pad_id, "left")
     tail = torch.tensor([[*response, pad_id], [4, 4, 4, 4]])
     tail_mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    logits, values = with_value(
-        torch.cat([batch.input_ids, tail], dim=1), torch.cat([batch.attention_mask, tail_mask], dim=1), 4
-    )
+    padded = PaddedBatch(torch.cat([batch.input_ids, tail], dim=1), torch.cat([batch.attention_mask, tail_mask], dim=1))
+    decoding = decoding_of(policy.tokenizer, FIXED)
+    log_probs, values = with_value(padded, tail, tail_mask, decoding)
     ids = torch.tensor([[6, 4, *response]])
-    expected_logits, expected_values = with_value(ids, torch.ones_like(ids), 3)
-    torch.testing.assert_close(logits[:1, :3], expected_logits, atol=1e-5, rtol=1e-5)
+    alone = PaddedBatch(ids, torch.ones_like(ids))
+    expected, expected_values = with_value(alone, ids[:, -3:], torch.ones(1, 3), decoding)
+    assert expected.isfinite().all() and (expected < -1e-3).all()
+    torch.testing.assert_close(log_probs[:1, :3], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(values[:1, :3], expected_values, atol=1e-5, rtol=1e-5)

@@ -116,7 +116,7 @@ class TestKeptAbilities:
     """The record beside a model."""
 
     def test_what_was_found_goes_on_with_the_model(self, policy: Policy, tmp_path: Path) -> None:
-        found = Abilities(Reading(positions=False), Drawing("whole"), "never")
+        found = Abilities(Reading(positions=False), Drawing("whole"), "never", "transformer.h")
         abilities_of(policy.model).__dict__.update(vars(found))
         save_policy(policy, None, tmp_path)
         assert abilities_of(load_policy(tmp_path).model) == found
@@ -158,4 +158,4 @@ def test_a_context_is_the_length_up_to_which_rows_are_independent(policy: Policy
 
 
 def test_abilities_have_a_place_for_each_thing_that_is_tried() -> None:
-    assert {field.name for field in dataclasses.fields(Abilities)} == {"reading", "drawing", "batching"}
+    assert {field.name for field in dataclasses.fields(Abilities)} == {"reading", "drawing", "batching", "trunk"}

@@ -7,6 +7,7 @@ from benchmarks.models.inputs import COMPUTE, SAMPLING
 from benchmarks.models.plain import Plain, PlainScores, tensors_of
 from benchmarks.models.trial import Trial, WrongNumberError, require_close
 from rlhf_dagster.config.training import LoraSettings, PpoSettings
+from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import load_model, load_policy
 from rlhf_dagster.training.ppo.policy import (
     VALUE_HEAD_FILE,
@@ -33,10 +34,13 @@ REWARD = '''def reward(prompts, responses):
 def shared_ppo(trial: Trial) -> None:
     """A value head on the policy's trunk."""
     folder = _train(trial, "ppo", PPO).folder
-    policy = PolicyWithValue(load_policy(folder, COMPUTE).model)
+    opened = load_policy(folder, COMPUTE)
+    policy = PolicyWithValue(opened.model)
     load_value_head(policy, folder)
+    ids, mask, width = _batch(trial)
+    read, tokens, real = PaddedBatch(ids, mask), ids[:, -width:], mask[:, -width:]
     with torch.no_grad():
-        _, values = policy(*_batch(trial))
+        _, values = policy(read, tokens, real, decoding_of(opened.tokenizer, SAMPLING))
     plain, head = Plain(folder), folder / VALUE_HEAD_FILE
     _require_values(values, [plain.values(prompt, answer, head) for prompt, answer in trial.rows])
 

@@ -6,8 +6,8 @@ and which PhiMoE draws even where its noise is set to 0), and in Gemma 3n it cli
 in evaluation mode, in which it learns as well.
 """
 
-from types import MethodType
-from typing import TypeVar
+from functools import cache
+from typing import Any, Self, TypeVar, cast
 
 from torch import nn
 from transformers import PretrainedConfig
@@ -31,11 +31,24 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def always_in_evaluation_mode(model: _Module) -> _Module:
-    """``model``, for which :meth:`train` does nothing any more, also inside other modules and in its copies."""
+    """``model``, for which :meth:`train` does nothing any more, also inside other modules and in its copies.
+
+    Only its class changes. A method of its own would hold the model, which then would stay in memory, with nobody using
+    it, until Python looks for circles.
+    """
     model.eval()
-    model.train = MethodType(_stay, model)  # type: ignore[method-assign]
+    model.__class__ = _staying(cast("Any", type(model)))
     return model
 
 
-def _stay(model: _Module, mode: bool = True) -> _Module:
-    return model
+class _Staying(nn.Module):
+    def train(self, mode: bool = True) -> Self:
+        return self
+
+
+@cache
+def _staying(kind: Any) -> Any:
+    """The class ``kind`` under its own name, whose models stay in the mode that they are in."""
+    if issubclass(kind, _Staying):
+        return kind
+    return type(kind.__name__, (_Staying, kind), {"__module__": kind.__module__})

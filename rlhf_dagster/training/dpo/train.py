@@ -17,7 +17,8 @@ from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_spl
 from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
-from rlhf_dagster.training.models.log_probs import Decoding, decoding_of, response_outputs, token_log_probs
+from rlhf_dagster.training.models.log_probs import Decoding, decoding_of
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
 from rlhf_dagster.training.reward.labels import check_labels
 from rlhf_dagster.training.runtime.device import training_on
@@ -28,6 +29,7 @@ from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.specs import DpoSpec, OnStep, TrainingResult, silent
 from rlhf_dagster.training.texts.cuts import Cuts
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_COMPARISONS = 1024
@@ -146,10 +148,10 @@ def response_log_prob_sums(model: PreTrainedModel, batch: dict[str, Tensor], dec
     The sum over response tokens, not the mean: the optimum's log-ratio is one of whole responses (Rafailov et al. 2023,
     equation 4). Tokens that the policy can never draw, such as an unknown word, count nothing under any policy.
     """
-    logits, _ = response_outputs(model, batch["input_ids"], batch["attention_mask"], batch["tokens"].shape[1])
-    never = torch.tensor(decoding.suppressed, dtype=torch.long, device=logits.device)
-    mask = batch["response_mask"] * ~torch.isin(batch["tokens"], never)
-    return token_log_probs(logits, batch["tokens"], mask, decoding).sum(dim=1)
+    read, tokens = PaddedBatch(batch["input_ids"], batch["attention_mask"]), batch["tokens"]
+    never = torch.tensor(decoding.suppressed, dtype=torch.long, device=tokens.device)
+    mask = batch["response_mask"] * ~torch.isin(tokens, never)
+    return log_probs_of(model, read, tokens, mask, decoding)[0].sum(dim=1)
 
 
 def with_reference(
@@ -218,6 +220,7 @@ def _fit(
         policy,
         settings.lora,
         progress,
+        spec.compute,
         rows=train,
         collate=lambda rows: own_parts(rows, settings.accumulate, _weight, collate),
         seed=spec.seed,

@@ -50,6 +50,8 @@ class Abilities:
     drawing: Drawing | None = None
     batching: str | None = None
     """Why transformers' continuous batching is not used; empty where it samples from the model."""
+    trunk: str | None = None
+    """The name of the module below the output head, without which the head runs alone; empty where it does not."""
 
 
 def abilities_of(model: Any) -> Abilities:
@@ -82,6 +84,7 @@ def _abilities(kept: dict[str, Any]) -> Abilities:
         None if reading is None else Reading(**reading),
         None if drawing is None else Drawing(**drawing),
         kept["batching"],
+        kept.get("trunk"),  # version 0.1 did not ask
     )
 
 

@@ -7,7 +7,7 @@ Temperature and suppressed tokens are part of the policy: every log-prob uses lo
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -90,9 +90,18 @@ def policy_log_softmax(logits: Tensor, decoding: Decoding) -> Tensor:
 
 def token_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor, decoding: Decoding) -> Tensor:
     """Log-probs [B, T] of ``tokens`` [B, T] from ``logits`` [B, T, V]; 0 where ``mask`` [B, T] is 0."""
-    gathered = cast("Tensor", _TokenLogProbs.apply(logits, tokens, decoding))
+    return where_real(drawn_log_probs(logits, tokens, decoding), mask)
+
+
+def drawn_log_probs(logits: Tensor, tokens: Tensor, decoding: Decoding) -> Tensor:
+    """Log-probs [...] of ``tokens`` [...] from ``logits`` [..., V], -inf at suppressed tokens."""
+    return cast("Tensor", _TokenLogProbs.apply(logits, tokens, decoding))
+
+
+def where_real(log_probs: Tensor, mask: Tensor) -> Tensor:
+    """``log_probs`` [B, T], 0 where ``mask`` [B, T] is 0."""
     # Padding is itself suppressed: its log-prob is -inf, which a product with 0 would turn into NaN.
-    return gathered.masked_fill(mask == 0, 0.0)
+    return log_probs.masked_fill(mask == 0, 0.0)
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -129,32 +138,35 @@ def response_outputs(
         response_tokens: T.
         hidden: whether to return hidden states (after the final norm).
     """
-    batch = PaddedBatch(input_ids[:, :-1], attention_mask[:, :-1])
-    if reading_of(model).padding == "right":
-        return _moved_outputs(model, batch, response_tokens, hidden)
-    if not takes(model, "logits_to_keep"):
-        with head_states(model, lambda states: states[:, -response_tokens:]) as states:
-            logits = model(**accepted(model, **arguments(model, batch), use_cache=False)).logits
+    read = response_reading(model, PaddedBatch(input_ids, attention_mask), response_tokens)
+    if reading_of(model).padding == "left" and takes(model, "logits_to_keep"):
+        with head_inputs(model, hidden) as states:
+            logits = model(**read.given, logits_to_keep=response_tokens).logits
         return logits, states[0] if hidden else None
-    with head_inputs(model, hidden) as states:
-        logits = model(**arguments(model, batch), logits_to_keep=response_tokens, use_cache=False).logits
+    with head_states(model, read.choose) as states:
+        logits = model(**read.given).logits
     return logits, states[0] if hidden else None
 
 
-def _moved_outputs(
-    model: PreTrainedModel, batch: PaddedBatch, response_tokens: int, hidden: bool
-) -> tuple[Tensor, Tensor | None]:
-    """As :func:`response_outputs`, of rows moved to the left edge; outputs are in the places of ``batch`` [B, L]."""
-    moved = moved_left(batch)
-    places = moved.places[:, -response_tokens:, None]
-    ids = moved.batch.input_ids
+class ResponseReading(NamedTuple):
+    """A forward pass over prompts and responses."""
 
-    def chosen(states: Tensor) -> Tensor:
-        return states.gather(1, places.expand(-1, -1, states.shape[-1]))
+    given: dict[str, Any]
+    """Its arguments."""
+    choose: Callable[[Tensor], Tensor]
+    """From the states [B, L, d] that the head could read, those [B, T, d] that predict the responses' tokens."""
 
-    with head_states(model, chosen) as states:
-        logits = model(**accepted(model, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)).logits
-    return logits, states[0] if hidden else None
+
+def response_reading(model: PreTrainedModel, batch: PaddedBatch, response_tokens: int) -> ResponseReading:
+    """How ``model`` reads ``batch`` [B, Q + T] without its last token, and where the last T tokens are predicted."""
+    read = PaddedBatch(batch.input_ids[:, :-1], batch.attention_mask[:, :-1])
+    if reading_of(model).padding == "left":
+        given = accepted(model, **arguments(model, read), use_cache=False)
+        return ResponseReading(given, lambda states: states[:, -response_tokens:])
+    moved = moved_left(read)
+    places, ids = moved.places[:, -response_tokens:, None], moved.batch.input_ids
+    given = accepted(model, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    return ResponseReading(given, lambda states: states.gather(1, places.expand(-1, -1, states.shape[-1])))
 
 
 @contextmanager

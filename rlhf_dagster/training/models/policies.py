@@ -24,6 +24,7 @@ from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.passes.logit_pieces import limit_logits
 from rlhf_dagster.training.models.reading import reading_of, require_bfloat16
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
@@ -56,6 +57,7 @@ def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
     require_rows(model, tokenizer, str(folder))
     if compute.precision == "bf16":
         require_bfloat16(model)
+    limit_logits(model, compute.logits_mib)
     return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
@@ -69,6 +71,7 @@ def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> P
     policy = open_unpadded_policy(folder_source(folder))
     if compute.precision == "bf16":
         require_bfloat16(policy.model)
+    limit_logits(policy.model, compute.logits_mib)
     return Policy(policy.model.to(device), policy.tokenizer)  # type: ignore[arg-type]
 
 

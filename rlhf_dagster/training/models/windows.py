@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_dagster.training.models.passes.logit_pieces import needs_pieces, next_token_loss
 from rlhf_dagster.training.texts.tokens import encode_documents
 
 IGNORED = -100
@@ -27,9 +28,12 @@ def language_model_loss(model: PreTrainedModel, windows: Tensor) -> Tensor:
 
     The attention mask is all ones: padding is on the right, where causal attention never looks back at it.
     """
-    inputs = windows[:, :-1].clamp(min=0)
-    logits = model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
-    return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), ignore_index=IGNORED)
+    inputs, labels = windows[:, :-1].clamp(min=0), windows[:, 1:]
+    read = {"input_ids": inputs, "attention_mask": torch.ones_like(inputs)}
+    if needs_pieces(model, labels.numel()):
+        return next_token_loss(model, labels, labels != IGNORED, **read)
+    logits = model(**read, use_cache=False).logits
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
 
 
 def predicted_tokens(windows: Tensor) -> int:

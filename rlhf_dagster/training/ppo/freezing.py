@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.checkpoints.tokenizers import vocabulary_rows
 from rlhf_dagster.training.models.log_probs import response_outputs
+from rlhf_dagster.training.models.passes.layer_lists import layer_list
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.ppo.frozen_layers import Frozen, recorded, replayed
 
@@ -69,33 +70,10 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     Raises UserError where there is none.
     """
     reading_of(model)  # which runs the model, if nobody has asked yet
-    calls = _calls(model)
-    lists = [
-        (name, layers)
-        for name, layers in model.named_modules()
-        if isinstance(layers, nn.ModuleList) and _runs_once(layers, calls)
-    ]
-    if not lists:
+    found = layer_list(model)
+    if found is None:
         raise _refused(model, "no list of layers runs once from first to last")
-    return max(lists, key=lambda found: sum(weight.numel() for weight in found[1].parameters()))
-
-
-def _calls(model: PreTrainedModel) -> list[nn.Module]:
-    """The members of all lists of modules, in the order in which a forward pass calls them."""
-    members = {part for layers in model.modules() if isinstance(layers, nn.ModuleList) for part in layers}
-    calls: list[nn.Module] = []
-    hooks = [part.register_forward_pre_hook(lambda part, _: calls.append(part)) for part in members]
-    try:
-        _logits(model, range(len(FREEZING_LENGTHS)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return calls
-
-
-def _runs_once(layers: nn.ModuleList, calls: list[nn.Module]) -> bool:
-    members = set(layers)
-    return [part for part in calls if part in members] == list(layers)
+    return found
 
 
 def _output_of(layer: nn.Module, model: PreTrainedModel) -> Any:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
-from rlhf_dagster.training.models.log_probs import response_outputs
+from rlhf_dagster.training.models.log_probs import Decoding
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.ppo.frozen_layers import replayed
 from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, KlController
 from rlhf_dagster.training.reward.scores import with_bias
@@ -35,19 +36,24 @@ class PpoPolicy(nn.Module):
         self.model, self.value_head = model, value_head
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, response_tokens: int, trunk: Tensor | None = None
+        self, batch: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding, trunk: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits [B, T, V] that predict the last T tokens of [B, Q + T] ids, and values [B, T] before them.
+        """Log-probs [B, T] of the last ``tokens`` [B, T] of [B, Q + T] ids, 0 where ``mask`` [B, T] is, and values
+        [B, T] before them.
 
         ``trunk`` [B, Q + T - 1, d] are the states that frozen layers have computed before.
         """
         with replayed(self.model, trunk):
-            logits, _ = response_outputs(self.model, input_ids, attention_mask, response_tokens)
-        return logits, None
+            log_probs, _ = log_probs_of(self.model, batch, tokens, mask, decoding)
+        return log_probs, None
 
     def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor | None:
         """Values [B, T] of a rollout, computed after sampling where no head recorded them; None without values."""
         return None
+
+    def language_models(self) -> list[PreTrainedModel]:
+        """The models that are trained: the policy's, and that of its values where they have their own."""
+        return [self.model]
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -70,11 +76,11 @@ class PolicyWithValue(PpoPolicy):
         super().__init__(model, head)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, response_tokens: int, trunk: Tensor | None = None
+        self, batch: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding, trunk: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         with replayed(self.model, trunk):
-            logits, hidden = response_outputs(self.model, input_ids, attention_mask, response_tokens, hidden=True)
-        return logits, self.value_head(hidden)[..., 0].float()
+            log_probs, hidden = log_probs_of(self.model, batch, tokens, mask, decoding, hidden=True)
+        return log_probs, self.value_head(hidden)[..., 0].float()
 
 
 class PolicyWithValueModel(PpoPolicy):
@@ -88,10 +94,13 @@ class PolicyWithValueModel(PpoPolicy):
         self.value_model = value_model
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, response_tokens: int, trunk: Tensor | None = None
+        self, batch: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding, trunk: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        logits, _ = super().forward(input_ids, attention_mask, response_tokens, trunk)
-        return logits, self.values(PaddedBatch(input_ids, attention_mask), response_tokens)
+        log_probs, _ = super().forward(batch, tokens, mask, decoding, trunk)
+        return log_probs, self.values(batch, tokens.shape[1])
+
+    def language_models(self) -> list[PreTrainedModel]:
+        return [self.model, self.value_model]
 
     def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor:
         return response_values(self.value_model, batch, response_tokens)

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.kl_estimators import sequence_kl
-from rlhf_dagster.training.models.log_probs import Decoding, response_outputs, token_log_probs
+from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.lora import without_adapters
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, whiten
 from rlhf_dagster.training.ppo.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.ppo.frozen_layers import recorded
@@ -159,7 +160,7 @@ def _collect(
     tokens = responses.tokens.where(mask > 0, decoding.pad_id)
     batch = _join(prompts, tokens, mask)
     with without_adapters(episodes.reference) as reference, recorded(reference) as trunk:
-        logits, _ = response_outputs(reference, batch.input_ids, batch.attention_mask, decoding.max_tokens)
+        reference_log_probs, _ = log_probs_of(reference, batch, tokens, mask, decoding)
     measure = _recorded if backend.own_arithmetic else _measured
     log_probs, values = measure(policy, batch, responses, decoding)
     return Rollout(
@@ -167,7 +168,7 @@ def _collect(
         tokens=tokens,
         mask=mask.float(),
         log_probs=log_probs * mask,
-        reference_log_probs=token_log_probs(logits, tokens, mask, decoding),
+        reference_log_probs=reference_log_probs,
         values=None if values is None else values * mask,
         scores=penalised(reward.score, truncation.ended(responses.tokens, responses.mask), settings),
         spread=reward.spread,
@@ -188,9 +189,8 @@ def _measured(
     policy: PpoPolicy, batch: PaddedBatch, responses: Responses, decoding: Decoding
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probs and values [B, T] of responses that another program has sampled, by a forward pass of the policy."""
-    logits, values = policy(batch.input_ids, batch.attention_mask, decoding.max_tokens)
     mask = batch.attention_mask[:, -decoding.max_tokens :]
-    return token_log_probs(logits, responses.tokens, mask, decoding), values
+    return policy(batch, responses.tokens, mask, decoding)
 
 
 def learning_targets(rollout: Rollout, settings: PpoSettings, kl_coef: float) -> Targets:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.config.training import ComputeSettings, PpoSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
 from rlhf_dagster.training.ppo.alarms import alarms, mostly_start
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.policy import PpoPolicy
@@ -20,10 +21,12 @@ from rlhf_dagster.training.ppo.validation import best_validation, gone_too_far, 
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import is_main, own_slice
 from rlhf_dagster.training.runtime.learning_rates import rate_share
+from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.runtime.weight_average import WeightAverage
+from rlhf_dagster.training.sampling.drawing import drawing_of
 from rlhf_dagster.training.sampling.importance import sampler_numbers
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
@@ -50,9 +53,14 @@ def train_ppo(spec: PpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
 
 def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     setup, settings = prepare_ppo(spec), spec.settings
+    if spec.compute.trained_weights == "bf16":
+        drawing_of(setup.policy.model)  # found out while weights are in float32
+    for model in setup.policy.language_models():
+        prepare_training(model, spec.compute)
     with rollout_backend(spec.compute, settings.batch_size) as backend:
         episodes = replace(setup.episodes, backend=backend)
-        curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper)
+        curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper, spec.compute)
+    widen_weights(setup.policy)
     with writing_output(spec.output) as folder:
         setup.save(spec, folder)
     warnings = [
@@ -74,11 +82,13 @@ def run_ppo(
     progress: OnStep = silent,
     controller: KlController | None = None,
     keeper: StateKeeper | None = None,
+    compute: ComputeSettings | None = None,
 ) -> dict[str, list[float]]:
     """Train ``policy`` in place; returns a curve for each of the numbers below, one value for each update.
 
     A ``controller`` of the KL coefficient goes on from its state, and is changed in place; without one, the settings
-    make one. From a state of ``keeper``, the run goes on bit for bit as if it had not been interrupted.
+    make one. From a state of ``keeper``, the run goes on bit for bit as if it had not been interrupted. The optimiser
+    is that of ``compute``.
 
     `reward`, `kl`, `entropy`, `explained_variance`, `response_length`, `distinct_responses` and `reward_spread`
     describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`,
@@ -88,8 +98,9 @@ def run_ppo(
     before any update.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        policy.trained().values(), lr=settings.learning_rate, eps=settings.adam_epsilon, weight_decay=0.0, fused=True
+    kind, own = optimizer_class(compute or ComputeSettings())
+    optimizer = kind(
+        policy.trained().values(), lr=settings.learning_rate, eps=settings.adam_epsilon, weight_decay=0.0, **own
     )
     prompts = PromptOrder(len(episodes.prompts), generator)
     run = PpoRun(policy, optimizer, controller or kl_controller(settings), generator, prompts)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from rlhf_dagster.config.training import PpoSettings
-from rlhf_dagster.training.models.log_probs import Decoding, token_log_probs
+from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.token_statistics import masked_mean
 from rlhf_dagster.training.models.windows import language_model_loss, predicted_tokens
 from rlhf_dagster.training.ppo.kl_penalty import kl_loss
@@ -16,6 +16,7 @@ from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Rollout, Targets
 from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_gradients, sum_of_ranks, world
 from rlhf_dagster.training.sampling.importance import truncated_weights
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 Numbers = dict[str, Tensor]
 AT_FIRST = ("ratio", "log_ratio")
@@ -125,11 +126,10 @@ def minibatch_loss(
     decoding: Decoding,
 ) -> tuple[Tensor, Numbers]:
     """The clipped policy loss on some ``rows`` of the rollout, plus the weighted losses of values and of the KL."""
-    ids, attention_mask = rollout.batch.input_ids[rows], rollout.batch.attention_mask[rows]
+    batch = PaddedBatch(*(part[rows] for part in rollout.batch))
     tokens, mask, old_log_probs = rollout.tokens[rows], rollout.mask[rows], rollout.log_probs[rows]
     trunk = None if rollout.trunk is None else rollout.trunk[rows]
-    logits, values = policy(ids, attention_mask, tokens.shape[1], trunk)
-    log_probs = token_log_probs(logits, tokens, mask, decoding)
+    log_probs, values = policy(batch, tokens, mask, decoding, trunk)
     weights = _importance_weights(rollout, rows, settings)
     advantages = targets.advantages[rows]
     surrogate = ppo_policy_loss(log_probs, old_log_probs, advantages, mask, settings.clip_range, weights)

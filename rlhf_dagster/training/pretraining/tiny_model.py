@@ -17,6 +17,7 @@ from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
+from rlhf_dagster.training.models.passes.logit_pieces import limit_logits
 from rlhf_dagster.training.models.policies import Policy, save_policy
 from rlhf_dagster.training.models.windows import language_model_loss, text_windows
 from rlhf_dagster.training.runtime.device import training_on
@@ -61,12 +62,14 @@ def make_tiny_model(
     """
     if not any(text.strip() for text in texts):
         raise UserError("The pretraining text is empty; a tiny model needs at least one document.")
-    with training_on(compute or ComputeSettings()) as device:
+    compute = compute or ComputeSettings()
+    with training_on(compute) as device:
         seed_everything(settings.seed)
         tokenizer = make_tokenizer(texts, settings)
         windows = text_windows(tokenizer, texts, settings.context)
         model = GPT2LMHeadModel(_config(tokenizer, settings)).to(device)  # type: ignore[arg-type]
         use_fast_layers(model)
+        limit_logits(model, compute.logits_mib)
         keeper = StateKeeper(checkpointing, content_hash("tiny_model", settings.recorded(), list(texts)))
         losses = _pretrain(model, windows, settings, progress, keeper)
         with writing_output(output) as folder:

@@ -13,6 +13,8 @@ from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
+from rlhf_dagster.training.models.passes.logit_pieces import plain_model
+from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer, save_model
 from rlhf_dagster.training.reward.heads import draw_heads, score_sequences
 from rlhf_dagster.training.reward.labels import (
@@ -161,9 +163,11 @@ def _fit(
         learning_rate=settings.learning_rate,
         adam_epsilon=settings.adam_epsilon,
     ) as arguments:
+        prepare_training(plain_model(trained), spec.compute)
         trainer = RewardTrainer(
             keeper,
             schedule=settings.schedule,
+            compute=spec.compute,
             model=trained,
             args=arguments,
             train_dataset=with_bootstrap(train, settings.heads, spec.seed),
@@ -175,6 +179,7 @@ def _fit(
             ),
         )
         losses = fit(trainer, progress)
+    widen_weights(trained)
     model, figures = _without_extras(trained)
     return RewardModel(model.eval(), tokenizer), losses, figures
 

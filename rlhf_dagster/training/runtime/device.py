@@ -9,6 +9,8 @@ import torch
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.distributed import join, local_rank, world
+from rlhf_dagster.training.runtime.freeing import release_memory
+from rlhf_dagster.training.runtime.optimizers import require_optimizer
 
 
 def use_device(compute: ComputeSettings) -> torch.device:
@@ -44,11 +46,18 @@ def precision(compute: ComputeSettings | None) -> AbstractContextManager[object]
 
 @contextmanager
 def training_on(compute: ComputeSettings) -> Iterator[torch.device]:
-    """Join the other ranks, and run the block in the precision of ``compute``; gives the device."""
+    """Join the other ranks, and run the block in the precision of ``compute``; gives the device.
+
+    What the block leaves in circles is freed at its end, before the next stage of this process.
+    """
+    require_optimizer(compute)
     device = use_device(compute)
     join(device)
-    with precision(compute):
-        yield device
+    try:
+        with precision(compute):
+            yield device
+    finally:
+        release_memory()
 
 
 def require_a_row_for_each_rank(rows: int, what: str) -> None:

@@ -9,11 +9,8 @@ import torch
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.log_probs import (
-    decoding_of,
-    response_outputs,
-    token_log_probs,
-)
+from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
@@ -21,7 +18,7 @@ from rlhf_dagster.training.sampling.importance import require_same_model
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.texts.cuts import Cuts
-from rlhf_dagster.training.texts.tokens import TokenIds, decode_responses, encode_prompts, pad
+from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, decode_responses, encode_prompts, pad
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,7 @@ def response_log_probs(
         ids = torch.cat([left.input_ids, right.input_ids], dim=1)
         mask = torch.cat([left.attention_mask, right.attention_mask], dim=1)
         with precision(compute):
-            logits, _ = response_outputs(policy.model, ids, mask, right.input_ids.shape[1])
-        part_log_probs = token_log_probs(logits, right.input_ids, right.attention_mask, decoding)
+            part_log_probs, _ = log_probs_of(policy.model, PaddedBatch(ids, mask), *right, decoding)
         lengths = right.attention_mask.sum(dim=1).tolist()
         log_probs += [row[:n] for row, n in zip(part_log_probs.tolist(), lengths, strict=True)]
     return log_probs

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,7 +16,7 @@ from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.log_probs import head_on
+from rlhf_dagster.training.models.passes.logit_pieces import next_token_loss
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, save_policy
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
@@ -149,9 +148,7 @@ def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     mask = batch["attention_mask"]
     read = {"attention_mask": mask[:, :-1] if mask.dim() == 2 else mask[..., :-1, :-1]}
     read |= {name: batch[name][:, :-1] for name in ("input_ids", "position_ids") if name in batch}
-    with head_on(model, learned):
-        logits = model(**read, use_cache=False).logits
-    return F.cross_entropy(logits.float(), labels[learned])
+    return next_token_loss(model, labels, learned, **read)
 
 
 @torch.no_grad()
@@ -179,6 +176,7 @@ def _fit(
         policy,
         settings.lora,
         progress,
+        spec.compute,
         rows=train,
         collate=lambda rows: own_parts(rows, settings.accumulate, lambda row: len(row.response), collate),
         seed=spec.seed,

@@ -1,0 +1,1 @@
+"""Forward and backward passes that need less memory: logits in pieces, layers computed again, narrow weights."""
