@@ -45,9 +45,10 @@ def reward_model(
 ) -> dg.MaterializeResult[Checkpoint]:
     """Predicts which response people prefer. Trained from the SFT checkpoint on all labels so far.
 
-    Its scores have mean 0 and deviation 1 on samples of the SFT policy (`reference_mean`, `reference_std`). A `loss` is
-    the cross-entropy of the choice in nats, an `accuracy` the share of labels whose best response it scores highest.
-    `equal_comparisons` are left out, and `cut_responses` read in part, because they are longer than what is read.
+    Its scores have mean 0 and deviation 1 on samples of the SFT policy (`reference_mean`, `reference_std`), or with
+    `reward_model.normalisation: demonstrations` mean 0 on those. A `loss` is the cross-entropy of the choice in nats,
+    an `accuracy` the share of labels whose best response it scores highest. `equal_comparisons` are left out, and
+    `cut_responses` read in part, because they are longer than what is read.
     """
     require_measurable(loop, preference_dataset)
     settings, progress = for_this_run(loop.config.reward_model, config), stage_progress(context)
