@@ -45,7 +45,7 @@ def why_not(rows: list[dict[str, Any]]) -> Iterator[str]:
 def what_is_left_out(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Sentences on what each round has not learned from."""
     for row in rows:
-        yield from (f"{row['round']}: {sentence}" for sentence in left_out_sentences(row["left_out"]))
+        yield from (f"{row['round']}: {sentence}" for sentence in left_out_sentences(row.get("left_out", {})))
 
 
 def _rate(rate: dict[str, Any] | None) -> str:
