@@ -204,8 +204,10 @@ def status(folder: Path, as_json: bool) -> None:
 
     console = Console()
     console.print(rounds_table(rows))
-    for sentence in [*why_not(rows), *what_is_left_out(rows), *data_notices(loop)]:
+    for sentence in why_not(rows):
         console.print(sentence, highlight=False, soft_wrap=True)
+    for sentence in [*what_is_left_out(rows), *data_notices(loop)]:
+        console.print(sentence, highlight=False)
 
 
 def _left_out(loop: "LoopFolder", key: str) -> dict[str, Any]:

@@ -75,11 +75,11 @@ def test_status_says_what_was_left_out_and_cut(finished, copy_of) -> None:
     content["metrics"] |= {"cut_responses": 3.0, "equal_comparisons": 1.0}
     write_record(path, content)
     loop.write_json("demonstrations", "", {"left_out_of_test": 7})
-    shown = rlhf_here("round", "status", "--loop", loop.root)
+    shown = " ".join(rlhf_here("round", "status", "--loop", loop.root).stdout.split())
     counts = left_out_of_round(loop, ROUND)
-    assert f"{ROUND}: {counts['trained_on']} of " in shown.stdout
-    assert f"{ROUND}: reward_model has 3 cut responses, 1 equal comparisons." in shown.stdout
-    assert "7 demonstrations are of the test split, by their prompt or user, and are left out." in shown.stdout
+    assert f"{ROUND}: {counts['trained_on']} of " in shown
+    assert f"{ROUND}: reward_model has 3 cut responses, 1 equal comparisons." in shown
+    assert "7 demonstrations are of the test split, by their prompt or user, and are left out." in shown
     (row,) = json.loads(rlhf_here("round", "status", "--loop", loop.root, "--json").stdout)
     assert row["left_out"] == counts
     assert row["left_out"]["reward_model"] == {"cut_responses": 3, "equal_comparisons": 1}
