@@ -51,6 +51,8 @@ def config(port: int, ui: int, seed: int, comparisons: int) -> dict[str, Any]:
         "name": "autonomous",
         "seed": seed,
         "labeling": {"comparisons_per_round": comparisons},
+        # Few labels may not tell the reward model from guessing; what is tried here is that nothing is lost.
+        "reward_model": {"accept_chance": True},
         "label_store": {
             "kind": "label_studio",
             "url": f"http://127.0.0.1:{port}",

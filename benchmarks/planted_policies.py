@@ -67,11 +67,13 @@ def few(preferences: pd.DataFrame) -> pd.DataFrame:
 
 
 FREE = {"kl_coef": 0.0, "kl_target": None}
+# Also where it could not be told from guessing: what is tried here is the gate.
+FEW = {"epochs": 8, "accept_chance": True}
 PLANTS = {
     "no leash": Planted({"ppo": FREE | {"learning_rate": 3e-3}}),
     "silly labels": Planted(labels=silly),
-    "few labels": Planted({"ppo": FREE | {"updates": 300}, "reward_model": {"epochs": 8}}, few),
-    "few labels, near SFT": Planted({"reward_model": {"epochs": 8}}, few),
+    "few labels": Planted({"ppo": FREE | {"updates": 300}, "reward_model": FEW}, few),
+    "few labels, near SFT": Planted({"reward_model": FEW}, few),
     "none": Planted(),
 }
 

@@ -43,7 +43,7 @@ def build_loop(config: LoopConfig, root: Path, resources: Mapping[str, Any] | No
     schedules, sensors = loop_automation(config)
     return dg.Definitions(
         assets=[*owned, PAGE_SPEC.replace_attributes(owners=[config.owner])],
-        asset_checks=dg.load_asset_checks_from_modules([evaluation]),
+        asset_checks=dg.load_asset_checks_from_modules([evaluation, reward]),
         jobs=loop_jobs(config),
         schedules=schedules,
         sensors=sensors,

@@ -34,7 +34,8 @@ SMALL: dict[str, Any] = {
     "sampling": {"response_tokens": 12},
     "sft": {"epochs": 1},
     "labeling": {"comparisons_per_round": 40, "held_out_annotators": 0.25},
-    "reward_model": {"epochs": 1, "normalisation_samples": 16},
+    # Thirty labels teach a reward model nothing, and PPO says so where this is not set.
+    "reward_model": {"epochs": 1, "normalisation_samples": 16, "accept_chance": True},
     "ppo": {"updates": 3, "batch_size": 16, "minibatches": 1, "epochs": 1},
     "evaluation": {"prompts": 24, "human_judgments": 24},
     # A policy of three updates is no better than SFT, so every rule is one that any policy keeps.

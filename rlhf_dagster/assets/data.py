@@ -3,10 +3,17 @@
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import loop_asset, table_result
+from rlhf_dagster.assets.define import as_list, loop_asset, table_result
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
 from rlhf_dagster.loop.demonstrations import read_written, send_prompts
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.left_out import (
+    LEFT_OUT_OF_TEST,
+    demonstration_notices,
+    pretraining_notices,
+    prompt_notices,
+)
+from rlhf_dagster.loop.guards.splits import require_demonstrations, require_prompts
 
 
 @loop_asset("data")
@@ -16,7 +23,10 @@ def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataF
     The reward model and PPO see only train prompts; the evaluation report measures on test prompts alone.
     """
     frame = build_prompts(loop.config, loop.root, loop.store)
-    return table_result(frame, ["prompt_id", "split"], **_by_split(frame))
+    require_prompts(loop.config, frame)
+    return table_result(
+        frame, ["prompt_id", "split"], **_by_split(frame), **_warnings(prompt_notices(loop.config, frame))
+    )
 
 
 @loop_asset("data")
@@ -34,12 +44,17 @@ def demonstrations(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Prompts with responses that people wrote, from which SFT learns the form of an answer.
 
-    Demonstrations that annotators wrote are included; those by users, or to prompts, of the test split are not.
+    Demonstrations that annotators wrote are included; those by users, or to prompts, of the test split are not, and
+    counted as `left_out_of_test`.
     """
     written = read_written(loop)
-    frame = build_demonstrations(loop.config, loop.root, loop.store, prompts, written)
+    frame, of_test = build_demonstrations(loop.config, loop.root, loop.store, prompts, written)
+    require_demonstrations(frame)
+    loop.write_json("demonstrations", "", {LEFT_OUT_OF_TEST: of_test})
     counts = {"written_by_annotators": len(written), "asked_of_annotators": len(demonstration_batch)}
-    return table_result(frame, ["demonstration_id", "split"], **counts, **_by_split(frame))
+    counts[LEFT_OUT_OF_TEST] = of_test
+    notices = _warnings(demonstration_notices(frame, of_test))
+    return table_result(frame, ["demonstration_id", "split"], **counts, **_by_split(frame), **notices)
 
 
 @loop_asset("data")
@@ -49,7 +64,12 @@ def pretraining_text(
     """Text for a tiny base model and for PPO-ptx; imported loops fall back on the demonstrations."""
     frame = build_pretraining_text(loop.config, loop.root, demonstrations)
     words = sum(len(text.split()) for text in frame["text"])
-    return table_result(frame, ["text_id", "split"], words=words, **_by_split(frame))
+    notices = _warnings(pretraining_notices(frame, demonstrations))
+    return table_result(frame, ["text_id", "split"], words=words, **_by_split(frame), **notices)
+
+
+def _warnings(sentences: list[str]) -> dict[str, dg.MarkdownMetadataValue]:
+    return {"warnings": as_list(sentences)} if sentences else {}
 
 
 def _by_split(frame: pd.DataFrame) -> dict[str, int]:

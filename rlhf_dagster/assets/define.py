@@ -2,6 +2,7 @@
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,20 @@ def loop_asset(
             metadata={"dagster/column_schema": _column_schema(name)} if schema else None,
             **options,
         )(_one_sentence(compute))
+
+    return declare
+
+
+def round_check(
+    asset: dg.AssetsDefinition,
+) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
+    """A blocking check of one round of an asset; without partitions it would be handed those of all rounds."""
+
+    def declare(compute: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
+        with warnings.catch_warnings():
+            # Partitions of checks are in preview.
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            return dg.asset_check(asset=asset, blocking=True, partitions_def=rounds)(compute)
 
     return declare
 
@@ -185,7 +200,7 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = (), **metad
     if result.usage:
         shown |= {f"usage_{name}": value for name, value in numbers(result.usage).items()}
     if result.warnings:
-        shown["warnings"] = dg.MetadataValue.md("\n".join(f"- {warning}" for warning in result.warnings))
+        shown["warnings"] = as_list(result.warnings)
     shown |= numbers({name: result.metrics[name] for name in shown_metrics or result.metrics})
     return dg.MaterializeResult(
         value=checkpoint, metadata=shown | metadata, data_version=dg.DataVersion(checkpoint.digest)
@@ -197,6 +212,11 @@ def curves_picture(curves: dict[str, list[float]]) -> dg.MarkdownMetadataValue:
     from rlhf_dagster.pages.plots import markdown_image, training_curves
 
     return dg.MetadataValue.md(markdown_image(training_curves(curves), "training curves"))
+
+
+def as_list(sentences: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Sentences as a Markdown list."""
+    return dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in sentences))
 
 
 def markdown_table(rows: Sequence[Mapping[Any, Any]]) -> dg.MarkdownMetadataValue:

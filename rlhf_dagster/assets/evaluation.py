@@ -1,8 +1,5 @@
 """Group `evaluation`: the report, and the judgments of people."""
 
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,15 +12,16 @@ from rlhf_dagster.assets.define import (
     markdown_table,
     numbers,
     page_link,
+    round_check,
     stage_progress,
     table_result,
     win_rates_table,
 )
 from rlhf_dagster.assets.report_metadata import report_metadata
-from rlhf_dagster.assets.rounds import rounds
 from rlhf_dagster.common.sealed import seal_page
 from rlhf_dagster.config.arms import TRAINED_BESIDE
 from rlhf_dagster.evaluation.gate import rules_as_dicts
+from rlhf_dagster.evaluation.held_out_text import held_out_documents
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.arms import measure_arms, sample_arms
@@ -74,7 +72,8 @@ def eval_report(
     reward_model_halves: dict[str, Any],
     ppo_policy: Checkpoint,
     sft_checkpoint: Checkpoint,
-    pretraining_text: Path,
+    pretraining_text: pd.DataFrame,
+    demonstrations: pd.DataFrame,
     reward_model_accuracy: dict[str, Any],
     label_quality: dict[str, Any],
 ) -> dg.MaterializeResult[dict[str, Any]]:
@@ -96,7 +95,7 @@ def eval_report(
         reward_model_accuracy,
         label_quality,
         sft=sft_checkpoint,
-        pretraining_text=pretraining_text,
+        held_out=held_out_documents(pretraining_text, demonstrations),
         halves=reward_model_halves,
         arms=measure_arms(compute.on(loop), evaluation_completions, reward_model),
     )
@@ -105,15 +104,7 @@ def eval_report(
     return dg.MaterializeResult(value=report, metadata={"report": page_link(loop, key), **report_metadata(report)})
 
 
-def _round_check(compute: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
-    """A blocking check of one round's report; without partitions it would be handed the reports of all rounds."""
-    with warnings.catch_warnings():
-        # Partitions of checks are in preview.
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        return dg.asset_check(asset=eval_report, blocking=True, partitions_def=rounds)(compute)
-
-
-@_round_check
+@round_check(eval_report)
 def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, Any]) -> dg.AssetCheckResult:
     """The promotion gate on what machines can measure; nobody is asked to judge a policy that fails it."""
     decision = decide(loop, eval_report, None)

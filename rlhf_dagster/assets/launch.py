@@ -5,16 +5,20 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import dagster as dg
 from pydantic import Field, create_model
 
-from rlhf_dagster.config.base import Settings, overlaid
+from rlhf_dagster.config.base import CONSENT, Settings, overlaid
 
 Stage = TypeVar("Stage", bound=Settings)
 
 
 def launch_config(settings: type[Settings]) -> type[dg.Config]:
-    """A Dagster config with every setting of a stage, unset by default: what is set wins over the loop's config."""
+    """A Dagster config with every setting of a stage, unset by default: what is set wins over the loop's config.
+
+    What people consent to stands in the loop's config alone, where every stage reads it.
+    """
     fields: dict[str, Any] = {
         name: (_launchable(field.annotation), Field(None, description=field.description))
         for name, field in settings.model_fields.items()
+        if field.json_schema_extra is not CONSENT
     }
     return create_model(f"{settings.__name__}ForThisRun", __base__=dg.Config, **fields)
 

@@ -1,6 +1,7 @@
 """Group `policy`: the policies that learn from the reward model."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -9,9 +10,11 @@ from rlhf_dagster.assets.launch import for_this_run, launch_config
 from rlhf_dagster.config.training import DpoSettings, PpoSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.chance import require_above_chance
 from rlhf_dagster.loop.trainings.dpo import make_dpo_policy
 from rlhf_dagster.loop.trainings.ppo import make_ppo_policy
 from rlhf_dagster.resources.compute import Compute
+from rlhf_dagster.training.texts.cuts import COUNTED
 
 COMPARED_BY_ROUND = (
     "reward",
@@ -38,6 +41,7 @@ def ppo_policy(
     round_manifest: dict[str, str],
     sft_checkpoint: Checkpoint,
     reward_model: Checkpoint,
+    reward_model_accuracy: dict[str, Any],
     prompts: Path,
     pretraining_text: Path,
     preference_dataset: Path,
@@ -48,8 +52,10 @@ def ppo_policy(
     deviation 1, unless demonstrations normalise scores), `kl` the sequence KL to SFT in nats, `entropy` that of a token
     in nats, `kl_coef` the weight of the KL reward, `explained_variance` how well the value head predicts the returns
     (1 is best). `ratio_first`, the probability ratio before an update has changed anything, must be 1.
-    `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set.
+    `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set. Run
+    alone too, it does not start on a reward model that is not known to be better than guessing.
     """
+    require_above_chance(loop, context.partition_key, reward_model_accuracy)
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
     result = make_ppo_policy(
         compute.on(loop),
@@ -63,7 +69,7 @@ def ppo_policy(
         preferences=preference_dataset,
         progress=progress,
     )
-    shown = [name for name in COMPARED_BY_ROUND if name in result.metrics]
+    shown = [name for name in (*COMPARED_BY_ROUND, *COUNTED) if name in result.metrics]
     return model_result(result, shown, behaviour_policy=round_manifest["behaviour_policy"])
 
 

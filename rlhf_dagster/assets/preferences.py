@@ -7,6 +7,7 @@ import pandas as pd
 
 from rlhf_dagster.assets.define import (
     JSON,
+    as_list,
     label_store_link,
     loop_asset,
     markdown_table,
@@ -15,10 +16,13 @@ from rlhf_dagster.assets.define import (
     table_result,
 )
 from rlhf_dagster.assets.rounds import open_rounds
+from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import left_behind, unsettled_sentence
+from rlhf_dagster.loop.guards.left_out import preference_notices
+from rlhf_dagster.loop.guards.splits import require_prompts
 from rlhf_dagster.loop.labels import (
     labels_read,
     read_labels,
@@ -59,6 +63,7 @@ def completions(
     Where an earlier round's reward model chooses the comparisons (`chosen_by`), more samples are drawn than compared.
     `cut_prompts` counts prompts that are longer than what is read of them, `unended_responses` responses without end.
     """
+    require_prompts(loop.config, prompts)
     cuts = Cuts()
     frame = sample_completions(loop, round_manifest, prompts, cuts)
     return table_result(
@@ -163,14 +168,19 @@ def preference_dataset(
     """The frozen snapshot a reward model trains on: usable labels of all rounds up to this one, split three ways.
 
     `validation` holds comparisons that are not trained on, `held_out_annotators` labels of people who are never trained
-    on. Prompts of the test split are in none of the three.
+    on. Prompts of the test split are in none of the three. `why_not` says why labels are `not_trained_on`.
     """
     key, partitions = context.partition_key, open_rounds(context.instance)
+    require_prompts(loop.config, prompts)
     left = left_behind(loop, key, partitions)
     frame, summary = snapshot_preferences(loop, key, preference_labels, preference_batch, prompts, left)
-    if left:
-        summary["warnings"] = unsettled_sentence(loop, partitions)
-        context.log.warning(summary["warnings"])
+    warnings = [*([unsettled_sentence(loop, partitions)] if left else []), *preference_notices(loop.config, frame)]
+    if warnings:
+        summary["warnings"] = as_list(warnings)
+        context.log.warning(" ".join(warnings))
     counts = {f"{split}_labels": int(n) for split, n in frame["split"].value_counts().items()}
+    reasons = summary.pop("not_trained_on")
+    summary["not_trained_on"] = sum(reasons.values())
+    summary["why_not"] = ", ".join(f"{n:,} {NOT_TRAINED_ON[reason]}" for reason, n in reasons.items()) or "none"
     rounds_used = ", ".join(one for one in loop.rounds_with("preference_labels", key) if one not in left)
     return table_result(frame, ["label_id", "split"], rounds=rounds_used, **counts, **summary)

@@ -4,11 +4,13 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import JSON, loop_asset, markdown_table
+from rlhf_dagster.assets.define import JSON, as_list, loop_asset, markdown_table
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.promotion import promote_round
+from rlhf_dagster.loop.upkeep.retention import remove_unneeded
 
 
 # Of the reward model and the labels it reads whether they are still those that the policy has learned from.
@@ -27,6 +29,7 @@ def promotion(
     # No input of this asset: after a failed check, which a person may overrule, nobody was asked to judge.
     human = loop.json("human_evaluation", context.partition_key)
     decision = promote_round(loop, context.partition_key, ppo_policy, eval_report, human)
+    removed = _remove_unneeded(loop)
     shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
     return dg.MaterializeResult(
         value=decision,
@@ -35,5 +38,20 @@ def promotion(
             "alarms": ", ".join(alarm_names(decision["rules"])) or "none",
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision["reasons"])),
             "rules": markdown_table(decision["rules"]),
+            **removed,
         },
     )
+
+
+def _remove_unneeded(loop: LoopFolder) -> dict[str, Any]:
+    """What of the models was removed, as metadata. The decision stands also where they could not be."""
+    try:
+        removed = remove_unneeded(loop)
+    except UserError as error:
+        return {"warnings": as_list([f"Models that nothing needs could not be removed: {error}"])}
+    if not removed:
+        return {}
+    return {
+        "removed_models": len(removed),
+        "removed": as_list([f"{one.model_id} ({one.size / 1e6:,.1f} MB)" for one in removed]),
+    }

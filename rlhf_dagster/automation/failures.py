@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import dagster as dg
 
 from rlhf_dagster.assets.define import STOPPED_TAG
+from rlhf_dagster.assets.evaluation import may_be_promoted
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.resources.notifier import Notifier
 
@@ -30,7 +31,8 @@ def find_failure(events: Iterable[dg.DagsterEvent]) -> RunFailure | None:
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking:
-                return RunFailure(check.asset_key.path[-1], check.description or "", by_gate=True)
+                by_gate = check.asset_check_key in may_be_promoted.check_keys
+                return RunFailure(check.asset_key.path[-1], check.description or "", by_gate)
         if event.is_step_failure:
             return RunFailure((event.step_key or "").split(".")[0], sentence(event))
     return None

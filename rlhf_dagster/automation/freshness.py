@@ -9,6 +9,7 @@ import dagster as dg
 
 from rlhf_dagster.automation.jobs import COLLECT
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import is_decided, newest_promoted
 from rlhf_dagster.resources.io_managers import TABLES
@@ -54,7 +55,7 @@ class Records:
         found = Freshness()
         for asset in assets:
             newer = [
-                parent for parent in self.parents(asset) if parent in found.outdated or self._is_newer(parent, asset)
+                parent for parent in self._made_from(asset) if parent in found.outdated or self._is_newer(parent, asset)
             ]
             counting = [parent for parent in newer if not self._stays(asset, parent)]
             if counting or not self.is_there(asset):
@@ -65,11 +66,17 @@ class Records:
 
     def made_from_newer(self, asset: str) -> str:
         """A parent because of which an asset that is there must be made again; empty where there is none."""
-        newer = (parent for parent in self.parents(asset) if self._is_newer(parent, asset))
+        newer = (parent for parent in self._made_from(asset) if self._is_newer(parent, asset))
         return next((parent for parent in newer if not self._stays(asset, parent)), "")
 
     def parents(self, asset: str) -> list[str]:
         return sorted(key.path[-1] for key in self.graph.get(dg.AssetKey(asset)).parent_keys)
+
+    def _made_from(self, asset: str) -> list[str]:
+        """The parents of an asset, without those that it did not have yet in the release that has made it."""
+        made = self._record(asset)
+        pointers = [tag for tag in _tags(made) if tag.startswith(NEWEST_SEEN)] if made else []
+        return [parent for parent in self.parents(asset) if not pointers or NEWEST_SEEN + parent in pointers]
 
     def is_there(self, asset: str) -> bool:
         """Whether an asset is on record, and its file in the loop's folder, with the model that it points to."""
@@ -85,9 +92,13 @@ class Records:
 
     def _points_to(self, asset: str, pointer: dict[str, Any]) -> bool:
         """Whether a pointer's model is there, and the one on record: a process may be killed between the two."""
-        record = self._record(asset)
+        record, model = self._record(asset), self.loop.pointed_to(pointer)
         version = _tags(record).get(DATA_VERSION) if record else None
-        return self.loop.pointed_to(pointer).folder.is_dir() and version in (None, pointer["digest"])
+        return version in (None, pointer["digest"]) and (self._was_removed(model) or model.folder.is_dir())
+
+    def _was_removed(self, model: Checkpoint) -> bool:
+        """Whether a model went because nothing needs it any more: it is not made again."""
+        return not model.is_there() and model.model_id in self.loop.removals.removed()
 
     def _is_newer(self, parent: str, asset: str) -> bool:
         """Whether a parent was made again, with other content, after a step had begun to make an asset."""

@@ -197,6 +197,19 @@ def check(
     raise typer.Exit(print_findings(loop, repair))
 
 
+@app.command()
+def models(
+    loop: FolderArgument,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove now what nothing needs, by `models.keep` in loop.yaml.")
+    ] = False,
+) -> None:
+    """List a loop's trained models with their size and why each stays; what goes stays on record."""
+    from rlhf_dagster.cli.upkeep.models import list_models, remove_models
+
+    (remove_models if remove else list_models)(loop)
+
+
 @app.command("check-model")
 def check_model(
     model: Annotated[str, typer.Argument(help="A folder with a model, or its name on the Hugging Face Hub.")],

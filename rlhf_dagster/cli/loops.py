@@ -186,11 +186,12 @@ def status(folder: Path, as_json: bool) -> None:
     from rlhf_dagster.cli.runner import LoopRunner
     from rlhf_dagster.loop.folder import LoopFolder
     from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
+    from rlhf_dagster.loop.guards.left_out import data_notices
     from rlhf_dagster.loop.summary import round_rows
 
     loop = LoopFolder.open(folder)
     keys = open_rounds(LoopRunner.open(loop).instance)
-    rows = round_rows(loop, keys)
+    rows = [row | _left_out(loop, row["round"]) for row in round_rows(loop, keys)]
     if sentence := unsettled_sentence(loop, keys):
         print(sentence, file=sys.stderr)
     if as_json:
@@ -199,12 +200,22 @@ def status(folder: Path, as_json: bool) -> None:
     if not rows:
         print(f"No round is open. Next: rlhf round open --loop {folder}")
         return
-    from rlhf_dagster.cli.tables import rounds_table, why_not
+    from rlhf_dagster.cli.tables import rounds_table, what_is_left_out, why_not
 
     console = Console()
     console.print(rounds_table(rows))
     for sentence in why_not(rows):
         console.print(sentence, highlight=False, soft_wrap=True)
+    for sentence in [*what_is_left_out(rows), *data_notices(loop)]:
+        console.print(sentence, highlight=False)
+
+
+def _left_out(loop: "LoopFolder", key: str) -> dict[str, Any]:
+    """The key `left_out` of a round's row, where something of it is on record."""
+    from rlhf_dagster.loop.guards.left_out import left_out_of_round
+
+    found = left_out_of_round(loop, key)
+    return {"left_out": found} if found else {}
 
 
 def _round(runner: Any, round_key: str | None) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from rlhf_dagster.loop.guards.left_out import left_out_sentences
+
 TITLE = "Rounds: the reward model on people it never saw, the policy against SFT"
 
 
@@ -38,6 +40,12 @@ def why_not(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield from row.get("notices", [])
         if row["policy"] and not row["promoted"]:
             yield f"{row['round']} was not promoted: {' '.join(row['reasons'])}"
+
+
+def what_is_left_out(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Sentences on what each round has not learned from."""
+    for row in rows:
+        yield from (f"{row['round']}: {sentence}" for sentence in left_out_sentences(row.get("left_out", {})))
 
 
 def _rate(rate: dict[str, Any] | None) -> str:

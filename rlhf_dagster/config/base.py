@@ -17,6 +17,9 @@ from rlhf_dagster.errors import UserError
 LATER: JsonDict = {"later": True}
 """Marks a setting that settings of version 0.1 lack. At its default it is no part of their text and their record, which
 the identities of trainings and models are made of: a training that version 0.1 began can go on."""
+CONSENT: JsonDict = {"consent": True}
+"""Marks a setting with which people let a loop go on, and which changes nothing of what a stage makes: it is no part of
+that text and that record, so that a model stays the same when it is set. A training by itself does not read it."""
 
 
 class Settings(BaseModel):
@@ -43,8 +46,8 @@ class Settings(BaseModel):
     def _told(self) -> Iterator[tuple[str, Any]]:
         """Settings and their values, those that came later only where they are set."""
         for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if field.json_schema_extra is not LATER or value != field.default:
+            value, mark = getattr(self, name), field.json_schema_extra
+            if mark is not CONSENT and (mark is not LATER or value != field.default):
                 yield name, value
 
     @classmethod

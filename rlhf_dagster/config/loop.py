@@ -14,6 +14,7 @@ from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
 from rlhf_dagster.config.labeling import LabelingSettings, LabelStoreSettings
 from rlhf_dagster.config.model_sizes import left_to_the_toy
+from rlhf_dagster.config.models import ModelsSettings
 from rlhf_dagster.config.presets import PRESETS
 from rlhf_dagster.config.training import (
     BaseModelSettings,
@@ -66,6 +67,7 @@ class LoopConfig(Settings):
     dpo: DpoSettings = DpoSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
+    models: ModelsSettings = ModelsSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
     arms: list[str] = Field(

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
-from rlhf_dagster.config.base import LATER, Settings
+from rlhf_dagster.config.base import CONSENT, LATER, Settings
 from rlhf_dagster.config.schedule import PLAIN, ScheduleSettings
 
 OF_LOOPS: JsonDict = {"of_loops": True}
@@ -15,7 +15,7 @@ OF_LOOPS: JsonDict = {"of_loops": True}
 
 def is_of_loops(field: FieldInfo) -> bool:
     """Whether a setting means nothing outside a loop."""
-    return field.json_schema_extra is OF_LOOPS
+    return field.json_schema_extra is OF_LOOPS or field.json_schema_extra is CONSENT
 
 
 class ComputeSettings(Settings):
@@ -211,6 +211,9 @@ class RewardModelSettings(Settings):
     """Backward passes into which each batch is split, to save memory; the gradient stays that of the batch."""
     lora: LoraSettings | None = None
     """Train low-rank adapters and the head in place of all weights; null trains all."""
+    accept_chance: bool = Field(False, json_schema_extra=CONSENT)
+    """Go on to PPO also with a reward model that is not known to be better than chance: on labels that it never saw,
+    the lower end of its accuracy's 95% interval is not above chance and above picking by length."""
 
     @model_validator(mode="after")
     def _strength_counts_once(self) -> Self:

@@ -45,14 +45,14 @@ def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
 
 def build_demonstrations(
     config: LoopConfig, root: Path, store: Store, prompts: pd.DataFrame, written: Sequence[Mapping[str, Any]] = ()
-) -> pd.DataFrame:
-    """Demonstrations (schema DEMONSTRATIONS); those in the test split are left out.
+) -> tuple[pd.DataFrame, int]:
+    """Demonstrations (schema DEMONSTRATIONS), and how many are left out because they are in the test split.
 
     ``written`` are rows of IMPORTED_DEMONSTRATIONS that annotators wrote; they are added to those of the source.
 
     A demonstration has the split of its user, where the user is known, and of its prompt, where ``prompts`` (schema
     PROMPTS) has it; where the two differ, the one that is held out further (test before validation before train).
-    Without either, a hash of the prompt's text decides.
+    Without either, a hash of the prompt's text decides. Raises UserError where none is left.
     """
     data = config.data
     known = dict(zip(prompts["prompt_id"], prompts["split"], strict=True))
@@ -65,7 +65,13 @@ def build_demonstrations(
         for row in given
     ]
     kept = [row for row in _readable(rows, config) if row["split"] != "test"]
-    return _finish(kept, DEMONSTRATIONS, "demonstration_id", "demonstrations")
+    left_out = len({row["demonstration_id"] for row in rows} - {row["demonstration_id"] for row in kept})
+    if rows and not kept:
+        raise UserError(
+            f"No demonstrations are left: all {left_out:,} are of the test split, by their prompt or user; give "
+            "others, or lower `data.test`."
+        )
+    return _finish(kept, DEMONSTRATIONS, "demonstration_id", "demonstrations"), left_out
 
 
 def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.DataFrame) -> pd.DataFrame:

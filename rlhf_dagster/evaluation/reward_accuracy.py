@@ -1,4 +1,4 @@
-"""How well a reward model predicts labels, beside what needs no model: chance, and the longest response."""
+"""How well a reward model predicts labels, beside what needs no model: chance, and the longest or shortest response."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +15,7 @@ from rlhf_dagster.evaluation.calibration import calibration_curve, expected_cali
 FIGURES = [
     "credit",
     "length_credit",
+    "brevity_credit",
     "chance",
     "log_likelihood",
     "uniform_log_likelihood",
@@ -38,14 +39,15 @@ UNKNOWN_STRENGTH = "not asked"
 class RewardAccuracy:
     """Figures of a reward model on a set of labels; those that tie all responses are left out and counted as ``tied``.
 
-    ``accuracy`` and ``length_baseline`` are Rates whose ``n`` counts comparisons, None where no label is left.
-    ``chance`` is the mean share of responses at the top of a label. ``log_likelihood`` is the mean over labels, in
-    nats, and ``chance_log_likelihood`` what equal scores would get; ``calibration_error`` is the expected calibration
-    error.
+    ``accuracy``, ``length_baseline`` (preferring the longest response) and ``brevity_baseline`` (the shortest) are
+    Rates whose ``n`` counts comparisons, None where no label is left. ``chance`` is the mean share of responses at the
+    top of a label. ``log_likelihood`` is the mean over labels, in nats, and ``chance_log_likelihood`` what equal scores
+    would get; ``calibration_error`` is the expected calibration error.
     """
 
     accuracy: Rate | None
     length_baseline: Rate | None
+    brevity_baseline: Rate | None
     chance: float | None
     log_likelihood: float | None
     chance_log_likelihood: float | None
@@ -55,7 +57,7 @@ class RewardAccuracy:
     tied: int
 
     def as_dict(self) -> dict[str, Any]:
-        rates = {"accuracy": self.accuracy, "length_baseline": self.length_baseline}
+        rates = {name: getattr(self, name) for name in ("accuracy", "length_baseline", "brevity_baseline")}
         return asdict(self) | {name: rate.as_dict() if rate else None for name, rate in rates.items()}
 
 
@@ -66,11 +68,12 @@ def score_labels(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scale: 
     response of row i. The softmax of ``scale`` times these is the predicted probability of each being the best.
 
     The columns: ``credit``, the share of the highest-scored responses that are among the label's top
-    ones (0 or 1 unless scores tie); ``length_credit``, the same with the number of words for a score; ``chance``, the
-    label's top responses over K; ``log_likelihood``, the sum over responses of target times the logarithm of the
-    predicted probability; ``uniform_log_likelihood``, -log K; ``confidence``, the largest predicted probability;
-    ``tied``, whether the label ties all responses; ``length_difference``, one of :data:`LENGTH_DIFFERENCES`;
-    ``strength``, as a text. Raises UserError where a score is not a finite number.
+    ones (0 or 1 unless scores tie); ``length_credit``, the same with the number of words for a score;
+    ``brevity_credit``, with its negative; ``chance``, the label's top responses over K; ``log_likelihood``, the sum
+    over responses of target times the logarithm of the predicted probability; ``uniform_log_likelihood``, -log K;
+    ``confidence``, the largest predicted probability; ``tied``, whether the label ties all responses;
+    ``length_difference``, one of :data:`LENGTH_DIFFERENCES`; ``strength``, as a text. Raises UserError where a score is
+    not a finite number.
     """
     if len(preferences) != len(scores):
         raise ValueError(f"{len(scores)} rows of scores do not match {len(preferences)} preferences")
@@ -95,11 +98,12 @@ def summarise(rows: pd.DataFrame) -> RewardAccuracy:
     counted = rows[~rows["tied"].astype(bool)]
     tied = len(rows) - len(counted)
     if counted.empty:
-        return RewardAccuracy(None, None, None, None, None, None, labels=0, comparisons=0, tied=tied)
+        return RewardAccuracy(None, None, None, None, None, None, None, labels=0, comparisons=0, tied=tied)
     clusters = counted["comparison_id"].tolist()
     return RewardAccuracy(
         accuracy=clustered_rate(counted["credit"], clusters),
         length_baseline=clustered_rate(counted["length_credit"], clusters),
+        brevity_baseline=clustered_rate(counted["brevity_credit"], clusters),
         chance=float(counted["chance"].mean()),
         log_likelihood=float(counted["log_likelihood"].mean()),
         chance_log_likelihood=float(counted["uniform_log_likelihood"].mean()),
@@ -116,11 +120,11 @@ def summarise_by(rows: pd.DataFrame, column: str) -> dict[str, RewardAccuracy]:
 
 
 def reward_accuracy(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scale: float = 1.0) -> dict[str, Any]:
-    """The figures in JSON's form: of each split, and of the labels not trained on, group by group.
+    """The figures in JSON's form: of each split, and of the labels not trained on, together and group by group.
 
-    The arguments are those of :func:`score_labels`. ``rounds``, ``kinds``, ``annotators``, ``strengths`` and
-    ``length_differences`` are the groups; they leave out the split ``train``, on which accuracy means little.
-    ``calibration`` has, for each split, the bins of :func:`~calibration.calibration_curve`.
+    The arguments are those of :func:`score_labels`. ``unseen`` are all labels not trained on. ``rounds``, ``kinds``,
+    ``annotators``, ``strengths`` and ``length_differences`` are the groups; they leave out the split ``train``, on
+    which accuracy means little. ``calibration`` has the bins of :func:`~calibration.calibration_curve` of each split.
     """
     rows = score_labels(preferences, scores, scale)
     unseen = rows[rows["split"] != "train"]
@@ -137,7 +141,12 @@ def reward_accuracy(preferences: pd.DataFrame, scores: Sequence[ArrayLike], scal
         name: {key: figures.as_dict() for key, figures in group.items()} for name, group in groups.items()
     }
     curves = {str(split): _curve(group) for split, group in rows.groupby("split", sort=True)}
-    return figures | {"calibration": curves}
+    return figures | {"unseen": summarise(unseen).as_dict(), "calibration": curves}
+
+
+def perfect_accuracy(preferences: pd.DataFrame) -> dict[str, Any]:
+    """What :func:`reward_accuracy` would be of a reward model that is always right: known before one is trained."""
+    return reward_accuracy(preferences, preferences["target"].tolist())
 
 
 def _curve(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -163,6 +172,7 @@ def _score_label(
     return {
         "credit": float(top[reward == reward.max()].mean()),
         "length_credit": float(top[words == words.max()].mean()),
+        "brevity_credit": float(top[words == words.min()].mean()),
         "chance": float(top.mean()),
         "log_likelihood": float(wanted @ log_probs),
         "uniform_log_likelihood": -float(np.log(wanted.size)),

@@ -5,11 +5,18 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.labeling.not_trained_on import (
+    HELD_OUT_COMPARISON,
+    HELD_OUT_PERSON,
+    HELD_OUT_PROMPT,
+    KEPT_COMPARISON,
+    LEFT_OUT_PERSON,
+)
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.records.ids import content_hash, split_of
 from rlhf_dagster.records.outcome import deciding_axis, target
@@ -23,6 +30,15 @@ TRAINED_ROLES = ("label", "challenger")
 """Roles of comparisons that are trained on. The others (gold, repeat, drift) only measure the annotators."""
 
 
+class _Place(NamedTuple):
+    """Where a label goes."""
+
+    split: str
+    """Empty where it is in none."""
+    reason: str = ""
+    """Why it is not trained on."""
+
+
 def build_preferences(
     labels: pd.DataFrame,
     comparisons: pd.DataFrame,
@@ -30,8 +46,11 @@ def build_preferences(
     seed: int,
     weights: Mapping[str, float] | None = None,
     left_out: Collection[str] = (),
-) -> tuple[pd.DataFrame, dict[str, int]]:
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Rows of PREFERENCES, sorted by comparison and annotator, and a summary of what went where.
+
+    The summary counts labels, people and comparisons; its ``not_trained_on`` counts the labels that are not in
+    ``train`` by reason (:mod:`not_trained_on`).
 
     ``labels`` and ``comparisons`` hold all rounds so far (columns of LABELS and COMPARISONS); only usable labels of
     purpose ``train`` count. The splits change one thing at a time against training:
@@ -66,7 +85,8 @@ def build_preferences(
     contents = [_content(row) for row in rows]
     units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
     in_validation = [_is_validation(unit, settings.validation, seed) for unit in units]
-    held_out, kept_out, splits = _splits(rows, contents, in_validation, unwanted, settings.held_out_annotators, seed)
+    held_out, kept_out, places = _places(rows, contents, in_validation, unwanted, settings, seed)
+    splits = [place.split for place in places]
     kept = [row | {"split": split} for row, split in zip(rows, splits, strict=True) if split]
     for row in kept:
         row["weight"] = weights.get(row["annotator"], 1.0) if row["split"] == "train" else 1.0
@@ -83,35 +103,37 @@ def build_preferences(
         "annotators_left_out": len(unwanted & {row["annotator"] for row in rows}),
         "comparisons": len(set(contents)),
         "comparisons_held_out": len(kept_out),
+        "not_trained_on": dict(Counter(place.reason for place in places if place.reason)),
     }
     return table(kept, PREFERENCES).to_pandas(), summary
 
 
-def _splits(
+def _places(
     rows: Sequence[Mapping[str, Any]],
     contents: list[str],
     in_validation: list[bool],
     unwanted: set[str],
-    share: float,
+    settings: LabelingSettings,
     seed: int,
-) -> tuple[set[str], set[str], list[str]]:
-    """Who is held out, which contents are kept from training for it, and the split of each row, empty for none.
+) -> tuple[set[str], set[str], list[_Place]]:
+    """Who is held out, which contents are kept from training for it, and where each row goes.
 
     The last of the people drawn are not held out where otherwise no label would be left to train on.
     """
     names, rounds = sorted({row["annotator"] for row in rows}), [row["round"] for row in rows]
+    share, measured = settings.held_out_annotators, _MEASURED_ON[settings.validation_by]
     drawn = held_out_annotators(names, share, seed, trained_on=leading_annotators(rows))
     while True:
         held_out = set(drawn)
         by_held_out = [row["annotator"] in held_out for row in rows]
         touched = [held and not validation for held, validation in zip(by_held_out, in_validation, strict=True)]
         kept_out = _kept_out(rounds, contents, touched, share=share, seed=seed)
-        splits = [
-            _split(validation, held, content in kept_out, row["annotator"] in unwanted)
+        places = [
+            measured if validation else _place(held, content in kept_out, row["annotator"] in unwanted)
             for row, validation, held, content in zip(rows, in_validation, by_held_out, contents, strict=True)
         ]
-        if "train" in splits or not drawn:
-            return held_out, kept_out, splits
+        if not drawn or any(place.split == "train" for place in places):
+            return held_out, kept_out, places
         drawn = drawn[:-1]
 
 
@@ -179,13 +201,19 @@ def _ratings(label: Mapping[str, Any], rating_axes: Sequence[str]) -> list[int] 
     return axes[deciding_axis(axes, rating_axes)] if axes else None
 
 
-def _split(validation: bool, held_out: bool, kept_out: bool, unwanted: bool) -> str:
-    """The split of a label; empty if it is in none."""
-    if validation:
-        return "validation"
+_MEASURED_ON = {
+    "prompt": _Place("validation", HELD_OUT_PROMPT),
+    "comparison": _Place("validation", HELD_OUT_COMPARISON),
+}
+
+
+def _place(held_out: bool, kept_out: bool, unwanted: bool) -> _Place:
+    """Where a label goes that is not about what is kept for validation."""
     if held_out:
-        return HELD_OUT_ANNOTATORS if kept_out else ""
-    return "" if kept_out or unwanted else "train"
+        return _Place(HELD_OUT_ANNOTATORS if kept_out else "", HELD_OUT_PERSON)
+    if kept_out:
+        return _Place("", KEPT_COMPARISON)
+    return _Place("", LEFT_OUT_PERSON) if unwanted else _Place("train")
 
 
 def _is_validation(unit: str, share: float, seed: int) -> bool:

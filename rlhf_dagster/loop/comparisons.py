@@ -96,13 +96,13 @@ def _require_room(gold: Sequence[Row], room: int) -> None:
 
 def _challenges(loop: LoopFolder, round_key: str, completions: pd.DataFrame, n: int, seed: int) -> list[Row]:
     """The champion's responses against those of the newest policy never promoted; empty if there is no such policy."""
-    challenger = _challenger(loop)
-    if not n or challenger is None:
+    challenger = challenger_id(loop) if n else None
+    if challenger is None:
         return []
     firsts = completions.drop_duplicates("prompt_id")
     drawn = _drawn(as_prompts(firsts), n, seed)
     sampling_seed = loop.config.stage_seed("challenger", round_key)
-    others = records(sample_policy(loop, challenger, drawn, seed=sampling_seed))
+    others = records(sample_policy(loop, loop.policy(challenger), drawn, seed=sampling_seed))
     champions = {row["prompt_id"]: row for row in records(firsts)}
     pairs = [(champions[other["prompt_id"]], other) for other in others]
     return _pairs(loop, round_key, pairs, "challenger", seed)
@@ -149,14 +149,13 @@ def _pairs(loop: LoopFolder, round_key: str, pairs: Sequence[tuple[Row, Row]], r
     ]
 
 
-def _challenger(loop: LoopFolder) -> Checkpoint | None:
-    """The newest policy that was never champion; None where every policy was."""
+def challenger_id(loop: LoopFolder) -> str | None:
+    """Id of the newest policy that was never champion; None where every policy was."""
     champions, deleted = {record.policy_id for record in loop.registry.history()}, loop.deletions.deleted()
     others = [loop.registry.get(name) for name in loop.registry.policies() if name not in champions]
     others = [record for record in others if record.round_key not in deleted]
-    if not others:
-        return None
-    return loop.policy(max(others, key=lambda record: (record.round_key, record.policy_id)).policy_id)
+    newest = max(((record.round_key, record.policy_id) for record in others), default=None)
+    return newest[1] if newest else None
 
 
 def _drawn(frame: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:

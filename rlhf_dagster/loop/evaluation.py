@@ -11,7 +11,8 @@ import pandas as pd
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.evaluation.gate import GateDecision, gate, rules_as_dicts
-from rlhf_dagster.evaluation.perplexity import DOCUMENTS, alignment_tax
+from rlhf_dagster.evaluation.held_out_text import MIN_TOKENS, HeldOutText, too_few_tokens
+from rlhf_dagster.evaluation.perplexity import AlignmentTax, alignment_tax
 from rlhf_dagster.evaluation.report import build_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
@@ -39,7 +40,6 @@ from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.records.chats import prompts_of
-from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.tables import records
 
 
@@ -114,7 +114,7 @@ def measure_alarms(
     *,
     policy: Checkpoint,
     sft: Checkpoint,
-    pretraining_text: Path,
+    held_out: HeldOutText,
     halves: dict[str, Any],
 ) -> Alarms:
     """The alignment tax, and how far reward models trained on other labels agree about the policy."""
@@ -124,20 +124,20 @@ def measure_alarms(
         drift = reward_drift(drift_scores(scores[REWARD_MODEL], by_half)).as_dict()
     else:
         unmeasured["max_reward_drift"] = halves["unmeasured"]
-    texts = held_out_text(pretraining_text)
-    if texts:
-        tax = alignment_tax(policy.folder, sft.folder, texts, loop.config.compute).as_dict()
+    found = measured_tax(loop, policy, sft, held_out)
+    if isinstance(found, str):
+        unmeasured["max_perplexity_ratio"] = found
     else:
-        unmeasured["max_perplexity_ratio"] = "The alignment tax is not measured: no pretraining text is held out."
+        tax = found.as_dict()
     return Alarms(tax, drift, unmeasured)
 
 
-def held_out_text(pretraining_text: Path) -> list[str]:
-    """Documents of the validation split or, where it is empty, the test split; the same documents for every policy."""
-    frame = read_parquet(pretraining_text, columns=["text_id", "text", "split"]).to_pandas().sort_values("text_id")
-    by_split = [frame.loc[frame["split"] == split, "text"] for split in ("validation", "test")]
-    held_out = next((texts for texts in by_split if len(texts)), by_split[0])
-    return held_out[held_out.str.strip() != ""].head(DOCUMENTS).tolist()
+def measured_tax(loop: LoopFolder, policy: Checkpoint, sft: Checkpoint, held_out: HeldOutText) -> AlignmentTax | str:
+    """The alignment tax, or the sentence why it could not be measured."""
+    if held_out.unmeasured:
+        return held_out.unmeasured
+    tax = alignment_tax(policy.folder, sft.folder, held_out.documents, loop.config.compute)
+    return tax if tax.tokens >= MIN_TOKENS else too_few_tokens(tax.tokens)
 
 
 def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: str) -> list[WinRate]:
@@ -167,7 +167,7 @@ def evaluate_round(
     quality: dict[str, Any],
     *,
     sft: Checkpoint,
-    pretraining_text: Path,
+    held_out: HeldOutText,
     halves: dict[str, Any],
     arms: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], str]:
@@ -178,9 +178,7 @@ def evaluate_round(
     round_key = manifest["round"]
     trained = {"sft_checkpoint": sft, "reward_model": reward_model, "ppo_policy": policy}
     scores = judge_scores(loop, completions, reward_model)
-    alarms = measure_alarms(
-        loop, completions, scores, policy=policy, sft=sft, pretraining_text=pretraining_text, halves=halves
-    )
+    alarms = measure_alarms(loop, completions, scores, policy=policy, sft=sft, held_out=held_out, halves=halves)
     manifests = {stage: read_manifest(model.folder) for stage, model in trained.items()}
     report = build_report(
         round_key=round_key,

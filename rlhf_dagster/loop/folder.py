@@ -15,6 +15,7 @@ from rlhf_dagster.lineage.deletions import Deletions
 from rlhf_dagster.lineage.formats import bring_up_to_date
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
+from rlhf_dagster.lineage.removals import Removals
 from rlhf_dagster.loop.label_store import LedgerOfLoop, LoopLedger, open_label_studio
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.round_keys import round_number
@@ -65,6 +66,10 @@ class LoopFolder:
     @property
     def deletions(self) -> Deletions:
         return Deletions(self.store)
+
+    @property
+    def removals(self) -> Removals:
+        return Removals(self.store)
 
     @property
     def ledger(self) -> EmbeddedLabelStore:
@@ -179,7 +184,12 @@ class LoopFolder:
         record = self.registry.get(policy_id)
         found = Checkpoint(policy_id, record.checkpoint, record.digest, self.store.address)
         if not found.is_there():
-            raise UserError(f"{found.address}: the checkpoint of policy {policy_id} is gone; restore it or roll back.")
+            removed = self.removals.removed().get(policy_id)
+            why = f" ({removed.sentence.rstrip('.')})" if removed else ""
+            raise UserError(
+                f"{found.address}: the checkpoint of policy {policy_id} is gone{why}; restore it from a backup, or "
+                "roll back."
+            )
         return found if record.digest else replace(found, digest=self._digest_of(record))
 
     def _digest_of(self, record: PolicyRecord) -> str:

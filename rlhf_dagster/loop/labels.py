@@ -1,6 +1,6 @@
 """Comparisons out, labels in, and the snapshot a reward model trains on."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,18 @@ import pandas as pd
 
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.config.labeling import LabelingSettings
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons
 from rlhf_dagster.labeling.dataset import TRAINED_ROLES, build_preferences, snapshot_hash
+from rlhf_dagster.labeling.not_trained_on import (
+    MEASURES_PEOPLE,
+    SKIPPED,
+    TEST_PROMPT,
+    UNDECIDED,
+    UNREADABLE,
+    not_trained_on_sentence,
+    reasons_in_order,
+)
 from rlhf_dagster.labeling.parse import count_labels, labels_table, usable_labels
 from rlhf_dagster.labeling.quality.competence import label_weights
 from rlhf_dagster.labeling.quality.label_quality import estimated_competence, measure_quality
@@ -195,8 +205,9 @@ def snapshot_preferences(
     ``labels`` and ``comparisons`` are this round's. Those of earlier rounds, but for the rounds ``left``, come from the
     label store as they are now, with late and edited labels and without deleted ones. Imported judgments can be about
     any prompt; those about prompts of the test split are left out. Beside the table are written the
-    :func:`label_counts` of what was read, and how many usable labels of each round are in no split. They are not
-    written into it: its bytes are the same for the same rows, so that a training of them can go on.
+    :func:`label_counts` of what was read, how many usable labels of each round are in no split, and how many labels are
+    trained on and are not, by reason. They are not written into it: its bytes are the same for the same rows, so that a
+    training of them can go on. Raises UserError, with the reasons, where no label is left to train on.
     """
     if "position" not in labels:
         labels = labels.assign(position=0)  # a table of version 0.1, before labels had positions
@@ -213,10 +224,34 @@ def snapshot_preferences(
     settings, seed = loop.config.labeling, loop.config.seed
     weights, left_out = annotator_weights(kept, comparisons, settings), flagged(kept, comparisons, settings)
     frame, summary = build_preferences(kept, comparisons, settings, seed, weights=weights, left_out=left_out)
-    gone = left_out_by_round(labels, comparisons, frame)
-    counts = {"snapshot": snapshot_hash(frame), "labels": label_counts(read), "left_out": gone}
-    loop.write_json("preference_dataset", round_key, counts)
-    return frame, summary | {"on_test_prompts": len(labels) - len(kept), "left_out": sum(gone.values())}
+    gone, given = left_out_by_round(labels, comparisons, frame), label_counts(read)
+    reasons = reasons_in_order(summary.pop("not_trained_on") | _outside(labels, comparisons, test) | _unusable(given))
+    if not summary["train"]:
+        raise UserError(
+            f"There is no label to train on in {round_key}: {not_trained_on_sentence(0, reasons)} Collect more labels, "
+            "or lower `labeling.validation` or `labeling.held_out_annotators`."
+        )
+    counts = {"snapshot": snapshot_hash(frame), "labels": given, "left_out": gone}
+    loop.write_json(
+        "preference_dataset", round_key, counts | {"trained_on": summary["train"], "not_trained_on": reasons}
+    )
+    summary |= {"on_test_prompts": len(labels) - len(kept), "left_out": sum(gone.values()), "not_trained_on": reasons}
+    return frame, summary
+
+
+def _outside(labels: pd.DataFrame, comparisons: pd.DataFrame, is_test: pd.Series) -> dict[str, int]:
+    """Counts of usable labels that :func:`build_preferences` is not shown, or passes over, by reason."""
+    usable = usable_labels(labels)
+    about = usable["comparison_id"]
+    on_test = about.isin(comparisons.loc[is_test, "comparison_id"])
+    measuring = about.isin(comparisons.loc[~comparisons["role"].isin(TRAINED_ROLES), "comparison_id"])
+    return {TEST_PROMPT: int(on_test.sum()), MEASURES_PEOPLE: int((measuring & ~on_test).sum())}
+
+
+def _unusable(given: Mapping[str, Any]) -> dict[str, int]:
+    """Counts of what annotators gave that is no usable label, from :func:`label_counts`."""
+    undecided = given["labels"] - given["usable"]
+    return {UNDECIDED: undecided, SKIPPED: given["skipped"], UNREADABLE: given["quarantined"]}
 
 
 def left_out_by_round(labels: pd.DataFrame, comparisons: pd.DataFrame, snapshot: pd.DataFrame) -> dict[str, int]:

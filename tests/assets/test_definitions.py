@@ -101,11 +101,20 @@ def test_what_needs_a_device_waits_in_the_gpu_pool(definitions) -> None:
     assert {pool for name, pool in pools.items() if name not in TORCH} == {None}
 
 
-def test_the_report_has_a_blocking_check_by_round(definitions) -> None:
-    (spec,) = [spec for check in definitions.asset_checks for spec in check.check_specs]
-    assert spec.key == dg.AssetCheckKey(dg.AssetKey("eval_report"), "may_be_promoted")
-    assert spec.blocking
-    assert spec.partitions_def == rounds
+CHECKS = {"eval_report": "may_be_promoted", "reward_model_accuracy": "better_than_guessing"}
+
+
+def test_the_report_and_the_reward_model_s_accuracy_have_blocking_checks_by_round(definitions) -> None:
+    specs = [spec for check in definitions.asset_checks for spec in check.check_specs]
+    assert {spec.asset_key.to_user_string(): spec.name for spec in specs} == CHECKS
+    assert all(spec.blocking for spec in specs)
+    assert all(spec.partitions_def == rounds for spec in specs)
+
+
+def test_the_reward_model_is_measured_before_anything_learns_from_it(definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for asset in ("reward_model_halves", "ppo_policy"):
+        assert dg.AssetKey("reward_model_accuracy") in graph.get(dg.AssetKey(asset)).parent_keys
 
 
 PEOPLE = {"label_store": {"simulated_annotators": False}}
@@ -131,7 +140,7 @@ def test_jobs_select_their_assets_and_train_round_waits_for_people_alone(tmp_pat
             parents = {key.to_user_string() for key in graph.get(dg.AssetKey(asset)).parent_keys}
             assert not parents & set(assets[position:])
     checks = {key.name for key in built.resolve_job_def("train_round").asset_layer.asset_graph.asset_check_keys}
-    assert checks == {"may_be_promoted"}
+    assert checks == set(CHECKS.values())
 
 
 def test_the_jobs_together_make_every_asset_once() -> None:

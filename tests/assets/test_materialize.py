@@ -17,6 +17,8 @@ from rlhf_dagster.config.arms import TRAINED_BESIDE
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.parquet import to_parquet
+from rlhf_dagster.records.schemas import PROMPTS, table
 from rlhf_dagster.resources.io_managers import TABLES, ParquetFiles
 
 ONCE = {"prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"}
@@ -47,11 +49,11 @@ def metadata(runner: LoopRunner, asset: str) -> dict[str, Any]:
 @pytest.mark.parametrize("asset", sorted(TABLES))
 def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset) -> None:
     path = asset_path(finished.loop, asset, key_of(asset) or "")
-    table = pq.read_table(path)
-    assert table.schema.equals(TABLES[asset], check_metadata=False)
-    assert [field.metadata for field in table.schema] == [field.metadata for field in TABLES[asset]]
-    assert metadata(finished, asset)["dagster/row_count"] == table.num_rows
-    assert (table.num_rows == 0) == (asset == "demonstration_batch")  # nobody is asked to write in this loop
+    found = pq.read_table(path)
+    assert found.schema.equals(TABLES[asset], check_metadata=False)
+    assert [field.metadata for field in found.schema] == [field.metadata for field in TABLES[asset]]
+    assert metadata(finished, asset)["dagster/row_count"] == found.num_rows
+    assert (found.num_rows == 0) == (asset == "demonstration_batch")  # nobody is asked to write in this loop
 
 
 def test_a_page_is_a_link_where_it_is_served_and_a_path_elsewhere(finished, monkeypatch) -> None:
@@ -176,8 +178,14 @@ def test_a_wrong_setting_from_the_launchpad_is_one_sentence(stages, copy_of, ass
 
 
 def test_what_the_user_can_mend_fails_with_its_sentence_and_is_not_retried(stages, copy_of) -> None:
+    sentence = "No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`."
     runner = copy_of(stages.prepared, data={"test": 0.0})
-    assert runner.run("prepare", None, ["prompts"]).success
+    outcome = runner.run("prepare", None, ["prompts"])
+    assert (outcome.success, outcome.failed_asset, outcome.failure) == (False, "prompts", sentence)
+    # A loop that was prepared by version 0.1, which did not look.
+    prompts = asset_path(runner.loop, "prompts")
+    frame = runner.loop.table("prompts")
+    prompts.write_bytes(to_parquet(table(frame.assign(split=frame["split"].replace("test", "train")), PROMPTS)))
     for path in (stages.unjudged / "assets").iterdir():
         if path.is_dir():
             shutil.copytree(path, runner.loop.root / "assets" / path.name)
@@ -185,9 +193,7 @@ def test_what_the_user_can_mend_fails_with_its_sentence_and_is_not_retried(stage
     outcome = runner.run("train_round", ROUND, ["evaluation_completions"])
     assert not outcome.success
     assert outcome.failed_asset == "evaluation_completions"
-    assert outcome.failure == (
-        "No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`."
-    )
+    assert outcome.failure == sentence
 
 
 def test_labels_that_have_not_come_stop_the_round_with_a_sentence(stages, copy_of) -> None:

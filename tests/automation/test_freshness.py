@@ -29,7 +29,7 @@ def test_what_is_older_than_its_parents_is_made_again(finished, copy_of) -> None
     assert runner.missing("train_round", ROUND) == [*TRAIN[4:], *RELEASE]
     assert runner.missing("train_round", ROUND, until="reward_model") == []
     assert runner.missing("collect_round", ROUND) == []
-    older = f"reward_model_accuracy of {ROUND} is older than label_quality, .* `rlhf run train_"
+    older = f"reward_model_accuracy of {ROUND} is older than preference_dataset, .* `rlhf run train_"
     with pytest.raises(UserError, match=older):
         open_runner(write_loop(runner.loop.root, label_store=PEOPLE)).require_ready("release_round", ROUND)
 

@@ -45,11 +45,8 @@ def test_what_is_downstream_of_a_missing_asset_is_missing_and_the_rest_is_not(st
     runner.instance.wipe_assets([dg.AssetKey("preference_batch")])
     assert runner.missing("collect_round", ROUND) == ["preference_batch"]
     runner.instance.wipe_assets([dg.AssetKey("label_quality")])
-    # The reward model and the policy do not need it; what is said about them does.
-    assert runner.missing("train_round", ROUND) == [
-        *("label_quality", "reward_model_accuracy", "eval_report", "evaluation_batch"),
-        *RELEASE,
-    ]
+    # The reward model, its accuracy and the policy do not need it; what is said about them does.
+    assert runner.missing("train_round", ROUND) == ["label_quality", "eval_report", "evaluation_batch", *RELEASE]
     runner.instance.wipe_assets([dg.AssetKey("demonstrations")])
     assert runner.missing("prepare", None) == ["demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 
@@ -74,9 +71,10 @@ def test_a_run_that_failed_goes_on_where_it_stopped(stages, copy_of, monkeypatch
     assert (outcome.success, outcome.failed_asset) == (False, "reward_model_accuracy")
     assert outcome.failure == "The reward model cannot be measured today."
     made = {asset: runs_of(runner, asset) for asset in TRAIN}
-    assert made["reward_model"] == made["ppo_policy"] == made["evaluation_completions"] == 1
-    assert made["reward_model_accuracy"] == made["eval_report"] == 0
-    assert runner.missing("train_round", key) == ["reward_model_accuracy", "eval_report", "evaluation_batch", *RELEASE]
+    # No policy learns from a reward model that is not measured.
+    assert made["preference_dataset"] == made["reward_model"] == 1
+    assert made["reward_model_accuracy"] == made["ppo_policy"] == made["eval_report"] == 0
+    assert runner.missing("train_round", key) == [*TRAIN[TRAIN.index("reward_model_accuracy") :], *RELEASE]
     assert run_missing(runner, "train_round", key).success
     assert {asset: runs_of(runner, asset) for asset in [*COLLECT, *TRAIN, *RELEASE]} == dict.fromkeys(
         [*COLLECT, *TRAIN, *RELEASE], 1

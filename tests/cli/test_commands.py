@@ -8,6 +8,7 @@ from loops import ROUND, asset_path, open_runner, rlhf, rlhf_here, run_missing, 
 from rlhf_dagster.cli.loops import STARTERS
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.left_out import left_out_of_round
 from rlhf_dagster.loop.summary import round_rows
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
@@ -33,7 +34,9 @@ def test_help_names_every_command() -> None:
 
 def test_status_is_the_rounds_as_json(stages) -> None:
     result = rlhf_here("round", "status", "--loop", stages.finished, "--json")
-    assert json.loads(result.stdout) == round_rows(LoopFolder.open(stages.finished), [ROUND])
+    loop = LoopFolder.open(stages.finished)
+    left_out = {"left_out": left_out_of_round(loop, ROUND)}
+    assert json.loads(result.stdout) == [row | left_out for row in round_rows(loop, [ROUND])]
     text = rlhf("round", "status", "--loop", stages.finished, COLUMNS="80")
     for word in (ROUND, "compared", "reward model", "promoted", "gold judge", "yes"):
         assert word in text.stdout
@@ -106,7 +109,7 @@ def import_records(loop: Path, kind: str, rows: list[dict]) -> list[list[str]]:
 
 
 def test_imported_judgments_open_their_round_and_later_ones_are_taken_in_again(tmp_path) -> None:
-    loop = write_loop(tmp_path, data={"source": "imports"}, label_store={"simulated_annotators": False})
+    loop = write_loop(tmp_path, data={"source": "imports", "test": 0.3}, label_store={"simulated_annotators": False})
     assert import_records(loop, "prompts", records("prompts")) == []
     assert json.loads(rlhf_here("round", "status", "--loop", loop, "--json").stdout) == []
     prepare = ["run", "prepare", "--loop", str(loop)]

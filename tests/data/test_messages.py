@@ -120,7 +120,7 @@ def test_chats_reach_the_tables_with_their_messages(tmp_path: Path) -> None:
         prompt_id(prompt): prompt for prompt in (CHAT, TEXT, "plain")
     }
     assert rows[prompt_id(CHAT)]["text"] == rows[prompt_id(TEXT)]["text"] == TEXT
-    written = build_demonstrations(config(), tmp_path, LocalStore(tmp_path), prompts)
+    written, _ = build_demonstrations(config(), tmp_path, LocalStore(tmp_path), prompts)
     splits = {prompt_id(prompt_of_row(row)): row["split"] for row in written.to_dict("records")}
     assert splits == {key: rows[key]["split"] for key in splits}
 

@@ -47,7 +47,7 @@ NO_PROMPTS = pd.DataFrame(columns=PROMPTS.names)
 def task_tables(tmp_path_factory):
     root, settings = tmp_path_factory.mktemp("task"), config()
     prompts = prompts_of(settings, root)
-    demonstrations = build_demonstrations(settings, root, LocalStore(root), prompts)
+    demonstrations, _ = build_demonstrations(settings, root, LocalStore(root), prompts)
     return prompts, demonstrations, build_pretraining_text(settings, root, demonstrations)
 
 
@@ -102,8 +102,9 @@ def test_no_demonstration_is_about_a_test_prompt_also_where_users_decide_the_spl
     settings = imported(test=0.4)
     prompts = prompts_of(settings, tmp_path)
     split = dict(zip(prompts["text"], prompts["split"], strict=True))
-    frame = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
+    frame, left_out = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
     assert has_schema(frame, DEMONSTRATIONS)
+    assert len(frame) + left_out == len(asked) + 100
     known = frame[frame["prompt"].isin(split)]
     assert set(known["prompt"]) == {text for text, found in split.items() if found != "test"}
     assert (known["prompt"].map(split) == known["split"]).all()
@@ -119,7 +120,7 @@ def test_a_demonstration_is_held_out_with_its_user(tmp_path) -> None:
     prompts = prompts_of(settings, tmp_path)
     split = {text.split()[0]: found for text, found in zip(prompts["text"], prompts["split"], strict=True)}
     assert set(split.values()) == {"train", "validation", "test"}
-    frame = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
+    frame, _ = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
     assert [split[prompt.split()[0]] for prompt in frame["prompt"]] == frame["split"].tolist()
     assert len(frame) == 4 * sum(found != "test" for found in split.values())
 
@@ -134,7 +135,7 @@ def test_of_a_users_and_a_prompts_split_the_one_held_out_further_counts(tmp_path
         with pytest.raises(UserError, match="No demonstrations"):
             build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
         return
-    frame = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
+    frame, _ = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
     by_user = {str(user): split_of(pseudonym(str(user)), 0.3, 0.3) for user in range(40)}
     kept = {user: expected if expected != "user" else found for user, found in by_user.items() if found != "test"}
     assert dict(zip(frame["response"], frame["split"], strict=True)) == kept
@@ -142,14 +143,14 @@ def test_of_a_users_and_a_prompts_split_the_one_held_out_further_counts(tmp_path
 
 def test_the_same_pair_is_kept_once(tmp_path) -> None:
     load(tmp_path, "demonstrations", [{"prompt": "p", "response": response} for response in ("a", "b", "a")])
-    frame = build_demonstrations(imported(test=0.0, validation=0.0), tmp_path, LocalStore(tmp_path), NO_PROMPTS)
+    frame, _ = build_demonstrations(imported(test=0.0, validation=0.0), tmp_path, LocalStore(tmp_path), NO_PROMPTS)
     assert set(frame["demonstration_id"]) == {demonstration_id("p", "a"), demonstration_id("p", "b")}
 
 
 def test_demonstrations_are_the_pretraining_text_of_imports_unless_files_are_given(tmp_path) -> None:
     load(tmp_path, "demonstrations", [{"prompt": f"p{n}", "response": "r"} for n in range(40)])
     settings = imported(test=0.0, validation=0.5)
-    demonstrations = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), NO_PROMPTS)
+    demonstrations, _ = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), NO_PROMPTS)
     text = build_pretraining_text(settings, tmp_path, demonstrations)
     assert has_schema(text, PRETRAINING_TEXT)
     train = demonstrations.loc[demonstrations["split"] == "train", "prompt"]
@@ -179,7 +180,7 @@ def test_a_data_set_replaces_one_table_and_keeps_users_together(tmp_path, monkey
     assert len(by_user) == 10
     assert (by_user.nunique() == 1).all()
     assert not set(prompts["user"]) & set("abcdefghij")
-    demonstrations = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
+    demonstrations, _ = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
     test = set(prompts.loc[prompts["split"] == "test", "text"])
     assert test
     assert set(demonstrations["prompt"]) == set(prompts["text"]) - test
@@ -199,7 +200,7 @@ def test_a_person_is_in_one_split_whether_imported_or_of_a_data_set(tmp_path, mo
     settings = imported(demonstrations_dataset=source, test=0.4)
     prompts = prompts_of(settings, tmp_path)
     split = {text.split()[0]: found for text, found in zip(prompts["text"], prompts["split"], strict=True)}
-    frame = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
+    frame, _ = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
     assert {prompt.split()[0]: found for prompt, found in zip(frame["prompt"], frame["split"], strict=True)} == {
         user: found for user, found in split.items() if found != "test"
     }

@@ -15,6 +15,7 @@ from rlhf_dagster.labeling.dataset import (
     leading_annotators,
     snapshot_hash,
 )
+from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON, not_trained_on_sentence
 from rlhf_dagster.records.schemas import COMPARISONS, LABELS, PREFERENCES, table
 
 TIME = pd.Timestamp("2026-01-01", tz="UTC")
@@ -199,6 +200,40 @@ def test_every_label_is_in_one_split_or_counted_as_dropped(judgments, held_out, 
     assert not set(trained["annotator"]) & set(kept["annotator"])
 
 
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abcdefg")), max_size=60, unique=True),
+    st.floats(0, 0.9),
+    st.floats(0, 0.9),
+    st.sampled_from(["prompt", "comparison"]),
+    st.sampled_from(["", "a", "b"]),
+)
+def test_every_label_is_trained_on_or_counted_with_a_reason(judgments, held_out, validation, by, unwanted) -> None:
+    options = LabelingSettings(kind="pair", held_out_annotators=held_out, validation=validation, validation_by=by)
+    frame, summary = build_preferences(*tables(judgments), options, seed=0, left_out=[unwanted])
+    reasons = summary["not_trained_on"]
+    assert summary["train"] + sum(reasons.values()) == len(judgments)
+    assert reasons.keys() <= NOT_TRAINED_ON.keys()
+    assert reasons.get(f"held_out_{by}", 0) == (frame["split"] == "validation").sum()
+    assert all(reasons.values())
+
+
+def test_the_reasons_are_those_of_the_labels() -> None:
+    held = drawn_first()
+    options = SETTINGS.changed(validation=0, held_out_annotators=0.1)
+    judgments = [(number, f"ann-{other}") for number in range(20) for other in range(10)]
+    frame, summary = build_preferences(
+        *tables(judgments), options, seed=0, left_out=["ann-3" if held != "ann-3" else "ann-4"]
+    )
+    kept = frame.loc[frame["split"] == HELD_OUT_ANNOTATORS, "comparison_id"].nunique()
+    assert kept == 2  # a tenth of twenty
+    assert summary["not_trained_on"] == {
+        "held_out_annotator": 20,
+        "kept_comparison": kept * 9,
+        "left_out_annotator": 20 - kept,
+    }
+
+
 @pytest.mark.parametrize("role", ["gold", "repeat", "drift"])
 def test_what_measures_the_annotators_is_not_trained_on(role: str) -> None:
     labels, comparisons = tables([(1, "a"), (2, "a")])
@@ -294,3 +329,9 @@ def test_older_preferences_without_the_later_columns_are_still_a_table() -> None
     assert snapshot_hash(older) == snapshot_hash(frame)
     with pytest.raises(UserError, match="target missing"):
         table(older.drop(columns="target"), PREFERENCES)
+
+
+def test_the_reasons_as_a_sentence() -> None:
+    assert not_trained_on_sentence(1200, {}) == "1,200 of 1,200 labels are trained on."
+    said = not_trained_on_sentence(30, {"undecided": 2, "held_out_prompt": 8, "skipped": 0})
+    assert said == "30 of 40 labels are trained on; not 8 on prompts held out, 2 that name no best response."

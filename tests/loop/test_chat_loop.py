@@ -27,7 +27,7 @@ SETTINGS = {
     "sampling": {"prompt_tokens": 90, "response_tokens": 6, "fixed_length": False},
     "sft": {"epochs": 1, "chat": True, "max_tokens": 110},
     "labeling": {"comparisons_per_round": 12, "responses_per_prompt": 2, "kind": "pair", "held_out_annotators": 0.0},
-    "reward_model": {"epochs": 1, "normalisation_samples": 8, "max_tokens": 128},
+    "reward_model": {"epochs": 1, "normalisation_samples": 8, "max_tokens": 128, "accept_chance": True},
     "ppo": {"updates": 2, "batch_size": 8, "minibatches": 1, "epochs": 1},
     "evaluation": {"prompts": 6, "human_judgments": 0},
     "gate": {"min_judgments": 1},

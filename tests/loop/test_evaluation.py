@@ -3,6 +3,7 @@
 import pandas as pd
 from loops import ROUND, asset_path, checkpoint, read_record, write_record
 
+from rlhf_dagster.evaluation.held_out_text import held_out_documents
 from rlhf_dagster.loop.evaluation import evaluate_round
 
 ALARM = "KL was negative for 20 updates."
@@ -26,7 +27,9 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
         read("reward_model_accuracy"),
         read("label_quality"),
         sft=checkpoint(loop, "sft_checkpoint"),
-        pretraining_text=asset_path(loop, "pretraining_text"),
+        held_out=held_out_documents(
+            *(pd.read_parquet(asset_path(loop, name)) for name in ("pretraining_text", "demonstrations"))
+        ),
         halves=read("reward_model_halves"),
     )
     assert ALARM in report["warnings"]

@@ -1,1 +1,1 @@
-"""What is looked at before a loop goes on: whether its models belong together, and which rounds are deleted."""
+"""What is looked at before a loop goes on: whether models belong together, what is deleted, left out, or too little."""

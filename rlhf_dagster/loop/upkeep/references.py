@@ -1,6 +1,6 @@
 """Whether what is pointed to is there and whole: models, policies, pins, decisions, the ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from rlhf_dagster.common.sealed import unseal
@@ -19,25 +19,36 @@ from rlhf_dagster.loop.upkeep.findings import Finding
 
 def check_journals(loop: LoopFolder) -> Iterator[Finding]:
     """Findings about the records of decisions."""
-    for journal in (*loop.registry.journals(), loop.deletions.journal, Journal(loop.store, STOPS)):
+    journals = (*loop.registry.journals(), loop.deletions.journal, loop.removals.journal, Journal(loop.store, STOPS))
+    for journal in journals:
         for problem in journal.problems():
             mend = "a backup has it; `--repair` goes on without it, and the last decision that can be read counts"
             yield Finding(problem, mend, lambda journal=journal: " ".join(journal.repair()))  # type: ignore[misc]
 
 
 def check_models(loop: LoopFolder) -> Iterator[Finding]:
-    """Findings about models that something points to."""
+    """Findings about models that something points to; one that was removed on record (`models.keep`) is none."""
+    removed = _removed(loop)
     pointed: dict[str, list[str]] = {}
     models: dict[str, Checkpoint] = {}
     for name, checkpoint in _pointers(loop):
         pointed.setdefault(checkpoint.path, []).append(name)
         models[checkpoint.path] = checkpoint
     for path, names in sorted(pointed.items()):
+        if models[path].model_id in removed and not models[path].is_there():
+            continue
         try:
             _ = models[path].folder
         except UserError as error:
             said = f"{str(error).rstrip('.')} ({', '.join(sorted(names))})."
             yield Finding(said, "`rlhf run` of the job that made it makes it again; a backup brings it back")
+
+
+def _removed(loop: LoopFolder) -> Collection[str]:
+    try:
+        return loop.removals.removed().keys()
+    except UserError:  # told of with the other journals
+        return ()
 
 
 def _pointers(loop: LoopFolder) -> Iterator[tuple[str, Checkpoint]]:

@@ -8,6 +8,9 @@ WARNED_SHARE = 0.01
 """Where more than this share of prompts, or of demonstrated responses, is cut, there is a warning. Where a response is
 cut that people judged, there always is."""
 
+COUNTED = ("cut_prompts", "cut_responses", "equal_comparisons", "unended_responses")
+"""Metrics (:meth:`Cuts.metrics`) that count what is not read, or not read to its end; they are there where not 0."""
+
 
 @dataclass
 class Cut:

@@ -1,0 +1,40 @@
+"""What the terminal says of an asset that was made."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+from rich.console import Console
+
+from rlhf_dagster.cli.console import RunView
+
+
+def said(asset: str, **metadata: Any) -> str:
+    """The lines of a materialisation with this metadata."""
+    console = Console(record=True, width=400, file=io.StringIO())
+    values = {name.replace("rows", "dagster/row_count"): value for name, value in metadata.items()}
+    made = dg.AssetMaterialization(asset, metadata=values)
+    event = SimpleNamespace(
+        step_key=asset,
+        event_type=dg.DagsterEventType.ASSET_MATERIALIZATION,
+        step_materialization_data=SimpleNamespace(materialization=made),
+    )
+    RunView(console).event(event)  # type: ignore[arg-type]
+    return console.export_text()
+
+
+def test_what_is_not_trained_on_is_said_with_its_reasons() -> None:
+    line = said("preference_dataset", train_labels=30, not_trained_on=10, why_not="8 on prompts held out, 2 skipped")
+    assert "train labels 30, not trained on 10, which are 8 on prompts held out, 2 skipped" in line
+
+
+def test_what_is_cut_is_counted_in_whole_numbers_for_every_asset() -> None:
+    line = said("reward_model", model_id="reward-1", cut_responses=1234.0, equal_comparisons=2.0)
+    assert "cut responses 1,234, equal comparisons 2" in line
+    assert "cut prompts 5" in said("completions", rows=8, cut_prompts=5.0)
+    assert "cut" not in said("sft_checkpoint", model_id="sft-1")
+
+
+def test_demonstrations_of_the_test_split_are_counted() -> None:
+    assert "rows 12, left out of test 3" in said("demonstrations", rows=12, left_out_of_test=3)
