@@ -48,7 +48,8 @@ def ppo_policy(
     deviation 1), `kl` the sequence KL to SFT in nats, `entropy` that of a token in nats, `kl_coef` the weight of the
     KL reward, `explained_variance` how well the value head predicts the returns (1 is best). `ratio_first`, the
     probability ratio before an update has changed anything, must be 1. `validation_reward` and `validation_kl` are
-    measured on held-out prompts, where `ppo.validate_every` is set.
+    measured on held-out prompts, where `ppo.validate_every` is set. Where the setting `reward` names other rewards,
+    `reward` is their sum, and `reward_from_KIND` what each adds to it.
     """
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
     result = make_ppo_policy(
@@ -64,6 +65,7 @@ def ppo_policy(
         progress=progress,
     )
     shown = [name for name in COMPARED_BY_ROUND if name in result.metrics]
+    shown += [name for name in result.metrics if name.startswith("reward_from_")]
     return model_result(result, shown, behaviour_policy=round_manifest["behaviour_policy"])
 
 

@@ -9,11 +9,12 @@ from pydantic import Field, field_validator, model_validator
 
 from rlhf_dagster.config.arms import BEST_OF_N, TRAINED_BESIDE, Arm
 from rlhf_dagster.config.automation import AutomationSettings
-from rlhf_dagster.config.base import Settings, read_yaml
+from rlhf_dagster.config.base import LATER, Settings, read_yaml
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
 from rlhf_dagster.config.labeling import LabelingSettings, LabelStoreSettings
 from rlhf_dagster.config.presets import PRESETS
+from rlhf_dagster.config.reward import ModelReward, RewardSettings
 from rlhf_dagster.config.training import (
     BaseModelSettings,
     ComputeSettings,
@@ -59,6 +60,8 @@ class LoopConfig(Settings):
     `postgresql://user@host/database` or `sqlite:///file`, or `${VARIABLE}`: the address is in that environment
     variable. A password stands in the variable or in `PGPASSWORD`, never here."""
     reward_model: RewardModelSettings = RewardModelSettings()
+    reward: RewardSettings = Field(ModelReward(), json_schema_extra=LATER)
+    """What PPO is rewarded for; `kind` says which."""
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlhf_dagster.lineage.model_folders import content_of
 from rlhf_dagster.records.ids import content_hash
-from rlhf_dagster.training.functions import source_of
+from rlhf_dagster.training.functions import decisive_reward, source_of
 from rlhf_dagster.training.runtime.state_copies import StateCopies
 
 
@@ -45,9 +45,12 @@ def fingerprint(spec: Any) -> str:
 
 def decisive(spec: Any) -> dict[str, str]:
     """What a training's result depends on, by field of its spec: a content hash for paths, the text of other values."""
-    values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute")}
+    values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute", "answers")}
     if function := values.get("reward_function"):
         values["reward_function"] = f"{function.rpartition(':')[2]} {source_of(function)}"
+    # Specs of version 0.1 have no such field.
+    if reward := values.pop("reward", None):
+        values["reward"] = decisive_reward(reward)
     return {name: content_of(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
 
 
