@@ -130,6 +130,16 @@ class LoopConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _judge_has_its_own(self) -> Self:
+        judge = self.labeling.judge
+        if judge is not None and judge.instead_of_people and self.label_store.kind == "label_studio":
+            raise ValueError(
+                "labeling.judge.instead_of_people needs `label_store.kind: embedded`, since a task in Label Studio is "
+                "there for people; set it to false, and lower labeling.judge.share where people shall judge more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _people_write(self) -> Self:
         if self.data.demonstrations_to_write and self.label_store.simulated_annotators:
             raise ValueError(

@@ -12,6 +12,7 @@ import pandas as pd
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.records.ids import content_hash, split_of
+from rlhf_dagster.records.machines import is_machine
 from rlhf_dagster.records.outcome import deciding_axis, target
 from rlhf_dagster.records.schemas import PREFERENCES, table
 from rlhf_dagster.records.tables import records
@@ -48,6 +49,9 @@ def build_preferences(
     out, drawn by a hash; on the others only the held-out people's own labels are dropped. Two comparisons of the same
     texts, such as the two orders of one, are one here.
 
+    Annotators that are machines are never held out, and their labels are in ``train`` alone, except where no label is a
+    person's.
+
     ``weights`` multiply the weight of an annotator's labels (1 for anybody not named; 0 leaves them out), and the
     labels of the annotators ``left_out`` are dropped. Both apply to ``train`` alone: the effect of
     leaving people out can be measured only on splits that it does not change. Raises ValueError for a weight that is
@@ -67,6 +71,7 @@ def build_preferences(
     units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
     in_validation = [_is_validation(unit, settings.validation, seed) for unit in units]
     held_out, kept_out, splits = _splits(rows, contents, in_validation, unwanted, settings.held_out_annotators, seed)
+    splits = _without_machines(rows, splits)
     kept = [row | {"split": split} for row, split in zip(rows, splits, strict=True) if split]
     for row in kept:
         row["weight"] = weights.get(row["annotator"], 1.0) if row["split"] == "train" else 1.0
@@ -78,13 +83,29 @@ def build_preferences(
         "validation": splits.count("validation"),
         HELD_OUT_ANNOTATORS: splits.count(HELD_OUT_ANNOTATORS),
         "dropped": splits.count(""),
-        "annotators": len({row["annotator"] for row in rows}),
+        "annotators": len({row["annotator"] for row in _of_people(rows)}),
         "annotators_held_out": len(held_out),
-        "annotators_left_out": len(unwanted & {row["annotator"] for row in rows}),
+        "annotators_left_out": len(unwanted & {row["annotator"] for row in _of_people(rows)}),
         "comparisons": len(set(contents)),
         "comparisons_held_out": len(kept_out),
     }
-    return table(kept, PREFERENCES).to_pandas(), summary
+    machine = sum(row["split"] == "train" and is_machine(row["annotator"]) for row in kept)
+    return table(kept, PREFERENCES).to_pandas(), summary | ({"train_by_machines": machine} if machine else {})
+
+
+def _of_people(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if not is_machine(row["annotator"])]
+
+
+def _without_machines(rows: Sequence[Mapping[str, Any]], splits: list[str]) -> list[str]:
+    """``splits`` in which machines' labels measure nothing, so that accuracy is about what people prefer.
+
+    Where no label is a person's, a machine's are all there is to measure on.
+    """
+    if not _of_people(rows):
+        return splits
+    pairs = zip(rows, splits, strict=True)
+    return ["" if split != "train" and is_machine(row["annotator"]) else split for row, split in pairs]
 
 
 def _splits(
@@ -99,8 +120,9 @@ def _splits(
 
     The last of the people drawn are not held out where otherwise no label would be left to train on.
     """
-    names, rounds = sorted({row["annotator"] for row in rows}), [row["round"] for row in rows]
-    drawn = held_out_annotators(names, share, seed, trained_on=leading_annotators(rows))
+    people, rounds = _of_people(rows), [row["round"] for row in rows]
+    names = sorted({row["annotator"] for row in people})
+    drawn = held_out_annotators(names, share, seed, trained_on=leading_annotators(people))
     while True:
         held_out = set(drawn)
         by_held_out = [row["annotator"] in held_out for row in rows]

@@ -103,6 +103,8 @@ class RoundsPage:
     earlier: Sequence[RoundRow] = ()
     """All other rounds, of which the page shows verdict and policy."""
     annotators: Sequence[AnnotatorRow] = ()
+    machines: Sequence[AnnotatorRow] = ()
+    """Machines that label, whose ``agreement`` is with people."""
 
 
 def render_rounds(page: RoundsPage) -> str:
