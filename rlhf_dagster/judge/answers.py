@@ -109,6 +109,7 @@ class Budget:
         with self._lock:
             for number in self._free:
                 self.store.delete(self._key(number))
+            self._next = min([self._next, *self._free])
             self._free.clear()
 
     def spent(self) -> int:

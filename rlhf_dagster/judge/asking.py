@@ -179,7 +179,7 @@ class Judge:
         longest = self.settings.service.longest_wait
         seconds = min(FIRST_WAIT * 2**failures, longest) if away.wait is None else away.wait
         if failures == self.settings.service.retries:
-            raise given_up(away, f"after {failures + 1} tries")
+            raise given_up(away, "after one try" if failures == 0 else f"after {failures + 1} tries")
         if seconds > longest:
             raise given_up(away, f"since it asks to wait {seconds:.0f} s (`service.longest_wait` is {longest:g} s)")
         self._sleep(seconds)

@@ -179,6 +179,7 @@ def _row(
         comparisons=now.comparisons if now else counted.get("comparisons"),
         labels=now.labels if now else counted.get("labels"),
         annotators=counted.get("annotators"),
+        machine=now.machine if now else counted.get("machine"),
         left_out=counted.get("left_out"),
         accuracy=_rate(accuracy.get("accuracy")),
         accuracy_on=ACCURACY_ON.get(split, ""),

@@ -42,6 +42,8 @@ class RoundRow:
     comparisons: int | None = None
     labels: int | None = None
     annotators: int | None = None
+    machine: int | None = None
+    """Usable labels by machines."""
     left_out: int | None = None
     """Usable labels that the newest data set has left out."""
     accuracy: ShownRate | None = None

@@ -187,6 +187,7 @@ def test_two_processes_share_a_budget(store: Store) -> None:
     budgets[0].give_back(numbers[0])
     budgets[0].close()
     assert budgets[1].spent() == 4
+    assert budgets[0].take() == numbers[0]
     assert Budget(store, "another", 1).take() == 0
 
 

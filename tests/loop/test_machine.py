@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 
 import pandas as pd
 import pytest
 from judge_server import judging, says, texts_in
 from loops import ROUND, Stages, asset_path, run_missing
+from rich.console import Console
 
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.cli.tables import rounds_table
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.labels import label_counts, read_rounds, send_training_batch, snapshot_preferences
 from rlhf_dagster.loop.round_page import machine_rows, write_round_page
+from rlhf_dagster.loop.summary import round_rows
 from rlhf_dagster.pages.server import ROUNDS_PAGE
 
 JUDGE = {"model": "judge-1", "both_orders": False, "service": {"retries": 0}}
@@ -53,6 +57,11 @@ def test_a_judge_labels_beside_people_and_is_shown_as_a_machine(
     assert page is not None
     assert b"Machines that label" in page.data
     assert page.data.count(b"machine:judge") == 1
+    assert b"40 by machines" in page.data
+    (row,) = round_rows(loop, [ROUND])
+    assert (row["labels"], row["labels_by_machines"]) == (people["labels"], 40)
+    Console(width=100, file=(shown := StringIO())).print(rounds_table([row]))
+    assert "40 machine" in shown.getvalue()
 
 
 def test_a_round_that_nobody_but_a_judge_labels(
@@ -81,7 +90,7 @@ def test_a_judge_that_is_away_leaves_the_batch_with_people(
     completions = pd.read_parquet(asset_path(loop, "completions", ROUND))
     with (
         judging(lambda _: (503, "down"), monkeypatch),
-        pytest.raises(UserError, match="status 503: down; given up after 1 tries"),
+        pytest.raises(UserError, match="status 503: down; given up after one try"),
     ):
         send_training_batch(loop, ROUND, completions, silent)
     assert loop.label_store.count(ROUND, "train").machine == 0
