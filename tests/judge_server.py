@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fake_server import Answer, Asked, FakeServer, serving
 
-from rlhf_dagster.config.judge import JudgeService
-from rlhf_dagster.config.reward import HttpReward
+from rlhf_dagster.config.judging.judge import JudgeService
+from rlhf_dagster.config.judging.reward import HttpReward
 
 KEY = "sk-secret-0123456789"
 """Which is to be found nowhere but in the header of requests."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from rlhf_dagster.config.base import LATER, Settings
-from rlhf_dagster.config.judge import MachineAnnotator
+from rlhf_dagster.config.judging.judge import MachineAnnotator
 from rlhf_dagster.records.answers import AXIS_PATTERN
 from rlhf_dagster.records.kinds import RANKED_KINDS, RankedName
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from rlhf_dagster.config.judge import JudgeSettings
+from rlhf_dagster.config.judging.judge import JudgeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.judge.answers import AnswerStore, Budget, Question
 from rlhf_dagster.judge.server import JudgeAway, JudgeServer, Reply

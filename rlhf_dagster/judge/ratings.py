@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_dagster.config.reward import HttpReward
+from rlhf_dagster.config.judging.reward import HttpReward
 from rlhf_dagster.judge.asking import Judge, shown
 from rlhf_dagster.judge.json_answers import last_object_with, number_between
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.config.judge import MachineAnnotator
+from rlhf_dagster.config.judging.judge import MachineAnnotator
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.judge.asking import Judge
 from rlhf_dagster.judge.comparing import Compared, ComparisonForm, compare

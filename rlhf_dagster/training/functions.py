@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.common.functions import FILE, from_folder, load_object
-from rlhf_dagster.config.reward import (
+from rlhf_dagster.config.judging.reward import (
     ClassifierReward,
     EnsembleReward,
     FunctionReward,

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from rlhf_dagster.config.reward import RewardSettings, uses_reward_model
+from rlhf_dagster.config.base import LATER
+from rlhf_dagster.config.judging.reward import RewardSettings, uses_reward_model
 from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
@@ -76,7 +77,10 @@ class SftSpec:
 
 @dataclass(frozen=True)
 class RewardModelSpec:
-    """Train a reward model from the SFT checkpoint on a PREFERENCES table, normalised on prompts of a PROMPTS table."""
+    """Train a reward model from the SFT checkpoint on a PREFERENCES table, normalised on prompts of a PROMPTS table.
+
+    ``demonstrations`` is a DEMONSTRATIONS table, given for `settings.normalisation: demonstrations` and only for it.
+    """
 
     sft: Path
     preferences: Path
@@ -86,6 +90,7 @@ class RewardModelSpec:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     seed: int = 0
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    demonstrations: Path | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class PpoSpec:
     seed: int = 0
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     reward_function: str | None = None
-    reward: RewardSettings | None = None
+    reward: RewardSettings | None = field(default=None, metadata=LATER)
     answers: str = ""
     """Address of the store that keeps what judges of ``reward`` have answered; empty: a folder beside ``output``."""
 

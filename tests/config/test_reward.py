@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from rlhf_dagster.config.judging.reward import EnsembleReward, ModelReward, terms_of, uses_reward_model
 from rlhf_dagster.config.loop import LoopConfig
-from rlhf_dagster.config.reward import EnsembleReward, ModelReward, terms_of, uses_reward_model
 from rlhf_dagster.errors import UserError
 
 SUM = {"kind": "ensemble", "parts": [{"kind": "model"}, {"kind": "length", "longest": 30, "weight": 0.5}]}

@@ -9,7 +9,7 @@ import pytest
 from fake_server import NO_ANSWER, Answer, Asked
 from judge_server import KEY, RATER, completion, judging, messages_in, says, texts_in
 
-from rlhf_dagster.config.reward import HttpReward
+from rlhf_dagster.config.judging.reward import HttpReward
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.judge import asking
 from rlhf_dagster.judge.answers import ANSWERS, SPENT, Budget, BudgetSpent

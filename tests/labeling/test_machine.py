@@ -10,7 +10,7 @@ import pytest
 from fake_server import Answer, Asked
 from judge_server import QUICK, judging, messages_in, says, texts_in
 
-from rlhf_dagster.config.judge import MachineAnnotator
+from rlhf_dagster.config.judging.judge import MachineAnnotator
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError

@@ -15,7 +15,7 @@ from test_resume import StopAfter, assert_same
 from toy_language import Tables, about_training
 from transformers import AutoModelForCausalLM
 
-from rlhf_dagster.config.reward import HttpReward
+from rlhf_dagster.config.judging.reward import HttpReward
 from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped

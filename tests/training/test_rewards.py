@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassificatio
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from rlhf_dagster.compute.trainings import train_here
-from rlhf_dagster.config.reward import (
+from rlhf_dagster.config.judging.reward import (
     ClassifierReward,
     EnsembleReward,
     FormatReward,

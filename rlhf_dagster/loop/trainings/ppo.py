@@ -5,7 +5,7 @@ from pathlib import Path
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.config.base import Settings
-from rlhf_dagster.config.reward import ModelReward, uses_reward_model
+from rlhf_dagster.config.judging.reward import ModelReward, uses_reward_model
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.dataset import snapshot_hash

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_dagster.config.reward import ModelReward, RewardTerm, terms_of
+from rlhf_dagster.config.judging.reward import ModelReward, RewardTerm, terms_of
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
@@ -94,6 +94,7 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
         truncate_id=truncate_id(start.tokenizer, spec.settings),
         held_out=encode_prompts(start.tokenizer, held_out, spec.sampling.prompt_tokens),
         held_out_texts=held_out,
+        rows_at_once=spec.sampling.batch_size,
     )
     policy = _with_values(spec, model, reward_model, adapted).to(start.device)
     controller = kl_controller(spec.settings)

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rlhf_dagster.config.reward import ClassifierReward
+from rlhf_dagster.config.judging.reward import ClassifierReward
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt

@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
-from rlhf_dagster.config.reward import HttpReward
+from rlhf_dagster.config.judging.reward import HttpReward
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.judge.asking import Judge
 from rlhf_dagster.judge.ratings import rate

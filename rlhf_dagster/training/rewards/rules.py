@@ -5,7 +5,7 @@ import re
 import torch
 from torch import Tensor
 
-from rlhf_dagster.config.reward import FormatReward, LengthReward
+from rlhf_dagster.config.judging.reward import FormatReward, LengthReward
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.rewards.text_reward import TextReward
 

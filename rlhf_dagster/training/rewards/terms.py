@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rlhf_dagster.config.reward import (
+from rlhf_dagster.config.judging.reward import (
     ClassifierReward,
     FormatReward,
     FunctionReward,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from rlhf_dagster.config.base import Settings
-from rlhf_dagster.config.judge import JudgeSettings
+from rlhf_dagster.config.judging.judge import JudgeSettings
 
 RATING_INSTRUCTIONS = (
     "You rate how good a response to a prompt is. Good responses do what the prompt asks, are correct, clear and "
