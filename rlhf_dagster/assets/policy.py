@@ -52,8 +52,9 @@ def ppo_policy(
     deviation 1, unless demonstrations normalise scores), `kl` the sequence KL to SFT in nats, `entropy` that of a token
     in nats, `kl_coef` the weight of the KL reward, `explained_variance` how well the value head predicts the returns
     (1 is best). `ratio_first`, the probability ratio before an update has changed anything, must be 1.
-    `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set. Run
-    alone too, it does not start on a reward model that is not known to be better than guessing.
+    `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set.
+    Where the setting `reward` names other rewards, `reward` is their sum, and `reward_from_KIND` what each adds to it.
+    Run alone too, it does not start on a reward model that is not known to be better than guessing.
     """
     require_above_chance(loop, context.partition_key, reward_model_accuracy)
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
@@ -70,6 +71,7 @@ def ppo_policy(
         progress=progress,
     )
     shown = [name for name in (*COMPARED_BY_ROUND, *COUNTED) if name in result.metrics]
+    shown += [name for name in result.metrics if name.startswith("reward_from_")]
     return model_result(result, shown, behaviour_policy=round_manifest["behaviour_policy"])
 
 

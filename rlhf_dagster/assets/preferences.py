@@ -17,7 +17,7 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON
-from rlhf_dagster.labeling.parse import usable_labels
+from rlhf_dagster.labeling.parse import machine_labels, usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import left_behind, unsettled_sentence
@@ -32,6 +32,7 @@ from rlhf_dagster.loop.labels import (
 )
 from rlhf_dagster.loop.sampling import pin_round, sample_completions
 from rlhf_dagster.loop.selection import chosen_by
+from rlhf_dagster.records.machines import by_people
 from rlhf_dagster.records.round_keys import require_round_key
 from rlhf_dagster.training.texts.cuts import Cuts
 
@@ -109,7 +110,7 @@ def preference_labels(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Every version of every annotation of the round, parsed. What cannot be parsed is quarantined with its reason."""
     frame, quarantined = read_labels(loop, context.partition_key, "train")
-    usable = usable_labels(frame)
+    usable, machines = usable_labels(frame), machine_labels(frame)
     if usable.empty:
         raise dg.Failure(
             f"{context.partition_key} has no usable label yet; label its comparisons, then run this again."
@@ -121,7 +122,8 @@ def preference_labels(
         usable_labels=len(usable),
         labelled_comparisons=int(usable["comparison_id"].nunique()),
         comparisons=len(preference_batch),
-        annotators=int(frame["annotator"].nunique()),
+        annotators=int(by_people(frame)["annotator"].nunique()),
+        **({"labels_by_machines": machines} if machines else {}),
         quarantined=quarantined,
     )
 
@@ -137,7 +139,8 @@ def label_quality(
 
     Of comparisons that several people judged, `agreement` is the share of pairs of labels that name the same response
     and `alpha` is Krippendorff's (0 by chance, 1 for full agreement). `first_position` is the share of choices that
-    fall on the response shown first, which should be near one over the number of responses.
+    fall on the response shown first, which should be near one over the number of responses. Annotators that are
+    machines are in none of these figures; `machines` compares them with people.
     """
     quarantine = read_quarantine(loop, context.partition_key, "train")
     annotators, summary = measure_quality(preference_labels, preference_batch, quarantine)
@@ -147,6 +150,8 @@ def label_quality(
     for name in ("agreement", "alpha", "first_position", "gold", "consistency", "drift"):
         if summary[name]:
             metadata |= numbers({name: summary[name]["value"]})
+    if summary["machines"]:
+        metadata["machines"] = markdown_table([_machine_row(figures) for figures in summary["machines"]])
     return dg.MaterializeResult(
         value={"summary": summary, "annotators": rows, "labels_read": labels_read(preference_labels)},
         metadata=metadata
@@ -155,6 +160,15 @@ def label_quality(
             "quarantined": markdown_table([{"reason": r, "annotations": n} for r, n in summary["quarantined"].items()]),
         },
     )
+
+
+def _machine_row(figures: dict[str, Any]) -> dict[str, Any]:
+    """A machine's shares of agreement with people, and on how many pairs of labels that rests."""
+    shares = {name: (figures[name] or {}).get("value") for name in ("gold", "first_position")}
+    agreement = figures["agreement"] or {}
+    between = f"{agreement['low']:.3f} to {agreement['high']:.3f}" if agreement else ""
+    compared = {"agrees with people": agreement.get("value"), "95% interval": between, "n": agreement.get("n")}
+    return {name: figures[name] for name in ("annotator", "labels", "undecided")} | compared | shares
 
 
 @loop_asset("preferences", by_round=True)

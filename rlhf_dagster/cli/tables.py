@@ -23,7 +23,7 @@ def rounds_table(rows: list[dict[str, Any]]) -> Table:
         win = policy.get("win_rate_vs_sft")
         table.add_row(
             row["round"],
-            f"{row['comparisons']:,}\n{row['labels']:,}",
+            f"{row['comparisons']:,}\n{row['labels']:,}{_by_machines(row)}",
             _rate(reward.get("held_out_annotators") or reward.get("accuracy")),
             _rate(reward.get("length_baseline")),
             _rate(reward.get("annotators_agreement")),
@@ -32,6 +32,11 @@ def rounds_table(rows: list[dict[str, Any]]) -> Table:
             "yes" if row["promoted"] else "no",
         )
     return table
+
+
+def _by_machines(row: dict[str, Any]) -> str:
+    """How many labels are by machines, on a line of its own where there are any."""
+    return f"\n{row['labels_by_machines']:,} machine" if "labels_by_machines" in row else ""
 
 
 def why_not(rows: list[dict[str, Any]]) -> Iterator[str]:

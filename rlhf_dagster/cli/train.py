@@ -1,8 +1,9 @@
 """`rlhf train`: one stage from a spec file, without a loop and without Dagster.
 
 Beside the output, ``OUTPUT.training/`` holds the state that an unfinished training goes on from, ``OUTPUT.logs/`` its
-metrics. ``training.json`` in the output records inputs and settings, so that a model of another spec is not taken for
-this spec's. A reward model's output also has ``accuracy.json``: how well it predicts held-out labels.
+metrics, ``OUTPUT.answers/`` what judges have answered. ``training.json`` in the output records inputs and settings, so
+that a model of another spec is not taken for this spec's. A reward model's output also has ``accuracy.json``: how well
+it predicts held-out labels.
 """
 
 import errno
@@ -108,7 +109,7 @@ def _record(stage: str, spec: Any) -> dict[str, Any]:
 
     from rlhf_dagster.config.base import Settings
     from rlhf_dagster.lineage.model_folders import content_of
-    from rlhf_dagster.training.functions import source_of
+    from rlhf_dagster.training.functions import decisive_reward, source_of
     from rlhf_dagster.training.runtime.resuming import told_fields
 
     record: dict[str, Any] = {"stage": stage}
@@ -117,6 +118,8 @@ def _record(stage: str, spec: Any) -> dict[str, Any]:
         record[name] = content_of(value) if isinstance(value, Path) else to_jsonable_python(told)
     if function := record.get("reward_function"):
         record["reward_function_source"] = source_of(function)
+    if record.get("reward"):
+        record["reward"] = decisive_reward(spec.reward)
     return record
 
 
@@ -180,7 +183,7 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     write_atomically(kept, json.dumps(record, indent=1).encode())
     try:
         with _stopping_at_a_step(root), _shown_progress(stage) as progress:
-            result = _train_until_done(stage, replace(spec, output=work.output), work, progress)
+            result = _train_until_done(stage, _in_work(spec, work), work, progress)
     except TrainingStopped:
         print("rlhf: stopped after a step; run the same command again to go on.", file=sys.stderr)
         raise SystemExit(130) from None
@@ -191,6 +194,13 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     work.output.rename(spec.output)
     shutil.rmtree(root)
     return result
+
+
+def _in_work(spec: Any, work: "Work") -> Any:
+    """``spec`` as it is trained in the work folder; what judges answer is kept beside the output itself."""
+    if getattr(spec, "answers", None) == "":
+        spec = replace(spec, answers=str(_beside(spec.output, "answers")))
+    return replace(spec, output=work.output)
 
 
 def _accuracy(spec: Any, result: "TrainingResult") -> dict[str, float]:

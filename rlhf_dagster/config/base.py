@@ -41,7 +41,7 @@ class Settings(BaseModel):
 
     def recorded(self) -> dict[str, Any]:
         """The settings by name, for a record of what was made with them."""
-        return {name: value.recorded() if isinstance(value, Settings) else value for name, value in self._told()}
+        return {name: _plain(value) for name, value in self._told()}
 
     def _told(self) -> Iterator[tuple[str, Any]]:
         """Settings and their values, those that came later only where they are set."""
@@ -75,6 +75,13 @@ def overlaid(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return defaults | {name: value(name) for name in given}
 
 
+def _plain(value: Any) -> Any:
+    """A setting's value without settings in it."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.recorded() if isinstance(value, Settings) else value
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; an empty file is an empty mapping."""
     if not path.is_file():
@@ -88,9 +95,8 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     """One sentence about the first problem of a validation error, with a suggestion for a mistyped key."""
     # A mistyped key comes after the setting that it leaves missing, and explains it.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    path = ".".join(str(part) for part in first["loc"])
+    path, known = _place(model, first["loc"])
     if first["type"] == "extra_forbidden":
-        known = _known_keys(model, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}."
         return f"`{path}` is not a setting; {hint}"
@@ -101,17 +107,41 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     return f"{f'`{path}`: ' if path else ''}{message[:1].lower()}{message[1:]}{shown}."
 
 
+def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """The setting that a validation error is about, and the settings that are known where it stands.
+
+    Where a setting has one form or another by its `kind`, Pydantic names the kind in between, as no part of the path.
+    """
+    models, path, known = [model], [], list[str]()
+    for part in loc:
+        kinds = [one for one in models if part in _kinds_of(one)]
+        if len(models) > 1 and kinds:
+            models = kinds
+            continue
+        path.append(str(part))
+        if isinstance(part, str):
+            known = sorted(_fields_of(models))
+            models = _models_in(_fields_of(models)[part]) if part in _fields_of(models) else []
+    return ".".join(path), known
+
+
+def _fields_of(models: list[type[BaseModel]]) -> dict[str, Any]:
+    """The fields that any of ``models`` has, and their types."""
+    return {name: field.annotation for one in models for name, field in one.model_fields.items()}
+
+
+def _kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field else ()
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
 def _options(annotation: Any) -> set[Any]:
     """The types that a setting may have: the members of a union, or the one type."""
     return set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
-
-
-def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        options = (get_args(field.annotation) or (field.annotation,)) if field else ()
-        models = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return sorted(model.model_fields)

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.base import LATER, Settings
+from rlhf_dagster.config.judging.judge import MachineAnnotator
 from rlhf_dagster.records.answers import AXIS_PATTERN
 from rlhf_dagster.records.kinds import RANKED_KINDS, RankedName
 
@@ -64,6 +65,8 @@ class LabelingSettings(Settings):
     papers found that filtering hurts."""
     instructions: str = ""
     """What annotators are told, in Markdown; shown before they begin. Empty: general instructions for the kind."""
+    judge: MachineAnnotator | None = Field(None, json_schema_extra=LATER)
+    """A language model that labels beside people, or in their place; null: people alone."""
 
     @property
     def responses(self) -> int:

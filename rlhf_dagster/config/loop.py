@@ -9,9 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from rlhf_dagster.config.arms import BEST_OF_N, TRAINED_BESIDE, Arm
 from rlhf_dagster.config.automation import AutomationSettings
-from rlhf_dagster.config.base import Settings, overlaid, read_yaml
+from rlhf_dagster.config.base import LATER, Settings, overlaid, read_yaml
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
+from rlhf_dagster.config.judging.reward import ModelReward, RewardSettings
 from rlhf_dagster.config.labeling import LabelingSettings, LabelStoreSettings
 from rlhf_dagster.config.model_sizes import left_to_the_toy
 from rlhf_dagster.config.models import ModelsSettings
@@ -63,6 +64,8 @@ class LoopConfig(Settings):
     `postgresql://user@host/database` or `sqlite:///file`, or `${VARIABLE}`: the address is in that environment
     variable. A password stands in the variable or in `PGPASSWORD`, never here."""
     reward_model: RewardModelSettings = RewardModelSettings()
+    reward: RewardSettings = Field(ModelReward(), json_schema_extra=LATER)
+    """What PPO is rewarded for; `kind` says which."""
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -131,6 +134,16 @@ class LoopConfig(Settings):
     def _somebody_labels(self) -> Self:
         if self.label_store.simulated_annotators and self.data.source != "task":
             raise ValueError("label_store.simulated_annotators needs `data.source: task`; set it to false for people")
+        return self
+
+    @model_validator(mode="after")
+    def _judge_has_its_own(self) -> Self:
+        judge = self.labeling.judge
+        if judge is not None and judge.instead_of_people and self.label_store.kind == "label_studio":
+            raise ValueError(
+                "labeling.judge.instead_of_people needs `label_store.kind: embedded`, since a task in Label Studio is "
+                "there for people; set it to false, and lower labeling.judge.share where people shall judge more"
+            )
         return self
 
     @model_validator(mode="after")

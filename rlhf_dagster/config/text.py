@@ -4,7 +4,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -68,6 +68,9 @@ def reference_page() -> str:
                     lines += _table(f"`{name}.{inner}`", inner_field.default)
     for optional in _optional_models(LoopConfig):
         lines += _table(f"{optional.__name__}, where it is given", optional.model_construct())
+        for inner, inner_field in optional.model_fields.items():
+            if isinstance(inner_field.default, BaseModel):
+                lines += _table(f"`{inner}` of {optional.__name__}", inner_field.default)
     return "\n".join(lines)
 
 
@@ -98,21 +101,39 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
-    """Models that a setting may hold in place of null, each once, in the order of the settings."""
+    """Models that a setting may hold in place of its default, each once, in the order of the settings."""
     found: dict[type[BaseModel], None] = {}
     for field in model.model_fields.values():
         if isinstance(field.default, BaseModel):
             found |= _optional_models(type(field.default))
-        parts: tuple[Any, ...] = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
-        found |= dict.fromkeys(part for part in parts if inspect.isclass(part) and issubclass(part, BaseModel))
+        parts = [_plain_type(part) for part in _parts(field.annotation)]
+        others = [part for part in parts if inspect.isclass(part) and part is not type(field.default)]
+        found |= dict.fromkeys(part for part in others if issubclass(part, BaseModel))
     return found
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; empty for any other type."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+
+
+def _plain_type(annotation: Any) -> Any:
+    """A type without what is annotated to it."""
+    return _plain_type(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
 
 
 def _block(name: str, value: Any, given: Any, everything: bool, in_loop: bool, reasons: Mapping[str, Any]) -> list[str]:
     if isinstance(value, BaseModel):
         lines = commented_lines(value, given or {}, everything or given is None, in_loop, reasons)
         return [f"{name}:", *(f"  {line}" for line in lines)]
-    return [f"{name}: {_yaml(value)}"]
+    return [f"{name}: {_yaml(_plain_value(value))}"]
+
+
+def _plain_value(value: Any) -> Any:
+    """A value that YAML can hold."""
+    if isinstance(value, list):
+        return [_plain_value(one) for one in value]
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
 def _table(title: str, model: BaseModel) -> list[str]:
@@ -140,14 +161,17 @@ def _one_line(text: str | None) -> str:
 
 def _type(annotation: Any) -> str:
     """A type as a person would say it: the choices of a literal, the parts of a union."""
+    annotation = _plain_type(annotation)
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
-    if isinstance(annotation, UnionType):
-        return " or ".join(map(_type, get_args(annotation)))
+    if parts := _parts(annotation):
+        return " or ".join(map(_type, parts))
     if annotation is NoneType:
         return "null"
     if get_origin(annotation) is list:
         return f"list of {_type(get_args(annotation)[0])}"
+    if get_origin(annotation) is dict:
+        return f"mapping of names to {_type(get_args(annotation)[1])}"
     return str(annotation) if get_origin(annotation) else annotation.__name__
 
 

@@ -14,6 +14,7 @@ from rlhf_dagster.labeling.forms import result_of
 from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.ids import completion_id, prompt_id, pseudonym
+from rlhf_dagster.records.machines import is_machine
 from rlhf_dagster.records.outcome import ranks_from_best, to_canonical, to_display
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
@@ -77,7 +78,7 @@ def _records(lines: Iterable[JudgmentLine]) -> tuple[list[dict[str, Any]], dict[
         members = _completions(given[0])
         row = comparison_row(members, _kind(given[0]), IMPORT_ROUND, _PURPOSE, seed=0)
         row["display_order"] = _order(row, given[0])
-        row["labels_wanted"] = len({line.annotator for line in given})
+        row["labels_wanted"] = len({line.annotator for line in given if not is_machine(line.annotator)})
         completions += members
         comparisons[name] = row
     return completions, comparisons

@@ -56,7 +56,8 @@ def build_report(
     - ``scores``: what the scalar judges gave, the reward model at least.
     - ``judged``: win rates from judgments of pairs.
     - ``reward_accuracy``: see :func:`reward_accuracy.reward_accuracy`.
-    - ``label_quality``: the summary of labeling.quality, with the annotators' ``agreement`` and ``alpha``.
+    - ``label_quality``: the summary of labeling.quality, with the annotators' ``agreement`` and ``alpha``, and the
+      ``machines`` that labelled beside them.
     - ``labels``: counts of ``comparisons``, ``labels``, ``usable``, ``annotators``, ``skipped``, ``quarantined``, and
       ``by_round``, a list of the same with ``round``. Without ``labels``: the counts in ``label_quality``.
     - ``training``: each stage's final metrics.
@@ -83,6 +84,7 @@ def build_report(
         "reward_model": {
             **(reward_accuracy or {"splits": {}}),
             "agreement": (quality.get("agreement") or {}) | {"alpha": (quality.get("alpha") or {}).get("value")},
+            **({"machines": list(quality["machines"])} if quality.get("machines") else {}),
         },
         "labels": dict(labels or {count: quality[count] for count in LABEL_COUNTS if count in quality}),
         "training": {stage: dict(metrics) for stage, metrics in (training or {}).items()},

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from rlhf_dagster.common.intervals import clustered_rate, finite_or_none
 from rlhf_dagster.config.arms import CANDIDATE
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.machines import by_people
 
 REWARD_MODEL = "reward model"
 SIMULATED_ANNOTATORS = "simulated annotators"
@@ -84,7 +85,7 @@ def win_rate_from_labels(
     """The win rate of ``policy_a`` over ``policy_b`` by the A/B judgments in ``labels``.
 
     ``labels`` and ``comparisons`` have the columns of records.schemas LABELS and COMPARISONS; counted are the latest
-    submitted labels of the evaluation pairs made of these two policies, whatever else the tables hold. Of two
+    submitted labels by people of the evaluation pairs made of these two policies, whatever else the tables hold. Of two
     annotations by one person of one comparison the one made last counts.
     """
     if policy_a == policy_b:
@@ -95,6 +96,7 @@ def win_rate_from_labels(
         for comparison, policies in zip(asked["comparison_id"], asked["policy_ids"], strict=True)
         if sorted(policies) == sorted((policy_a, policy_b))
     }
+    labels = by_people(labels)
     counted = labels[labels["latest"] & (labels["status"] == "submitted") & labels["comparison_id"].isin(list(places))]
     last = counted.sort_values(["updated_at", "label_id"]).drop_duplicates(["comparison_id", "annotator"], keep="last")
     counted = counted[counted.index.isin(last.index)]

@@ -19,6 +19,7 @@ from rlhf_dagster.labeling.not_trained_on import (
 )
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.records.ids import content_hash, split_of
+from rlhf_dagster.records.machines import is_machine
 from rlhf_dagster.records.outcome import deciding_axis, target
 from rlhf_dagster.records.schemas import PREFERENCES, table
 from rlhf_dagster.records.tables import records
@@ -67,6 +68,9 @@ def build_preferences(
     out, drawn by a hash; on the others only the held-out people's own labels are dropped. Two comparisons of the same
     texts, such as the two orders of one, are one here.
 
+    Annotators that are machines are never held out, and their labels are in ``train`` alone, except where no label is a
+    person's.
+
     ``weights`` multiply the weight of an annotator's labels (1 for anybody not named; 0 leaves them out), and the
     labels of the annotators ``left_out`` are dropped. Both apply to ``train`` alone: the effect of
     leaving people out can be measured only on splits that it does not change. Raises ValueError for a weight that is
@@ -86,6 +90,7 @@ def build_preferences(
     units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
     in_validation = [_is_validation(unit, settings.validation, seed) for unit in units]
     held_out, kept_out, places = _places(rows, contents, in_validation, unwanted, settings, seed)
+    places = _without_machines(rows, places)
     splits = [place.split for place in places]
     kept = [row | {"split": split} for row, split in zip(rows, splits, strict=True) if split]
     for row in kept:
@@ -98,14 +103,35 @@ def build_preferences(
         "validation": splits.count("validation"),
         HELD_OUT_ANNOTATORS: splits.count(HELD_OUT_ANNOTATORS),
         "dropped": splits.count(""),
-        "annotators": len({row["annotator"] for row in rows}),
+        "annotators": len({row["annotator"] for row in _of_people(rows)}),
         "annotators_held_out": len(held_out),
-        "annotators_left_out": len(unwanted & {row["annotator"] for row in rows}),
+        "annotators_left_out": len(unwanted & {row["annotator"] for row in _of_people(rows)}),
         "comparisons": len(set(contents)),
         "comparisons_held_out": len(kept_out),
         "not_trained_on": dict(Counter(place.reason for place in places if place.reason)),
     }
-    return table(kept, PREFERENCES).to_pandas(), summary
+    machine = sum(row["split"] == "train" and is_machine(row["annotator"]) for row in kept)
+    return table(kept, PREFERENCES).to_pandas(), summary | ({"train_by_machines": machine} if machine else {})
+
+
+def _of_people(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if not is_machine(row["annotator"])]
+
+
+def _without_machines(rows: Sequence[Mapping[str, Any]], places: list[_Place]) -> list[_Place]:
+    """``places`` in which machines' labels measure nothing, so that accuracy is about what people prefer.
+
+    Where no label is a person's, a machine's are all there is to measure on.
+    """
+    if not _of_people(rows):
+        return places
+    pairs = zip(rows, places, strict=True)
+    return [place._replace(split="") if _measures(row, place) else place for row, place in pairs]
+
+
+def _measures(row: Mapping[str, Any], place: _Place) -> bool:
+    """Whether a machine's label would be measured on."""
+    return place.split != "train" and is_machine(row["annotator"])
 
 
 def _places(
@@ -120,9 +146,10 @@ def _places(
 
     The last of the people drawn are not held out where otherwise no label would be left to train on.
     """
-    names, rounds = sorted({row["annotator"] for row in rows}), [row["round"] for row in rows]
+    people, rounds = _of_people(rows), [row["round"] for row in rows]
+    names = sorted({row["annotator"] for row in people})
     share, measured = settings.held_out_annotators, _MEASURED_ON[settings.validation_by]
-    drawn = held_out_annotators(names, share, seed, trained_on=leading_annotators(rows))
+    drawn = held_out_annotators(names, share, seed, trained_on=leading_annotators(people))
     while True:
         held_out = set(drawn)
         by_held_out = [row["annotator"] in held_out for row in rows]

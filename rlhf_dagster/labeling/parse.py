@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
@@ -12,6 +12,7 @@ from rlhf_dagster.labeling.forms import STOP, read_answer, read_extras
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, Status
 from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.ids import label_id
+from rlhf_dagster.records.machines import by_machine
 from rlhf_dagster.records.outcome import best, to_canonical
 from rlhf_dagster.records.schemas import LABELS, QUARANTINE, table
 from rlhf_dagster.records.tables import records
@@ -106,7 +107,20 @@ def countable_labels(labels: pd.DataFrame) -> pd.DataFrame:
 
 def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts:
     """Counts of a round's labels (columns of LABELS); the fields about new labels keep their defaults."""
-    return counts_of(labels, comparisons, len(countable_labels(labels)), stop_requests(labels))
+    machine, labels = machine_labels(labels), counting_labels(labels, comparisons)
+    counts = counts_of(labels, comparisons, len(countable_labels(labels)), stop_requests(labels))
+    return replace(counts, machine=machine)
+
+
+def counting_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
+    """The labels that counts of a round's progress are of: people's, and a machine's where no person is asked."""
+    alone = comparisons.loc[comparisons["labels_wanted"] == 0, "comparison_id"]
+    return labels[~by_machine(labels["annotator"]) | labels["comparison_id"].isin(alone)]
+
+
+def machine_labels(labels: pd.DataFrame) -> int:
+    """How many usable labels are by machines."""
+    return len(usable_labels(labels[by_machine(labels["annotator"])]))
 
 
 def counts_of(

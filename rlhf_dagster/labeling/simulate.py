@@ -10,6 +10,7 @@ from rlhf_dagster.labeling.forms import result_of
 from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.kinds import PAIR, problem_with
+from rlhf_dagster.records.machines import is_machine
 from rlhf_dagster.records.outcome import OVERALL, to_display
 from rlhf_dagster.records.tables import records
 from rlhf_dagster.tasks.base import Judgment, SimulatedAnnotator
@@ -115,12 +116,12 @@ def assignment(
 
 
 def _done(store: LabelStore, round_key: str, purpose: str) -> tuple[dict[str, int], set[tuple[str, str]]]:
-    """How many labels each comparison has, and which (comparison, annotator) have an annotation of any status."""
+    """How many labels each comparison has by people, and which (comparison, annotator) have any annotation."""
     annotations, _ = store.read(round_key, purpose)
     newest = {(annotation.comparison_id, annotation.annotator): annotation.status for annotation in annotations}
     submitted: dict[str, int] = {}
-    for (comparison, _), status in newest.items():
-        submitted[comparison] = submitted.get(comparison, 0) + (status == "submitted")
+    for (comparison, name), status in newest.items():
+        submitted[comparison] = submitted.get(comparison, 0) + (status == "submitted" and not is_machine(name))
     return submitted, set(newest)
 
 

@@ -63,7 +63,10 @@ class SendResult:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What has been done in a round."""
+    """What people have done in a round.
+
+    A machine's labels count as theirs where the comparison wants no label of a person, and nowhere else.
+    """
 
     comparisons: int
     labelled: int
@@ -88,6 +91,8 @@ class LabelCounts:
     """People who ask, by the flag ``stop`` of a submitted annotation in its last version, to stop the training."""
     stop_reasons: list[str] = field(default_factory=list)
     """What they wrote about it, the newest first, at most three texts."""
+    machine: int = 0
+    """Usable labels by machines, wherever they are."""
     notices: list[str] = field(default_factory=list)
     """What people have to look at: labels that the label store has lost, tasks that it cannot show."""
 

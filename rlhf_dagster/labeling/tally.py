@@ -7,11 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlhf_dagster.labeling.parse import StopRequest, countable_labels, counts_of, stop_fields, stop_requests
+from rlhf_dagster.labeling.parse import (
+    StopRequest,
+    countable_labels,
+    counting_labels,
+    counts_of,
+    machine_labels,
+    stop_fields,
+    stop_requests,
+)
 from rlhf_dagster.labeling.store import LabelCounts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SUMS = ("labelled", "labels", "usable", "skipped", "complete")
+_SUMS = ("labelled", "labels", "usable", "skipped", "complete", "machine")
 """Counts that are the sum of those of each comparison."""
 _COLUMNS = ["label_id", "comparison_id", "annotator", "latest", "status", "ranks", "text", "flags", "reason"]
 _COLUMNS += ["updated_at", "position"]
@@ -38,8 +46,9 @@ class LabelTally:
     def of(cls, labels: pd.DataFrame, comparisons: pd.DataFrame) -> "LabelTally":
         """The tally of tables of LABELS and COMPARISONS."""
         labels = labels[_COLUMNS]
+        machine, labels = machine_labels(labels), counting_labels(labels, comparisons)
         countable, requests = countable_labels(labels), stop_requests(labels)
-        counts = counts_of(labels, comparisons, len(countable), requests)
+        counts = replace(counts_of(labels, comparisons, len(countable), requests), machine=machine)
         ordered = countable.sort_values("position")
         times = ordered["updated_at"].dt.as_unit("us").astype("int64")
         return cls(counts, _integers(ordered["position"]), _integers(times), requests)

@@ -16,9 +16,9 @@ from rlhf_dagster.records.parquet import is_sealed, seal_parquet
 from rlhf_dagster.storage.base import LAST, Store, update
 
 FORMAT_FILE = "format.json"
-KEPT_FOLDERS = ("assets", "imports", "models", "quarantine", "registry", "stops")
+KEPT_FOLDERS = ("answers", "assets", "imports", "models", "quarantine", "registry", "stops")
 """The folders of a loop's store."""
-_OLD_FOLDERS = tuple(folder for folder in KEPT_FOLDERS if folder != "stops")
+_OLD_FOLDERS = tuple(folder for folder in KEPT_FOLDERS if folder not in ("answers", "stops"))
 """Those that version 0.1 had: a loop can be stopped before anything else is done with it."""
 OLD = "migrated/format-0"
 """Where files are kept that a migration has taken the place of."""

@@ -9,8 +9,10 @@ import pandas as pd
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.judge.asking import Judge
 from rlhf_dagster.labeling.comparisons import build_ab_comparisons
 from rlhf_dagster.labeling.dataset import TRAINED_ROLES, build_preferences, snapshot_hash
+from rlhf_dagster.labeling.machine import MachineWork, judge_round, without_people
 from rlhf_dagster.labeling.not_trained_on import (
     MEASURES_PEOPLE,
     SKIPPED,
@@ -27,6 +29,7 @@ from rlhf_dagster.labeling.simulate import simulate_annotators
 from rlhf_dagster.loop.comparisons import training_comparisons
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import imported_table
+from rlhf_dagster.records.machines import by_people
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import COMPARISONS, QUARANTINE, table, with_later_columns
@@ -47,7 +50,7 @@ def send_training_batch(loop: LoopFolder, round_key: str, completions: pd.DataFr
     comparisons = (
         imported_table(loop, "comparisons", COMPARISONS)
         if imported
-        else training_comparisons(loop, round_key, completions)
+        else without_people(training_comparisons(loop, round_key, completions), loop.config.labeling.judge)
     )
     return _send(loop, round_key, "train", comparisons, progress)
 
@@ -76,6 +79,8 @@ def _send(loop: LoopFolder, round_key: str, purpose: str, comparisons: pd.DataFr
     result = store.send(comparisons)
     if loop.config.label_store.simulated_annotators and round_key != IMPORT_ROUND:
         simulate(loop, round_key, purpose, progress)
+    if purpose == "train" and round_key != IMPORT_ROUND:
+        ask_machine(loop, round_key, progress)
     known = store.comparisons(round_key, purpose)
     # A round is trained on all that was ever sent for it; A/B comparisons of its earlier policies are left out.
     batch = known if purpose == "train" else known[known["comparison_id"].isin(comparisons["comparison_id"])]
@@ -93,6 +98,18 @@ def simulate(loop: LoopFolder, round_key: str, purpose: str, progress: Progress,
         settings=loop.config.labeling,
         progress=progress,
     )
+
+
+def ask_machine(loop: LoopFolder, round_key: str, progress: Progress) -> MachineWork | None:
+    """Have the judge of the settings label its share of a round, as far as it has not; None without a judge.
+
+    Raises UserError where the judge cannot be asked any further; what it said until then is kept.
+    """
+    settings = loop.config.labeling
+    if settings.judge is None:
+        return None
+    judge = Judge.of(settings.judge, loop.store, f"labels-{round_key}")
+    return judge_round(loop.ledger, judge, settings.judge, settings, round_key, progress)
 
 
 def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.DataFrame, int]:
@@ -142,17 +159,23 @@ def read_rounds(loop: LoopFolder, rounds: Sequence[str]) -> list[RoundLabels]:
 
 
 def label_counts(rounds: Sequence[RoundLabels]) -> dict[str, Any]:
-    """Counts of the labels of some rounds: totals, and ``by_round`` the same for each."""
+    """Counts of the labels of some rounds: totals, and ``by_round`` the same for each.
+
+    ``machine``, where there are any, counts usable labels by machines; the others count as LabelCounts do.
+    """
     people: set[str] = set()
     rows = []
     for one in rounds:
         counts = count_labels(one.labels, one.comparisons)
         named = {name: getattr(counts, name) for name in ("comparisons", "labels", "usable", "skipped")}
-        annotators = set(one.labels["annotator"])
+        named |= {"machine": counts.machine} if counts.machine else {}
+        annotators = set(by_people(one.labels)["annotator"])
         rows.append({"round": one.round, **named, "annotators": len(annotators), "quarantined": one.quarantined})
         people |= annotators
     added = ("comparisons", "labels", "usable", "skipped", "quarantined")
-    return {name: sum(row[name] for row in rows) for name in added} | {"annotators": len(people), "by_round": rows}
+    machine = sum(row.get("machine", 0) for row in rows)
+    total = {name: sum(row[name] for row in rows) for name in added} | ({"machine": machine} if machine else {})
+    return total | {"annotators": len(people), "by_round": rows}
 
 
 def counts_behind(loop: LoopFolder, round_key: str) -> dict[str, Any]:
@@ -181,10 +204,13 @@ def _quarantine(round_key: str, purpose: str) -> str:
 def annotator_weights(
     labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings
 ) -> dict[str, float] | None:
-    """The weight of each annotator's labels, with a mean of 1; None where all count the same."""
-    if settings.weights == "equal":
-        return None
-    return label_weights(estimated_competence(labels, comparisons), settings.responses)
+    """The weight of each annotator's labels, people's with a mean of 1; None where all count the same."""
+    judge, weights = settings.judge, None
+    if settings.weights != "equal":
+        weights = label_weights(estimated_competence(labels, comparisons), settings.responses)
+    if judge is None or judge.weight == 1:
+        return weights
+    return (weights or {}) | {judge.annotator: judge.weight}
 
 
 def flagged(labels: pd.DataFrame, comparisons: pd.DataFrame, settings: LabelingSettings) -> list[str]:

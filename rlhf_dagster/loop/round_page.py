@@ -107,6 +107,7 @@ def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made
         rounds=[_row(loop, found, verdicts[found.key], states.get(found.key), counts) for found in full],
         earlier=[_head(loop, found, verdicts[found.key]) for found in earlier],
         annotators=annotator_rows({found.key: found["label_quality"].get("annotators") or [] for found in full}),
+        machines=machine_rows({found.key: _machines(found) for found in full}),
     )
 
 
@@ -178,6 +179,7 @@ def _row(
         comparisons=now.comparisons if now else counted.get("comparisons"),
         labels=now.labels if now else counted.get("labels"),
         annotators=counted.get("annotators"),
+        machine=now.machine if now else counted.get("machine"),
         left_out=counted.get("left_out"),
         accuracy=_rate(accuracy.get("accuracy")),
         accuracy_on=ACCURACY_ON.get(split, ""),
@@ -246,6 +248,30 @@ def annotator_rows(quality: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[A
             given.setdefault(row["annotator"], []).append((key, row))
     found = [_annotator(name, rounds) for name, rounds in given.items()]
     return sorted(found, key=lambda row: (not row.review, -row.labels, row.annotator))
+
+
+def machine_rows(quality: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[AnnotatorRow]:
+    """One row for each machine from the figures of `label_quality` by round, newest round first; pooled as people's."""
+    given: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for key, rows in quality.items():
+        for row in rows:
+            given.setdefault(row["annotator"], []).append((key, row))
+    return [_machine(name, rounds) for name, rounds in sorted(given.items())]
+
+
+def _machine(name: str, rounds: Sequence[tuple[str, Mapping[str, Any]]]) -> AnnotatorRow:
+    rows = [row for _, row in rounds]
+    figures = {what: [row.get(what) or {} for row in rows] for what in ("agreement", "gold", "first_position")}
+    pooled = {what: _pooled((one.get("value"), one.get("n")) for one in found) for what, found in figures.items()}
+    if first := pooled["first_position"]:
+        chances = [(one["chance"], one["n"]) for one in figures["first_position"] if one]
+        first = {**first, "chance": sum(chance * n for chance, n in chances) / sum(n for _, n in chances)}
+    labels = sum(row["labels"] for row in rows)
+    return AnnotatorRow(name, len(rounds), rounds[0][0], labels, pooled["agreement"], pooled["gold"], first)
+
+
+def _machines(found: _Round) -> list[dict[str, Any]]:
+    return (found["label_quality"].get("summary") or {}).get("machines") or []
 
 
 def _annotator(name: str, rounds: Sequence[tuple[str, Mapping[str, Any]]]) -> AnnotatorRow:

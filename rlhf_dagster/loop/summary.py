@@ -33,6 +33,8 @@ def _round_row(loop: LoopFolder, key: str) -> dict[str, Any]:
         "reasons": decision["reasons"] if decision else [],
         "report": report and _relative(loop, "eval_report", key, "html"),
     }
+    if counts.machine:
+        row["labels_by_machines"] = counts.machine
     if counts.notices:
         row["notices"] = counts.notices
     if report and decision is None:

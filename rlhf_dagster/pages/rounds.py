@@ -42,6 +42,8 @@ class RoundRow:
     comparisons: int | None = None
     labels: int | None = None
     annotators: int | None = None
+    machine: int | None = None
+    """Usable labels by machines."""
     left_out: int | None = None
     """Usable labels that the newest data set has left out."""
     accuracy: ShownRate | None = None
@@ -103,6 +105,8 @@ class RoundsPage:
     earlier: Sequence[RoundRow] = ()
     """All other rounds, of which the page shows verdict and policy."""
     annotators: Sequence[AnnotatorRow] = ()
+    machines: Sequence[AnnotatorRow] = ()
+    """Machines that label, whose ``agreement`` is with people."""
 
 
 def render_rounds(page: RoundsPage) -> str:

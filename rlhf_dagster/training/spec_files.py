@@ -11,6 +11,7 @@ from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.text import commented_lines
 from rlhf_dagster.config.training import is_of_loops
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.functions import reward_from_folder
 from rlhf_dagster.training.specs import Spec
 
 MEANINGS = {
@@ -26,6 +27,8 @@ MEANINGS = {
     "seed": "Everything random in the training derives from it.",
     "reward_function": "In place of a reward model: module:function or file.py:function, called with lists of prompts "
     "and responses.",
+    "reward": "In place of a reward model, or added to it: as `reward` in a loop.yaml.",
+    "answers": "Where what judges have answered is kept: a folder or the address of a store; empty: OUTPUT.answers.",
 }
 """What the fields of specs are, for people who write one."""
 
@@ -52,12 +55,14 @@ def spec_from_values(kind: type[_Spec], values: Any, source: str, folder: Path) 
     arguments: dict[str, Any] = {name: folder / value if isinstance(value, Path) else value for name, value in found}
     if function := arguments.get("reward_function"):
         arguments["reward_function"] = from_folder(function, folder)
+    if reward := arguments.get("reward"):
+        arguments["reward"] = reward_from_folder(reward, folder)
     return kind(**arguments)
 
 
 def _spec_model(kind: type[Spec]) -> type[Settings]:
     """Settings with the fields and defaults of ``kind``, which report each wrong key or value in a sentence."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     made: dict[str, Any] = {}
     for part in fields(kind):
         default = part.default if part.default_factory is MISSING else part.default_factory()

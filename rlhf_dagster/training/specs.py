@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from rlhf_dagster.config.base import LATER
+from rlhf_dagster.config.judging.reward import RewardSettings, uses_reward_model
 from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
@@ -98,8 +99,9 @@ class PpoSpec:
 
     ``pretraining_text`` is a PRETRAINING_TEXT table, used where `settings.pretraining_coef` is above 0.
     ``reward_function`` ("module:function" or "file.py:function") takes the reward model's place: called with a list of
-    prompts and a list of their responses, it gives one finite number for each. The reward model then only initialises
-    a separate value model, and may be None.
+    prompts and a list of their responses, it gives one finite number for each. ``reward`` takes its place as well, or
+    adds other rewards to it. Where the reward model does not reward, it only initialises a separate value model, and
+    may be None.
     """
 
     sft: Path
@@ -113,6 +115,14 @@ class PpoSpec:
     seed: int = 0
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     reward_function: str | None = None
+    reward: RewardSettings | None = field(default=None, metadata=LATER)
+    answers: str = ""
+    """Address of the store that keeps what judges of ``reward`` have answered; empty: a folder beside ``output``."""
+
+    @property
+    def rewarded_by_model(self) -> bool:
+        """Whether the reward model's score is the reward, or a part of it."""
+        return self.reward_function is None and (self.reward is None or uses_reward_model(self.reward))
 
 
 @dataclass(frozen=True)

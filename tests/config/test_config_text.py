@@ -14,6 +14,8 @@ CHOSEN = {
     **{preset: {"preset": preset, "seed": 5} for preset in PRESETS},
     "nothing": {},
     "nested": {"base_model": {"tiny": {"layers": 3}}, "ppo": {"kl_target": None, "max_grad_norm": 1.0}},
+    "judge": {"reward": {"kind": "http", "model": "m: odd", "service": {"max_requests": 5}}},
+    "rewards": {"reward": {"kind": "ensemble", "parts": [{"kind": "model"}, {"kind": "length", "longest": 20}]}},
     "dataset": {"data": {"prompts_dataset": {"name": "owner/name: odd", "prompt": "q"}, "pretraining_files": ["a: b"]}},
 }
 SETTING = re.compile(r"# (\s*[a-z0-9_]+:( .*)?)")

@@ -246,3 +246,12 @@ def test_a_damaged_table_is_one_sentence(load, tmp_path) -> None:
     (tmp_path / "imports" / "prompts.parquet").write_bytes(b"no table")
     with pytest.raises(UserError, match="move it away"):
         load("prompts", [{"prompt": "p"}])
+
+
+def test_a_machines_judgments_stay_a_machines(load, store) -> None:
+    load("judgments", [judgment("c1", "machine:gpt"), judgment("c1", "Ada"), judgment("c2", "machine:gpt")])
+    rows = store.comparisons(IMPORT_ROUND, "train")
+    assert sorted(rows["labels_wanted"]) == [0, 1]
+    assert set(labels(store)["annotator"]) == {"machine:gpt", pseudonym("Ada")}
+    counts = store.count(IMPORT_ROUND, "train")
+    assert (counts.labels, counts.machine, counts.complete) == (2, 2, 2)

@@ -335,3 +335,36 @@ def test_the_reasons_as_a_sentence() -> None:
     assert not_trained_on_sentence(1200, {}) == "1,200 of 1,200 labels are trained on."
     said = not_trained_on_sentence(30, {"undecided": 2, "held_out_prompt": 8, "skipped": 0})
     assert said == "30 of 40 labels are trained on; not 8 on prompts held out, 2 that name no best response."
+
+
+def split_by_annotator(frame: pd.DataFrame) -> dict[str, set[str]]:
+    return {name: set(rows["split"]) for name, rows in frame.groupby("annotator")}
+
+
+def test_machines_train_and_measure_nothing() -> None:
+    people = [(number, f"person-{number % 5}") for number in range(200)]
+    machine = [(number, "machine:judge") for number in range(200)]
+    settings = LabelingSettings(kind="pair", validation=0.2, held_out_annotators=0.4)
+    alone, _ = build_preferences(*tables(people), settings, seed=0)
+    both, summary = build_preferences(*tables(people + machine), settings, seed=0)
+    assert split_by_annotator(both)["machine:judge"] == {"train"}
+    assert summary["annotators"] == 5
+    assert summary["train_by_machines"] == (both["annotator"] == "machine:judge").sum() > 100
+    # People's labels are split as without it, although the machine gave half of them.
+    pd.testing.assert_frame_equal(both[both["annotator"] != "machine:judge"].reset_index(drop=True), alone)
+
+
+def test_where_no_label_is_a_persons_a_machine_is_measured_on_itself() -> None:
+    labels, comparisons = tables([(number, "machine:judge") for number in range(200)])
+    frame, summary = build_preferences(labels, comparisons, LabelingSettings(kind="pair", validation=0.2), seed=0)
+    assert split_by_annotator(frame) == {"machine:judge": {"train", "validation"}}
+    assert (summary["annotators"], summary["annotators_held_out"]) == (0, 0)
+
+
+def test_a_machine_without_weight_trains_nothing() -> None:
+    labels, comparisons = tables([(1, "a"), (1, "machine:judge"), (2, "machine:judge")])
+    weightless, summary = build_preferences(
+        labels, comparisons, LabelingSettings(validation=0), seed=0, weights={"machine:judge": 0.0}
+    )
+    assert weightless["annotator"].tolist() == ["a"]
+    assert summary["annotators_left_out"] == 0

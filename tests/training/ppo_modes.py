@@ -6,12 +6,21 @@ from pathlib import Path
 
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, good_share
 
+from rlhf_dagster.config.judging.reward import EnsembleReward, FunctionReward, LengthReward, ModelReward
 from rlhf_dagster.config.schedule import ScheduleSettings
 from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.training.specs import PpoSpec
 
 SHORT = PpoSettings(updates=4, batch_size=16, learning_rate=3e-3, kl_horizon=64)
 LORA = LoraSettings(rank=2, alpha=4.0)
+SUM = EnsembleReward(
+    kind="ensemble",
+    parts=[
+        ModelReward(weight=0.5),
+        LengthReward(kind="length", unit="characters", longest=12),
+        FunctionReward(kind="function", function="ppo_modes:good", weight=2),
+    ],
+)
 MODES = {
     "separate": {"value": "separate"},
     "lora": {"lora": LORA},
@@ -35,6 +44,7 @@ MODES = {
     },
     "validated": {"validate_every": 2, "kl_budget": 2.0, "validation_prompts": 7},
     "function": {"validate_every": 3},
+    "summed": {"validate_every": 3},
 }
 
 
@@ -42,6 +52,8 @@ def spec_of(mode: str, sft: Path, reward: Path, tables: Tables, output: Path) ->
     """The toy training of a mode, from and against two-layer models."""
     settings = SHORT.changed(**MODES[mode])
     spec = PpoSpec(sft, sft, reward, tables.prompts, tables.text, output, settings, FIXED, seed=1, compute=COMPUTE)
+    if mode == "summed":
+        return replace(spec, reward=SUM)
     if mode == "function":
         return replace(spec, reward_model=None, reward_function="ppo_modes:good", sampling=VARIABLE)
     return spec

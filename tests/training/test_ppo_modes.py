@@ -1,5 +1,6 @@
 """Every way of PPO: trained and saved as a plain model, by one process or two, interrupted or not."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from judge_server import QUICK, judging, says, texts_in
 from ppo_modes import MODES, spec_of
 from test_ranks import Asked, train_on_ranks, weights
 from test_resume import StopAfter, assert_same
 from toy_language import Tables, about_training
 from transformers import AutoModelForCausalLM
 
+from rlhf_dagster.config.judging.reward import HttpReward
+from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import TrainingResult
@@ -92,3 +96,23 @@ def test_a_bad_reward_function_ends_all_ranks(
     failing = Asked("ppo", replace(spec, reward_function="ppo_modes:raises_on_the_second_rank"))
     for outcome in train_on_ranks(tmp_path, [failing]):
         assert "raised ZeroDivisionError" in outcome[0]["error"]
+
+
+def test_two_ranks_ask_one_judge_within_one_budget(
+    deep_sft: Path, deep_reward: Path, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = HttpReward(kind="http", model="judge-1", service=QUICK)
+    spec = replace(spec_of("rloo", deep_sft, deep_reward, tables, tmp_path / "ppo"), reward_model=None, reward=judge)
+    by_length: Callable[..., Any] = lambda asked: says(  # noqa: E731
+        json.dumps({"rating": 1 + len(texts_in(asked)["response"]) % 10})
+    )
+    with judging(by_length, monkeypatch) as server:
+        expected = train_ppo(replace(spec, output=tmp_path / "one")).curves
+        alone = len(server.asked)
+        outcomes = train_on_ranks(tmp_path, [Asked("ppo", replace(spec, answers=str(tmp_path / "answers")))])
+        asked = len(server.asked) - alone
+    for outcome in outcomes:
+        assert outcome[0]["curves"]["reward"] == pytest.approx(expected["reward"], rel=1e-3, abs=1e-4)
+    store = LocalStore(tmp_path / "answers")
+    # The two may ask the same at once; what both had asked is counted twice, and kept once.
+    assert len(store.list("answers/spent")) == asked >= len(store.list("answers/given")) == alone

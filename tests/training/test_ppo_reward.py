@@ -16,13 +16,14 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.ppo.policy import PpoPolicy
-from rlhf_dagster.training.ppo.reward import TextScore, combined, ensemble_scores, load_reward_function
+from rlhf_dagster.training.ppo.reward import TextScore, combined, ensemble_scores
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
 from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
 from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens
 from rlhf_dagster.training.reward.train import train_reward_model
+from rlhf_dagster.training.rewards.python_function import load_reward_function
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import PpoSpec

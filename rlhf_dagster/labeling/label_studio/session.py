@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from rlhf_dagster.common.http_limits import WHOLE_ANSWER, read_whole, set_time_limit
 from rlhf_dagster.labeling.label_studio.server import is_local
 from rlhf_dagster.labeling.label_studio.transport import answers
 from rlhf_dagster.labeling.label_studio.transport.errors import (
@@ -16,7 +17,6 @@ from rlhf_dagster.labeling.label_studio.transport.errors import (
     response_error,
     transport_error,
 )
-from rlhf_dagster.labeling.label_studio.transport.limits import WHOLE_ANSWER, read_whole, set_time_limit
 
 _CSRF_FIELD = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 

@@ -30,6 +30,7 @@ from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.sync import Synchroniser
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
+from rlhf_dagster.records.machines import is_machine
 from rlhf_dagster.records.tables import records
 
 PURPOSES = ("train", "evaluation", "demonstrations")
@@ -109,9 +110,10 @@ class LabelStudioStore:
         return sender.send(rows)
 
     def _given(self, round_key: str, purpose: str) -> Counter[str]:
-        """How many labels of each comparison of a round are on record, wherever they were given."""
+        """How many labels by people of each comparison of a round are on record, wherever they were given."""
         newest = {found.annotation_id: found for found in self.ledger.read(round_key, purpose)[0]}
-        return Counter(found.comparison_id for found in newest.values() if found.status == "submitted")
+        given = (found for found in newest.values() if found.status == "submitted")
+        return Counter(found.comparison_id for found in given if not is_machine(found.annotator))
 
     def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
         self._synchronise([(round_key, purpose)])

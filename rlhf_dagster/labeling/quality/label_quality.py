@@ -20,7 +20,9 @@ from rlhf_dagster.labeling.quality.checks import (
     untouched_rankings,
 )
 from rlhf_dagster.labeling.quality.competence import AnnotatorChoice, competences
+from rlhf_dagster.labeling.quality.machines import machine_figures
 from rlhf_dagster.labeling.quality.review import AnnotatorFigures, review
+from rlhf_dagster.records.machines import by_people
 from rlhf_dagster.records.outcome import best
 from rlhf_dagster.records.schemas import QUALITY, table
 from rlhf_dagster.records.tables import records
@@ -51,7 +53,7 @@ class _Measured:
 def measure_quality(
     labels: pd.DataFrame, comparisons: pd.DataFrame, quarantine: pd.DataFrame | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """One row of QUALITY for each annotator, and a summary of all labels.
+    """One row of QUALITY for each annotator who is a person, and a summary of all labels by people.
 
     The tables have the columns of LABELS, COMPARISONS and QUARANTINE. A label is *decided* if it names a single best
     response. Agreement is the share of pairs of decided labels, of one comparison by two people, that name the same
@@ -63,8 +65,11 @@ def measure_quality(
     ``usable``, ``undecided``, ``skipped``, ``annotators``); ``agreement``, ``alpha``, ``alpha_ordinal``,
     ``first_position``, ``gold``, ``consistency``, ``untouched_rankings`` and ``drift`` with ``value``, ``low``,
     ``high`` and ``n``, or None without data; what ``first_position`` would be by ``chance``; ``flags`` (how often each
-    was set); ``quarantined`` by reason; and whom to ``review``.
+    was set); ``quarantined`` by reason; whom to ``review``; and ``machines``, the figures of annotators that are
+    machines (:func:`machine_figures`), which nothing else counts.
     """
+    machines = machine_figures(labels, comparisons)
+    labels = by_people(labels)
     measured = _measure(labels, comparisons)
     judged, decided, submitted = measured.judged, measured.decided, measured.submitted
     rows = [_annotator_row(figures, measured) for figures in _figures(labels, submitted, decided)]
@@ -92,13 +97,14 @@ def measure_quality(
         "flags": {str(name): int(n) for name, n in flags.items()},
         "quarantined": {str(reason): int(n) for reason, n in problems.value_counts().head(REASONS_SHOWN).items()},
         "review": [row["annotator"] for row in rows if row["review"]],
+        "machines": machines,
     }
     return table(rows, QUALITY).to_pandas(), summary
 
 
 def estimated_competence(labels: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, float]:
-    """The estimated probability that each annotator names the best response; empty where nobody can be compared."""
-    return dict(_measure(labels, comparisons).skill)
+    """The estimated probability that each person names the best response; empty where nobody can be compared."""
+    return dict(_measure(by_people(labels), comparisons).skill)
 
 
 def _measure(labels: pd.DataFrame, comparisons: pd.DataFrame) -> _Measured:

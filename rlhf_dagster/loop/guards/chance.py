@@ -7,6 +7,7 @@ from typing import Any
 
 from rlhf_dagster.compute.run import Work
 from rlhf_dagster.config.arms import CANDIDATE
+from rlhf_dagster.config.judging.reward import uses_reward_model
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.chance import cannot_be_told, not_above_chance
 from rlhf_dagster.evaluation.reward_accuracy import perfect_accuracy
@@ -23,7 +24,7 @@ def chance_refusal(loop: LoopFolder, round_key: str, accuracy: Mapping[str, Any]
 
     A training that version 0.1 has begun, without having looked, goes on.
     """
-    accepted = loop.config.reward_model.accept_chance or _begun_by_version_0_1(loop, round_key)
+    accepted = _is_indifferent(loop) or _begun_by_version_0_1(loop, round_key)
     found = "" if accepted else not_above_chance(accuracy)
     if not found:
         return ""
@@ -37,6 +38,13 @@ def require_above_chance(loop: LoopFolder, round_key: str, accuracy: Mapping[str
     """Raise UserError where PPO of a round does not start on a reward model of this accuracy."""
     if refusal := chance_refusal(loop, round_key, accuracy):
         raise UserError(refusal)
+
+
+def _is_indifferent(loop: LoopFolder) -> bool:
+    """Whether PPO starts on any reward model: somebody wants that, or other rewards are all it learns from."""
+    config = loop.config
+    read = uses_reward_model(config.reward) or config.ppo.value == "separate"
+    return config.reward_model.accept_chance or not read
 
 
 def _begun_by_version_0_1(loop: LoopFolder, round_key: str) -> bool:
@@ -54,7 +62,7 @@ def require_measurable(loop: LoopFolder, preferences: Path) -> None:
 
     This is known before it is trained, from the labels that are kept from training.
     """
-    if loop.config.reward_model.accept_chance:
+    if _is_indifferent(loop):
         return
     why = cannot_be_told(perfect_accuracy(read_parquet(preferences).to_pandas()))
     if why:

@@ -5,6 +5,7 @@ from pathlib import Path
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.judging.reward import ModelReward, uses_reward_model
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.dataset import snapshot_hash
@@ -16,6 +17,7 @@ from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import START, StageResult, keep_policy, stage_work
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.round_keys import IMPORTED_POLICY
+from rlhf_dagster.training.functions import reward_from_folder
 from rlhf_dagster.training.specs import PpoSpec
 
 
@@ -34,7 +36,8 @@ def make_ppo_policy(
 ) -> StageResult:
     """Train the policy of a round with PPO and register it; whether it is promoted is a later decision.
 
-    Raises UserError where the models cannot be compared, or the reward model has learned from other labels.
+    A reward model that the setting `reward` does not name is no parent, unless a value model begins as it. Raises
+    UserError where the models cannot be compared, or the reward model has learned from other labels.
     """
     config, seed, work = loop.config, loop.config.stage_seed("ppo", round_key), stage_work(loop, "ppo", round_key)
     start = _start(loop, settings, behaviour_policy, sft)
@@ -42,10 +45,12 @@ def make_ppo_policy(
     require_one_tokenizer(sft, start, reward_model)
     with own_copies(work, prompts, pretraining_text, preferences) as (asked, texts, labels):
         _require_trained_on(labels, reward_model)
+        own = config.reward != ModelReward()
+        used = settings.value == "separate" or uses_reward_model(config.reward)
         spec = PpoSpec(
             sft=sft.folder,
             start=start.folder,
-            reward_model=reward_model.folder,
+            reward_model=reward_model.folder if used else None,
             prompts=asked,
             pretraining_text=texts,
             output=work.output,
@@ -53,10 +58,13 @@ def make_ppo_policy(
             sampling=config.sampling,
             seed=seed,
             compute=config.compute,
+            reward=reward_from_folder(config.reward, loop.root) if own else None,
+            answers=loop.address,
         )
         trained = run_training("ppo", spec, work, progress)
-        parents = {"sft_checkpoint": sft, START: start, "reward_model": reward_model}
+        parents = {"sft_checkpoint": sft, START: start} | ({"reward_model": reward_model} if used else {})
         configs: dict[str, Settings] = {"ppo": settings, "sampling": config.sampling}
+        configs |= {"reward": config.reward} if own else {}
         return keep_policy(
             loop, "ppo", round_key, trained, work, seed=seed, settings=configs, parents=parents, preferences=labels
         )

@@ -24,7 +24,7 @@ _LEFT = (".tmp", ".new", ".gone")
 
 def check_files(loop: LoopFolder) -> Iterator[Finding]:
     """Findings about tables, JSON files and pages."""
-    for folder in ("assets", "imports", "quarantine"):
+    for folder in ("answers", "assets", "imports", "quarantine"):
         for key in loop.store.list(folder):
             yield from _check_file(loop, key)
     yield from _check_file(loop, ROUNDS_PAGE)

@@ -1,29 +1,22 @@
 """What PPO's responses are worth: a reward model on token ids, or anything that reads text."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from inspect import signature
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
-from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.chats import Prompt, messages_of
-from rlhf_dagster.training.functions import load_function
+from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.reward.scores import RewardModel, encode_pairs, score_heads
-from rlhf_dagster.training.runtime.distributed import first_text
+from rlhf_dagster.training.rewards.text_reward import TextReward
 from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, decode_responses, pad
 
 Score = Callable[[PaddedBatch], Tensor]
 """Scores [B], or [B, K] of an ensemble of K, of prompts (padded on the left) and responses (padded on the right) in one
 batch of ids [B, L]."""
-TextReward = Callable[[list[Prompt], list[str]], Tensor]
-"""Scores [B], or [B, K], of prompts and their responses."""
 
 
 class Reward(NamedTuple):
@@ -31,6 +24,8 @@ class Reward(NamedTuple):
     """[B]."""
     spread: Tensor | None
     """[B] deviation across an ensemble; None without one."""
+    parts: Tensor | None = None
+    """[B, P] what each of P rewards adds to the score; None where there is one alone."""
 
 
 def combined(scores: Tensor, spread_coef: float) -> Reward:
@@ -64,6 +59,27 @@ class TextScore:
         return self.reward(list(texts), decode_responses(self.tokenizer, asked, given)).to(tokens.device)
 
 
+@dataclass(frozen=True)
+class WeightedSum:
+    """Several rewards, each times its weight, added up."""
+
+    names: Sequence[str]
+    weights: Sequence[float]
+    scores: Sequence[Score | TextScore]
+
+    def reward(self, read: Callable[[Score | TextScore], Tensor], spread_coef: float) -> Reward:
+        """The sum of what ``read`` gives for each score, [B] or [B, K]; a model's K heads stay an ensemble."""
+        scores = [weight * read(score).float() for weight, score in zip(self.weights, self.scores, strict=True)]
+        columns = [score if score.dim() == 2 else score[:, None] for score in scores]
+        total = torch.stack(torch.broadcast_tensors(*columns)).sum(dim=0)
+        parts = torch.stack([column.mean(dim=1) for column in columns], dim=1)
+        return combined(total if total.shape[1] > 1 else total[:, 0], spread_coef)._replace(parts=parts)
+
+    def means(self, parts: Tensor) -> dict[str, Tensor]:
+        """The mean of what each reward adds, ``parts`` [B, P], by name."""
+        return {f"reward_from_{name}": parts[:, index].mean() for index, name in enumerate(self.names)}
+
+
 def _kept(ids: Tensor, mask: Tensor) -> list[TokenIds]:
     """The ids [B, T] of each row where ``mask`` [B, T] is 1."""
     return [row[keep].tolist() for row, keep in zip(ids, mask.bool(), strict=True)]
@@ -81,47 +97,3 @@ def by_text(reward_model: RewardModel, sampling: SamplingSettings) -> TextReward
         return ensemble_scores(model, pad(rows, tokenizer.pad_token_id, "right").to(model.device))
 
     return reward
-
-
-def load_reward_function(name: str) -> TextReward:
-    """The function that ``name`` refers to (:func:`load_function`); all ranks check the result of every call together.
-
-    It is called with prompts and responses as texts, and, if it has a parameter `messages`, with a list that has the
-    messages of each prompt that is a chat, as dictionaries with `role` and `content`, and None for any other.
-
-    Raises:
-        UserError: the function cannot be imported, or a call raises or gives not one finite number for each response.
-    """
-    called = load_function(name, "reward_function")
-    wants_messages = _has_parameter(called, "messages")
-
-    def reward(prompts: list[Prompt], responses: list[str]) -> Tensor:
-        extra = {"messages": [messages_of(prompt) for prompt in prompts]} if wants_messages else {}
-        values, problem = _call(partial(called, **extra), [str(prompt) for prompt in prompts], responses)
-        # Where one rank raised alone, the others would wait for it.
-        if problem := first_text(problem):
-            raise UserError(f"reward_function {name!r} {problem}.")
-        return torch.tensor(values, dtype=torch.float32)
-
-    return reward
-
-
-def _has_parameter(function: Callable[..., Any], name: str) -> bool:
-    try:
-        return name in signature(function).parameters
-    except (TypeError, ValueError):  # some that are written in C do not say
-        return False
-
-
-def _call(function: Callable[..., Any], prompts: list[str], responses: list[str]) -> tuple[list[float], str]:
-    """The function's values and what is wrong with them, empty if nothing is."""
-    try:
-        values = [float(value) for value in function(prompts, responses)]
-    except Exception as error:  # somebody else's code
-        return [], f"raised {type(error).__name__}: {str(error).split(chr(10))[0]}".rstrip(".: ")
-    if len(values) != len(responses):
-        return [], f"gave {len(values)} numbers for {len(responses)} responses; it must give one for each"
-    wrong = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
-    if wrong is not None:
-        return [], f"gave {values[wrong]} for the response {responses[wrong][:60]!r}; it must give finite numbers"
-    return values, ""

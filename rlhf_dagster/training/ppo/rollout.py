@@ -20,7 +20,7 @@ from rlhf_dagster.training.ppo.advantages import gae, group_normalised, leave_on
 from rlhf_dagster.training.ppo.frozen_layers import recorded
 from rlhf_dagster.training.ppo.kl_penalty import token_rewards
 from rlhf_dagster.training.ppo.policy import PpoPolicy
-from rlhf_dagster.training.ppo.reward import Reward, Score, TextScore, combined
+from rlhf_dagster.training.ppo.reward import Reward, Score, TextScore, WeightedSum, combined
 from rlhf_dagster.training.ppo.truncation import Truncation, penalised
 from rlhf_dagster.training.runtime.distributed import gather_rows
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
@@ -36,7 +36,7 @@ class Episodes:
     prompts: Sequence[TokenIds]
     reference: PreTrainedModel | PeftModel
     """Where this model has adapters, the reference is the model with its adapters switched off."""
-    score: Score | TextScore
+    score: Score | TextScore | WeightedSum
     decoding: Decoding
     pretraining: Tensor | None = None
     """[N, L] windows of text for PPO-ptx."""
@@ -77,6 +77,8 @@ class Rollout:
     """[B] of the reward, after the rule for a missing end."""
     spread: Tensor | None = None
     """[B] deviation across an ensemble of reward models."""
+    reward_parts: Tensor | None = None
+    """[B, P] what each of several rewards adds to the score."""
     trunk: Tensor | None = None
     """[B, Q + T - 1, d] states above the frozen layers."""
     sampler_log_probs: Tensor | None = None
@@ -172,6 +174,7 @@ def _collect(
         values=None if values is None else values * mask,
         scores=penalised(reward.score, truncation.ended(responses.tokens, responses.mask), settings),
         spread=reward.spread,
+        reward_parts=reward.parts,
         trunk=trunk[0] if trunk else None,
         sampler_log_probs=None if backend.own_arithmetic else responses.log_probs * mask,
     )
@@ -242,9 +245,15 @@ def _reward(
     episodes: Episodes, prompts: PaddedBatch, texts: Sequence[Prompt], tokens: Tensor, mask: Tensor, spread_coef: float
 ) -> Reward:
     """The reward of responses [B, T], of which only the tokens where ``mask`` [B, T] is 1 are read."""
-    if isinstance(episodes.score, TextScore):
-        return combined(episodes.score(texts, prompts, tokens, mask), spread_coef)
-    return combined(episodes.score(_as_scored(prompts, tokens, mask, episodes.decoding)), spread_coef)
+
+    def read(score: Score | TextScore) -> Tensor:
+        if isinstance(score, TextScore):
+            return score(texts, prompts, tokens, mask)
+        return score(_as_scored(prompts, tokens, mask, episodes.decoding))
+
+    if isinstance(episodes.score, WeightedSum):
+        return episodes.score.reward(read, spread_coef)
+    return combined(read(episodes.score), spread_coef)
 
 
 def _join(prompts: PaddedBatch, tokens: Tensor, mask: Tensor) -> PaddedBatch:

@@ -9,13 +9,16 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_dagster.config.judging.reward import ModelReward, RewardTerm, terms_of
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.chats import Prompt, prompts_of
+from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import context_of, require_context
+from rlhf_dagster.training.functions import decisive_reward
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_policy
@@ -32,10 +35,12 @@ from rlhf_dagster.training.ppo.policy import (
     resume_ppo_state,
     save_ppo_state,
 )
-from rlhf_dagster.training.ppo.reward import Score, TextScore, by_text, ensemble_scores, load_reward_function
+from rlhf_dagster.training.ppo.reward import Score, TextScore, WeightedSum, by_text, ensemble_scores
 from rlhf_dagster.training.ppo.rollout import Episodes
 from rlhf_dagster.training.ppo.truncation import truncate_id
 from rlhf_dagster.training.reward.scores import RewardModel, load_reward_model, require_room
+from rlhf_dagster.training.rewards.python_function import load_reward_function
+from rlhf_dagster.training.rewards.terms import Surroundings, text_reward
 from rlhf_dagster.training.runtime.device import require_a_row_for_each_rank
 from rlhf_dagster.training.runtime.distributed import world
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -139,19 +144,57 @@ def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None) -> Pre
 def _reward_model(spec: PpoSpec) -> RewardModel | None:
     """The reward model that the spec names, where it is used."""
     separate = spec.settings.value == "separate"
-    if spec.reward_function is not None and spec.reward_model is not None and not separate:
-        raise UserError("reward_model and reward_function are both given, and only one can reward; leave one out.")
+    if spec.reward_function is not None and spec.reward is not None:
+        raise UserError("reward and reward_function are both given; name the function in `reward` (`kind: function`).")
+    if spec.reward_model is not None and not spec.rewarded_by_model and not separate:
+        other = "reward_function" if spec.reward_function is not None else "a reward of another kind"
+        raise UserError(f"reward_model and {other} are both given, and only one can reward; leave one out.")
     if spec.reward_model is not None:
         return load_reward_model(spec.reward_model, spec.compute)
-    if spec.reward_function is None or separate:
+    if spec.rewarded_by_model or separate:
         use = "`ppo.value: separate` begins as a reward model" if separate else "nothing rewards the policy"
         raise UserError(f"reward_model is not given, but {use}; give one.")
     return None
 
 
-def _score(spec: PpoSpec, tokenizer: PreTrainedTokenizerBase, reward_model: RewardModel | None) -> Score | TextScore:
+def _score(
+    spec: PpoSpec, tokenizer: PreTrainedTokenizerBase, reward_model: RewardModel | None
+) -> Score | TextScore | WeightedSum:
     if spec.reward_function is not None:
         return TextScore(tokenizer, load_reward_function(spec.reward_function))
+    if spec.reward is None:
+        return _model_score(spec, tokenizer, reward_model)
+    terms = terms_of(spec.reward)
+    scores = [_term_score(term, spec, tokenizer, reward_model) for term in terms]
+    return WeightedSum(_names(terms), [term.weight for term in terms], scores)
+
+
+def _names(terms: list[RewardTerm]) -> list[str]:
+    """The kind of each term, numbered where there are several of it."""
+    kinds = [term.kind for term in terms]
+    numbers = [kinds[: index + 1].count(kind) for index, kind in enumerate(kinds)]
+    return [kind if number == 1 else f"{kind}_{number}" for kind, number in zip(kinds, numbers, strict=True)]
+
+
+def _term_score(
+    term: RewardTerm, spec: PpoSpec, tokenizer: PreTrainedTokenizerBase, reward_model: RewardModel | None
+) -> Score | TextScore:
+    if isinstance(term, ModelReward):
+        return _model_score(spec, tokenizer, reward_model)
+    around = Surroundings(spec.compute, spec.answers or f"{spec.output}.answers", _purpose(spec))
+    return TextScore(tokenizer, text_reward(term, around))
+
+
+def _purpose(spec: PpoSpec) -> str:
+    """What a judge's requests are counted for: the same for a training that goes on, another for any other."""
+    assert spec.reward is not None  # noqa: S101  # only then is there a judge
+    models = [folder.name for folder in (spec.start, spec.reward_model) if folder is not None]
+    return f"ppo-{content_hash(spec.seed, models, decisive_reward(spec.reward))}"
+
+
+def _model_score(
+    spec: PpoSpec, tokenizer: PreTrainedTokenizerBase, reward_model: RewardModel | None
+) -> Score | TextScore:
     assert reward_model is not None  # noqa: S101  # checked before
     model = reward_model.model
     if not _same_tokens(tokenizer, reward_model.tokenizer):
@@ -222,7 +265,7 @@ def _check_batches(spec: PpoSpec) -> None:
 
 def _check_reward(spec: PpoSpec, start: Policy, reward_model: RewardModel | None) -> None:
     settings = spec.settings
-    heads = 1 if reward_model is None or spec.reward_function else reward_model.model.config.num_labels
+    heads = 1 if reward_model is None or not spec.rewarded_by_model else reward_model.model.config.num_labels
     if heads == 1 and (settings.spread_coef > 0 or settings.spread_limit is not None):
         name = "spread_coef" if settings.spread_coef > 0 else "spread_limit"
         raise UserError(f"ppo.{name} needs an ensemble as reward model; train one, or leave the setting out.")

@@ -13,6 +13,7 @@ from rlhf_dagster.training.models.passes.narrow_weights import prepare_training,
 from rlhf_dagster.training.ppo.alarms import alarms, mostly_start
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.policy import PpoPolicy
+from rlhf_dagster.training.ppo.reward import WeightedSum
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
 from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.state import PpoRun, PromptOrder
@@ -144,7 +145,8 @@ def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str,
         generator=run.generator,
         pretraining=_window_sampler(episodes.pretraining, run.generator),
     )
-    numbers = _to_floats(rollout_numbers(rollout, targets) | _disagreement(rollout, settings) | optimised)
+    described = rollout_numbers(rollout, targets) | _added_by_parts(rollout, episodes)
+    numbers = _to_floats(described | _disagreement(rollout, settings) | optimised)
     _require_finite(numbers, run.updates)
     numbers |= {"kl_coef": run.controller.coef, "learning_rate": learning_rate}
     run.controller.update(numbers["kl"], settings.batch_size)
@@ -167,6 +169,13 @@ def _rollout(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> Rollout:
         texts=[episodes.texts[row] for row in rows[own]] if episodes.texts else (),
     )
     return rollout.of_all_ranks(settings.batch_size).checked()
+
+
+def _added_by_parts(rollout: Rollout, episodes: Episodes) -> dict[str, Tensor]:
+    """What each of several rewards adds to the reward, before the rule for a missing end."""
+    if rollout.reward_parts is None or not isinstance(episodes.score, WeightedSum):
+        return {}
+    return episodes.score.means(rollout.reward_parts)
 
 
 def _disagreement(rollout: Rollout, settings: PpoSettings) -> dict[str, Tensor]:

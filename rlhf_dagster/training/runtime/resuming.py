@@ -9,7 +9,7 @@ from typing import Any
 from rlhf_dagster.config.base import LATER
 from rlhf_dagster.lineage.model_folders import content_of
 from rlhf_dagster.records.ids import content_hash
-from rlhf_dagster.training.functions import source_of
+from rlhf_dagster.training.functions import decisive_reward, source_of
 from rlhf_dagster.training.runtime.state_copies import StateCopies
 
 
@@ -49,13 +49,15 @@ def decisive(spec: Any) -> dict[str, str]:
     values = told_fields(spec)
     if function := values.get("reward_function"):
         values["reward_function"] = f"{function.rpartition(':')[2]} {source_of(function)}"
+    if reward := values.pop("reward", None):
+        values["reward"] = decisive_reward(reward)
     return {name: content_of(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
 
 
 def told_fields(spec: Any) -> dict[str, Any]:
-    """What a training is told, by field of its spec: all but output and compute, and fields that came later than
-    version 0.1 (marked `later`) only where they are given."""
-    told = (part for part in fields(spec) if part.name not in ("output", "compute"))
+    """What a training is told, by field of its spec: all but output, compute and where answers are kept, and
+    fields that came later than version 0.1 (marked `later`) only where they are given."""
+    told = (part for part in fields(spec) if part.name not in ("output", "compute", "answers"))
     values = ((part, getattr(spec, part.name)) for part in told)
     return {part.name: value for part, value in values if part.metadata != LATER or value != part.default}
 

@@ -8,9 +8,9 @@ from threading import Event, Thread
 
 import pytest
 
+from rlhf_dagster.common import http_limits
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
-from rlhf_dagster.labeling.label_studio.transport import limits
 from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioNonsense, LabelStudioTimeout
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -78,6 +78,6 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch) -> None:
         while not over.is_set():
             client.sendall(b"[" * 65536)
 
-    monkeypatch.setattr(limits.read_whole, "__defaults__", (2**20,))
+    monkeypatch.setattr(http_limits.read_whole, "__defaults__", (2**20,))
     with talking(endless) as url, pytest.raises(LabelStudioNonsense, match="more than 256 MB, which is not read"):
         LabelStudioClient(url, TOKEN, timeout=20).check()

@@ -340,3 +340,22 @@ def _something(client: LabelStudioClient, project: int, rows: dict, people: list
     else:
         cancelled = action == "skip"
         client.update_annotation(note["id"], result=[] if cancelled else regions, was_cancelled=cancelled)
+
+
+def test_a_machines_labels_are_in_the_ledger_alone_and_survive_every_look(open_store, batch, label_studio) -> None:
+    store, frame, client = open_store(), batch(4), label_studio.client()
+    store.send(frame)
+    first, second = frame["comparison_id"][:2]
+    store.ledger.submit_many([Submission(first, "machine:judge", {"choice": 0})])
+    store.submit_many([Submission(first, "ann", {"choice": 1}), Submission(second, "ann", {"choice": 0})])
+    for _ in range(2):
+        read, _ = store.read(ROUND, PURPOSE)
+        assert sorted((one.annotator, one.result["choice"], one.status) for one in read) == [
+            ("ann", 0, "submitted"),
+            ("ann", 1, "submitted"),
+            ("machine:judge", 0, "submitted"),
+        ]
+    counts = store.count(ROUND, PURPOSE)
+    assert (counts.labels, counts.usable, counts.machine) == (2, 2, 1)
+    assert sum(task["total_annotations"] for task in on_server(client, project_of(store))) == 2
+    assert store.send(frame).sent == 0

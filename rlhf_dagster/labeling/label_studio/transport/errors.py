@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from rlhf_dagster.common.http_limits import LARGEST_ANSWER, TOO_LARGE, TOO_SLOW, WHOLE_ANSWER
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
-from rlhf_dagster.labeling.label_studio.transport.limits import LARGEST_ANSWER, TOO_LARGE, TOO_SLOW, WHOLE_ANSWER
 from rlhf_dagster.labeling.store import LabelStoreUnavailable
 
 DETAIL = 200

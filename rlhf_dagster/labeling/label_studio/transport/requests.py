@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from rlhf_dagster.common.http_limits import WHOLE_ANSWER, read_whole, set_time_limit
 from rlhf_dagster.labeling.label_studio.server import is_local
 from rlhf_dagster.labeling.label_studio.transport import answers
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
@@ -22,7 +23,6 @@ from rlhf_dagster.labeling.label_studio.transport.errors import (
     transport_error,
     unauthorized,
 )
-from rlhf_dagster.labeling.label_studio.transport.limits import WHOLE_ANSWER, read_whole, set_time_limit
 
 REFRESH = "api/token/refresh/"
 """Where a personal access token is exchanged for one that lasts minutes."""

@@ -1,0 +1,1 @@
+"""Language models that judge texts: asked over HTTP, within a budget, and never twice the same."""

@@ -1,0 +1,35 @@
+"""The JSON object in a judge's answer, which may have words or a code fence around it."""
+
+import json
+import math
+from typing import Any
+
+from rlhf_dagster.judge.asking import UnreadableAnswer
+
+
+def last_object_with(name: str, text: str) -> dict[str, Any]:
+    """The last JSON object in ``text`` that has the key ``name``.
+
+    The last, since judges that think aloud come to their answer in the end. Raises :class:`UnreadableAnswer`.
+    """
+    decoder, found, start = json.JSONDecoder(), None, text.find("{")
+    while start >= 0:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            found = value if name in value else found
+        start = text.find("{", end)
+    if found is None:
+        raise UnreadableAnswer(f"it holds no JSON object with `{name}`")
+    return dict(found)
+
+
+def number_between(value: Any, lowest: float, highest: float, name: str) -> float:
+    """``value`` as a number within two bounds. Raises :class:`UnreadableAnswer`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UnreadableAnswer(f"`{name}` is no number")
+    if not lowest <= value <= highest:
+        raise UnreadableAnswer(f"`{name}` is not between {lowest:g} and {highest:g}")
+    return float(value)

@@ -1,0 +1,58 @@
+"""How far machines that label agree with people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from rlhf_dagster.common.intervals import share_with_interval
+from rlhf_dagster.labeling.parse import usable_labels
+from rlhf_dagster.labeling.quality.checks import MEASURING_ROLES, Rows, Tally, gold_answers
+from rlhf_dagster.records.machines import by_machine
+from rlhf_dagster.records.outcome import best
+from rlhf_dagster.records.tables import records
+
+
+def machine_figures(labels: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict[str, Any]]:
+    """Figures of each machine that has labelled, by name; the tables have the columns of LABELS and COMPARISONS.
+
+    ``agreement``: of every two labels of a comparison, one by the machine and one by a person, that name a single best
+    response each, the share that name the same. ``gold``: of gold questions, those whose best response it named.
+    ``first_position``: of its choices, those that fall on the response shown first, and what that would be by
+    ``chance``. Each has ``value``, ``low``, ``high`` (a 95% Wilson interval) and ``n``, or is None without data.
+    """
+    usable = usable_labels(labels)
+    machines = usable[by_machine(usable["annotator"])]
+    people = _single_best(usable[~by_machine(usable["annotator"])])
+    rows = {row["comparison_id"]: row for row in records(comparisons)}
+    return [_figures(str(name), found, people, rows) for name, found in machines.groupby("annotator", sort=True)]
+
+
+def _figures(name: str, given: pd.DataFrame, people: pd.DataFrame, rows: Rows) -> dict[str, Any]:
+    judged = given[[rows[key]["role"] not in MEASURING_ROLES for key in given["comparison_id"]]]
+    gold, agreeing = gold_answers(given, rows)[name], _agreeing(_single_best(judged), people)
+    return {
+        "annotator": name,
+        "labels": len(given),
+        "undecided": int((given["ranks"].map(lambda ranks: len(best(ranks))) != 1).sum()),
+        "agreement": share_with_interval(agreeing.so, agreeing.n),
+        "gold": share_with_interval(gold.so, gold.n),
+        "first_position": _first_position(judged),
+    }
+
+
+def _single_best(labels: pd.DataFrame) -> pd.DataFrame:
+    """Labels that name a single best response, which is ``top``."""
+    tops = labels["ranks"].map(best)
+    return labels.assign(top=tops.map(lambda top: top[0]))[tops.map(len) == 1]
+
+
+def _agreeing(machine: pd.DataFrame, people: pd.DataFrame) -> Tally:
+    pairs = machine[["comparison_id", "top"]].merge(people[["comparison_id", "top"]], on="comparison_id")
+    return Tally(len(pairs), int((pairs["top_x"] == pairs["top_y"]).sum()))
+
+
+def _first_position(judged: pd.DataFrame) -> Mapping[str, Any] | None:
+    decided = judged[judged["chosen_position"].notna()]
+    found = share_with_interval(int((decided["chosen_position"] == 0).sum()), len(decided))
+    return found and found | {"chance": float((1 / decided["ranks"].map(len)).mean())}

@@ -1,0 +1,1 @@
+"""Rewards that read text: functions, rules, classifiers, judges."""
