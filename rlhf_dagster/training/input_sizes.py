@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.adapter_folders import plain_folder
 from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, TensorHeader, tensors_of, weight_files
 from rlhf_dagster.training.footprint import KEPT, KEPT_IN_PIECES, Shape
 
@@ -25,11 +26,12 @@ _SIZES = (
 def parameters_of(folder: Path) -> int:
     """Number of parameters that transformers reads from a checkpoint, by the headers of its files.
 
+    Of adapters it is that of the plain model under them, without their own.
     An output head that is tied to the embedding counts once, and an unreadable file 0.
     """
     folder = Path(folder)
     try:
-        files = weight_files(folder)
+        files = weight_files(plain_folder(folder))
     except UserError:
         files = sorted(folder.glob("*.safetensors"))
     shapes = {name: tensor.shape for file in files for name, tensor in _tensors_in(file).items()}

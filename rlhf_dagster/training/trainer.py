@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_dagster.config.training import DpoSettings, LoraSettings, RewardModelSettings, SftSettings
-from rlhf_dagster.training.models.lora import add_lora, merge_lora
+from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
 from rlhf_dagster.training.runtime.divergence import require_finite_loss
@@ -234,15 +234,17 @@ def fit_policy(
     collate: Callable[[list[Any]], dict[str, Any]],
     **arguments: Any,
 ) -> tuple[Policy, dict[str, list[float]]]:
-    """Train a policy, or adapters merged into it at the end; returns the trained policy and the trainer's curves.
+    """Train a policy, or adapters (`lora.merge`); returns the trained policy and the trainer's curves.
 
     ``trainer`` makes the Trainer; ``arguments`` are those of :func:`training_arguments`.
     """
-    adapted = None if lora is None else add_lora(policy.model, lora)
+    if lora is None:
+        require_no_adapters(policy.model, "lora")
+    adapted = None if lora is None else begin_adapters(policy.model, lora, policy.folder)
     with training_arguments(policy.device, **arguments) as made:
         made_trainer = trainer(model=adapted or policy.model, args=made, train_dataset=rows, data_collator=collate)
         curves = fit_curves(made_trainer, progress)
-    trained = policy.model if adapted is None else merge_lora(adapted)
+    trained = policy.model if adapted is None or lora is None else end_adapters(adapted, lora)
     return replace(policy, model=trained.eval()), curves
 
 

@@ -123,7 +123,7 @@ def require_weights_of_their_own(model: PeftModel) -> None:
     """Raise UserError where a layer with an adapter shares its weights with a module without: no merge can be right."""
     names = _names_of_weights(model)
     for name, layer in _adapted(model):
-        others = [other for other in names[id(_base_weight(layer))] if ".base_layer." not in other]
+        others = [other for other in names[id(base_weight(layer))] if ".base_layer." not in other]
         if others:
             raise UserError(
                 f"lora.targets: {_short(name)} shares its weights with {_short(others[0])}, which would change with "
@@ -148,7 +148,7 @@ def silence_copies(model: PeftModel) -> None:
 def _sharing(model: PeftModel) -> list[list[LoraLayer]]:
     groups: dict[int, list[LoraLayer]] = defaultdict(list)
     for _, layer in _adapted(model):
-        groups[id(_base_weight(layer))].append(layer)
+        groups[id(base_weight(layer))].append(layer)
     return [layers for layers in groups.values() if len(layers) > 1]
 
 
@@ -156,7 +156,7 @@ def _adapted(model: nn.Module) -> list[tuple[str, LoraLayer]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
-def _base_weight(layer: LoraLayer) -> nn.Parameter:
+def base_weight(layer: LoraLayer) -> nn.Parameter:
     """The weight that an adapter is added to; experts that are one tensor are named by the user."""
     if isinstance(layer, ParamWrapper):
         return layer.get_param()

@@ -11,14 +11,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.lineage.model_folders import folder_digest, holds_adapters
 from rlhf_dagster.records.chats import Prompt, prompts_of
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import context_of, require_context
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
+from rlhf_dagster.training.models.lora import inner_model
+from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, own_adapters, require_no_adapters
 from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_policy
+from rlhf_dagster.training.models.shared_bases import SharedBases, shared_copy
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
 from rlhf_dagster.training.ppo.frozen_layers import share_frozen
@@ -60,23 +62,25 @@ class PpoSetup:
     """What is lost of the prompts."""
 
     def save(self, spec: PpoSpec, folder: Path) -> None:
-        """Write the policy as a plain checkpoint, adapters merged, and beside it what a later run goes on from."""
+        """Write the policy, adapters merged unless they stay, and beside it what a later run goes on from."""
         for model in self.adapted:
-            merge_lora(model)
+            assert spec.settings.lora is not None  # noqa: S101  # nothing is adapted without it
+            end_adapters(model, spec.settings.lora)
         save_policy(Policy(self.policy.model, self.tokenizer), spec.sampling, folder)
         save_ppo_state(self.policy, self.controller, folder)
 
 
 def prepare_ppo(spec: PpoSpec) -> PpoSetup:
     """Open the models and tables of ``spec``; raises UserError for what cannot be trained."""
-    start = load_policy(spec.start, spec.compute)
-    sft = None if _own_reference(spec) else load_policy(spec.sft, spec.compute)
-    reward_model = _reward_model(spec)
+    bases = SharedBases(spec.compute, spec.settings.lora)
+    start = load_policy(spec.start, spec.compute, _shared(spec, spec.start, bases))
+    sft = None if _own_reference(spec) else load_policy(spec.sft, spec.compute, _shared(spec, spec.sft, bases))
+    reward_model = _reward_model(spec, bases)
     _check(spec, start, load_tokenizer(spec.sft) if sft is None else sft.tokenizer, reward_model)
     prompts, cuts = prompts_of(_prompts(spec, "train"), "text"), Cuts()
     seed_everything(spec.seed)
     encoded = encode_prompts(start.tokenizer, prompts, spec.sampling.prompt_tokens, cuts)
-    adapted = [] if spec.settings.lora is None else [add_lora(start.model, spec.settings.lora)]
+    adapted = _adapted(spec, start.model)
     model = inner_model(adapted[0]) if adapted else start.model
     held_out = [] if spec.settings.validate_every is None else _held_out(spec)
     episodes = Episodes(
@@ -90,28 +94,46 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
         held_out=encode_prompts(start.tokenizer, held_out, spec.sampling.prompt_tokens),
         held_out_texts=held_out,
     )
-    policy = _with_values(spec, model, reward_model, adapted).to(start.device)
+    policy = _with_values(spec, model, reward_model, adapted, bases).to(start.device)
     controller = kl_controller(spec.settings)
     resume_ppo_state(policy, controller, spec.start)
     return PpoSetup(policy, controller, episodes, start.tokenizer, adapted, cuts)
 
 
+def _shared(spec: PpoSpec, folder: Path, bases: SharedBases) -> SharedBases | None:
+    """What a policy shares with other models: its plain weights, where it is or stays adapters."""
+    stay = spec.settings.lora is not None and not spec.settings.lora.merge
+    return bases if stay or holds_adapters(folder) else None
+
+
+def _adapted(spec: PpoSpec, model: PreTrainedModel) -> list[PeftModel]:
+    if spec.settings.lora is None:
+        require_no_adapters(model, "ppo.lora")
+        return []
+    return [begin_adapters(model, spec.settings.lora, spec.start)]
+
+
 def _own_reference(spec: PpoSpec) -> bool:
     """Whether the policy without its adapters is the SFT model."""
-    if spec.settings.lora is None:
+    if spec.settings.lora is None or holds_adapters(spec.start):
         return False
     return spec.start == spec.sft or folder_digest(spec.start) == folder_digest(spec.sft)
 
 
 def _frozen_reference(spec: PpoSpec, policy: PreTrainedModel, sft: PreTrainedModel) -> PreTrainedModel:
     if spec.settings.frozen_layers:
+        require_no_adapters(sft, "ppo.lora")
         freeze_layers(policy, spec.settings.frozen_layers)
         share_frozen(policy, sft)
     return sft.requires_grad_(False)
 
 
 def _with_values(
-    spec: PpoSpec, model: PreTrainedModel, reward_model: RewardModel | None, adapted: list[PeftModel]
+    spec: PpoSpec,
+    model: PreTrainedModel,
+    reward_model: RewardModel | None,
+    adapted: list[PeftModel],
+    bases: SharedBases,
 ) -> PpoPolicy:
     """The policy with the values that its estimator needs; a value model with adapters joins ``adapted``."""
     settings = spec.settings
@@ -119,29 +141,48 @@ def _with_values(
         return PpoPolicy(model)
     if settings.value == "shared":
         return PolicyWithValue(model)
-    value_model = _initial_value_model(spec, reward_model)
-    if settings.lora is not None:
-        adapted.append(add_lora(value_model, settings.lora, keep=["score"]))
+    value_model = _initial_value_model(spec, reward_model, bases)
+    if settings.lora is None:
+        require_no_adapters(value_model, "ppo.lora")
+    else:
+        adapted.append(begin_adapters(value_model, settings.lora, _origin(spec), heads=["score"]))
         value_model = inner_model(adapted[-1])
     return PolicyWithValueModel(model, value_model)
 
 
-def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None) -> PreTrainedModel:
-    """The value model saved beside the start, where there is one; otherwise a copy of the reward model."""
-    folder = spec.start / VALUE_MODEL_FOLDER
-    if folder.is_dir():
-        return load_model(AutoSequenceScorer, folder).eval()
+def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None, bases: SharedBases | None) -> PreTrainedModel:
+    """The value model saved beside the start, where there is one; otherwise a copy of the reward model.
+
+    Raises UserError where its adapters would belong to a reward model that is no language model.
+    """
+    folder, lora = _origin(spec), spec.settings.lora
+    if lora is not None and not lora.merge and not holds_adapters(folder):
+        raise UserError(
+            f"{folder}: `ppo.value: separate` with `ppo.lora.merge: false` needs a reward model and a value model that "
+            "are adapters too; set `reward_model.lora.merge: false`, or `ppo.value: shared`."
+        )
+    if folder != spec.reward_model:
+        shared = bases if holds_adapters(folder) else None
+        return load_model(AutoSequenceScorer, folder, spec.compute, bases=shared).eval()
     assert reward_model is not None  # noqa: S101  # checked before
-    return copy.deepcopy(reward_model.model)
+    model = reward_model.model
+    return copy.deepcopy(model) if own_adapters(model) is None else shared_copy(model)
 
 
-def _reward_model(spec: PpoSpec) -> RewardModel | None:
+def _origin(spec: PpoSpec) -> Path:
+    """The folder that a separate value model begins as."""
+    folder = spec.start / VALUE_MODEL_FOLDER
+    assert spec.reward_model is not None  # noqa: S101  # checked before
+    return folder if folder.is_dir() else spec.reward_model
+
+
+def _reward_model(spec: PpoSpec, bases: SharedBases) -> RewardModel | None:
     """The reward model that the spec names, where it is used."""
     separate = spec.settings.value == "separate"
     if spec.reward_function is not None and spec.reward_model is not None and not separate:
         raise UserError("reward_model and reward_function are both given, and only one can reward; leave one out.")
     if spec.reward_model is not None:
-        return load_reward_model(spec.reward_model, spec.compute)
+        return load_reward_model(spec.reward_model, spec.compute, bases)
     if spec.reward_function is None or separate:
         use = "`ppo.value: separate` begins as a reward model" if separate else "nothing rewards the policy"
         raise UserError(f"reward_model is not given, but {use}; give one.")
