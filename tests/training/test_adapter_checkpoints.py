@@ -272,10 +272,8 @@ def test_a_model_without_a_padding_row_gets_one_that_is_nobody_s(tables: Tables,
     tokenizer.save_pretrained(tmp_path / "unpadded")
     spec = sft_spec(tmp_path / "unpadded", tables, tmp_path / "sft")
     result = train_sft(replace(spec, settings=spec.settings.changed(lora=STAY)))
-    opened = load_policy(result.folder)
-    assert (
-        len(opened.model.get_input_embeddings().weight) == opened.tokenizer.pad_token_id + 1 > model.config.vocab_size
-    )
+    opened, rows = load_policy(result.folder), model.config.vocab_size
+    assert len(opened.model.get_input_embeddings().weight) == opened.tokenizer.pad_token_id + 1 > rows
     merged = train_sft(replace(spec, settings=spec.settings.changed(lora=MERGED), output=tmp_path / "merged"))
     there = load_policy(merged.folder).model(IDS).logits[..., :rows]
     torch.testing.assert_close(opened.model(IDS).logits[..., :rows], there, atol=1e-4, rtol=0)
