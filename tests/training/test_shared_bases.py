@@ -16,7 +16,6 @@ from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.training.models import shared_bases
 from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.models.shared_bases import SharedBases, shared_copy
-from rlhf_dagster.training.ppo import setup
 from rlhf_dagster.training.ppo.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.reward.train import train_reward_model
@@ -63,7 +62,6 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def separate() -> None:
         monkeypatch.setattr(shared_bases, "shared_copy", copy.deepcopy)
-        monkeypatch.setattr(setup, "shared_copy", copy.deepcopy)
 
     return separate
 

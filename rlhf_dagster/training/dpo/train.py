@@ -114,7 +114,7 @@ def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
 def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences)
-    policy = load_policy(spec.sft, spec.compute, bases_of(spec.settings.lora, spec.compute))
+    policy = load_policy(spec.sft, spec.compute, bases_of(spec.settings.lora, spec.compute), trained=True)
     needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
     require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
     tables = {"train": rows_of_split(frame, "train", spec.preferences)}

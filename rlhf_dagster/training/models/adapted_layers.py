@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.merge_check import some_outputs
+from rlhf_dagster.training.models.quantised import QuantisedLinear
 
 ADAPTER = "default"
 """Peft's name of the one adapter."""
@@ -50,9 +51,11 @@ def linear_layers(model: PreTrainedModel, keep: Sequence[str] = ()) -> list[str]
 @torch.no_grad()
 def is_linear(module: nn.Module) -> bool:
     """Whether a layer is a linear map and nothing else; some subclasses, such as Llama 4's router, are more."""
+    if isinstance(module, QuantisedLinear):
+        return True
     if not isinstance(module, nn.Linear | Conv1D):
         return False
-    weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
+    weight = (module.weight.t() if isinstance(module, Conv1D) else module.weight).float()
     x = torch.linspace(-1, 1, weight.shape[1], device=weight.device)[None, None]
     with torch.autocast(weight.device.type, enabled=False):
         try:
@@ -123,7 +126,7 @@ def require_weights_of_their_own(model: PeftModel) -> None:
     """Raise UserError where a layer with an adapter shares its weights with a module without: no merge can be right."""
     names = _names_of_weights(model)
     for name, layer in _adapted(model):
-        others = [other for other in names[id(base_weight(layer))] if ".base_layer." not in other]
+        others = [other for other in names[id(_base_weight(layer))] if ".base_layer." not in other]
         if others:
             raise UserError(
                 f"lora.targets: {_short(name)} shares its weights with {_short(others[0])}, which would change with "
@@ -148,7 +151,7 @@ def silence_copies(model: PeftModel) -> None:
 def _sharing(model: PeftModel) -> list[list[LoraLayer]]:
     groups: dict[int, list[LoraLayer]] = defaultdict(list)
     for _, layer in _adapted(model):
-        groups[id(base_weight(layer))].append(layer)
+        groups[id(_base_weight(layer))].append(layer)
     return [layers for layers in groups.values() if len(layers) > 1]
 
 
@@ -156,7 +159,7 @@ def _adapted(model: nn.Module) -> list[tuple[str, LoraLayer]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
-def base_weight(layer: LoraLayer) -> nn.Parameter:
+def _base_weight(layer: LoraLayer) -> nn.Parameter:
     """The weight that an adapter is added to; experts that are one tensor are named by the user."""
     if isinstance(layer, ParamWrapper):
         return layer.get_param()

@@ -22,8 +22,9 @@ from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.lineage.adapter_folders import ADAPTER_WEIGHTS, AdapterBase, named_base, write_base
 from rlhf_dagster.lineage.model_folders import ADAPTER_CONFIG
-from rlhf_dagster.training.models.adapted_layers import ADAPTER, base_weight, share_adapters
+from rlhf_dagster.training.models.adapted_layers import ADAPTER, share_adapters
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora, wrapped_by_peft
+from rlhf_dagster.training.models.quantised import QuantisedLinear, plain_layers
 from rlhf_dagster.training.runtime.distributed import is_main
 
 PREFIX = "base_model.model."
@@ -85,13 +86,16 @@ def end_adapters(adapted: PeftModel, settings: LoraSettings) -> PreTrainedModel:
 
 
 def merged_adapters(model: PreTrainedModel) -> PreTrainedModel:
-    """The plain model that a ``model`` with adapters of its own is; weights that others share stay as they are."""
+    """The plain model in float32 that a ``model`` with adapters of its own is; what others share stays as it is."""
     own = own_adapters(model)
     assert own is not None  # noqa: S101  # the caller knows
     for module in model.modules():
-        if isinstance(module, LoraLayer):
-            weight = base_weight(module)
-            weight.data = weight.data.clone()
+        if isinstance(module, LoraLayer) and isinstance(coded := module.get_base_layer(), QuantisedLinear):
+            module.base_layer = coded.plain_layer()
+            module.fan_in_fan_out = coded.turned  # type: ignore[assignment]
+    plain_layers(model)
+    for weight in model.parameters():
+        weight.data = weight.data.float().clone()
     del model.own_adapters
     return merge_lora(own.peft)
 

@@ -24,6 +24,7 @@ from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require_rows, vocabulary_rows
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
+from rlhf_dagster.training.models.held_weights import hold_in_bfloat16
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.own_adapters import own_adapters, write_adapters
 from rlhf_dagster.training.models.reading import reading_of, require_bfloat16
@@ -53,13 +54,19 @@ class Policy:
         return self.model.device
 
 
-def load_policy(folder: Path, compute: ComputeSettings | None = None, bases: SharedBases | None = None) -> Policy:
+def load_policy(
+    folder: Path, compute: ComputeSettings | None = None, bases: SharedBases | None = None, trained: bool = False
+) -> Policy:
     """Open a checkpoint on the device of ``compute``; raises UserError where it cannot be opened.
 
-    With ``bases`` its plain weights are frozen, and those of all models that are opened with them.
+    With ``bases`` its plain weights are frozen, and those of all models that are opened with them. Unless it is to be
+    ``trained``, its weights are held in the precision in which they are read.
     """
     compute = compute or ComputeSettings()
-    model, tokenizer = load_model(AutoModelForCausalLM, folder, compute, bases=bases), load_tokenizer(folder)
+    model, tokenizer = (
+        load_model(AutoModelForCausalLM, folder, compute, bases=bases, held=not trained),
+        load_tokenizer(folder),
+    )
     require_rows(model, tokenizer, str(folder))
     return Policy(model.eval(), tokenizer, folder)
 
@@ -111,10 +118,14 @@ def load_model(
     compute: ComputeSettings | None = None,
     new: Sequence[str] = (),
     bases: SharedBases | None = None,
+    held: bool = False,
     **config_changes: Any,
 ) -> PreTrainedModel:
     """A model of ``auto_class``, which computes the same in training as in sampling: in float32, on the device of
     ``compute``, without it on the CPU. Adapters are opened on the plain model that they belong to.
+
+    Weights that are only read are ``held`` in bfloat16 where ``compute`` has them read in it; their numbers are the
+    same (:mod:`~rlhf_dagster.training.models.held_weights`).
 
     Raises:
         UserError: the checkpoint cannot be opened, or lacks weights other than those named in ``new``.
@@ -126,6 +137,8 @@ def load_model(
         model = _open(auto_class, folder_source(folder), new, config_changes)
     if compute is not None and compute.precision == "bf16":
         require_bfloat16(model)
+        if held:
+            hold_in_bfloat16(model)
     return model.to(device)  # type: ignore[arg-type]
 
 

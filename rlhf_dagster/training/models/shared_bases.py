@@ -3,6 +3,8 @@
 Policy, reference, reward model and value model are modules of their own, each with its adapters and its head, whose
 frozen weights are the same tensors. So nothing has to be switched on or off between them: what one of them computes
 does not depend on what another has computed last, nor do gradients, also where layers are computed again for them.
+
+They are frozen, so they are held in bfloat16 where products are computed in it, or in 4 or 8 bits.
 """
 
 import copy
@@ -22,8 +24,11 @@ from rlhf_dagster.training.checkpoints.opening import open_model
 from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.models.abilities import recall_abilities
+from rlhf_dagster.training.models.adapted_layers import linear_layers
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
+from rlhf_dagster.training.models.held_weights import hold_in_bfloat16
 from rlhf_dagster.training.models.own_adapters import add_saved_adapters, own_adapters, trained_in_adapters
+from rlhf_dagster.training.models.quantised import code_states, quantise
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.runtime.device import use_device
 
@@ -40,6 +45,7 @@ class SharedBases:
         ``lora`` are the stage's adapters, which say how a plain model is held that gets its first ones.
         """
         self.device = torch.device("cpu") if compute is None else use_device(compute)
+        self.held = compute is not None and compute.precision == "bf16"
         self.bits = None if lora is None or lora.merge else lora.base_bits
         self._opened: dict[tuple[Path, int | None, int], PreTrainedModel] = {}
 
@@ -66,7 +72,12 @@ class SharedBases:
         rows = config.get_text_config().vocab_size
         key = (folder.resolve(), bits, rows)
         if key not in self._opened:
-            self._opened[key] = _plain_model(folder, rows).to(self.device)  # type: ignore[arg-type]
+            plain = _plain_model(folder, rows)
+            if bits is not None:
+                quantise(plain, linear_layers(plain), bits, self.device)
+            if self.held:
+                hold_in_bfloat16(plain)
+            self._opened[key] = plain.to(self.device)  # type: ignore[arg-type]
         return self._opened[key]
 
 
@@ -84,7 +95,7 @@ def shared_copy(model: PreTrainedModel) -> PreTrainedModel:
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
         if not trained_in_adapters(name) and not (heads and name.startswith(heads))
     ]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+    return copy.deepcopy(model, {id(part): part for part in (*shared, *code_states(model))})
 
 
 def _plain_model(folder: Path, rows: int) -> PreTrainedModel:

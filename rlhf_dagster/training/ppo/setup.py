@@ -1,10 +1,10 @@
 """From a PPO spec to the policy that is trained, the reference that it is held to, and the reward."""
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,9 +18,9 @@ from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import context_of, require_context
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import inner_model
-from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, own_adapters, require_no_adapters
+from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
 from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_policy
-from rlhf_dagster.training.models.shared_bases import SharedBases, shared_copy
+from rlhf_dagster.training.models.shared_bases import SharedBases
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
 from rlhf_dagster.training.ppo.frozen_layers import share_frozen
@@ -73,8 +73,8 @@ class PpoSetup:
 def prepare_ppo(spec: PpoSpec) -> PpoSetup:
     """Open the models and tables of ``spec``; raises UserError for what cannot be trained."""
     bases = SharedBases(spec.compute, spec.settings.lora)
-    start = load_policy(spec.start, spec.compute, _shared(spec, spec.start, bases))
-    sft = None if _own_reference(spec) else load_policy(spec.sft, spec.compute, _shared(spec, spec.sft, bases))
+    start = load_policy(spec.start, spec.compute, _shared(spec, spec.start, bases), trained=True)
+    sft = None if _own_reference(spec) else _reference(spec, bases)
     reward_model = _reward_model(spec, bases)
     _check(spec, start, load_tokenizer(spec.sft) if sft is None else sft.tokenizer, reward_model)
     prompts, cuts = prompts_of(_prompts(spec, "train"), "text"), Cuts()
@@ -94,10 +94,16 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
         held_out=encode_prompts(start.tokenizer, held_out, spec.sampling.prompt_tokens),
         held_out_texts=held_out,
     )
-    policy = _with_values(spec, model, reward_model, adapted, bases).to(start.device)
+    policy = _with_values(spec, model, adapted, bases).to(start.device)
     controller = kl_controller(spec.settings)
     resume_ppo_state(policy, controller, spec.start)
     return PpoSetup(policy, controller, episodes, start.tokenizer, adapted, cuts)
+
+
+def _reference(spec: PpoSpec, bases: SharedBases) -> Policy:
+    """SFT; frozen layers that it shares with the policy are those of a policy that is trained."""
+    whole = spec.settings.frozen_layers > 0
+    return load_policy(spec.sft, spec.compute, _shared(spec, spec.sft, bases), trained=whole)
 
 
 def _shared(spec: PpoSpec, folder: Path, bases: SharedBases) -> SharedBases | None:
@@ -131,7 +137,6 @@ def _frozen_reference(spec: PpoSpec, policy: PreTrainedModel, sft: PreTrainedMod
 def _with_values(
     spec: PpoSpec,
     model: PreTrainedModel,
-    reward_model: RewardModel | None,
     adapted: list[PeftModel],
     bases: SharedBases,
 ) -> PpoPolicy:
@@ -141,7 +146,7 @@ def _with_values(
         return PpoPolicy(model)
     if settings.value == "shared":
         return PolicyWithValue(model)
-    value_model = _initial_value_model(spec, reward_model, bases)
+    value_model = _initial_value_model(spec, bases)
     if settings.lora is None:
         require_no_adapters(value_model, "ppo.lora")
     else:
@@ -150,8 +155,8 @@ def _with_values(
     return PolicyWithValueModel(model, value_model)
 
 
-def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None, bases: SharedBases | None) -> PreTrainedModel:
-    """The value model saved beside the start, where there is one; otherwise a copy of the reward model.
+def _initial_value_model(spec: PpoSpec, bases: SharedBases) -> PreTrainedModel:
+    """The value model saved beside the start, where there is one; otherwise the reward model once more.
 
     Raises UserError where its adapters would belong to a reward model that is no language model.
     """
@@ -161,12 +166,10 @@ def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None, bases:
             f"{folder}: `ppo.value: separate` with `ppo.lora.merge: false` needs a reward model and a value model that "
             "are adapters too; set `reward_model.lora.merge: false`, or `ppo.value: shared`."
         )
-    if folder != spec.reward_model:
-        shared = bases if holds_adapters(folder) else None
+    shared = bases if holds_adapters(folder) else None
+    # As if the reward model had been copied: what is drawn next does not depend on how it is opened.
+    with torch.random.fork_rng(devices=[], enabled=folder == spec.reward_model):
         return load_model(AutoSequenceScorer, folder, spec.compute, bases=shared).eval()
-    assert reward_model is not None  # noqa: S101  # checked before
-    model = reward_model.model
-    return copy.deepcopy(model) if own_adapters(model) is None else shared_copy(model)
 
 
 def _origin(spec: PpoSpec) -> Path:

@@ -49,7 +49,7 @@ def load_reward_model(
     One that is adapters shares its weights with all models that are opened with ``bases``.
     """
     shared = bases if holds_adapters(folder) else None
-    model = load_model(AutoSequenceScorer, folder, compute or ComputeSettings(), bases=shared)
+    model = load_model(AutoSequenceScorer, folder, compute or ComputeSettings(), bases=shared, held=True)
     for name in ("score_bias", "score_max_tokens"):
         if not hasattr(model.config, name):
             raise UserError(
