@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file
 from toy_language import COMPUTE, FIXED, Tables, dpo_spec, reward_spec, sft_spec
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from zoo.make import tiny_model
@@ -15,15 +16,16 @@ from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.adapter_folders import adapter_base
 from rlhf_dagster.training.dpo.train import train_dpo
-from rlhf_dagster.training.models import quantised
 from rlhf_dagster.training.models.adapted_layers import linear_layers
-from rlhf_dagster.training.models.held_weights import HALF, cast_once, hold_in_bfloat16
+from rlhf_dagster.training.models.low_precision import quantised
+from rlhf_dagster.training.models.low_precision.held_weights import HALF, cast_once, hold_in_bfloat16
+from rlhf_dagster.training.models.low_precision.quantised import QuantisedLinear, coded_bytes, quantise
 from rlhf_dagster.training.models.policies import load_policy
-from rlhf_dagster.training.models.quantised import QuantisedLinear, coded_bytes, quantise
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.sampling.sample import response_log_probs, sample
+from rlhf_dagster.training.sampling.vllm_backend import plain_weights
 from rlhf_dagster.training.scorers.merging import merge_folder
 from rlhf_dagster.training.sft.train import train_sft
 from rlhf_dagster.training.specs import PpoSpec
@@ -149,6 +151,10 @@ def test_all_stages_go_on_on_codes(bits: int, compute, base: Path, tables: Table
     losses = train_dpo(replace(dpo, settings=dpo.settings.changed(lora=lora, epochs=0.2))).curves["loss"]
     assert losses[0] == pytest.approx(0.6931, abs=0.01)
     merge_folder(sft, tmp_path / "merged")
+    given, saved = dict(plain_weights(opened)), load_file(tmp_path / "merged/model.safetensors")
+    assert given.keys() >= saved.keys()
+    for name, weight in saved.items():
+        torch.testing.assert_close(given[name].float(), weight, atol=1e-2 if compute is BF16 else 1e-5, rtol=0)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(
         logits(plain, COMPUTE), logits(load_policy(sft, COMPUTE).model, COMPUTE), atol=1e-3, rtol=0

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.low_precision.quantised import QuantisedLinear
 from rlhf_dagster.training.models.merge_check import some_outputs
-from rlhf_dagster.training.models.quantised import QuantisedLinear
 
 ADAPTER = "default"
 """Peft's name of the one adapter."""

@@ -24,7 +24,7 @@ from rlhf_dagster.lineage.adapter_folders import ADAPTER_WEIGHTS, AdapterBase, n
 from rlhf_dagster.lineage.model_folders import ADAPTER_CONFIG
 from rlhf_dagster.training.models.adapted_layers import ADAPTER, share_adapters
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora, wrapped_by_peft
-from rlhf_dagster.training.models.quantised import QuantisedLinear, plain_layers
+from rlhf_dagster.training.models.low_precision.quantised import QuantisedLinear, plain_layers
 from rlhf_dagster.training.runtime.distributed import is_main
 
 PREFIX = "base_model.model."

@@ -24,8 +24,8 @@ from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require_rows, vocabulary_rows
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
-from rlhf_dagster.training.models.held_weights import hold_in_bfloat16
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.low_precision.held_weights import hold_in_bfloat16
 from rlhf_dagster.training.models.own_adapters import own_adapters, write_adapters
 from rlhf_dagster.training.models.reading import reading_of, require_bfloat16
 from rlhf_dagster.training.models.shared_bases import SharedBases
@@ -125,7 +125,7 @@ def load_model(
     ``compute``, without it on the CPU. Adapters are opened on the plain model that they belong to.
 
     Weights that are only read are ``held`` in bfloat16 where ``compute`` has them read in it; their numbers are the
-    same (:mod:`~rlhf_dagster.training.models.held_weights`).
+    same (:mod:`~rlhf_dagster.training.models.low_precision.held_weights`).
 
     Raises:
         UserError: the checkpoint cannot be opened, or lacks weights other than those named in ``new``.

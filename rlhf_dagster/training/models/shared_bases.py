@@ -26,9 +26,9 @@ from rlhf_dagster.training.checkpoints.sources import Source, folder_source
 from rlhf_dagster.training.models.abilities import recall_abilities
 from rlhf_dagster.training.models.adapted_layers import linear_layers
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
-from rlhf_dagster.training.models.held_weights import hold_in_bfloat16
+from rlhf_dagster.training.models.low_precision.held_weights import hold_in_bfloat16
+from rlhf_dagster.training.models.low_precision.quantised import code_states, quantise
 from rlhf_dagster.training.models.own_adapters import add_saved_adapters, own_adapters, trained_in_adapters
-from rlhf_dagster.training.models.quantised import code_states, quantise
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.runtime.device import use_device
 

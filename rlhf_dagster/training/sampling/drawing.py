@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.training.checkpoints.context import context_of
 from rlhf_dagster.training.models.abilities import Drawing, abilities_of
-from rlhf_dagster.training.models.held_weights import cast_once
 from rlhf_dagster.training.models.log_probs import Decoding
+from rlhf_dagster.training.models.low_precision.held_weights import cast_once
 from rlhf_dagster.training.models.reading import (
     TRIAL_LENGTHS,
     Unreadable,

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.held_weights import HALF, in_bfloat16, multiplies_bfloat16
+from rlhf_dagster.training.models.low_precision.held_weights import HALF, in_bfloat16, multiplies_bfloat16
 
 BLOCK_OF_8_BITS = 256
 
