@@ -48,10 +48,17 @@ def demo(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
-    source: Annotated[str, typer.Option(help="`task` (the embedded task) or `imports` (your own files).")] = "task",
+    source: Annotated[
+        str,
+        typer.Option(help="`task` (the embedded task) or `imports` (your own files, which a --model has by default)."),
+    ] = "",
+    model: Annotated[
+        str, typer.Option(help="A pretrained model, a Hub id or a folder: settings that fit it and this machine.")
+    ] = "",
+    chat: Annotated[bool, typer.Option("--chat", help="Read prompts in the model's chat template.")] = False,
 ) -> None:
     """Make a loop: a folder with a commented loop.yaml and a Dagster instance."""
-    loops.init_loop(folder, source)
+    loops.init_loop(folder, source or ("imports" if model else "task"), model, chat)
 
 
 @app.command()

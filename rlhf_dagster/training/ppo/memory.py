@@ -53,9 +53,9 @@ def _parameters(spec: PpoSpec, shape: Shape) -> tuple[int, int]:
 
 
 def _beside(spec: PpoSpec, shape: Shape, trained: int) -> int:
-    """Bytes held all the time beside the models: the best weights so far, frozen layers' states, vLLM's engine."""
+    """Bytes held all the time beside the models: best weights, their average, frozen layers' states, vLLM's engine."""
     settings = spec.settings
-    best = NUMBER * trained if settings.kl_budget is not None else 0
+    best = NUMBER * trained * ((settings.kl_budget is not None) + (settings.ema_decay is not None))
     states = NUMBER * shape.width * settings.batch_size * _length(spec) if settings.frozen_layers else 0
     return best + states + _engine(spec, shape)
 
