@@ -240,6 +240,17 @@ def check_memory(
 
 
 @app.command()
+def merge(
+    model: Annotated[Path, typer.Argument(help="A model's folder that holds adapters (`lora.merge: false`).")],
+    out: Annotated[Path, typer.Argument(help="A folder to make.")],
+) -> None:
+    """Write adapters and the model under them as one plain model, which transformers opens by itself."""
+    from rlhf_dagster.cli import models
+
+    models.merge_model(model, out)
+
+
+@app.command()
 def backup(
     loop: FolderArgument,
     to: Annotated[str, typer.Argument(help="An empty folder, or an address such as s3://bucket/backups/monday.")],

@@ -7,6 +7,7 @@ from rlhf_dagster.compute.memory import required_bytes
 from rlhf_dagster.compute.stages import loop_specs
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.config.training import BaseModelSettings
+from rlhf_dagster.lineage.model_folders import holds_adapters
 
 _LABEL, _WIDTH = 30, 90
 
@@ -20,16 +21,19 @@ def print_examination(name: str, revision: str, loop: Path | None) -> int:
     from transformers.utils import logging
 
     from rlhf_dagster.training.checkpoints.context import context_of
-    from rlhf_dagster.training.checkpoints.sources import snapshot
-    from rlhf_dagster.training.models.policies import open_unpadded_policy
+    from rlhf_dagster.training.checkpoints.sources import Source, snapshot
+    from rlhf_dagster.training.models.policies import load_policy, open_unpadded_policy
     from rlhf_dagster.training.pretraining.base_model import base_model_source
     from rlhf_dagster.training.probe.examination import examine
 
     logging.set_verbosity_error()
     config = LoopConfig() if loop is None else load_config(loop)
-    kind = "folder" if Path(name).is_dir() else "hub"
-    source = base_model_source(BaseModelSettings(source=kind, name=name, revision=revision))
-    policy = open_unpadded_policy(source)
+    settings = BaseModelSettings(source="folder" if Path(name).is_dir() else "hub", name=name, revision=revision)
+    if holds_adapters(Path(name)):
+        source, policy = Source(name), load_policy(Path(name), config.compute)
+    else:
+        source = base_model_source(settings)
+        policy = open_unpadded_policy(source)
     print(f"{name}: {type(policy.model).__name__}, {policy.model.num_parameters():,} parameters")
     context = context_of(policy.model.config)
     _print("context", "unlimited" if context is None else f"{context:,} tokens")
@@ -39,10 +43,18 @@ def print_examination(name: str, revision: str, loop: Path | None) -> int:
         _print(answer.about, answer.said if answer.can else f"no: {answer.said}")
     if not usable:
         return 2
-    for title, spec in loop_specs(snapshot(source), config.changed(base_model=BaseModelSettings(source=kind))).items():
+    of_model = config.changed(base_model=BaseModelSettings(source=settings.source))
+    for title, spec in loop_specs(snapshot(source), of_model).items():
         _print(f"memory, {title}", f"{required_bytes(spec) / 1e9:.2f} GB")
     print(f"Memory is for the settings of {loop or 'a new loop'}, with every text at its longest.")
     return 0
+
+
+def merge_model(folder: Path, out: Path) -> None:
+    """Write the adapters in ``folder`` and the model under them to ``out``, and say so."""
+    from rlhf_dagster.training.scorers.merging import merge_folder
+
+    print(f"{out} is a plain {merge_folder(folder, out)}.")
 
 
 def _print(about: str, said: str) -> None:

@@ -142,6 +142,15 @@ class LoraSettings(Settings):
     """Bits of each frozen weight under the adapters (Dettmers et al. 2023; the extra `quantised`), with `merge: false`;
     null keeps the precision."""
 
+    @model_validator(mode="after")
+    def _codes_stay(self) -> Self:
+        if self.base_bits is not None and self.merge:
+            raise ValueError(
+                f"`base_bits: {self.base_bits}` needs `merge: false`: adapters cannot be added into weights of "
+                f"{self.base_bits} bits"
+            )
+        return self
+
 
 class SftSettings(Settings):
     """Supervised fine-tuning on demonstrations."""

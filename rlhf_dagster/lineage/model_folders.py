@@ -19,6 +19,12 @@ ABILITIES = "abilities.json"
 """What was found out about a model by running it; no part of the model."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The config of peft's adapters, which transformers opens as if it were a model's."""
+ADAPTER_BASE = "base.json"
+"""What the adapters beside it belong to (:mod:`~rlhf_dagster.lineage.adapter_folders`)."""
+ADAPTER_PLACE = "base_folder.json"
+"""Where that was on this machine; no part of the model."""
+DIGEST_LENGTH = 10
+"""Digits of a model's digest in its id."""
 VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "added_tokens.json")
 """Files in which the words of a tokenizer without `tokenizer.json` stand."""
 _STATE = {"padding", "truncation"}
@@ -54,11 +60,11 @@ def replacing(output: Path) -> Iterator[Path]:
 def folder_digest(folder: Path) -> str:
     """SHA-256 (64 hex digits) over the relative path and bytes of every file, in sorted order.
 
-    The manifest does not count, nor does what was found out about the model.
+    The manifest does not count, nor does what was found out about the model, or where the base of its adapters is.
     """
     digest = hashlib.sha256()
     beside = (folder / MANIFEST, folder / ABILITIES)
-    files = (path for path in folder.rglob("*") if path.is_file() and path not in beside)
+    files = (path for path in folder.rglob("*") if path.is_file() and path not in beside and path.name != ADAPTER_PLACE)
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
         # Lengths go in first, so that no two different folders give the same stream of bytes.
         digest.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
@@ -86,12 +92,27 @@ def content_of(path: Path) -> str:
     return hashlib.sha256(without_tag(path.read_bytes())).hexdigest() if path.is_file() else "absent"
 
 
+def holds_adapters(folder: Path) -> bool:
+    """Whether a folder holds adapters of ours alone, and no weights of the model under them."""
+    return (folder / ADAPTER_BASE).is_file()
+
+
+def kept_name(kind: str, round_key: str, digest: str) -> str:
+    """The id of a model that is kept, by the digest of its files and of its origin."""
+    return "-".join(filter(None, (kind, round_key, digest[:DIGEST_LENGTH])))
+
+
 def require_checkpoint(folder: Path) -> Path:
     """``folder`` if it holds a whole safetensors checkpoint; raises UserError otherwise."""
     if folder.is_file():
         raise UserError(f"{folder} is a file; give the Hugging Face model folder that it is in.")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder; train that stage first or correct the path.")
+    if holds_adapters(folder):
+        raise UserError(
+            f"{folder}: these are adapters without the model under them; write both as a plain model with "
+            f"`rlhf merge {folder} OUT`, and give that."
+        )
     if (folder / ADAPTER_CONFIG).is_file():
         raise UserError(
             f"{folder}: {ADAPTER_CONFIG} is that of adapters, which are no model of their own; merge them into the "

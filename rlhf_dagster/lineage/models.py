@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rlhf_dagster.common.files import cache_folder, make_folder, sync_tree, writing
+from rlhf_dagster.common.sealed import unseal
 from rlhf_dagster.errors import Damaged, UserError
+from rlhf_dagster.lineage.adapter_folders import adapter_base, require_bases, write_place
 from rlhf_dagster.lineage.manifest import inputs_hash, read_manifest
-from rlhf_dagster.lineage.model_folders import MANIFEST, folder_digest
+from rlhf_dagster.lineage.model_folders import ADAPTER_BASE, MANIFEST, folder_digest, kept_name
 from rlhf_dagster.lineage.verified import is_verified, set_verified
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.storage.local import LocalStore
-
-DIGEST_LENGTH = 10
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,10 @@ def fetched(store: Store, path: str) -> Path:
 
 
 def opened(store: Store, checkpoint: Checkpoint) -> Path:
-    """A kept model's folder on this machine: its own, or a copy in the cache, by digest. See Checkpoint.folder."""
+    """A kept model's folder on this machine: its own, or a copy in the cache, by digest. See Checkpoint.folder.
+
+    The models that adapters in it belong to are there too.
+    """
     if isinstance(store, LocalStore):
         folder = store.root / checkpoint.path
         if not folder.is_dir():
@@ -82,7 +85,23 @@ def opened(store: Store, checkpoint: Checkpoint) -> Path:
         if not folder.is_dir() or not _is_right(folder, checkpoint.digest):
             _fetch(store, checkpoint, folder)
     require_model(folder, checkpoint)
+    if not isinstance(store, LocalStore):
+        _fetch_bases(store, folder)
+    require_bases(folder)
     return folder
+
+
+def _fetch_bases(store: Store, folder: Path) -> None:
+    """Have the models on this machine that adapters in ``folder``, a copy in the cache, belong to."""
+    for file in folder.rglob(ADAPTER_BASE):
+        base = adapter_base(file.parent)
+        path = f"models/{base.name}"
+        found = store.get(f"{path}/{MANIFEST}")
+        if found is None:
+            raise UserError(f"{store.address}/{path}: the model under the adapters of {folder} is gone; {_REMEDY}.")
+        manifest = unseal(found.data, f"{path}/{MANIFEST}")
+        digest = content_hash("model", base.digest, inputs_hash(manifest))
+        write_place(file.parent, opened(store, Checkpoint(base.name, path, digest, store.address)))
 
 
 def require_model(folder: Path, checkpoint: Checkpoint) -> None:
@@ -143,7 +162,7 @@ class ModelStore:
     def identify(self, folder: Path, kind: str, round_key: str = "") -> Checkpoint:
         """The id and the place that a finished folder, its manifest included, will have once it is kept."""
         digest = model_digest(folder)
-        model_id = "-".join(filter(None, (kind, round_key, digest[:DIGEST_LENGTH])))
+        model_id = kept_name(kind, round_key, digest)
         return Checkpoint(model_id, f"models/{model_id}", digest, self.store.address)
 
     def keep(self, folder: Path, checkpoint: Checkpoint) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.adapter_folders import plain_folder
 from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, tensors_of, weight_files
 from rlhf_dagster.training.footprint.shape import Activation, ModelSizes, Shape
 
@@ -37,8 +38,11 @@ _QUERY = re.compile(r"(q_proj|q_lin|query|wq|to_q)\.weight$")
 
 
 def model_sizes(folder: Path) -> ModelSizes:
-    """The sizes of a checkpoint, by its config and the headers of its weights; all 0 where they cannot be read."""
-    folder = Path(folder)
+    """The sizes of a checkpoint, by its config and the headers of its weights; all 0 where they cannot be read.
+
+    Of adapters they are those of the plain model under them.
+    """
+    folder = _plain(Path(folder))
     config, tensors = _config_of(folder), _tensors_of(folder)
     tied = config.get("tie_word_embeddings", False) is True
     own = {name: shape for name, shape in tensors.items() if not (tied and _is_copy(name, shape, tensors))}
@@ -50,9 +54,17 @@ def model_sizes(folder: Path) -> ModelSizes:
     return ModelSizes(sum(math.prod(shape) for shape in own.values()), _shape(config, tensors), maps)
 
 
+def _plain(folder: Path) -> Path:
+    try:
+        return plain_folder(folder)
+    except UserError:
+        return folder
+
+
 def parameters_of(folder: Path) -> int:
     """Number of parameters that transformers reads from a checkpoint, by the headers of its files.
 
+    Of adapters it is that of the plain model under them, without their own.
     An output head that is tied to the embedding counts once, and an unreadable file 0.
     """
     return model_sizes(folder).parameters

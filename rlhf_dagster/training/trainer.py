@@ -15,7 +15,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from rlhf_dagster.config.schedule import PLAIN, ScheduleSettings
 from rlhf_dagster.config.training import ComputeSettings, DpoSettings, LoraSettings, RewardModelSettings, SftSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
+from rlhf_dagster.training.models.lora import inner_model
+from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
 from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
@@ -270,11 +271,13 @@ def fit_policy(
     collate: Callable[[list[Any]], dict[str, Any]],
     **arguments: Any,
 ) -> tuple[Policy, dict[str, list[float]]]:
-    """Train a policy, or adapters merged into it at the end; returns the trained policy and the trainer's curves.
+    """Train a policy, or adapters (`lora.merge`); returns the trained policy and the trainer's curves.
 
     ``trainer`` makes the Trainer; ``arguments`` are those of :func:`training_arguments`.
     """
-    adapted = None if lora is None else add_lora(policy.model, lora)
+    if lora is None:
+        require_no_adapters(policy.model, "lora")
+    adapted = None if lora is None else begin_adapters(policy.model, lora, policy.folder)
     prepare_training(policy.model if adapted is None else inner_model(adapted), compute)
     with training_arguments(policy.device, **arguments) as made:
         made_trainer = trainer(
@@ -282,7 +285,7 @@ def fit_policy(
         )
         curves = fit_curves(made_trainer, progress)
     widen_weights(policy.model)
-    trained = policy.model if adapted is None else merge_lora(adapted)
+    trained = policy.model if adapted is None or lora is None else end_adapters(adapted, lora)
     return replace(policy, model=trained.eval()), curves
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.manifest import read_manifest, write_manifest
-from rlhf_dagster.lineage.models import DIGEST_LENGTH, Checkpoint, ModelStore
+from rlhf_dagster.lineage.model_folders import DIGEST_LENGTH
+from rlhf_dagster.lineage.models import Checkpoint, ModelStore
 from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.storage.local import LocalStore
 

@@ -20,6 +20,7 @@ from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_co
 from rlhf_dagster.training.models.log_probs import Decoding, decoding_of
 from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
+from rlhf_dagster.training.models.shared_bases import bases_of
 from rlhf_dagster.training.reward.labels import check_labels
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_of_ranks
@@ -116,7 +117,7 @@ def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
 def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences)
-    policy = load_policy(spec.sft, spec.compute)
+    policy = load_policy(spec.sft, spec.compute, bases_of(spec.settings.lora, spec.compute), trained=True)
     needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
     require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
     tables = {"train": rows_of_split(frame, "train", spec.preferences)}

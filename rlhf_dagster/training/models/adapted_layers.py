@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.low_precision.quantised import QuantisedLinear
 from rlhf_dagster.training.models.merge_check import some_outputs
 
 ADAPTER = "default"
@@ -50,9 +51,11 @@ def linear_layers(model: PreTrainedModel, keep: Sequence[str] = ()) -> list[str]
 @torch.no_grad()
 def is_linear(module: nn.Module) -> bool:
     """Whether a layer is a linear map and nothing else; some subclasses, such as Llama 4's router, are more."""
+    if isinstance(module, QuantisedLinear):
+        return True
     if not isinstance(module, nn.Linear | Conv1D):
         return False
-    weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
+    weight = (module.weight.t() if isinstance(module, Conv1D) else module.weight).float()
     x = torch.linspace(-1, 1, weight.shape[1], device=weight.device)[None, None]
     with torch.autocast(weight.device.type, enabled=False):
         try:

@@ -28,7 +28,8 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: Sequence[str]
     Without ``settings.targets`` these are all linear layers but the output head and the routers of experts
     (:func:`linear_layers`). Layers that share their weights share their adapter. Adapters begin as no change at all.
     With adapters switched off (``model.disable_adapter()``) the result computes the same as the given model, so that
-    the reference policy of PPO needs no memory of its own.
+    the reference policy of PPO needs no memory of its own. With ``settings.merge``, modules in ``keep`` are trained in
+    copies, which peft puts in their place.
 
     Raises:
         UserError: no layer has a name in ``settings.targets``, or one shares its weights with a module that gets none.
@@ -39,14 +40,17 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, keep: Sequence[str]
         lora_alpha=cast("int", settings.alpha),
         lora_dropout=0.0,
         target_modules=settings.targets or linear_layers(model, keep),
-        modules_to_save=list(keep) or None,
+        modules_to_save=list(keep) or None if settings.merge else None,
     )
     try:
-        with _without_peft_warnings():
+        with wrapped_by_peft():
             adapted = cast("PeftModel", get_peft_model(cast("Any", model), config))
     except ValueError as error:
         remedy = "correct `lora.targets`" if settings.targets else "leave `lora` out"
         raise UserError(f"No adapters can be added: {first_line(error)}; {remedy}.") from None
+    if not settings.merge:
+        for name in keep:
+            model.get_submodule(name).requires_grad_(True)
     require_weights_of_their_own(adapted)
     share_adapters(adapted)
     _require_no_change(adapted, before)
@@ -121,7 +125,8 @@ def without_adapters(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedM
 
 
 @contextmanager
-def _without_peft_warnings() -> Iterator[None]:
+def wrapped_by_peft() -> Iterator[None]:
+    """For calls of peft that put adapters into a model, without their warnings."""
     with warnings.catch_warnings():
         # Peft asks transformers for a property under its old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

@@ -1,7 +1,7 @@
 """Opening and saving language models: plain Hugging Face folders, safetensors only, no code from the folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import holds_adapters
 from rlhf_dagster.training.checkpoints.opening import open_model
 from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.checkpoints.saving import write_model
@@ -24,8 +25,11 @@ from rlhf_dagster.training.checkpoints.tokenizers import open_tokenizer, require
 from rlhf_dagster.training.models.abilities import keep_abilities, recall_abilities
 from rlhf_dagster.training.models.fast_layers import use_fast_layers
 from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.low_precision.held_weights import hold_in_bfloat16
+from rlhf_dagster.training.models.own_adapters import own_adapters, write_adapters
 from rlhf_dagster.training.models.passes.logit_pieces import limit_logits
 from rlhf_dagster.training.models.reading import reading_of, require_bfloat16
+from rlhf_dagster.training.models.shared_bases import SharedBases
 from rlhf_dagster.training.runtime.device import use_device
 from rlhf_dagster.training.runtime.divergence import require_finite_weights
 from rlhf_dagster.training.runtime.seeding import seed_everything
@@ -43,36 +47,42 @@ class Policy:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    folder: Path = Path()
+    """That it was opened from."""
 
     @property
     def device(self) -> torch.device:
         return self.model.device
 
 
-def load_policy(folder: Path, compute: ComputeSettings | None = None) -> Policy:
-    """Open a checkpoint on the device of ``compute``; raises UserError where it cannot be opened."""
+def load_policy(
+    folder: Path, compute: ComputeSettings | None = None, bases: SharedBases | None = None, trained: bool = False
+) -> Policy:
+    """Open a checkpoint on the device of ``compute``; raises UserError where it cannot be opened.
+
+    With ``bases`` its plain weights are frozen, and those of all models that are opened with them. Unless it is to be
+    ``trained``, its weights are held in the precision in which they are read.
+    """
     compute = compute or ComputeSettings()
-    device = use_device(compute)
-    model, tokenizer = load_model(AutoModelForCausalLM, folder), load_tokenizer(folder)
+    model, tokenizer = (
+        load_model(AutoModelForCausalLM, folder, compute, bases=bases, held=not trained),
+        load_tokenizer(folder),
+    )
     require_rows(model, tokenizer, str(folder))
-    if compute.precision == "bf16":
-        require_bfloat16(model)
     limit_logits(model, compute.logits_mib)
-    return Policy(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
+    return Policy(model.eval(), tokenizer, folder)
 
 
-def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int) -> Policy:
+def load_unpadded_policy(folder: Path, compute: ComputeSettings, seed: int, bases: SharedBases | None = None) -> Policy:
     """:func:`load_policy` of any causal language model: a model without its own padding token gets one.
 
     The token's embedding, which nothing reads, is drawn with ``seed``.
     """
-    device = use_device(compute)
+    use_device(compute)
     seed_everything(seed)
-    policy = open_unpadded_policy(folder_source(folder))
-    if compute.precision == "bf16":
-        require_bfloat16(policy.model)
-    limit_logits(policy.model, compute.logits_mib)
-    return Policy(policy.model.to(device), policy.tokenizer)  # type: ignore[arg-type]
+    model = load_model(AutoModelForCausalLM, folder, compute, bases=bases)
+    limit_logits(model, compute.logits_mib)
+    return replace(_padded(model, Source(str(folder))), folder=folder)
 
 
 def open_unpadded_policy(source: Source) -> Policy:
@@ -81,7 +91,11 @@ def open_unpadded_policy(source: Source) -> Policy:
     Raises:
         UserError: it cannot be opened, or has no row for a token that it may be given.
     """
-    model, tokenizer = _open(AutoModelForCausalLM, source), open_tokenizer(source)
+    return _padded(_open(AutoModelForCausalLM, source), source)
+
+
+def _padded(model: PreTrainedModel, source: Source) -> Policy:
+    tokenizer = open_tokenizer(source)
     require_rows(model, tokenizer, source.place)
     add_padding_token(model, tokenizer)
     return Policy(model.eval(), tokenizer)
@@ -101,13 +115,34 @@ def add_padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
 
 
-def load_model(auto_class: Any, folder: Path, new: Sequence[str] = (), **config_changes: Any) -> PreTrainedModel:
-    """A float32 model of ``auto_class`` on the CPU, which computes the same in training as in sampling.
+def load_model(
+    auto_class: Any,
+    folder: Path,
+    compute: ComputeSettings | None = None,
+    new: Sequence[str] = (),
+    bases: SharedBases | None = None,
+    held: bool = False,
+    **config_changes: Any,
+) -> PreTrainedModel:
+    """A model of ``auto_class``, which computes the same in training as in sampling: in float32, on the device of
+    ``compute``, without it on the CPU. Adapters are opened on the plain model that they belong to.
+
+    Weights that are only read are ``held`` in bfloat16 where ``compute`` has them read in it; their numbers are the
+    same (:mod:`~rlhf_dagster.training.models.low_precision.held_weights`).
 
     Raises:
         UserError: the checkpoint cannot be opened, or lacks weights other than those named in ``new``.
     """
-    return _open(auto_class, folder_source(folder), new, config_changes)
+    device = torch.device("cpu") if compute is None else use_device(compute)
+    if bases is not None or holds_adapters(folder):
+        model = (bases or SharedBases(compute)).open(auto_class, folder, new, config_changes)
+    else:
+        model = _open(auto_class, folder_source(folder), new, config_changes)
+    if compute is not None and compute.precision == "bf16":
+        require_bfloat16(model)
+        if held:
+            hold_in_bfloat16(model)
+    return model.to(device)  # type: ignore[arg-type]
 
 
 def _open(
@@ -142,11 +177,14 @@ def save_policy(policy: Policy, sampling: SamplingSettings | None, folder: Path)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a plain checkpoint; raises UserError where a weight is not finite."""
+    """Write a checkpoint, plain or of the model's own adapters; raises UserError where a weight is not finite."""
     require_finite_weights(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
-    write_model(model, folder)
+    if own_adapters(model) is None:
+        write_model(model, folder)
+    else:
+        write_adapters(model, folder)
     tokenizer.save_pretrained(folder)
     keep_abilities(model, folder)
 

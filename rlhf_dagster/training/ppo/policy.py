@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
+from rlhf_dagster.training.models.own_adapters import own_adapters, write_adapters
 from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.ppo.frozen_layers import replayed
 from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, KlController
@@ -129,8 +130,15 @@ def save_ppo_state(policy: PpoPolicy, controller: KlController, folder: Path) ->
     if policy.value_head is not None:
         save_value_head(policy.value_head, folder)
     if isinstance(policy, PolicyWithValueModel):
-        policy.value_model.save_pretrained(folder / VALUE_MODEL_FOLDER)
+        _save_value_model(policy.value_model, folder / VALUE_MODEL_FOLDER)
     (folder / KL_CONTROLLER_FILE).write_text(json.dumps(controller.state_dict()) + "\n", encoding="utf-8")
+
+
+def _save_value_model(model: PreTrainedModel, folder: Path) -> None:
+    if own_adapters(model) is None:
+        model.save_pretrained(folder)
+    else:
+        write_adapters(model, folder)
 
 
 def resume_ppo_state(policy: PpoPolicy, controller: KlController, folder: Path) -> None:

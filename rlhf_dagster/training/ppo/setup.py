@@ -1,10 +1,10 @@
 """From a PPO spec to the policy that is trained, the reference that it is held to, and the reward."""
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_dagster.config.judging.reward import ModelReward, RewardTerm, terms_of
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.lineage.model_folders import folder_digest, holds_adapters
 from rlhf_dagster.records.chats import Prompt, prompts_of
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT, PROMPTS
@@ -20,8 +20,10 @@ from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import context_of, require_context
 from rlhf_dagster.training.functions import decisive_reward
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
+from rlhf_dagster.training.models.lora import inner_model
+from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
 from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_policy
+from rlhf_dagster.training.models.shared_bases import SharedBases
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
 from rlhf_dagster.training.ppo.frozen_layers import share_frozen
@@ -65,23 +67,25 @@ class PpoSetup:
     """What is lost of the prompts."""
 
     def save(self, spec: PpoSpec, folder: Path) -> None:
-        """Write the policy as a plain checkpoint, adapters merged, and beside it what a later run goes on from."""
+        """Write the policy, adapters merged unless they stay, and beside it what a later run goes on from."""
         for model in self.adapted:
-            merge_lora(model)
+            assert spec.settings.lora is not None  # noqa: S101  # nothing is adapted without it
+            end_adapters(model, spec.settings.lora)
         save_policy(Policy(self.policy.model, self.tokenizer), spec.sampling, folder)
         save_ppo_state(self.policy, self.controller, folder)
 
 
 def prepare_ppo(spec: PpoSpec) -> PpoSetup:
     """Open the models and tables of ``spec``; raises UserError for what cannot be trained."""
-    start = load_policy(spec.start, spec.compute)
-    sft = None if _own_reference(spec) else load_policy(spec.sft, spec.compute)
-    reward_model = _reward_model(spec)
+    bases = SharedBases(spec.compute, spec.settings.lora)
+    start = load_policy(spec.start, spec.compute, _shared(spec, spec.start, bases), trained=True)
+    sft = None if _own_reference(spec) else _reference(spec, bases)
+    reward_model = _reward_model(spec, bases)
     _check(spec, start, load_tokenizer(spec.sft) if sft is None else sft.tokenizer, reward_model)
     prompts, cuts = prompts_of(_prompts(spec, "train"), "text"), Cuts()
     seed_everything(spec.seed)
     encoded = encode_prompts(start.tokenizer, prompts, spec.sampling.prompt_tokens, cuts)
-    adapted = [] if spec.settings.lora is None else [add_lora(start.model, spec.settings.lora)]
+    adapted = _adapted(spec, start.model)
     model = inner_model(adapted[0]) if adapted else start.model
     held_out = [] if spec.settings.validate_every is None else _held_out(spec)
     episodes = Episodes(
@@ -96,28 +100,51 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
         held_out_texts=held_out,
         rows_at_once=spec.sampling.batch_size,
     )
-    policy = _with_values(spec, model, reward_model, adapted).to(start.device)
+    policy = _with_values(spec, model, adapted, bases).to(start.device)
     controller = kl_controller(spec.settings)
     resume_ppo_state(policy, controller, spec.start)
     return PpoSetup(policy, controller, episodes, start.tokenizer, adapted, cuts)
 
 
+def _reference(spec: PpoSpec, bases: SharedBases) -> Policy:
+    """SFT; frozen layers that it shares with the policy are those of a policy that is trained."""
+    whole = spec.settings.frozen_layers > 0
+    return load_policy(spec.sft, spec.compute, _shared(spec, spec.sft, bases), trained=whole)
+
+
+def _shared(spec: PpoSpec, folder: Path, bases: SharedBases) -> SharedBases | None:
+    """What a policy shares with other models: its plain weights, where it is or stays adapters."""
+    stay = spec.settings.lora is not None and not spec.settings.lora.merge
+    return bases if stay or holds_adapters(folder) else None
+
+
+def _adapted(spec: PpoSpec, model: PreTrainedModel) -> list[PeftModel]:
+    if spec.settings.lora is None:
+        require_no_adapters(model, "ppo.lora")
+        return []
+    return [begin_adapters(model, spec.settings.lora, spec.start)]
+
+
 def _own_reference(spec: PpoSpec) -> bool:
     """Whether the policy without its adapters is the SFT model."""
-    if spec.settings.lora is None:
+    if spec.settings.lora is None or holds_adapters(spec.start):
         return False
     return spec.start == spec.sft or folder_digest(spec.start) == folder_digest(spec.sft)
 
 
 def _frozen_reference(spec: PpoSpec, policy: PreTrainedModel, sft: PreTrainedModel) -> PreTrainedModel:
     if spec.settings.frozen_layers:
+        require_no_adapters(sft, "ppo.lora")
         freeze_layers(policy, spec.settings.frozen_layers)
         share_frozen(policy, sft)
     return sft.requires_grad_(False)
 
 
 def _with_values(
-    spec: PpoSpec, model: PreTrainedModel, reward_model: RewardModel | None, adapted: list[PeftModel]
+    spec: PpoSpec,
+    model: PreTrainedModel,
+    adapted: list[PeftModel],
+    bases: SharedBases,
 ) -> PpoPolicy:
     """The policy with the values that its estimator needs; a value model with adapters joins ``adapted``."""
     settings = spec.settings
@@ -125,23 +152,40 @@ def _with_values(
         return PpoPolicy(model)
     if settings.value == "shared":
         return PolicyWithValue(model)
-    value_model = _initial_value_model(spec, reward_model)
-    if settings.lora is not None:
-        adapted.append(add_lora(value_model, settings.lora, keep=["score"]))
+    value_model = _initial_value_model(spec, bases)
+    if settings.lora is None:
+        require_no_adapters(value_model, "ppo.lora")
+    else:
+        adapted.append(begin_adapters(value_model, settings.lora, _origin(spec), heads=["score"]))
         value_model = inner_model(adapted[-1])
     return PolicyWithValueModel(model, value_model)
 
 
-def _initial_value_model(spec: PpoSpec, reward_model: RewardModel | None) -> PreTrainedModel:
-    """The value model saved beside the start, where there is one; otherwise a copy of the reward model."""
+def _initial_value_model(spec: PpoSpec, bases: SharedBases) -> PreTrainedModel:
+    """The value model saved beside the start, where there is one; otherwise the reward model once more.
+
+    Raises UserError where its adapters would belong to a reward model that is no language model.
+    """
+    folder, lora = _origin(spec), spec.settings.lora
+    if lora is not None and not lora.merge and not holds_adapters(folder):
+        raise UserError(
+            f"{folder}: `ppo.value: separate` with `ppo.lora.merge: false` needs a reward model and a value model that "
+            "are adapters too; set `reward_model.lora.merge: false`, or `ppo.value: shared`."
+        )
+    shared = bases if holds_adapters(folder) else None
+    # As if the reward model had been copied: what is drawn next does not depend on how it is opened.
+    with torch.random.fork_rng(devices=[], enabled=folder == spec.reward_model):
+        return load_model(AutoSequenceScorer, folder, spec.compute, bases=shared).eval()
+
+
+def _origin(spec: PpoSpec) -> Path:
+    """The folder that a separate value model begins as."""
     folder = spec.start / VALUE_MODEL_FOLDER
-    if folder.is_dir():
-        return load_model(AutoSequenceScorer, folder).eval()
-    assert reward_model is not None  # noqa: S101  # checked before
-    return copy.deepcopy(reward_model.model)
+    assert spec.reward_model is not None  # noqa: S101  # checked before
+    return folder if folder.is_dir() else spec.reward_model
 
 
-def _reward_model(spec: PpoSpec) -> RewardModel | None:
+def _reward_model(spec: PpoSpec, bases: SharedBases) -> RewardModel | None:
     """The reward model that the spec names, where it is used."""
     separate = spec.settings.value == "separate"
     if spec.reward_function is not None and spec.reward is not None:
@@ -150,7 +194,7 @@ def _reward_model(spec: PpoSpec) -> RewardModel | None:
         other = "reward_function" if spec.reward_function is not None else "a reward of another kind"
         raise UserError(f"reward_model and {other} are both given, and only one can reward; leave one out.")
     if spec.reward_model is not None:
-        return load_reward_model(spec.reward_model, spec.compute)
+        return load_reward_model(spec.reward_model, spec.compute, bases)
     if spec.rewarded_by_model or separate:
         use = "`ppo.value: separate` begins as a reward model" if separate else "nothing rewards the policy"
         raise UserError(f"reward_model is not given, but {use}; give one.")

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.lora import adapters_merge
+from rlhf_dagster.training.models.own_adapters import own_adapters
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.models.reading import reading_of
 from rlhf_dagster.training.ppo.freezing import frozen_layers_work
@@ -56,8 +57,11 @@ def _needed(model: PreTrainedModel) -> Iterator[Examined]:
 
 def _optional(policy: Policy) -> Iterator[Examined]:
     model = policy.model
-    yield _choice("adapters (lora)", adapters_merge(model), "trained beside the weights and merged")
-    yield _choice("ppo.frozen_layers", frozen_layers_work(model, 1), "computed once for policy and reference")
+    if (own := own_adapters(model)) is not None:
+        yield Examined("adapters (lora)", f"on {own.base.name}; trainings go on with them")
+    else:
+        yield _choice("adapters (lora)", adapters_merge(model), "trained beside the weights and merged")
+        yield _choice("ppo.frozen_layers", frozen_layers_work(model, 1), "computed once for policy and reference")
     yield _choice("sft.packing", packing_refusal(model), "texts of one row do not see each other")
     yield _batching(model)
     for finding in template_findings(policy.tokenizer):

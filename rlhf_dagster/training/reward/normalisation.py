@@ -9,6 +9,7 @@ from rlhf_dagster.records.schemas import DEMONSTRATIONS, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.models.shared_bases import SharedBases
 from rlhf_dagster.training.reward.heads import center, normalise
 from rlhf_dagster.training.reward.scores import RewardModel, encode_pairs
 from rlhf_dagster.training.sampling.sample import sample
@@ -16,12 +17,15 @@ from rlhf_dagster.training.specs import RewardModelSpec
 from rlhf_dagster.training.texts.tokens import TokenIds, encode_prompts
 
 
-def begin_scale(spec: RewardModelSpec, reward_model: RewardModel) -> list[TokenIds]:
-    """Normalise new heads, where samples do it; returns what is to normalise them after training."""
+def begin_scale(spec: RewardModelSpec, reward_model: RewardModel, bases: SharedBases | None = None) -> list[TokenIds]:
+    """Normalise new heads, where samples do it; returns what is to normalise them after training.
+
+    SFT, which is sampled for it, shares its weights with all models that are opened with ``bases``.
+    """
     _check(spec)
     if spec.settings.normalisation == "demonstrations":
         return demonstrated(spec, reward_model.tokenizer)
-    reference = reference_samples(spec, load_policy(spec.sft, spec.compute))
+    reference = reference_samples(spec, load_policy(spec.sft, spec.compute, bases))
     normalise(reward_model, reference, each_head=True)
     return reference
 

@@ -16,12 +16,13 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.model_folders import holds_adapters
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
-from rlhf_dagster.training.models.reading import require_bfloat16
 from rlhf_dagster.training.models.responses import read_responses
+from rlhf_dagster.training.models.shared_bases import SharedBases
 from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
-from rlhf_dagster.training.runtime.device import precision, use_device
+from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.texts.chats.ends import end_id_of
 from rlhf_dagster.training.texts.cuts import Cuts
@@ -40,19 +41,21 @@ class RewardModel:
         return self.model.device
 
 
-def load_reward_model(folder: Path, compute: ComputeSettings | None = None) -> RewardModel:
-    """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened."""
-    compute = compute or ComputeSettings()
-    device = use_device(compute)
-    model = load_model(AutoSequenceScorer, folder)
+def load_reward_model(
+    folder: Path, compute: ComputeSettings | None = None, bases: SharedBases | None = None
+) -> RewardModel:
+    """Open a reward model on the device of ``compute``; raises UserError where it cannot be opened.
+
+    One that is adapters shares its weights with all models that are opened with ``bases``.
+    """
+    shared = bases if holds_adapters(folder) else None
+    model = load_model(AutoSequenceScorer, folder, compute or ComputeSettings(), bases=shared, held=True)
     for name in ("score_bias", "score_max_tokens"):
         if not hasattr(model.config, name):
             raise UserError(
                 f"{folder}: not a reward model, config.json has no {name}; give a folder that this loop trained."
             )
-    if compute.precision == "bf16":
-        require_bfloat16(model)
-    return RewardModel(model.to(device).eval(), load_tokenizer(folder))  # type: ignore[arg-type]
+    return RewardModel(model.eval(), load_tokenizer(folder))
 
 
 class ScoresAndSpread(NamedTuple):

@@ -4,18 +4,18 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_dagster.config.training import RewardModelSettings
+from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.lora import add_lora, merge_lora
+from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
 from rlhf_dagster.training.models.passes.logit_pieces import plain_model
 from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer, save_model
+from rlhf_dagster.training.models.shared_bases import SharedBases, bases_of
 from rlhf_dagster.training.reward.heads import draw_heads, score_sequences
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,
@@ -103,8 +103,9 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences, spec.settings)
     train = merge_labels(rows_of_split(frame, "train", spec.preferences), spec.settings)
-    reward_model = initial_reward_model(spec)
-    reference = begin_scale(spec, reward_model)
+    bases = bases_of(spec.settings.lora, spec.compute)
+    reward_model = initial_reward_model(spec, bases)
+    reference = begin_scale(spec, reward_model, bases)
     cuts = Cuts()
     labels = encode_labels(train, reward_model.tokenizer, spec, cuts)
     cuts.require_some(READ_BY_REWARD_MODEL)
@@ -124,15 +125,17 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     return TrainingResult(spec.output, metrics, {"loss": losses}, cuts.warnings(READ_BY_REWARD_MODEL))
 
 
-def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
-    """The SFT trunk with new heads."""
-    device = use_device(spec.compute)
+def initial_reward_model(spec: RewardModelSpec, bases: SharedBases | None = None) -> RewardModel:
+    """The SFT trunk with new heads; its weights are those of ``bases``, where there are any."""
+    use_device(spec.compute)
     seed_everything(spec.seed)
     tokenizer = load_tokenizer(spec.sft)
     model = load_model(
         AutoSequenceScorer,
         spec.sft,
+        spec.compute,
         new=["score.weight"],
+        bases=bases,
         num_labels=spec.settings.heads,
         pad_token_id=tokenizer.pad_token_id,
         score_bias=0.0,
@@ -141,7 +144,7 @@ def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
     require_context(model.config, spec.settings.max_tokens, "reward_model.max_tokens")
     require_room(spec.settings.max_tokens, spec.sampling)
     draw_heads(model)
-    return RewardModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
+    return RewardModel(model.eval(), tokenizer)
 
 
 def _fit(
@@ -154,7 +157,7 @@ def _fit(
     """The trained model, the loss of each step, and the parameters of ties."""
     settings, tokenizer = spec.settings, reward_model.tokenizer
     ties = make_tie_model(settings, [choice for label in train for choice in label.terms.choices])
-    trained = _with_extras(reward_model.model, ties, settings)
+    trained = _with_extras(reward_model.model, ties, spec)
     with training_arguments(
         reward_model.device,
         spec.seed,
@@ -180,22 +183,24 @@ def _fit(
         )
         losses = fit(trainer, progress)
     widen_weights(trained)
-    model, figures = _without_extras(trained)
+    model, figures = _without_extras(trained, settings.lora)
     return RewardModel(model.eval(), tokenizer), losses, figures
 
 
-def _with_extras(model: PreTrainedModel, ties: TieModel | None, settings: RewardModelSettings) -> Any:
+def _with_extras(model: PreTrainedModel, ties: TieModel | None, spec: RewardModelSpec) -> Any:
     """The model with what only training needs: a model of ties, and adapters."""
     if ties is not None:
         model.ties = ties.to(model.device)
-    if settings.lora is None:
+    if spec.settings.lora is None:
+        require_no_adapters(model, "reward_model.lora")
         return model
-    return add_lora(model, settings.lora, keep=["score", *(["ties"] if ties is not None else [])])
+    extra = [] if ties is None else ["ties"]
+    return begin_adapters(model, spec.settings.lora, spec.sft, heads=["score"], new=extra)
 
 
-def _without_extras(trained: Any) -> tuple[PreTrainedModel, dict[str, float]]:
-    """The plain model, adapters merged, and the figures of its model of ties."""
-    model = merge_lora(trained) if isinstance(trained, PeftModel) else trained
+def _without_extras(trained: Any, lora: LoraSettings | None) -> tuple[PreTrainedModel, dict[str, float]]:
+    """The model without them, adapters merged unless they stay, and the figures of its model of ties."""
+    model = trained if lora is None else end_adapters(trained, lora)
     ties = getattr(model, "ties", None)
     if ties is None:
         return model, {}

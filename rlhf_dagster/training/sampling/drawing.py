@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from rlhf_dagster.training.checkpoints.context import context_of
 from rlhf_dagster.training.models.abilities import Drawing, abilities_of
 from rlhf_dagster.training.models.log_probs import Decoding
+from rlhf_dagster.training.models.low_precision.held_weights import cast_once
 from rlhf_dagster.training.models.reading import (
     TRIAL_LENGTHS,
     Unreadable,
@@ -66,7 +67,22 @@ def drawn_by(
     decoding: Decoding,
     value_head: nn.Module | None = None,
 ) -> Responses:
-    """One response to each row of left-padded ``prompts`` [B, Q], in the way of ``drawing``."""
+    """One response to each row of left-padded ``prompts`` [B, Q], in the way of ``drawing``.
+
+    In bfloat16, weights are cast once for all tokens.
+    """
+    with cast_once(model):
+        return _drawn_by(drawing, model, prompts, uniforms, decoding, value_head)
+
+
+def _drawn_by(
+    drawing: Drawing,
+    model: PreTrainedModel,
+    prompts: PaddedBatch,
+    uniforms: Tensor | None,
+    decoding: Decoding,
+    value_head: nn.Module | None,
+) -> Responses:
     if drawing.by == "generate":
         return sample_by_generate(model, prompts, uniforms, decoding, value_head)
     if drawing.by == "whole":

@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
+from rlhf_dagster.training.models.low_precision.quantised import QuantisedLinear
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
 from rlhf_dagster.training.sampling.backend import Responses
 from rlhf_dagster.training.sampling.foreign_responses import as_responses, rows_of, seeds
@@ -141,7 +142,10 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         place, _, leaf = name.rpartition(".")
         owner, _, inner = place.rpartition(".base_layer")
-        if not inner and owner in adapted:
+        if isinstance(coded := model.get_submodule(place), QuantisedLinear) and leaf == "weight":
+            whole = coded.decoded(torch.float32) + (_delta(adapted[owner]) if owner in adapted else 0)
+            yield f"{owner or place}.{leaf}", whole.t() if coded.turned else whole
+        elif not inner and owner in adapted:
             weight = parameter.detach()
             yield f"{owner}.{leaf}", weight + _delta(adapted[owner]) if leaf == "weight" else weight
         elif not any(name.startswith(f"{layer}.") for layer in adapted):

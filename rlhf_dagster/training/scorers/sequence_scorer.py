@@ -112,6 +112,16 @@ class AutoSequenceScorer:
         config = text_part(config)
         return scorer_class(config).from_pretrained(pretrained_model_name_or_path, config=config, **options)
 
+    @staticmethod
+    def from_causal(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
+        """The scorer by ``config`` on the trunk of a causal language model, which it takes over, with a new head."""
+        scorer = on_meta(scorer_class(config), config)
+        name = trunk_name(model)
+        setattr(scorer, name, model.get_submodule(name))
+        head = cast("nn.Linear", scorer.score)
+        scorer.score = nn.Linear(head.in_features, head.out_features, bias=False, device=model.device)
+        return scorer
+
 
 def text_part(config: PretrainedConfig) -> PretrainedConfig:
     """The config of which the causal language model is made: where that reads text alone, of several media's the

@@ -18,6 +18,7 @@ from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
 from rlhf_dagster.training.models.passes.logit_pieces import next_token_loss
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, save_policy
+from rlhf_dagster.training.models.shared_bases import bases_of
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.output import writing_output
@@ -105,7 +106,7 @@ def train_sft(spec: SftSpec, progress: OnStep = silent, checkpointing: Checkpoin
 def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.demonstrations, DEMONSTRATIONS)
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
-    policy = load_unpadded_policy(spec.model, spec.compute, spec.seed)
+    policy = load_unpadded_policy(spec.model, spec.compute, spec.seed, bases_of(spec.settings.lora, spec.compute))
     _check(policy, spec)
     allow_special_tokens(policy.tokenizer, spec.settings.special_tokens_in_text)
     set_chat(policy.tokenizer, spec.settings.chat, ends_in_config(policy.model.generation_config))
