@@ -210,6 +210,9 @@ def state(root: Path) -> str:
 
 
 def prepare_loop(root: Path) -> None:
+    # Once, before the processes that make a backup each are forked.
+    import rlhf_dagster.loop.upkeep.backup  # noqa: F401
+
     prepare_registry(root / "loop")
     (root / "loop" / CONFIG_FILE).write_text("name: faults\n", encoding="utf-8")
     store = LocalStore(root / "loop")

@@ -45,10 +45,10 @@ def ppo_policy(
     """The policy after PPO against this round's reward model, held to the SFT policy by a KL reward.
 
     The numbers are means over the last updates: `reward` is the reward model's score (the SFT policy has mean 0 and
-    deviation 1), `kl` the sequence KL to SFT in nats, `entropy` that of a token in nats, `kl_coef` the weight of the
-    KL reward, `explained_variance` how well the value head predicts the returns (1 is best). `ratio_first`, the
-    probability ratio before an update has changed anything, must be 1. `validation_reward` and `validation_kl` are
-    measured on held-out prompts, where `ppo.validate_every` is set.
+    deviation 1, unless demonstrations normalise scores), `kl` the sequence KL to SFT in nats, `entropy` that of a token
+    in nats, `kl_coef` the weight of the KL reward, `explained_variance` how well the value head predicts the returns
+    (1 is best). `ratio_first`, the probability ratio before an update has changed anything, must be 1.
+    `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set.
     """
     settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
     result = make_ppo_policy(

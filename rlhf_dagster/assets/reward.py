@@ -31,8 +31,9 @@ def reward_model(
 ) -> dg.MaterializeResult[Checkpoint]:
     """Predicts which response people prefer. Trained from the SFT checkpoint on all labels so far.
 
-    Its scores have mean 0 and deviation 1 on samples of the SFT policy (`reference_mean`, `reference_std`). A `loss` is
-    the cross-entropy of the choice in nats, an `accuracy` the share of labels whose best response it scores highest.
+    Its scores have mean 0 and deviation 1 on samples of the SFT policy (`reference_mean`, `reference_std`), or with
+    `reward_model.normalisation: demonstrations` mean 0 on those. A `loss` is the cross-entropy of the choice in nats,
+    an `accuracy` the share of labels whose best response it scores highest.
     """
     settings, progress = for_this_run(loop.config.reward_model, config), stage_progress(context)
     result = make_reward_model(

@@ -48,10 +48,17 @@ def demo(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
-    source: Annotated[str, typer.Option(help="`task` (the embedded task) or `imports` (your own files).")] = "task",
+    source: Annotated[
+        str,
+        typer.Option(help="`task` (the embedded task) or `imports` (your own files, which a --model has by default)."),
+    ] = "",
+    model: Annotated[
+        str, typer.Option(help="A pretrained model, a Hub id or a folder: settings that fit it and this machine.")
+    ] = "",
+    chat: Annotated[bool, typer.Option("--chat", help="Read prompts in the model's chat template.")] = False,
 ) -> None:
     """Make a loop: a folder with a commented loop.yaml and a Dagster instance."""
-    loops.init_loop(folder, source)
+    loops.init_loop(folder, source or ("imports" if model else "task"), model, chat)
 
 
 @app.command()
@@ -202,6 +209,21 @@ def check_model(
     from rlhf_dagster.cli import models
 
     raise typer.Exit(models.print_examination(model, revision, loop))
+
+
+@app.command("check-memory")
+def check_memory(
+    what: Annotated[str, typer.Argument(help="A loop's folder, a folder with a model, or a name on the Hub.")],
+    revision: Annotated[str, typer.Option(help="Of a model on the Hub, of which only the config is fetched.")] = "",
+    loop: Annotated[Path | None, typer.Option("--loop", help="A loop's folder, with the settings for a model.")] = None,
+    preset: Annotated[str, typer.Option(help="Settings for a model; default: those of a new loop.")] = "",
+    free: Annotated[float | None, typer.Option(min=0, help="GB free on a GPU; default: what is free here.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate the memory of each stage, and find settings with which it fits. Exit code 1: a stage does not fit."""
+    from rlhf_dagster.cli import memory
+
+    raise typer.Exit(memory.print_memory(memory.Asked(what, revision, loop, preset, free), as_json))
 
 
 @app.command()

@@ -29,22 +29,44 @@ STARTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def init_loop(folder: Path, source: str) -> None:
+OF_THE_DATA = ("name", "data", "label_store")
+"""The sections of a starter that say what is learned, and not by which model."""
+
+
+def init_loop(folder: Path, source: str, model: str = "", chat: bool = False) -> None:
     from rlhf_dagster.automation.instance import prepare_home
     from rlhf_dagster.config.text import commented_yaml
 
     if source not in STARTERS:
         raise UserError(f"--source {source}: choose one of {', '.join(STARTERS)}.")
+    if chat and not model:
+        raise UserError("--chat reads prompts in the template of a model; give it with --model.")
     path = folder / CONFIG_FILE
     if path.exists():
         raise UserError(f"{path} exists already; edit it, or choose another folder.")
+    chosen, reasons, notes = _starter(source, model, chat)
     prepare_home(folder)
-    path.write_text(commented_yaml(STARTERS[source]), encoding="utf-8")
+    path.write_text(commented_yaml(chosen, reasons), encoding="utf-8")
+    for note in notes:
+        print(note)
     print(f"{path} written. Next:")
+    if model:
+        print(f"  rlhf check-model {model} --loop {folder}   what each stage does with it, and its memory")
     if source == "imports":
         print(f"  rlhf import demonstrations FILE --loop {folder}   (also: prompts, judgments)")
     print(f"  rlhf run prepare --loop {folder}      data, base model, SFT")
     print(f"  rlhf ui --loop {folder}               the same in the browser")
+
+
+def _starter(source: str, model: str, chat: bool) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The settings to write, their reasons, and what to say of the model."""
+    if not model:
+        return STARTERS[source], {}, []
+    from rlhf_dagster.cli.model_starter import model_starter
+
+    chosen, reasons, notes = model_starter(model, chat)
+    people = {name: STARTERS[source][name] for name in OF_THE_DATA if name in STARTERS[source]}
+    return people | chosen, reasons, notes
 
 
 def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:

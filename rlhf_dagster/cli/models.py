@@ -1,15 +1,12 @@
 """`rlhf check-model`: what each stage does with a model, and the memory that it takes, before a loop is made."""
 
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rlhf_dagster.compute.memory import required_bytes
-from rlhf_dagster.compute.trainings import training_of
+from rlhf_dagster.compute.stages import loop_specs
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.config.training import BaseModelSettings
-from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, Spec
 
 _LABEL, _WIDTH = 30, 90
 
@@ -42,24 +39,10 @@ def print_examination(name: str, revision: str, loop: Path | None) -> int:
         _print(answer.about, answer.said if answer.can else f"no: {answer.said}")
     if not usable:
         return 2
-    for title, needed in stage_memory(snapshot(source), config):
-        _print(f"memory, {title}", f"{needed / 1e9:.2f} GB")
+    for title, spec in loop_specs(snapshot(source), config.changed(base_model=BaseModelSettings(source=kind))).items():
+        _print(f"memory, {title}", f"{required_bytes(spec) / 1e9:.2f} GB")
     print(f"Memory is for the settings of {loop or 'a new loop'}, with every text at its longest.")
     return 0
-
-
-def stage_memory(model: Path, config: LoopConfig) -> Iterator[tuple[str, int]]:
-    """The peak memory in bytes of each stage that trains, on tables that fill its batches."""
-    none = Path("no-table-yet")
-    sizes: dict[str, Any] = {"output": none, "sampling": config.sampling, "compute": config.compute}
-    specs: list[Spec] = [
-        SftSpec(model, none, settings=config.sft, **sizes),
-        RewardModelSpec(model, none, none, settings=config.reward_model, **sizes),
-        PpoSpec(model, model, model, none, None, settings=config.ppo, **sizes),
-        DpoSpec(model, none, settings=config.dpo, **sizes),
-    ]
-    for spec in specs:
-        yield training_of(spec).title, required_bytes(spec)
 
 
 def _print(about: str, said: str) -> None:

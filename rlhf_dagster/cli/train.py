@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ def train_stage(stage: str, path: Path) -> None:
     from rlhf_dagster.common.files import locked
 
     spec = read_spec(stage, path)
+    _refuse_toy_settings(stage, spec, path)
     with _disk_problems(spec.output), locked(spec.output.with_name(f".{spec.output.name}.lock")):
         record = _record(stage, spec)
         if _is_trained(spec.output, record):
@@ -54,6 +55,24 @@ def train_stage(stage: str, path: Path) -> None:
     for warning in result.warnings:
         print(f"  warning: {warning}")
     print(f"{spec.output} is trained; metrics and TensorBoard events are in {_beside(spec.output, 'logs')}.")
+
+
+def _refuse_toy_settings(stage: str, spec: Any, path: Path) -> None:
+    """Raise UserError where a real model would be trained with the defaults, which are for a toy."""
+    from rlhf_dagster.config.model_sizes import TOY_PARAMETERS, in_millions, left_to_the_toy
+    from rlhf_dagster.training.input_sizes import parameters_of
+
+    begin = next((getattr(spec, name) for name in ("start", "sft", "model") if hasattr(spec, name)), None)
+    parameters = 0 if begin is None else parameters_of(begin)
+    if parameters <= TOY_PARAMETERS:
+        return
+    left = left_to_the_toy({"sampling": spec.sampling, stage: spec.settings})
+    if left:
+        named = ", ".join(name.replace(f"{stage}.", "settings.") for name in left)
+        raise UserError(
+            f"{path}: {begin} has {in_millions(parameters)} parameters, and what the spec leaves out is for a toy of "
+            f"one million; give {named} (docs/presets.md has those of published runs)."
+        )
 
 
 @contextmanager
@@ -87,13 +106,15 @@ def _record(stage: str, spec: Any) -> dict[str, Any]:
     """What the result depends on: settings by name, and a hash of each input's content."""
     from pydantic_core import to_jsonable_python
 
+    from rlhf_dagster.config.base import Settings
     from rlhf_dagster.lineage.model_folders import content_of
     from rlhf_dagster.training.functions import source_of
+    from rlhf_dagster.training.runtime.resuming import told_fields
 
     record: dict[str, Any] = {"stage": stage}
-    for name in (part.name for part in fields(spec) if part.name not in ("output", "compute")):
-        value = getattr(spec, name)
-        record[name] = content_of(value) if isinstance(value, Path) else to_jsonable_python(value)
+    for name, value in told_fields(spec).items():
+        told = value.recorded() if isinstance(value, Settings) else value
+        record[name] = content_of(value) if isinstance(value, Path) else to_jsonable_python(told)
     if function := record.get("reward_function"):
         record["reward_function_source"] = source_of(function)
     return record

@@ -6,6 +6,7 @@ from typing import Any
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.dpo.memory import dpo_memory
+from rlhf_dagster.training.footprint.parts import Parts
 from rlhf_dagster.training.ppo.memory import ppo_memory
 from rlhf_dagster.training.pretraining.memory import pretraining_memory
 from rlhf_dagster.training.reward.memory import reward_model_memory
@@ -36,8 +37,8 @@ class Training:
     """Imports the training's function, and torch with it."""
     title: str
     """The training's name at the beginning of a sentence."""
-    peak_memory: Callable[[Any], float]
-    """Bytes that a spec's training takes at most, beside those of its process."""
+    peak_memory: Callable[[Any], Parts]
+    """The parts of the memory that a spec's training takes at most, beside its process."""
     remedy: str
     """How settings lower this peak; what changes the result least comes first."""
 

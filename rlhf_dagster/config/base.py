@@ -58,8 +58,18 @@ class Settings(BaseModel):
             raise UserError(f"{source}: {explain(cls, error)}") from None
 
     def changed(self, **changes: Any) -> Self:
-        """A validated copy with some settings replaced."""
-        return type(self).model_validate(self.model_dump() | changes)
+        """A validated copy with some settings replaced. What nobody has set stays unset."""
+        return type(self).model_validate(self.model_dump(exclude_unset=True) | changes)
+
+
+def overlaid(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The defaults with what is given in their place; of settings within settings only those that are given."""
+
+    def value(name: str) -> Any:
+        before, now = defaults.get(name), given[name]
+        return overlaid(before, now) if isinstance(before, dict) and isinstance(now, dict) else now
+
+    return defaults | {name: value(name) for name in given}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class DataSettings(Settings):
 
     source: Literal["task", "imports"] = "task"
     task: str = "sentiment"
-    """The embedded task (`source: task`)."""
+    """The embedded task, or one of your own as `file.py:NAME` (`source: task`); its path is relative to the config."""
     prompts: int = Field(6000, ge=1)
     """Prompts to generate (`source: task`)."""
     demonstrations: int = Field(2500, ge=1)

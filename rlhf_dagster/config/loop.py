@@ -9,10 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from rlhf_dagster.config.arms import BEST_OF_N, TRAINED_BESIDE, Arm
 from rlhf_dagster.config.automation import AutomationSettings
-from rlhf_dagster.config.base import Settings, read_yaml
+from rlhf_dagster.config.base import Settings, overlaid, read_yaml
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
 from rlhf_dagster.config.labeling import LabelingSettings, LabelStoreSettings
+from rlhf_dagster.config.model_sizes import left_to_the_toy
 from rlhf_dagster.config.presets import PRESETS
 from rlhf_dagster.config.training import (
     BaseModelSettings,
@@ -46,8 +47,10 @@ class LoopConfig(Settings):
     """Owner shown on every asset: an e-mail address or `team:NAME`."""
     seed: int = Field(0, ge=0)
     """Everything random in the loop derives from it, except the base model, which has a seed of its own."""
-    preset: Literal["tiny", "ziegler2019", "instructgpt"] = "tiny"
-    """Defaults of `sampling`, `sft`, `reward_model`, `ppo` and `dpo`; settings given here win over the preset."""
+    preset: Literal["tiny", "small", "lora", "qlora", "ziegler2019", "instructgpt"] = "tiny"
+    """Defaults of `sampling`, `sft`, `reward_model`, `ppo` and `dpo`, and of `compute` in `small` (all weights of up to
+    a billion parameters), `lora` (adapters, 1 to 14 billion) and `qlora` (adapters on a base of 4 bits); settings given
+    here win over the preset."""
     data: DataSettings = DataSettings()
     base_model: BaseModelSettings = BaseModelSettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -101,7 +104,9 @@ class LoopConfig(Settings):
         preset = values.get("preset", "tiny") if isinstance(values, dict) else None
         if not isinstance(preset, str) or preset not in PRESETS:
             return values
-        defaults = {stage: settings.model_dump() for stage, settings in PRESETS[preset].items()}
+        # Those of `tiny` are the defaults anyway, and what nobody has set stays unset.
+        toy = preset == "tiny"
+        defaults = {stage: settings.model_dump(exclude_unset=toy) for stage, settings in PRESETS[preset].items()}
         return values | {
             stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()
         }
@@ -158,6 +163,13 @@ class LoopConfig(Settings):
             )
         return self
 
+    def left_to_the_toy(self) -> list[str]:
+        """The settings, as `section.name`, that are for the embedded task's model, and that nobody has set."""
+        if self.preset != "tiny":
+            return []
+        trained = ("sampling", "sft", "reward_model", "ppo", *(["dpo"] if "dpo" in self.arms else []))
+        return left_to_the_toy({name: getattr(self, name) for name in trained})
+
     def arms_beside(self) -> list[Arm]:
         """The arms that each round has beside the candidate: those that `arms` asks for, and best-of-n."""
         sampled = [BEST_OF_N] if self.evaluation.best_of_n else []
@@ -192,4 +204,4 @@ def _overlay(defaults: dict[str, Any], given: Any) -> Any:
         return defaults
     if isinstance(given, Settings):
         given = given.model_dump(exclude_unset=True)
-    return defaults | given if isinstance(given, dict) else given
+    return overlaid(defaults, given) if isinstance(given, dict) else given

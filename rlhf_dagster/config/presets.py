@@ -1,4 +1,5 @@
-"""Named settings of the papers. Each constant names its source; importing this imports no torch.
+"""Named settings: of the papers here, for pretrained models on one GPU in
+:mod:`~rlhf_dagster.config.real_presets`. Each constant names its source; importing this imports no torch.
 
 Sources:
 
@@ -10,6 +11,8 @@ Sources:
 """
 
 from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.real_presets import LORA, QLORA, SMALL
+from rlhf_dagster.config.schedule import ScheduleSettings
 from rlhf_dagster.config.training import DpoSettings, PpoSettings, RewardModelSettings, SamplingSettings, SftSettings
 
 TINY: dict[str, Settings] = {
@@ -80,14 +83,18 @@ INSTRUCT_GPT: dict[str, Settings] = {
         epochs=16.0,  # IG, section 3.5
         batch_size=32,  # IG, appendix C.1
         learning_rate=9.65e-6,  # IG, appendix C.1, 1.3B and 6B
+        schedule=ScheduleSettings(shape="cosine", final=0.1),  # IG, appendix C.1: to 10%, without a warm-up
         max_tokens=2048,  # IG, appendix C: context of 2k tokens
     ),
     "reward_model": RewardModelSettings(
         epochs=1.0,  # IG, section 3.5 and appendix C.2: more overfits
         batch_size=64,  # IG, appendix C.2: prompts in a batch, all responses of a prompt together
         learning_rate=9e-6,  # IG, appendix C.2
+        schedule=ScheduleSettings(shape="cosine", final=0.1),  # IG, appendix C.2: to 10%
         adam_epsilon=1e-5,  # N+, reward model
         max_tokens=2048,  # IG, appendix C
+        normalisation="demonstrations",  # IG, section 3.5: a bias alone, so that demonstrations have mean 0
+        normalisation_samples=1024,  # ours: the mean of the scores is then known to 1/32 of their deviation
         ranking="pairs",  # IG, equation 1: all K(K-1)/2 comparisons of a prompt, in one batch element
     ),
     "ppo": PpoSettings(
@@ -96,7 +103,9 @@ INSTRUCT_GPT: dict[str, Settings] = {
         batch_size=512,  # IG, appendix C.4
         minibatches=8,  # IG, appendix C.4: minibatches of 64
         epochs=1,  # IG, appendix C.4: a single inner epoch
-        learning_rate=9.65e-6,  # IG, appendix C.4, 1.3B and 6B
+        # IG prints no rate of the released policies, only the sweep: 2.55e-6 to 2.55e-5 (appendix E.9).
+        learning_rate=9.65e-6,  # as IG, appendix C.1
+        schedule=ScheduleSettings(shape="constant", warmup=10),  # IG, appendix C.4: from a tenth, over 10 iterations
         adam_epsilon=1e-5,  # N+, PPO
         clip_range=0.2,  # IG, appendix C.4
         value_clip_range=0.2,  # IG, appendix C.4
@@ -107,19 +116,30 @@ INSTRUCT_GPT: dict[str, Settings] = {
         kl_coef=0.02,  # IG, appendix C.4
         kl_target=None,  # IG: a fixed coefficient
         pretraining_coef=27.8,  # IG, appendix C.4, gamma of PPO-ptx
+        pretraining_examples=8,  # IG, appendix C.4: 8 times as many as episodes
+        ema_decay=0.992,  # IG, appendix C.4
         value="separate",  # IG, appendix C.4: the value function is initialised from the reward model
     ),
 }
-"""PPO-ptx of InstructGPT 1.3B. Not reproduced: the average of weights, the learning rate's warm-up, 8 pretraining
-examples for each episode (here there is one), and scores of which the mean alone is fixed, on demonstrations (here mean
-and deviation, on samples of SFT)."""
+"""PPO-ptx of InstructGPT 1.3B. Not reproduced: Adam's second decay of 0.95 (here 0.999), residual dropout of 0.2 in
+SFT, an SFT of its own for PPO to start from (2 epochs, a tenth of them pretraining text), and the value model's own
+learning rate of 9e-6."""
 
 for _preset in (ZIEGLER_2019, INSTRUCT_GPT):
     _preset["dpo"] = DpoSettings(
         beta=0.1,  # DPO, appendix B
         epochs=1.0,  # DPO's released code, config.yaml: n_epochs
         batch_size=64,  # DPO, appendix B
-        learning_rate=1e-6,  # DPO, appendix B, there with RMSprop and a warm-up of 150 steps
+        learning_rate=1e-6,  # DPO, appendix B, there with RMSprop
+        # DPO's released code: 150 steps of warm-up, then constant. The share is that of one epoch of HH, 2,500 batches.
+        schedule=ScheduleSettings(shape="constant", warmup=0.06),
     )
 
-PRESETS: dict[str, dict[str, Settings]] = {"tiny": TINY, "ziegler2019": ZIEGLER_2019, "instructgpt": INSTRUCT_GPT}
+PRESETS: dict[str, dict[str, Settings]] = {
+    "tiny": TINY,
+    "small": SMALL,
+    "lora": LORA,
+    "qlora": QLORA,
+    "ziegler2019": ZIEGLER_2019,
+    "instructgpt": INSTRUCT_GPT,
+}

@@ -1,7 +1,8 @@
 """The config as text for people: a commented YAML file, and the reference page."""
 
 import inspect
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
@@ -9,23 +10,33 @@ import yaml
 from pydantic import BaseModel
 
 from rlhf_dagster.config.loop import LoopConfig
+from rlhf_dagster.config.presets import PRESETS
 from rlhf_dagster.config.training import is_of_loops
 
 HEAD = """\
 # The config of one loop. What stands behind `# ` is the default; take the mark away to change it.
 # A wrong key or value is refused with its name when the loop is opened.
 """
+REASON_WIDTH = 100
+NO_REASONS: Mapping[str, Any] = {}
 
 
-def commented_yaml(chosen: dict[str, Any]) -> str:
-    """A config file with the chosen settings, and every other one as a comment with its default and its meaning."""
-    return HEAD + "\n".join(commented_lines(LoopConfig(**chosen), chosen)) + "\n"
+def commented_yaml(chosen: dict[str, Any], reasons: Mapping[str, Any] = NO_REASONS) -> str:
+    """A config file with the chosen settings, and every other one as a comment with its default and its meaning.
+
+    ``reasons`` say why a setting is chosen, by section and name as ``chosen`` itself.
+    """
+    return HEAD + "\n".join(commented_lines(LoopConfig(**chosen), chosen, reasons=reasons)) + "\n"
 
 
 def commented_lines(
-    model: BaseModel, chosen: dict[str, Any], everything: bool = False, in_loop: bool = True
+    model: BaseModel,
+    chosen: dict[str, Any],
+    everything: bool = False,
+    in_loop: bool = True,
+    reasons: Mapping[str, Any] = NO_REASONS,
 ) -> Iterator[str]:
-    """Lines of YAML: what is chosen as it is, every other setting as a comment, each below its meaning.
+    """Lines of YAML: what is chosen as it is, every other setting as a comment, each below its meaning and its reason.
 
     With ``everything`` nothing is a comment; outside a loop (``in_loop``) its own settings are left out.
     """
@@ -33,7 +44,10 @@ def commented_lines(
         if is_of_loops(field) and not in_loop:
             continue
         yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
-        block = _block(name, getattr(model, name), chosen.get(name), everything, in_loop)
+        why = reasons.get(name, "")
+        yield from (f"# > {line}" for line in ([] if isinstance(why, Mapping) else textwrap.wrap(why, REASON_WIDTH)))
+        inner = why if isinstance(why, Mapping) else NO_REASONS
+        block = _block(name, getattr(model, name), chosen.get(name), everything, in_loop, inner)
         yield from block if everything or name in chosen else (f"# {line}" for line in block)
 
 
@@ -57,6 +71,32 @@ def reference_page() -> str:
     return "\n".join(lines)
 
 
+def presets_table() -> str:
+    """A Markdown table of every setting in which presets differ, a column for each preset."""
+    shown = {preset: _of_stages(LoopConfig(preset=preset)) for preset in PRESETS}
+    paths = dict.fromkeys(path for values in shown.values() for path in values)
+    rows = [(path, [values.get(path, "–") for values in shown.values()]) for path in paths]
+    lines = [f"| setting | {' | '.join(f'`{preset}`' for preset in PRESETS)} |", "|---" * (len(PRESETS) + 1) + "|"]
+    lines += [f"| `{path}` | {' | '.join(values)} |" for path, values in rows if len(set(values)) > 1]
+    return "\n".join(lines)
+
+
+def _of_stages(config: LoopConfig) -> dict[str, str]:
+    """The settings of the sections that presets have, as `section.name`, and their values as YAML."""
+    sections = (name for name in LoopConfig.model_fields if name in PRESETS["small"])
+    return dict(pair for section in sections for pair in _flat(section, getattr(config, section)))
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, BaseModel):
+        yield path, _yaml(value)
+        return
+    for name, inner in value:
+        # Where a setting may hold settings, its null says no more than that they are missing.
+        if inner is not None or name != "lora":
+            yield from _flat(f"{path}.{name}", inner)
+
+
 def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
     """Models that a setting may hold in place of null, each once, in the order of the settings."""
     found: dict[type[BaseModel], None] = {}
@@ -68,9 +108,9 @@ def _optional_models(model: type[BaseModel]) -> dict[type[BaseModel], None]:
     return found
 
 
-def _block(name: str, value: Any, given: Any, everything: bool, in_loop: bool) -> list[str]:
+def _block(name: str, value: Any, given: Any, everything: bool, in_loop: bool, reasons: Mapping[str, Any]) -> list[str]:
     if isinstance(value, BaseModel):
-        lines = commented_lines(value, given or {}, everything or given is None, in_loop)
+        lines = commented_lines(value, given or {}, everything or given is None, in_loop, reasons)
         return [f"{name}:", *(f"  {line}" for line in lines)]
     return [f"{name}: {_yaml(value)}"]
 

@@ -7,6 +7,7 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from rlhf_dagster.config.base import LATER, Settings
+from rlhf_dagster.config.schedule import PLAIN, ScheduleSettings
 
 OF_LOOPS: JsonDict = {"of_loops": True}
 """Marks a setting that the stages of a loop read, and a training by itself does not."""
@@ -148,6 +149,7 @@ class SftSettings(Settings):
     epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
+    schedule: ScheduleSettings = Field(PLAIN, json_schema_extra=LATER)
     max_tokens: int = Field(64, ge=2)
     """Prompt and response together are cut to this many tokens."""
     weight_decay: float = Field(0.0, ge=0)
@@ -176,12 +178,17 @@ class RewardModelSettings(Settings):
     batch_size: int = Field(32, ge=1)
     """Comparisons in a batch; all responses of a comparison are scored in the same forward pass."""
     learning_rate: float = Field(2e-3, gt=0)
+    schedule: ScheduleSettings = Field(PLAIN, json_schema_extra=LATER)
     adam_epsilon: float = Field(1e-5, gt=0)
     max_tokens: int = Field(64, ge=2)
     """Prompt and response together are cut to this many tokens, in training and whenever the model scores. A sampled
     response must fit, with its end-of-text token."""
+    normalisation: Literal["samples", "demonstrations"] = Field("samples", json_schema_extra=LATER)
+    """What fixes the scale of scores. `samples`: mean 0 and deviation 1 on samples of the reference policy, before and
+    after training (Ziegler et al. 2019). `demonstrations`: after training, mean 0 on responses of demonstrations; their
+    deviation stays what the labels have taught (InstructGPT, section 3.5)."""
     normalisation_samples: int = Field(256, ge=8)
-    """Samples of the reference policy on which scores are set to mean 0 and deviation 1, before and after training."""
+    """How many samples of the reference policy, or at most how many demonstrations, `normalisation` is done on."""
     ranking: Literal["plackett_luce", "pairs"] = "plackett_luce"
     """What a ranking is: the best of all, the best of the rest, and so on, or all its pairs, which share its weight
     (InstructGPT)."""
@@ -226,7 +233,7 @@ class PpoSettings(Settings):
     epochs: int = Field(2, ge=1)
     """Passes over the episodes of an update."""
     learning_rate: float = Field(3e-4, gt=0)
-    """Falls linearly to 0 over the updates."""
+    schedule: ScheduleSettings = Field(PLAIN, json_schema_extra=LATER)
     adam_epsilon: float = Field(1e-5, gt=0)
     clip_range: float = Field(0.2, gt=0)
     value_clip_range: float = Field(0.2, gt=0)
@@ -244,9 +251,16 @@ class PpoSettings(Settings):
     """Episodes over which the controller corrects an error of 100%."""
     pretraining_coef: float = Field(0.0, ge=0)
     """Weight of the language-modelling loss on pretraining text mixed into each update (PPO-ptx, InstructGPT)."""
+    pretraining_examples: int = Field(1, ge=1, json_schema_extra=LATER)
+    """Windows of pretraining text for each episode (InstructGPT: 8). They are read in turns, so that more take more
+    time and no more memory."""
     missing_end_penalty: float | None = None
     """Score that replaces the reward model's for a response without end-of-text; null switches the rule off."""
     max_grad_norm: float | None = Field(None, gt=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1, json_schema_extra=LATER)
+    """The checkpoint holds the exponential moving average of all trained weights (of adapters, of their two factors),
+    which after each update becomes this times itself plus the rest of the new weights; validation measures it too.
+    InstructGPT: 0.992. Null: the weights themselves."""
     value: Literal["shared", "separate"] = "shared"
     """`shared`: a value head on the policy's trunk (Ziegler et al. 2019). `separate`: a value model of its own, which
     begins as the reward model (InstructGPT, appendix C.4). Estimators other than `gae` have no values."""
@@ -319,12 +333,15 @@ class PpoSettings(Settings):
             "missing_end: subtract": (self.missing_end == "subtract", "missing_end_penalty"),
             "kl_budget": (self.kl_budget is not None, "validate_every"),
             "spread_limit": (self.spread_limit is not None, "validate_every"),
+            "pretraining_examples": (self.pretraining_examples > 1, "pretraining_coef"),
         }
         for option, (is_set, needed) in needs.items():
-            if is_set and getattr(self, needed) is None:
+            if is_set and getattr(self, needed) in (None, 0):
                 raise ValueError(f"`ppo.{option}` needs ppo.{needed}; set it too")
         if self.lora is not None and self.frozen_layers:
             raise ValueError("ppo.lora and ppo.frozen_layers are two ways to train less; choose one")
+        if misfit := self.schedule.misfit(self.updates, "ppo"):
+            raise ValueError(misfit)
         return self
 
 
@@ -341,7 +358,7 @@ class DpoSettings(Settings):
     batch_size: int = Field(64, ge=1)
     """Comparisons in a batch; all their responses are read in the same forward pass."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Falls linearly to 0."""
+    schedule: ScheduleSettings = Field(PLAIN, json_schema_extra=LATER)
     adam_epsilon: float = Field(1e-5, gt=0)
     max_grad_norm: float | None = Field(None, gt=0)
     accumulate: int = Field(1, ge=1)

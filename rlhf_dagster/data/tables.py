@@ -34,7 +34,7 @@ def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
     if data.prompts_dataset:
         rows = _dataset_prompts(data.prompts_dataset, root, data)
     elif config.has_task:
-        rows = _task_prompts(get_task(data.task), config)
+        rows = _task_prompts(get_task(data.task, root), config)
     else:
         rows = [
             row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)}
@@ -57,7 +57,7 @@ def build_demonstrations(
     data = config.data
     known = dict(zip(prompts["prompt_id"], prompts["split"], strict=True))
     if config.has_task and not data.demonstrations_dataset:
-        rows, given = _task_demonstrations(get_task(data.task), config), list(written)
+        rows, given = _task_demonstrations(get_task(data.task, root), config), list(written)
     else:
         rows, given = [], [*_given_demonstrations(data, root, store, optional=bool(written)), *written]
     rows += [
@@ -77,7 +77,7 @@ def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.Da
     elif data.pretraining_files:
         texts = [(text, name) for name in data.pretraining_files for text in read_documents(root / name)]
     elif config.has_task:
-        task, seed = get_task(data.task), config.base_model.tiny.seed
+        task, seed = get_task(data.task, root), config.base_model.tiny.seed
         return _finish(_task_documents(task, data, seed), PRETRAINING_TEXT, "text_id", "pretraining text")
     else:
         kept = demonstrations[demonstrations["split"] == "train"]

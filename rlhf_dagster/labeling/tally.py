@@ -57,18 +57,20 @@ class LabelTally:
 
         None where ``before`` is no part of this tally.
         """
-        stays = ~np.isin(self.positions, before.positions)
+        places = np.searchsorted(self.positions, before.positions)
         requests = [one for one in self.requests if one not in before.requests]
         sums: dict[str, Any] = {name: _sum(name, self, before, after) for name in _SUMS}
-        gone = (len(stays) - stays.sum(), len(self.requests) - len(requests))
-        if gone != (len(before.positions), len(before.requests)) or min(sums.values()) < 0:
+        known = np.array_equal(self.positions[places[places < len(self.positions)]], before.positions)
+        if not known or len(self.requests) - len(requests) != len(before.requests) or min(sums.values()) < 0:
             return None
-        positions = np.concatenate([self.positions[stays], after.positions])
-        times = np.concatenate([self.times[stays], after.times])
-        order, requests = np.argsort(positions), sorted(requests + after.requests)
+        positions, times = np.delete(self.positions, places), np.delete(self.times, places)
+        into, requests = np.searchsorted(positions, after.positions), sorted(requests + after.requests)
         sums["position"] = max(self.counts.position, after.counts.position)
         return LabelTally(
-            replace(self.counts, **sums, **stop_fields(requests)), positions[order], times[order], requests
+            replace(self.counts, **sums, **stop_fields(requests)),
+            np.insert(positions, into, after.positions),
+            np.insert(times, into, after.times),
+            requests,
         )
 
 

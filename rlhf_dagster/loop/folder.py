@@ -98,10 +98,10 @@ class LoopFolder:
 
     @property
     def task(self) -> Task:
-        """The embedded task; raises UserError where the loop learns from data of its own (`data.source`)."""
+        """The task; raises UserError where the loop learns from data of its own (`data.source`)."""
         if not self.config.has_task:
-            raise UserError("This loop has no embedded task: `data.source` is not `task`.")
-        return get_task(self.config.data.task)
+            raise UserError("This loop has no task: `data.source` is not `task`.")
+        return get_task(self.config.data.task, self.root)
 
     def annotators(self) -> Sequence[SimulatedAnnotator]:
         """The task's simulated annotators, the same ones in every round."""

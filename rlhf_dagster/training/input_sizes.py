@@ -5,21 +5,49 @@ Nothing here fails: a file that cannot be read gets a neutral size, and the trai
 
 import json
 import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, TensorHeader, tensors_of, weight_files
-from rlhf_dagster.training.footprint import KEPT, KEPT_IN_PIECES, Shape
+from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, tensors_of, weight_files
+from rlhf_dagster.training.footprint.shape import Activation, ModelSizes, Shape
 
-IN_PIECES = ("quick_gelu",)
-"""Activation functions of several operations (see :mod:`~rlhf_dagster.training.models.fast_layers`)."""
+ACTIVATIONS: Mapping[str, Activation] = {"relu": "relu", "quick_gelu": "in_pieces"}
+"""Activation functions that keep other than their input and output; some of several operations are made one
+(:mod:`~rlhf_dagster.training.models.fast_layers`)."""
 UNLIMITED = 1 << 31
-_SIZES = (
-    ("num_hidden_layers", "n_layer", "n_layers", "decoder_layers", "num_layers"),
-    ("hidden_size", "n_embd", "d_model"),
-    ("vocab_size",),
-    ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len"),
-)
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "decoder_layers", "num_layers")
+_WIDTH = ("hidden_size", "n_embd", "d_model")
+_VOCABULARY = ("vocab_size",)
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len")
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "decoder_attention_heads", "num_heads")
+_SHARED_HEADS = ("num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num", "kv_n_heads")
+_INNER = ("intermediate_size", "n_inner", "decoder_ffn_dim", "ffn_dim", "ffn_hidden_size", "ffn_size")
+_ROTARY = ("rope_theta", "rope_parameters", "rotary_emb_base", "rotary_pct")
+_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "top_k_experts")
+_MAP = re.compile(r"\.\d+\..+\.weight$|^\d+\..+\.weight$")
+"""Names of weights of numbered layers, where linear maps are; embeddings and output heads have no number."""
+_NO_MAP = re.compile(r"\.experts\.|\.(gate|router|shared_expert_gate)\.weight$")
+"""Experts, which transformers holds as one tensor, and what chooses them: no adapter is added to these."""
+_GATE = re.compile(r"(gate_proj|gate_up_proj|w3|wi_1|fc_1|linear_v|up_gate_proj)\.weight$")
+_QUERY = re.compile(r"(q_proj|q_lin|query|wq|to_q)\.weight$")
+
+
+def model_sizes(folder: Path) -> ModelSizes:
+    """The sizes of a checkpoint, by its config and the headers of its weights; all 0 where they cannot be read."""
+    folder = Path(folder)
+    config, tensors = _config_of(folder), _tensors_of(folder)
+    tied = config.get("tie_word_embeddings", False) is True
+    own = {name: shape for name, shape in tensors.items() if not (tied and _is_copy(name, shape, tensors))}
+    maps = {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for name, shape in own.items()
+        if len(shape) == 2 and _MAP.search(name) and not _NO_MAP.search(name)
+    }
+    return ModelSizes(sum(math.prod(shape) for shape in own.values()), _shape(config, tensors), maps)
 
 
 def parameters_of(folder: Path) -> int:
@@ -27,29 +55,17 @@ def parameters_of(folder: Path) -> int:
 
     An output head that is tied to the embedding counts once, and an unreadable file 0.
     """
-    folder = Path(folder)
-    try:
-        files = weight_files(folder)
-    except UserError:
-        files = sorted(folder.glob("*.safetensors"))
-    shapes = {name: tensor.shape for file in files for name, tensor in _tensors_in(file).items()}
-    if _is_tied(folder):
-        shapes = {name: shape for name, shape in shapes.items() if not _is_copy(name, shape, shapes)}
-    return sum(math.prod(shape) for shape in shapes.values())
+    return model_sizes(folder).parameters
 
 
 def shape_of(folder: Path) -> Shape:
-    """A checkpoint's shape, from its config; all 0 where the config cannot be read."""
-    try:
-        config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-        config = config.get("text_config", config)
-        layers, width, vocabulary, context = (
-            next((int(config[name]) for name in group if config.get(name)), 0) for group in _SIZES
-        )
-        in_pieces = (config.get("activation_function") or config.get("hidden_act")) in IN_PIECES
-    except (OSError, ValueError, TypeError, AttributeError):
-        return Shape(0, 0, 0, 0, KEPT)
-    return Shape(layers, width, vocabulary, context, KEPT_IN_PIECES if in_pieces else KEPT)
+    """A checkpoint's shape; all 0 where its config cannot be read."""
+    return model_sizes(folder).shape
+
+
+def beyond_context(what: str, needed: int, context: int, why: str = "") -> UserError:
+    """The refusal of sequences that are longer than a model's context; ``what`` names the settings."""
+    return UserError(f"{what} needs {needed} tokens but the model's context has {context}{why}; lower it.")
 
 
 def rows_at_most(table: Path) -> int:
@@ -75,22 +91,91 @@ def responses_at_most(preferences: Path) -> int:
         return 2
 
 
-def _tensors_in(file: Path) -> dict[str, TensorHeader]:
+def _config_of(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config, of its language model where it has several parts; empty where it cannot be read."""
     try:
-        return tensors_of(file)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    text = config.get("text_config")
+    return {"tie_word_embeddings": config.get("tie_word_embeddings")} | text if isinstance(text, dict) else config
+
+
+def _shape(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> Shape:
+    width, heads = _size(config, _WIDTH), _size(config, _HEADS)
+    head = _size(config, ("head_dim",)) or width // max(heads, 1)
+    shared = 1 if _has_one_head_of_keys(config) else _size(config, _SHARED_HEADS) or heads
+    root_mean_square = "rms_norm_eps" in config
+    known = any(_MAP.search(name) for name in tensors)
+    separate = _any_named(_QUERY, tensors) if known else root_mean_square
+    return Shape(
+        layers=_size(config, _LAYERS),
+        width=width,
+        vocabulary=_size(config, _VOCABULARY),
+        context=_size(config, _CONTEXT),
+        queries=heads * head or width,
+        keys=shared * head or width,
+        inner=_inner(config) or 4 * width,
+        gated=_any_named(_GATE, tensors) if known else root_mean_square,
+        separate=separate,
+        root_mean_square=root_mean_square,
+        packed=known and not separate and shared == heads and any(name in config for name in _ROTARY),
+        activation=ACTIVATIONS.get(str(config.get("activation_function") or config.get("hidden_act")), "plain"),
+    )
+
+
+def _size(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    """The first of these numbers that the config has; of a list, which has one for each layer, the largest."""
+    for name in names:
+        found = config.get(name)
+        numbers = found if isinstance(found, list) else [found]
+        if numbers and all(isinstance(number, int) and number > 0 for number in numbers):
+            return max(map(int, numbers))
+    return 0
+
+
+def _has_one_head_of_keys(config: Mapping[str, Any]) -> bool:
+    """Multi-query attention, as Falcon and StarCoder have it."""
+    return config.get("multi_query") is True and not config.get("new_decoder_architecture")
+
+
+def _inner(config: Mapping[str, Any]) -> int:
+    """The inner layer of all experts that a token goes to, where there are experts."""
+    experts, of_expert = _size(config, _EXPERTS), _size(config, ("moe_intermediate_size",))
+    inner = _size(config, _INNER)
+    return max(inner, experts * of_expert) if of_expert else inner * max(experts, 1)
+
+
+def _any_named(pattern: re.Pattern[str], tensors: Mapping[str, tuple[int, ...]]) -> bool:
+    return any(pattern.search(name) for name in tensors)
+
+
+def _tensors_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a checkpoint's tensors, of those that can be read."""
+    try:
+        files = weight_files(folder)
     except UserError:
+        files = sorted(folder.glob("*.safetensors"))
+    return {name: shape for file in files for name, shape in _shapes_in(file).items()}
+
+
+def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        state = file.stat()
+        return _read_shapes(file, state.st_mtime_ns, state.st_size)
+    except (OSError, UserError):
         return {}
 
 
-def _is_tied(folder: Path) -> bool:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return config.get("tie_word_embeddings", False) is True
-    except (OSError, ValueError, AttributeError):
-        return False
+@lru_cache(maxsize=256)
+def _read_shapes(file: Path, changed: int, size: int) -> dict[str, tuple[int, ...]]:
+    """``changed`` and ``size`` are those of the file that was read: looking for settings that fit reads it often."""
+    return {name: tensor.shape for name, tensor in tensors_of(file).items()}
 
 
-def _is_copy(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int, ...]]) -> bool:
+def _is_copy(name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a tensor is the head's copy of the embedding, which transformers ties whatever the file says."""
     return name.endswith(tuple(f"{head}.weight" for head in OUTPUT_HEADS)) and any(
         other != name and found == shape for other, found in shapes.items()

@@ -6,11 +6,11 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import Field, create_model
 
+from rlhf_dagster.common.functions import from_folder
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.text import commented_lines
 from rlhf_dagster.config.training import is_of_loops
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.functions import from_folder
 from rlhf_dagster.training.specs import Spec
 
 MEANINGS = {

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlhf_dagster.config.base import LATER
 from rlhf_dagster.config.training import (
     ComputeSettings,
     DpoSettings,
@@ -75,7 +76,10 @@ class SftSpec:
 
 @dataclass(frozen=True)
 class RewardModelSpec:
-    """Train a reward model from the SFT checkpoint on a PREFERENCES table, normalised on prompts of a PROMPTS table."""
+    """Train a reward model from the SFT checkpoint on a PREFERENCES table, normalised on prompts of a PROMPTS table.
+
+    ``demonstrations`` is a DEMONSTRATIONS table, given for `settings.normalisation: demonstrations` and only for it.
+    """
 
     sft: Path
     preferences: Path
@@ -85,6 +89,7 @@ class RewardModelSpec:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     seed: int = 0
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    demonstrations: Path | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rlhf_dagster.config.schedule import PLAIN, ScheduleSettings
 from rlhf_dagster.config.training import ComputeSettings, DpoSettings, LoraSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.lora import add_lora, inner_model, merge_lora
 from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
 from rlhf_dagster.training.runtime.divergence import require_finite_loss
+from rlhf_dagster.training.runtime.learning_rates import rate_share
 from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
@@ -69,8 +72,17 @@ class KeptTrainer(Trainer):
     curve_names: tuple[str, ...] = ("loss",)
     """What is logged after each step and kept as curves."""
 
+    stage: str = ""
+    """The section of the settings that the training reads, for sentences."""
+
     def __init__(
-        self, keeper: StateKeeper, lengths: Sequence[int] | None = None, *, compute: ComputeSettings, **arguments: Any
+        self,
+        keeper: StateKeeper,
+        lengths: Sequence[int] | None = None,
+        schedule: ScheduleSettings = PLAIN,
+        *,
+        compute: ComputeSettings,
+        **arguments: Any,
     ) -> None:
         config: Any = getattr(arguments.get("model"), "config", None)
         cached = getattr(config, "use_cache", None)
@@ -78,13 +90,26 @@ class KeptTrainer(Trainer):
         if cached is not None:
             # The Trainer sets it to its own, with which the checkpoint would be sampled from without a cache.
             config.use_cache = cached
-        self.keeper, self.lengths = keeper, lengths
+        self.keeper, self.lengths, self.schedule = keeper, lengths, schedule
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         rows: Any = self.train_dataset
         batches = ShuffledBatches(len(rows), self.args.per_device_train_batch_size, self.args.seed, self.lengths)
         self.add_callback(SetEpoch(batches))
         return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The plain schedule is the Trainer's own, to the last digit of version 0.1; any other is ours."""
+        steps, schedule = num_training_steps, self.schedule
+        if schedule == PLAIN:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if misfit := schedule.misfit(steps, self.stage):
+            raise UserError(f"{misfit}.")
+        trained = cast("torch.optim.Optimizer", optimizer or self.optimizer)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trained, lambda step: rate_share(step, steps, schedule))
+        return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """A backward pass for each part of the batch, whose gradients add up; returns the sum of their losses."""
@@ -267,8 +292,9 @@ def training_arguments(
 ) -> Iterator[TrainingArguments]:
     """Arguments for a Trainer that writes nothing but states: the stage saves its own checkpoint.
 
-    The learning rate falls linearly to 0 without warm-up, and gradients are not clipped unless ``max_grad_norm`` is
-    given (Ziegler et al. 2019, lm-human-preferences `utils/core.py`, `minimize`).
+    Where the :class:`KeptTrainer` gets no other schedule, the learning rate falls linearly to 0 without warm-up, and
+    gradients are not clipped unless ``max_grad_norm`` is given (Ziegler et al. 2019, lm-human-preferences
+    `utils/core.py`, `minimize`).
     """
     with tempfile.TemporaryDirectory() as folder:
         made = TrainingArguments(

@@ -7,7 +7,7 @@ import yaml
 from rlhf_dagster.cli.loops import STARTERS
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.presets import PRESETS
-from rlhf_dagster.config.text import commented_yaml, reference_page
+from rlhf_dagster.config.text import commented_yaml, presets_table, reference_page
 
 CHOSEN = {
     **STARTERS,
@@ -30,8 +30,8 @@ def test_taking_the_marks_away_changes_nothing(name) -> None:
     """Each setting in a comment is a valid line with the default as its value."""
     lines = commented_yaml(CHOSEN[name]).splitlines()
     opened = [match[1] if (match := SETTING.fullmatch(line)) else line for line in lines]
-    # In a section that is in use, its own settings are indented before the mark.
-    opened = [re.sub(r"^( +)# ([a-z0-9_]+:( .*)?)$", r"\1\2", line) for line in opened]
+    # In a section that is in use, its own settings are indented before the mark, and theirs after it too.
+    opened = [re.sub(r"^( +)# ( *[a-z0-9_]+:( .*)?)$", r"\1\2", line) for line in opened]
     values = yaml.safe_load("\n".join(opened))
     assert values.keys() == LoopConfig.model_fields.keys()
     assert values["sft"].keys() == type(LoopConfig().sft).model_fields.keys()
@@ -56,6 +56,13 @@ def test_every_setting_has_its_row_in_the_reference() -> None:
         ("alpha", 16.0),
     ):
         assert re.search(rf"^\| `{setting}` \| \S.* \| `{default}` \| \S.* \|$", page, re.MULTILINE)
+
+
+def test_the_table_of_presets_in_the_docs_is_the_code_s() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
+    assert page.endswith(presets_table() + "\n")
+    assert "| `ppo.ema_decay` | null | null | null | null | null | 0.992 |" in page
+    assert "| `ppo.lora.base_bits` | – | – | null | 4 | – | – |" in page
 
 
 def test_the_page_in_the_repository_is_the_code_s() -> None:

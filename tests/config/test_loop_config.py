@@ -150,6 +150,22 @@ def test_settings_made_in_python_win_over_a_preset_where_they_are_set() -> None:
     assert config.changed(seed=3).ppo == config.ppo
 
 
+def test_of_settings_within_settings_only_what_is_given_wins_over_a_preset() -> None:
+    own = {"preset": "qlora", "ppo": {"lora": {"rank": 64}}, "sft": {"lora": None, "schedule": {"warmup": 7}}}
+    config, preset = LoopConfig.parse(own, "f"), PRESETS["qlora"]
+    assert config.ppo.lora == preset["ppo"].lora.changed(rank=64)
+    assert config.ppo.lora.base_bits == 4
+    assert config.sft.lora is None
+    assert config.sft.schedule == preset["sft"].schedule.changed(warmup=7)
+
+
+def test_presets_for_real_models_set_their_compute_too() -> None:
+    config = LoopConfig.parse({"preset": "lora", "compute": {"threads": 8}}, "f")
+    assert config.compute == PRESETS["lora"]["compute"].changed(threads=8)
+    assert config.compute.gradient_checkpointing
+    assert not LoopConfig.parse({"preset": "instructgpt"}, "f").compute.gradient_checkpointing
+
+
 def test_a_null_stage_is_the_presets() -> None:
     assert LoopConfig.parse({"preset": "ziegler2019", "ppo": None}, "f").ppo == PRESETS["ziegler2019"]["ppo"]
 

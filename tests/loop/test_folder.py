@@ -63,7 +63,7 @@ def test_rounds_are_those_with_the_asset_and_without_what_lies_beside_it(empty) 
 def test_a_loop_of_data_of_its_own_has_no_task_and_no_simulated_annotators(tmp_path) -> None:
     settings = {"data": {"source": "imports"}, "label_store": {"simulated_annotators": False}}
     loop = LoopFolder.open(write_loop(tmp_path / "loop", **settings))
-    with pytest.raises(UserError, match="no embedded task"):
+    with pytest.raises(UserError, match="no task"):
         loop.annotators()
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from loops import ROUND, asset_path, checkpoint
 
+from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import label_ids, read_manifest
 from rlhf_dagster.lineage.model_folders import folder_digest
@@ -49,7 +50,10 @@ def test_a_manifest_says_what_a_model_was_made_from(finished) -> None:
         assert manifest["dataset"] == snapshot_hash(snapshot)
         assert label_ids(manifest) == sorted(snapshot.loc[snapshot["split"] == "train", "label_id"])
         assert manifest["round"] == ROUND
-    assert manifests[policy.model_id]["config"]["ppo"] == loop.config.ppo.model_dump()
+    recorded = manifests[policy.model_id]["config"]["ppo"]
+    assert recorded == loop.config.ppo.recorded()
+    # Settings that version 0.1 lacks are no part of the record at their defaults.
+    assert PpoSettings.parse(recorded, "manifest") == loop.config.ppo
     assert manifests[policy.model_id]["seed"] == loop.config.stage_seed("ppo", ROUND)
     assert len(manifests[policy.model_id]["curves"]["kl"]) == loop.config.ppo.updates
 
@@ -123,6 +127,22 @@ def test_other_validation_labels_make_another_reward_model_of_the_same_weights(s
     assert read_manifest(other.checkpoint.folder)["dataset"] == snapshot_hash(fewer)
     assert read_manifest(first.folder)["dataset"] == snapshot_hash(snapshot)
     assert again.checkpoint == other.checkpoint
+
+
+def test_demonstrations_fix_the_mean_of_scores_where_that_is_set(stages, copy_of) -> None:
+    loop = copy_of(stages.unjudged).loop
+    made = make_reward_model(
+        loop,
+        ROUND,
+        loop.config.reward_model.changed(normalisation="demonstrations"),
+        sft=checkpoint(loop, "sft_checkpoint"),
+        preferences=asset_path(loop, "preference_dataset", ROUND),
+        prompts=asset_path(loop, "prompts"),
+        progress=silent,
+    )
+    assert made.metrics["reference_mean"] == pytest.approx(0, abs=1e-4)
+    assert made.metrics["score_scale"] == 1.0
+    assert read_manifest(made.checkpoint.folder)["config"]["reward_model"]["normalisation"] == "demonstrations"
 
 
 @pytest.mark.parametrize(("start", "parent"), [("behaviour", "ppo-round-0001"), ("sft", "sft-")])

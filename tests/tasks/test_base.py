@@ -27,3 +27,22 @@ def test_loading_a_task_imports_no_heavy_library():
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert loaded.stdout.strip() == ""
+
+
+def test_a_task_of_ones_own_is_named_by_its_file(tmp_path):
+    (tmp_path / "mine.py").write_text("from rlhf_dagster.tasks.sentiment import TASK\n", encoding="utf-8")
+    assert get_task("mine.py:TASK", tmp_path) is TASK
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", r"data\.task .*mine\.py:TASK' cannot be imported \(AttributeError.*\); give it as file\.py:NAME"),
+        ("1 / 0", r"cannot be imported \(ZeroDivisionError: division by zero\)"),
+        ("class TASK:\n    name = 'x'\n", r"mine\.py:TASK' is no task, it has no `prompts`"),
+    ],
+)
+def test_what_is_no_task_is_refused_in_a_sentence(content, said, tmp_path):
+    (tmp_path / "mine.py").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        get_task("mine.py:TASK", tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, good_share
 
+from rlhf_dagster.config.schedule import ScheduleSettings
 from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.training.specs import PpoSpec
 
@@ -22,6 +23,16 @@ MODES = {
     "k2": {"kl_penalty": "k2", "accumulate": 3},
     "truncated": {"truncate_token": ".", "truncate_after": 1, "missing_end_penalty": -1.0},
     "trained_rest": {"truncate_token": ".", "truncated_rest": "trained", "missing_end_penalty": -1.0},
+    "averaged": {"ema_decay": 0.5, "validate_every": 2},
+    "best_average": {"ema_decay": 0.2, "validate_every": 2, "kl_budget": 50.0, "lora": LORA},
+    "instructgpt": {
+        "value": "separate",
+        "ema_decay": 0.5,
+        "pretraining_coef": 0.5,
+        "pretraining_examples": 3,
+        "accumulate": 2,
+        "schedule": ScheduleSettings(shape="constant", warmup=2),
+    },
     "validated": {"validate_every": 2, "kl_budget": 2.0, "validation_prompts": 7},
     "function": {"validate_every": 3},
 }

@@ -1,8 +1,9 @@
 """The reference stays the SFT model, whatever it shares with the policy that is trained."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from rlhf_dagster.training.ppo.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
 from rlhf_dagster.training.ppo.update import minibatch_loss
 from rlhf_dagster.training.reward.scores import load_reward_model, score_tokens
-from rlhf_dagster.training.sampling.native import draw_uniforms
+from rlhf_dagster.training.sampling.native import NativeRollouts, draw_uniforms
 from rlhf_dagster.training.specs import PpoSpec
 from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
@@ -107,6 +108,36 @@ def test_frozen_layers_run_once_for_reference_and_all_passes(spec: Spec) -> None
     )
     assert calls
     torch.testing.assert_close(replayed, computed, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["separate", "frozen", "function"])
+def test_episodes_in_parts_are_the_episodes_of_one_batch(mode: str, spec: Spec, monkeypatch: Any) -> None:
+    setup, settings = prepare_ppo(spec(mode)), spec(mode).settings
+    batch = pad(list(setup.episodes.prompts[:7]), setup.episodes.decoding.pad_id, "left")
+    uniforms = draw_uniforms(7, FIXED.response_tokens, torch.Generator().manual_seed(0))
+    asked, sizes = {"uniforms": uniforms, "settings": settings, "texts": setup.episodes.texts[:7]}, []
+    real = NativeRollouts.generate
+
+    def sized(self: NativeRollouts, model: Any, prompts: Any, *more: Any) -> Any:
+        sizes.append(len(prompts.input_ids))
+        return real(self, model, prompts, *more)
+
+    monkeypatch.setattr(NativeRollouts, "generate", sized)
+    whole, parts = (
+        collect(setup.policy, replace(setup.episodes, rows_at_once=rows), batch, **asked) for rows in (None, 3)
+    )
+    assert sizes == [7, 3, 3, 1]
+    for name in (one.name for one in fields(whole) if one.name != "batch"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), atol=1e-5, rtol=1e-5)
+    for one, other in zip(parts.batch, whole.batch, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_update_samples_as_many_prompts_at_once_as_sampling_says(spec: Spec) -> None:
+    asked = spec("separate")
+    setup = prepare_ppo(replace(asked, sampling=asked.sampling.changed(batch_size=5)))
+    assert setup.episodes.sampled_at_once(16) == 5
+    assert setup.episodes.sampled_at_once(4) == 4
 
 
 def test_the_losses_are_added_by_their_weights(spec: Spec) -> None:

@@ -17,17 +17,14 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
 from rlhf_dagster.training.models.policies import load_policy
+from rlhf_dagster.training.reward.heads import center, normalise, score_sequences
 from rlhf_dagster.training.reward.labels import collate_labels, encode_labels, label_scores
+from rlhf_dagster.training.reward.normalisation import reference_samples
 from rlhf_dagster.training.reward.scores import encode_pairs, load_reward_model, score_responses
-from rlhf_dagster.training.reward.train import (
-    initial_reward_model,
-    normalise,
-    reference_samples,
-    score_sequences,
-    train_reward_model,
-)
+from rlhf_dagster.training.reward.train import initial_reward_model, train_reward_model
+from rlhf_dagster.training.runtime.resuming import decisive
 from rlhf_dagster.training.sampling.sample import sample
-from rlhf_dagster.training.specs import TrainingResult
+from rlhf_dagster.training.specs import RewardModelSpec, TrainingResult
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +64,45 @@ def test_normalising_keeps_the_order_and_is_exact(sft: Path, tables: Tables, tmp
     normalise(reward_model, reference)
     after = score_sequences(reward_model, reference)
     np.testing.assert_allclose(after, (before - before.mean()) / before.std(), atol=1e-5)
+
+
+def by_demonstrations(spec: RewardModelSpec, tables: Tables) -> RewardModelSpec:
+    settings = spec.settings.changed(normalisation="demonstrations")
+    return replace(spec, settings=settings, demonstrations=tables.demonstrations)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_the_mean_alone_is_fixed_on_demonstrations(sft: Path, tables: Tables, tmp_path: Path, heads: int) -> None:
+    spec = by_demonstrations(reward_spec(sft, tables, tmp_path / "reward"), tables)
+    result = train_reward_model(replace(spec, settings=spec.settings.changed(heads=heads)))
+    frame = pq.read_table(tables.demonstrations).to_pandas()
+    rows = frame[frame["split"] == "train"]
+    scores = score_responses(result.folder, rows["prompt"].tolist(), rows["response"].tolist(), FIXED, COMPUTE)
+    # Of all demonstrations, since normalisation_samples allows more than there are.
+    assert scores.mean() == pytest.approx(0, abs=1e-5)
+    assert result.metrics["reference_mean"] == pytest.approx(0, abs=1e-5)
+    assert result.metrics["reference_std"] == pytest.approx(scores.std(), rel=1e-4)
+    assert abs(scores.std() - 1) > 0.05
+    assert result.metrics["score_scale"] == 1.0
+
+
+def test_centering_keeps_differences(sft: Path, tables: Tables, tmp_path: Path) -> None:
+    spec = reward_spec(sft, tables, tmp_path / "reward")
+    reward_model = initial_reward_model(spec)
+    reference = reference_samples(spec, load_policy(sft, COMPUTE))
+    before = score_sequences(reward_model, reference)
+    center(reward_model, reference)
+    np.testing.assert_allclose(score_sequences(reward_model, reference), before - before.mean(), atol=1e-6)
+
+
+def test_demonstrations_are_given_where_they_are_read(sft: Path, tables: Tables, tmp_path: Path) -> None:
+    spec = reward_spec(sft, tables, tmp_path / "reward")
+    with pytest.raises(UserError, match="needs a table of them"):
+        train_reward_model(replace(by_demonstrations(spec, tables), demonstrations=None))
+    with pytest.raises(UserError, match="does not read them"):
+        train_reward_model(replace(spec, demonstrations=tables.demonstrations))
+    assert "demonstrations" not in decisive(spec)
+    assert decisive(by_demonstrations(spec, tables))["demonstrations"]
 
 
 def test_the_head_begins_with_deviation_one_over_root_d_plus_one(sft: Path, tables: Tables, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from rlhf_dagster.records.outcome import ranks_from_ratings, target
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.reward.heads import normalise
+from rlhf_dagster.training.reward.normalisation import reference_samples
 from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens, score_with_spread
-from rlhf_dagster.training.reward.train import initial_reward_model, reference_samples, train_reward_model
+from rlhf_dagster.training.reward.train import initial_reward_model, train_reward_model
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import RewardModelSpec, TrainingResult
 from rlhf_dagster.training.texts.tokens import pad

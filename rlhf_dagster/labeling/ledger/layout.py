@@ -13,8 +13,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.ledger.database import Database, sentences
 from rlhf_dagster.labeling.ledger.digests import digest, with_digest
 from rlhf_dagster.labeling.ledger.first_format import digest_rows
+from rlhf_dagster.labeling.ledger.statements import table_statements
 from rlhf_dagster.labeling.ledger.tables import LAYOUTS, LEDGER_TABLE, LS_STORE, METADATA
-from rlhf_dagster.labeling.ledger.triggers import trigger_statements
 from rlhf_dagster.records.ids import content_hash
 
 LEDGER_FORMAT = 2
@@ -72,7 +72,7 @@ def _bring_up_to_date(database: Database, connection: sa.Connection) -> None:
     _add_what_is_missing(database, connection)
     if found < LEDGER_FORMAT:
         _introduce(connection, *digest_rows(connection) if found else (0, 0, 0, 0))
-    for statement in trigger_statements(database.address):
+    for statement in table_statements(database.address):
         connection.exec_driver_sql(statement)
     if connection.execute(sa.select(LS_STORE)).first() is None:
         connection.execute(sa.insert(LS_STORE), {"id": secrets.token_hex(8).upper()})

@@ -7,7 +7,10 @@ from pathlib import Path
 from rlhf_dagster.common.files import cache_folder
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.compute.run import Trained, Work, run_training
+from rlhf_dagster.config.loop import CONFIG_FILE
+from rlhf_dagster.config.model_sizes import TOY_PARAMETERS, in_millions, preset_for
 from rlhf_dagster.config.training import BaseModelSettings
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.foundations import require_same_base
@@ -15,6 +18,7 @@ from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import StageResult, keep_model, stage_work
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.parquet import read_parquet
+from rlhf_dagster.training.input_sizes import parameters_of
 from rlhf_dagster.training.specs import TinyModelSpec, TrainingResult
 
 BASE_MODEL_RECIPE = "1"
@@ -42,8 +46,27 @@ def _found(loop: LoopFolder, settings: BaseModelSettings) -> StageResult:
     # A relative folder is relative to the loop's folder, wherever the process runs.
     found = settings.changed(name=str(loop.root / settings.name)) if _in_folder(settings) else settings
     work.prepare()
+    if found.source == "folder":
+        _refuse_toy_settings(loop, parameters_of(Path(found.name)))
     loaded = Trained(load_usable_base_model(found, work.output))
+    _refuse_toy_settings(loop, int(loaded.result.metrics["parameters"]))
     return keep_model(loop, "base", "", loaded, work, seed=0, settings={"base_model": settings})
+
+
+def _refuse_toy_settings(loop: LoopFolder, parameters: int) -> None:
+    """Raise UserError where a real model would be trained with the settings of a toy, because nobody chose others.
+
+    A loop that has a champion goes on as it began.
+    """
+    left = loop.config.left_to_the_toy()
+    begun = loop.registry.champion() is not None
+    if parameters <= TOY_PARAMETERS or not left or begun:
+        return
+    raise UserError(
+        f"base_model {loop.config.base_model.name} has {in_millions(parameters)} parameters, and `preset: tiny` is for "
+        f"a toy of one million, also where it is not written; set `preset: {preset_for(parameters)}` in {CONFIG_FILE}, "
+        f"or set these yourself: {', '.join(left)}."
+    )
 
 
 def _pretrained(

@@ -27,7 +27,7 @@ def make_reward_model(
     config, seed = loop.config, loop.config.stage_seed("reward_model", round_key)
     work = stage_work(loop, "reward", round_key)
     require_base_of(loop, sft)
-    with own_copies(work, preferences, prompts) as (labels, texts):
+    with own_copies(work, preferences, prompts, *_demonstrations(loop, settings)) as (labels, texts, *demonstrations):
         spec = RewardModelSpec(
             sft=sft.folder,
             preferences=labels,
@@ -37,6 +37,7 @@ def make_reward_model(
             sampling=config.sampling,
             seed=seed,
             compute=config.compute,
+            demonstrations=demonstrations[0] if demonstrations else None,
         )
         return keep_model(
             loop,
@@ -49,3 +50,10 @@ def make_reward_model(
             parents={"sft_checkpoint": sft},
             preferences=labels,
         )
+
+
+def _demonstrations(loop: LoopFolder, settings: RewardModelSettings) -> list[Path]:
+    """The table that fixes the mean of scores, where one does; SFT has read it, so that it is there."""
+    if settings.normalisation != "demonstrations":
+        return []
+    return [loop.store.local(loop.asset_key("demonstrations"))]

@@ -2,7 +2,7 @@
 
 from transformers import PretrainedConfig
 
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.input_sizes import beyond_context
 
 _LIMITS = ("max_position_embeddings", "max_target_positions", "max_seq_len")
 """What architectures call the length of their tables of positions."""
@@ -30,7 +30,7 @@ def require_context(config: PretrainedConfig, needed: int, what: str) -> None:
     if context is not None and needed > context:
         depends = _independent(config.get_text_config()) == context
         why = ", above which its numbers for a row depend on the rows beside it" if depends else ""
-        raise UserError(f"{what} needs {needed} tokens but the model's context has {context}{why}; lower it.")
+        raise beyond_context(what, needed, context, why)
 
 
 def _independent(config: PretrainedConfig) -> int | None:

@@ -73,6 +73,7 @@ class DpoTrainer(KeptTrainer):
     """A Trainer on comparisons, whose responses are all read in one forward pass."""
 
     curve_names = ("loss", "reward_margin", "accuracy")
+    stage = "dpo"
 
     def __init__(self, keeper: StateKeeper, pair_loss: PairLoss, **arguments: Any) -> None:
         super().__init__(keeper, **arguments)
@@ -210,7 +211,12 @@ def _fit(
     collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id)
     seed_everything(spec.seed)
     return fit_policy(
-        partial(DpoTrainer, keeper, PairLoss(settings, decoding_of(policy.tokenizer, spec.sampling))),
+        partial(
+            DpoTrainer,
+            keeper,
+            PairLoss(settings, decoding_of(policy.tokenizer, spec.sampling)),
+            schedule=settings.schedule,
+        ),
         policy,
         settings.lora,
         progress,

@@ -24,6 +24,8 @@ EXPLODED = 10.0
 SAMPLER_KL = 0.01
 """Nats a token between sampler and policy: as much as an update of PPO commonly changes, and eight times what rounding
 to bfloat16 does to a pretrained model (docs/training.md)."""
+MOSTLY_START = 0.1
+"""Share of the start's weights in an average above which it says less about training than about where it began."""
 
 
 def alarms(curves: dict[str, list[float]], precision: str = "fp32") -> list[str]:
@@ -136,3 +138,13 @@ def _ends(curve: Sequence[float]) -> tuple[float, float]:
     if len(curve) < 2 * WINDOW:
         return 0.0, 0.0
     return fmean(curve[:WINDOW]), fmean(curve[-WINDOW:])
+
+
+def mostly_start(decay: float | None, updates: int) -> str:
+    """The sentence for an average that has forgotten too little of the start; empty where it has forgotten."""
+    if decay is None or not updates or (left := decay**updates) <= MOSTLY_START:
+        return ""
+    return (
+        f"The checkpoint's average holds {left:.0%} of the weights that training started from: with ppo.ema_decay "
+        f"{decay:g}, {updates} updates are few; lower it or train longer."
+    )

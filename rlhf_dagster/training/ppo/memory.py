@@ -1,97 +1,172 @@
 """The peak memory of PPO, before it starts and without torch."""
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
-from rlhf_dagster.training.footprint import (
-    BF16_WEIGHT,
-    FROZEN,
+from rlhf_dagster.training.footprint.activations import (
     LOSS_LOGITS,
-    NUMBER,
     POLICY_LOGITS,
-    TRAINED,
-    Shape,
-    adapter_parameters,
-    kept_bytes,
+    Graph,
+    head_bytes,
     logits_bytes,
-    own_rows,
     passing_bytes,
-    sampling_bytes,
-    trained_bytes,
+    training_parts,
 )
-from rlhf_dagster.training.input_sizes import parameters_of, shape_of
+from rlhf_dagster.training.footprint.parts import Parts, largest
+from rlhf_dagster.training.footprint.ranks import own_rows
+from rlhf_dagster.training.footprint.sampling import sampling_parts, token_cache_bytes
+from rlhf_dagster.training.footprint.shape import ModelSizes, Shape
+from rlhf_dagster.training.footprint.weights import (
+    HALF,
+    NUMBER,
+    gradients,
+    read_bytes,
+    read_number,
+    shares_base,
+    trained_number,
+    trained_weights,
+)
+from rlhf_dagster.training.input_sizes import model_sizes
 from rlhf_dagster.training.specs import PpoSpec
 
 LONGEST_WINDOW = 1024
 """Tokens of PPO-ptx's windows of text, where a model's context allows as many."""
 
 
-def ppo_memory(spec: PpoSpec) -> float:
-    """Peak memory in bytes, in the rollout or in an update, with every episode as long as the settings allow."""
-    shape = shape_of(spec.start)
-    trained, frozen = _parameters(spec, shape)
+def ppo_memory(spec: PpoSpec) -> Parts:
+    """Memory at the peak, in the rollout or in an update, with every episode as long as the settings allow."""
+    models = _Models(spec)
+    held = Parts(weights=models.read) + trained_weights(models.trained, spec.compute) + _beside(spec, models)
     # Between updates there are no gradients.
-    rollout = (TRAINED - NUMBER) * trained + _rollout(spec, shape)
-    update = trained_bytes(trained, spec.compute) + _update(spec, shape)
-    return FROZEN * frozen + _beside(spec, shape, trained) + max(rollout, update)
+    update = gradients(models.trained, spec.compute) + _update(spec, models)
+    return held + largest(_rollout(spec, models), update)
 
 
-def _parameters(spec: PpoSpec, shape: Shape) -> tuple[int, int]:
-    """How many parameters PPO trains, and how many it only reads: policy, value model, reference and reward model."""
-    settings, policy, reference = spec.settings, parameters_of(spec.start), parameters_of(spec.sft)
-    rewards = 0 if spec.reward_model is None else parameters_of(spec.reward_model)
-    values = rewards if settings.value == "separate" else 0
-    if settings.lora is not None:
-        shared = reference if spec.start == spec.sft else 0
-        adapters = adapter_parameters(settings.lora, shape) * (2 if values else 1)
-        return adapters, policy + values + reference - shared + rewards
-    if settings.frozen_layers:
-        layers = policy - min(policy, (shape.vocabulary + shape.context) * shape.width)
-        upper = layers - layers * min(settings.frozen_layers, shape.layers) // max(shape.layers, 1)
-        # Policy and reference share the frozen layers; the upper layers of the reference are its own.
-        return upper + values, policy + rewards
-    return policy + values, reference + rewards
+@dataclass(frozen=True)
+class _Models:
+    """The models of a training: policy, value model, reference and reward model."""
+
+    spec: PpoSpec
+
+    @cached_property
+    def policy(self) -> ModelSizes:
+        return model_sizes(self.spec.start)
+
+    @cached_property
+    def reference(self) -> ModelSizes:
+        return model_sizes(self.spec.sft)
+
+    @cached_property
+    def reward(self) -> ModelSizes | None:
+        return None if self.spec.reward_model is None else model_sizes(self.spec.reward_model)
+
+    @cached_property
+    def value(self) -> ModelSizes | None:
+        """A value model of its own, which begins as the reward model."""
+        return self.reward if self.spec.settings.value == "separate" else None
+
+    @cached_property
+    def trained(self) -> int:
+        """Parameters that are trained."""
+        lora, models = self.spec.settings.lora, [model for model in (self.policy, self.value) if model]
+        if lora is not None:
+            return sum(model.adapter_parameters(lora) for model in models)
+        return sum(model.parameters for model in models) - self._below
+
+    @cached_property
+    def read(self) -> float:
+        """Bytes of weights that are only read."""
+        compute, lora = self.spec.compute, self.spec.settings.lora
+        rewards = [self.reward] if self.reward else []
+        if lora is None:
+            # Policy and reference share the frozen layers; the upper layers of the reference are its own.
+            return sum(read_bytes(model, compute) for model in (self.reference, *rewards))
+        values = [self.value] if self.value else []
+        if shares_base(lora):
+            others = [self.reference, *rewards]
+            kept = sum(model.adapter_parameters(lora) for model in others)
+            return read_bytes(self.policy, compute, lora) + NUMBER * kept
+        others = [] if self.spec.start == self.spec.sft else [self.reference]
+        return sum(read_bytes(model, compute, lora) for model in (self.policy, *others, *rewards, *values))
+
+    @cached_property
+    def _below(self) -> int:
+        """Parameters of the policy's frozen layers, with its embeddings."""
+        shape, frozen = self.policy.shape, self.spec.settings.frozen_layers
+        if not frozen:
+            return 0
+        parameters = self.policy.parameters
+        layers = parameters - min(parameters, (shape.vocabulary + shape.context) * shape.width)
+        return parameters - layers + layers * min(frozen, shape.layers) // max(shape.layers, 1)
 
 
-def _beside(spec: PpoSpec, shape: Shape, trained: int) -> int:
-    """Bytes held all the time beside the models: the best weights so far, frozen layers' states, vLLM's engine."""
-    settings = spec.settings
-    best = NUMBER * trained if settings.kl_budget is not None else 0
+def _beside(spec: PpoSpec, models: _Models) -> Parts:
+    """What is held beside the models: best weights, their average, frozen layers' states, vLLM's engine."""
+    settings, shape = spec.settings, models.policy.shape
+    best = NUMBER * models.trained * ((settings.kl_budget is not None) + (settings.ema_decay is not None))
     states = NUMBER * shape.width * settings.batch_size * _length(spec) if settings.frozen_layers else 0
-    return best + states + _engine(spec, shape)
+    return Parts(weights=best, activations=states) + _engine(spec, models.policy)
 
 
-def _engine(spec: PpoSpec, shape: Shape) -> int:
-    """Bytes of vLLM's copy of the policy and its cache of all responses, which stay there while PPO trains."""
+def _engine(spec: PpoSpec, policy: ModelSizes) -> Parts:
+    """vLLM's copy of the policy and its cache of all responses, which stay there while PPO trains."""
     if spec.compute.rollout_backend != "vllm":
-        return 0
-    number = BF16_WEIGHT if spec.compute.precision == "bf16" else NUMBER
-    cache = 2 * shape.layers * shape.width * spec.settings.batch_size * _length(spec)
-    return number * (parameters_of(spec.start) + cache)
+        return Parts()
+    tokens = spec.settings.batch_size * _length(spec)
+    return Parts(
+        weights=read_number(spec.compute) * policy.parameters,
+        cache=token_cache_bytes(policy.shape, spec.compute) * tokens,
+    )
 
 
-def _rollout(spec: PpoSpec, shape: Shape) -> float:
-    """Bytes of sampling all episodes, then reading them for log-probabilities and scores."""
-    episodes = own_rows(spec.settings.batch_size, spec.compute)
-    reading = logits_bytes(POLICY_LOGITS, shape, episodes * spec.sampling.response_tokens)
-    judging = max(reading, passing_bytes(shape, episodes * _length(spec)))
-    return sampling_bytes(shape, episodes, spec.sampling) + judging
+def _rollout(spec: PpoSpec, models: _Models) -> Parts:
+    """Sampling all episodes, then reading them for log-probabilities and scores."""
+    compute, shape = spec.compute, models.policy.shape
+    episodes = own_rows(spec.settings.batch_size, compute)
+    reading = Parts(logits=logits_bytes(POLICY_LOGITS, shape, episodes * spec.sampling.response_tokens, compute))
+    judging = Parts(activations=passing_bytes(_judge(models), episodes * _length(spec), compute))
+    return sampling_parts(shape, episodes, spec.sampling, compute) + largest(reading, judging) + _cast(spec, models)
 
 
-def _update(spec: PpoSpec, shape: Shape) -> float:
-    """Bytes of a backward pass over the largest part of a minibatch, with a window for each episode in PPO-ptx."""
-    settings, compute = spec.settings, spec.compute
+def _judge(models: _Models) -> Shape:
+    """The larger of the models that read whole responses."""
+    shapes = [models.reference.shape, *([models.reward.shape] if models.reward else [])]
+    return max(shapes, key=lambda shape: shape.width)
+
+
+def _cast(spec: PpoSpec, models: _Models) -> Parts:
+    """The copy in bfloat16 of trained float32 weights that responses are sampled from."""
+    copied = spec.compute.precision == "bf16" and trained_number(spec.compute) == NUMBER
+    return Parts(weights=HALF * models.trained if copied else 0)
+
+
+def _update(spec: PpoSpec, models: _Models) -> Parts:
+    """A backward pass over the largest part of a minibatch, with windows for each episode in PPO-ptx."""
+    settings, compute, policy = spec.settings, spec.compute, models.policy
     rows = own_rows(math.ceil(settings.batch_size / settings.minibatches), compute)
-    rows = math.ceil(rows / settings.accumulate)
-    # Frozen layers compute nothing in training: their states are kept from the rollout.
-    trained_layers = shape._replace(layers=shape.layers - min(settings.frozen_layers, shape.layers))
-    update = kept_bytes(trained_layers, rows * _length(spec), compute, settings.lora)
-    update += logits_bytes(POLICY_LOGITS, shape, rows * spec.sampling.response_tokens)
-    if settings.value == "separate" and spec.reward_model is not None:
-        update += kept_bytes(shape_of(spec.reward_model), rows * _length(spec), compute, settings.lora)
-    if settings.pretraining_coef:
-        tokens = rows * min(shape.context or LONGEST_WINDOW, LONGEST_WINDOW)
-        update += kept_bytes(shape, tokens, compute, settings.lora) + logits_bytes(LOSS_LOGITS, shape, tokens)
-    return update
+    rows, length = math.ceil(rows / settings.accumulate), _length(spec)
+    predicted, window = rows * spec.sampling.response_tokens, _window(spec, policy)
+    texts = rows * settings.pretraining_examples
+    graphs = [Graph(_without_frozen(spec, policy), rows, length)]
+    graphs += [Graph(policy, texts, window)] if window else []
+    graphs += [Graph(models.value, rows, length)] if models.value else []
+    logits = logits_bytes(POLICY_LOGITS, policy.shape, predicted, compute)
+    logits += logits_bytes(LOSS_LOGITS, policy.shape, texts * window, compute)
+    logits += head_bytes(policy, predicted, compute, settings.lora)
+    return training_parts(graphs, logits, compute, settings.lora)
+
+
+def _window(spec: PpoSpec, policy: ModelSizes) -> int:
+    """Tokens of a window of text, one for each row; 0 without PPO-ptx."""
+    return min(policy.shape.context or LONGEST_WINDOW, LONGEST_WINDOW) if spec.settings.pretraining_coef else 0
+
+
+def _without_frozen(spec: PpoSpec, policy: ModelSizes) -> ModelSizes:
+    """The policy as an update computes it: the states of frozen layers are kept from the rollout."""
+    shape = policy.shape
+    layers = shape.layers - min(spec.settings.frozen_layers, shape.layers)
+    return ModelSizes(policy.parameters, shape._replace(layers=layers), policy.maps)
 
 
 def _length(spec: PpoSpec) -> int:

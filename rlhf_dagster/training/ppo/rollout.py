@@ -49,6 +49,12 @@ class Episodes:
     held_out_texts: Sequence[Prompt] = ()
     backend: RolloutBackend = field(default_factory=NativeRollouts)
     """What draws the responses."""
+    rows_at_once: int | None = None
+    """The most episodes that are sampled and judged at once, which limits memory; None: all."""
+
+    def sampled_at_once(self, rows: int) -> int:
+        """How many of ``rows`` are sampled at once; another program is given all, and batches them itself."""
+        return min(rows, self.rows_at_once or rows) if self.backend.own_arithmetic else rows
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,17 @@ class Rollout:
             whole[name] = None if rows is None else gather_rows(rows, count)
         return Rollout(**whole)
 
+    @classmethod
+    def of_parts(cls, parts: Sequence["Rollout"]) -> "Rollout":
+        """The episodes of several rollouts of the same shape, one after the other."""
+        whole: dict[str, Any] = {
+            "batch": PaddedBatch(*map(torch.cat, zip(*(part.batch for part in parts), strict=True)))
+        }
+        for name in (f.name for f in fields(cls) if f.name != "batch"):
+            rows = [getattr(part, name) for part in parts]
+            whole[name] = None if rows[0] is None else torch.cat(rows)
+        return cls(**whole)
+
     def checked(self) -> "Rollout":
         """This rollout; raises UserError where another program has sampled it from something other than the policy."""
         if self.sampler_log_probs is not None:
@@ -115,8 +132,25 @@ def collect(
 
     The policy's log-probs, and the values of a head on its trunk, are those recorded while sampling, without a second
     forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts,
-    for a score that reads text.
+    for a score that reads text. Where this package samples, `episodes.rows_at_once` are done at a time.
     """
+    rows = episodes.sampled_at_once(len(prompts.input_ids))
+    parts = [slice(first, first + rows) for first in range(0, len(prompts.input_ids), rows)]
+    rollouts = [
+        _collect(policy, episodes, PaddedBatch(*(side[own] for side in prompts)), uniforms[own], settings, texts[own])
+        for own in parts
+    ]
+    return rollouts[0] if len(rollouts) == 1 else Rollout.of_parts(rollouts)
+
+
+def _collect(
+    policy: PpoPolicy,
+    episodes: Episodes,
+    prompts: PaddedBatch,
+    uniforms: Tensor,
+    settings: PpoSettings,
+    texts: Sequence[Prompt],
+) -> Rollout:
     decoding, backend = episodes.decoding, episodes.backend
     responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
     truncation = Truncation(decoding.end_ids, episodes.truncate_id, settings.truncate_after)

@@ -89,6 +89,7 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
         truncate_id=truncate_id(start.tokenizer, spec.settings),
         held_out=encode_prompts(start.tokenizer, held_out, spec.sampling.prompt_tokens),
         held_out_texts=held_out,
+        rows_at_once=spec.sampling.batch_size,
     )
     policy = _with_values(spec, model, reward_model, adapted).to(start.device)
     controller = kl_controller(spec.settings)

@@ -1,5 +1,7 @@
 """An unfinished PPO run: everything that its next update depends on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch import Tensor
 from rlhf_dagster.training.ppo.kl_penalty import KlController
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
+from rlhf_dagster.training.runtime.weight_average import WeightAverage
 from rlhf_dagster.training.runtime.weights import copy_into, misfit
 
 
@@ -42,6 +45,8 @@ class PpoRun:
     """One value for each finished update; curves of validation have one for each validation."""
     kept: dict[str, Tensor] = field(default_factory=dict)
     """The trained weights that validation has found best so far; empty where the last are kept."""
+    average: WeightAverage | None = None
+    """The average that the checkpoint is to hold; None where it holds the weights themselves."""
 
     @property
     def updates(self) -> int:
@@ -60,10 +65,37 @@ class PpoRun:
         """Copy into the policy the weights that :meth:`weights` gave at another time."""
         copy_into(self.weights(), weights)
 
+    def average_weights(self) -> None:
+        """Let the average take in the weights of the update that has just been made."""
+        if self.average is not None:
+            self.average.add(self.weights())
+
+    @contextmanager
+    def weights_to_keep(self) -> Iterator[None]:
+        """While the block runs, the policy has the weights that its checkpoint would have now."""
+        if self.average is None:
+            yield
+            return
+        trained = {name: weight.clone() for name, weight in self.weights().items()}
+        self.take_weights(self.average.like(trained))
+        try:
+            yield
+        finally:
+            self.take_weights(trained)
+
+    def finish(self) -> None:
+        """Give the policy the weights of its checkpoint: the best by validation, the average, or its own."""
+        if self.kept:
+            self.take_weights(self.kept)
+        elif self.average is not None:
+            self.take_weights(self.average.like(self.weights()))
+
     def misfit(self, state: dict[str, Any]) -> str:
         """Why this run cannot go on from what :meth:`state_dict` gave, for a sentence; empty where it can."""
-        kept = state["kept"] and misfit(self.weights(), state["kept"])
-        return misfit(self.weights(), state["policy"]) or kept or ""
+        pairs = [(self.weights(), state["policy"])]
+        pairs += [(self.weights(), state["kept"])] if state["kept"] else []
+        pairs += [(self.average.weights, state.get("average", {}))] if self.average is not None else []
+        return next(filter(None, (misfit(own, kept) for own, kept in pairs)), "")
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -74,6 +106,7 @@ class PpoRun:
             "waiting": self.prompts.waiting,
             "curves": self.curves,
             "kept": self.kept,
+            "average": {} if self.average is None else self.average.weights,
             "random": random_state(),
         }
 
@@ -84,4 +117,6 @@ class PpoRun:
         self.generator.set_state(state["generator"])
         self.prompts.waiting = state["waiting"]
         self.curves, self.kept = state["curves"], state["kept"]
+        if self.average is not None:
+            copy_into(self.average.weights, state["average"])
         restore_random_state(state["random"])

@@ -10,7 +10,7 @@ from torch import Tensor
 from rlhf_dagster.config.training import ComputeSettings, PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
-from rlhf_dagster.training.ppo.alarms import alarms
+from rlhf_dagster.training.ppo.alarms import alarms, mostly_start
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
@@ -20,10 +20,12 @@ from rlhf_dagster.training.ppo.update import optimise
 from rlhf_dagster.training.ppo.validation import best_validation, gone_too_far, is_due, kept_update, validate
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import is_main, own_slice
+from rlhf_dagster.training.runtime.learning_rates import rate_share
 from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
+from rlhf_dagster.training.runtime.weight_average import WeightAverage
 from rlhf_dagster.training.sampling.drawing import drawing_of
 from rlhf_dagster.training.sampling.importance import sampler_numbers
 from rlhf_dagster.training.sampling.native import draw_uniforms
@@ -66,6 +68,7 @@ def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
         *setup.cuts.warnings("sampling.response_tokens"),
         gone_too_far(curves, settings),
         _nothing_better(curves, settings),
+        mostly_start(settings.ema_decay, kept_update(curves, settings)),
     ]
     metrics = _metrics(curves, settings) | setup.cuts.metrics()
     return TrainingResult(spec.output, metrics, curves, [text for text in warnings if text])
@@ -101,6 +104,7 @@ def run_ppo(
     )
     prompts = PromptOrder(len(episodes.prompts), generator)
     run = PpoRun(policy, optimizer, controller or kl_controller(settings), generator, prompts)
+    run.average = WeightAverage.of(settings.ema_decay, run.weights())
     keeper = keeper or StateKeeper(KEEP_NOTHING, "")
     if (state := keeper.load(torch.device("cpu"), run.misfit)) is not None:
         run.load_state_dict(state)
@@ -119,14 +123,13 @@ def run_ppo(
             break
         if update < settings.updates:
             keeper.after_step(update, run.state_dict)
-    if run.kept:
-        run.take_weights(run.kept)
+    run.finish()
     return run.curves
 
 
 def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str, float]:
     """One rollout and the optimisation on it; returns its numbers."""
-    learning_rate = settings.learning_rate * (1 - run.updates / settings.updates)
+    learning_rate = settings.learning_rate * rate_share(run.updates, settings.updates, settings.schedule)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate
     rollout = _rollout(run, episodes, settings)
@@ -145,6 +148,7 @@ def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str,
     _require_finite(numbers, run.updates)
     numbers |= {"kl_coef": run.controller.coef, "learning_rate": learning_rate}
     run.controller.update(numbers["kl"], settings.batch_size)
+    run.average_weights()
     return numbers
 
 
@@ -173,11 +177,12 @@ def _disagreement(rollout: Rollout, settings: PpoSettings) -> dict[str, Tensor]:
 
 
 def _validate(run: PpoRun, episodes: Episodes, settings: PpoSettings, seed: int) -> dict[str, float]:
-    """Measure the policy on held-out prompts, and keep its weights where they are the best so far."""
-    numbers = validate(run.policy, episodes, settings, seed)
-    run.record(numbers)
-    if settings.kl_budget is not None and kept_update(run.curves, settings) == run.updates:
-        run.kept = {name: weight.clone() for name, weight in run.weights().items()}
+    """Measure the weights to keep on held-out prompts, and remember them where they are the best so far."""
+    with run.weights_to_keep():
+        numbers = validate(run.policy, episodes, settings, seed)
+        run.record(numbers)
+        if settings.kl_budget is not None and kept_update(run.curves, settings) == run.updates:
+            run.kept = {name: weight.clone() for name, weight in run.weights().items()}
     return numbers
 
 

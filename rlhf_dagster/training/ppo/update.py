@@ -47,7 +47,7 @@ def optimise(
     for _ in range(settings.epochs):
         order = torch.randperm(len(rollout.tokens), generator=generator)
         for rows in order.tensor_split(settings.minibatches):
-            windows = None if pretraining is None else pretraining(len(rows))
+            windows = None if pretraining is None else pretraining(len(rows) * settings.pretraining_examples)
             steps.append(_own_gradient(policy, rollout, targets, rows, windows, settings=settings, decoding=decoding))
             sum_gradients(trained)
             if settings.max_grad_norm is not None:
@@ -77,9 +77,9 @@ def _own_gradient(
     """
     rows = rows.to(rollout.tokens.device)
     parts = rows[own_slice(len(rows))].tensor_split(settings.accumulate)
-    window_parts = _own_windows(windows, settings.accumulate)
+    window_parts = _own_windows(windows, settings)
     terms: list[Numbers] = []
-    for part, window_part in zip(parts, window_parts, strict=True):
+    for part, (window_part, *more) in zip(parts, window_parts, strict=True):
         share = rollout.mask[part].sum() / rollout.mask[rows].sum()
         loss, numbers = minibatch_loss(policy, rollout, targets, part, settings=settings, decoding=decoding)
         loss = loss * share
@@ -89,17 +89,29 @@ def _own_gradient(
             loss = loss + settings.pretraining_coef * numbers["pretraining_loss"]
         loss.backward()
         terms.append({name: value.detach() for name, value in numbers.items()})
+        for further in more:
+            term = _pretraining_term(policy, further, windows)
+            (settings.pretraining_coef * term).backward()
+            terms[-1]["pretraining_loss"] = terms[-1]["pretraining_loss"] + term.detach()
     sums = {name: torch.stack([term[name] for term in terms]).sum(dim=0) for name in terms[0] if name != "ratio"}
     return sums | {"ratio": _furthest(torch.stack([term["ratio"] for term in terms]))}
 
 
-def _own_windows(windows: Tensor | None, parts: int) -> Sequence[Tensor | None]:
-    return [None] * parts if windows is None else windows[own_slice(len(windows))].tensor_split(parts)
+def _own_windows(windows: Tensor | None, settings: PpoSettings) -> Sequence[Sequence[Tensor | None]]:
+    """For each pass over episodes this rank's windows, in as many parts as an episode has windows.
+
+    The first part is read with the episodes, the others after them, each in a pass of its own.
+    """
+    if windows is None:
+        return [[None]] * settings.accumulate
+    parts = windows[own_slice(len(windows))].tensor_split(settings.accumulate * settings.pretraining_examples)
+    each = settings.pretraining_examples
+    return [parts[first : first + each] for first in range(0, len(parts), each)]
 
 
-def _pretraining_term(policy: PpoPolicy, part: Tensor | None, windows: Tensor) -> Tensor:
+def _pretraining_term(policy: PpoPolicy, part: Tensor | None, windows: Tensor | None) -> Tensor:
     """What the windows in ``part`` add to the language-modelling loss of a minibatch's ``windows``."""
-    assert part is not None  # noqa: S101  # parts are those of the windows
+    assert part is not None and windows is not None  # noqa: S101  # parts are those of the windows
     share = predicted_tokens(part) / predicted_tokens(windows)
     return language_model_loss(policy.model, part.to(policy.model.device)) * share
 

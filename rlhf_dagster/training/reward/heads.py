@@ -43,25 +43,44 @@ def normalise(reward_model: RewardModel, reference: Sequence[TokenIds], each_hea
 
     Raises UserError where all scores are the same but for rounding, or are not finite: there is no scale in them.
     """
-    heads = _score_heads_of(reward_model, reference)
+    heads = _finite_heads_of(reward_model, reference)
     spread = heads.std(axis=1) if each_head else heads.mean(axis=0).std(keepdims=True)
     _require_spread(heads, spread, reference)
     gain = 1 / spread
-    config = reward_model.model.config
     weight = linear_head(reward_model.model).weight
     with torch.no_grad():
         weight.mul_(torch.from_numpy(gain).to(weight).unsqueeze(-1))
-    bias = (gain * (np.atleast_1d(config.score_bias) - heads.mean(axis=1))).tolist()
-    config.score_bias = bias if len(bias) > 1 else bias[0]
+    _set_bias(reward_model, gain * (np.atleast_1d(reward_model.model.config.score_bias) - heads.mean(axis=1)))
     return float(spread.mean())
 
 
-def _require_spread(heads: np.ndarray, spread: np.ndarray, reference: Sequence[TokenIds]) -> None:
+def center(reward_model: RewardModel, reference: Sequence[TokenIds]) -> None:
+    """Shift so that every head's scores of ``reference`` have mean 0; their deviation stays what training has made it.
+
+    InstructGPT, section 3.5, where ``reference`` are demonstrations: the loss compares scores, and so fixes their
+    deviation and not their mean. Raises UserError where scores are not finite.
+    """
+    heads = _finite_heads_of(reward_model, reference)
+    _set_bias(reward_model, np.atleast_1d(reward_model.model.config.score_bias) - heads.mean(axis=1))
+
+
+def _set_bias(reward_model: RewardModel, bias: np.ndarray) -> None:
+    """Keep the biases [H] of the heads in the config."""
+    reward_model.model.config.score_bias = bias.tolist() if len(bias) > 1 else float(bias[0])
+
+
+def _finite_heads_of(reward_model: RewardModel, reference: Sequence[TokenIds]) -> np.ndarray:
+    """Scores [H, N] (float64); raises UserError where they are not finite."""
+    heads = _score_heads_of(reward_model, reference)
     if not np.isfinite(heads).all():
         raise UserError(
             "The reward model's scores of the normalisation samples are not finite: it diverged; lower "
             "reward_model.learning_rate."
         )
+    return heads
+
+
+def _require_spread(heads: np.ndarray, spread: np.ndarray, reference: Sequence[TokenIds]) -> None:
     if spread.min() > SMALLEST_SPREAD * max(1.0, float(np.abs(heads).max())):
         return
     different = len(set(map(tuple, reference)))

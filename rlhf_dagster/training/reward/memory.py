@@ -2,27 +2,44 @@
 
 import math
 
-from rlhf_dagster.training.footprint import FROZEN, kept_bytes, model_bytes, own_rows, passing_bytes, sampling_bytes
-from rlhf_dagster.training.input_sizes import parameters_of, responses_at_most, rows_at_most, shape_of
+from rlhf_dagster.config.training import ComputeSettings, LoraSettings
+from rlhf_dagster.training.footprint.activations import (
+    Graph,
+    passing_bytes,
+    training_parts,
+)
+from rlhf_dagster.training.footprint.parts import Parts, largest
+from rlhf_dagster.training.footprint.ranks import own_rows
+from rlhf_dagster.training.footprint.sampling import sampling_parts
+from rlhf_dagster.training.footprint.shape import ModelSizes
+from rlhf_dagster.training.footprint.weights import model_in_training, read_bytes, shares_base, trained_number
+from rlhf_dagster.training.input_sizes import model_sizes, responses_at_most, rows_at_most
 from rlhf_dagster.training.specs import RewardModelSpec
 
 SCORED_AT_ONCE = 256
 """Rows in a forward pass where a reward model scores responses."""
 
 
-def reward_model_memory(spec: RewardModelSpec) -> float:
-    """Peak memory in bytes, with every response as long as the settings allow."""
-    shape, parameters = shape_of(spec.sft), parameters_of(spec.sft)
-    settings, sampling = spec.settings, spec.sampling
+def reward_model_memory(spec: RewardModelSpec) -> Parts:
+    """Memory at the peak, with every response as long as the settings allow."""
+    model, settings, sampling, compute = model_sizes(spec.sft), spec.settings, spec.sampling, spec.compute
     labels = min(settings.batch_size, rows_at_most(spec.preferences))
     length, responses = settings.max_tokens, responses_at_most(spec.preferences)
-    own = math.ceil(own_rows(labels, spec.compute) / settings.accumulate)
-    kept = kept_bytes(shape, own * responses * length, spec.compute, settings.lora)
+    own = math.ceil(own_rows(labels, compute) / settings.accumulate)
+    training = training_parts([Graph(model, own * responses, length)], 0, compute, settings.lora)
     # Every rank scores the normalisation samples, and parts of whole batches of held-out labels.
     scored = math.ceil(labels / settings.accumulate) * responses
     scored = max(scored, min(SCORED_AT_ONCE, settings.normalisation_samples))
-    weights = model_bytes(parameters, shape, spec.compute, settings.lora)
-    training = weights + max(kept, passing_bytes(shape, scored * length))
+    scoring = Parts(activations=passing_bytes(model.shape, scored * length, compute))
+    trained = model_in_training(model, compute, settings.lora) + largest(training, scoring)
     # The SFT policy is loaded beside the new model to draw those samples, before there are gradients.
     drawn = min(sampling.batch_size, settings.normalisation_samples)
-    return max(training, 2 * FROZEN * parameters + sampling_bytes(shape, drawn, sampling))
+    read = Parts(weights=_both(model, compute, settings.lora))
+    return largest(trained, read + sampling_parts(model.shape, drawn, sampling, compute))
+
+
+def _both(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None) -> float:
+    """Bytes of the weights of SFT policy and new model, which is one on the other's weights where adapters stay."""
+    if lora is None:
+        return read_bytes(model, compute) + trained_number(compute) * model.parameters
+    return (1 if shares_base(lora) else 2) * read_bytes(model, compute, lora)

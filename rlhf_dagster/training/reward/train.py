@@ -3,23 +3,20 @@
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_dagster.config.training import RewardModelSettings
-from rlhf_dagster.records.chats import prompts_of
-from rlhf_dagster.records.schemas import PREFERENCES, PROMPTS
+from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import add_lora, merge_lora
 from rlhf_dagster.training.models.passes.logit_pieces import plain_model
 from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
-from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_model
-from rlhf_dagster.training.reward.heads import draw_heads, normalise, score_sequences
+from rlhf_dagster.training.models.policies import load_model, load_tokenizer, save_model
+from rlhf_dagster.training.reward.heads import draw_heads, score_sequences
 from rlhf_dagster.training.reward.labels import (
     EncodedLabel,
     check_labels,
@@ -30,6 +27,7 @@ from rlhf_dagster.training.reward.labels import (
     with_bootstrap,
 )
 from rlhf_dagster.training.reward.losses import choice_losses
+from rlhf_dagster.training.reward.normalisation import begin_scale, end_scale
 from rlhf_dagster.training.reward.scores import RewardModel, require_room, score_heads
 from rlhf_dagster.training.reward.terms import merge_labels
 from rlhf_dagster.training.reward.ties import TieModel, make_tie_model
@@ -38,11 +36,10 @@ from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
-from rlhf_dagster.training.sampling.sample import sample
 from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import OnStep, RewardModelSpec, TrainingResult, silent
 from rlhf_dagster.training.texts.cuts import Cuts
-from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, encode_prompts
+from rlhf_dagster.training.texts.tokens import PaddedBatch
 from rlhf_dagster.training.trainer import KeptTrainer, fit, own_parts, rows_at_once, training_arguments
 
 FINAL_STEPS = 20
@@ -60,6 +57,8 @@ class RewardTrainer(KeptTrainer):
 
     A model of ties, where there is one, is the model's submodule `ties`, so that states hold it.
     """
+
+    stage = "reward_model"
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -83,13 +82,14 @@ class RewardTrainer(KeptTrainer):
 def train_reward_model(
     spec: RewardModelSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING
 ) -> TrainingResult:
-    """Train on the `train` labels, with scores normalised before and after on samples of the fixed SFT policy.
+    """Train on the `train` labels, with scores normalised before and after on samples of the fixed SFT policy, or with
+    their mean alone fixed after training, on demonstrations.
 
     Metrics: the training loss (mean of the last 20 steps), loss (nats) and top-1 accuracy for each held-out split that
-    has rows, and the mean and deviation of the final scores on the normalisation samples (0 and 1 but for rounding).
-    `score_scale` is the deviation of the scores before the final normalisation: multiplied by it, the final scores have
-    the scale on which their softmax was trained. Comparisons whose responses are equal where they are cut teach
-    nothing: they are left out, and counted as `equal_comparisons`, as `cut_responses` counts what was cut.
+    has rows, and the mean and deviation of the final scores on what normalises them (0 but for rounding; on samples the
+    deviation is 1). `score_scale` is the deviation of the scores before the final normalisation: multiplied by it, the
+    final scores have the scale on which their softmax was trained. Comparisons whose responses are equal where they are
+    cut teach nothing: they are left out, and counted as `equal_comparisons`, as `cut_responses` counts what was cut.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
@@ -104,8 +104,7 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     check_labels(frame, spec.preferences, spec.settings)
     train = merge_labels(rows_of_split(frame, "train", spec.preferences), spec.settings)
     reward_model = initial_reward_model(spec)
-    reference = reference_samples(spec, load_policy(spec.sft, spec.compute))
-    normalise(reward_model, reference, each_head=True)
+    reference = begin_scale(spec, reward_model)
     cuts = Cuts()
     labels = encode_labels(train, reward_model.tokenizer, spec, cuts)
     cuts.require_some(READ_BY_REWARD_MODEL)
@@ -113,7 +112,7 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     metrics |= cuts.metrics()
     last = losses[-FINAL_STEPS:]
     metrics |= {"comparisons": float(len(labels)), "loss_train": sum(last) / len(last)}
-    metrics["score_scale"] = normalise(reward_model, reference)
+    metrics["score_scale"] = end_scale(spec, reward_model, reference)
     for split in HELD_OUT_SPLITS:
         labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
         measured = evaluate(reward_model, labels, rows_at_once(spec.settings))
@@ -145,19 +144,6 @@ def initial_reward_model(spec: RewardModelSpec) -> RewardModel:
     return RewardModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
-def reference_samples(spec: RewardModelSpec, sft: Policy) -> list[TokenIds]:
-    """One SFT sample for each of `normalisation_samples` train prompts, as ids of prompt and response."""
-    frame = rows_of_split(read_table(spec.prompts, PROMPTS), "train", spec.prompts)
-    chosen = np.random.default_rng(spec.seed).choice(len(frame), size=spec.settings.normalisation_samples)
-    prompts = prompts_of(frame.iloc[chosen], "text")
-    samples = sample(sft, prompts, spec.sampling, seed=spec.seed)
-    encoded = encode_prompts(sft.tokenizer, prompts, spec.sampling.prompt_tokens)
-    decoding = decoding_of(sft.tokenizer, spec.sampling)
-    end = [] if decoding.fixed_length else [decoding.end_id]
-    bodies = [drawn.token_ids + ([] if drawn.token_ids[-1] in decoding.end_ids else end) for drawn in samples]
-    return [prompt + body for prompt, body in zip(encoded, bodies, strict=True)]
-
-
 def _fit(
     reward_model: RewardModel,
     train: list[EncodedLabel],
@@ -181,6 +167,7 @@ def _fit(
         trainer = RewardTrainer(
             keeper,
             compute=spec.compute,
+            schedule=settings.schedule,
             model=trained,
             args=arguments,
             train_dataset=with_bootstrap(train, settings.heads, spec.seed),

@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rlhf_dagster.config.base import LATER
 from rlhf_dagster.lineage.model_folders import content_of
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.training.functions import source_of
@@ -45,10 +46,18 @@ def fingerprint(spec: Any) -> str:
 
 def decisive(spec: Any) -> dict[str, str]:
     """What a training's result depends on, by field of its spec: a content hash for paths, the text of other values."""
-    values = {name: value for name, value in asdict(spec).items() if name not in ("output", "compute")}
+    values = told_fields(spec)
     if function := values.get("reward_function"):
         values["reward_function"] = f"{function.rpartition(':')[2]} {source_of(function)}"
     return {name: content_of(value) if isinstance(value, Path) else str(value) for name, value in values.items()}
+
+
+def told_fields(spec: Any) -> dict[str, Any]:
+    """What a training is told, by field of its spec: all but output and compute, and fields that came later than
+    version 0.1 (marked `later`) only where they are given."""
+    told = (part for part in fields(spec) if part.name not in ("output", "compute"))
+    values = ((part, getattr(spec, part.name)) for part in told)
+    return {part.name: value for part, value in values if part.metadata != LATER or value != part.default}
 
 
 def clear(checkpointing: Checkpointing) -> None:

@@ -2,19 +2,35 @@
 
 import math
 
-from rlhf_dagster.training.footprint import LOSS_LOGITS, kept_bytes, logits_bytes, model_bytes, own_rows, passing_bytes
-from rlhf_dagster.training.input_sizes import parameters_of, rows_at_most, shape_of
+from rlhf_dagster.training.footprint.activations import (
+    LOSS_LOGITS,
+    Graph,
+    head_bytes,
+    logits_bytes,
+    passing_bytes,
+    training_parts,
+)
+from rlhf_dagster.training.footprint.parts import Parts, largest
+from rlhf_dagster.training.footprint.ranks import own_rows
+from rlhf_dagster.training.footprint.weights import model_in_training
+from rlhf_dagster.training.input_sizes import model_sizes, rows_at_most
 from rlhf_dagster.training.specs import SftSpec
 
 
-def sft_memory(spec: SftSpec) -> float:
-    """Peak memory in bytes, with every demonstration as long as the settings allow."""
-    shape, parameters, settings = shape_of(spec.model), parameters_of(spec.model), spec.settings
-    rows, parts = min(settings.batch_size, rows_at_most(spec.demonstrations)), settings.accumulate
-    at_once = (math.ceil(rows / parts), math.ceil(own_rows(rows, spec.compute) / parts))
-    tokens, own_tokens = (count * settings.max_tokens for count in at_once)
-    kept = kept_bytes(shape, own_tokens, spec.compute, settings.lora)
-    training = kept + logits_bytes(LOSS_LOGITS, shape, own_tokens)
+def sft_memory(spec: SftSpec) -> Parts:
+    """Memory at the peak, with every demonstration as long as the settings allow."""
+    model, settings, compute = model_sizes(spec.model), spec.settings, spec.compute
+    rows, length = min(settings.batch_size, rows_at_most(spec.demonstrations)), settings.max_tokens
+    at_once = math.ceil(rows / settings.accumulate)
+    own = math.ceil(own_rows(rows, compute) / settings.accumulate)
+    # Logits are computed at responses alone.
+    predicted = min(length, spec.sampling.response_tokens) if spec.sampling.fixed_length else length
+    logits = logits_bytes(LOSS_LOGITS, model.shape, own * predicted, compute)
+    logits += head_bytes(model, own * predicted, compute, settings.lora)
+    training = training_parts([Graph(model, own, length)], logits, compute, settings.lora)
     # Every rank measures the loss before and after training on whole batches.
-    measuring = passing_bytes(shape, tokens) + logits_bytes(LOSS_LOGITS, shape, tokens)
-    return model_bytes(parameters, shape, spec.compute, settings.lora) + max(training, measuring)
+    measuring = Parts(
+        activations=passing_bytes(model.shape, at_once * length, compute),
+        logits=logits_bytes(LOSS_LOGITS, model.shape, at_once * predicted, compute),
+    )
+    return model_in_training(model, compute, settings.lora) + largest(training, measuring)

@@ -79,6 +79,8 @@ class Demonstrations(Dataset[Demonstration]):
 class SftTrainer(KeptTrainer):
     """A Trainer with the language-modelling loss of the response tokens, averaged over the tokens of a batch."""
 
+    stage = "sft"
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -170,7 +172,7 @@ def _fit(
     collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id, capacity=capacity)
     seed_everything(spec.seed)
     trained, curves = fit_policy(
-        partial(SftTrainer, keeper, train.lengths if settings.length_buckets else None),
+        partial(SftTrainer, keeper, train.lengths if settings.length_buckets else None, settings.schedule),
         policy,
         settings.lora,
         progress,

@@ -100,3 +100,13 @@ def test_a_server_that_goes_away_is_waited_for(batch) -> None:
         server.start()
         assert store.count(ROUND, PURPOSE).comparisons == 2
         server.stop()
+
+
+def test_postgres_writes_the_counts_of_a_round_as_they_are(postgres):
+    """Compressing those of a large round took Postgres longer than all the rest of a tick."""
+    address = LedgerAddress.of(postgres.address())
+    EmbeddedLabelStore(address)
+    with Database(address).reading() as connection:
+        query = "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:table AS regclass) AND attstorage = 'e'"
+        found = connection.execute(sa.text(query), {"table": f'"{address.schema}".tallies'}).scalars().all()
+    assert set(found) == {"positions", "times", "held"}
