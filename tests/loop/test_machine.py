@@ -14,8 +14,9 @@ from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.cli.tables import rounds_table
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.labels import label_counts, read_rounds, send_training_batch, snapshot_preferences
-from rlhf_dagster.loop.round_page import machine_rows, write_round_page
+from rlhf_dagster.loop.round_page import write_round_page
 from rlhf_dagster.loop.summary import round_rows
+from rlhf_dagster.pages.annotators import machine_rows
 from rlhf_dagster.pages.server import ROUNDS_PAGE
 
 JUDGE = {"model": "judge-1", "both_orders": False, "service": {"retries": 0}}

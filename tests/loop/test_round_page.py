@@ -18,7 +18,8 @@ from rlhf_dagster.lineage.stop_cord import pull
 from rlhf_dagster.loop import round_page, round_state
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.round_page import IN_FULL, annotator_rows, gather, observations, write_round_page
+from rlhf_dagster.loop.round_page import IN_FULL, gather, write_round_page
+from rlhf_dagster.pages.annotators import annotator_rows, observations
 from rlhf_dagster.pages.rounds import RoundsPage
 
 MADE = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)

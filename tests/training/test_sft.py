@@ -15,8 +15,8 @@ from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.sft.train import Demonstrations, _collate, response_loss, train_sft
+from rlhf_dagster.training.shuffled_batches import ShuffledBatches
 from rlhf_dagster.training.specs import TrainingResult
-from rlhf_dagster.training.trainer import ShuffledBatches
 
 SETTINGS = SftSettings(max_tokens=16)
 
