@@ -95,3 +95,17 @@ def test_experts_and_their_routers_stay_as_they_are(name: str) -> None:
     adapted = add_lora(tiny(name), LoraSettings(rank=2))
     places = {name.split(".")[5] for name, module in adapted.named_modules() if isinstance(module, LoraLayer)}
     assert places == {"self_attn"}
+
+
+def test_merging_in_a_training_in_bfloat16_rounds_nothing() -> None:
+    def merged(precision: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        adapted = add_lora(tiny_model("gpt2"), LoraSettings(rank=4))
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            return merge_lora(adapted).state_dict()
+
+    exact, rough = merged("fp32"), merged("bf16")
+    assert all(torch.equal(exact[name], rough[name]) for name in exact)

@@ -77,7 +77,9 @@ def merge_lora(model: PeftModel) -> PreTrainedModel:
     """
     before = some_outputs(inner_model(model))
     silence_copies(model)
-    merged = cast("PreTrainedModel", cast("Any", model).merge_and_unload())
+    # The product of an adapter's two factors is a weight, which a training in bfloat16 would round here.
+    with torch.autocast(before.device.type, enabled=False):
+        merged = cast("PreTrainedModel", cast("Any", model).merge_and_unload())
     require_same_outputs(merged, before)
     return merged
 

@@ -153,8 +153,9 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _delta(layer: Any) -> Tensor:
-    """What the active adapters add to a layer's weight."""
-    return sum(layer.get_delta_weight(name).detach() for name in layer.active_adapters)
+    """What the active adapters add to a layer's weight, in float32 in a training in bfloat16 too."""
+    with torch.autocast(layer.get_base_layer().weight.device.type, enabled=False):
+        return sum(layer.get_delta_weight(name).detach() for name in layer.active_adapters)
 
 
 def cache_bytes(config: PreTrainedConfig, rows: int, tokens: int, dtype: torch.dtype) -> int:
