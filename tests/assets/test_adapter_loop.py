@@ -19,7 +19,7 @@ LORA = {"lora": {"rank": 4, "merge": False}}
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> LoopRunner:
-    stages = {stage: LORA for stage in ("sft", "reward_model", "dpo")}
+    stages = dict.fromkeys(("sft", "reward_model", "dpo"), LORA)
     ppo = LORA | {"value": "separate"}
     runner = open_runner(
         write_loop(tmp_path_factory.mktemp("adapters") / "loop", **stages, ppo=ppo, arms=["dpo"], models={"keep": 1})
