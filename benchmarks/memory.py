@@ -76,7 +76,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="such as compute.precision=bf16 or lora={rank: 8}"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for setting in arguments.set:
+        section, dot, _ = setting.split("=", 1)[0].rpartition(".")
+        if dot and section not in ("compute", *STAGES):
+            parser.error(
+                f"--set {setting}: there is no section {section}; a setting of all stages is named without one"
+            )
+    return arguments
 
 
 def make_model(folder: Path, sizes: argparse.Namespace) -> Path:
