@@ -80,9 +80,7 @@ def parse() -> argparse.Namespace:
     for setting in arguments.set:
         section, dot, _ = setting.split("=", 1)[0].rpartition(".")
         if dot and section not in ("compute", *STAGES):
-            parser.error(
-                f"--set {setting}: there is no section {section}; a setting of all stages is named without one"
-            )
+            parser.error(f"--set {setting}: no stage is called {section}; settings of all stages are named without one")
     return arguments
 
 
