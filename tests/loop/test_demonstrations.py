@@ -15,7 +15,10 @@ PEOPLE = {"simulated_annotators": False}
 def asked(tmp_path, base_model_cache):
     """A loop on its own files whose demonstrations are all to be written by people; the prompts are sent."""
     loop = write_loop(
-        tmp_path / "loop", data={"source": "imports", "demonstrations_to_write": 6}, label_store=PEOPLE, name="asked"
+        tmp_path / "loop",
+        data={"source": "imports", "demonstrations_to_write": 6, "test": 0.3},
+        label_store=PEOPLE,
+        name="asked",
     )
     runner = open_runner(loop)
     file = tmp_path / "prompts.jsonl"

@@ -320,7 +320,13 @@ def test_every_stage_refuses_as_the_base_model_does(case: str, folder: Path, tab
 def test_the_command_ends_with_its_sentence(folder: Path, tables: Tables, tmp_path: Path) -> None:
     damage, _ = CASES["compiled"]
     damage(folder)
-    spec = {"model": str(folder), "demonstrations": str(tables.demonstrations), "output": str(tmp_path / "out")}
+    spec: dict[str, object] = {
+        "model": str(folder),
+        "demonstrations": str(tables.demonstrations),
+        "output": str(tmp_path / "out"),
+    }
+    # Within the context, which is looked at first.
+    spec |= {"settings": {"max_tokens": 16}, "sampling": {"prompt_tokens": 8, "response_tokens": 8}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
     assert_one_sentence(rlhf_here("train", "sft", tmp_path / "spec.yaml"), "have '_orig_mod.' in them")
     assert not (tmp_path / "out").exists()

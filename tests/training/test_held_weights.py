@@ -18,7 +18,7 @@ from rlhf_dagster.lineage.adapter_folders import adapter_base
 from rlhf_dagster.training.dpo.train import train_dpo
 from rlhf_dagster.training.models.adapted_layers import linear_layers
 from rlhf_dagster.training.models.low_precision import quantised
-from rlhf_dagster.training.models.low_precision.held_weights import HALF, cast_once, hold_in_bfloat16
+from rlhf_dagster.training.models.low_precision.held_weights import BFLOAT16, cast_once, hold_in_bfloat16
 from rlhf_dagster.training.models.low_precision.quantised import QuantisedLinear, coded_bytes, quantise
 from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.ppo.train import train_ppo
@@ -52,7 +52,7 @@ def test_held_weights_give_what_autocast_gives(name: str) -> None:
     rounded = copy.deepcopy(model)
     for module in rounded.modules():
         if type(module).__name__ in ("Linear", "Conv1D", "FastLinear", "FastConv1D"):
-            module.weight = torch.nn.Parameter(module.weight.to(HALF).float())
+            module.weight = torch.nn.Parameter(module.weight.to(BFLOAT16).float())
     torch.testing.assert_close(logits(held, COMPUTE), logits(rounded, COMPUTE), atol=1e-5, rtol=1e-5)
 
 
@@ -76,8 +76,8 @@ def test_an_embedding_that_bfloat16_does_not_have_stays(policy) -> None:
     model = policy.model
     rounded = copy.deepcopy(model)
     with torch.no_grad():
-        rounded.get_input_embeddings().weight.copy_(rounded.get_input_embeddings().weight.to(HALF).float())
-    for opened, kind in ((model, torch.float32), (rounded, HALF)):
+        rounded.get_input_embeddings().weight.copy_(rounded.get_input_embeddings().weight.to(BFLOAT16).float())
+    for opened, kind in ((model, torch.float32), (rounded, BFLOAT16)):
         before = logits(opened)
         hold_in_bfloat16(opened)
         assert opened.get_input_embeddings().weight.dtype == kind
@@ -87,7 +87,7 @@ def test_an_embedding_that_bfloat16_does_not_have_stays(policy) -> None:
 
 def test_what_is_sampled_in_bfloat16_is_what_is_measured(sft: Path) -> None:
     policy = load_policy(sft, BF16)
-    assert any(parameter.dtype == HALF for parameter in policy.model.parameters())
+    assert any(parameter.dtype == BFLOAT16 for parameter in policy.model.parameters())
     prompts = ["red dog .", "good"]
     drawn = sample(policy, prompts, FIXED, 3, compute=BF16)
     again = response_log_probs(policy, prompts, [one.token_ids for one in drawn], FIXED, BF16)

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_dagster.training.models.fast_layers import FastConv1D, FastLinear
 
-HALF = torch.bfloat16
+BFLOAT16 = torch.bfloat16
 
 
 @cache
@@ -34,20 +34,20 @@ def multiplies_bfloat16(device: str) -> bool:
 def in_bfloat16(x: Tensor) -> bool:
     """Whether a product with ``x`` is to be computed in bfloat16."""
     kind = x.device.type
-    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == HALF
+    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == BFLOAT16
 
 
 def half_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W' + b in bfloat16, as autocast computes it, for a ``weight`` that has been rounded to it (in any type)."""
     if multiplies_bfloat16(x.device.type):
         return F.linear(x, weight, bias)
-    rounded = None if bias is None else bias.to(HALF).float()
-    factor, kind = x.to(HALF).float(), x.device.type
+    rounded = None if bias is None else bias.to(BFLOAT16).float()
+    factor, kind = x.to(BFLOAT16).float(), x.device.type
     # The context manager of autocast takes longer than a small product.
     enabled = torch.is_autocast_enabled(kind)
     torch.set_autocast_enabled(kind, False)
     try:
-        return F.linear(factor, weight.float(), rounded).to(HALF)
+        return F.linear(factor, weight.float(), rounded).to(BFLOAT16)
     finally:
         torch.set_autocast_enabled(kind, enabled)
 
@@ -131,14 +131,16 @@ def cast_once(model: nn.Module) -> Iterator[None]:
 
 def _rounded(weight: Tensor) -> Tensor:
     """In the type in which this machine multiplies it."""
-    half = weight.to(HALF)
+    half = weight.to(BFLOAT16)
     return half if multiplies_bfloat16(weight.device.type) else half.float()
 
 
 def _half(weight: Tensor) -> nn.Parameter:
-    return nn.Parameter(weight.detach().to(HALF), requires_grad=False)
+    return nn.Parameter(weight.detach().to(BFLOAT16), requires_grad=False)
 
 
 def _is_exact(weight: Tensor) -> bool:
     """Whether bfloat16 has all numbers of a weight, as where it was saved in it."""
-    return weight.dtype == HALF or all(torch.equal(part, part.to(HALF).float()) for part in weight.split(1 << 14))
+    return weight.dtype == BFLOAT16 or all(
+        torch.equal(part, part.to(BFLOAT16).float()) for part in weight.split(1 << 14)
+    )

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.low_precision.held_weights import HALF, in_bfloat16, multiplies_bfloat16
+from rlhf_dagster.training.models.low_precision.held_weights import BFLOAT16, in_bfloat16, multiplies_bfloat16
 
 BLOCK_OF_8_BITS = 256
 
@@ -36,13 +36,13 @@ class QuantisedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         half = in_bfloat16(input)
-        x = input.to(HALF) if half else input
+        x = input.to(BFLOAT16) if half else input
         if half and not multiplies_bfloat16(x.device.type):
             x = x.float()
         with torch.autocast(x.device.type, enabled=False):
             y = cast("Tensor", _Product.apply(x, self))
             y = y if self.bias is None else y + self.bias.to(y.dtype)
-        return y.to(HALF) if half else y
+        return y.to(BFLOAT16) if half else y
 
     def decoded(self, dtype: torch.dtype) -> Tensor:
         """The numbers [N, K] that the codes stand for."""
