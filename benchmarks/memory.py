@@ -21,7 +21,7 @@ import yaml
 from benchmarks.training.inputs import Shape as Words
 from benchmarks.training.inputs import make_tokenizer, preference_row, prompt_row, write_rows
 from benchmarks.training.sides.measuring import peak_bytes
-from rlhf_dagster.compute.memory import BUFFERS
+from rlhf_dagster.compute.memory import BUFFERS, placed
 from rlhf_dagster.compute.trainings import TRAININGS
 from rlhf_dagster.config.training import (
     ComputeSettings,
@@ -117,7 +117,7 @@ def measured(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, 
         ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if ran.returncode:
             raise SystemExit(ran.stderr)
-        estimate, found = TRAININGS[stage].peak_memory(spec).total + BUFFERS, int(ran.stdout.split()[-1])
+        estimate, found = TRAININGS[stage].peak_memory(placed(spec)).total + BUFFERS, int(ran.stdout.split()[-1])
         yield {"stage": stage, "estimate": round(estimate), "measured": found, "ratio": round(estimate / found, 3)}
 
 
