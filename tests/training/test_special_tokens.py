@@ -124,4 +124,4 @@ def test_the_setting_at_its_default_is_no_part_of_a_trainings_identity() -> None
     assert "special_tokens_in_text=True" in str(SftSettings(special_tokens_in_text=True))
     assert "special_tokens_in_text" not in SftSettings().recorded()
     assert SftSettings(special_tokens_in_text=True).recorded()["special_tokens_in_text"] is True
-    assert SftSettings(lora=LoraSettings()).recorded()["lora"] == LoraSettings().model_dump()
+    assert SftSettings(lora=LoraSettings()).recorded()["lora"] == {"rank": 8, "alpha": 16.0, "targets": None}
