@@ -51,7 +51,7 @@ def s3_server() -> Iterator[S3Server]:
         _wait_for(server, process)
         yield server
     finally:
-        process.terminate()
+        process.kill()  # it has nothing to save, and a process that was begun with SIGTERM ignored passes that on
         process.wait()
 
 

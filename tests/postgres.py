@@ -40,7 +40,7 @@ class PostgresServer:
         if not data.exists():
             self._give_away(self.folder)
             self._run("initdb", "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-p {self.port} -h 127.0.0.1 -k '' -c max_connections=60"
+        options = f"-p {self.port} -h 127.0.0.1 -k '' -c max_connections=200"
         self._run("pg_ctl", "-D", str(data), "-w", "-o", options, "-l", str(data / "log"), "start")
 
     def stop(self) -> None:

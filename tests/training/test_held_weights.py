@@ -129,8 +129,10 @@ def test_four_bits_are_four_bits_and_an_eighth() -> None:
     assert 8 * coded_bytes(holder) / 1024**2 == pytest.approx(4.127, abs=0.002)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("compute", [COMPUTE, BF16])
+@pytest.mark.parametrize(
+    ("bits", "compute"),
+    [(4, BF16), *(pytest.param(*case, marks=pytest.mark.long) for case in ((4, COMPUTE), (8, COMPUTE), (8, BF16)))],
+)
 def test_all_stages_go_on_on_codes(bits: int, compute, base: Path, tables: Tables, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     lora = LoraSettings(rank=4, merge=False, base_bits=bits)

@@ -197,7 +197,7 @@ def by_length(prompts: list[str], responses: list[str]) -> list[float]:
     return [len(response) / 10 for response in responses]
 
 
-@pytest.mark.parametrize("name", ["sft", "dpo", "ppo"])
+@pytest.mark.parametrize("name", ["sft", "ppo", pytest.param("dpo", marks=pytest.mark.long)])
 def test_stages_in_pieces_learn_the_same(name: str, wide: Path, tables: Tables, tmp_path: Path) -> None:
     results, most = [], []
     for mib in (256, 1):

@@ -131,7 +131,14 @@ def by_length(prompts: list[str], responses: list[str]) -> list[float]:
 
 
 @pytest.mark.parametrize("stage", ["sft", "ppo"])
-@pytest.mark.parametrize("compute", [NARROW, EIGHT, BOTH], ids=["bf16 weights", "8 bits", "both"])
+@pytest.mark.parametrize(
+    "compute",
+    [
+        pytest.param(NARROW, id="bf16 weights", marks=pytest.mark.long),
+        pytest.param(EIGHT, id="8 bits", marks=pytest.mark.long),
+        pytest.param(BOTH, id="both"),
+    ],
+)
 def test_a_stage_learns_as_with_adamw_and_resumes_bit_for_bit(
     stage: str, compute: ComputeSettings, sft: Path, tables: Tables, tmp_path: Path
 ) -> None:
