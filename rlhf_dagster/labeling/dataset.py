@@ -97,21 +97,31 @@ def build_preferences(
         row["weight"] = weights.get(row["annotator"], 1.0) if row["split"] == "train" else 1.0
     # Not by label id alone: the order must not depend on which label store gave the ids.
     kept.sort(key=lambda row: (row["comparison_id"], row["annotator"], row["label_id"]))
-    summary = {
+    summary = _summary(rows, contents, places, unwanted) | {
+        "annotators_held_out": len(held_out),
+        "comparisons_held_out": len(kept_out),
+    }
+    return table(kept, PREFERENCES).to_pandas(), summary
+
+
+def _summary(
+    rows: Sequence[Mapping[str, Any]], contents: list[str], places: list[_Place], unwanted: set[str]
+) -> dict[str, Any]:
+    """Counts of labels by split and by reason, and of who gave them."""
+    splits, people = [place.split for place in places], {row["annotator"] for row in _of_people(rows)}
+    trained = [row for row, split in zip(rows, splits, strict=True) if split == "train"]
+    machine = len(trained) - len(_of_people(trained))
+    return {
         "labels": len(rows),
         "train": splits.count("train"),
         "validation": splits.count("validation"),
         HELD_OUT_ANNOTATORS: splits.count(HELD_OUT_ANNOTATORS),
         "dropped": splits.count(""),
-        "annotators": len({row["annotator"] for row in _of_people(rows)}),
-        "annotators_held_out": len(held_out),
-        "annotators_left_out": len(unwanted & {row["annotator"] for row in _of_people(rows)}),
+        "annotators": len(people),
+        "annotators_left_out": len(unwanted & people),
         "comparisons": len(set(contents)),
-        "comparisons_held_out": len(kept_out),
         "not_trained_on": dict(Counter(place.reason for place in places if place.reason)),
-    }
-    machine = sum(row["split"] == "train" and is_machine(row["annotator"]) for row in kept)
-    return table(kept, PREFERENCES).to_pandas(), summary | ({"train_by_machines": machine} if machine else {})
+    } | ({"train_by_machines": machine} if machine else {})
 
 
 def _of_people(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
