@@ -1,5 +1,6 @@
 """Test-wide settings (one torch thread for each worker, no way to a hub), and small loops made once a session."""
 
+import gc
 import os
 import shutil
 import sys
@@ -14,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests start hundreds of processes, each of which would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Pytest's importlib mode leaves sys.path alone; the helpers are a plain module beside the tests.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -38,6 +41,12 @@ LONG = "test_cancel.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest module first: the other worker has something to do until it ends."""
     items.sort(key=lambda item: item.path.name != LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Modules stay as long as the session: every training collects garbage, and need not look through them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
