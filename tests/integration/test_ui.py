@@ -132,8 +132,11 @@ def test_a_port_in_use_is_one_sentence(stages: Any) -> None:
         assert_one_sentence(rlhf("ui", "--loop", stages.prepared, "--port", port), f"--port {port}", "another port")
 
 
-def test_terminal_shows_one_line_and_dagster_writes_a_log(server: Server, two_rounds: LoopRunner) -> None:
+def test_terminal_shows_one_line_and_dagster_writes_a_log(
+    browser: WebDriver, server: Server, two_rounds: LoopRunner
+) -> None:
     """The last that asks the server anything, since it is stopped."""
+    browser.get("about:blank")
     assert urlopen(f"{server.address}/server_info").status == 200
     assert server.stop() == (0, "")
     assert server.pages_line.startswith("  rounds     http://127.0.0.1:")
