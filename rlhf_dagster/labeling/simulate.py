@@ -159,8 +159,8 @@ def _ratings(judgment: Judgment, settings: LabelingSettings | None) -> Mapping[s
 
 def _choices(judgment: Judgment, settings: LabelingSettings | None) -> dict[str, Any]:
     """The better one of a pair on each axis asked that the annotator tells apart."""
-    asked = settings.evaluation_axes if settings else []
-    return {axis: PAIR.write(judgment.axes[axis]) for axis in asked if axis in (judgment.axes or {})}
+    asked, by_axis = settings.evaluation_axes if settings else [], judgment.axes or {}
+    return {axis: PAIR.write(by_axis[axis]) for axis in asked if axis in by_axis}
 
 
 def _problem(ranks: Sequence[int] | None, k: int, kind: str) -> str:

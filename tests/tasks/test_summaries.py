@@ -96,7 +96,7 @@ def test_texts_fit_the_settings_and_the_language(task):
     tiny, sampling = task.settings["base_model"]["tiny"], task.settings["sampling"]
     texts = task.pretraining_text(1000, 0, "train")
     assert max(len(text.split()) for text in texts) < tiny["context"]
-    assert {word for text in texts for word in text.split()} <= SUMMARY_LANGUAGE.vocabulary() | {"tl;dr"}
+    assert {word for text in texts for word in text.split()} <= SUMMARY_LANGUAGE.vocabulary() | {"tl;dr", "reply"}
     prompts, responses = zip(*task.demonstrations(1000, 0, "train"), strict=True)
     assert max(len(prompt.split()) for prompt in prompts) <= sampling["prompt_tokens"]
     assert max(len(response.split()) for response in responses) < sampling["response_tokens"]
@@ -114,11 +114,22 @@ def test_splits_seeds_and_lengths(task):
 
 
 def test_authors_copy_leave_out_and_err_in_some_of_the_pretraining_text():
-    pairs = [text.split(" tl;dr ") for text in SUMMARIES.pretraining_text(1500, 1, "train")]
+    texts = SUMMARIES.pretraining_text(3000, 1, "train")
+    pairs = [text.split(" tl;dr ") for text in texts if " tl;dr " in text]
+    assert 0.35 < len(pairs) / len(texts) < 0.45
     seen = [summary_facts(f"{text} tl;dr", summary) for text, summary in pairs]
     assert 0.2 < statistics.mean(bool(found.copied) for found in seen) < 0.3
     assert 0.02 < statistics.mean(bool(found.false) for found in seen) < 0.1
     assert 0.4 < statistics.mean(len(found.covered) == 6 for found in seen) < 0.6
+
+
+@BOTH
+def test_readers_who_reply_tell_the_events_again(task):
+    for text in task.pretraining_text(100, 2, "train"):
+        source, _, reply = text.partition(" reply : ")
+        if reply:
+            found = task.truthfulness(f"{source} tl;dr", reply)
+            assert (found.covered, found.false) == (found.key_facts, 0)
 
 
 @BOTH

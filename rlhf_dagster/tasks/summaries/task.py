@@ -15,9 +15,9 @@ from rlhf_dagster.tasks.summaries.writing import (
     NEWS_ARTICLES,
     POSTS,
     Form,
-    author_summary,
     prompt_for,
     reference_of,
+    write_document,
     write_text,
 )
 
@@ -27,8 +27,8 @@ class SummariesTask:
     """Summarise texts about who did what with whose thing, where and when (Ziegler et al. 2019, section 3.2).
 
     Texts are lower-case tokens separated by spaces. A prompt is a text and `tl;dr`; a demonstration's response tells
-    the key facts in other words, about 10 tokens for each event. A document of the pretraining text is a prompt with
-    its author's own summary, half of which are as good.
+    the key facts in other words, about 10 tokens for each event. A document of the pretraining text is a text with
+    a reader's reply, which tells the events again, or a prompt with its author's own summary, half of which are good.
     """
 
     form: Form
@@ -48,10 +48,10 @@ class SummariesTask:
         return distinct(n, ((prompt, reference_of(prompt, self.form)) for prompt in prompts))
 
     def pretraining_text(self, n: int, seed: int, split: str) -> list[str]:
-        """``n`` distinct texts with their authors' summaries."""
+        """``n`` distinct texts with replies or with their authors' summaries."""
         rng = split_rng(self.name, "pretraining_text", split, seed)
         prompts = self._stream(rng, split)
-        return distinct(n, (f"{prompt} {author_summary(rng, prompt, self.form)}" for prompt in prompts))
+        return distinct(n, (write_document(rng, prompt, self.form) for prompt in prompts))
 
     def source(self, prompt: str) -> str:
         return source_of(prompt)
@@ -91,9 +91,9 @@ class SummariesTask:
 
 _COMMON: dict[str, Any] = {
     "data": {"prompts": 6000, "demonstrations": 2500, "pretraining_texts": 12_000},
-    "base_model": {"tiny": {"layers": 3, "steps": 1200, "batch_size": 64, "learning_rate": 0.002, "context": 64}},
+    "base_model": {"tiny": {"layers": 3, "steps": 2400, "batch_size": 32, "learning_rate": 0.002, "context": 64}},
     "sampling": {"prompt_tokens": 48, "response_tokens": 15, "fixed_length": False, "temperature": 0.7},
-    "sft": {"max_tokens": 64, "learning_rate": 0.001},
+    "sft": {"max_tokens": 64, "epochs": 3, "learning_rate": 0.001},
     "reward_model": {"max_tokens": 64},
 }
 _LONGER: dict[str, Any] = _COMMON | {

@@ -8,6 +8,8 @@ from rlhf_dagster.tasks.language import Language
 
 TLDR = "tl;dr"
 """What a prompt ends with (Ziegler et al. 2019, section 3.2, after Radford et al. 2019)."""
+REPLY = "reply :"
+"""What a reader's reply begins with, in the pretraining text."""
 EVENT_SLOTS = ("who", "did", "thing", "who2", "where", "when")
 MAIN = ("main_where", "main_when")
 """Kinds of main sentences; the detail says what the main one leaves out."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.tasks.summaries.facts import Event, events_of, source_of
-from rlhf_dagster.tasks.summaries.words import DETAIL_OF, MAIN, SUMMARY_LANGUAGE, SYNONYMS, TLDR
+from rlhf_dagster.tasks.summaries.words import DETAIL_OF, MAIN, REPLY, SUMMARY_LANGUAGE, SYNONYMS, TLDR
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ AUTHORS = {"reference": 0.5, "copy": 0.25, "part": 0.15, "mistake": 0.05, "plea"
 all, one fact wrong, or a request."""
 
 
+REPLIES = 0.6
+"""Share of the pretraining text in which a reader has replied, who tells the events again as a reference does; the rest
+has a summary by the author. So a base model learns to find facts in a text, and not to summarise it well."""
+
+
 def write_text(rng: random.Random, form: Form) -> str:
     """A text of one form."""
     said, used = [], set[str]()
@@ -79,6 +84,13 @@ def reference_of(prompt: str, form: Form) -> str:
     rng = random.Random(int(content_hash("reference", form.name, prompt), 16))
     whole = [event for event in events if set(form.key_slots) <= event.keys()]
     return " ".join(_summed_up(rng, event, form.reference) for event in whole)
+
+
+def write_document(rng: random.Random, prompt: str, form: Form) -> str:
+    """The text in a prompt with what somebody wrote below it."""
+    if rng.random() < REPLIES:
+        return f"{source_of(prompt)} {REPLY} {reference_of(prompt, form)}"
+    return f"{prompt} {author_summary(rng, prompt, form)}"
 
 
 def author_summary(rng: random.Random, prompt: str, form: Form) -> str:
