@@ -15,7 +15,7 @@ SENTENCE_END = frozenset({".", "!", "?"})
 _TOKEN = re.compile(r"\w+(?:'\w+)?|'\w+|[^\w\s]")
 
 Tokens = tuple[str, ...]
-Values = Mapping[str, str]
+WordsBySlot = Mapping[str, str]
 """Words by slot."""
 
 
@@ -30,19 +30,19 @@ class Pattern:
     def slots(self) -> list[str]:
         return [symbol[1:-1] for symbol in self.symbols if symbol.startswith("{")]
 
-    def say(self, values: Values) -> str:
+    def say(self, values: WordsBySlot) -> str:
         """The sentence with words in the slots, its tokens separated by spaces."""
         return " ".join(values[symbol[1:-1]] if symbol.startswith("{") else symbol for symbol in self.symbols)
 
 
 @dataclass(frozen=True)
-class Reading:
+class SentenceReading:
     """What a sentence is; ``name`` is empty where no pattern gives it."""
 
     legal_tokens: int
     """Length of the longest beginning that some sentence of the language has."""
     name: str = ""
-    values: Values = field(default_factory=dict)
+    values: WordsBySlot = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Language:
             name: tuple(Pattern(name, tuple(text.split())) for text in texts) for name, texts in patterns.items()
         }
         self._phrases = {name: _by_first_token(phrases) for name, phrases in self.words.items()}
-        self._read: dict[Tokens, Reading] = {}
+        self._read: dict[Tokens, SentenceReading] = {}
 
     def vocabulary(self) -> frozenset[str]:
         """Every token that a sentence can have."""
@@ -73,11 +73,11 @@ class Language:
             [token for text in texts for token in text.split()] + [one for one in symbols if not one.startswith("{")]
         )
 
-    def draw(self, rng: random.Random, name: str, values: Values, used: set[str] | None = None) -> str:
+    def draw(self, rng: random.Random, name: str, values: WordsBySlot, used: set[str] | None = None) -> str:
         """A sentence of a kind, filled as :meth:`fill` does."""
         return self.fill(rng, rng.choice(self.patterns[name]), values, used)
 
-    def fill(self, rng: random.Random, pattern: Pattern, values: Values, used: set[str] | None = None) -> str:
+    def fill(self, rng: random.Random, pattern: Pattern, values: WordsBySlot, used: set[str] | None = None) -> str:
         """A sentence; slots that ``values`` lack get words at random, if possible none that are ``used``.
 
         The words drawn are added to ``used``.
@@ -92,7 +92,7 @@ class Language:
             used.update(drawn.values())
         return pattern.say({**drawn, **values})
 
-    def read(self, sentence: Sequence[str]) -> Reading:
+    def read(self, sentence: Sequence[str]) -> SentenceReading:
         """Follow the tokens of one sentence. Of several patterns that give it, the first is taken."""
         tokens = tuple(sentence)
         if tokens not in self._read:
@@ -101,16 +101,16 @@ class Language:
             self._read[tokens] = self._follow(tokens)
         return self._read[tokens]
 
-    def _follow(self, tokens: Tokens) -> Reading:
+    def _follow(self, tokens: Tokens) -> SentenceReading:
         states = [_State(pattern, pattern.symbols) for found in self.patterns.values() for pattern in found]
         for index, token in enumerate(tokens):
             states = [after for state in states if state.rest for after in self._after(state, token)]
             if not states:
-                return Reading(index)
+                return SentenceReading(index)
         whole = next((state for state in states if not state.rest), None)
         if whole is None:
-            return Reading(len(tokens))
-        return Reading(len(tokens), whole.pattern.name, dict(whole.values))
+            return SentenceReading(len(tokens))
+        return SentenceReading(len(tokens), whole.pattern.name, dict(whole.values))
 
     def _after(self, state: _State, token: str) -> Iterator[_State]:
         """The ways to go on after ``token``; the rest of a phrase becomes tokens to come."""

@@ -2,7 +2,7 @@
 
 from rlhf_dagster.tasks.language import Language
 
-WEAK, STRONG = 1.0, 2.0
+PLAIN_WORD, VIVID_WORD = 1.0, 2.0
 SENSES: dict[str, tuple[str, str]] = {
     "colour": ("red green blue grey brown white black", "crimson golden silver violet scarlet"),
     "shape": ("big small long round tall flat", "jagged crooked slender massive narrow"),
@@ -10,11 +10,11 @@ SENSES: dict[str, tuple[str, str]] = {
     "scent": ("smoke salt soap bread", "moss cinnamon pine honey tar"),
     "sound": ("loud low dull faint", "rustling creaking humming hissing"),
 }
-"""Slot -> (words of strength WEAK, words of strength STRONG)."""
+"""Slot -> (words of strength PLAIN_WORD, words of strength VIVID_WORD)."""
 STRENGTH_OF = {
     word: (sense, strength)
     for sense, graded in SENSES.items()
-    for words, strength in zip(graded, (WEAK, STRONG), strict=True)
+    for words, strength in zip(graded, (PLAIN_WORD, VIVID_WORD), strict=True)
     for word in words.split()
 }
 """The sense that a word is about, and how much it shows."""

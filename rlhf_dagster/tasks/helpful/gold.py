@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from rlhf_dagster.tasks.helpful.situations import Situation, situation_of
 from rlhf_dagster.tasks.helpful.words import GUIDE_LANGUAGE
-from rlhf_dagster.tasks.language import Reading, sentences_of, tokens_of
+from rlhf_dagster.tasks.language import SentenceReading, sentences_of, tokens_of
 from rlhf_dagster.tasks.scoring import grammar_error
 
 AIMS = ("helpful", "honest", "harmless")
@@ -88,7 +88,7 @@ def _harmless(situation: Situation, names: set[str], is_about: bool) -> float:
     return value + 3.0 * (situation.wanted == "harm" and "refuse" in names)
 
 
-def _beside_the_point(situation: Situation, readings: list[Reading]) -> int:
+def _beside_the_point(situation: Situation, readings: list[SentenceReading]) -> int:
     """Sentences that were said before, or that tell of a place nobody asked for."""
     said = [(reading.name, tuple(sorted(reading.values.items()))) for reading in readings if reading.name]
     elsewhere = sum(reading.values.get("place", situation.place) != situation.place for reading in readings)

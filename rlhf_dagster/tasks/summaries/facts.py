@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from rlhf_dagster.tasks.language import Reading, Tokens, sentences_of, tokens_of
+from rlhf_dagster.tasks.language import SentenceReading, Tokens, sentences_of, tokens_of
 from rlhf_dagster.tasks.scoring import grammar_error
 from rlhf_dagster.tasks.summaries.words import EVENT_SLOTS, MAIN, SUMMARY_LANGUAGE, SYNONYMS, TLDR
 
@@ -35,7 +35,7 @@ class SummaryFacts:
     sentences: int
 
 
-def source_of(prompt: str) -> str:
+def text_in(prompt: str) -> str:
     """The text in a prompt, without what asks for the summary."""
     return prompt.removesuffix(TLDR).rstrip()
 
@@ -55,7 +55,7 @@ def events_of(text: str) -> tuple[Event, ...]:
 @lru_cache(maxsize=50_000)
 def summary_facts(prompt: str, response: str) -> SummaryFacts:
     """Read ``response`` beside the text in ``prompt``; any strings."""
-    text = source_of(prompt)
+    text = text_in(prompt)
     events, there = events_of(text), set(sentences_of(tokens_of(text)))
     sentences = sentences_of(tokens_of(response))
     readings = [SUMMARY_LANGUAGE.read(sentence) for sentence in sentences]
@@ -79,7 +79,7 @@ def summary_facts(prompt: str, response: str) -> SummaryFacts:
     )
 
 
-def _compared(reading: Reading, is_copied: bool, events: Sequence[Event]) -> tuple[set[tuple[int, str]], int]:
+def _compared(reading: SentenceReading, is_copied: bool, events: Sequence[Event]) -> tuple[set[tuple[int, str]], int]:
     """The slots that a sentence says rightly, and how many things it says wrongly."""
     said = {slot: _PLAIN.get(word, word) for slot, word in reading.values.items() if slot in EVENT_SLOTS}
     if not said:
@@ -89,5 +89,5 @@ def _compared(reading: Reading, is_copied: bool, events: Sequence[Event]) -> tup
     return {(best, slot) for slot in agreeing[best]}, len(said) - len(agreeing[best])
 
 
-def _error(sentence: Tokens, reading: Reading) -> float:
+def _error(sentence: Tokens, reading: SentenceReading) -> float:
     return 0.0 if reading.name else grammar_error(len(sentence), reading.legal_tokens) or UNFINISHED

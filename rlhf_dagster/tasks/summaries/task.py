@@ -9,7 +9,7 @@ from rlhf_dagster.records.ids import split_of
 from rlhf_dagster.tasks.base import Truthfulness
 from rlhf_dagster.tasks.drawing import distinct, split_rng
 from rlhf_dagster.tasks.summaries.annotators import KINDS_OF_READERS, Reader, make_readers
-from rlhf_dagster.tasks.summaries.facts import events_of, source_of, summary_facts
+from rlhf_dagster.tasks.summaries.facts import events_of, summary_facts, text_in
 from rlhf_dagster.tasks.summaries.gold import summary_value
 from rlhf_dagster.tasks.summaries.writing import (
     NEWS_ARTICLES,
@@ -54,7 +54,7 @@ class SummariesTask:
         return distinct(n, (write_document(rng, prompt, self.form) for prompt in prompts))
 
     def source(self, prompt: str) -> str:
-        return source_of(prompt)
+        return text_in(prompt)
 
     def references(self, prompt: str) -> Sequence[str]:
         reference = reference_of(prompt, self.form)
@@ -62,7 +62,7 @@ class SummariesTask:
 
     def truthfulness(self, prompt: str, response: str) -> Truthfulness:
         """Of the key slots of all events of the text."""
-        seen, events = summary_facts(prompt, response), events_of(source_of(prompt))
+        seen, events = summary_facts(prompt, response), events_of(text_in(prompt))
         keys = {(index, slot) for index in range(len(events)) for slot in self.form.key_slots}
         return Truthfulness(len(keys), len(keys & seen.covered), seen.false)
 

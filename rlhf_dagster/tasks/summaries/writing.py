@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlhf_dagster.records.ids import content_hash
-from rlhf_dagster.tasks.summaries.facts import Event, events_of, source_of
+from rlhf_dagster.tasks.summaries.facts import Event, events_of, text_in
 from rlhf_dagster.tasks.summaries.words import DETAIL_OF, MAIN, REPLY, SUMMARY_LANGUAGE, SYNONYMS, TLDR
 
 
@@ -80,7 +80,7 @@ def prompt_for(text: str) -> str:
 
 def reference_of(prompt: str, form: Form) -> str:
     """A good summary of the text in a prompt, always the same; empty where the text tells no event whole."""
-    events = events_of(source_of(prompt))
+    events = events_of(text_in(prompt))
     rng = random.Random(int(content_hash("reference", form.name, prompt), 16))
     whole = [event for event in events if set(form.key_slots) <= event.keys()]
     return " ".join(_summed_up(rng, event, form.reference) for event in whole)
@@ -89,16 +89,16 @@ def reference_of(prompt: str, form: Form) -> str:
 def write_document(rng: random.Random, prompt: str, form: Form) -> str:
     """The text in a prompt with what somebody wrote below it."""
     if rng.random() < REPLIES:
-        return f"{source_of(prompt)} {REPLY} {reference_of(prompt, form)}"
+        return f"{text_in(prompt)} {REPLY} {reference_of(prompt, form)}"
     return f"{prompt} {author_summary(rng, prompt, form)}"
 
 
 def author_summary(rng: random.Random, prompt: str, form: Form) -> str:
     """What the author of the text wrote below it."""
     [way] = rng.choices(list(AUTHORS), list(AUTHORS.values()))
-    events = events_of(source_of(prompt))
+    events = events_of(text_in(prompt))
     if way == "copy":
-        sentences = [part.strip() + " ." for part in source_of(prompt).split(" .") if part.strip()]
+        sentences = [part.strip() + " ." for part in text_in(prompt).split(" .") if part.strip()]
         return next(part for part in sentences if SUMMARY_LANGUAGE.read(part.split()).name in MAIN)
     if way == "part":
         return _summed_up(rng, events[0], "part")
