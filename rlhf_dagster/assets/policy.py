@@ -228,7 +228,7 @@ def policy_choice(
         halves=reward_model_halves,
         prompts=prompts,
     )
-    shown = {key: choice[key] for key in ("arm", "policy_id", "prompts", "reason")}
+    shown = {key: choice[key] for key in ("arm", "policy_id", "behaviour_policy", "prompts", "reason")}
     return dg.MaterializeResult(value=choice, metadata=shown | {"arms": choice_table(choice["arms"])})
 
 

@@ -41,10 +41,12 @@ def commented_lines(
 ) -> Iterator[str]:
     """Lines of YAML: what is chosen as it is, every other setting as a comment, each below its meaning and its reason.
 
-    With ``everything`` nothing is a comment; outside a loop (``in_loop``) its own settings are left out.
+    With ``everything`` nothing is a comment; outside a loop (``in_loop``) its own settings are left out. Of a section
+    that varies another one, settings that are neither its own nor chosen are left out: they are as in the other.
     """
+    own = _own_fields(type(model))
     for name, field in type(model).model_fields.items():
-        if is_of_loops(field) and not in_loop:
+        if (is_of_loops(field) and not in_loop) or (name not in own and name not in chosen):
             continue
         yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
         why = reasons.get(name, "")
@@ -66,7 +68,7 @@ def reference_page() -> str:
     for name, field in LoopConfig.model_fields.items():
         if isinstance(field.default, BaseModel):
             lines += _table(f"`{name}`", field.default)
-            for inner, inner_field in type(field.default).model_fields.items():
+            for inner, inner_field in _own_fields(type(field.default)).items():
                 if isinstance(inner_field.default, BaseModel):
                     lines += _table(f"`{name}.{inner}`", inner_field.default)
     for optional in _optional_models(LoopConfig):

@@ -23,6 +23,7 @@ class OwnNames:
         return re.sub(rf"(?<![\w.]){self.section}\.(?=(?:{names})\b)", f"{self.arm}.", text)
 
     def in_warnings(self, trained: Trained) -> Trained:
+        """A finished training whose warnings have the loop's names."""
         said = [self.in_text(warning) for warning in trained.result.warnings]
         return replace(trained, result=replace(trained.result, warnings=said))
 
