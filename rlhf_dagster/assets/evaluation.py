@@ -33,11 +33,11 @@ from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.training.texts.cuts import Cuts
 
-POLICIES = [*(arm.asset for arm in TRAINED.values()), CHOICE]
+POLICY_ASSETS = [*(arm.asset for arm in TRAINED.values()), CHOICE]
 """What the policies of a round are made by, and the choice among them; no inputs, since a loop has not all of them."""
 
 
-@loop_asset("evaluation", by_round=True, gpu=True, deps=POLICIES)
+@loop_asset("evaluation", by_round=True, gpu=True, deps=POLICY_ASSETS)
 def evaluation_completions(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
@@ -66,7 +66,7 @@ def evaluation_completions(
     )
 
 
-@loop_asset("evaluation", by_round=True, gpu=True, deps=["preference_dataset", *POLICIES], **JSON)
+@loop_asset("evaluation", by_round=True, gpu=True, deps=["preference_dataset", *POLICY_ASSETS], **JSON)
 def eval_report(
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from rlhf_dagster.assets.define import JSON, as_list, loop_asset, markdown_table
-from rlhf_dagster.assets.evaluation import POLICIES
+from rlhf_dagster.assets.evaluation import POLICY_ASSETS
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.loop.candidate import round_candidate
@@ -16,7 +16,7 @@ from rlhf_dagster.loop.upkeep.retention import remove_unneeded
 
 # Of the reward model and the labels it reads whether they are still those that the policy has learned from.
 @loop_asset(
-    "release", by_round=True, deps=["human_evaluation", "reward_model", "preference_dataset", *POLICIES], **JSON
+    "release", by_round=True, deps=["human_evaluation", "reward_model", "preference_dataset", *POLICY_ASSETS], **JSON
 )
 def promotion(
     context: dg.AssetExecutionContext,

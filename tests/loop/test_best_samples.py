@@ -12,7 +12,7 @@ from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.trainings import best_samples
-from rlhf_dagster.loop.trainings.best_samples import ROWS, Sampler
+from rlhf_dagster.loop.trainings.best_samples import BEST_ROWS, Sampler
 from rlhf_dagster.training.models.policies import load_tokenizer
 from rlhf_dagster.training.sampling.best_of_n import Best
 from rlhf_dagster.training.sampling.sample import Sample
@@ -51,7 +51,7 @@ def test_responses_that_were_cut_are_left_out_and_counted(sampler, monkeypatch, 
     given(sampler, monkeypatch, unended=2)
     figures = draw(sampler, tmp_path / "drawn")
     assert figures == {"reward_of_best": 1.0, "reward_of_samples": 0.5, "unended_responses": 2.0}
-    rows = pd.read_parquet(tmp_path / "drawn" / ROWS)
+    rows = pd.read_parquet(tmp_path / "drawn" / BEST_ROWS)
     assert rows["response"].tolist() == [f"text {row}" for row in range(2, PROMPTS)]
     prompts = sampler.loop.table("prompts").set_index("prompt_id")
     assert set(prompts.loc[rows["prompt_id"], "split"]) == {"train"}

@@ -14,6 +14,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.candidate import arm_policy
 from rlhf_dagster.loop.evaluation import role_scores
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.splits import require_prompts
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.sampling import sample_roles
 
@@ -30,8 +31,10 @@ def choose_policy(
     """The arm that the round's evaluation is about, why, and the figures of all; only what JSON can hold.
 
     Every promotable arm, SFT and the behaviour policy answer the same prompts of the split `validation`. The rule is
-    :func:`~rlhf_dagster.evaluation.choice.choose`. Raises UserError where an arm's policy is not there yet.
+    :func:`~rlhf_dagster.evaluation.choice.choose`. Raises UserError where an arm's policy is not there yet, or
+    the split is empty.
     """
+    require_prompts(loop.config, prompts)
     arms, round_key = loop.config.promotable_arms(), manifest["round"]
     policies = {arm.name: arm_policy(loop, arm, round_key) for arm in arms}
     held_out, most = prompts[prompts["split"] == "validation"], loop.config.release.prompts

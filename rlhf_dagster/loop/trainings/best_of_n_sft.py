@@ -11,7 +11,7 @@ from rlhf_dagster.config.arms import BEST_OF_N_SFT
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.foundations import require_base_of, require_one_tokenizer
-from rlhf_dagster.loop.trainings.best_samples import ROWS, Sampler
+from rlhf_dagster.loop.trainings.best_samples import BEST_ROWS, Sampler
 from rlhf_dagster.loop.trainings.inputs import own_copies
 from rlhf_dagster.loop.trainings.keeping import START, StageResult, keep_policy, stage_work
 from rlhf_dagster.loop.trainings.own_names import OwnNames
@@ -50,7 +50,7 @@ def make_best_of_n_sft_policy(
         figures = sampler.draw(read_parquet(asked).to_pandas(), samples)
         spec = SftSpec(
             model=start.folder,
-            demonstrations=samples / ROWS,
+            demonstrations=samples / BEST_ROWS,
             output=work.output,
             settings=settings.as_sft(config.sft),
             sampling=config.sampling,

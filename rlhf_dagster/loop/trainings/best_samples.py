@@ -23,7 +23,7 @@ from rlhf_dagster.records.schemas import DEMONSTRATIONS, table
 if TYPE_CHECKING:
     from rlhf_dagster.training.sampling.best_of_n import Best
 
-ROWS, FACTS = "best.parquet", "best.json"
+BEST_ROWS, BEST_FACTS = "best.parquet", "best.json"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sampler:
     seed: int
 
     def draw(self, prompts: pd.DataFrame, folder: Path) -> dict[str, float]:
-        """Write the best responses to prompts of the split `train` to ``folder`` (``ROWS``, schema DEMONSTRATIONS).
+        """Write the best responses to prompts of the split `train` to ``BEST_ROWS`` in ``folder`` (DEMONSTRATIONS).
 
         What an interrupted call has drawn is not drawn again. Responses that do not end within
         `sampling.response_tokens` are left out: trained on, where they were cut would be learned as an end.
@@ -62,8 +62,8 @@ class Sampler:
             "unended_responses": float(len(best) - len(rows)),
         }
         make_folder(folder)
-        write_atomically(folder / ROWS, to_parquet(table(rows, DEMONSTRATIONS)))
-        write_atomically(folder / FACTS, seal({"identity": identity, "figures": figures}))
+        write_atomically(folder / BEST_ROWS, to_parquet(table(rows, DEMONSTRATIONS)))
+        write_atomically(folder / BEST_FACTS, seal({"identity": identity, "figures": figures}))
         return figures
 
     def _identity(self, chosen: pd.DataFrame) -> str:
@@ -111,7 +111,7 @@ class Sampler:
 def _drawn_before(folder: Path, identity: str) -> dict[str, float] | None:
     """The figures of the responses that are there, where they are those of ``identity``."""
     try:
-        facts = unseal((folder / FACTS).read_bytes(), FACTS)
+        facts = unseal((folder / BEST_FACTS).read_bytes(), BEST_FACTS)
     except (FileNotFoundError, UserError):
         return None
     return dict(facts["figures"]) if facts.get("identity") == identity else None
