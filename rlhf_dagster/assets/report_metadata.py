@@ -23,10 +23,12 @@ def report_metadata(report: Mapping[str, Any]) -> dict[str, Any]:
         "reward_drift": (report["reward_drift"] or {}).get("value"),
     }
     arms = {"arms": arms_table(report["arms"])} if report["arms"] else {}
+    choice = {"choice": report["choice"]["reason"]} if report.get("choice") else {}
     labelled = (report["labels"] or {}).get("by_round") or []
     return {
         "win_rates": win_rates_table(report["win_rates"]),
         "rounds": ", ".join(row["round"] for row in labelled),
+        **choice,
         **arms,
         "alarms": ", ".join(alarm_names(report["rules"])) or "none",
         **numbers(rates | figures | _arm_rates(report["arms"])),
@@ -47,8 +49,22 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
     )
 
 
+def choice_table(contenders: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """A line for each policy that could be chosen: win rates against the champion, and the rules that it breaks."""
+    return markdown_table(
+        [
+            {
+                "arm": one["name"],
+                **{f"vs champion by the {rate['judge']}": rate_cell(rate) for rate in one["win_rates"]},
+                "breaks": ", ".join(one["breaks"]) or "nothing",
+            }
+            for one in contenders
+        ]
+    )
+
+
 def _arm_rates(arms: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Win rates against SFT of the arms other than PPO, whose win rates the report has already."""
+    """Win rates against SFT of the arms beside the policy, whose own win rates the report has already."""
     return {
         f"{arm['role']}_vs_{rate['judge'].replace(' ', '_')}": rate["value"]
         for arm in arms

@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rlhf_dagster.common.intervals import clustered_rate, finite_or_none
-from rlhf_dagster.config.arms import CANDIDATE
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.machines import by_people
 
@@ -22,7 +21,8 @@ PEOPLE = (ANNOTATORS, SIMULATED_ANNOTATORS)
 
 SFT = "sft"
 BEHAVIOUR = "behaviour"
-POLICY = CANDIDATE.role
+POLICY = "policy"
+"""The policy that the gate judges, whichever arm has made it."""
 
 
 @dataclass(frozen=True)

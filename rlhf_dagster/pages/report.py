@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.config.arms import TRAINED
 from rlhf_dagster.evaluation.gate import GateDecision
 from rlhf_dagster.evaluation.report import LABEL_COUNTS
 from rlhf_dagster.pages.plots import REPORT_CURVES, data_uri, training_curves
@@ -24,7 +25,9 @@ RULE_NAMES = {
     "max_reward_drift": "Over-optimisation",
 }
 """What the page calls the gate's rules."""
-STAGE_NAMES = {"sft_checkpoint": "SFT", "reward_model": "Reward model", "ppo_policy": "PPO"}
+STAGE_NAMES = {"sft_checkpoint": "SFT", "reward_model": "Reward model"} | {
+    arm.asset: arm.title for arm in TRAINED.values()
+}
 """What the page calls the stages that trained the models of a round."""
 
 
@@ -36,8 +39,8 @@ def render_report(
 ) -> str:
     """The page for a dict of :func:`report.build_report`.
 
-    ``curves`` are PPO's, of which the page draws :data:`plots.REPORT_CURVES`; ``decision`` is the gate's on these
-    figures, before people are asked. Every text of a model, a prompt or an annotator is escaped.
+    ``curves`` are those of the policy's training, of which the page draws :data:`plots.REPORT_CURVES`; ``decision`` is
+    the gate's on these figures, before people are asked. Every text of a model, a prompt or an annotator is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
