@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from rlhf_dagster.assets.define import as_list, loop_asset, table_result
+from rlhf_dagster.common.words import words
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
 from rlhf_dagster.loop.demonstrations import read_written, send_prompts
 from rlhf_dagster.loop.folder import LoopFolder
@@ -63,9 +64,9 @@ def pretraining_text(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Text for a tiny base model and for PPO-ptx; imported loops fall back on the demonstrations."""
     frame = build_pretraining_text(loop.config, loop.root, demonstrations)
-    words = sum(len(text.split()) for text in frame["text"])
+    count = sum(len(words(text)) for text in frame["text"])
     notices = _warnings(pretraining_notices(frame, demonstrations))
-    return table_result(frame, ["text_id", "split"], words=words, **_by_split(frame), **notices)
+    return table_result(frame, ["text_id", "split"], words=count, **_by_split(frame), **notices)
 
 
 def _warnings(sentences: list[str]) -> dict[str, dg.MarkdownMetadataValue]:

@@ -50,7 +50,8 @@ class GateSettings(Settings):
     min_distinct: float | None = Field(0.95, ge=0, le=1)
     """Smallest share of distinct responses."""
     max_repetition: float | None = Field(0.1, ge=0, le=1)
-    """The mean share of a response's word pairs that repeat an earlier one may exceed SFT's by at most this."""
+    """The mean share of a response's word pairs that repeat an earlier one may exceed SFT's by at most this. Where a
+    script writes no spaces between words (Chinese, Japanese, Thai and others), characters count as words here."""
     max_copying: float | None = Field(0.2, ge=0, le=1)
     """The mean share of a response's word triples that stand in its prompt may exceed SFT's by at most this."""
     max_perplexity_ratio: float | None = Field(2.0, gt=1)

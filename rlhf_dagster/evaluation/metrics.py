@@ -1,6 +1,6 @@
 """What a policy's responses are like: their KL to the reference, their length, and how varied they are.
 
-A word is whatever stands between white space, in lower case. Without a response every function raises
+Words are those of :func:`~rlhf_dagster.common.words.words`, in lower case. Without a response every function raises
 ValueError.
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlhf_dagster.common.intervals import Rate, mean_interval
+from rlhf_dagster.common.words import words
 
 
 def mean_sequence_kl(log_probs: Sequence[ArrayLike], reference_log_probs: Sequence[ArrayLike]) -> Rate:
@@ -80,8 +81,8 @@ def copied_ngrams(prompts: Sequence[str], texts: Sequence[str], n: int = 3) -> f
 
 
 def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
-    words = text.lower().split()
-    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+    said = words(text.lower())
+    return [tuple(said[start : start + n]) for start in range(len(said) - n + 1)]
 
 
 def _repeated_share(grams: list[tuple[str, ...]]) -> float:
