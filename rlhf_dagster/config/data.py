@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.base import LATER, Settings
 
 
 class HubDataset(Settings):
@@ -33,7 +33,11 @@ class DataSettings(Settings):
 
     source: Literal["task", "imports"] = "task"
     task: str = "sentiment"
-    """The embedded task, or one of your own as `file.py:NAME` (`source: task`); its path is relative to the config."""
+    """The embedded task, one of an installed package, or one of your own as `file.py:NAME` (`source: task`); the path
+    is relative to the config."""
+    annotator_kind: str = Field("", json_schema_extra=LATER)
+    """Which of the task's kinds of simulated annotators label (`source: task`), such as `heuristic` of the task
+    `summaries`; empty takes the task's first."""
     prompts: int = Field(6000, ge=1)
     """Prompts to generate (`source: task`)."""
     demonstrations: int = Field(2500, ge=1)
@@ -66,6 +70,12 @@ class DataSettings(Settings):
             missing = [column for column in columns if dataset and not getattr(dataset, column)]
             if missing:
                 raise ValueError(f"{field} must name its `{missing[0]}` column")
+        return self
+
+    @model_validator(mode="after")
+    def _kind_of_a_task(self) -> Self:
+        if self.annotator_kind and self.source != "task":
+            raise ValueError("annotator_kind is a kind of a task's annotators; it needs `source: task`")
         return self
 
     @model_validator(mode="after")
