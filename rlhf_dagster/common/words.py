@@ -2,7 +2,9 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
+Gram = tuple[str, ...]
 UNSPACED = {
     "Han": "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00016fe0-\U00018aff\U00020000-\U0003fffd",
@@ -32,6 +34,23 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def bare_words(text: str) -> list[str]:
+    """:func:`words` in lower case, of letters, digits and marks alone: all else counts as white space."""
+    lower = text.lower()
+    if lower.isascii():
+        return _ASCII.findall(lower)
+    return words("".join(one if _is_written(one) else " " for one in lower))
+
+
+def ngrams(said: Sequence[str], n: int) -> list[Gram]:
+    """Every ``n`` words in a row, in their order."""
+    return [tuple(said[start : start + n]) for start in range(len(said) - n + 1)]
+
+
+def _is_written(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character).startswith("M")
+
+
 def _marks() -> str:
     """Characters of the unspaced scripts that are written above, below or around another, and variation selectors."""
     plain = re.compile(f"[{''.join(UNSPACED.values())}]")
@@ -42,3 +61,4 @@ def _marks() -> str:
 _MARKS = f"{_marks()}\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _SPACELESS = "".join(UNSPACED.values())
 _WORD = re.compile(rf"[{_SPACELESS}][{_MARKS}]*|[^\s\u200b{_SPACELESS}]+")
+_ASCII = re.compile("[a-z0-9]+")
