@@ -8,7 +8,7 @@ import pandas as pd
 from rlhf_dagster.common.intervals import UNMEASURED
 from rlhf_dagster.common.kl import best_of_n_kl
 from rlhf_dagster.config.arms import ARMS, BEST_OF_N
-from rlhf_dagster.evaluation.report import jsonable, policy_figures
+from rlhf_dagster.evaluation.report import characters_longer, jsonable, policy_figures
 from rlhf_dagster.evaluation.samples import Scores
 from rlhf_dagster.evaluation.texts.figures import NOTHING_KNOWN, KnownAbout
 from rlhf_dagster.evaluation.win_rate import SFT, win_rate
@@ -26,7 +26,8 @@ def compare_arms(
 
 def _figures(role: str, rows: Mapping[str, pd.DataFrame], scores: Scores, n: int, known: KnownAbout) -> dict[str, Any]:
     policy_id = str(rows[role]["policy_id"].iloc[0])
-    rates = [win_rate(given[role], given[SFT], judge=judge, against=SFT).as_dict() for judge, given in scores.items()]
+    longer = characters_longer(rows[role], rows[SFT])
+    rates = [win_rate(given[role], given[SFT], judge, SFT, longer).as_dict() for judge, given in scores.items()]
     names = {arm.role: arm.title.format(n=n) for arm in ARMS}
     figures = policy_figures(policy_id, rows[role], scores, role, known) | {
         "role": role,

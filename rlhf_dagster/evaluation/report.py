@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rlhf_dagster.common.intervals import UNMEASURED, Rate, mean_interval
@@ -72,7 +73,7 @@ def build_report(
     check_scores(scores, len(rows[POLICY]))
     ids = {role: _policy_id(frame, role) for role, frame in rows.items()}
     rates = [
-        win_rate(given[POLICY], given[against], judge=judge, against=against)
+        win_rate(given[POLICY], given[against], judge, against, characters_longer(rows[POLICY], rows[against]))
         for judge, given in scores.items()
         for against in (SFT, BEHAVIOUR)
     ]
@@ -161,6 +162,11 @@ def policy_figures(
         **text_figures(rows, known),
         "scores": {judge: mean_interval(given[role]).as_dict() for judge, given in scores.items()},
     }
+
+
+def characters_longer(own: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """By how many characters the responses of one role are longer than those of another to the same prompts."""
+    return (own["text"].str.len() - other["text"].str.len()).to_numpy(dtype=np.float64)
 
 
 def _kl(rows: pd.DataFrame) -> Rate:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 MISSING = "–"
 RULE_NAMES = {
     "min_win_rate": "Win rate",
+    "min_length_controlled_win_rate": "Win rate at equal length",
     "max_kl": "KL budget",
     "max_length_ratio": "Length",
     "min_distinct": "Diversity",
     "max_repetition": "Repetition",
     "max_copying": "Copying",
+    "max_copied_sentences": "Copied sentences",
     "max_perplexity_ratio": "Alignment tax",
     "max_reward_drift": "Over-optimisation",
 }
