@@ -44,7 +44,8 @@ def length_controlled(
         return Rate(math.nan, 0.0, 1.0, sizes.size)
     weight, spread = float(sizes.sum() / (sizes**2).sum()), float(longer.std())
     fit = _Fit(won, np.tanh(longer / spread) if spread else longer, weight)
-    return Rate(*map(_sigmoid, fit.centre_and_ends(confidence)), sizes.size)
+    value, low, high = map(_sigmoid, fit.centre_and_ends(confidence))
+    return Rate(value, low, high, sizes.size)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rlhf_dagster.common.words import Gram, bare_words, ngrams
 
 NOVEL = (1, 2, 3, 4)
 """Lengths of the n-grams that are looked for in the source."""
-START = 3
+START_WORDS = 3
 """Words at the start of a response that are compared with the start of its source."""
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？｡।॥።؟۔။།])|[\n\r]+")
 
@@ -28,7 +28,7 @@ def copying_figures(sources: Sequence[str], texts: Sequence[str]) -> dict[str, R
     }
 
 
-def sentences(text: str) -> list[list[str]]:
+def sentences_of(text: str) -> list[list[str]]:
     """The sentences of a text, each as its bare words.
 
     A sentence ends at a line break, after a full stop, exclamation or question mark before white space, and after the
@@ -74,7 +74,7 @@ def common_bigrams(sources: Sequence[str], texts: Sequence[str]) -> Rate:
     return _mean(_values(sources, texts, share))
 
 
-def copied_start(sources: Sequence[str], texts: Sequence[str], n: int = START) -> Rate:
+def copied_start(sources: Sequence[str], texts: Sequence[str], n: int = START_WORDS) -> Rate:
     """Share of responses whose first ``n`` words are the first of their source; with its 95% Wilson interval.
 
     Ziegler et al. 2019 (section 4.3) find that policies trained on preferences begin by copying the beginning, and skip
@@ -107,7 +107,7 @@ def longest_common_subsequence(one: Sequence[Gram], other: Sequence[Gram]) -> in
 
 def _copied_sentences(source: list[str], text: str) -> float | None:
     everything = _joined(source)
-    found = [_joined(said) in everything for said in sentences(text)]
+    found = [_joined(said) in everything for said in sentences_of(text)]
     return sum(found) / len(found) if found else None
 
 

@@ -9,12 +9,12 @@ from rlhf_dagster.common.words import bare_words
 if TYPE_CHECKING:
     from nltk.stem.porter import PorterStemmer
 
-KINDS = ("rouge1", "rouge2", "rougeL")
+ROUGE_KINDS = ("rouge1", "rouge2", "rougeL")
 """Overlap of words, of word pairs, and of the longest common subsequence of words."""
 
 
 def rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str, Rate]:
-    """Mean F1 of each of :data:`KINDS`, with its 95% t interval over responses; empty where no response has references.
+    """Mean F1 of each of :data:`ROUGE_KINDS`, with its 95% t interval over responses; empty where no response has references.
 
     ``references[i]`` are good responses to the prompt that ``texts[i]`` answers: the one that is closest counts, and a
     response without any is left out. Words are stemmed (Porter) as the papers do. English text gives what the package
@@ -26,7 +26,7 @@ def rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str
         return {}
     scorer = _scorer()
     scores = [scorer.score_multi(given, text) for given, text in pairs]
-    return {kind: mean_interval([one[kind].fmeasure for one in scores]) for kind in KINDS}
+    return {kind: mean_interval([one[kind].fmeasure for one in scores]) for kind in ROUGE_KINDS}
 
 
 class RougeWords:
@@ -43,4 +43,4 @@ def _scorer() -> Any:
     from nltk.stem.porter import PorterStemmer
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(KINDS), tokenizer=RougeWords(PorterStemmer()))
+    return RougeScorer(list(ROUGE_KINDS), tokenizer=RougeWords(PorterStemmer()))

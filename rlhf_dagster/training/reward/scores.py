@@ -198,7 +198,7 @@ def score_by_heads(
     drawn: Sequence[TokenIds | None] | None = None,
 ) -> np.ndarray:
     """The scores [N, H] (float64) of :func:`score_responses` by each of the reward model's H heads."""
-    scores = np.zeros((len(responses), reward_model.model.config.num_labels))
+    scores = np.zeros((len(responses), int(reward_model.model.config.num_labels or 1)))
     for part, batch in _batches(reward_model, prompts, responses, sampling, drawn):
         with precision(compute):
             scores[part] = score_heads(reward_model.model, batch).cpu().numpy()

@@ -3,7 +3,7 @@
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from rlhf_dagster.evaluation.texts.rouge import KINDS, rouge
+from rlhf_dagster.evaluation.texts.rouge import ROUGE_KINDS, rouge
 
 REFERENCE = "Anna's dogs were running in the parks, on Monday 3.5 km!"
 TEXTS = ["anna ran a dog in the park on monday", "The parks; running dogs 3 5", "nothing", ""]
@@ -11,9 +11,9 @@ TEXTS = ["anna ran a dog in the park on monday", "The parks; running dogs 3 5", 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_english_is_as_the_package_scores_it(text: str) -> None:
-    expected = RougeScorer(list(KINDS), use_stemmer=True).score(REFERENCE, text)
+    expected = RougeScorer(list(ROUGE_KINDS), use_stemmer=True).score(REFERENCE, text)
     found = rouge([[REFERENCE]], [text])
-    assert {kind: rate.value for kind, rate in found.items()} == {kind: expected[kind].fmeasure for kind in KINDS}
+    assert {kind: rate.value for kind, rate in found.items()} == {kind: expected[kind].fmeasure for kind in ROUGE_KINDS}
 
 
 def test_worked_by_hand() -> None:
