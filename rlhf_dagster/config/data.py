@@ -23,6 +23,23 @@ class HubDataset(Settings):
     """Column with the text (pretraining)."""
     user: str | None = None
     """Column that says whose prompt or demonstration it is; splits keep a user together."""
+    chat: str | None = Field(None, json_schema_extra=LATER)
+    """Column with whole chats, in place of `prompt` and `response`: lists of messages, or texts whose turns begin with
+    `Human:` and `Assistant:` (Bai et al. 2022). The assistant's last message is the response, the rest the prompt."""
+    beginning: int | None = Field(None, ge=1, json_schema_extra=LATER)
+    """Words (separated by white space) of the column `prompt` that are the prompt, for texts to go on with. What comes
+    after them is the response where `response` names the same column; texts that have no more words are left out
+    then, and empty ones always."""
+
+    @model_validator(mode="after")
+    def _one_way_to_read(self) -> Self:
+        if self.chat and (self.prompt or self.response):
+            raise ValueError("`chat` holds prompt and response; leave the columns `prompt` and `response` out")
+        if self.beginning and not self.prompt:
+            raise ValueError("`beginning` is that of the column `prompt`; name it")
+        if self.prompt and self.prompt == self.response and not self.beginning:
+            raise ValueError("`prompt` and `response` are the same column; say with `beginning` where it is cut")
+        return self
 
 
 class DataSettings(Settings):
@@ -67,6 +84,8 @@ class DataSettings(Settings):
         }
         for field, columns in needs.items():
             dataset = getattr(self, field)
+            if dataset and dataset.chat and "prompt" in columns:
+                continue
             missing = [column for column in columns if dataset and not getattr(dataset, column)]
             if missing:
                 raise ValueError(f"{field} must name its `{missing[0]}` column")

@@ -96,6 +96,9 @@ class TinyModelSettings(Settings):
     """Optimiser steps of pretraining."""
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(4e-3, gt=0)
+    chat: bool = Field(False, json_schema_extra=LATER)
+    """Whether the tokenizer gets a chat template, with control tokens of its own for the turns (`sft.chat: true` has
+    prompts read in it). The model meets them in SFT; pretraining text is text."""
     seed: int = 0
     """Seed of the base model alone, so that loops with different seeds share one cached base model."""
 

@@ -28,6 +28,8 @@ class Judgment:
     ratings: Mapping[str, Sequence[int]] | None = None
     """For the kind `rating`: by axis, from 1 (worst) to 7, in the order shown; ``overall`` stands in for an axis that
     is not there."""
+    axes: Mapping[str, Sequence[int]] | None = None
+    """For a pair: its ranks on each axis that the annotator tells apart."""
 
 
 class SimulatedAnnotator(Protocol):

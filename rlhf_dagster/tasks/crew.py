@@ -13,7 +13,7 @@ from typing import ClassVar, TypeVar
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import content_hash
-from rlhf_dagster.records.kinds import HIGHEST_RATING, LOWEST_RATING, ORDERED_KINDS, RANKED_KINDS
+from rlhf_dagster.records.kinds import HIGHEST_RATING, LOWEST_RATING, ORDERED_KINDS, PAIR, RANKED_KINDS
 from rlhf_dagster.records.outcome import OVERALL, ranks_from_ratings
 from rlhf_dagster.tasks.base import Judgment
 
@@ -81,7 +81,11 @@ class NoisyJudge(ABC):
         if kind == "rating":
             return _rated(self._ratings(utilities, prompt, responses, key), seconds)
         ranks = RANKED_KINDS[kind].of_order(self._order(utilities))
-        return Judgment(ranks, seconds, self._strength(ranks, utilities) if kind == "pair" else None)
+        if kind != PAIR.name:
+            return Judgment(ranks, seconds)
+        axes = self._by_axis(prompt, responses, key)
+        by_axis = {axis: self._order(found) for axis, found in axes.items()}
+        return Judgment(ranks, seconds, self._strength(ranks, utilities), axes=by_axis or None)
 
     def utility(self, prompt: str, response: str, key: str) -> float:
         """How much the annotator likes the response, with the noise of comparison ``key``; position plays no part."""
@@ -93,10 +97,15 @@ class NoisyJudge(ABC):
     def _ratings(
         self, utilities: Sequence[float], prompt: str, responses: Sequence[str], key: str
     ) -> dict[str, list[int]]:
-        found = {OVERALL: [self._rating(utility) for utility in utilities]}
+        by_axis = {OVERALL: utilities, **self._by_axis(prompt, responses, key)}
+        return {axis: [self._rating(utility) for utility in found] for axis, found in by_axis.items()}
+
+    def _by_axis(self, prompt: str, responses: Sequence[str], key: str) -> dict[str, list[float]]:
+        """The utility of each response on each axis, with the same noise as in the whole."""
+        found: dict[str, list[float]] = {}
         for response in responses:
             for axis, liking in self.liking_by_axis(prompt, response).items():
-                found.setdefault(axis, []).append(self._rating(liking + self._slip(response, key)))
+                found.setdefault(axis, []).append(liking + self._slip(response, key))
         return found
 
     def _at_random(self, rng: random.Random, k: int, kind: str) -> Judgment:

@@ -89,5 +89,35 @@ def _sentiment() -> Task:
     return TASK
 
 
-EMBEDDED_TASKS: dict[str, Callable[[], Task]] = {"sentiment": _sentiment}
+def _descriptive() -> Task:
+    from rlhf_dagster.tasks.descriptive import DESCRIPTIVE
+
+    return DESCRIPTIVE
+
+
+def _helpful() -> Task:
+    from rlhf_dagster.tasks.helpful import HELPFUL
+
+    return HELPFUL
+
+
+def _summaries() -> Task:
+    from rlhf_dagster.tasks.summaries import SUMMARIES
+
+    return SUMMARIES
+
+
+def _summaries_articles() -> Task:
+    from rlhf_dagster.tasks.summaries import ARTICLES
+
+    return ARTICLES
+
+
+EMBEDDED_TASKS: dict[str, Callable[[], Task]] = {
+    "sentiment": _sentiment,
+    "descriptive": _descriptive,
+    "helpful": _helpful,
+    "summaries": _summaries,
+    "summaries_articles": _summaries_articles,
+}
 """What imports each embedded task."""

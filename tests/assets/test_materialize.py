@@ -145,7 +145,7 @@ def launch(runner: LoopRunner, asset: str, **settings: Any) -> dg.ExecuteInProce
     ("asset", "stage", "settings"),
     [
         ("sft_checkpoint", "sft", {"learning_rate": 1e-5}),
-        ("reward_model", "reward_model", {"learning_rate": 1e-5}),
+        pytest.param("reward_model", "reward_model", {"learning_rate": 1e-5}, marks=pytest.mark.long),
         ("ppo_policy", "ppo", {"updates": 2, "start": "sft"}),
     ],
 )
