@@ -28,7 +28,7 @@ def copying_figures(sources: Sequence[str], texts: Sequence[str]) -> dict[str, R
     }
 
 
-def sentences_of(text: str) -> list[list[str]]:
+def sentences_in(text: str) -> list[list[str]]:
     """The sentences of a text, each as its bare words.
 
     A sentence ends at a line break, after a full stop, exclamation or question mark before white space, and after the
@@ -107,7 +107,7 @@ def longest_common_subsequence(one: Sequence[Gram], other: Sequence[Gram]) -> in
 
 def _copied_sentences(source: list[str], text: str) -> float | None:
     everything = _joined(source)
-    found = [_joined(said) in everything for said in sentences_of(text)]
+    found = [_joined(said) in everything for said in sentences_in(text)]
     return sum(found) / len(found) if found else None
 
 

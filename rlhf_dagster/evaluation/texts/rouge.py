@@ -16,10 +16,11 @@ ROUGE_KINDS = ("rouge1", "rouge2", "rougeL")
 def rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str, Rate]:
     """Mean F1 of each of :data:`ROUGE_KINDS`, with its 95% t interval over responses.
 
-    Empty where no response has references. ``references[i]`` are good responses to the prompt that ``texts[i]`` answers: the one that is closest counts, and a
-    response without any is left out. Words are stemmed (Porter) as the papers do. English text gives what the package
-    gives by itself; its own tokenizer drops every character but a to z and digits, so that it finds nothing in most
-    other languages, and words here are those of :func:`~rlhf_dagster.common.words.bare_words`.
+    ``references[i]`` are good responses to the prompt that ``texts[i]`` answers: the one that is closest counts, and a
+    response without any is left out; the result is empty where all are. Words are stemmed (Porter), as the papers do.
+    English text gives what the package gives by itself. Its own tokenizer drops every character but a to z and digits,
+    so that it finds nothing in most other languages; words here are those of
+    :func:`~rlhf_dagster.common.words.bare_words`.
     """
     pairs = [(given, text) for given, text in zip(references, texts, strict=True) if given]
     if not pairs:

@@ -11,7 +11,7 @@ from rlhf_dagster.evaluation.texts.copying import (
     copying_figures,
     longest_common_subsequence,
     novel_ngrams,
-    sentences_of,
+    sentences_in,
 )
 
 SOURCE = "Hi all, a long post. Anna lost the dog of Bob in the park! It was cold."
@@ -39,7 +39,7 @@ def naive_subsequence(one: list[str], other: list[str]) -> int:
     ],
 )
 def test_sentences(text: str, expected: list[list[str]]) -> None:
-    assert sentences_of(text) == expected
+    assert sentences_in(text) == expected
 
 
 def test_a_copied_sentence_stands_in_the_source_word_for_word() -> None:
