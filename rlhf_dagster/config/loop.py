@@ -146,6 +146,15 @@ class LoopConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _heads_can_disagree(self) -> Self:
+        if self.labeling.selection == "disagreement" and self.reward_model.heads < 2:
+            raise ValueError(
+                "labeling.selection is disagreement, and a reward model with one head agrees with itself; set "
+                "reward_model.heads to 2 or more, such as 5"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _judge_has_its_own(self) -> Self:
         judge = self.labeling.judge
         if judge is not None and judge.instead_of_people and self.label_store.kind == "label_studio":

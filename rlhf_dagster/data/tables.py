@@ -46,8 +46,8 @@ def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
 
 def build_demonstrations(
     config: LoopConfig, root: Path, store: Store, prompts: pd.DataFrame, written: Sequence[Mapping[str, Any]] = ()
-) -> tuple[pd.DataFrame, int]:
-    """Demonstrations (schema DEMONSTRATIONS), and how many are left out because they are in the test split.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Demonstrations (schema DEMONSTRATIONS), and those left out because they are in the test split.
 
     ``written`` are rows of IMPORTED_DEMONSTRATIONS that annotators wrote; they are added to those of the source.
 
@@ -66,10 +66,12 @@ def build_demonstrations(
         for row in given
     ]
     kept = [row for row in _readable(rows, config) if row["split"] != "test"]
-    left_out = len({row["demonstration_id"] for row in rows} - {row["demonstration_id"] for row in kept})
+    known_ids = {row["demonstration_id"] for row in kept}
+    of_test = [row for row in rows if row["demonstration_id"] not in known_ids]
+    left_out = _distinct(of_test, DEMONSTRATIONS, "demonstration_id")
     if rows and not kept:
         raise UserError(
-            f"No demonstrations are left: all {left_out:,} are of the test split, by their prompt or user; give "
+            f"No demonstrations are left: all {len(left_out):,} are of the test split, by their prompt or user; give "
             "others, or lower `data.test`."
         )
     return _finish(kept, DEMONSTRATIONS, "demonstration_id", "demonstrations"), left_out
@@ -195,5 +197,11 @@ def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.Data
     """The table of the first row of each id, sorted by id; raises UserError where there is no row."""
     if not rows:
         raise UserError(f"No {name}: the source is empty; check `data` in the loop's config.")
+    return _distinct(rows, schema, key)
+
+
+def _distinct(rows: list[dict], schema: pa.Schema, key: str) -> pd.DataFrame:
+    if not rows:
+        return table([], schema).to_pandas()
     frame = pd.DataFrame(rows).drop_duplicates(key).sort_values(key, ignore_index=True)
     return table(frame, schema).to_pandas()

@@ -40,6 +40,7 @@ from rlhf_dagster.loop.candidate import Candidate
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
+from rlhf_dagster.loop.measuring.known_about import known_about
 from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.tables import records
@@ -200,6 +201,7 @@ def evaluate_round(
         alignment_tax=alarms.alignment_tax,
         reward_drift=alarms.reward_drift,
         unmeasured=alarms.unmeasured,
+        known=known_about(loop, completions),
     )
     early = decide(loop, report, None)
     report |= {"arms": list(arms), "labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}

@@ -79,12 +79,13 @@ def _policy(
     if report is None:
         return None
     rates = [*report["win_rates"], *(human["win_rates"] if human else [])]
-    rate = find_win_rate(rates, JUDGES, SFT) or {}
+    rate, figures = find_win_rate(rates, JUDGES, SFT) or {}, report["policies"]["policy"]
     return {
         "checkpoint": _path(evaluated_policy(loop, key, report["policy_id"])),
-        "kl": report["policies"]["policy"]["kl"]["value"],
+        "kl": figures["kl"]["value"],
         "win_rate_vs_sft": {name: rate.get(name) for name in ("value", "low", "high", "n", "judge")},
         "win_rates": rates,
+        **{name: figures[name] for name in ("copying", "rouge", "truthfulness") if figures.get(name)},
     }
 
 

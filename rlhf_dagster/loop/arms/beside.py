@@ -14,6 +14,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.candidate import arm_policy, round_candidate
 from rlhf_dagster.loop.evaluation import judge_scores
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.measuring.known_about import known_about
 from rlhf_dagster.loop.sampling import as_prompts, best_responses, sample_policy
 from rlhf_dagster.records.chats import messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id
@@ -50,7 +51,8 @@ def measure_arms(
         return []
     roles = (POLICY, SFT, *arms)
     scores: Scores = judge_scores(loop, completions, reward_model, roles)
-    return compare_arms(responses_by_role(completions, roles), scores, loop.config.evaluation.best_of_n, candidate)
+    rows, known = responses_by_role(completions, roles), known_about(loop, completions)
+    return compare_arms(rows, scores, loop.config.evaluation.best_of_n, candidate, known)
 
 
 def _sample_best_of_n(
