@@ -159,7 +159,8 @@ def test_the_score_is_the_mean_of_the_heads(everything: TrainingResult) -> None:
     np.testing.assert_allclose(scores.spread, heads.std(dim=1, correction=0), atol=1e-5)
     np.testing.assert_allclose(scores.mean, heads.mean(dim=1), atol=1e-5)
     each = score_by_heads(model, ["red dog .", "bad"], ["good good", ""], FIXED)
-    np.testing.assert_allclose(each, heads, atol=1e-5)
+    # Rows of a batch are padded, which rounds otherwise than rows by themselves.
+    np.testing.assert_allclose(each, heads, atol=1e-4)
 
 
 def test_normalising_heads_sets_each_before_training_and_their_mean_after(spec: RewardModelSpec) -> None:
