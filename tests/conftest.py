@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
@@ -39,8 +39,9 @@ from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.labeling.label_studio.server import environment_folder
 
 # A machine that is busy is slow, and no test is about time.
-settings.register_profile("quick", deadline=None, max_examples=40)
-settings.register_profile("thorough", deadline=None, max_examples=400)
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", PATIENT, max_examples=40)
+settings.register_profile("thorough", PATIENT, max_examples=400)
 settings.load_profile("quick")
 
 LONGEST = [
