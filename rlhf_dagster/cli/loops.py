@@ -196,6 +196,7 @@ def status(folder: Path, as_json: bool) -> None:
         print(sentence, file=sys.stderr)
     if as_json:
         print(json.dumps(rows, indent=1))
+        print("".join(f"{sentence}\n" for sentence in data_notices(loop)), end="", file=sys.stderr)
         return
     if not rows:
         print(f"No round is open. Next: rlhf round open --loop {folder}")

@@ -141,13 +141,18 @@ def _settings(name: str, value: Any) -> Callable[[Any], Any]:
 
 
 def _sampling(name: str, value: int) -> Callable[[Any], Any]:
-    """Responses that are drawn or read at once, beside a training on labels; PPO draws its whole batch."""
+    """Responses that are drawn or read at once, in PPO and beside a training on labels."""
 
     def apply(spec: Any) -> Any:
-        smaller = value < getattr(spec.sampling, name) and isinstance(spec, RewardModelSpec | DpoSpec)
-        return _replaced(spec, "sampling", name, value) if smaller else None
+        limits = isinstance(spec, RewardModelSpec | DpoSpec) or _draws_in_parts(spec)
+        return _replaced(spec, "sampling", name, value) if limits and value < getattr(spec.sampling, name) else None
 
     return apply
+
+
+def _draws_in_parts(spec: Any) -> bool:
+    """Whether this package draws PPO's responses; another program is given all of them at once."""
+    return isinstance(spec, PpoSpec) and spec.compute.rollout_backend == "native"
 
 
 def _with_lora(spec: Any) -> Any:

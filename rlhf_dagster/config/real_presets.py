@@ -102,10 +102,10 @@ _ADAPTERS = LoraSettings(
 """The same in all stages, so that each goes on from the adapters of the one before it."""
 
 
-def _with_adapters(lora: LoraSettings) -> dict[str, Settings]:
+def _with_adapters(lora: LoraSettings, drawn_at_once: int) -> dict[str, Settings]:
     return {
         "compute": ComputeSettings(precision="bf16", gradient_checkpointing=True),  # Q and Z alike
-        "sampling": _CHAT_SAMPLING,
+        "sampling": _CHAT_SAMPLING.changed(batch_size=drawn_at_once),
         "sft": SftSettings(
             epochs=2.0,  # T2 and T3
             batch_size=16,  # Q, 7B and 13B
@@ -161,8 +161,8 @@ def _with_adapters(lora: LoraSettings) -> dict[str, Settings]:
     }
 
 
-LORA = _with_adapters(_ADAPTERS)
+LORA = _with_adapters(_ADAPTERS, 64)
 """Adapters on one base of 1 to 14 billion parameters, which policy, reference, reward model and value share."""
 
-QLORA = _with_adapters(_ADAPTERS.changed(base_bits=4))  # Q: NF4 with double quantisation
+QLORA = _with_adapters(_ADAPTERS.changed(base_bits=4), 16)  # Q: NF4 with double quantisation
 """The same on a base of 4 bits, with the extra `quantised`: for a card of 24 GB, or a larger model."""

@@ -8,7 +8,7 @@ from loops import ROUND, asset_path, open_runner, rlhf, rlhf_here, run_missing, 
 from rlhf_dagster.cli.loops import STARTERS
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.guards.left_out import left_out_of_round
+from rlhf_dagster.loop.guards.left_out import data_notices, left_out_of_round
 from rlhf_dagster.loop.summary import round_rows
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
@@ -37,6 +37,7 @@ def test_status_is_the_rounds_as_json(stages) -> None:
     loop = LoopFolder.open(stages.finished)
     left_out = {"left_out": left_out_of_round(loop, ROUND)}
     assert json.loads(result.stdout) == [row | left_out for row in round_rows(loop, [ROUND])]
+    assert result.stderr.splitlines() == data_notices(loop) != []
     text = rlhf("round", "status", "--loop", stages.finished, COLUMNS="80")
     for word in (ROUND, "compared", "reward model", "promoted", "gold judge", "yes"):
         assert word in text.stdout

@@ -162,13 +162,33 @@ def test_it_ends_with_its_server_and_starts_again_with_its_data(tmp_path, how: s
     with up(loop, "label-studio", "up") as first:
         client = LabelStudioClient(first.url, first.credentials()["LABEL_STUDIO_API_KEY"])
         project = client.create_project("kept", '<View><Text name="t" value="$t"/></View>', "", 1, "")
-        key = (first.folder / ".env").read_bytes()
+        key = (first.folder / server.SIGNING_KEY).read_bytes()
         assert first.stop(how) == (0, "")
     assert not is_up(first.url)
     with up(loop, "label-studio", "up") as second:
         assert [entry["id"] for entry in client.projects("kept")] == [project]
         assert second.credentials() == first.credentials()
-        assert (second.folder / ".env").read_bytes() == key
+        assert (second.folder / server.SIGNING_KEY).read_bytes() == key
+
+
+@pytest.mark.parametrize("kept", ["SECRET_KEY=plain\n", "\nSECRET_KEY=p$ain\n\nSECRET_KEY=$other\n"])
+def test_a_signing_key_that_label_studio_reads_stays(tmp_path, kept: str) -> None:
+    require_label_studio()
+    (tmp_path / server.SIGNING_KEY).write_text(kept)
+    server.prepare(tmp_path)
+    assert (tmp_path / server.SIGNING_KEY).read_text() == kept
+
+
+@pytest.mark.parametrize("lost", ["", "\nSECRET_KEY=$drawn\n\nSECRET_KEY=$again\n"])
+def test_a_signing_key_that_it_would_draw_again_is_made_once(tmp_path, lost: str) -> None:
+    require_label_studio()
+    (tmp_path / server.SIGNING_KEY).write_text(lost)
+    server.prepare(tmp_path)
+    made = (tmp_path / server.SIGNING_KEY).read_text()
+    server.prepare(tmp_path)
+    assert made.startswith("SECRET_KEY=")
+    assert "$" not in made
+    assert (tmp_path / server.SIGNING_KEY).read_text() == made
 
 
 def test_two_servers_have_secrets_of_their_own(running: Up, tmp_path) -> None:

@@ -32,7 +32,7 @@ from rlhf_dagster.training.footprint.shape import Shape
 from rlhf_dagster.training.input_sizes import parameters_of, shape_of
 from rlhf_dagster.training.models.policies import Policy
 from rlhf_dagster.training.ppo.memory import LONGEST_WINDOW
-from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
+from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE, scored_at_once
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, TinyModelSpec, spec_to_json
 from rlhf_dagster.training.texts.tokens import PaddedBatch
 
@@ -413,6 +413,16 @@ def test_scores_are_made_in_batches_of_the_size_that_is_estimated(
     model = scores.RewardModel(policy.model, policy.tokenizer)
     scores.score_with_spread(model, ["red"] * 300, ["dog"] * 300, SAMPLING)
     assert rows == [SCORED_AT_ONCE, 300 - SCORED_AT_ONCE]
+    rows.clear()
+    monkeypatch.setattr("rlhf_dagster.training.reward.memory.SCORED_TOKENS", 100)
+    longest = max(map(len, scores.encode_pairs(policy.tokenizer, ["red"], ["dog"], SAMPLING, 16)))
+    scores.score_with_spread(model, ["red"] * 50, ["dog"] * 50, SAMPLING)
+    assert rows[0] == 100 // longest
+    assert sum(rows) == 50
+
+
+def test_long_rows_are_scored_a_few_at_a_time() -> None:
+    assert [scored_at_once(length) for length in (16, 64, 65, 1024, 100_000)] == [256, 256, 252, 16, 1]
 
 
 def test_windows_of_text_are_as_long_as_is_estimated(

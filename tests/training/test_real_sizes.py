@@ -6,6 +6,8 @@ import pytest
 from real_sizes import CONFIGS, PARAMETERS, stages
 
 from rlhf_dagster.compute.memory import required_bytes
+from rlhf_dagster.compute.stages import loop_specs
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.training.checkpoints.outlines import write_outline
 from rlhf_dagster.training.input_sizes import model_sizes
@@ -36,6 +38,14 @@ def test_every_stage_fits(outline: tuple[str, Path], stage: str) -> None:
     # Not because something is left out: the weights alone, in bfloat16 and in four bits.
     assert needed["bf16"] > 2 * PARAMETERS[outline[0]]
     assert needed["4 bits"] > PARAMETERS[outline[0]] / 2
+
+
+@pytest.mark.parametrize(("preset", "card"), [("lora", 80e9), ("qlora", 24e9)])
+def test_every_stage_of_a_loop_fits_the_card_of_its_preset(outline: tuple[str, Path], preset: str, card: float) -> None:
+    """With 1,024 tokens and four responses to a prompt, as the preset says."""
+    config = LoopConfig(preset=preset, compute={"device": "cuda"})
+    for spec in loop_specs(outline[1], config).values():
+        assert required_bytes(spec) <= card
 
 
 def test_four_models_in_place_of_one_do_not_fit(outline: tuple[str, Path]) -> None:

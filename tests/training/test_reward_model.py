@@ -38,6 +38,16 @@ def test_it_learns_the_order_from_labels_of_mixed_size(trained: TrainingResult) 
     scores = score_responses(trained.folder, ["red dog ."] * 300, responses, FIXED, COMPUTE)
     assert np.corrcoef(scores, [good_share(response) for response in responses])[0, 1] > 0.8
     assert trained.metrics["accuracy_validation"] > 0.7
+
+
+def test_scores_do_not_depend_on_how_many_rows_are_read_at_once(
+    trained: TrainingResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_reward_model(trained.folder)
+    sequences = [[5 + at % 3] * (1 + at % 7) for at in range(23)]
+    whole = score_sequences(model, sequences)
+    monkeypatch.setattr("rlhf_dagster.training.reward.memory.SCORED_TOKENS", 20)
+    np.testing.assert_allclose(score_sequences(model, sequences), whole, atol=1e-5)
     assert trained.metrics["comparisons"] + trained.metrics["labels_validation"] == 400
 
 

@@ -33,6 +33,8 @@ CONSTRAINTS = f"label-studio-{VERSION}.txt"
 EMAIL = "admin@example.com"
 DATABASE = "label_studio.sqlite3"
 CREDENTIALS = "credentials.env"
+SIGNING_KEY = ".env"
+"""Where Label Studio keeps the key that signs its sessions and tokens."""
 LOG = "label-studio.log"
 GRACE = 15.0
 """Seconds that the server has to stop by itself."""
@@ -151,6 +153,19 @@ def prepare(folder: Path) -> None:
         }
         lines = "".join(f"{name}={value}\n" for name, value in credentials.items())
         write_atomically(folder / CREDENTIALS, lines.encode(), private=True)
+    if not _has_a_signing_key(folder / SIGNING_KEY):
+        write_atomically(folder / SIGNING_KEY, f"SECRET_KEY={secrets.token_hex(32)}\n".encode(), private=True)
+
+
+def _has_a_signing_key(path: Path) -> bool:
+    """Whether there is a key that Label Studio will read again.
+
+    One that it draws itself starts with a dollar sign once in fifty times; it takes that for the name of an environment
+    variable, and draws another one at each start, which ends every session.
+    """
+    lines = lines_of(path.read_text(encoding="utf-8")) if path.exists() else []
+    keys = [line.partition("=")[2] for line in lines if line.startswith("SECRET_KEY=")]
+    return bool(keys) and not keys[0].startswith("$")
 
 
 def start(folder: Path, port: int) -> subprocess.Popen[bytes]:

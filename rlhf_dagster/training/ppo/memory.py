@@ -121,9 +121,13 @@ def _engine(spec: PpoSpec, policy: ModelSizes) -> Parts:
 
 
 def _rollout(spec: PpoSpec, models: _Models) -> Parts:
-    """Sampling all episodes, then reading them for log-probabilities and scores."""
+    """Sampling episodes, then reading them for log-probabilities and scores.
+
+    At most `sampling.batch_size` are done at once where this package samples; another program is given all of them.
+    """
     compute, shape = spec.compute, models.policy.shape
     episodes = own_rows(spec.settings.batch_size, compute)
+    episodes = min(episodes, spec.sampling.batch_size) if compute.rollout_backend == "native" else episodes
     reading = Parts(logits=logits_bytes(POLICY_LOGITS, shape, episodes * spec.sampling.response_tokens, compute))
     judging = Parts(activations=passing_bytes(_judge(models), episodes * _length(spec), compute))
     return sampling_parts(shape, episodes, spec.sampling, compute) + largest(reading, judging) + _cast(spec, models)

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.reward.memory import scored_at_once
 from rlhf_dagster.training.reward.scores import RewardModel, score_heads
 from rlhf_dagster.training.texts.tokens import TokenIds, pad
 
@@ -91,16 +92,16 @@ def _require_spread(heads: np.ndarray, spread: np.ndarray, reference: Sequence[T
     )
 
 
-def score_sequences(reward_model: RewardModel, sequences: Sequence[TokenIds], batch_size: int = 256) -> np.ndarray:
+def score_sequences(reward_model: RewardModel, sequences: Sequence[TokenIds]) -> np.ndarray:
     """Scores [N] (float64) of sequences of ids."""
-    return _score_heads_of(reward_model, sequences, batch_size).mean(axis=0)
+    return _score_heads_of(reward_model, sequences).mean(axis=0)
 
 
 @torch.no_grad()
-def _score_heads_of(reward_model: RewardModel, sequences: Sequence[TokenIds], batch_size: int = 256) -> np.ndarray:
+def _score_heads_of(reward_model: RewardModel, sequences: Sequence[TokenIds]) -> np.ndarray:
     """Scores [H, N] (float64)."""
-    parts = []
-    for start in range(0, len(sequences), batch_size):
-        batch = pad(sequences[start : start + batch_size], reward_model.tokenizer.pad_token_id, "right")
+    parts, at_once = [], scored_at_once(max(map(len, sequences), default=0))
+    for start in range(0, len(sequences), at_once):
+        batch = pad(sequences[start : start + at_once], reward_model.tokenizer.pad_token_id, "right")
         parts.append(score_heads(reward_model.model, batch.to(reward_model.device)).double().cpu().numpy())
     return np.ascontiguousarray(np.concatenate(parts).T)

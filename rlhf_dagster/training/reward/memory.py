@@ -17,7 +17,14 @@ from rlhf_dagster.training.input_sizes import model_sizes, responses_at_most, ro
 from rlhf_dagster.training.specs import RewardModelSpec
 
 SCORED_AT_ONCE = 256
-"""Rows in a forward pass where a reward model scores responses."""
+"""Most rows in a forward pass where a reward model scores responses."""
+SCORED_TOKENS = 64 * SCORED_AT_ONCE
+"""Most tokens in such a pass, if it has more than one row."""
+
+
+def scored_at_once(length: int) -> int:
+    """How many rows of at most ``length`` tokens are scored in one forward pass."""
+    return max(1, min(SCORED_AT_ONCE, SCORED_TOKENS // max(length, 1)))
 
 
 def reward_model_memory(spec: RewardModelSpec) -> Parts:
@@ -29,7 +36,7 @@ def reward_model_memory(spec: RewardModelSpec) -> Parts:
     training = training_parts([Graph(model, own * responses, length)], 0, compute, settings.lora)
     # Every rank scores the normalisation samples, and parts of whole batches of held-out labels.
     scored = math.ceil(labels / settings.accumulate) * responses
-    scored = max(scored, min(SCORED_AT_ONCE, settings.normalisation_samples))
+    scored = max(scored, min(scored_at_once(length), settings.normalisation_samples))
     scoring = Parts(activations=passing_bytes(model.shape, scored * length, compute))
     trained = model_in_training(model, compute, settings.lora) + largest(training, scoring)
     # The SFT policy is loaded beside the new model to draw those samples, before there are gradients.

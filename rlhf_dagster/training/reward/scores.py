@@ -21,7 +21,7 @@ from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.models.policies import load_model, load_tokenizer
 from rlhf_dagster.training.models.responses import read_responses
 from rlhf_dagster.training.models.shared_bases import SharedBases
-from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
+from rlhf_dagster.training.reward.memory import scored_at_once
 from rlhf_dagster.training.runtime.device import precision
 from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.texts.chats.ends import end_id_of
@@ -185,8 +185,9 @@ def score_with_spread(
     # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     scores = ScoresAndSpread(np.zeros(len(rows)), np.zeros(len(rows)))
-    for start in range(0, len(rows), SCORED_AT_ONCE):
-        part = order[start : start + SCORED_AT_ONCE]
+    at_once = scored_at_once(max(map(len, rows), default=0))
+    for start in range(0, len(rows), at_once):
+        part = order[start : start + at_once]
         batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(
             reward_model.device
         )
