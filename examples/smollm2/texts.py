@@ -1,13 +1,11 @@
 """Prompts and demonstrations out of the model itself: it goes on from a few words, and what it says is cut in two.
 
-    python examples/smollm2/texts.py MODEL FILE [--texts 2400]
-
-Each line of FILE has a `prompt`, which is an opening and the first words that the model went on with, and the
+Each line of the file has a `prompt`, which is an opening and the first words that the model went on with, and the
 `response`, which is the rest. Nobody else's text is needed.
 """
 
-import argparse
 import json
+import re
 from itertools import cycle, islice, product
 from pathlib import Path
 
@@ -19,12 +17,16 @@ from rlhf_dagster.training.sampling.sample import sample
 PLACES = ("the hotel", "this restaurant", "our school", "the museum", "my new job", "the concert", "that airline")
 PLACES += ("the village", "the gym", "this phone", "the film", "the book", "our neighbour", "the train", "my doctor")
 PLACES += ("the market", "the garden", "the team", "the course", "this software", "the weather", "the trip")
-OPENINGS = ("I have to say that {}", "Last week {}", "Everybody talks about {}", "What I remember about {}", "Today {}")
-OPENINGS += ("My honest review of {}:", "They told me that {}", "When I think of {},")
-PROMPT_WORDS = 3
+OPENINGS = ("My review of {}: I", "Would I recommend {}? I", "Honestly, {} was", "What I felt about {} was")
+OPENINGS += ("After a week I can say that {} is", "My opinion of {} is simple: it is")
+OPENINGS += ("I left a comment about {}. I wrote that it", "Everybody asks me about {}, and I think it")
+PROMPT_WORDS = 2
 """Words of what the model went on with that belong to the prompt."""
-SAMPLING = SamplingSettings(prompt_tokens=16, response_tokens=32, fixed_length=True, batch_size=64)
+SAMPLING = SamplingSettings(prompt_tokens=16, response_tokens=26, fixed_length=True, batch_size=200)
+LEAST_WORDS = 8
+"""Of a response."""
 SEED = 0
+TEXTS = 1600
 
 
 def openings(count: int) -> list[str]:
@@ -34,27 +36,25 @@ def openings(count: int) -> list[str]:
 
 
 def cut(opening: str, said: str) -> dict[str, str] | None:
-    """Prompt and response; None where the model said too little, or began a new paragraph in the prompt."""
+    """Prompt and response; None where the model said too little."""
     words = said.replace("\n", " ").split(" ")
-    begun, rest = " ".join(words[: PROMPT_WORDS + 1]), " ".join(words[PROMPT_WORDS + 1 :])
-    whole = begun.strip() and len(rest.split()) >= SAMPLING.response_tokens // 3
-    return {"prompt": opening + begun, "response": " " + rest.strip()} if whole else None
+    begun, rest = " ".join(words[: PROMPT_WORDS + 1]), " ".join(words[PROMPT_WORDS + 1 :]).strip()
+    whole = begun.strip() and len(rest.split()) >= LEAST_WORDS
+    return {"prompt": opening + begun, "response": " " + _whole_sentences(rest)} if whole else None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--texts", type=int, default=2400)
-    options = parser.parse_args()
-    given = openings(options.texts)
-    said = sample(open_unpadded_policy(folder_source(options.model)), given, SAMPLING, SEED)
+def _whole_sentences(text: str) -> str:
+    """``text`` up to the end of its last sentence, where that leaves enough of it."""
+    ended = re.match(r".*[.!?](?= |$)", text)
+    return ended[0] if ended and len(ended[0].split()) >= LEAST_WORDS else text
+
+
+def write_texts(model: Path, file: Path, count: int = TEXTS) -> None:
+    """Draw ``count`` texts and write those that are whole, each prompt once."""
+    given = openings(count)
+    said = sample(open_unpadded_policy(folder_source(model)), given, SAMPLING, SEED)
     rows = [cut(opening, drawn.text) for opening, drawn in zip(given, said, strict=True)]
     distinct = {row["prompt"]: row for row in rows if row}
-    beside = options.file.with_suffix(".new")
+    beside = file.with_suffix(".new")
     beside.write_text("".join(json.dumps(row) + "\n" for row in distinct.values()), encoding="utf-8")
-    beside.rename(options.file)
-
-
-if __name__ == "__main__":
-    main()
+    beside.rename(file)
