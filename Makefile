@@ -25,8 +25,9 @@ test: $(STAMP)  ## all tests but the long ones; those that need a browser skip w
 	$(BIN)/rlhf label-studio install
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-test-long: $(STAMP)  ## tests that repeat what a short one shows, with more writers, kinds or kills
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m long
+test-long: $(STAMP)  ## what repeats a short test with more writers, kinds or kills, and ten times the random examples
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "long or hypothesis" \
+		--hypothesis-profile thorough
 
 lint: $(STAMP)  ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

@@ -1,19 +1,30 @@
 """Test-wide settings (one torch thread for each worker, no way to a hub), and small loops made once a session."""
 
+import gc
 import os
 import shutil
+import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from hypothesis import settings
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests start hundreds of processes, each of which would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Pytest's importlib mode leaves sys.path alone; the helpers are a plain module beside the tests.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,16 +39,68 @@ from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.labeling.label_studio.server import environment_folder
 
 # A machine that is busy is slow, and no test is about time.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+settings.register_profile("quick", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=400)
+settings.load_profile("quick")
 
-LONG = "test_cancel.py"
-"""The module that takes longest."""
+LONGEST = [
+    "integration/test_cancel.py",
+    "integration/test_demo.py",
+    "training/test_ppo_modes.py",
+    "training/test_zoo.py",
+    "training/test_train_command.py",
+    "training/test_resume.py",
+    "label_studio/test_store.py",
+    "integration/test_label_studio_up.py",
+    "cli/test_commands.py",
+    "assets/test_gate.py",
+    "integration/test_ui.py",
+    "integration/test_services.py",
+    "training/test_adapter_checkpoints.py",
+]
+"""The modules that take longest, the longest first."""
+
+
+def pytest_configure() -> None:
+    """A run in the background begins with signals ignored, and servers that are stopped by them would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest module first: the other worker has something to do until it ends."""
-    items.sort(key=lambda item: item.path.name != LONG)
+    """The longest modules first: what is left for the end is short, and no worker waits long for another."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Modules stay as long as the session: every training collects garbage, and need not look through them again."""
+    gc.collect()
+    gc.freeze()
+
+
+@event.listens_for(Engine, "connect")
+def do_not_sync(connection: Any, _: object) -> None:
+    """Records of Dagster and of the ledger, at every event: what a killed process has written stays without it too."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_engines() -> Iterator[None]:
+    """Dagster makes an engine for every event, which compiles every statement anew; here a few are kept."""
+    make = sqlite_event_log.create_engine
+
+    @lru_cache(maxsize=8)
+    def kept(address: str, timeout: float) -> Engine:
+        return make(address, poolclass=NullPool, connect_args={"timeout": timeout})
+
+    def engine_of(address: str, poolclass: type[NullPool], connect_args: dict[str, float] | None = None) -> Engine:
+        return kept(address, (connect_args or {}).get("timeout", 5.0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_event_log, "create_engine", engine_of)
+        yield
 
 
 @pytest.fixture(scope="session")

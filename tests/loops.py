@@ -9,22 +9,24 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 import yaml
+from forks import forked
 
 from rlhf_dagster.assets.rounds import open_next_round
-from rlhf_dagster.automation.jobs import JUDGE, LEARN, LEARN_POLICY
+from rlhf_dagster.automation.jobs import JUDGE, LEARN, policy_assets
 from rlhf_dagster.cli import main
 from rlhf_dagster.cli.runner import LoopRunner, RunOutcome
 from rlhf_dagster.common.sealed import seal, unseal
-from rlhf_dagster.config.loop import CONFIG_FILE
+from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 
 ROUND = "round-0001"
-TRAIN = [*LEARN, *LEARN_POLICY, *JUDGE]
+TRAIN = [*LEARN, *policy_assets(LoopConfig()), *JUDGE]
 """Of `train_round`, up to the promotion, where no other arm is asked for."""
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -101,21 +103,35 @@ def run_round(runner: LoopRunner) -> str:
 
 
 def rlhf(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The `rlhf` command in a process of its own."""
+    """The `rlhf` command in a process of its own, which has imported what it needs when it starts."""
+    with TemporaryDirectory() as folder, mock.patch.dict(os.environ, environment):
+        process = forked(rlhf_main, *arguments, output=Path(folder, "rlhf"))
+        process.join()
+        out, err = (Path(folder, f"rlhf.{stream}").read_text(encoding="utf-8") for stream in ("out", "err"))
+    return subprocess.CompletedProcess(["rlhf", *map(str, arguments)], process.exitcode or 0, out, err)
+
+
+def rlhf_from_a_shell(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same as a shell starts it, which takes the seconds of its imports."""
     command = [str(Path(sys.executable).with_name("rlhf")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def rlhf_here(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same in this process, which saves the second that a new one takes; for commands that run no job."""
-    command = ["rlhf", *map(str, arguments)]
+    """The same in this process; for commands that run no job."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with mock.patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err):
         try:
-            main()
+            rlhf_main(*arguments)
         except SystemExit as stopped:
             code = int(stopped.code or 0)
-    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(["rlhf", *map(str, arguments)], code, out.getvalue(), err.getvalue())
+
+
+def rlhf_main(*arguments: object) -> None:
+    """Do what the command does."""
+    with mock.patch.object(sys, "argv", ["rlhf", *map(str, arguments)]):
+        main()
 
 
 def assert_one_sentence(result: subprocess.CompletedProcess[str], *parts: str) -> None:

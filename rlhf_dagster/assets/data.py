@@ -4,8 +4,9 @@ import dagster as dg
 import pandas as pd
 
 from rlhf_dagster.assets.define import as_list, loop_asset, table_result
+from rlhf_dagster.common.words import words
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
-from rlhf_dagster.loop.demonstrations import read_written, send_prompts
+from rlhf_dagster.loop.demonstrations import keep_references, read_written, send_prompts
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.left_out import (
     LEFT_OUT_OF_TEST,
@@ -45,15 +46,16 @@ def demonstrations(
     """Prompts with responses that people wrote, from which SFT learns the form of an answer.
 
     Demonstrations that annotators wrote are included; those by users, or to prompts, of the test split are not, and
-    counted as `left_out_of_test`.
+    counted as `left_out_of_test`: evaluations compare responses with them (ROUGE).
     """
     written = read_written(loop)
     frame, of_test = build_demonstrations(loop.config, loop.root, loop.store, prompts, written)
     require_demonstrations(frame)
-    loop.write_json("demonstrations", "", {LEFT_OUT_OF_TEST: of_test})
+    keep_references(loop, of_test)
+    loop.write_json("demonstrations", "", {LEFT_OUT_OF_TEST: len(of_test)})
     counts = {"written_by_annotators": len(written), "asked_of_annotators": len(demonstration_batch)}
-    counts[LEFT_OUT_OF_TEST] = of_test
-    notices = _warnings(demonstration_notices(frame, of_test))
+    counts[LEFT_OUT_OF_TEST] = len(of_test)
+    notices = _warnings(demonstration_notices(frame, len(of_test)))
     return table_result(frame, ["demonstration_id", "split"], **counts, **_by_split(frame), **notices)
 
 
@@ -63,9 +65,9 @@ def pretraining_text(
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Text for a tiny base model and for PPO-ptx; imported loops fall back on the demonstrations."""
     frame = build_pretraining_text(loop.config, loop.root, demonstrations)
-    words = sum(len(text.split()) for text in frame["text"])
+    count = sum(len(words(text)) for text in frame["text"])
     notices = _warnings(pretraining_notices(frame, demonstrations))
-    return table_result(frame, ["text_id", "split"], words=words, **_by_split(frame), **notices)
+    return table_result(frame, ["text_id", "split"], words=count, **_by_split(frame), **notices)
 
 
 def _warnings(sentences: list[str]) -> dict[str, dg.MarkdownMetadataValue]:

@@ -170,13 +170,26 @@ def numbers(figures: Mapping[str, float | None]) -> dict[str, dg.FloatMetadataVa
 
 
 def win_rates_table(rates: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
-    """Win rates of the round's policy, a line for each judge and opponent; three columns fit the UI's table."""
+    """Win rates of the round's policy, a line for each judge and opponent; few columns fit the UI's table."""
     return markdown_table(
         [
-            {"judge": rate["judge"], "against": rate["against"], "win rate (95% interval)": rate_cell(rate)}
+            {
+                "judge": rate["judge"],
+                "against": rate["against"],
+                "win rate (95% interval)": rate_cell(rate),
+                "at equal length": equal_length_cell(rate),
+            }
             for rate in rates
         ]
     )
+
+
+def equal_length_cell(rate: Mapping[str, Any]) -> str:
+    """The length-controlled win rate, where it is known."""
+    controlled = rate.get("length_controlled") or {}
+    if controlled.get("value") is None:
+        return "not known"
+    return f"{controlled['value']:.1%} ({controlled['low']:.1%} to {controlled['high']:.1%})"
 
 
 def rate_cell(rate: Mapping[str, Any]) -> str:

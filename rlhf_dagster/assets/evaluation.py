@@ -19,12 +19,13 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.assets.report_metadata import report_metadata
 from rlhf_dagster.common.sealed import seal_page
-from rlhf_dagster.config.arms import TRAINED_BESIDE
+from rlhf_dagster.config.arms import TRAINED
 from rlhf_dagster.evaluation.gate import rules_as_dicts
 from rlhf_dagster.evaluation.held_out_text import held_out_documents
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.lineage.models import Checkpoint
-from rlhf_dagster.loop.arms import measure_arms, sample_arms
+from rlhf_dagster.loop.arms.beside import measure_arms, sample_arms
+from rlhf_dagster.loop.candidate import CHOICE, round_candidate, round_choice
 from rlhf_dagster.loop.evaluation import decide, evaluate_round, read_human_evaluation
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import send_evaluation_batch
@@ -32,25 +33,28 @@ from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.training.texts.cuts import Cuts
 
+POLICY_ASSETS = [*(arm.asset for arm in TRAINED.values()), CHOICE]
+"""What the policies of a round are made by, and the choice among them; no inputs, since a loop has not all of them."""
 
-@loop_asset("evaluation", by_round=True, gpu=True, deps=[arm.asset for arm in TRAINED_BESIDE.values()])
+
+@loop_asset("evaluation", by_round=True, gpu=True, deps=POLICY_ASSETS)
 def evaluation_completions(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
     round_manifest: dict[str, str],
-    ppo_policy: Checkpoint,
     sft_checkpoint: Checkpoint,
     reward_model: Checkpoint,
     prompts: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """One response of the new policy, of SFT and of the behaviour policy for each test prompt.
 
-    With `arms` or `evaluation.best_of_n` also one response of each of those arms.
+    The new policy is that of `release.arm`. With `arms` or `evaluation.best_of_n` also one response of each of those.
     """
     here = compute.on(loop)
     cuts = Cuts()
-    frame = sample_evaluation(here, round_manifest, ppo_policy, sft_checkpoint, prompts, cuts)
+    policy = round_candidate(loop, round_manifest["round"]).policy
+    frame = sample_evaluation(here, round_manifest, policy, sft_checkpoint, prompts, cuts)
     arms = sample_arms(here, round_manifest["round"], frame, sft_checkpoint, reward_model)
     frame = pd.concat([frame, *arms], ignore_index=True)
     return table_result(
@@ -62,7 +66,7 @@ def evaluation_completions(
     )
 
 
-@loop_asset("evaluation", by_round=True, gpu=True, deps=["preference_dataset"], **JSON)
+@loop_asset("evaluation", by_round=True, gpu=True, deps=["preference_dataset", *POLICY_ASSETS], **JSON)
 def eval_report(
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
@@ -70,7 +74,6 @@ def eval_report(
     evaluation_completions: pd.DataFrame,
     reward_model: Checkpoint,
     reward_model_halves: dict[str, Any],
-    ppo_policy: Checkpoint,
     sft_checkpoint: Checkpoint,
     pretraining_text: pd.DataFrame,
     demonstrations: pd.DataFrame,
@@ -86,18 +89,20 @@ def eval_report(
     model and by the two trained on halves of the labels. `alarms` names the rules of the gate that stand in the way.
     `arms` compares other ways to learn from the same labels; `<arm>_vs_<judge>` are their win rates against SFT.
     """
+    candidate = round_candidate(loop, round_manifest["round"])
     report, page = evaluate_round(
         compute.on(loop),
         round_manifest,
         evaluation_completions,
         reward_model,
-        ppo_policy,
+        candidate,
         reward_model_accuracy,
         label_quality,
         sft=sft_checkpoint,
         held_out=held_out_documents(pretraining_text, demonstrations),
         halves=reward_model_halves,
-        arms=measure_arms(compute.on(loop), evaluation_completions, reward_model),
+        arms=measure_arms(compute.on(loop), evaluation_completions, reward_model, candidate.arm),
+        choice=round_choice(loop, round_manifest["round"]),
     )
     key = loop.asset_key("eval_report", round_manifest["round"], "html")
     loop.store.put(key, seal_page(page))

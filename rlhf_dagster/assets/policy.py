@@ -4,14 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
-from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
+from rlhf_dagster.assets.define import JSON, MODEL, loop_asset, model_result, stage_progress
 from rlhf_dagster.assets.launch import for_this_run, launch_config
+from rlhf_dagster.assets.report_metadata import choice_table
+from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
+from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, RlooSettings
+from rlhf_dagster.config.arms import GRPO, RLOO, TRAINED, Arm
 from rlhf_dagster.config.training import DpoSettings, PpoSettings
 from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.arms.choice import choose_policy
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.chance import require_above_chance
+from rlhf_dagster.loop.trainings.best_of_n_sft import make_best_of_n_sft_policy
 from rlhf_dagster.loop.trainings.dpo import make_dpo_policy
+from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.loop.trainings.ppo import make_ppo_policy
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.training.texts.cuts import COUNTED
@@ -30,6 +38,7 @@ COMPARED_BY_ROUND = (
 """The metrics that the UI plots by round, where a run has them. The other metrics describe an update, not a round."""
 _PpoLaunch = launch_config(PpoSettings)
 _DpoLaunch = launch_config(DpoSettings)
+_BestOfNSftLaunch = launch_config(BestOfNSftSettings)
 
 
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)
@@ -70,9 +79,63 @@ def ppo_policy(
         preferences=preference_dataset,
         progress=progress,
     )
-    shown = [name for name in (*COMPARED_BY_ROUND, *COUNTED) if name in result.metrics]
-    shown += [name for name in result.metrics if name.startswith("reward_from_")]
-    return model_result(result, shown, behaviour_policy=round_manifest["behaviour_policy"])
+    return model_result(result, _shown(result), behaviour_policy=round_manifest["behaviour_policy"])
+
+
+def _compared_policy(arm: Arm, launch: type[dg.Config], about: str) -> dg.AssetsDefinition:
+    """The asset of an arm whose advantages compare the responses to a prompt; ``about`` is what it says of itself."""
+
+    def policy(
+        context: dg.AssetExecutionContext,
+        config: launch,  # type: ignore[valid-type]
+        loop: dg.ResourceParam[LoopFolder],
+        compute: Compute,
+        round_manifest: dict[str, str],
+        sft_checkpoint: Checkpoint,
+        reward_model: Checkpoint,
+        reward_model_accuracy: dict[str, Any],
+        prompts: Path,
+        pretraining_text: Path,
+        preference_dataset: Path,
+    ) -> dg.MaterializeResult[Checkpoint]:
+        require_above_chance(loop, context.partition_key, reward_model_accuracy)
+        result = make_ppo_policy(
+            compute.on(loop),
+            context.partition_key,
+            for_this_run(getattr(loop.config, arm.name), config),
+            sft=sft_checkpoint,
+            behaviour_policy=round_manifest["behaviour_policy"],
+            reward_model=reward_model,
+            prompts=prompts,
+            pretraining_text=pretraining_text,
+            preferences=preference_dataset,
+            progress=stage_progress(context),
+            arm=arm,
+        )
+        return model_result(result, _shown(result), behaviour_policy=round_manifest["behaviour_policy"])
+
+    policy.__name__, policy.__doc__ = arm.asset, about
+    return loop_asset("policy", by_round=True, gpu=True, **MODEL)(policy)
+
+
+rloo_policy = _compared_policy(
+    RLOO,
+    launch_config(RlooSettings),
+    """The policy of RLOO against this round's reward model; trained where `arms` or `release.arm` asks for it.
+
+    As PPO's, and its numbers are those of PPO's, but without a value head: the baseline of a reward is the mean reward
+    of the other responses to the prompt (Ahmadian et al. 2024).
+    """,
+)
+grpo_policy = _compared_policy(
+    GRPO,
+    launch_config(GrpoSettings),
+    """The policy of GRPO against this round's reward model; trained where `arms` or `release.arm` asks for it.
+
+    As PPO's, and its numbers are those of PPO's, but without a value head: advantages are the rewards of a prompt's
+    responses, scaled to mean 0 and deviation 1 (Shao et al. 2024).
+    """,
+)
 
 
 @loop_asset("policy", by_round=True, gpu=True, **MODEL)
@@ -84,10 +147,11 @@ def dpo_policy(
     sft_checkpoint: Checkpoint,
     preference_dataset: Path,
 ) -> dg.MaterializeResult[Checkpoint]:
-    """The policy after DPO on all labels so far, without a reward model; trained by `train_round` with `arms: [dpo]`.
+    """The policy after DPO on all labels so far, without a reward model; trained by `train_round` where `arms` or
+    `release.arm` asks for it.
 
     `accuracy` is the share of pairs whose preferred response has become the likelier one against SFT, `reward_margin`
-    by how many nats, times `dpo.beta`. This policy is reported beside PPO's, and not promoted.
+    by how many nats, times `dpo.beta`. It is reported beside the policy of `release.arm`, unless it is that one.
     """
     settings, progress = for_this_run(loop.config.dpo, config), stage_progress(context)
     result = make_dpo_policy(
@@ -99,3 +163,76 @@ def dpo_policy(
         progress=progress,
     )
     return model_result(result)
+
+
+@loop_asset("policy", by_round=True, gpu=True, **MODEL)
+def best_of_n_sft_policy(
+    context: dg.AssetExecutionContext,
+    config: _BestOfNSftLaunch,  # type: ignore[valid-type]
+    loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
+    round_manifest: dict[str, str],
+    sft_checkpoint: Checkpoint,
+    reward_model: Checkpoint,
+    reward_model_accuracy: dict[str, Any],
+    prompts: Path,
+    preference_dataset: Path,
+) -> dg.MaterializeResult[Checkpoint]:
+    """The policy after SFT on the best of its own samples; trained where `arms` or `release.arm` asks for it.
+
+    Rejection sampling: for each of some training prompts, the one of n samples that the reward model scores highest.
+    `reward_of_best` is the mean score of what is trained on, `reward_of_samples` that of all samples.
+    """
+    require_above_chance(loop, context.partition_key, reward_model_accuracy)
+    result = make_best_of_n_sft_policy(
+        compute.on(loop),
+        context.partition_key,
+        for_this_run(loop.config.best_of_n_sft, config),
+        sft=sft_checkpoint,
+        behaviour_policy=round_manifest["behaviour_policy"],
+        reward_model=reward_model,
+        prompts=prompts,
+        preferences=preference_dataset,
+        progress=stage_progress(context),
+    )
+    return model_result(result, behaviour_policy=round_manifest["behaviour_policy"])
+
+
+@loop_asset(
+    "policy",
+    by_round=True,
+    gpu=True,
+    deps=[arm.asset for arm in TRAINED.values()],
+    **JSON,
+)
+def policy_choice(
+    loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
+    round_manifest: dict[str, str],
+    sft_checkpoint: Checkpoint,
+    reward_model: Checkpoint,
+    reward_model_halves: dict[str, Any],
+    prompts: pd.DataFrame,
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """Which arm's policy is judged on test prompts and may be promoted; made where `release.arm` is `best`.
+
+    Chosen on prompts of the split `validation`: of the policies that keep the gate's rules of a response, the one whose
+    win rate against the champion is the highest, by the reward model (of all labels, or of a half) that likes the
+    policy least. That figure is the best of several, and so too high; the gate judges on other prompts.
+    """
+    choice = choose_policy(
+        compute.on(loop),
+        round_manifest,
+        sft=sft_checkpoint,
+        reward_model=reward_model,
+        halves=reward_model_halves,
+        prompts=prompts,
+    )
+    shown = {key: choice[key] for key in ("arm", "policy_id", "behaviour_policy", "prompts", "reason")}
+    return dg.MaterializeResult(value=choice, metadata=shown | {"arms": choice_table(choice["arms"])})
+
+
+def _shown(result: StageResult) -> list[str]:
+    """The metrics that the UI shows of a policy that PPO has trained."""
+    shown = [name for name in (*COMPARED_BY_ROUND, *COUNTED) if name in result.metrics]
+    return shown + [name for name in result.metrics if name.startswith("reward_from_")]

@@ -9,6 +9,14 @@ from rlhf_dagster.assets.define import markdown_table, numbers, rate_cell, win_r
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import POLICY
 
+TEXT_NUMBERS = {
+    "copied_sentences": ("copying", "copied_sentences"),
+    "rouge_l": ("rouge", "rougeL"),
+    "key_facts_covered": ("truthfulness", "covered"),
+    "truthful": ("truthfulness", "truthful"),
+}
+"""By name in the UI, the figures of :func:`~rlhf_dagster.evaluation.texts.figures.text_figures`."""
+
 
 def report_metadata(report: Mapping[str, Any]) -> dict[str, Any]:
     """Win rates, the other arms where there are any, the alarms, and every figure that the UI plots by round."""
@@ -22,14 +30,25 @@ def report_metadata(report: Mapping[str, Any]) -> dict[str, Any]:
         "perplexity_ratio": (report["alignment_tax"] or {}).get("value"),
         "reward_drift": (report["reward_drift"] or {}).get("value"),
     }
+    figures |= text_numbers(policy)
     arms = {"arms": arms_table(report["arms"])} if report["arms"] else {}
+    choice = {"choice": report["choice"]["reason"]} if report.get("choice") else {}
     labelled = (report["labels"] or {}).get("by_round") or []
     return {
         "win_rates": win_rates_table(report["win_rates"]),
         "rounds": ", ".join(row["round"] for row in labelled),
+        **choice,
         **arms,
         "alarms": ", ".join(alarm_names(report["rules"])) or "none",
         **numbers(rates | figures | _arm_rates(report["arms"])),
+    }
+
+
+def text_numbers(policy: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures of what a policy's responses say that the UI plots by round; reports of older versions have none."""
+    return {
+        name: ((policy.get(group) or {}).get(figure) or {}).get("value")
+        for name, (group, figure) in TEXT_NUMBERS.items()
     }
 
 
@@ -47,8 +66,22 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
     )
 
 
+def choice_table(contenders: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """A line for each policy that could be chosen: win rates against the champion, and the rules that it breaks."""
+    return markdown_table(
+        [
+            {
+                "arm": one["name"],
+                **{f"vs champion by the {rate['judge']}": rate_cell(rate) for rate in one["win_rates"]},
+                "breaks": ", ".join(one["breaks"]) or "nothing",
+            }
+            for one in contenders
+        ]
+    )
+
+
 def _arm_rates(arms: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Win rates against SFT of the arms other than PPO, whose win rates the report has already."""
+    """Win rates against SFT of the arms beside the policy, whose own win rates the report has already."""
     return {
         f"{arm['role']}_vs_{rate['judge'].replace(' ', '_')}": rate["value"]
         for arm in arms

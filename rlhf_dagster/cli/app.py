@@ -35,12 +35,19 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
     rounds: Annotated[int, typer.Option(help="Labelling rounds to run.")] = 2,
     seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 0,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="sentiment (where nothing else is said), descriptive, summaries, summaries_articles, helpful, one of "
+            "an installed package, or one of your own as file.py:NAME."
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole loop on the embedded task, through Dagster. Stopped and run again, it goes on where it was."""
+    """Run the whole loop on an embedded task, through Dagster. Stopped and run again, it goes on where it was."""
     from rlhf_dagster.cli.demo import run_demo
 
-    summary = run_demo(out, rounds, seed, quiet=as_json)
+    summary = run_demo(out, rounds, seed, quiet=as_json, task=task)
     if as_json:
         print(json.dumps(summary, indent=1))
 
@@ -56,9 +63,12 @@ def init(
         str, typer.Option(help="A pretrained model, a Hub id or a folder: settings that fit it and this machine.")
     ] = "",
     chat: Annotated[bool, typer.Option("--chat", help="Read prompts in the model's chat template.")] = False,
+    task: Annotated[
+        str, typer.Option(help="The task to learn, with its settings for a tiny model (see `rlhf demo --task`).")
+    ] = "",
 ) -> None:
     """Make a loop: a folder with a commented loop.yaml and a Dagster instance."""
-    loops.init_loop(folder, source or ("imports" if model else "task"), model, chat)
+    loops.init_loop(folder, source or ("imports" if model else "task"), model, chat, task)
 
 
 @app.command()

@@ -37,6 +37,7 @@ HEADLINES: dict[str, list[str]] = {
     "reward_model_accuracy": ["accuracy_validation", "accuracy_held_out_annotators"],
     "reward_model_halves": ["unmeasured", "accuracy_a", "accuracy_b"],
     **{arm.asset: list(arm.headline) for arm in ARMS if arm.asset},
+    "policy_choice": ["arm", "policy_id", "prompts"],
     "evaluation_completions": ["prompts"],
     "eval_report": ["vs_sft_reward_model", "vs_sft_gold_judge", "kl_nats", "reward_drift"],
     "evaluation_batch": ["comparisons"],

@@ -1,4 +1,4 @@
-"""`rlhf demo`: the whole loop on the embedded task, through Dagster."""
+"""`rlhf demo`: the whole loop on a task, through Dagster."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,10 @@ from rlhf_dagster.automation.pages import write_page
 from rlhf_dagster.cli.console import RunView, terminal
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.cli.tables import rounds_table, why_not
+from rlhf_dagster.common.functions import from_folder
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.config.text import commented_yaml
+from rlhf_dagster.data.task_settings import DEFAULT_TASK, task_settings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.summary import champion, round_rows
@@ -25,14 +27,17 @@ from rlhf_dagster.storage.known import is_remote
 SUMMARY = "summary.json"
 
 
-def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[str, Any]:
-    """Run ``n_rounds`` rounds in the folder ``out`` and return the summary, which is also written there."""
+def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False, task: str = "") -> dict[str, Any]:
+    """Run ``n_rounds`` rounds in the folder ``out`` and return the summary, which is also written there.
+
+    ``task`` is a name for :func:`~rlhf_dagster.tasks.known.get_task`; empty: that of the folder, or `sentiment`.
+    """
     if n_rounds < 1:
         raise UserError(f"--rounds {n_rounds}: at least 1 round is needed.")
     if seed < 0:
         raise UserError(f"--seed {seed}: a seed is 0 or more.")
     console = terminal(quiet)
-    loop = _open_demo(out, seed)
+    loop = open_demo(out, seed, task)
     runner = LoopRunner.open(loop)
     console.print(
         f"RLHF on the task `{loop.config.data.task}`: {n_rounds} rounds, seed {seed}, everything under {out}/",
@@ -52,19 +57,32 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False) -> dict[s
     return summary
 
 
-def _open_demo(out: Path, seed: int) -> LoopFolder:
-    path = out / CONFIG_FILE
+def open_demo(out: Path, seed: int, task: str = "") -> LoopFolder:
+    """The demo in ``out``, which is made where there is none; raises UserError where it is another one.
+
+    The path of a task's file is relative to the current directory.
+    """
+    path, named = out / CONFIG_FILE, from_folder(task, Path.cwd())
     if path.exists():
-        loop = LoopFolder.open(out)
-        if loop.config.seed != seed:
-            used = loop.config.seed
-            raise UserError(f"{out} holds a demo with seed {used}; give --seed {used} to go on, or another --out.")
-        return loop
+        return _same_demo(LoopFolder.open(out), out, seed, named)
+    settings = task_settings(named or DEFAULT_TASK)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not a demo's folder; choose another --out.")
+    text = commented_yaml({"name": settings["name"], "seed": seed} | settings)
     prepare_home(out)
-    path.write_text(commented_yaml({"name": "sentiment", "seed": seed}), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return LoopFolder.open(out)
+
+
+def _same_demo(loop: LoopFolder, out: Path, seed: int, task: str) -> LoopFolder:
+    used, its_task = loop.config.seed, loop.config.data.task
+    if used != seed:
+        raise UserError(f"{out} holds a demo with seed {used}; give --seed {used} to go on, or another --out.")
+    if task not in ("", its_task):
+        raise UserError(
+            f"{out} holds a demo of the task `{its_task}`; leave --task out to go on, or give another --out."
+        )
+    return loop
 
 
 def _run(runner: LoopRunner, view: RunView, job: str, key: str | None) -> None:

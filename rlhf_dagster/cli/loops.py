@@ -33,7 +33,7 @@ OF_THE_DATA = ("name", "data", "label_store")
 """The sections of a starter that say what is learned, and not by which model."""
 
 
-def init_loop(folder: Path, source: str, model: str = "", chat: bool = False) -> None:
+def init_loop(folder: Path, source: str, model: str = "", chat: bool = False, task: str = "") -> None:
     from rlhf_dagster.automation.instance import prepare_home
     from rlhf_dagster.config.text import commented_yaml
 
@@ -44,7 +44,9 @@ def init_loop(folder: Path, source: str, model: str = "", chat: bool = False) ->
     path = folder / CONFIG_FILE
     if path.exists():
         raise UserError(f"{path} exists already; edit it, or choose another folder.")
-    chosen, reasons, notes = _starter(source, model, chat)
+    if task and (source != "task" or model):
+        raise UserError("--task is for a loop that learns a task with a tiny model; leave --source and --model out.")
+    chosen, reasons, notes = (_task_starter(task, folder), {}, []) if task else _starter(source, model, chat)
     prepare_home(folder)
     path.write_text(commented_yaml(chosen, reasons), encoding="utf-8")
     for note in notes:
@@ -56,6 +58,13 @@ def init_loop(folder: Path, source: str, model: str = "", chat: bool = False) ->
         print(f"  rlhf import demonstrations FILE --loop {folder}   (also: prompts, judgments)")
     print(f"  rlhf run prepare --loop {folder}      data, base model, SFT")
     print(f"  rlhf ui --loop {folder}               the same in the browser")
+
+
+def _task_starter(task: str, folder: Path) -> dict[str, Any]:
+    from rlhf_dagster.data.task_settings import task_settings
+
+    settings = task_settings(task, folder)
+    return settings | {"data": {"source": "task", "task": task, **settings.get("data", {})}}
 
 
 def _starter(source: str, model: str, chat: bool) -> tuple[dict[str, Any], dict[str, Any], list[str]]:

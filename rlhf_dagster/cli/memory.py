@@ -15,7 +15,7 @@ from rich.table import Table
 from rlhf_dagster.compute.fitting import Way, ways_to_fit
 from rlhf_dagster.compute.free_memory import Free, free_memory
 from rlhf_dagster.compute.memory import placed, required_bytes
-from rlhf_dagster.compute.stages import loop_specs
+from rlhf_dagster.compute.stages import BORROWED, loop_specs
 from rlhf_dagster.compute.trainings import training_of
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig, load_config
 from rlhf_dagster.config.training import BaseModelSettings, TinyModelSettings
@@ -84,12 +84,12 @@ def _row(stage: str, spec: Spec, free: Free) -> StageMemory:
     return (
         StageMemory(stage, parts, peak, True)
         if peak <= each
-        else StageMemory(stage, parts, peak, False, _ways(spec, each))
+        else StageMemory(stage, parts, peak, False, _ways(stage, spec, each))
     )
 
 
-def _ways(spec: Spec, free: int) -> tuple[Way, ...]:
-    return tuple(ways_to_fit(spec, free))
+def _ways(stage: str, spec: Spec, free: int) -> tuple[Way, ...]:
+    return tuple(ways_to_fit(spec, free, section=BORROWED.get(stage)))
 
 
 def _config(asked: Asked) -> LoopConfig:

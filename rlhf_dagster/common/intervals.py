@@ -27,6 +27,10 @@ class Rate:
         return {name: finite_or_none(number) for name, number in asdict(self).items()}
 
 
+UNMEASURED = Rate(math.nan, math.nan, math.nan, 0)
+"""An estimate without an observation."""
+
+
 def finite_or_none(number: float) -> float | None:
     """``number``, or None where JSON has no number for it (NaN and the infinities)."""
     return number if math.isfinite(number) else None

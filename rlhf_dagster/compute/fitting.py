@@ -52,14 +52,18 @@ class Way:
         return ", ".join(change.text for change in self.changes)
 
 
-def ways_to_fit(spec: Spec, free: int, most: int = 3) -> list[Way]:
+def ways_to_fit(spec: Spec, free: int, most: int = 3, section: str | None = None) -> list[Way]:
     """The cheapest ways to have ``spec`` need at most ``free`` bytes; none where nothing that is tried is enough.
 
-    A way with the settings of a cheaper one, other values or more settings, is left out.
+    A way with the settings of a cheaper one, other values or more settings, is left out. ``section``
+    is what the settings are called, where the spec is not that of the training they are named for.
     """
     found: list[Way] = []
     spec = placed(spec)
-    for changes in sorted(_together(_changes(spec)), key=lambda changes: sum(change.cost for change in changes)):
+    for changes in sorted(
+        _together(_changes(spec, section or SECTIONS.get(type(spec)))),
+        key=lambda changes: sum(change.cost for change in changes),
+    ):
         if any(way.names <= {change.name for change in changes} for way in found):
             continue
         changed = _changed(spec, changes)
@@ -87,9 +91,8 @@ def _changed(spec: Spec, changes: Sequence[Change]) -> Spec | None:
     return changed
 
 
-def _changes(spec: Spec) -> list[Change]:
+def _changes(spec: Spec, section: str | None) -> list[Change]:
     """What may be changed, in the order in which it is applied."""
-    section = SECTIONS.get(type(spec))
     if section is None:
         return []
     return [*_of_compute(), *_of_section(section, spec), *_of_adapters(section), *_of_sampling()]

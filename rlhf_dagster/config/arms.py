@@ -11,16 +11,19 @@ from dataclasses import dataclass
 class Arm:
     """One way to learn from the labels."""
 
-    role: str
-    """Whom its responses stand for in evaluations; for arms beside the candidate also its name in the config."""
+    name: str
+    """Its name in the config, and whom its responses stand for in evaluations where another arm's policy is judged."""
     title: str
     """Its name for people; ``{n}`` is replaced by `evaluation.best_of_n`."""
-    kind: str = ""
-    """Kind of the policies that it registers; empty for an arm that trains none."""
-    promotable: bool = False
-    """Whether the gate may make its policy the champion."""
     headline: tuple[str, ...] = ()
     """Metadata of its asset that the terminal shows when it is made."""
+    trains: bool = True
+    """Whether it makes a policy of its own, which may be promoted."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the policies that it registers; empty for an arm that trains none."""
+        return self.name if self.trains else ""
 
     @property
     def asset(self) -> str:
@@ -28,19 +31,20 @@ class Arm:
         return f"{self.kind}_policy" if self.kind else ""
 
 
-PPO = Arm("policy", "PPO", "ppo", promotable=True, headline=("model_id", "reward", "kl"))
-DPO = Arm("dpo", "DPO", "dpo", headline=("model_id", "accuracy_validation", "reward_margin_validation"))
-BEST_OF_N = Arm("best_of_n", "Best of {n}")
+PPO = Arm("ppo", "PPO", ("model_id", "reward", "kl"))
+RLOO = Arm("rloo", "RLOO", ("model_id", "reward", "kl"))
+GRPO = Arm("grpo", "GRPO", ("model_id", "reward", "kl"))
+DPO = Arm("dpo", "DPO", ("model_id", "accuracy_validation", "reward_margin_validation"))
+BEST_OF_N_SFT = Arm("best_of_n_sft", "Best-of-n SFT", ("model_id", "train_loss", "reward_of_best"))
+BEST_OF_N = Arm("best_of_n", "Best of {n}", trains=False)
 """Of n samples of the SFT policy the one that the reward model likes best: a policy without a training."""
 
-ARMS = (PPO, DPO, BEST_OF_N)
+ARMS = (PPO, RLOO, GRPO, DPO, BEST_OF_N_SFT, BEST_OF_N)
 """All arms, in the order in which reports show them."""
-(CANDIDATE,) = (arm for arm in ARMS if arm.promotable)
-"""The one arm that every round trains, and whose policy the gate judges; policies of the others are refused."""
-TRAINED_BESIDE = {arm.role: arm for arm in ARMS if arm.asset and arm is not CANDIDATE}
-"""By name, the arms that `arms` in the config can ask for."""
+TRAINED = {arm.name: arm for arm in ARMS if arm.trains}
+"""By name, the arms that `arms` and `release.arm` in the config can ask for."""
 
 
 def arm_of(kind: str) -> Arm | None:
     """The arm that registers policies of a kind; None for kinds that no arm makes, such as ``sft``."""
-    return next((arm for arm in ARMS if kind and arm.kind == kind), None)
+    return TRAINED.get(kind)

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.base import LATER, Settings
 
 
 class HubDataset(Settings):
@@ -23,6 +23,23 @@ class HubDataset(Settings):
     """Column with the text (pretraining)."""
     user: str | None = None
     """Column that says whose prompt or demonstration it is; splits keep a user together."""
+    chat: str | None = Field(None, json_schema_extra=LATER)
+    """Column with whole chats, in place of `prompt` and `response`: lists of messages, or texts whose turns begin with
+    `Human:` and `Assistant:` (Bai et al. 2022). The assistant's last message is the response, the rest the prompt."""
+    beginning: int | None = Field(None, ge=1, json_schema_extra=LATER)
+    """Words (separated by white space) of the column `prompt` that are the prompt, for texts to go on with. What comes
+    after them is the response where `response` names the same column; texts that have no more words are left out
+    then, and empty ones always."""
+
+    @model_validator(mode="after")
+    def _one_way_to_read(self) -> Self:
+        if self.chat and (self.prompt or self.response):
+            raise ValueError("`chat` holds prompt and response; leave the columns `prompt` and `response` out")
+        if self.beginning and not self.prompt:
+            raise ValueError("`beginning` is that of the column `prompt`; name it")
+        if self.prompt and self.prompt == self.response and not self.beginning:
+            raise ValueError("`prompt` and `response` are the same column; say with `beginning` where it is cut")
+        return self
 
 
 class DataSettings(Settings):
@@ -33,7 +50,11 @@ class DataSettings(Settings):
 
     source: Literal["task", "imports"] = "task"
     task: str = "sentiment"
-    """The embedded task, or one of your own as `file.py:NAME` (`source: task`); its path is relative to the config."""
+    """The embedded task, one of an installed package, or one of your own as `file.py:NAME` (`source: task`); the path
+    is relative to the config."""
+    annotator_kind: str = Field("", json_schema_extra=LATER)
+    """Which of the task's kinds of simulated annotators label (`source: task`), such as `heuristic` of the task
+    `summaries`; empty takes the task's first."""
     prompts: int = Field(6000, ge=1)
     """Prompts to generate (`source: task`)."""
     demonstrations: int = Field(2500, ge=1)
@@ -63,9 +84,17 @@ class DataSettings(Settings):
         }
         for field, columns in needs.items():
             dataset = getattr(self, field)
+            if dataset and dataset.chat and "prompt" in columns:
+                continue
             missing = [column for column in columns if dataset and not getattr(dataset, column)]
             if missing:
                 raise ValueError(f"{field} must name its `{missing[0]}` column")
+        return self
+
+    @model_validator(mode="after")
+    def _kind_of_a_task(self) -> Self:
+        if self.annotator_kind and self.source != "task":
+            raise ValueError("annotator_kind is a kind of a task's annotators; it needs `source: task`")
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 from pydantic import Field
 
-from rlhf_dagster.config.base import Settings
+from rlhf_dagster.config.base import LATER, Settings
 
 CONFIDENCE = 0.95
 
@@ -41,6 +41,8 @@ class GateSettings(Settings):
     min_win_rate: float | None = Field(0.5, ge=0, le=1)
     """The lower end of the 95% interval of the win rate against the champion must be above this: by the reward model
     before people are asked, then by people's A/B judgments. Where the loop asks nobody, the reward model decides."""
+    min_length_controlled_win_rate: float | None = Field(None, ge=0, le=1, json_schema_extra=LATER)
+    """The same for what the win rate would be if both responses were equally long (as AlpacaEval 2 corrects it)."""
     min_judgments: int = Field(100, ge=1)
     """Fewer judgments than this are `not enough judgments`, which is never a pass."""
     max_kl: float | None = Field(10.0, gt=0)
@@ -50,9 +52,13 @@ class GateSettings(Settings):
     min_distinct: float | None = Field(0.95, ge=0, le=1)
     """Smallest share of distinct responses."""
     max_repetition: float | None = Field(0.1, ge=0, le=1)
-    """The mean share of a response's word pairs that repeat an earlier one may exceed SFT's by at most this."""
+    """The mean share of a response's word pairs that repeat an earlier one may exceed SFT's by at most this. Where a
+    script writes no spaces between words (Chinese, Japanese, Thai and others), characters count as words here."""
     max_copying: float | None = Field(0.2, ge=0, le=1)
     """The mean share of a response's word triples that stand in its prompt may exceed SFT's by at most this."""
+    max_copied_sentences: float | None = Field(None, ge=0, le=1, json_schema_extra=LATER)
+    """The mean share of a response's sentences that stand in its prompt, or in the text that the task's prompt is
+    about, may exceed SFT's by at most this."""
     max_perplexity_ratio: float | None = Field(2.0, gt=1)
     """Alignment tax: perplexity on held-out pretraining text may be at most this many times SFT's."""
     max_reward_drift: float | None = Field(0.15, ge=0, le=1)

@@ -45,13 +45,15 @@ class LabelingSettings(Settings):
     drift_share: float = Field(0.0, ge=0, le=0.5)
     """Comparisons of an SFT response with a demonstration of the same prompt, as a share of `comparisons_per_round`;
     never trained on. Annotators who stay the same decide these the same in every round."""
-    selection: Literal["random", "margin"] = "random"
-    """Which candidates are labelled: drawn at random, or those where the reward model's scores of the two best
-    responses lie closest."""
+    selection: Literal["random", "margin", "disagreement"] = "random"
+    """Which candidates are labelled: drawn at random (`random`), those where the reward model's scores of the two best
+    responses lie closest (`margin`), or those on which its `reward_model.heads` disagree most about the best response
+    (`disagreement`)."""
     selection_pool: float = Field(2.0, ge=1)
-    """Candidates sampled for each comparison wanted (`selection: margin`)."""
+    """Candidates sampled for each comparison wanted, where the reward model chooses."""
     selection_random: float = Field(0.25, ge=0, le=1)
-    """Share drawn at random all the same, so that accuracy can be measured without bias (`selection: margin`)."""
+    """Share drawn at random all the same, so that accuracy can be measured without bias, where the reward model
+    chooses."""
     held_out_annotators: float = Field(0.2, ge=0, lt=1)
     """Share of the annotators whose labels the reward model never trains on."""
     validation: float = Field(0.1, ge=0, lt=1)

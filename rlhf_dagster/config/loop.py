@@ -7,12 +7,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from rlhf_dagster.config.arms import BEST_OF_N, TRAINED_BESIDE, Arm
+from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
+from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, RlooSettings
+from rlhf_dagster.config.arm_settings.inheritance import with_inherited
+from rlhf_dagster.config.arm_settings.release import BEST, ReleaseSettings
+from rlhf_dagster.config.arms import BEST_OF_N, BEST_OF_N_SFT, PPO, TRAINED, Arm
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.config.base import LATER, Settings, overlaid, read_yaml
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
-from rlhf_dagster.config.judging.reward import ModelReward, RewardSettings
+from rlhf_dagster.config.judging.reward import ModelReward, RewardSettings, uses_reward_model
 from rlhf_dagster.config.labeling import LabelingSettings, LabelStoreSettings
 from rlhf_dagster.config.model_sizes import left_to_the_toy
 from rlhf_dagster.config.models import ModelsSettings
@@ -68,6 +72,9 @@ class LoopConfig(Settings):
     """What PPO is rewarded for; `kind` says which."""
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()
+    rloo: RlooSettings = Field(RlooSettings(), json_schema_extra=LATER)
+    grpo: GrpoSettings = Field(GrpoSettings(), json_schema_extra=LATER)
+    best_of_n_sft: BestOfNSftSettings = Field(BestOfNSftSettings(), json_schema_extra=LATER)
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     models: ModelsSettings = ModelsSettings()
@@ -75,16 +82,17 @@ class LoopConfig(Settings):
     automation: AutomationSettings = AutomationSettings()
     arms: list[str] = Field(
         [],
-        description="Policies that each round trains beside PPO's, on the same labels, and reports with it. The gate "
-        f"judges PPO's. Possible: {', '.join(f'`{name}`' for name in TRAINED_BESIDE)}.",
+        description="Policies that each round trains beside that of `release.arm`, on the same labels, and reports "
+        f"with it. Possible: {', '.join(f'`{name}`' for name in TRAINED)}.",
     )
+    release: ReleaseSettings = Field(ReleaseSettings(), json_schema_extra=LATER)
 
     @field_validator("arms")
     @classmethod
     def _known_arms(cls, arms: list[str]) -> list[str]:
         for name in arms:
-            if name not in TRAINED_BESIDE:
-                raise ValueError(f"there is no arm `{name}`; choose from: {', '.join(TRAINED_BESIDE)}")
+            if name not in TRAINED:
+                raise ValueError(f"there is no arm `{name}`; choose from: {', '.join(TRAINED)}")
             if arms.count(name) > 1:
                 raise ValueError(f"`{name}` is named twice")
         return arms
@@ -105,16 +113,17 @@ class LoopConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _apply_preset(cls, values: Any) -> Any:
+    def _fill_in(cls, values: Any) -> Any:
+        """What a preset sets, and what arms take over from the trainings that they are variants of."""
         preset = values.get("preset", "tiny") if isinstance(values, dict) else None
         if not isinstance(preset, str) or preset not in PRESETS:
             return values
         # Those of `tiny` are the defaults anyway, and what nobody has set stays unset.
         toy = preset == "tiny"
         defaults = {stage: settings.model_dump(exclude_unset=toy) for stage, settings in PRESETS[preset].items()}
-        return values | {
-            stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()
-        }
+        return with_inherited(
+            values | {stage: _overlay(stage_defaults, values.get(stage)) for stage, stage_defaults in defaults.items()}
+        )
 
     # Of the whole, since an error of one setting shows its value, and this may be a password.
     @model_validator(mode="after")
@@ -134,6 +143,15 @@ class LoopConfig(Settings):
     def _somebody_labels(self) -> Self:
         if self.label_store.simulated_annotators and self.data.source != "task":
             raise ValueError("label_store.simulated_annotators needs `data.source: task`; set it to false for people")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_can_disagree(self) -> Self:
+        if self.labeling.selection == "disagreement" and self.reward_model.heads < 2:
+            raise ValueError(
+                "labeling.selection is disagreement, and a reward model with one head agrees with itself; set "
+                "reward_model.heads to 2 or more, such as 5"
+            )
         return self
 
     @model_validator(mode="after")
@@ -178,17 +196,41 @@ class LoopConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _something_chooses_the_best(self) -> Self:
+        if BEST_OF_N_SFT in self.trained_arms() and not uses_reward_model(self.reward):
+            raise ValueError(
+                "the arm `best_of_n_sft` chooses by the reward model, which `reward` leaves out; leave out the arm, or "
+                "add the reward model to `reward`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_choice(self) -> Self:
+        if self.release.arm == BEST and len(self.trained_arms()) == 1:
+            raise ValueError("`release.arm: best` chooses among the policies of several arms; name others in `arms`")
+        return self
+
     def left_to_the_toy(self) -> list[str]:
         """The settings, as `section.name`, that are for the embedded task's model, and that nobody has set."""
         if self.preset != "tiny":
             return []
-        trained = ("sampling", "sft", "reward_model", "ppo", *(["dpo"] if "dpo" in self.arms else []))
+        trained = ("sampling", "sft", "reward_model", *(arm.name for arm in self.trained_arms()))
         return left_to_the_toy({name: getattr(self, name) for name in trained})
 
-    def arms_beside(self) -> list[Arm]:
-        """The arms that each round has beside the candidate: those that `arms` asks for, and best-of-n."""
+    def trained_arms(self) -> list[Arm]:
+        """The arms whose policies each round trains, in the order of all arms."""
+        released = PPO.name if self.release.arm == BEST else self.release.arm
+        return [arm for name, arm in TRAINED.items() if name in (released, *self.arms)]
+
+    def promotable_arms(self) -> list[Arm]:
+        """The arms of which one has the policy that may become the champion."""
+        return self.trained_arms() if self.release.arm == BEST else [TRAINED[self.release.arm]]
+
+    def arms_beside(self, candidate: Arm) -> list[Arm]:
+        """The arms that a round has beside the one whose policy the gate judges: trained ones, and best-of-n."""
         sampled = [BEST_OF_N] if self.evaluation.best_of_n else []
-        return [TRAINED_BESIDE[name] for name in self.arms] + sampled
+        return [arm for arm in self.trained_arms() if arm is not candidate] + sampled
 
     @property
     def has_task(self) -> bool:

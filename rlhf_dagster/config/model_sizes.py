@@ -14,6 +14,9 @@ _OF_THE_TOY: Mapping[str, tuple[str, ...]] = {
     "reward_model": ("learning_rate", "max_tokens"),
     "ppo": ("learning_rate",),
     "dpo": ("learning_rate",),
+    "rloo": ("learning_rate",),
+    "grpo": ("learning_rate",),
+    "best_of_n_sft": ("learning_rate",),
 }
 """Settings whose defaults are right for the embedded task and its model alone."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.presets import PRESETS
@@ -18,6 +19,8 @@ HEAD = """\
 # A wrong key or value is refused with its name when the loop is opened.
 """
 REASON_WIDTH = 100
+_SECTIONS = {type(field.default) for field in LoopConfig.model_fields.values()}
+"""The classes of the sections' settings."""
 NO_REASONS: Mapping[str, Any] = {}
 
 
@@ -38,10 +41,12 @@ def commented_lines(
 ) -> Iterator[str]:
     """Lines of YAML: what is chosen as it is, every other setting as a comment, each below its meaning and its reason.
 
-    With ``everything`` nothing is a comment; outside a loop (``in_loop``) its own settings are left out.
+    With ``everything`` nothing is a comment; outside a loop (``in_loop``) its own settings are left out. Of a section
+    that varies another one, settings that are neither its own nor chosen are left out: they are as in the other.
     """
+    own = _own_fields(type(model))
     for name, field in type(model).model_fields.items():
-        if is_of_loops(field) and not in_loop:
+        if (is_of_loops(field) and not in_loop) or (name not in own and name not in chosen):
             continue
         yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
         why = reasons.get(name, "")
@@ -63,7 +68,7 @@ def reference_page() -> str:
     for name, field in LoopConfig.model_fields.items():
         if isinstance(field.default, BaseModel):
             lines += _table(f"`{name}`", field.default)
-            for inner, inner_field in type(field.default).model_fields.items():
+            for inner, inner_field in _own_fields(type(field.default)).items():
                 if isinstance(inner_field.default, BaseModel):
                     lines += _table(f"`{name}.{inner}`", inner_field.default)
     for optional in _optional_models(LoopConfig):
@@ -139,12 +144,23 @@ def _plain_value(value: Any) -> Any:
 def _table(title: str, model: BaseModel) -> list[str]:
     rows = [
         f"| `{name}` | {_type(field.annotation)} | {_default(model, name)} | {_one_line(field.description)} |"
-        for name, field in type(model).model_fields.items()
+        for name, field in _own_fields(type(model)).items()
         if not isinstance(getattr(model, name, None), BaseModel)
     ]
     about = inspect.getdoc(type(model)) if type(model).__doc__ else None
     head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     return [f"## {title}", "", *([about, ""] if about else []), *head, *rows, ""]
+
+
+def _own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The settings of a section; of one that varies another's, those alone in which they differ."""
+    others = [base for base in model.__mro__[1:] if base in _SECTIONS]
+    inherited = others[0].model_fields if others else {}
+    return {name: field for name, field in model.model_fields.items() if not _is_same(field, inherited.get(name))}
+
+
+def _is_same(one: FieldInfo, other: FieldInfo | None) -> bool:
+    return other is not None and (one.default, one.description) == (other.default, other.description)
 
 
 def _default(model: BaseModel, name: str) -> str:

@@ -1,6 +1,6 @@
 """Settings of the base model and of each training stage. Importing this imports no torch."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic.config import JsonDict
@@ -96,6 +96,9 @@ class TinyModelSettings(Settings):
     """Optimiser steps of pretraining."""
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(4e-3, gt=0)
+    chat: bool = Field(False, json_schema_extra=LATER)
+    """Whether the tokenizer gets a chat template, with control tokens of its own for the turns (`sft.chat: true` has
+    prompts read in it). The model meets them in SFT; pretraining text is text."""
     seed: int = 0
     """Seed of the base model alone, so that loops with different seeds share one cached base model."""
 
@@ -234,10 +237,13 @@ class RewardModelSettings(Settings):
 class PpoSettings(Settings):
     """Optimising a policy against a reward by proximal policy optimisation."""
 
+    section: ClassVar[str] = "ppo"
+    """What `loop.yaml` calls these settings."""
+
     start: Literal["sft", "behaviour"] = Field("behaviour", json_schema_extra=OF_LOOPS)
     """Where a round's policy starts: the SFT checkpoint again, as InstructGPT's do, or the policy that the round
     sampled from, so that training goes on (Ziegler et al. 2019, online data), with its value head and the adaptive KL
-    coefficient it had reached. The KL reference is SFT either way."""
+    coefficient it had reached, where it has them. The KL reference is SFT either way."""
     updates: int = Field(90, ge=1)
     batch_size: int = Field(64, ge=8)
     """Episodes sampled for an update."""
@@ -256,7 +262,7 @@ class PpoSettings(Settings):
     """Scale rewards to deviation 1, keeping their mean."""
     kl_coef: float = Field(0.1, ge=0)
     """Initial weight of the per-token KL reward against the SFT policy. With `start: behaviour` and a `kl_target`, only
-    a policy that starts from SFT takes it from here, as in the first round; later ones go on from their start's."""
+    a policy whose start has none takes it from here, as in the first round; others go on from their start's."""
     kl_target: float | None = Field(7.0, gt=0)
     """Nats per sequence that the adaptive controller steers to; null keeps `kl_coef` fixed."""
     kl_horizon: int = Field(1_500, ge=1)
@@ -325,16 +331,17 @@ class PpoSettings(Settings):
     def _estimator_has_what_it_needs(self) -> Self:
         if self.batch_size % self.samples_per_prompt:
             raise ValueError(
-                f"ppo.batch_size {self.batch_size} is not a multiple of ppo.samples_per_prompt "
+                f"{self.section}.batch_size {self.batch_size} is not a multiple of {self.section}.samples_per_prompt "
                 f"{self.samples_per_prompt}; change one of the two"
             )
         if self.advantages == "gae":
             return self
+        named = f"`{self.section}.advantages: {self.advantages}`"
         if self.samples_per_prompt == 1:
-            raise ValueError(f"`ppo.advantages: {self.advantages}` compares responses; set ppo.samples_per_prompt to 2")
+            raise ValueError(f"{named} compares responses; set {self.section}.samples_per_prompt to 2")
         if self.value == "separate" or self.gamma != 1:
             wrong = "value: separate" if self.value == "separate" else f"gamma: {self.gamma:g}"
-            raise ValueError(f"`ppo.advantages: {self.advantages}` has no values and no use for `{wrong}`; remove it")
+            raise ValueError(f"{named} has no values and no use for `{wrong}`; remove it")
         return self
 
     @model_validator(mode="after")
@@ -349,10 +356,12 @@ class PpoSettings(Settings):
         }
         for option, (is_set, needed) in needs.items():
             if is_set and getattr(self, needed) in (None, 0):
-                raise ValueError(f"`ppo.{option}` needs ppo.{needed}; set it too")
+                raise ValueError(f"`{self.section}.{option}` needs {self.section}.{needed}; set it too")
         if self.lora is not None and self.frozen_layers:
-            raise ValueError("ppo.lora and ppo.frozen_layers are two ways to train less; choose one")
-        if misfit := self.schedule.misfit(self.updates, "ppo"):
+            raise ValueError(
+                f"{self.section}.lora and {self.section}.frozen_layers are two ways to train less; choose one"
+            )
+        if misfit := self.schedule.misfit(self.updates, self.section):
             raise ValueError(misfit)
         return self
 

@@ -3,14 +3,18 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.config.data import HubDataset
 from rlhf_dagster.data.lines import BadLineError
-from rlhf_dagster.data.messages import prompt_in
+from rlhf_dagster.data.messages import prompt_and_answer, prompt_in, turns_of
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.chats import messages_of
+
+_COLUMNS = ("prompt", "response", "text", "user", "chat")
+"""Settings of a data set that name a column."""
 
 
 def read_documents(path: Path) -> list[str]:
@@ -55,7 +59,7 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
         rows = load_dataset(name, source.config, split=source.split, revision=source.revision)
     except (OSError, ValueError, DatasetsError) as error:
         raise UserError(f"The data set {source.name} cannot be read: {first_line(error)}.") from None
-    columns = {ours: getattr(source, ours) for ours in ("prompt", "response", "text", "user") if getattr(source, ours)}
+    columns = {ours: getattr(source, ours) for ours in _COLUMNS if getattr(source, ours)}
     missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
     if missing:
         raise UserError(
@@ -63,7 +67,36 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
         )
     for number, row in enumerate(rows, 1):
         values = {ours: _value(source, number, theirs, row[theirs]) for ours, theirs in columns.items()}
+        if source.chat:
+            values |= _of_chat(source, number, values.pop("chat"))
+        if source.beginning and isinstance(values["prompt"], str):
+            cut = _cut(source, values)
+            if cut is None:
+                continue
+            values |= cut
         yield values if isinstance(values.get("prompt"), str) else _with_chat(source, number, values)
+
+
+def _of_chat(source: HubDataset, number: int, chat: Any) -> dict[str, Any]:
+    """The prompt, as messages, and the response of a whole chat."""
+    messages = turns_of(chat) if isinstance(chat, str) else chat
+    try:
+        prompt, response = prompt_and_answer(messages)
+    except BadLineError as error:
+        raise UserError(f"The data set {source.name}, row {number}: `{source.chat}` {error}; correct it.") from None
+    return {"prompt": prompt, "response": response}
+
+
+def _cut(source: HubDataset, values: dict[str, Any]) -> dict[str, str] | None:
+    """The beginning of a text as prompt and, where the response is the same column, the rest as response.
+
+    None where one of them would be empty.
+    """
+    text = values["prompt"]
+    ends = [word.end() for word in islice(re.finditer(r"\S+", text), source.beginning)]
+    prompt, rest = (text[: ends[-1]].lstrip(), text[ends[-1] :].strip()) if ends else ("", "")
+    found = {"prompt": prompt, "response": rest} if source.response == source.prompt else {"prompt": prompt}
+    return found if all(found.values()) else None
 
 
 def _with_chat(source: HubDataset, number: int, values: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +111,7 @@ def _with_chat(source: HubDataset, number: int, values: dict[str, Any]) -> dict[
 
 
 def _value(source: HubDataset, number: int, column: str, value: Any) -> Any:
-    is_chat = column == source.prompt and isinstance(value, list)
+    is_chat = column in (source.prompt, source.chat) and isinstance(value, list)
     if column != source.user and not is_chat and not isinstance(value, str):
         raise UserError(f"The data set {source.name}, row {number}: `{column}` is not text; choose another column.")
     return value

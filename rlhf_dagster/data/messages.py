@@ -1,5 +1,6 @@
 """Messages in what is imported: a prompt that is a chat, and a response that is an assistant's message."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,3 +85,22 @@ def _part(part: Any, what: str) -> str:
         kind = part.get("type") if isinstance(part, dict) else None
         raise BadLineError(f"{what} has a part of type {str(kind)[:40]!r}; only text is known here")
     return json_text(part["text"], f"a part of {what}")
+
+
+def turns_of(text: str) -> list[dict[str, str]]:
+    """The messages of a chat as text whose turns begin with `Human:` and `Assistant:` (the form of HH-RLHF)."""
+    _, *parts = re.split(r"(?:^|\n\n)(Human|Assistant): ?", text)
+    return [
+        {"role": "user" if who == "Human" else "assistant", "content": said.strip()}
+        for who, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def prompt_and_answer(messages: Any) -> tuple[list[Any], str]:
+    """The messages before the last, and the text of the last, which is the assistant's; raises BadLineError."""
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "assistant" or not isinstance(last.get("content"), str):
+        raise BadLineError("does not end with a message of the assistant")
+    if len(messages) < 2:
+        raise BadLineError("has nothing before the assistant's message")
+    return messages[:-1], last["content"]

@@ -24,6 +24,7 @@ from rlhf_dagster.records.schemas import (
     table,
 )
 from rlhf_dagster.storage.base import Store
+from rlhf_dagster.tasks.annotator_kinds import require_kind
 from rlhf_dagster.tasks.base import SPLITS, Task
 from rlhf_dagster.tasks.known import get_task
 
@@ -34,7 +35,7 @@ def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
     if data.prompts_dataset:
         rows = _dataset_prompts(data.prompts_dataset, root, data)
     elif config.has_task:
-        rows = _task_prompts(get_task(data.task, root), config)
+        rows = _task_prompts(_task(config, root), config)
     else:
         rows = [
             row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)}
@@ -45,8 +46,8 @@ def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
 
 def build_demonstrations(
     config: LoopConfig, root: Path, store: Store, prompts: pd.DataFrame, written: Sequence[Mapping[str, Any]] = ()
-) -> tuple[pd.DataFrame, int]:
-    """Demonstrations (schema DEMONSTRATIONS), and how many are left out because they are in the test split.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Demonstrations (schema DEMONSTRATIONS), and those left out because they are in the test split.
 
     ``written`` are rows of IMPORTED_DEMONSTRATIONS that annotators wrote; they are added to those of the source.
 
@@ -57,7 +58,7 @@ def build_demonstrations(
     data = config.data
     known = dict(zip(prompts["prompt_id"], prompts["split"], strict=True))
     if config.has_task and not data.demonstrations_dataset:
-        rows, given = _task_demonstrations(get_task(data.task, root), config), list(written)
+        rows, given = _task_demonstrations(_task(config, root), config), list(written)
     else:
         rows, given = [], [*_given_demonstrations(data, root, store, optional=bool(written)), *written]
     rows += [
@@ -65,10 +66,12 @@ def build_demonstrations(
         for row in given
     ]
     kept = [row for row in _readable(rows, config) if row["split"] != "test"]
-    left_out = len({row["demonstration_id"] for row in rows} - {row["demonstration_id"] for row in kept})
+    known_ids = {row["demonstration_id"] for row in kept}
+    of_test = [row for row in rows if row["demonstration_id"] not in known_ids]
+    left_out = _distinct(of_test, DEMONSTRATIONS, "demonstration_id")
     if rows and not kept:
         raise UserError(
-            f"No demonstrations are left: all {left_out:,} are of the test split, by their prompt or user; give "
+            f"No demonstrations are left: all {len(left_out):,} are of the test split, by their prompt or user; give "
             "others, or lower `data.test`."
         )
     return _finish(kept, DEMONSTRATIONS, "demonstration_id", "demonstrations"), left_out
@@ -83,8 +86,10 @@ def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.Da
     elif data.pretraining_files:
         texts = [(text, name) for name in data.pretraining_files for text in read_documents(root / name)]
     elif config.has_task:
-        task, seed = get_task(data.task, root), config.base_model.tiny.seed
-        return _finish(_task_documents(task, data, seed), PRETRAINING_TEXT, "text_id", "pretraining text")
+        seed = config.base_model.tiny.seed
+        return _finish(
+            _task_documents(_task(config, root), data, seed), PRETRAINING_TEXT, "text_id", "pretraining text"
+        )
     else:
         kept = demonstrations[demonstrations["split"] == "train"]
         texts = [
@@ -93,6 +98,13 @@ def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.Da
         ]
     rows = [document_row(text, source, split_of(text, 0.05, 0)) for text, source in texts]
     return _finish(rows, PRETRAINING_TEXT, "text_id", "pretraining text")
+
+
+def _task(config: LoopConfig, root: Path) -> Task:
+    """The loop's task. Labels come much later, so a kind of annotators that it does not have is refused here."""
+    task = get_task(config.data.task, root)
+    require_kind(task, config.data.annotator_kind)
+    return task
 
 
 def _task_prompts(task: Task, config: LoopConfig) -> list[dict]:
@@ -185,5 +197,11 @@ def _finish(rows: list[dict], schema: pa.Schema, key: str, name: str) -> pd.Data
     """The table of the first row of each id, sorted by id; raises UserError where there is no row."""
     if not rows:
         raise UserError(f"No {name}: the source is empty; check `data` in the loop's config.")
+    return _distinct(rows, schema, key)
+
+
+def _distinct(rows: list[dict], schema: pa.Schema, key: str) -> pd.DataFrame:
+    if not rows:
+        return table([], schema).to_pandas()
     frame = pd.DataFrame(rows).drop_duplicates(key).sort_values(key, ignore_index=True)
     return table(frame, schema).to_pandas()

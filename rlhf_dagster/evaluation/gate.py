@@ -10,12 +10,15 @@ from rlhf_dagster.evaluation.rules import Verdict
 Outcome = Literal["pass", "fail", "not enough judgments", "waiting for approval"]
 """``waiting for approval`` is what a promotion makes of a pass; :func:`gate` itself never says so."""
 NOT_IN_THE_WAY = ("pass", "not measured")
+PREFERRED = (rules.win_rate_rule, rules.length_controlled_rule)
+"""Rules about win rates, which people may give."""
 MEASURED = (
     rules.kl_rule,
     rules.length_rule,
     rules.distinct_rule,
     rules.repetition_rule,
     rules.copying_rule,
+    rules.sentences_rule,
     rules.perplexity_rule,
     rules.drift_rule,
 )
@@ -55,8 +58,9 @@ def gate(
     figures are never read, because no real loop has them.
     """
     source = (human or {}) if human_required else report
-    preferred = rules.win_rate_rule(source.get("win_rates") or [], settings, by_people=human_required)
-    found = [preferred, *(rule(report, settings) for rule in MEASURED)]
+    rates = source.get("win_rates") or []
+    preferred = [rule(rates, settings, by_people=human_required) for rule in PREFERRED]
+    found = [*preferred, *(rule(report, settings) for rule in MEASURED)]
     return decision_of([verdict for verdict in found if verdict is not None])
 
 

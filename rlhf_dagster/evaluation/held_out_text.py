@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from rlhf_dagster.common.words import words
 from rlhf_dagster.evaluation.perplexity import DOCUMENTS
 
 MIN_TOKENS = 2_000
@@ -74,10 +75,10 @@ def _seen(documents: Sequence[str], trained: Sequence[str]) -> set[str]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(words(text))
 
 
 def _windows(plain: str) -> Iterator[tuple[str, ...]]:
     """Every few words in a row."""
-    words = plain.split()
-    return (tuple(words[start : start + _BEGINNING]) for start in range(len(words) - _BEGINNING + 1))
+    said = plain.split()
+    return (tuple(said[start : start + _BEGINNING]) for start in range(len(said) - _BEGINNING + 1))

@@ -1,6 +1,6 @@
 """What a policy's responses are like: their KL to the reference, their length, and how varied they are.
 
-A word is whatever stands between white space, in lower case. Without a response every function raises
+Words are those of :func:`~rlhf_dagster.common.words.words`, in lower case. Without a response every function raises
 ValueError.
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlhf_dagster.common.intervals import Rate, mean_interval
+from rlhf_dagster.common.words import Gram, ngrams, words
 
 
 def mean_sequence_kl(log_probs: Sequence[ArrayLike], reference_log_probs: Sequence[ArrayLike]) -> Rate:
@@ -79,16 +80,15 @@ def copied_ngrams(prompts: Sequence[str], texts: Sequence[str], n: int = 3) -> f
     return float(np.mean([_share_within(_ngrams(text, n), set(_ngrams(prompt, n))) for prompt, text in pairs]))
 
 
-def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
-    words = text.lower().split()
-    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+def _ngrams(text: str, n: int) -> list[Gram]:
+    return ngrams(words(text.lower()), n)
 
 
-def _repeated_share(grams: list[tuple[str, ...]]) -> float:
+def _repeated_share(grams: list[Gram]) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def _share_within(grams: list[tuple[str, ...]], source: set[tuple[str, ...]]) -> float:
+def _share_within(grams: list[Gram], source: set[Gram]) -> float:
     return sum(gram in source for gram in grams) / len(grams) if grams else 0.0
 
 

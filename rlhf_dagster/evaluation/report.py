@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from rlhf_dagster.common.intervals import Rate, mean_interval
+from rlhf_dagster.common.intervals import UNMEASURED, Rate, mean_interval
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.metrics import (
     copied_ngrams,
@@ -18,6 +19,7 @@ from rlhf_dagster.evaluation.metrics import (
     shared_ngrams,
 )
 from rlhf_dagster.evaluation.samples import ROLES, Scores, check_scores, responses_by_role
+from rlhf_dagster.evaluation.texts.figures import NOTHING_KNOWN, KnownAbout, text_figures
 from rlhf_dagster.evaluation.win_rate import (
     BEHAVIOUR,
     GOLD_JUDGE,
@@ -49,6 +51,7 @@ def build_report(
     alignment_tax: Mapping[str, Any] | None = None,
     reward_drift: Mapping[str, Any] | None = None,
     unmeasured: Mapping[str, str] | None = None,
+    known: KnownAbout = NOTHING_KNOWN,
 ) -> dict[str, Any]:
     """All figures of a round's evaluation; the result holds only what JSON can hold, None for a missing number.
 
@@ -63,13 +66,14 @@ def build_report(
     - ``training``: each stage's final metrics.
     - ``alignment_tax`` and ``reward_drift``: see :mod:`perplexity` and :mod:`reward_drift`.
     - ``unmeasured``: by the gate's rule, the sentence why its figure could not be measured.
+    - ``known``: what is known about the prompts: references, source texts, facts.
     """
     quality = label_quality or {}
     rows = responses_by_role(completions)
     check_scores(scores, len(rows[POLICY]))
     ids = {role: _policy_id(frame, role) for role, frame in rows.items()}
     rates = [
-        win_rate(given[POLICY], given[against], judge=judge, against=against)
+        win_rate(given[POLICY], given[against], judge, against, characters_longer(rows[POLICY], rows[against]))
         for judge, given in scores.items()
         for against in (SFT, BEHAVIOUR)
     ]
@@ -79,7 +83,7 @@ def build_report(
         "task": task,
         "policy_id": ids[POLICY],
         "behaviour_policy": ids[BEHAVIOUR],
-        "policies": {role: policy_figures(ids[role], rows[role], scores, role) for role in ROLES},
+        "policies": {role: policy_figures(ids[role], rows[role], scores, role, known) for role in ROLES},
         "win_rates": [rate.as_dict() for rate in ordered],
         "reward_model": {
             **(reward_accuracy or {"splits": {}}),
@@ -139,8 +143,10 @@ def _policy_id(rows: pd.DataFrame, role: str) -> str:
     return str(ids[0])
 
 
-def policy_figures(policy_id: str, rows: pd.DataFrame, scores: Scores, role: str) -> dict[str, Any]:
-    """What the responses of one role are like: KL to SFT, length, diversity, and each judge's scores."""
+def policy_figures(
+    policy_id: str, rows: pd.DataFrame, scores: Scores, role: str, known: KnownAbout = NOTHING_KNOWN
+) -> dict[str, Any]:
+    """What the responses of one role are like: KL to SFT, length, diversity, what they say, each judge's scores."""
     texts = rows["text"].tolist()
     return {
         "policy_id": policy_id,
@@ -153,15 +159,21 @@ def policy_figures(policy_id: str, rows: pd.DataFrame, scores: Scores, role: str
         "repetition": repetition(texts),
         "shared_trigrams": shared_ngrams(texts),
         "copied_trigrams": copied_ngrams(rows["prompt"].tolist(), texts),
+        **text_figures(rows, known),
         "scores": {judge: mean_interval(given[role]).as_dict() for judge, given in scores.items()},
     }
+
+
+def characters_longer(own: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """By how many characters the responses of one role are longer than those of another to the same prompts."""
+    return (own["text"].str.len() - other["text"].str.len()).to_numpy(dtype=np.float64)
 
 
 def _kl(rows: pd.DataFrame) -> Rate:
     """The KL to SFT; NaN where SFT's log-probs are not known for every response."""
     pairs = list(zip(rows["log_probs"], rows["reference_log_probs"], strict=True))
     if any(reference is None or len(reference) != len(own) for own, reference in pairs):
-        return Rate(math.nan, math.nan, math.nan, 0)
+        return UNMEASURED
     return mean_sequence_kl([own for own, _ in pairs], [reference for _, reference in pairs])
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rlhf_dagster.common.intervals import Rate, clustered_rate
+from rlhf_dagster.common.words import words
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.calibration import calibration_curve, expected_calibration_error
 
@@ -168,23 +169,23 @@ def _score_label(
     log_probs = scale * (reward - reward.max())
     log_probs -= np.log(np.exp(log_probs).sum())
     top = np.isclose(wanted, wanted.max())
-    words = np.array([len(response.split()) for response in responses])
+    lengths = np.array([len(words(response)) for response in responses])
     return {
         "credit": float(top[reward == reward.max()].mean()),
-        "length_credit": float(top[words == words.max()].mean()),
-        "brevity_credit": float(top[words == words.min()].mean()),
+        "length_credit": float(top[lengths == lengths.max()].mean()),
+        "brevity_credit": float(top[lengths == lengths.min()].mean()),
         "chance": float(top.mean()),
         "log_likelihood": float(wanted @ log_probs),
         "uniform_log_likelihood": -float(np.log(wanted.size)),
         "confidence": float(np.exp(log_probs.max())),
         "tied": bool(top.all()),
-        "length_difference": _length_difference(words, top),
+        "length_difference": _length_difference(lengths, top),
     }
 
 
-def _length_difference(words: np.ndarray, top: np.ndarray) -> str:
+def _length_difference(lengths: np.ndarray, top: np.ndarray) -> str:
     """How the label's top responses compare with the others in words, relative to the mean of all."""
     if top.all():
         return LENGTH_DIFFERENCES[2]
-    gap = (words[top].mean() - words[~top].mean()) / max(words.mean(), 1.0)
+    gap = (lengths[top].mean() - lengths[~top].mean()) / max(lengths.mean(), 1.0)
     return LENGTH_DIFFERENCES[int(np.searchsorted([-LENGTH_STEP, -1e-9, 1e-9, LENGTH_STEP], gap))]

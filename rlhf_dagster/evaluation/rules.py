@@ -47,6 +47,27 @@ def win_rate_rule(rates: list[dict[str, Any]], settings: GateSettings, *, by_peo
     return _win_rate(_outcome(kept), f"Preferred to the champion on {share}; {rule}.")
 
 
+def length_controlled_rule(rates: list[dict[str, Any]], settings: GateSettings, *, by_people: bool) -> Verdict | None:
+    """Is the policy preferred to the champion for more than its length? ``rates`` are those of the win rate's rule."""
+    name, least = "min_length_controlled_win_rate", settings.min_length_controlled_win_rate
+    if least is None:
+        return None
+    judged_by = "people's A/B judgments" if by_people else f"the {REWARD_MODEL}"
+    rate = find_win_rate(rates, PEOPLE if by_people else (REWARD_MODEL,), BEHAVIOUR) or {}
+    n, controlled = number(rate, "n") or 0.0, rate.get("length_controlled")
+    if n < settings.min_judgments:
+        needed = f"{settings.min_judgments} are needed"
+        said = f"{n:.0f} comparisons with the champion by {judged_by} say how it would be at equal length; {needed}."
+        return Verdict(name, "not enough judgments", said)
+    value, low, high = (number(controlled, end) for end in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return _missing(name, f"length-controlled win rate against the champion by {judged_by}")
+    kept = low > least
+    rule = f"its lower end must be above {least:.1%}{'' if kept else ', and is not'}"
+    share = f"{value:.1%} by {judged_by} if both were equally long (95% interval {low:.1%} to {high:.1%})"
+    return Verdict(name, _outcome(kept), f"Preferred to the champion on {share}; {rule}.")
+
+
 def kl_rule(report: Figures, settings: GateSettings) -> Verdict | None:
     def sentence(kl: float, limit: float, kept: bool) -> str:
         return f"The sequence KL to SFT is {kl:.2f} nats, {'within' if kept else 'over'} the budget of {limit:g}."
@@ -91,6 +112,14 @@ def copying_rule(report: Figures, settings: GateSettings) -> Verdict | None:
     """Compared with SFT, because some tasks ask for words of the prompt: a summary, a correction."""
     said = "of a response's word triples stand in its prompt"
     return _excess("max_copying", report, "copied_trigrams", settings.max_copying, said)
+
+
+def sentences_rule(report: Figures, settings: GateSettings) -> Verdict | None:
+    """Compared with SFT, as :func:`copying_rule`."""
+    shares = [(_of(report, role).get("copying") or {}).get("copied_sentences") for role in (POLICY, SFT)]
+    own, reference = (number(share, "value") for share in shares)
+    said = "of a response's sentences stand in its prompt"
+    return _compared("max_copied_sentences", own, reference, settings.max_copied_sentences, said, "copied sentences")
 
 
 def perplexity_rule(report: Figures, settings: GateSettings) -> Verdict | None:
@@ -138,11 +167,18 @@ def number(figures: Figures | None, name: str) -> float | None:
 
 def _excess(rule: str, report: Figures, figure: str, limit: float | None, said: str) -> Verdict | None:
     """Whether a share exceeds SFT's by at most ``limit``."""
+    own, reference = number(_of(report, POLICY), figure), number(_of(report, SFT), figure)
+    return _compared(rule, own, reference, limit, said, figure.replace("_", " "))
+
+
+def _compared(
+    rule: str, own: float | None, reference: float | None, limit: float | None, said: str, figure: str
+) -> Verdict | None:
+    """The verdict on the policy's ``own`` share and that of the ``reference``, SFT."""
     if limit is None:
         return None
-    own, reference = number(_of(report, POLICY), figure), number(_of(report, SFT), figure)
     if own is None or reference is None:
-        return _missing(rule, f"policy's or SFT's {figure.replace('_', ' ')}")
+        return _missing(rule, f"policy's or SFT's {figure}")
     kept = own - reference <= limit
     verdict = "within" if kept else "over"
     sentence = f"{own:.1%} {said}, of SFT's {reference:.1%}: a difference {verdict} the limit of {limit:.1%}."

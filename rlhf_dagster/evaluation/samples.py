@@ -32,14 +32,14 @@ class ShownSample:
 
 
 def responses_by_role(completions: pd.DataFrame, roles: Sequence[str] = ROLES) -> dict[str, pd.DataFrame]:
-    """The rows of each role (``policy``, ``sft``, ``behaviour``), all in the prompt order of the policy's rows.
+    """The rows of each role (``policy``, ``sft``, ``behaviour``), all in the prompt order of the first role's rows.
 
     ``completions`` has the columns of records.schemas.COMPLETIONS and ``role``. Raises UserError unless every role
     answers every prompt exactly once.
     """
-    order = completions.loc[completions["role"] == POLICY, "prompt_id"].tolist()
+    order = completions.loc[completions["role"] == roles[0], "prompt_id"].tolist()
     if not order:
-        raise UserError("The evaluation has no responses of the policy; sample it on the held-out prompts first.")
+        raise UserError(f"The evaluation has no responses of the {roles[0]}; sample it on the held-out prompts first.")
     return {role: _rows_of(completions, role, order) for role in roles}
 
 

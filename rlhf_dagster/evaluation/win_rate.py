@@ -1,6 +1,6 @@
 """How often one policy's response is preferred to another's, by scalar judges and by judgments of pairs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from rlhf_dagster.common.intervals import clustered_rate, finite_or_none
-from rlhf_dagster.config.arms import CANDIDATE
+from rlhf_dagster.common.intervals import Rate, clustered_rate, finite_or_none
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.evaluation.length_control import length_controlled
 from rlhf_dagster.records.machines import by_people
 
 REWARD_MODEL = "reward model"
@@ -22,7 +22,8 @@ PEOPLE = (ANNOTATORS, SIMULATED_ANNOTATORS)
 
 SFT = "sft"
 BEHAVIOUR = "behaviour"
-POLICY = CANDIDATE.role
+POLICY = "policy"
+"""The policy that the gate judges, whichever arm has made it."""
 
 
 @dataclass(frozen=True)
@@ -43,40 +44,57 @@ class WinRate:
     ties: int
     losses: int
     undecided: int = 0
+    length_controlled: Rate | None = None
+    """What ``value`` would be at equal length; None where lengths were not given."""
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's form: numbers that are not finite become None."""
-        return asdict(self) | {name: finite_or_none(getattr(self, name)) for name in ("value", "low", "high")}
+        """JSON's form: numbers that are not finite become None, and a figure that was not asked for is left out."""
+        figures = asdict(self) | {name: finite_or_none(getattr(self, name)) for name in ("value", "low", "high")}
+        del figures["length_controlled"]
+        return figures | ({"length_controlled": self.length_controlled.as_dict()} if self.length_controlled else {})
 
 
-def win_rate(scores_a: ArrayLike, scores_b: ArrayLike, judge: str, against: str) -> WinRate:
+def win_rate(
+    scores_a: ArrayLike, scores_b: ArrayLike, judge: str, against: str, longer: ArrayLike | None = None
+) -> WinRate:
     """The share of prompts on which a's response scores higher than b's, equal scores counting half.
 
-    Both have shape [n], one score for each prompt in the same order. Raises UserError where a score is not a finite
-    number, because a comparison with NaN would count as a loss or a win in silence.
+    Both have shape [n], one score for each prompt in the same order, and so has ``longer``, by how many characters a's
+    response is longer than b's, which the length-controlled win rate needs. Raises UserError where a score is not a
+    finite number, because a comparison with NaN would count as a loss or a win in silence.
     """
     a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
     if a.shape != b.shape:
         raise ValueError(f"{a.size} scores cannot be compared with {b.size}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise UserError(f"The {judge} gave a score that is not a finite number; look at its training curves first.")
-    return _tally(np.sign(a - b), range(a.size), judge=judge, against=against)
+    return _tally(np.sign(a - b), range(a.size), judge=judge, against=against, longer=longer)
 
 
 def win_rate_from_ranks(
-    ranks: Iterable[Sequence[int] | None], judge: str, against: str, clusters: Sequence[Any] | None = None
+    ranks: Iterable[Sequence[int] | None],
+    judge: str,
+    against: str,
+    clusters: Sequence[Any] | None = None,
+    longer: Sequence[float] | None = None,
 ) -> WinRate:
     """The win rate of a over b by judgments of pairs: each is (rank of a, rank of b), lower better, None undecided.
 
     ``clusters`` names what each judgment is about where several are about the same pair, so that the interval allows
-    for their dependence (:func:`intervals.clustered_rate`).
+    for their dependence (:func:`intervals.clustered_rate`). ``longer`` is that of :func:`win_rate`, for each judgment.
     """
     given = list(ranks)
     names = range(len(given)) if clusters is None else clusters
-    decided = [(pair, name) for pair, name in zip(given, names, strict=True) if pair is not None]
-    outcomes = np.array([np.sign(pair[1] - pair[0]) for pair, _ in decided])
-    undecided = len(given) - len(decided)
-    return _tally(outcomes, [name for _, name in decided], judge=judge, against=against, undecided=undecided)
+    decided = [index for index, pair in enumerate(given) if pair is not None]
+    outcomes = np.array([np.sign(pair[1] - pair[0]) for pair in given if pair is not None])
+    return _tally(
+        outcomes,
+        [names[index] for index in decided],
+        judge=judge,
+        against=against,
+        undecided=len(given) - len(decided),
+        longer=None if longer is None else [longer[index] for index in decided],
+    )
 
 
 def win_rate_from_labels(
@@ -105,7 +123,8 @@ def win_rate_from_labels(
         [int(given[place]) for place in places[comparison]] if pd.api.types.is_list_like(given) else None
         for comparison, given in zip(clusters, counted["ranks"], strict=True)
     ]
-    return win_rate_from_ranks(ranks, judge, against, clusters)
+    longer = _longer(asked, places)
+    return win_rate_from_ranks(ranks, judge, against, clusters, [longer[name] for name in clusters])
 
 
 def find_win_rate(win_rates: Iterable[dict[str, Any]], judges: Sequence[str], against: str) -> dict[str, Any] | None:
@@ -115,10 +134,30 @@ def find_win_rate(win_rates: Iterable[dict[str, Any]], judges: Sequence[str], ag
     return next(found, None)
 
 
-def _tally(outcomes: np.ndarray, clusters: Sequence[Any], *, judge: str, against: str, undecided: int = 0) -> WinRate:
+def _longer(asked: pd.DataFrame, places: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+    """By comparison, how many characters a's response is longer than b's; ``places`` says where the two stand."""
+    responses = dict(zip(asked["comparison_id"], asked["responses"], strict=True))
+    return {
+        comparison: float(len(responses[comparison][a]) - len(responses[comparison][b]))
+        for comparison, (a, b) in places.items()
+    }
+
+
+def _tally(
+    outcomes: np.ndarray,
+    clusters: Sequence[Any],
+    *,
+    judge: str,
+    against: str,
+    undecided: int = 0,
+    longer: ArrayLike | None = None,
+) -> WinRate:
     """``outcomes``: +1 for a win of a, 0 for a tie, -1 for a loss, shape [n]."""
     wins, ties, losses = (int((outcomes == sign).sum()) for sign in (1, 0, -1))
     if len(outcomes) == 0:
         return WinRate(judge, against, float("nan"), 0.0, 1.0, 0, 0, 0, 0, undecided)
     rate = clustered_rate((outcomes + 1) / 2, clusters)
-    return WinRate(judge, against, rate.value, rate.low, rate.high, len(outcomes), wins, ties, losses, undecided)
+    equally_long = None if longer is None else length_controlled((outcomes + 1) / 2, longer, clusters)
+    return WinRate(
+        judge, against, rate.value, rate.low, rate.high, len(outcomes), wins, ties, losses, undecided, equally_long
+    )

@@ -12,7 +12,7 @@ from rlhf_dagster.labeling.selection import select
 from rlhf_dagster.records.ids import comparison_id, content_hash
 from rlhf_dagster.records.kinds import PAIR
 from rlhf_dagster.records.schemas import COMPARISONS, table
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.tables import grouped, records
 
 
 def build_comparisons(
@@ -45,8 +45,8 @@ def candidates(
     left to compare is left out.
     """
     rows = []
-    for _, group in completions.sort_values(["prompt_id", "index", "completion_id"]).groupby("prompt_id", sort=True):
-        for members in _chunks(_distinct(records(group)), settings.responses):
+    for group in grouped(completions.sort_values(["prompt_id", "index", "completion_id"]), "prompt_id"):
+        for members in _chunks(_distinct(group), settings.responses):
             rows.append(comparison_row(members, settings.kind, round_key, purpose, seed))
     rows.sort(key=lambda row: content_hash("batch", seed, row["comparison_id"]))
     return rows

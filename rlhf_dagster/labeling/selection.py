@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from rlhf_dagster.records.ids import comparison_id, content_hash
 from rlhf_dagster.records.tables import Row
 
@@ -9,9 +11,10 @@ from rlhf_dagster.records.tables import Row
 def select(rows: Sequence[Row], n: int, gaps: Mapping[str, float] | None, random_share: float, seed: int) -> list[Row]:
     """At most ``n`` of the ``rows``, which are in a random order, in the order in which they should be judged.
 
-    Without ``gaps`` they are the first ones. ``gaps`` holds the difference of the reward model's two best scores by
-    comparison id: then a ``random_share`` of the selection is random, so that figures without bias can be measured on
-    it; the others have the smallest gaps, the smallest first, and the random ones are spread evenly among them.
+    Without ``gaps`` they are the first ones. ``gaps`` says by comparison id how sure the reward model is: the
+    difference of its two best scores, or minus the disagreement of its heads. Then a ``random_share`` of the selection
+    is random, so that figures without bias can be measured on it; the others have the smallest gaps, the smallest
+    first, and the random ones are spread evenly among them.
     """
     if gaps is None:
         return list(rows[:n])
@@ -61,6 +64,19 @@ def score_gap(scores: Sequence[float]) -> float:
     """The difference of the two best scores; the smaller, the less sure the model is which response is best."""
     first, second = sorted(scores, reverse=True)[:2]
     return first - second
+
+
+def disagreement(scores: np.ndarray, scale: float = 1.0) -> float:
+    """How much the heads of a reward model disagree about which response is best.
+
+    ``scores`` has shape [K, H], by each of H heads; the softmax over responses of ``scale`` times a head's scores is
+    how probable it finds each to be the best. The result is the variance of that probability across heads, summed over
+    responses: Christiano et al. 2017 (section 2.2.4) label the pairs whose predictions vary most across an ensemble.
+    What a head adds to all scores alike does not count, and neither does by how much it prefers what it is sure about.
+    """
+    odds = scale * (scores - scores.max(axis=0))
+    chances = np.exp(odds) / np.exp(odds).sum(axis=0)
+    return float(chances.var(axis=1).sum())
 
 
 def _again(row: Row, role: str) -> Row:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.forms import result_of
+from rlhf_dagster.labeling.forms import is_ab, result_of
 from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.kinds import PAIR, problem_with
@@ -138,6 +138,8 @@ def judgment(annotator: SimulatedAnnotator, row: Mapping[str, Any], settings: La
     if problem:
         raise UserError(f"Simulated annotator {annotator.name} gave {judged.ranks}: {problem}; correct its judge().")
     result = result_of(judged.ranks, row["kind"], _ratings(judged, settings))
+    if is_ab(row["kind"], row["purpose"]) and (by_axis := _choices(judged, settings)):
+        result["axes"] = by_axis
     if _asks_strength(row, settings) and judged.strength is not None:
         result["strength"] = judged.strength
     return Submission(row["comparison_id"], annotator.name, result, float(judged.seconds))
@@ -153,6 +155,12 @@ def _ratings(judgment: Judgment, settings: LabelingSettings | None) -> Mapping[s
     if not given or not settings:
         return given
     return {axis: given[axis] if axis in given else given[OVERALL] for axis in settings.rating_axes}
+
+
+def _choices(judgment: Judgment, settings: LabelingSettings | None) -> dict[str, Any]:
+    """The better one of a pair on each axis asked that the annotator tells apart."""
+    asked, by_axis = settings.evaluation_axes if settings else [], judgment.axes or {}
+    return {axis: PAIR.write(by_axis[axis]) for axis in asked if axis in by_axis}
 
 
 def _problem(ranks: Sequence[int] | None, k: int, kind: str) -> str:

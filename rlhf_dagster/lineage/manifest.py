@@ -7,6 +7,7 @@ import subprocess
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,9 @@ def _packed(ids: Iterable[str]) -> dict[str, Any]:
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
+    """Of what this process has loaded, whatever is installed while it runs."""
     versions = {}
     for name in PACKAGES:
         try:

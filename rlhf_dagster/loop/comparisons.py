@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 
+import numpy as np
 import pandas as pd
 
 from rlhf_dagster.data.imported import imported, imported_key
@@ -10,7 +11,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.comparisons import build_comparisons, candidates, comparison_row
 from rlhf_dagster.labeling.gold import clear_answers, known_answers
 from rlhf_dagster.labeling.quality.label_quality import DEMONSTRATION_POLICY
-from rlhf_dagster.labeling.selection import both_orders, repeated, score_gap, spread
+from rlhf_dagster.labeling.selection import both_orders, disagreement, repeated, score_gap, spread
+from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
@@ -47,16 +49,22 @@ def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataF
 
 
 def reward_gaps(loop: LoopFolder, rows: Sequence[Row], reward_model: Checkpoint) -> dict[str, float]:
-    """The gap between the reward model's two best scores, by comparison id."""
+    """How sure the reward model is, by comparison id, as :func:`select` reads it: by margin, or by its heads."""
     from rlhf_dagster.training.models.responses import own_ids
-    from rlhf_dagster.training.reward.scores import score_responses
+    from rlhf_dagster.training.reward.scores import load_reward_model, score_by_heads, score_responses
 
     prompts = [prompt_of_row(row) for row in rows for _ in row["responses"]]
     texts = [text for row in rows for text in row["responses"]]
     own = tokenizer_digest(reward_model.folder)
     drawn = [ids for row in rows for ids in own_ids(row, own)]
     sampling, compute = loop.config.sampling, loop.config.compute
-    scores = iter(score_responses(reward_model.folder, prompts, texts, sampling, compute, drawn).tolist())
+    model = load_reward_model(reward_model.folder, compute)
+    if loop.config.labeling.selection == "disagreement":
+        scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
+        by_heads = iter(score_by_heads(model, prompts, texts, sampling, compute, drawn))
+        found = {row["comparison_id"]: np.stack(list(islice(by_heads, len(row["responses"])))) for row in rows}
+        return {comparison: -disagreement(scores, scale) for comparison, scores in found.items()}
+    scores = iter(score_responses(model, prompts, texts, sampling, compute, drawn).tolist())
     return {row["comparison_id"]: score_gap(list(islice(scores, len(row["responses"])))) for row in rows}
 
 

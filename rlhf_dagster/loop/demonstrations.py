@@ -1,4 +1,4 @@
-"""Demonstrations that annotators write: prompts out, responses in."""
+"""Demonstrations that annotators write: prompts out, responses in; and those of the test split, kept as references."""
 
 from typing import Any
 
@@ -14,8 +14,11 @@ from rlhf_dagster.labeling.demonstrations import (
 )
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import read_labels
-from rlhf_dagster.records.schemas import COMPARISONS, IMPORTED_DEMONSTRATIONS, table
+from rlhf_dagster.records.parquet import to_parquet
+from rlhf_dagster.records.schemas import COMPARISONS, DEMONSTRATIONS, IMPORTED_DEMONSTRATIONS, table
 from rlhf_dagster.records.tables import records
+
+REFERENCES = "assets/demonstrations/test.parquet"
 
 
 def send_prompts(loop: LoopFolder, prompts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -51,6 +54,23 @@ def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
             f"label store, then run `rlhf run prepare --loop {loop.root}` again."
         )
     return written
+
+
+def keep_references(loop: LoopFolder, of_test: pd.DataFrame) -> None:
+    """Keep the demonstrations of the test split (schema DEMONSTRATIONS), on which nothing is trained.
+
+    What evaluations compare responses with (:func:`read_references`). Without any, nothing is written.
+    """
+    if len(of_test) or loop.store.exists(REFERENCES):
+        loop.store.put(REFERENCES, to_parquet(table(of_test, DEMONSTRATIONS)))
+
+
+def read_references(loop: LoopFolder) -> dict[str, list[str]]:
+    """By the id of a test prompt, the responses that people have written to it."""
+    found = loop.table_at(REFERENCES, "run demonstrations again", ["prompt_id", "response"])
+    if found is None:
+        return {}
+    return {str(prompt): group.tolist() for prompt, group in found.groupby("prompt_id")["response"]}
 
 
 def _demonstrated(loop: LoopFolder) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import GateDecision, gate, rules_as_dicts
 from rlhf_dagster.evaluation.held_out_text import MIN_TOKENS, HeldOutText, too_few_tokens
 from rlhf_dagster.evaluation.perplexity import AlignmentTax, alignment_tax
@@ -35,9 +36,11 @@ from rlhf_dagster.labeling.simulate import simulate_annotators
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.candidate import Candidate
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
+from rlhf_dagster.loop.measuring.known_about import known_about
 from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.tables import records
@@ -162,7 +165,7 @@ def evaluate_round(
     manifest: dict[str, str],
     completions: pd.DataFrame,
     reward_model: Checkpoint,
-    policy: Checkpoint,
+    candidate: Candidate,
     accuracy: dict[str, Any],
     quality: dict[str, Any],
     *,
@@ -170,13 +173,17 @@ def evaluate_round(
     held_out: HeldOutText,
     halves: dict[str, Any],
     arms: Sequence[dict[str, Any]] = (),
+    choice: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """The report's figures, and its page as HTML.
 
-    ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.measure_arms` gives.
+    ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.beside.measure_arms` gives,
+    ``choice`` what :func:`~arms.choice.choose_policy` gives, where an arm was chosen. Raises UserError where the
+    completions are those of another policy than the round's candidate.
     """
-    round_key = manifest["round"]
-    trained = {"sft_checkpoint": sft, "reward_model": reward_model, "ppo_policy": policy}
+    round_key, policy = manifest["round"], candidate.policy
+    _require_responses_of(policy, completions, round_key)
+    trained = {"sft_checkpoint": sft, "reward_model": reward_model, candidate.arm.asset: policy}
     scores = judge_scores(loop, completions, reward_model)
     alarms = measure_alarms(loop, completions, scores, policy=policy, sft=sft, held_out=held_out, halves=halves)
     manifests = {stage: read_manifest(model.folder) for stage, model in trained.items()}
@@ -194,11 +201,22 @@ def evaluate_round(
         alignment_tax=alarms.alignment_tax,
         reward_drift=alarms.reward_drift,
         unmeasured=alarms.unmeasured,
+        known=known_about(loop, completions),
     )
     early = decide(loop, report, None)
     report |= {"arms": list(arms), "labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
+    report |= {"choice": choice} if choice else {}
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
-    return report, render_report(report, samples, manifests["ppo_policy"]["curves"], early)
+    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], early)
+
+
+def _require_responses_of(policy: Checkpoint, completions: pd.DataFrame, round_key: str) -> None:
+    asked = policy_ids(completions)[POLICY]
+    if asked != policy.model_id:
+        raise UserError(
+            f"evaluation_completions of {round_key} has responses of {asked}, and {policy.model_id} is to be judged; "
+            "make evaluation_completions again first."
+        )
 
 
 def read_human_evaluation(

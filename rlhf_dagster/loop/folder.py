@@ -21,6 +21,7 @@ from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.round_keys import round_number
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
+from rlhf_dagster.tasks.annotator_kinds import annotators_of
 from rlhf_dagster.tasks.base import SimulatedAnnotator, Task
 from rlhf_dagster.tasks.known import get_task
 
@@ -110,7 +111,7 @@ class LoopFolder:
 
     def annotators(self) -> Sequence[SimulatedAnnotator]:
         """The task's simulated annotators, the same ones in every round."""
-        return self.task.annotators(self.config.stage_seed("annotators"))
+        return annotators_of(self.task, self.config.data.annotator_kind, self.config.stage_seed("annotators"))
 
     def label_pages(self, round_key: str, purpose: str) -> list[str]:
         """Addresses of a round's tasks in Label Studio; none for the embedded store."""

@@ -96,9 +96,13 @@ def _require_report_of(policy_id: str, report: dict[str, Any]) -> None:
 
 
 def _refuse_other_arms(loop: LoopFolder, policy_id: str) -> None:
-    arm = arm_of(loop.registry.get(policy_id).kind)
-    if arm is not None and not arm.promotable:
-        raise UserError(f"{policy_id} is a policy of {arm.title}, which is compared with the candidate, not promoted.")
+    """Raise UserError for a policy of an arm that `release.arm` does not let be promoted."""
+    arm, config = arm_of(loop.registry.get(policy_id).kind), loop.config
+    if arm is not None and arm not in config.promotable_arms():
+        raise UserError(
+            f"{policy_id} is a policy of {arm.title}, which is compared with the candidate, not promoted: "
+            f"`release.arm` is {config.release.arm}."
+        )
 
 
 def _by_whom(found: GateDecision, approval: ApprovalRecord | None) -> tuple[str, str]:

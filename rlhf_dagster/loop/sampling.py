@@ -74,7 +74,7 @@ def sample_completions(
         )
     pool = labeling.selection_pool if selecting_model(loop, round_key) else 1
     wanted = math.ceil(labeling.comparisons_per_round * pool)
-    chosen = _draw(train, math.ceil(wanted * SPARE), seed)
+    chosen = draw_prompts(train, math.ceil(wanted * SPARE), seed)
     per_prompt = labeling.responses * math.ceil(wanted / len(chosen))
     return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt, cuts=cuts)
 
@@ -88,24 +88,41 @@ def sample_evaluation(
     cuts: Cuts | None = None,
 ) -> pd.DataFrame:
     """One response of policy, SFT and behaviour policy for each test prompt (schema EVALUATION_COMPLETIONS)."""
-    config, round_key = loop.config, manifest["round"]
-    seed = config.stage_seed("evaluation", round_key)
     test = prompts[prompts["split"] == "test"]
     if test.empty:
         raise UserError(
             "No prompt is in the test split, so nothing can be measured; give more prompts or raise `data.test`."
         )
-    chosen = _draw(test, config.evaluation.prompts, seed)
+    most = loop.config.evaluation.prompts
+    return sample_roles(loop, manifest, {"policy": policy}, sft, test, most, "evaluation", cuts)
+
+
+def sample_roles(
+    loop: LoopFolder,
+    manifest: dict[str, str],
+    policies: dict[str, Checkpoint],
+    sft: Checkpoint,
+    prompts: pd.DataFrame,
+    most: int,
+    purpose: str,
+    cuts: Cuts | None = None,
+) -> pd.DataFrame:
+    """One response of ``policies`` by role, of SFT and of the behaviour policy for each of at most ``most`` prompts.
+
+    Rows of the schema EVALUATION_COMPLETIONS. Prompts and responses are drawn for the ``purpose``.
+    """
+    config, round_key = loop.config, manifest["round"]
+    chosen = draw_prompts(prompts, most, config.stage_seed(purpose, round_key))
     started_from_sft = manifest["behaviour_policy"] in (sft.model_id, IMPORTED_POLICY)
     behaviour = sft if started_from_sft else loop.policy(manifest["behaviour_policy"])
     require_base_of(loop, sft)
-    require_one_tokenizer(sft, policy, behaviour)
+    require_one_tokenizer(sft, *policies.values(), behaviour)
     sampled: dict[str, pd.DataFrame] = {}
-    roles = {"policy": policy, "sft": sft, "behaviour": behaviour}
+    roles = {**policies, "sft": sft, "behaviour": behaviour}
     for role, model in roles.items():
         if model.model_id not in sampled:
             # With random numbers of its own, so that the responses compared are independent.
-            role_seed = config.stage_seed(f"evaluation of {role}", round_key)
+            role_seed = config.stage_seed(f"{purpose} of {role}", round_key)
             sampled[model.model_id] = sample_policy(loop, model, chosen, seed=role_seed, reference=sft, cuts=cuts)
     return pd.concat([sampled[model.model_id].assign(role=role) for role, model in roles.items()], ignore_index=True)
 
@@ -179,7 +196,7 @@ def as_prompts(answered: pd.DataFrame) -> pd.DataFrame:
     return answered.reindex(columns=columns).rename(columns={"prompt": "text"})
 
 
-def _draw(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+def draw_prompts(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     """``n`` prompts in an order that depends on the seed and the prompts' ids alone."""
     order = prompts["prompt_id"].map(lambda prompt_id: content_hash("draw", seed, prompt_id)).sort_values().index
     return prompts.loc[order[:n]]

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from rlhf_dagster.config.arms import CANDIDATE
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.report import JUDGES
 from rlhf_dagster.evaluation.win_rate import SFT, find_win_rate
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.store import LabelCounts
+from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.candidate import evaluated_policy
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -78,12 +79,13 @@ def _policy(
     if report is None:
         return None
     rates = [*report["win_rates"], *(human["win_rates"] if human else [])]
-    rate = find_win_rate(rates, JUDGES, SFT) or {}
+    rate, figures = find_win_rate(rates, JUDGES, SFT) or {}, report["policies"]["policy"]
     return {
-        "checkpoint": _checkpoint(loop, CANDIDATE.asset, key),
-        "kl": report["policies"]["policy"]["kl"]["value"],
+        "checkpoint": _path(evaluated_policy(loop, key, report["policy_id"])),
+        "kl": figures["kl"]["value"],
         "win_rate_vs_sft": {name: rate.get(name) for name in ("value", "low", "high", "n", "judge")},
         "win_rates": rates,
+        **{name: figures[name] for name in ("copying", "rouge", "truthfulness") if figures.get(name)},
     }
 
 
@@ -96,8 +98,11 @@ def champion(loop: LoopFolder) -> dict[str, Any] | None:
 
 
 def _checkpoint(loop: LoopFolder, asset: str, key: str) -> str | None:
-    found = loop.checkpoint(asset, key)
-    return None if found is None else found.path
+    return _path(loop.checkpoint(asset, key))
+
+
+def _path(model: Checkpoint | None) -> str | None:
+    return None if model is None else model.path
 
 
 def _relative(loop: LoopFolder, asset: str, key: str, suffix: str) -> str:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.config.arms import TRAINED
 from rlhf_dagster.evaluation.gate import GateDecision
 from rlhf_dagster.evaluation.report import LABEL_COUNTS
+from rlhf_dagster.evaluation.texts.copying import NOVEL
 from rlhf_dagster.pages.plots import REPORT_CURVES, data_uri, training_curves
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Prompt
 
@@ -13,18 +15,36 @@ if TYPE_CHECKING:
     from rlhf_dagster.evaluation.samples import ShownSample
 
 MISSING = "–"
+NGRAMS = ("words", "word pairs", "word triples", "groups of four words")
 RULE_NAMES = {
     "min_win_rate": "Win rate",
+    "min_length_controlled_win_rate": "Win rate at equal length",
     "max_kl": "KL budget",
     "max_length_ratio": "Length",
     "min_distinct": "Diversity",
     "max_repetition": "Repetition",
     "max_copying": "Copying",
+    "max_copied_sentences": "Copied sentences",
     "max_perplexity_ratio": "Alignment tax",
     "max_reward_drift": "Over-optimisation",
 }
 """What the page calls the gate's rules."""
-STAGE_NAMES = {"sft_checkpoint": "SFT", "reward_model": "Reward model", "ppo_policy": "PPO"}
+TEXT_ROWS = (
+    ("copying.copied_sentences", "Copied sentences", "of a response’s; the others are not in the source"),
+    ("copying.copied_start", "Begins by copying", "the first words of the source"),
+    ("copying.lcs_bigrams", "Word pairs in the source’s order", "with gaps"),
+    *((f"copying.novel_{n}", f"New {name}", "not in the source") for n, name in zip(NOVEL, NGRAMS, strict=True)),
+    ("rouge.rouge1", "ROUGE-1", "words"),
+    ("rouge.rouge2", "ROUGE-2", "word pairs"),
+    ("rouge.rougeL", "ROUGE-L", "words in the same order"),
+    ("truthfulness.covered", "Key facts covered", ""),
+    ("truthfulness.truthful", "Truthful responses", "without a false fact"),
+    ("truthfulness.false_facts", "False facts", "in a response"),
+)
+"""What the page calls the figures of :func:`~rlhf_dagster.evaluation.texts.figures.text_figures`, and their units."""
+STAGE_NAMES = {"sft_checkpoint": "SFT", "reward_model": "Reward model"} | {
+    arm.asset: arm.title for arm in TRAINED.values()
+}
 """What the page calls the stages that trained the models of a round."""
 
 
@@ -36,8 +56,8 @@ def render_report(
 ) -> str:
     """The page for a dict of :func:`report.build_report`.
 
-    ``curves`` are PPO's, of which the page draws :data:`plots.REPORT_CURVES`; ``decision`` is the gate's on these
-    figures, before people are asked. Every text of a model, a prompt or an annotator is escaped.
+    ``curves`` are those of the policy's training, of which the page draws :data:`plots.REPORT_CURVES`; ``decision`` is
+    the gate's on these figures, before people are asked. Every text of a model, a prompt or an annotator is escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -57,6 +77,7 @@ def render_report(
         picture=data_uri(training_curves(drawn)) if drawn else None,
         decision=decision,
         rule_names=RULE_NAMES,
+        text_rows=TEXT_ROWS,
         label_counts=LABEL_COUNTS,
         behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],
     )

@@ -103,3 +103,14 @@ def rows_of_split(frame: pd.DataFrame, split: str, path: Path) -> pd.DataFrame:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """One dictionary for each row, keyed by column name."""
     return cast("list[dict[str, Any]]", frame.to_dict("records"))
+
+
+def grouped(frame: pd.DataFrame, column: str) -> list[list[Row]]:
+    """The rows of each value of ``column``, by first appearance; rows without a value are left out.
+
+    All rows are made at once: a data frame of each group would take a millisecond for every comparison.
+    """
+    groups: dict[Any, list[Row]] = {}
+    for row in records(frame[frame[column].notna()]):
+        groups.setdefault(row[column], []).append(row)
+    return list(groups.values())

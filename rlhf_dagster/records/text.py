@@ -22,7 +22,12 @@ class TableOnDisk(NamedTuple):
 
 TABLES_ON_DISK = (
     TableOnDisk("Prompts", schemas.PROMPTS, "`assets/prompts.parquet`."),
-    TableOnDisk("Demonstrations", schemas.DEMONSTRATIONS, "`assets/demonstrations.parquet`."),
+    TableOnDisk(
+        "Demonstrations",
+        schemas.DEMONSTRATIONS,
+        "`assets/demonstrations.parquet`; those of the test split, on which nothing is trained and with which "
+        "evaluations compare responses, are in `assets/demonstrations/test.parquet`.",
+    ),
     TableOnDisk("Pretraining text", schemas.PRETRAINING_TEXT, "`assets/pretraining_text.parquet`."),
     TableOnDisk(
         "Completions",

@@ -11,7 +11,7 @@ from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.arms import DPO
 from rlhf_dagster.lineage.adapter_folders import adapter_base, find_base
 from rlhf_dagster.lineage.models import Checkpoint
-from rlhf_dagster.loop.arms import arm_policy
+from rlhf_dagster.loop.candidate import arm_policy
 from rlhf_dagster.training.models.policies import load_policy
 
 LORA = {"lora": {"rank": 4, "merge": False}}

@@ -11,10 +11,10 @@ from loops import ROUND, Stages, asset_path, checkpoint, copy_loop, run_missing
 from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.kl import best_of_n_kl
-from rlhf_dagster.config.arms import DPO
+from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO, GRPO, RLOO, Arm
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
-from rlhf_dagster.loop.arms import arm_policy
+from rlhf_dagster.loop.candidate import arm_policy
 
 N = 4
 
@@ -102,3 +102,44 @@ def test_asking_for_an_arm_later_makes_what_is_missing(stages: Stages, copy_of: 
     runner = copy_of(stages.finished, arms=["dpo"])
     assert "dpo_policy" in runner.missing("train_round", ROUND)
     assert "ppo_policy" not in runner.missing("train_round", ROUND)
+
+
+@pytest.fixture(scope="module")
+def variants(stages: Stages, tmp_path_factory: pytest.TempPathFactory) -> LoopRunner:
+    """A round with the arms that borrow PPO's training or SFT's."""
+    folder = tmp_path_factory.mktemp("variants") / "loop"
+    settings = {"arms": ["rloo", "grpo", "best_of_n_sft"], "best_of_n_sft": {"n": 2, "prompts": 32}}
+    runner = copy_loop(stages.unjudged, folder, **settings)
+    assert runner.missing("train_round", ROUND)[:3] == ["rloo_policy", "grpo_policy", "best_of_n_sft_policy"]
+    outcome = run_missing(runner, "train_round", ROUND)
+    assert outcome.success, outcome
+    return runner
+
+
+@pytest.mark.parametrize("arm", [RLOO, GRPO, BEST_OF_N_SFT])
+def test_a_variant_is_kept_with_its_own_settings_and_parents(variants: LoopRunner, arm: Arm) -> None:
+    policy = arm_policy(variants.loop, arm, ROUND)
+    manifest, config = read_manifest(policy.folder), variants.loop.config
+    assert policy.model_id.startswith(f"{arm.kind}-{ROUND}-")
+    assert manifest["config"][arm.name] == getattr(config, arm.name).recorded()
+    assert manifest["parents"].keys() == {"sft_checkpoint", "start", "reward_model"}
+    assert manifest["seed"] == config.stage_seed(arm.name, ROUND)
+    assert manifest["dataset"] == read_manifest(checkpoint(variants.loop, "ppo_policy", ROUND).folder)["dataset"]
+    records = dg.AssetRecordsFilter(dg.AssetKey(arm.asset), asset_partitions=[ROUND])
+    made = variants.instance.fetch_materializations(records, limit=1).records[0].asset_materialization
+    assert made.metadata.keys() >= set(HEADLINES[arm.asset])
+
+
+def test_variants_learn_something_else_than_ppo_and_are_reported(variants: LoopRunner) -> None:
+    arms = {arm["role"]: arm for arm in report_of(variants)["arms"]}
+    assert [arm["name"] for arm in arms.values()] == ["PPO", "RLOO", "GRPO", "Best-of-n SFT"]
+    assert len({arm["policy_id"].rpartition("-")[2] for arm in arms.values()}) == len(arms)
+    assert not (arm_policy(variants.loop, RLOO, ROUND).folder / "value_head.safetensors").exists()
+
+
+def test_best_of_n_sft_is_trained_on_the_best(variants: LoopRunner) -> None:
+    metrics = read_manifest(arm_policy(variants.loop, BEST_OF_N_SFT, ROUND).folder)["metrics"]
+    assert metrics["demonstrations"] == 32
+    assert metrics["reward_of_best"] > metrics["reward_of_samples"]
+    assert "unended_responses" not in metrics
+    assert not variants.loop.models.work_folder("best_of_n_sft_samples", ROUND).exists()

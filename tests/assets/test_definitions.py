@@ -11,7 +11,7 @@ from rlhf_dagster.assets.rounds import open_next_round, rounds
 from rlhf_dagster.automation.jobs import DESCRIPTIONS, job_assets
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.cli.console import HEADLINES
-from rlhf_dagster.config.arms import TRAINED_BESIDE
+from rlhf_dagster.config.arms import TRAINED
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -28,7 +28,7 @@ GROUPS = {
         "preference_dataset",
     },
     "reward": {"reward_model", "reward_model_accuracy", "reward_model_halves"},
-    "policy": {"ppo_policy", *(arm.asset for arm in TRAINED_BESIDE.values())},
+    "policy": {"policy_choice", *(arm.asset for arm in TRAINED.values())},
     "evaluation": {"evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation"},
     "release": {"promotion", "round_page"},
 }
@@ -36,9 +36,9 @@ PAGE = "round_page"
 """Not made by a run: a sensor writes it after each."""
 ASSETS = {asset for assets in GROUPS.values() for asset in assets} - {PAGE}
 ONCE = GROUPS["data"] | GROUPS["model"]
-MODELS = GROUPS["model"] | {"reward_model"} | GROUPS["policy"]
+MODELS = GROUPS["model"] | {"reward_model", *(arm.asset for arm in TRAINED.values())}
 TORCH = MODELS | {
-    *("completions", "evaluation_completions", "eval_report"),
+    *("completions", "policy_choice", "evaluation_completions", "eval_report"),
     *("reward_model_accuracy", "reward_model_halves"),
 }
 
@@ -144,13 +144,19 @@ def test_jobs_select_their_assets_and_train_round_waits_for_people_alone(tmp_pat
 
 
 def test_the_jobs_together_make_every_asset_once() -> None:
-    jobs = job_assets(LoopConfig.parse(PEOPLE | {"arms": [*TRAINED_BESIDE]}, "test"))
+    jobs = job_assets(LoopConfig.parse(PEOPLE | {"arms": [*TRAINED], "release": {"arm": "best"}}, "test"))
     assert sorted(asset for assets in jobs.values() for asset in assets) == sorted(ASSETS)
 
 
 def test_no_job_trains_an_arm_that_is_not_asked_for() -> None:
     made = {asset for assets in job_assets(LoopConfig()).values() for asset in assets}
-    assert not made & {arm.asset for arm in TRAINED_BESIDE.values()}
+    assert made & GROUPS["policy"] == {"ppo_policy"}
+
+
+def test_a_loop_that_releases_another_arm_s_policy_trains_ppo_s_only_if_asked_to() -> None:
+    for arms, policies in (([], {"dpo_policy"}), (["ppo"], {"ppo_policy", "dpo_policy"})):
+        jobs = job_assets(LoopConfig.parse({"arms": arms, "release": {"arm": "dpo"}}, "test"))
+        assert GROUPS["policy"] & set(jobs["train_round"]) == policies
 
 
 def test_the_terminal_has_a_headline_for_every_asset() -> None:

@@ -19,7 +19,7 @@ from watchdog.observers import Observer
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.runner import LoopRunner
-from rlhf_dagster.config.arms import ARMS, TRAINED_BESIDE
+from rlhf_dagster.config.arms import ARMS, TRAINED
 from rlhf_dagster.loop.folder import LoopFolder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="opened files are seen on Linux alone")
@@ -35,7 +35,8 @@ EVERYTHING: dict[str, Any] = {
         "drift_share": 0.1,
         "challenger_share": 0.1,
     },
-    "arms": [*TRAINED_BESIDE],
+    "arms": [*TRAINED],
+    "release": {"arm": "best", "prompts": 24},
     "dpo": {"batch_size": 16},
     "evaluation": {"best_of_n": 2},
 }
@@ -157,5 +158,9 @@ def test_every_way_to_read_is_taken(second_round) -> None:
     _, key, read = second_round
     assert {("demonstrations", ""), ("sft_checkpoint", ""), ("reward_model", ROUND)} <= read["preference_batch"]
     assert ("dpo_policy", key) in read["evaluation_completions"]
+    assert {(arm.asset, key) for arm in TRAINED.values()} <= read["policy_choice"]
+    assert all(
+        ("policy_choice", key) in read[asset] for asset in ("evaluation_completions", "eval_report", "promotion")
+    )
     assert ("human_evaluation", key) in read["promotion"]
     assert ("pretraining_text", "") in read["ppo_policy"]

@@ -12,6 +12,7 @@ from loops import (
     ROUND,
     asset_path,
     checkpoint,
+    copy_loop,
     open_runner,
     read_record,
     run_missing,
@@ -49,10 +50,10 @@ def champion(runner: LoopRunner) -> str:
     return runner.loop.registry.champion().policy_id
 
 
-@pytest.fixture(params=BAD, ids=lambda gate: next(iter(gate)))
-def failed(request, stages, copy_of) -> LoopRunner:
-    """A loop whose policy of round 1 fails the gate, after its training run."""
-    runner = copy_of(stages.unjudged, gate=request.param)
+@pytest.fixture(scope="module", params=BAD, ids=lambda gate: next(iter(gate)))
+def failed(request, stages, tmp_path_factory) -> LoopRunner:
+    """A loop whose policy of round 1 fails the gate, after its training run. What is tried on it comes to nothing."""
+    runner = copy_loop(stages.unjudged, tmp_path_factory.mktemp("failed"), gate=request.param)
     outcome = run_missing(runner, "train_round", ROUND)
     assert (outcome.success, outcome.stopped_by_gate, outcome.failed_asset) == (False, True, "eval_report")
     return runner
@@ -174,9 +175,10 @@ def shown(runner: LoopRunner, asset: str) -> dict[str, Any]:
     return dict(runner.instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization.metadata)
 
 
-def test_the_next_round_samples_from_the_old_champion(failed) -> None:
-    assert run_missing(failed, "collect_round", open_next_round(failed.instance, failed.loop)).success
-    assert failed.loop.registry.pinned("round-0002") == checkpoint(failed.loop, "sft_checkpoint").model_id
+def test_the_next_round_samples_from_the_old_champion(failed, copy_of) -> None:
+    runner = copy_of(failed.loop.root)
+    assert run_missing(runner, "collect_round", open_next_round(runner.instance, runner.loop)).success
+    assert runner.loop.registry.pinned("round-0002") == checkpoint(runner.loop, "sft_checkpoint").model_id
 
 
 def test_a_policy_that_passes_is_promoted_with_every_rule_as_reason(finished) -> None:

@@ -13,9 +13,10 @@ from rlhf_dagster.assets.define import page_link
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.cli.runner import LoopRunner, event_logger
-from rlhf_dagster.config.arms import TRAINED_BESIDE
+from rlhf_dagster.config.arms import PPO, TRAINED
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.loop.candidate import CHOICE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.schemas import PROMPTS, table
@@ -24,7 +25,7 @@ from rlhf_dagster.resources.io_managers import TABLES, ParquetFiles
 ONCE = {"prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"}
 EVALUATION = ["evaluation_completions", "eval_report", "evaluation_batch", "human_evaluation", "promotion"]
 MODELS = ["base_model", "sft_checkpoint", "reward_model", "ppo_policy"]
-MADE = sorted(HEADLINES.keys() - {arm.asset for arm in TRAINED_BESIDE.values()})
+MADE = sorted({PPO.asset} | HEADLINES.keys() - {CHOICE, *(arm.asset for arm in TRAINED.values())})
 """By a round whose loop asks for no other arm."""
 
 
@@ -145,7 +146,7 @@ def launch(runner: LoopRunner, asset: str, **settings: Any) -> dg.ExecuteInProce
     ("asset", "stage", "settings"),
     [
         ("sft_checkpoint", "sft", {"learning_rate": 1e-5}),
-        ("reward_model", "reward_model", {"learning_rate": 1e-5}),
+        pytest.param("reward_model", "reward_model", {"learning_rate": 1e-5}, marks=pytest.mark.long),
         ("ppo_policy", "ppo", {"updates": 2, "start": "sft"}),
     ],
 )

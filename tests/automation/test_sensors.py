@@ -217,16 +217,16 @@ def test_a_slow_label_server_is_given_up_before_dagster_gives_up_on_the_sensor(c
     assert impatient(patient).config.label_store.timeout == 20
 
 
-def test_ten_open_rounds_are_looked_at_and_the_oldest_that_is_due_is_trained(
+def test_five_open_rounds_are_looked_at_and_the_oldest_that_is_due_is_trained(
     copy_of: Callable[..., LoopRunner], stages: Any
 ) -> None:
-    settings = AUTOMATION | {"max_rounds_in_progress": 10}
+    settings = AUTOMATION | {"max_rounds_in_progress": 5}
     runner = copy_of(stages.prepared, label_store=PEOPLE, automation=settings, labeling={"comparisons_per_round": 6})
-    for _ in range(10):
+    for _ in range(5):
         assert run_missing(runner, "collect_round", open_next_round(runner.instance, runner.loop)).success
     result = tick(runner, "new_labels")
     assert result.skip_message.count("no new usable label") == 3
-    for key in ("round-0007", "round-0004"):
+    for key in ("round-0005", "round-0004"):
         simulate(runner.loop, key, "train", Progress("annotate", print))
     assert launched(tick(runner, "new_labels"))[0][0] == "round-0004"
 

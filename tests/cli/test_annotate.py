@@ -1,10 +1,10 @@
-import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 
 import pytest
 from batches import answers, expected, open_loop, send
+from forks import forked
 from loops import ROUND, open_runner, write_loop
 
 from rlhf_dagster.assets.rounds import open_next_round
@@ -52,34 +52,30 @@ def test_where_people_label_nobody_is_simulated(tmp_path) -> None:
         give_labels(folder, None, None, None, 1.0, follow=True)
 
 
-def follower(loop: LoopFolder, per_minute: float) -> subprocess.Popen[str]:
-    code = (
-        "from pathlib import Path; from rlhf_dagster.cli.annotate import give_labels; "
-        f"give_labels(Path({str(loop.root)!r}), None, None, None, {per_minute}, follow=True)"
-    )
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+def follow(loop: LoopFolder, output: Path) -> ForkServerProcess:
+    return forked(give_labels, loop.root, None, None, None, 6000.0, True, output=output)
 
 
-def wait_for_labels(loop: LoopFolder, n: int, process: subprocess.Popen[str]) -> None:
+def wait_for_labels(loop: LoopFolder, n: int, process: ForkServerProcess) -> None:
     while loop.label_store.count(ROUND, "train").labels < n:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.02)
 
 
 def test_followers_killed_and_stopped_in_the_middle_go_on(loop, tmp_path) -> None:
     send(loop, 40)
     for least in (10, 30):
-        process = follower(loop, per_minute=6000)
+        process = follow(loop, tmp_path / f"killed-{least}")
         wait_for_labels(loop, least, process)
         process.kill()
-        process.wait()
-    process = follower(loop, per_minute=6000)
+        process.join()
+    process = follow(loop, tmp_path / "stopped")
     whole = expected(tmp_path / "other", 40)
     wait_for_labels(loop, whole.total(), process)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate()
-    assert process.returncode == 0
-    first, *_, last = out.splitlines()
+    process.terminate()
+    process.join()
+    assert process.exitcode == 0
+    first, *_, last = (tmp_path / "stopped.out").read_text().splitlines()
     assert first == "Annotators label every open round, at most 6000 labels a minute on average (Ctrl-C stops them)."
     assert last.startswith("Stopped after ")
     assert answers(loop) == whole

@@ -98,3 +98,15 @@ def test_no_such_model_is_one_sentence(tmp_path: Path) -> None:
     code, said = check(tmp_path, "--free", "1")
     assert code == 2
     assert said.count("\n") == 0
+
+
+def test_arms_have_rows_where_a_loop_asks_for_them_and_are_told_of_their_own_settings(model, tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").write_text("arms: [rloo, best_of_n_sft]\n")
+    asked = stages(model, "--loop", str(tmp_path), "--free", "100")
+    assert [*asked] == [*STAGES, "RLOO", "Best-of-n SFT"]
+    for stage, section in (("RLOO", "rloo"), ("Best-of-n SFT", "best_of_n_sft")):
+        free = f"{0.98 * asked[stage]['peak'] / 1e9:.6f}"
+        ways = stages(model, "--loop", str(tmp_path), "--free", free)[stage]["ways"]
+        named = [name.partition(".")[0] for way in ways for name in way["settings"]]
+        assert named
+        assert set(named) <= {section, "compute", "sampling"}

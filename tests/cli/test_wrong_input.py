@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from loops import assert_one_sentence, rlhf, rlhf_here, write_loop
+from loops import assert_one_sentence, rlhf, rlhf_from_a_shell, rlhf_here, write_loop
 
 GOOD = {"comparison": "c1", "prompt": "p", "responses": ["a", "b"], "annotator": "Ada", "choice": 0}
 
@@ -12,7 +12,8 @@ GOOD = {"comparison": "c1", "prompt": "p", "responses": ["a", "b"], "annotator":
 def test_a_process_of_its_own_ends_the_same_way(tmp_path) -> None:
     (tmp_path / "file").write_text("{broken")
     loop = write_loop(tmp_path / "loop")
-    assert_one_sentence(rlhf("demo", "--out", tmp_path / "d", "--rounds", 0), "rlhf: --rounds 0: at least 1 round")
+    nothing = rlhf_from_a_shell("demo", "--out", tmp_path / "d", "--rounds", 0)
+    assert_one_sentence(nothing, "rlhf: --rounds 0: at least 1 round")
     assert_one_sentence(rlhf("demo", "--out", tmp_path / "file" / "sub"), "cannot write there")
     assert_one_sentence(rlhf("import", "prompts", tmp_path / "file", "--loop", loop), "line 1: not valid JSON")
     assert_one_sentence(rlhf("run", "prepare", "--loop", tmp_path), "loop.yaml: no such file")

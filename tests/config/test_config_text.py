@@ -40,6 +40,16 @@ def test_taking_the_marks_away_changes_nothing(name) -> None:
     assert LoopConfig.parse(values, name) == LoopConfig(**CHOSEN[name])
 
 
+def test_an_arm_s_file_has_its_own_settings_and_those_that_are_chosen() -> None:
+    """What it takes over from `ppo` would be set there, where a mark is taken away."""
+    chosen = {"arms": ["rloo"], "ppo": {"updates": 7}, "rloo": {"kl_coef": 0.5}}
+    text = commented_yaml(chosen)
+    lines = text[text.index("\nrloo:") : text.index("# grpo:")].splitlines()
+    settings = [line.strip(" #").partition(":")[0] for line in lines if re.match(r"\s+(# )?[a-z_]+: ", line)]
+    assert settings == ["kl_coef", "advantages", "samples_per_prompt"]
+    assert LoopConfig.parse(yaml.safe_load(text), "f").rloo.updates == 7
+
+
 def test_only_what_is_chosen_is_set() -> None:
     assert yaml.safe_load(commented_yaml(STARTERS["task"])) == STARTERS["task"]
     assert yaml.safe_load(commented_yaml(STARTERS["imports"])) == STARTERS["imports"]

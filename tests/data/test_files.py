@@ -93,3 +93,46 @@ def test_a_data_set_that_is_nowhere_is_one_sentence(tmp_path) -> None:
     pytest.importorskip("datasets")
     with pytest.raises(UserError, match="The data set nobody/nothing cannot be read: "):
         list(read_dataset(HubDataset(name="nobody/nothing", prompt="q"), tmp_path))
+
+
+HH = "\n\nHuman: Hello\n\nAssistant: Hello: what is it?\n\nHuman: Why?\n\nAssistant: Because.\n\nSo it is."
+
+
+def test_whole_chats_give_prompt_and_response_as_messages_or_as_text(dataset) -> None:
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+    [first, second] = dataset({"chat": turns}, {"chat": [turns[0], turns[1]]})(chat="chat")
+    assert first == second == {"prompt": "Why?", "messages": turns[:1], "response": "Because."}
+
+
+def test_chats_as_text_have_turns_of_a_human_and_an_assistant(dataset) -> None:
+    [row] = dataset({"chosen": HH})(chat="chosen")
+    assert row["response"] == "Because.\n\nSo it is."
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant", "user"]
+    assert row["messages"][1]["content"] == "Hello: what is it?"
+
+
+@pytest.mark.parametrize("text", ["", "Human", "\n\nHuman: Why?", "\n\nAssistant: Because."])
+def test_a_chat_without_an_answer_is_one_sentence(dataset, text: str) -> None:
+    with pytest.raises(UserError, match=r"questions, row 1: `c` (does not end|has nothing before).*; correct it\."):
+        dataset({"c": text})(chat="c")
+
+
+def test_the_beginning_of_a_text_is_the_prompt_and_the_rest_the_response(dataset) -> None:
+    read = dataset({"t": " One two.\nThree  four five. "}, {"t": "a b c d"}, {"t": " "})
+    assert [row["prompt"] for row in read(prompt="t", beginning=3)] == ["One two.\nThree", "a b c"]
+    assert [row["response"] for row in read(prompt="t", response="t", beginning=3)] == ["four five.", "d"]
+    assert read(prompt="t", beginning=9)[1]["prompt"] == "a b c d"
+    assert [row["response"] for row in read(prompt="t", response="t", beginning=4)] == ["five."]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"chat": "c", "prompt": "p"}, "leave the columns `prompt` and `response` out"),
+        ({"text": "t", "beginning": 3}, "is that of the column `prompt`"),
+        ({"prompt": "t", "response": "t"}, "say with `beginning` where it is cut"),
+    ],
+)
+def test_columns_that_contradict_each_other_are_refused(columns, said) -> None:
+    with pytest.raises(UserError, match=said):
+        HubDataset.parse({"name": "x"} | columns, "loop.yaml")

@@ -104,7 +104,7 @@ def test_no_demonstration_is_about_a_test_prompt_also_where_users_decide_the_spl
     split = dict(zip(prompts["text"], prompts["split"], strict=True))
     frame, left_out = build_demonstrations(settings, tmp_path, LocalStore(tmp_path), prompts)
     assert has_schema(frame, DEMONSTRATIONS)
-    assert len(frame) + left_out == len(asked) + 100
+    assert len(frame) + len(left_out) == len(asked) + 100
     known = frame[frame["prompt"].isin(split)]
     assert set(known["prompt"]) == {text for text, found in split.items() if found != "test"}
     assert (known["prompt"].map(split) == known["split"]).all()

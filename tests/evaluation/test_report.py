@@ -17,8 +17,10 @@ from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.rules import Verdict
 from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.texts.figures import KnownAbout
 from rlhf_dagster.evaluation.win_rate import WinRate
 from rlhf_dagster.pages.report import render_report
+from rlhf_dagster.tasks.base import Truthfulness
 
 ACCURACY = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 90}
 SPLIT = {
@@ -350,6 +352,36 @@ def test_copying_is_of_the_responses_own_prompt(completions: pd.DataFrame, score
     prompts = completions.assign(prompt=["so good good good"] + ["nothing to copy"] * 8)
     # "good good good" is the policy's first response; the other two are shorter than three words.
     assert make(prompts, scores)["policies"]["policy"]["copied_trigrams"] == pytest.approx(1 / 3)
+
+
+def test_the_page_shows_what_the_responses_say(completions: pd.DataFrame, scores: Scores) -> None:
+    plain = re.sub(r"\s+", " ", " ".join(page_of(completions, scores).pieces))
+    # "good good good" is the policy's first response, and the prompt of all but it has other words.
+    assert "Copied sentences of a response’s; the others are not in the source 0.0%" in plain
+    assert "ROUGE-1" not in plain
+    assert "facts" not in plain
+    known = KnownAbout(
+        references={"p0": ["good day"]}, truthfulness=lambda prompt, text: Truthfulness(2, 1, len(text) % 2)
+    )
+    report = make(completions, scores, known=known)["policies"]["policy"]
+    # One of three words is in the reference, and one of the reference's two in the response.
+    assert report["rouge"]["rouge1"]["value"] == pytest.approx(0.4)
+    shown = re.sub(r"\s+", " ", " ".join(page_of(completions, scores, known=known).pieces))
+    for row in ("ROUGE-1 words", "40.0%", "Key facts covered 50.0%", "False facts in a response"):
+        assert row in shown
+
+
+def test_win_rates_say_how_it_would_be_at_equal_length(completions: pd.DataFrame, scores: Scores) -> None:
+    sft, behaviour = (
+        next(rate for rate in make(completions, scores)["win_rates"] if (rate["judge"], rate["against"]) == asked)
+        for asked in (("gold judge", "sft"), ("gold judge", "behaviour"))
+    )
+    # The policy's responses are longer than SFT's on every prompt, by 7, 1 and 23 characters.
+    assert sft["length_controlled"] == {"value": None, "low": 0.0, "high": 1.0, "n": 3}
+    assert behaviour["length_controlled"]["value"] is None
+    shorter = completions.assign(text=[text[: 3 + index] for index, text in enumerate(completions["text"])])
+    found = make(shorter, scores)["win_rates"][-1]
+    assert 0 < found["length_controlled"]["low"] < found["length_controlled"]["value"] < 1
 
 
 def test_jsonable() -> None:

@@ -8,7 +8,14 @@ from gate_figures import decide, people, rate, report, reward_drift
 
 from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation.gate import MEASURED
-from rlhf_dagster.evaluation.rules import Verdict, drift_rule, perplexity_rule, win_rate_rule
+from rlhf_dagster.evaluation.rules import (
+    Verdict,
+    drift_rule,
+    length_controlled_rule,
+    perplexity_rule,
+    sentences_rule,
+    win_rate_rule,
+)
 from rlhf_dagster.evaluation.win_rate import ANNOTATORS, REWARD_MODEL
 
 SETTINGS = GateSettings()
@@ -175,9 +182,50 @@ def test_only_the_rules_own_reason_excuses_a_missing_figure() -> None:
 
 @pytest.mark.parametrize("rule", MEASURED)
 def test_a_rule_that_is_switched_off_says_nothing(rule: Any) -> None:
-    name = rule({}, SETTINGS).rule
+    on = SETTINGS.changed(max_copied_sentences=0.2)
+    name = rule({}, on).rule
     assert rule(report(), SETTINGS.changed(**{name: None})) is None
     assert rule({}, SETTINGS.changed(**{name: None})) is None
+
+
+def sentences(policy: Any, sft: Any, limit: float = 0.2) -> Verdict | None:
+    shares = {"policy": policy, "sft": sft}
+    policies = {role: {"copying": {"copied_sentences": {"value": share}}} for role, share in shares.items()}
+    return sentences_rule({"policies": policies}, SETTINGS.changed(max_copied_sentences=limit))
+
+
+def test_copied_sentences_are_compared_with_sfts() -> None:
+    said = "of a response's sentences stand in its prompt, of SFT's 30.0%: a difference {} the limit of 20.0%."
+    within, over = (f"{share} {said.format(verdict)}" for share, verdict in (("50.0%", "within"), ("51.0%", "over")))
+    assert sentences(0.5, 0.3) == Verdict("max_copied_sentences", "pass", within)
+    assert sentences(0.51, 0.3) == Verdict("max_copied_sentences", "fail", over)
+
+
+@pytest.mark.parametrize("report", [{}, {"policies": {"policy": {"copying": None}, "sft": {}}}])
+def test_a_report_that_lacks_copied_sentences_fails_the_rule(report: dict[str, Any]) -> None:
+    verdict = sentences_rule(report, SETTINGS.changed(max_copied_sentences=0.2))
+    assert verdict is not None
+    assert (verdict.outcome, "missing or not a number" in verdict.sentence) == ("fail", True)
+
+
+def equally_long(low: Any = 0.55, **changes: Any) -> Verdict | None:
+    controlled = {"length_controlled": {"value": 0.6, "low": low, "high": 0.7, "n": 512}}
+    settings = SETTINGS.changed(min_length_controlled_win_rate=0.5)
+    return length_controlled_rule([rate(REWARD_MODEL) | controlled | changes], settings, by_people=False)
+
+
+def test_the_win_rate_at_equal_length_has_a_rule_of_its_own() -> None:
+    name, said = "min_length_controlled_win_rate", "its lower end must be above 50.0%"
+    share = "Preferred to the champion on 60.0% by the reward model if both were equally long"
+    assert equally_long() == Verdict(name, "pass", f"{share} (95% interval 55.0% to 70.0%); {said}.")
+    assert equally_long(0.5) == Verdict(name, "fail", f"{share} (95% interval 50.0% to 70.0%); {said}, and is not.")
+    few = equally_long(n=99)
+    assert few is not None
+    assert few.outcome == "not enough judgments"
+    unknown = equally_long(length_controlled=None)
+    assert unknown is not None
+    assert (unknown.outcome, "length-controlled win rate" in unknown.sentence) == ("fail", True)
+    assert length_controlled_rule([], SETTINGS, by_people=True) is None
 
 
 def win_rate(judge: str = REWARD_MODEL, *, by_people: bool = False, **changes: Any) -> Verdict:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rlhf_dagster.common.intervals import wilson
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.evaluation.length_control import length_controlled
 from rlhf_dagster.evaluation.win_rate import (
     ANNOTATORS,
     GOLD_JUDGE,
@@ -58,12 +59,12 @@ def test_lower_ranks_win() -> None:
 
 COMPARISONS = pd.DataFrame(
     [
-        ("c1", "evaluation", ["new", "sft"]),
-        ("c2", "evaluation", ["sft", "new"]),
-        ("c3", "evaluation", ["old", "new"]),
-        ("c4", "train", ["new", "sft"]),
+        ("c1", "evaluation", ["new", "sft"], ["a long one", "short"]),
+        ("c2", "evaluation", ["sft", "new"], ["abc", "a"]),
+        ("c3", "evaluation", ["old", "new"], ["a", "b"]),
+        ("c4", "train", ["new", "sft"], ["a", "b"]),
     ],
-    columns=["comparison_id", "purpose", "policy_ids"],
+    columns=["comparison_id", "purpose", "policy_ids", "responses"],
 )
 
 
@@ -82,6 +83,13 @@ def ranked(frame: pd.DataFrame, against: str = "sft") -> WinRate:
 def test_ranks_follow_the_policies_and_not_the_places() -> None:
     rate = ranked(labels(("c1", [1, 2]), ("c2", [2, 1]), ("c2", [1, 1]), ("c1", [2, 1])))
     assert (rate.wins, rate.ties, rate.losses, rate.n, rate.value) == (2, 1, 1, 4, 0.625)
+
+
+def test_lengths_follow_the_policies_and_undecided_judgments_have_none() -> None:
+    rate = ranked(labels(("c1", [1, 2]), ("c2", None), ("c2", [1, 1]), ("c1", [2, 1])))
+    assert rate.length_controlled == length_controlled([1.0, 0.5, 0.0], [5, -2, 5], ["c1", "c2", "c1"])
+    assert rate.as_dict()["length_controlled"] == rate.length_controlled.as_dict()
+    assert "length_controlled" not in win_rate([1.0], [0.0], GOLD_JUDGE, "sft").as_dict()
 
 
 def test_undecided_judgments_are_counted_apart() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from integration.annotation_pages import Work, comparison
 from selenium.webdriver.common.keys import Keys
 
@@ -168,6 +169,12 @@ PAGES = {
         {"text": "1 or 2\nall"},
     ),
 }
+
+
+def pages(*short: str, without: str = "") -> list[Any]:
+    """The pages' names as parameters. Those that are not named are built of the same parts: the long run tries them."""
+    names = [name for name in PAGES if name != without]
+    return [pytest.param(name, marks=[] if name in short else [pytest.mark.long]) for name in names]
 
 
 def said(work: Work, number: int, page: Page, rows: list[dict[str, Any]]) -> dict[str, Any]:

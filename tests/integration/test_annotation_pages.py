@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("selenium", reason="The tests of the pages need selenium: pip install 'rlhf-dagster[dev]'.")
 
-from integration.annotation_examples import FOUR, LONG, PAGES, QUESTION, RATING, TWO, said
+from integration.annotation_examples import FOUR, LONG, PAGES, QUESTION, RATING, TWO, pages, said
 from integration.annotation_pages import Work, annotating, comparison
 from integration.ui import screenshot
 from label_studio import LabelStudioServer
@@ -21,7 +21,7 @@ def browser(label_studio: LabelStudioServer) -> Iterator[WebDriver]:
         yield driver
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", pages("pair", "best of four", "ranking", "rating", "A/B", "demonstration"))
 def test_what_is_stored_is_what_was_chosen(browser: WebDriver, label_studio: LabelStudioServer, name: str) -> None:
     page = PAGES[name]
     rows = page.rows(4)
@@ -52,7 +52,7 @@ def test_what_is_stored_is_what_was_chosen(browser: WebDriver, label_studio: Lab
     assert work.count() == 4
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name != "demonstration"])
+@pytest.mark.parametrize("name", pages("pair", "rating", without="demonstration"))
 def test_cannot_decide_is_an_answer_of_its_own(browser: WebDriver, label_studio: LabelStudioServer, name: str) -> None:
     page = PAGES[name]
     rows = page.rows(2)
@@ -134,7 +134,7 @@ def test_stars_are_gone_where_it_cannot_be_decided(browser: WebDriver, label_stu
     assert len([scale for scale in browser.find_elements("css selector", ".ant-rate") if scale.is_displayed()]) == 4
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", pages("best of four", "ranking", "rating", "demonstration"))
 def test_page_reads_well(browser: WebDriver, label_studio: LabelStudioServer, name: str) -> None:
     """Nothing that is asked is out of sight below a long response, and the page is no wider than the window."""
     page = PAGES[name]

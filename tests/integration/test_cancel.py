@@ -107,7 +107,7 @@ def train(stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 # What ends a training's processes is tested by itself (tests/compute/test_guard.py), with each of these.
-KINDS = ["plain", "two ranks", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("with a grandchild", "deaf"))]
+KINDS = ["two ranks", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("plain", "with a grandchild", "deaf"))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,21 +135,11 @@ def test_cancelled_in_the_ui_everything_is_gone_and_a_retry_goes_on(kind: str, t
     assert training.runner.instance.event_log_storage.get_concurrency_info("gpu").active_slot_count == 0
 
 
-def test_a_training_that_is_killed_goes_on_in_the_same_run(train: Callable[..., Training]) -> None:
+def test_a_training_that_is_killed_goes_on_in_the_same_run_and_one_whose_run_is_killed_in_another(
+    train: Callable[..., Training],
+) -> None:
     training = train()
-    before = training.processes(WORKER)
-    reached = training.step()
-    os.kill(max(before), signal.SIGKILL)
-    wait_until(lambda: training.processes(WORKER) and not set(training.processes(WORKER)) & set(before))
-    wait_until(lambda: training.step() > reached)
-    assert training.steps()[0] >= reached
-    assert training.api.status(training.run) == "STARTED"
-    training.api.terminate(training.run)
-    assert training.api.wait(training.run) == "CANCELED"
-
-
-def test_a_run_that_is_killed_takes_its_training_with_it_and_is_taken_up_again(train: Callable[..., Training]) -> None:
-    training = train()
+    _kill_training(training)
     os.kill(processes_with("execute_run", training.run)[0], signal.SIGKILL)
     wait_until(training.is_gone)
     reached = int(training.states()[0].name.split("-")[1])
@@ -160,3 +150,14 @@ def test_a_run_that_is_killed_takes_its_training_with_it_and_is_taken_up_again(t
     training.api.terminate(newest.run_id)
     assert training.api.wait(newest.run_id) == "CANCELED"
     assert training.is_gone()
+
+
+def _kill_training(training: Training) -> None:
+    """It goes on in another process, of the same run."""
+    before = training.processes(WORKER)
+    reached = training.step()
+    os.kill(max(before), signal.SIGKILL)
+    wait_until(lambda: training.processes(WORKER) and not set(training.processes(WORKER)) & set(before))
+    wait_until(lambda: training.step() > reached)
+    assert training.steps()[0] >= reached
+    assert training.api.status(training.run) == "STARTED"

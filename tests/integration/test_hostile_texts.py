@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("selenium", reason="The tests of the pages need selenium: pip install 'rlhf-dagster[dev]'.")
 
-from integration.annotation_examples import PAGES, said
+from integration.annotation_examples import PAGES, pages, said
 from integration.annotation_pages import Work, annotating, comparison
 from label_studio import LabelStudioServer
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -65,7 +65,7 @@ def canary() -> Iterator[tuple[str, list[str]]]:
     server.shutdown()
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", pages("pair", "ranking", "rating", "demonstration"))
 def test_nothing_in_a_text_runs_loads_or_styles(
     browser: WebDriver, label_studio: LabelStudioServer, canary: tuple[str, list[str]], name: str
 ) -> None:

@@ -156,19 +156,21 @@ def test_a_second_one_on_the_same_port_is_refused(running: Up) -> None:
     assert is_up(running.url)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
-def test_it_ends_with_its_server_and_starts_again_with_its_data(tmp_path, how: signal.Signals) -> None:
+def test_it_ends_with_its_server_and_starts_again_with_its_data(tmp_path) -> None:
+    """By Ctrl-C, and the second time by SIGTERM."""
     loop = loop_at(tmp_path / "loop", free_port())
     with up(loop, "label-studio", "up") as first:
         client = LabelStudioClient(first.url, first.credentials()["LABEL_STUDIO_API_KEY"])
         project = client.create_project("kept", '<View><Text name="t" value="$t"/></View>', "", 1, "")
         key = (first.folder / server.SIGNING_KEY).read_bytes()
-        assert first.stop(how) == (0, "")
+        assert first.stop(signal.SIGINT) == (0, "")
     assert not is_up(first.url)
     with up(loop, "label-studio", "up") as second:
         assert [entry["id"] for entry in client.projects("kept")] == [project]
         assert second.credentials() == first.credentials()
         assert (second.folder / server.SIGNING_KEY).read_bytes() == key
+        assert second.stop(signal.SIGTERM) == (0, "")
+    assert not is_up(second.url)
 
 
 @pytest.mark.parametrize("kept", ["SECRET_KEY=plain\n", "\nSECRET_KEY=p$ain\n\nSECRET_KEY=$other\n"])
@@ -191,19 +193,16 @@ def test_a_signing_key_that_it_would_draw_again_is_made_once(tmp_path, lost: str
     assert (tmp_path / server.SIGNING_KEY).read_text() == made
 
 
-def test_two_servers_have_secrets_of_their_own(running: Up, tmp_path) -> None:
-    with server.running(tmp_path / "other", free_port()) as other:
+def test_another_port_than_the_loops_is_named_and_two_servers_have_secrets_of_their_own(running: Up, tmp_path) -> None:
+    loop, port = loop_at(tmp_path / "loop", free_port()), free_port()
+    with up(loop, "label-studio", "up", "--port", port) as other:
+        url = f"http://127.0.0.1:{port}"
+        assert is_up(url)
+        assert f"label_store.url in {loop}/loop.yaml to {url}" in other.printed
         for name in (server.CREDENTIALS, ".env"):
             assert (other.folder / name).read_text() != (running.folder / name).read_text()
         with pytest.raises(UserError, match="does not accept the token"):
-            LabelStudioClient(other.url, running.credentials()["LABEL_STUDIO_API_KEY"]).me()
-
-
-def test_another_port_than_the_loops_is_named_in_what_to_do(tmp_path) -> None:
-    loop, port = loop_at(tmp_path / "loop", free_port()), free_port()
-    with up(loop, "label-studio", "up", "--port", port) as found:
-        assert is_up(f"http://127.0.0.1:{port}")
-        assert f"label_store.url in {loop}/loop.yaml to http://127.0.0.1:{port}" in found.printed
+            LabelStudioClient(url, running.credentials()["LABEL_STUDIO_API_KEY"]).me()
 
 
 def test_a_server_that_ends_by_itself_is_one_sentence(tmp_path) -> None:

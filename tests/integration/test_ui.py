@@ -124,22 +124,25 @@ def test_launchpad_offers_settings_and_no_plumbing(browser: WebDriver, server: S
     screenshot(browser, "launchpad")
 
 
-def test_terminal_shows_one_line_and_dagster_writes_a_log(two_rounds: LoopRunner) -> None:
-    root = two_rounds.loop.root
-    with serving(root) as server:
-        assert urlopen(f"{server.address}/server_info").status == 200
-        assert server.stop() == (0, "")
-    assert server.pages_line.startswith("  rounds     http://127.0.0.1:")
-    assert server.first_line.startswith(f"Dagster UI of the loop {two_rounds.loop.config.name}: {server.address} ")
-    assert "Serving dagster-webserver" in Path(root, "dagster", SERVICES_LOG).read_text(encoding="utf-8")
-
-
 def test_a_port_in_use_is_one_sentence(stages: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert_one_sentence(rlhf("ui", "--loop", stages.prepared, "--port", port), f"--port {port}", "another port")
+
+
+def test_terminal_shows_one_line_and_dagster_writes_a_log(
+    browser: WebDriver, server: Server, two_rounds: LoopRunner
+) -> None:
+    """The last that asks the server anything, since it is stopped."""
+    browser.get("about:blank")
+    assert urlopen(f"{server.address}/server_info").status == 200
+    assert server.stop() == (0, "")
+    assert server.pages_line.startswith("  rounds     http://127.0.0.1:")
+    assert server.first_line.startswith(f"Dagster UI of the loop {two_rounds.loop.config.name}: {server.address} ")
+    log = Path(two_rounds.loop.root, "dagster", SERVICES_LOG).read_text(encoding="utf-8")
+    assert "Serving dagster-webserver" in log
 
 
 def picture_width(browser: WebDriver) -> int:

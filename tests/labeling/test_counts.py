@@ -183,7 +183,7 @@ ACTIONS = st.tuples(st.integers(0, 3), st.sampled_from("wxyz"), SAID, st.sampled
 
 
 @pytest.mark.parametrize("few", [0.25, 1.0])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings.default.max_examples // 4)
 @given(actions=st.lists(ACTIONS, max_size=14))
 def test_what_is_kept_is_what_counting_all_anew_gives(actions, few, completions, tmp_path_factory, monkeypatch) -> None:
     """Edits, skips and deletions, two annotations of a person, and some that go to another person or comparison."""

@@ -1,12 +1,14 @@
 from itertools import pairwise
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.comparisons import candidates
 from rlhf_dagster.labeling.gold import clear_answers, known_answers
-from rlhf_dagster.labeling.selection import both_orders, repeated, score_gap, select, spread
+from rlhf_dagster.labeling.selection import both_orders, disagreement, repeated, score_gap, select, spread
 from rlhf_dagster.records.outcome import best
 
 ROUND = "round-0001"
@@ -114,3 +116,24 @@ def test_imported_gold_questions_keep_their_answer_in_any_order() -> None:
     assert question["responses"][best(question["gold_ranks"])[0]] == "four"
     assert question["role"] == "gold"
     assert question["comparison_id"] != known_answers(imported, 1, "pair", "round-0002", seed=0)[0]["comparison_id"]
+
+
+def test_heads_disagree_where_they_name_another_best() -> None:
+    # Both responses by two heads: probabilities (0.5, 0.5) and 2/3, 1/3; the variance of each is (1/12)^2.
+    given = np.array([[0.0, np.log(2.0)], [0.0, 0.0]])
+    assert disagreement(given) == pytest.approx(2 * (1 / 12) ** 2)
+    torn, tied = np.array([[3.0, -3.0], [-3.0, 3.0]]), np.zeros((2, 2))
+    assert disagreement(torn) > disagreement(given) > disagreement(tied) == 0.0
+
+
+def test_what_a_head_adds_to_all_and_how_sure_it_is_do_not_count() -> None:
+    one = np.array([[1.0, 5.0], [0.0, 4.0], [-1.0, 3.0]])
+    assert disagreement(one) == pytest.approx(0.0)
+    sure = np.array([[20.0, 60.0], [0.0, 0.0]])
+    assert disagreement(sure) == pytest.approx(0.0, abs=1e-12)
+    assert disagreement(one[:, :1]) == 0.0
+
+
+def test_more_scale_is_more_disagreement_between_opposite_heads() -> None:
+    torn = np.array([[0.1, -0.1], [-0.1, 0.1]])
+    assert disagreement(torn, scale=2.0) > disagreement(torn)

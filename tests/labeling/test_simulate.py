@@ -1,9 +1,13 @@
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import pandas as pd
 import pytest
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.comparisons import build_ab_comparisons
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.results import decode, encode
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
@@ -113,6 +117,36 @@ def test_all_axes_asked_are_rated(sent, annotator) -> None:
     ratings = store.read(ROUND, PURPOSE)[0][0].result["ratings"]
     assert sorted(ratings["helpful"]) == [3, 3, 3, 7]
     assert ratings["overall"] == ratings["helpful"]
+
+
+@dataclass(frozen=True)
+class OnAxes:
+    """Prefers the response whose text sorts last, finds the other more honest, and tells no other axis apart."""
+
+    name: str
+
+    def judge(self, prompt: str, responses: Sequence[str], kind: str, key: str) -> Judgment:
+        ranks = [1 if text == max(responses) else 2 for text in responses]
+        return Judgment(ranks, 10.0, axes={"honest": [3 - rank for rank in ranks]})
+
+
+def test_an_ab_judgment_says_which_is_better_on_each_axis_asked(store, completions) -> None:
+    rows = pd.concat([completions(4, 1, policy) for policy in ("policy-a", "policy-b")])
+    store.send(build_ab_comparisons(rows, [("policy-a", "policy-b")], 4, ROUND, 0))
+    settings = LabelingSettings(evaluation_axes=["honest", "helpful"])
+    simulate_annotators(store, [OnAxes(NAMES[0])], ROUND, "evaluation", seed=0, settings=settings)
+    results = [annotation.result for annotation in store.read(ROUND, "evaluation")[0]]
+    assert len(results) == 4
+    assert all(result["axes"] == {"honest": 1 - result["choice"]} for result in results)
+    labels, _ = labels_table(store.read(ROUND, "evaluation")[0], store.comparisons(ROUND, "evaluation"))
+    assert labels["axes"].str.contains("honest").all()
+
+
+def test_axes_that_nobody_asks_for_are_not_given(sent) -> None:
+    store, _ = sent(3, kind="pair")
+    settings = LabelingSettings(kind="pair", evaluation_axes=["honest"])
+    simulate_annotators(store, [OnAxes(NAMES[0])], ROUND, PURPOSE, seed=0, settings=settings)
+    assert all("axes" not in annotation.result for annotation in store.read(ROUND, PURPOSE)[0])
 
 
 @pytest.mark.parametrize("kind", ["pair", "best_of_k", "ranking", "rating"])

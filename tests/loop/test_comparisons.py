@@ -2,16 +2,20 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from loops import ROUND, asset_path, run_missing
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.import_file import import_file
-from rlhf_dagster.loop.comparisons import training_comparisons
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.labeling.comparisons import candidates
+from rlhf_dagster.loop.comparisons import reward_gaps, training_comparisons
 from rlhf_dagster.loop.labels import send_training_batch
-from rlhf_dagster.loop.selection import chosen_by
+from rlhf_dagster.loop.selection import chosen_by, selecting_model
 from rlhf_dagster.records.outcome import best
 
 SHARES = {"gold_share": 0.2, "repeat_share": 0.2, "drift_share": 0.1, "challenger_share": 0.1}
@@ -104,6 +108,29 @@ def test_the_next_round_is_chosen_by_the_reward_model_and_once(stages, copy_of) 
     again = training_comparisons(loop, key, completions)
     assert again["comparison_id"].tolist() == batch["comparison_id"].tolist()
     assert send_training_batch(loop, key, completions, silent).sent == 0
+
+
+def test_heads_that_are_one_cannot_disagree(stages, copy_of) -> None:
+    with pytest.raises(UserError, match="a reward model with one head agrees with itself"):
+        LoopConfig.parse({"labeling": {"selection": "disagreement"}}, "loop.yaml")
+    loop = copy_of(stages.finished, labeling={"selection": "disagreement"}, reward_model={"heads": 3}).loop
+    with pytest.raises(UserError, match="was trained with one head; set it to margin or random"):
+        selecting_model(loop, "round-0002")
+
+
+def test_the_heads_choose_what_they_disagree_on(stages, copy_of, monkeypatch) -> None:
+    loop = copy_of(stages.finished, labeling={"selection": "disagreement"}, reward_model={"heads": 2}).loop
+    model = loop.checkpoint("reward_model", ROUND)
+    completions = pd.read_parquet(asset_path(loop, "completions", ROUND))
+    rows = candidates(completions, loop.config.labeling, ROUND, 0)[:4]
+    torn = rows[2]["responses"]
+
+    def by_heads(opened, prompts, texts, *others) -> np.ndarray:
+        return np.array([[1.0, -1.0] if text == torn[0] else [0.0, 0.0] for text in texts])
+
+    monkeypatch.setattr("rlhf_dagster.training.reward.scores.score_by_heads", by_heads)
+    gaps = reward_gaps(loop, rows, model)
+    assert min(gaps, key=gaps.__getitem__) == rows[2]["comparison_id"]
 
 
 def test_a_policy_that_was_not_promoted_challenges_the_champion(stages, copy_of) -> None:

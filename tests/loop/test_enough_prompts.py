@@ -39,7 +39,14 @@ def test_empty_splits_that_are_needed_are_refused() -> None:
     assert "No prompt is in the test split" in refusal(prompts(test=0), gate={"min_win_rate": None})
     assert "No prompt is in the train split" in refusal(prompts(train=0))
     assert "ppo.validate_every measures on prompts" in refusal(prompts(validation=0), ppo={"validate_every": 5})
+    rloo = {"arms": ["rloo"], "rloo": {"validate_every": 5}}
+    assert "rloo.validate_every measures on prompts" in refusal(prompts(validation=0), **rloo)
+    best = {"arms": ["dpo"], "release": {"arm": "best"}}
+    assert "`release.arm: best` chooses on prompts of the validation split" in refusal(prompts(validation=0), **best)
     require_prompts(LoopConfig(), prompts(validation=0))
+    # PPO, which is set to look, is not trained.
+    released = {"ppo": {"validate_every": 5}, "release": {"arm": "dpo"}}
+    require_prompts(LoopConfig.parse(released, ""), prompts(validation=0))
 
 
 def test_demonstrations_that_are_all_held_out_are_refused() -> None:

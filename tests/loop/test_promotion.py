@@ -241,3 +241,17 @@ def test_a_policy_that_learned_from_labels_of_before_is_not_promoted(loop) -> No
         decide(loop)
     keep(loop, "ppo-1", "ppo", "round-0001", dataset_hash=snapshot_hash(snapshot.to_pandas()))
     assert decide(loop)["promoted"]
+
+
+def test_the_arm_that_is_released_is_promoted_by_the_same_gate_and_ppo_s_is_not(loop) -> None:
+    keep(loop, "dpo-1", "dpo", "round-0001")
+    loop.registry.register("dpo-1", "models/dpo-1", "dpo", "round-0001", ["sft"])
+    released = LoopFolder(loop.config.changed(release={"arm": "dpo"}), loop.root)
+    with pytest.raises(UserError, match=r"ppo-1 is a policy of PPO, .*: `release.arm` is dpo"):
+        decide(released)
+    report = figures() | {"policy_id": "dpo-1", "behaviour_policy": "sft"}
+    policy = Checkpoint("dpo-1", "models/dpo-1", "")
+    refused = promote_round(released, "round-0001", policy, report, {"policy_id": "dpo-1"} | people(low=0.4))
+    assert (refused["promoted"], failed(refused)) == (False, ["min_win_rate"])
+    assert promote_round(released, "round-0001", policy, report, {"policy_id": "dpo-1"} | people())["promoted"]
+    assert champion(loop) == "dpo-1"

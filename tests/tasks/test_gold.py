@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_dagster.tasks.scoring import saturate
 from rlhf_dagster.tasks.sentiment import TASK, gold_score
-from rlhf_dagster.tasks.sentiment.gold import features, saturate, sentence_sentiment, split_sentences, tokenize
+from rlhf_dagster.tasks.sentiment.gold import features, sentence_sentiment, split_sentences, tokenize
 from rlhf_dagster.tasks.sentiment.grammar import vocabulary
 
 PROMPT = "we watched this new film on monday ."

@@ -47,6 +47,9 @@ MODES = {
     "summed": {"validate_every": 3},
 }
 
+ALSO_MIXED = ("separate", "lora", "frozen", "averaged", "k2", "function", "trained_rest")
+"""Modes of which another one has each part too: interrupted and on two ranks in the long run alone."""
+
 
 def spec_of(mode: str, sft: Path, reward: Path, tables: Tables, output: Path) -> PpoSpec:
     """The toy training of a mode, from and against two-layer models."""

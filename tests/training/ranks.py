@@ -1,10 +1,10 @@
-"""Run under `torchrun`: train the stages that a file asks for, one after the other, and write what each rank got.
+"""One of several ranks: train the stages that a file asks for, one after the other, and write what each rank got.
 
 Asked is a JSON list of [stage, spec as JSON, folder of its state or null, reason to stop after the first step or ""].
 """
 
 import json
-import sys
+import os
 from pathlib import Path
 
 from rlhf_dagster.compute.trainings import TRAININGS, train_here
@@ -14,7 +14,10 @@ from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStoppe
 from rlhf_dagster.training.specs import spec_from_json
 
 
-def main(asked: Path) -> None:
+def main(asked: Path, number: int, world: int, port: int) -> None:
+    """Rank ``number`` of ``world``, with the environment that `torchrun` would give it."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     outcomes = []
     for stage, text, state, reason in json.loads(asked.read_text()):
         # Only what the main rank is told may count.
@@ -33,7 +36,3 @@ def main(asked: Path) -> None:
         except UserError as error:
             outcomes.append({"error": str(error)})
     asked.with_name(f"rank-{rank()}.json").write_text(json.dumps(outcomes))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

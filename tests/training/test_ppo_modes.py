@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from judge_server import QUICK, judging, says, texts_in
-from ppo_modes import MODES, spec_of
+from ppo_modes import ALSO_MIXED, MODES, spec_of
 from test_ranks import Asked, train_on_ranks, weights
 from test_resume import StopAfter, assert_same
 from toy_language import Tables, about_training
@@ -22,6 +22,7 @@ from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStoppe
 from rlhf_dagster.training.specs import TrainingResult
 
 Train = Callable[[str], TrainingResult]
+MIXED = [pytest.param(mode, marks=[pytest.mark.long] if mode in ALSO_MIXED else []) for mode in MODES]
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,23 @@ def alone(deep_sft: Path, deep_reward: Path, tables: Tables, tmp_path_factory: p
 
 @pytest.fixture(scope="module")
 def together(
-    deep_sft: Path, deep_reward: Path, tables: Tables, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    deep_sft: Path,
+    deep_reward: Path,
+    tables: Tables,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, list[dict[str, Any]]]:
     """What two processes train, and what each says of it."""
-    folder = tmp_path_factory.mktemp("together")
-    asked = [Asked("ppo", spec_of(mode, deep_sft, deep_reward, tables, folder / mode)) for mode in MODES]
-    return folder, [dict(zip(MODES, outcomes, strict=True)) for outcomes in train_on_ranks(folder, asked)]
+    folder, modes = tmp_path_factory.mktemp("together"), asked_for(request)
+    asked = [Asked("ppo", spec_of(mode, deep_sft, deep_reward, tables, folder / mode)) for mode in modes]
+    return folder, [dict(zip(modes, outcomes, strict=True)) for outcomes in train_on_ranks(folder, asked)]
+
+
+def asked_for(request: pytest.FixtureRequest) -> list[str]:
+    """The modes of which this session asks what two ranks train."""
+    of_ranks = test_two_ranks_train_what_one_process_trains.__name__
+    found = [item for item in request.session.items if getattr(item, "originalname", "") == of_ranks]
+    return [item.callspec.params["mode"] for item in found if item.path == request.path]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -60,7 +72,7 @@ def test_it_trains_and_leaves_a_plain_model(mode: str, alone: Train, deep_sft: P
     assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), start.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MIXED)
 def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(
     mode: str, alone: Train, deep_sft: Path, deep_reward: Path, tables: Tables, tmp_path: Path
 ) -> None:
@@ -74,7 +86,7 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(
     assert_same(result, alone(mode))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MIXED)
 def test_two_ranks_train_what_one_process_trains(
     mode: str, alone: Train, together: tuple[Path, list[dict[str, Any]]]
 ) -> None:

@@ -1,9 +1,6 @@
 """Several processes train what one process trains."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +9,8 @@ from typing import Any
 import pytest
 import ranks
 import torch
+from forks import forked, join_all
+from label_studio import free_port
 from safetensors.torch import load_file
 from toy_language import COMPUTE, FIXED, VARIABLE, Tables, dpo_spec, reward_spec, sft_spec
 
@@ -42,10 +41,8 @@ class Asked:
 def train_on_ranks(folder: Path, asked: Sequence[Asked]) -> list[list[dict[str, Any]]]:
     """What each rank got, for each training asked for."""
     (folder / "asked.json").write_text(json.dumps([training.row() for training in asked]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD)]
-    subprocess.run(
-        [*command, ranks.__file__, str(folder / "asked.json")], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    port = free_port()
+    join_all([forked(ranks.main, folder / "asked.json", rank, WORLD, port) for rank in range(WORLD)])
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(WORLD)]
 
 

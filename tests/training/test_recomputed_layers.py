@@ -125,9 +125,12 @@ def stages(sft: Path, reward: Path, tables: Tables, output: Path) -> dict[str, t
     return found | {f"ppo, {mode}": ("ppo", replace(ppo, settings=settings)) for mode, settings in PPO_MODES.items()}
 
 
-@pytest.mark.parametrize(
-    "name", ["sft", "sft, adapters", "reward model", "dpo, adapters", *(f"ppo, {mode}" for mode in PPO_MODES)]
-)
+SHORT = ("sft, adapters", "reward model", "dpo, adapters", "ppo, frozen")
+LONG = ("sft", "ppo, all weights", "ppo, adapters")
+"""What they do, the others do too."""
+
+
+@pytest.mark.parametrize("name", [*SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 def test_stages_learn_the_same(name: str, deep_sft: Path, deep_reward: Path, tables: Tables, tmp_path: Path) -> None:
     results = []
     for again in (False, True):

@@ -1,21 +1,21 @@
 """A training that is ended at any step, by request or by force, ends with the files that it would have had."""
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from forks import forked, join_all
 from toy_language import COMPUTE, FIXED, TINY, Tables, dpo_spec, reward_spec, sft_spec
 
+from rlhf_dagster.compute import worker
 from rlhf_dagster.compute.exchange import OUTCOME, Request, TrainingOutcome, read_record
 from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.config.training import LoraSettings, PpoSettings
@@ -91,7 +91,7 @@ def assert_same(result: TrainingResult, other: TrainingResult) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("stops", [(1,), (2, 1), (3, 2)])
+@pytest.mark.parametrize("stops", [(2, 1), *(pytest.param(stops, marks=pytest.mark.long) for stops in ((1,), (3, 2)))])
 def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(
     stage: str, stops: tuple[int, ...], specs: dict[str, Make], whole: Callable[[str], TrainingResult], tmp_path: Path
 ) -> None:
@@ -117,18 +117,23 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
     spec, rng = specs[stage](tmp_path / "output"), random.Random(stage)
     request = Request(stage, spec_to_json(spec), str(tmp_path / "state"), 0.0, str(tmp_path / "end"), str(tmp_path))
     (tmp_path / "request.json").write_text(json.dumps(asdict(request)))
-    command = [sys.executable, "-m", "rlhf_dagster.compute.worker", str(tmp_path / "request.json")]
     messages, done = tmp_path / "messages.jsonl", tmp_path / OUTCOME
     for _ in range(2):
         before = _lines(messages)
-        with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
-            while _lines(messages) == before and process.poll() is None:
-                time.sleep(0.005)
-            time.sleep(rng.random() * 0.05)
-            process.send_signal(signal.SIGKILL)
-    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        process = forked(_work, tmp_path / "request.json")
+        while _lines(messages) == before and process.is_alive():
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.05)
+        process.kill()
+        process.join()
+    join_all([forked(_work, tmp_path / "request.json")])
     result = json.loads(read_record(TrainingOutcome, done).result)
     assert_same(TrainingResult(Path(result["folder"]), result["metrics"], result["curves"]), whole(stage))
+
+
+def _work(request: Path) -> None:
+    with mock.patch.object(sys, "argv", ["worker", str(request)]):
+        worker.main()
 
 
 def _lines(path: Path) -> int:

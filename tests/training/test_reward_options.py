@@ -24,7 +24,13 @@ from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.reward.heads import normalise
 from rlhf_dagster.training.reward.normalisation import reference_samples
-from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens, score_with_spread
+from rlhf_dagster.training.reward.scores import (
+    load_reward_model,
+    score_by_heads,
+    score_responses,
+    score_tokens,
+    score_with_spread,
+)
 from rlhf_dagster.training.reward.train import initial_reward_model, train_reward_model
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.specs import RewardModelSpec, TrainingResult
@@ -152,6 +158,8 @@ def test_the_score_is_the_mean_of_the_heads(everything: TrainingResult) -> None:
     scores = score_with_spread(model, ["red dog .", "bad"], ["good good", ""], FIXED)
     np.testing.assert_allclose(scores.spread, heads.std(dim=1, correction=0), atol=1e-5)
     np.testing.assert_allclose(scores.mean, heads.mean(dim=1), atol=1e-5)
+    each = score_by_heads(model, ["red dog .", "bad"], ["good good", ""], FIXED)
+    np.testing.assert_allclose(each, heads, atol=1e-5)
 
 
 def test_normalising_heads_sets_each_before_training_and_their_mean_after(spec: RewardModelSpec) -> None:

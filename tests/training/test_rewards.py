@@ -77,6 +77,11 @@ def test_length(changes: dict[str, Any], expected: list[float]) -> None:
     assert reward(["p"] * 5, texts).tolist() == expected
 
 
+def test_length_in_a_language_without_spaces() -> None:
+    reward = length_reward(LengthReward(kind="length", margin=2, longest=3))
+    assert reward(["p"] * 3, ["很好", "天气很好", "今天天气很好"]).tolist() == [0, -0.5, -1]
+
+
 def test_format() -> None:
     texts = ["<b>x</b>", "so <b>x\ny</b>", "x"]
     whole = FormatReward(kind="format", pattern="<b>.*</b>")

@@ -174,7 +174,7 @@ def ppo_spec(
     return PpoSpec(sft, sft, reward, tables.prompts, tables.text, output, settings, FIXED, seed=1, compute=compute)
 
 
-@pytest.mark.parametrize("value", ["shared", "separate"])
+@pytest.mark.parametrize("value", ["shared", pytest.param("separate", marks=pytest.mark.long)])
 def test_ppo_learns_from_it(sft: Path, reward: Path, tables: Tables, tmp_path: Path, value: str) -> None:
     settings = LEARNING.changed(value=value, validate_every=25)
     result = train_ppo(ppo_spec(sft, reward, tables, tmp_path / "ppo", settings))

@@ -81,7 +81,7 @@ def test_a_reward_model_is_trained_and_opens_with_its_scores(name: str, reward: 
     assert scores.spread.min() > 0
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("lora", [LORA, pytest.param(None, marks=pytest.mark.long)])
 def test_an_interrupted_reward_model_is_the_uninterrupted_one(
     lora: object, speaker: Callable[[str], Path], tables: Tables, tmp_path: Path
 ) -> None:
@@ -99,8 +99,14 @@ def weights(folder: Path) -> dict[str, list[float]]:
     return {name: tensor.flatten().tolist() for name, tensor in load_file(folder / "model.safetensors").items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize(
+    ("name", "lora"),
+    [
+        *((name, None) for name in NAMES),
+        ("granite", LORA),
+        *(pytest.param(name, LORA, marks=pytest.mark.long) for name in NAMES[1:]),
+    ],
+)
 def test_ppo_trains_a_value_model_and_goes_on_from_it(
     name: str,
     lora: object,

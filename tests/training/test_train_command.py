@@ -1,16 +1,17 @@
 """`rlhf train`: from a file to a model, with what it says of wrong files, other models and interruptions."""
 
 import json
+import os
+import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from loops import assert_one_sentence, rlhf_here
+from forks import forked
+from loops import assert_one_sentence, rlhf_here, rlhf_main
 from toy_language import Tables, sft_spec
 
 from rlhf_dagster.cli.train import RECORD
@@ -180,14 +181,11 @@ def test_the_code_of_a_reward_function_is_part_of_what_is_trained(
     assert rlhf_here("train", "ppo", write(tmp_path, spec | {"output": "again"})).returncode == 0
 
 
-FULL_DISK = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
-from rlhf_dagster.cli import main
-main()
-"""
-"""`rlhf` where no file can be larger than so many bytes: a write beyond them fails as on a full disk."""
+def rlhf_on_a_full_disk(bytes_: int, *arguments: object) -> None:
+    """`rlhf` where no file can be larger than so many bytes: a write beyond them fails as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
+    rlhf_main(*arguments)
 
 
 @pytest.mark.parametrize("room", ["states do not fit", "nor does the model"])
@@ -195,14 +193,14 @@ def test_a_full_disk_leaves_the_last_good_state(written: dict[str, Any], sft: Pa
     path, states = write(tmp_path, written), tmp_path / "models" / "sft.training" / "sft" / "state"
     size = (sft / "model.safetensors").stat().st_size
     bytes_ = size + 4096 if room == "states do not fit" else size - 4096
-    command = [sys.executable, "-c", FULL_DISK, str(bytes_), "train", "sft", str(path)]
-    full = subprocess.run(command, capture_output=True, text=True, check=False)
-    warned, *last = full.stderr.splitlines()
+    full = forked(rlhf_on_a_full_disk, bytes_, "train", "sft", path, output=tmp_path / "full")
+    full.join()
+    warned, *last = (tmp_path / "full.err").read_text().splitlines()
     assert "The state after step 1 was not kept" in warned
     if room == "states do not fit":
-        assert full.returncode == 0
+        assert full.exitcode == 0
     else:
-        assert full.returncode == 2
+        assert full.exitcode == 2
         assert "the trained model cannot be written" in last[-1]
         assert "File too large" in last[-1]
         assert not list(states.glob("*state-*"))
@@ -253,25 +251,25 @@ def test_the_example_holds_every_setting_and_its_comments_are_the_defaults(stage
 
 def test_ctrl_c_ends_at_a_step_and_the_same_command_goes_on(written: dict[str, Any], sft: Path, tmp_path: Path) -> None:
     """A process of its own, interrupted once it has logged a step."""
-    written["settings"] |= {"epochs": 40}
+    written["settings"] |= {"epochs": 20}
     path, logs = write(tmp_path, written), tmp_path / "models" / "sft.logs" / "metrics.jsonl"
-    command = [sys.executable, "-c", "from rlhf_dagster.cli import main; main()", "train", "sft", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not (logs.exists() and logs.read_text().count("\n")) and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate()
-    assert process.returncode == 130, error
+    process = forked(rlhf_main, "train", "sft", path, output=tmp_path / "stopped")
+    while not (logs.exists() and logs.read_text().count("\n")) and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    error = (tmp_path / "stopped.err").read_text()
+    assert process.exitcode == 130, error
     assert error == "rlhf: stopped after a step; run the same command again to go on.\n"
     reached = len(logs.read_text().splitlines())
-    assert 1 <= reached < 200
+    assert 1 <= reached < 100
     unfinished = tmp_path / "models" / "sft.training"
     other = rlhf_here("train", "sft", write(tmp_path, written | {"seed": 4}))
     assert_one_sentence(other, "sft.training is unfinished from another spec (seed: 3 there, 4 here)")
     assert rlhf_here("train", "sft", write(tmp_path, written)).returncode == 0
     assert not unfinished.exists()
     steps = [json.loads(line)["step"] for line in logs.read_text().splitlines()]
-    assert steps == [*range(1, 201), 200]
+    assert steps == [*range(1, 101), 100]
 
 
 def test_the_help_names_every_training() -> None:

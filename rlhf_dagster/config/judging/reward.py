@@ -54,7 +54,8 @@ class LengthReward(RewardPart):
     kind: Literal["length"]
     """Says that it is this."""
     unit: Literal["words", "characters"] = "words"
-    """What is counted; words are what spaces and line breaks separate."""
+    """What is counted; words are what spaces and line breaks separate, and single characters in scripts that write no
+    spaces between words, such as those of Chinese, Japanese and Thai."""
     shortest: int = Field(0, ge=0)
     """The least of them that is right."""
     longest: int | None = Field(None, ge=0)

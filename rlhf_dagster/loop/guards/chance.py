@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.compute.run import Work
-from rlhf_dagster.config.arms import CANDIDATE
+from rlhf_dagster.config.arms import PPO
 from rlhf_dagster.config.judging.reward import uses_reward_model
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.chance import cannot_be_told, not_above_chance
@@ -49,7 +49,7 @@ def _is_indifferent(loop: LoopFolder) -> bool:
 
 def _begun_by_version_0_1(loop: LoopFolder, round_key: str) -> bool:
     """Whether version 0.1 has left a state of the round's PPO that is newer than the round's reward model."""
-    identity = Work(loop.models.work_folder(CANDIDATE.kind, round_key), loop.store).state / OLD_IDENTITY
+    identity = Work(loop.models.work_folder(PPO.kind, round_key), loop.store).state / OLD_IDENTITY
     reward_model = loop.checkpoint("reward_model", round_key)
     if reward_model is None or not identity.is_file():
         return False

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from rlhf_dagster.common.sealed import unseal
-from rlhf_dagster.config.arms import CANDIDATE
+from rlhf_dagster.config.arms import TRAINED
 from rlhf_dagster.config.evaluation import judgments_for
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
@@ -18,6 +18,8 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.training.texts.cuts import COUNTED
 
 LEFT_OUT_OF_TEST = "left_out_of_test"
+LEARNING = ("reward_model", *(arm.asset for arm in TRAINED.values()))
+"""The assets of a round whose models learn from its labels."""
 
 
 def prompt_notices(config: LoopConfig, prompts: pd.DataFrame) -> list[str]:
@@ -80,7 +82,7 @@ def left_out_of_round(loop: LoopFolder, round_key: str) -> dict[str, Any]:
     stated = loop.json("preference_dataset", round_key) or {}
     if "not_trained_on" not in stated:  # not there yet, or of version 0.1
         return {}
-    counts = {asset: _cuts_of(loop, asset, round_key) for asset in ("reward_model", CANDIDATE.asset)}
+    counts = {asset: _cuts_of(loop, asset, round_key) for asset in LEARNING}
     found = {"trained_on": stated["trained_on"], "not_trained_on": stated["not_trained_on"]}
     return found | {asset: cuts for asset, cuts in counts.items() if cuts}
 
@@ -90,7 +92,7 @@ def left_out_sentences(left_out: dict[str, Any]) -> Iterator[str]:
     if not left_out:
         return
     yield not_trained_on_sentence(left_out["trained_on"], left_out["not_trained_on"])
-    for asset in ("reward_model", CANDIDATE.asset):
+    for asset in LEARNING:
         counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.get(asset, {}).items()]
         if counts:
             yield f"{asset} has {', '.join(counts)}."

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from rlhf_dagster.config.arm_settings.release import BEST
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 
@@ -17,11 +18,8 @@ def require_prompts(config: LoopConfig, prompts: pd.DataFrame) -> None:
     if not test:
         raise UserError(f"No prompt is in the test split, so nothing can be measured; {_MORE} or raise `data.test`.")
     _require_judgments(config, test)
-    if config.ppo.validate_every is not None and not validation:
-        raise UserError(
-            f"ppo.validate_every measures on prompts of the validation split, which has none; {_MORE}, raise "
-            "`data.validation`, or set ppo.validate_every to null."
-        )
+    if not validation:
+        _require_no_use_of_validation(config)
 
 
 def require_demonstrations(demonstrations: pd.DataFrame) -> None:
@@ -30,6 +28,22 @@ def require_demonstrations(demonstrations: pd.DataFrame) -> None:
         raise UserError(
             f"None of {len(demonstrations):,} demonstrations is in the train split: their prompts or users are held "
             "out; give others, or lower `data.validation`."
+        )
+
+
+def _require_no_use_of_validation(config: LoopConfig) -> None:
+    """Raise UserError where something is measured on prompts of the validation split, which has none."""
+    for arm in config.trained_arms():
+        if getattr(getattr(config, arm.name), "validate_every", None) is not None:
+            setting = f"{arm.name}.validate_every"
+            raise UserError(
+                f"{setting} measures on prompts of the validation split, which has none; {_MORE}, raise "
+                f"`data.validation`, or set {setting} to null."
+            )
+    if config.release.arm == BEST:
+        raise UserError(
+            f"`release.arm: best` chooses on prompts of the validation split, which has none; {_MORE}, raise "
+            "`data.validation`, or name an arm."
         )
 
 

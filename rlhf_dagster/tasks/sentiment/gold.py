@@ -5,7 +5,6 @@ domain. Negation, degree words and `but` are treated in the way of VADER (Hutto 
 reference code), with this task's own constants.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from rlhf_dagster.tasks.scoring import grammar_error, saturate
 from rlhf_dagster.tasks.sentiment.grammar import SENTENCE_ENDS
 from rlhf_dagster.tasks.sentiment.recogniser import recognise
 from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS, FUNCTION_WORDS, MODIFIERS, NEGATORS, STRENGTHS
 
-KNEE = 4.0
-"""Sentiment beyond which more of it counts clearly less."""
 NEGATION = -0.74
 """Factor on a negated word (VADER's N_SCALAR): `not bad` is less than `good`."""
 NEGATION_WINDOW = 3
@@ -67,13 +65,15 @@ def features(prompt: str, response: str) -> Features:
     before, said = split_sentences(context), split_sentences(tokens)
     whole = [_opened(before) + said[0], *said[1:]] if said else []
     readings = [recognise(sentence) for sentence in whole]
-    errors = [_error(len(sentence), reading.legal_tokens) for sentence, reading in zip(whole, readings, strict=True)]
+    errors = [
+        grammar_error(len(sentence), reading.legal_tokens) for sentence, reading in zip(whole, readings, strict=True)
+    ]
     topic = _topic(before)
     counts = Counter(token for token in tokens if token[0].isalnum() and token not in FUNCTION_WORDS)
     return Features(
         sentiment=saturate(_sentiment(said, errors)),
         repetition=0.25 * (counts.total() - len(counts)) + _repeated(before, said),
-        errors=sum(errors) if said else _error(1, 0),
+        errors=sum(errors) if said else grammar_error(1, 0),
         off_topic=float(sum(not reading.domains & topic for reading in readings)),
         words=frozenset(counts),
     )
@@ -89,11 +89,6 @@ def split_sentences(tokens: Sequence[str]) -> list[tuple[str, ...]]:
     ends = [index + 1 for index, token in enumerate(tokens) if token in SENTENCE_ENDS]
     bounds = [0, *ends] if ends and ends[-1] == len(tokens) else [0, *ends, len(tokens)]
     return [tuple(tokens[start:end]) for start, end in pairwise(bounds) if end > start]
-
-
-def saturate(sentiment: float) -> float:
-    """``sign(s) KNEE ln(1 + |s| / KNEE)``: slope 1 at 0, 1/2 at the knee, never flat."""
-    return math.copysign(KNEE * math.log1p(abs(sentiment) / KNEE), sentiment)
 
 
 def sentence_sentiment(sentence: Sequence[str]) -> list[tuple[str, float]]:
@@ -136,10 +131,6 @@ def _opened(before: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """The sentence within which the prompt stops, for the response to finish; nothing if it cannot be finished."""
     last = before[-1] if before else (".",)
     return () if last[-1] in SENTENCE_ENDS or recognise(last).legal_tokens < len(last) else last
-
-
-def _error(length: int, legal: int) -> float:
-    return 0.5 + 0.12 * (length - legal) if legal < length else 0.0
 
 
 def _repeated(before: Sequence[tuple[str, ...]], said: Sequence[tuple[str, ...]]) -> int:

@@ -4,7 +4,8 @@ import random
 from collections.abc import Iterator
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.ids import content_hash, split_of
+from rlhf_dagster.records.ids import split_of
+from rlhf_dagster.tasks.drawing import split_rng
 from rlhf_dagster.tasks.sentiment.grammar import SENTENCE_ENDS, sample_sentence
 from rlhf_dagster.tasks.sentiment.vocabulary import DOMAINS
 
@@ -47,7 +48,10 @@ def split_of_prompt(prompt: str) -> str:
 
 def stream(purpose: str, seed: int, split: str) -> Iterator["Review"]:
     """Endless reviews whose prompts are in ``split``, each started but not yet written."""
-    rng = random.Random(int(content_hash("sentiment", purpose, split, seed), 16))
+    return _stream(split_rng("sentiment", purpose, split, seed), split)
+
+
+def _stream(rng: random.Random, split: str) -> Iterator["Review"]:
     while True:
         review = Review(rng)
         if len(review.prompt) <= MAX_PROMPT and split_of_prompt(" ".join(review.prompt)) == split:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.records.chats import prompt_of_row
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.tables import grouped
 from rlhf_dagster.training.models.responses import Drawn, own_ids, read_responses
 from rlhf_dagster.training.reward.terms import LEARNED
 from rlhf_dagster.training.texts.chats.ends import end_id_of
@@ -76,8 +76,7 @@ def encode_comparisons(
     pair is left out; ``cuts`` counts both.
     """
     comparisons, cuts = [], cuts or Cuts()
-    for _, labels in frame.groupby("comparison_id", sort=False):
-        rows = records(labels)
+    for rows in grouped(frame, "comparison_id"):
         asked, texts = prompt_of_row(rows[0]), list(rows[0]["responses"])
         prompt = encode_prompts(tokenizer, [asked], sampling.prompt_tokens, cuts)[0]
         drawn = own_ids(rows[0], tokenizer_id)

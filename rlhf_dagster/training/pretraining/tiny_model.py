@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlhf_dagster.config.training import ComputeSettings, TinyModelSettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.chats import ROLE_NAMES
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.schemas import PRETRAINING_TEXT
 from rlhf_dagster.records.tables import read_table, rows_of_split
@@ -31,6 +32,13 @@ from rlhf_dagster.training.runtime.weights import misfit
 from rlhf_dagster.training.specs import OnStep, TinyModelSpec, TrainingResult, silent
 
 _PAD, _END, _UNKNOWN = "<pad>", "<eos>", "<unk>"
+_TURNS = {role: f"<|{role}|>" for role in ROLE_NAMES}
+_END_OF_TURN = "<|end|>"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""What a tiny model's chats look like, without a space or a line break that is not in the messages."""
 WARM_UP = 0.1
 
 
@@ -79,7 +87,10 @@ def make_tiny_model(
 
 
 def make_tokenizer(texts: Sequence[str], settings: TinyModelSettings) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer (whitespace separates words) or byte-level BPE, of at most `vocabulary` tokens."""
+    """A word-level tokenizer (whitespace separates words) or byte-level BPE, of at most `vocabulary` tokens.
+
+    Those that open and end a turn in :data:`CHAT_TEMPLATE` come on top, where the settings ask for chats.
+    """
     backend = (
         _word_level(texts, settings.vocabulary)
         if settings.tokenizer == "word"
@@ -88,13 +99,17 @@ def make_tokenizer(texts: Sequence[str], settings: TinyModelSettings) -> PreTrai
     special = {"pad_token": _PAD, "eos_token": _END}
     if settings.tokenizer == "word":
         special["unk_token"] = _UNKNOWN
-    return PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
         model_max_length=settings.context,
         padding_side="left",
         **special,
     )
+    if settings.chat:
+        made.add_special_tokens({"additional_special_tokens": [*_TURNS.values(), _END_OF_TURN]})
+        made.chat_template = CHAT_TEMPLATE
+    return made
 
 
 def _word_level(texts: Sequence[str], vocabulary: int) -> Tokenizer:

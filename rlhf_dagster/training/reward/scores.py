@@ -4,7 +4,7 @@ Its config holds two values of ours: `score_bias`, which is added to the output 
 `score_max_tokens`, the length of the inputs that it was trained on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,19 +179,48 @@ def score_with_spread(
     drawn: Sequence[TokenIds | None] | None = None,
 ) -> ScoresAndSpread:
     """:func:`score_responses` with their spread across heads, both [N] arrays (float64)."""
-    reward_model = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
+    opened = reward_model if isinstance(reward_model, RewardModel) else load_reward_model(reward_model, compute)
+    scores = ScoresAndSpread(np.zeros(len(responses)), np.zeros(len(responses)))
+    for part, batch in _batches(opened, prompts, responses, sampling, drawn):
+        with precision(compute):
+            scored = score_tokens_with_spread(opened.model, batch)
+        scores.mean[part], scores.spread[part] = scored.mean.cpu().numpy(), scored.spread.cpu().numpy()
+    return scores
+
+
+@torch.no_grad()
+def score_by_heads(
+    reward_model: RewardModel,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    compute: ComputeSettings | None = None,
+    drawn: Sequence[TokenIds | None] | None = None,
+) -> np.ndarray:
+    """The scores [N, H] (float64) of :func:`score_responses` by each of the reward model's H heads."""
+    scores = np.zeros((len(responses), int(reward_model.model.config.num_labels or 1)))
+    for part, batch in _batches(reward_model, prompts, responses, sampling, drawn):
+        with precision(compute):
+            scores[part] = score_heads(reward_model.model, batch).cpu().numpy()
+    return scores
+
+
+def _batches(
+    reward_model: RewardModel,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    drawn: Sequence[TokenIds | None] | None,
+) -> Iterator[tuple[list[int], PaddedBatch]]:
+    """Batches on the reward model's device, each with the indices of its rows.
+
+    Rows of similar length share a batch, which saves padding.
+    """
     longest = reward_model.model.config.score_max_tokens
     rows = encode_pairs(reward_model.tokenizer, prompts, responses, sampling, longest, drawn)
-    # Rows of similar length share a batch, which saves padding; the order is put back below.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    scores = ScoresAndSpread(np.zeros(len(rows)), np.zeros(len(rows)))
     at_once = scored_at_once(max(map(len, rows), default=0))
     for start in range(0, len(rows), at_once):
         part = order[start : start + at_once]
-        batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right").to(
-            reward_model.device
-        )
-        with precision(compute):
-            scored = score_tokens_with_spread(reward_model.model, batch)
-        scores.mean[part], scores.spread[part] = scored.mean.cpu().numpy(), scored.spread.cpu().numpy()
-    return scores
+        batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right")
+        yield part, batch.to(reward_model.device)

@@ -14,7 +14,7 @@ import pandas as pd
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.outcome import nested_choices, target
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.tables import grouped
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,7 @@ def merge_labels(frame: pd.DataFrame, settings: RewardModelSettings | None = Non
     """
     settings = settings or RewardModelSettings()
     scale = rating_scale(frame) if rates(settings) else None
-    rows = [
-        labels.iloc[0].to_dict() | {"terms": _terms(records(labels), settings, scale)}
-        for _, labels in frame.groupby("comparison_id", sort=False)
-    ]
+    rows = [labels[0] | {"terms": _terms(labels, settings, scale)} for labels in grouped(frame, "comparison_id")]
     return pd.DataFrame(rows, columns=[*frame.columns, "terms"])
 
 

@@ -5,6 +5,7 @@ import re
 import torch
 from torch import Tensor
 
+from rlhf_dagster.common.words import words
 from rlhf_dagster.config.judging.reward import FormatReward, LengthReward
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.rewards.text_reward import TextReward
@@ -14,7 +15,7 @@ def length_reward(settings: LengthReward) -> TextReward:
     """0 within the limits, falling evenly to -1 where a response is `margin` beyond one of them."""
 
     def reward(prompts: list[Prompt], responses: list[str]) -> Tensor:
-        lengths = [len(response.split() if settings.unit == "words" else response) for response in responses]
+        lengths = [len(words(response) if settings.unit == "words" else response) for response in responses]
         beyond = torch.tensor([_beyond(length, settings) for length in lengths], dtype=torch.float32)
         return -(beyond / settings.margin).clamp(max=1.0)
 

@@ -170,7 +170,10 @@ def frame(completions):
     return build_comparisons(completions(N, 2), SETTINGS, ROUND, seed=0)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = [HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=SHARED)
 @given(events=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 50)), min_size=10, max_size=30))
 def test_after_any_events_what_should_count_does(frame, events: list[Event]) -> None:
     with tempfile.TemporaryDirectory() as folder, label_studio_in_memory() as fake:

@@ -5,15 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.config.arms import ARMS, CANDIDATE, Arm
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.config.arms import ARMS, Arm
 from rlhf_dagster.evaluation.arms import compare_arms
 from rlhf_dagster.evaluation.samples import SFT, Scores, responses_by_role
 from rlhf_dagster.evaluation.win_rate import POLICY
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.candidate import arm_policy, round_candidate
 from rlhf_dagster.loop.evaluation import judge_scores
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.measuring.known_about import known_about
 from rlhf_dagster.loop.sampling import as_prompts, best_responses, sample_policy
 from rlhf_dagster.records.chats import messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id
@@ -30,33 +31,28 @@ def sample_arms(
     answered = completions[completions["role"] == POLICY]
     prompts = as_prompts(answered)
     frames = []
-    for arm in loop.config.arms_beside():
-        seed = loop.config.stage_seed(f"evaluation of {arm.role.replace('_', ' ')}", round_key)
+    for arm in loop.config.arms_beside(round_candidate(loop, round_key).arm):
+        seed = loop.config.stage_seed(f"evaluation of {arm.name.replace('_', ' ')}", round_key)
         if arm.asset:
             frame = sample_policy(loop, arm_policy(loop, arm, round_key), prompts, seed=seed, reference=sft)
         else:
             frame = _sample_best_of_n(loop, seed, prompts, sft, reward_model)
-        frames.append(frame.assign(role=arm.role))
+        frames.append(frame.assign(role=arm.name))
     return frames
 
 
-def measure_arms(loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint) -> list[dict[str, Any]]:
+def measure_arms(
+    loop: LoopFolder, completions: pd.DataFrame, reward_model: Checkpoint, candidate: Arm
+) -> list[dict[str, Any]]:
     """The candidate and each arm against SFT (:func:`compare_arms`); empty where there is no arm beside it."""
     answered = set(completions["role"])
-    arms = [arm.role for arm in ARMS if arm is not CANDIDATE and arm.role in answered]
+    arms = [arm.name for arm in ARMS if arm.name in answered]
     if not arms:
         return []
     roles = (POLICY, SFT, *arms)
     scores: Scores = judge_scores(loop, completions, reward_model, roles)
-    return compare_arms(responses_by_role(completions, roles), scores, loop.config.evaluation.best_of_n)
-
-
-def arm_policy(loop: LoopFolder, arm: Arm, round_key: str) -> Checkpoint:
-    """The policy that an arm has trained in a round; raises UserError where its asset is not materialised yet."""
-    found = loop.checkpoint(arm.asset, round_key)
-    if found is None:
-        raise UserError(f"`arms` names {arm.role} and {round_key} has no {arm.asset} yet; materialise it first.")
-    return found
+    rows, known = responses_by_role(completions, roles), known_about(loop, completions)
+    return compare_arms(rows, scores, loop.config.evaluation.best_of_n, candidate, known)
 
 
 def _sample_best_of_n(

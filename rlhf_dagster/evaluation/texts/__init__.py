@@ -1,0 +1,1 @@
+"""Figures about what responses say: copying, overlap with references, facts."""

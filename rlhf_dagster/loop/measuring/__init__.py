@@ -1,0 +1,1 @@
+"""What the evaluation of a round is measured with."""

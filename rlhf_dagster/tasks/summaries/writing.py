@@ -1,0 +1,140 @@
+"""Writing texts about events, and summaries of them: references, and what authors write below their own posts."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.tasks.summaries.facts import Event, events_of, text_in
+from rlhf_dagster.tasks.summaries.words import DETAIL_OF, MAIN, REPLY, SUMMARY_LANGUAGE, SYNONYMS, TLDR
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of texts that are to be summarised."""
+
+    name: str
+    events: int
+    asides: str
+    """Kind of the sentences that matter to nobody."""
+    n_asides: int
+    preamble: bool
+    """Whether a text begins with a sentence that a summary should skip."""
+    lead: bool
+    """Whether the main sentence of the first event comes before everything else."""
+    key_slots: tuple[str, ...]
+    """What of each event a summary should say."""
+    reference: str
+    """Kind of the sentence by which a reference tells an event."""
+
+
+POSTS = Form(
+    name="summaries",
+    events=1,
+    asides="chatter",
+    n_asides=2,
+    preamble=True,
+    lead=False,
+    key_slots=("who", "did", "thing", "who2", "where", "when"),
+    reference="whole",
+)
+"""Short posts whose preamble should be skipped (TL;DR of Ziegler et al. 2019)."""
+NEWS_ARTICLES = Form(
+    name="summaries_articles",
+    events=2,
+    asides="news",
+    n_asides=3,
+    preamble=False,
+    lead=True,
+    key_slots=("who", "did", "thing", "who2"),
+    reference="core",
+)
+"""Longer texts that begin with what matters (CNN/Daily Mail)."""
+
+AUTHORS = {"reference": 0.5, "copy": 0.25, "part": 0.15, "mistake": 0.05, "plea": 0.05}
+"""Shares of what authors write as a summary of their own text: as a reference does, a main sentence again, less than
+all, one fact wrong, or a request."""
+
+
+REPLIES = 0.6
+"""Share of the pretraining text in which a reader has replied, who tells the events again as a reference does; the rest
+has a summary by the author. So a base model learns to find facts in a text, and not to summarise it well."""
+
+
+def write_text(rng: random.Random, form: Form) -> str:
+    """A text of one form."""
+    said, used = [], set[str]()
+    for _ in range(form.events):
+        said += _tell(rng, _draw_event(rng, used))
+    head = [said.pop(0)] if form.lead else []
+    said += _draw_asides(rng, form)
+    rng.shuffle(said)
+    opening = [SUMMARY_LANGUAGE.draw(rng, "preamble", {})] if form.preamble else []
+    return " ".join(opening + head + said)
+
+
+def prompt_for(text: str) -> str:
+    """The prompt that asks for a summary of ``text``."""
+    return f"{text} {TLDR}"
+
+
+def reference_of(prompt: str, form: Form) -> str:
+    """A good summary of the text in a prompt, always the same; empty where the text tells no event whole."""
+    events = events_of(text_in(prompt))
+    rng = random.Random(int(content_hash("reference", form.name, prompt), 16))
+    whole = [event for event in events if set(form.key_slots) <= event.keys()]
+    return " ".join(_summed_up(rng, event, form.reference) for event in whole)
+
+
+def write_document(rng: random.Random, prompt: str, form: Form) -> str:
+    """The text in a prompt with what somebody wrote below it."""
+    if rng.random() < REPLIES:
+        return f"{text_in(prompt)} {REPLY} {reference_of(prompt, form)}"
+    return f"{prompt} {author_summary(rng, prompt, form)}"
+
+
+def author_summary(rng: random.Random, prompt: str, form: Form) -> str:
+    """What the author of the text wrote below it."""
+    [way] = rng.choices(list(AUTHORS), list(AUTHORS.values()))
+    events = events_of(text_in(prompt))
+    if way == "copy":
+        sentences = [part.strip() + " ." for part in text_in(prompt).split(" .") if part.strip()]
+        return next(part for part in sentences if SUMMARY_LANGUAGE.read(part.split()).name in MAIN)
+    if way == "part":
+        return _summed_up(rng, events[0], "part")
+    if way == "mistake":
+        return " ".join(_summed_up(rng, _with_mistake(rng, event), form.reference) for event in events)
+    return SUMMARY_LANGUAGE.draw(rng, "plea", {}) if way == "plea" else reference_of(prompt, form)
+
+
+def _draw_event(rng: random.Random, used: set[str]) -> Event:
+    """Words for all slots of an event; people and things are other ones than those ``used``."""
+
+    def fresh(kind: str) -> str:
+        word = rng.choice([word for word in SUMMARY_LANGUAGE.words[kind] if word not in used])
+        used.add(word)
+        return word
+
+    event = {"who": fresh("who"), "who2": fresh("who"), "thing": fresh("thing"), "did": rng.choice(list(SYNONYMS))}
+    return event | {slot: rng.choice(SUMMARY_LANGUAGE.words[slot]) for slot in ("where", "when")}
+
+
+def _tell(rng: random.Random, event: Mapping[str, str]) -> list[str]:
+    main = rng.choice(MAIN)
+    return [SUMMARY_LANGUAGE.draw(rng, kind, event) for kind in (main, DETAIL_OF[main])]
+
+
+def _draw_asides(rng: random.Random, form: Form) -> list[str]:
+    used: set[str] = set()
+    patterns = rng.sample(SUMMARY_LANGUAGE.patterns[form.asides], form.n_asides)
+    return [SUMMARY_LANGUAGE.fill(rng, pattern, {}, used) for pattern in patterns]
+
+
+def _summed_up(rng: random.Random, event: Event, kind: str) -> str:
+    return SUMMARY_LANGUAGE.draw(rng, kind, {**event, "did": SYNONYMS[event["did"]]})
+
+
+def _with_mistake(rng: random.Random, event: Event) -> Event:
+    slot = rng.choice(["who", "thing", "where", "when"])
+    others = [word for word in SUMMARY_LANGUAGE.words[slot] if word not in event.values()]
+    return {**event, slot: rng.choice(others)}

@@ -1,0 +1,71 @@
+"""Processes of their own that need no seconds for imports: forked from one that has done nothing else."""
+
+import atexit
+import gc
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+_FORKS = get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "rlhf_dagster.cli",
+        "rlhf_dagster.cli.app",
+        "rlhf_dagster.cli.runner",
+        "rlhf_dagster.compute.trainings",
+        "rlhf_dagster.training.sft.train",
+        "rlhf_dagster.training.reward.train",
+        "rlhf_dagster.training.ppo.train",
+        "rlhf_dagster.training.dpo.train",
+        "rlhf_dagster.training.pretraining.tiny_model",
+    ]
+)
+
+
+def forked(function: Callable[..., object], *arguments: Any, output: Path | None = None) -> ForkServerProcess:
+    """A started process that calls a function of a module, with this one's environment as it is now.
+
+    What it writes goes to ``NAME.out`` and ``NAME.err`` for an ``output`` of that name, and else to this one's.
+    """
+    process = _FORKS.Process(target=_run, args=(function, arguments, dict(os.environ), output))
+    process.start()
+    return process
+
+
+def _run(
+    function: Callable[..., object], arguments: Sequence[Any], environment: Mapping[str, str], output: Path | None
+) -> None:
+    gc.freeze()
+    os.environ.clear()
+    os.environ.update(environment)
+    if output is not None:
+        _redirect(sys.stdout, output.with_suffix(".out"))
+        _redirect(sys.stderr, output.with_suffix(".err"))
+    try:
+        function(*arguments)
+    finally:
+        atexit._run_exitfuncs()  # which `multiprocessing` leaves out
+
+
+def _redirect(stream: Any, path: Path) -> None:
+    """The descriptor too, for what is written past Python and by children."""
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), stream.fileno())
+
+
+def join_all(processes: Sequence[ForkServerProcess]) -> None:
+    """Wait for all; where one fails, the others are killed, since they may wait for it."""
+    running = {process.sentinel: process for process in processes}
+    while running:
+        for sentinel in wait(list(running)):
+            process = running.pop(sentinel)
+            process.join()
+            if process.exitcode:
+                for other in running.values():
+                    other.kill()
+                raise AssertionError(f"{process.name} ended with {process.exitcode}")
