@@ -13,8 +13,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.kinds import RANKED_KINDS
 from rlhf_dagster.tasks import SPLITS, Judgment
@@ -28,7 +26,9 @@ READING_SECONDS = 0.12
 
 
 @cache
-def analyzer() -> SentimentIntensityAnalyzer:
+def analyzer() -> Any:
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
     return SentimentIntensityAnalyzer()
 
 
