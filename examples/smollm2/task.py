@@ -18,7 +18,7 @@ from rlhf_dagster.records.kinds import RANKED_KINDS
 from rlhf_dagster.tasks import SPLITS, Judgment
 
 TEXTS = Path(__file__).with_name("texts.jsonl")
-SHARES = {"train": 0.55, "validation": 0.1, "test": 0.35}
+SHARES = {"train": 0.65, "validation": 0.1, "test": 0.25}
 NOISES = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2)
 """Scale of each annotator's Gumbel noise, in units of VADER's score, which goes from -1 to 1."""
 TIE = 0.02

@@ -26,7 +26,7 @@ SAMPLING = SamplingSettings(prompt_tokens=16, response_tokens=26, fixed_length=T
 LEAST_WORDS = 8
 """Of a response."""
 SEED = 0
-TEXTS = 1600
+TEXTS = 2200
 
 
 def openings(count: int) -> list[str]:
