@@ -25,7 +25,7 @@ from rlhf_dagster.cli.ui import SERVICES_LOG
 
 pytestmark = pytest.mark.integration
 
-WIDE = (2400, 2200)
+WIDE = (3200, 2800)
 SHOWN_WHOLE = 18
 """Letters of an asset's name; the graph shortens longer ones in the middle."""
 

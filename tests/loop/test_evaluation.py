@@ -4,6 +4,7 @@ import pandas as pd
 from loops import ROUND, asset_path, checkpoint, read_record, write_record
 
 from rlhf_dagster.evaluation.held_out_text import held_out_documents
+from rlhf_dagster.loop.candidate import round_candidate
 from rlhf_dagster.loop.evaluation import evaluate_round
 
 ALARM = "KL was negative for 20 updates."
@@ -23,7 +24,7 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
         read("round_manifest"),
         pd.read_parquet(asset_path(loop, "evaluation_completions", ROUND)),
         checkpoint(loop, "reward_model", ROUND),
-        policy,
+        round_candidate(loop, ROUND),
         read("reward_model_accuracy"),
         read("label_quality"),
         sft=checkpoint(loop, "sft_checkpoint"),
