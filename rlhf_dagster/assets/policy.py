@@ -11,7 +11,7 @@ from rlhf_dagster.assets.launch import for_this_run, launch_config
 from rlhf_dagster.assets.report_metadata import choice_table
 from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
 from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, RlooSettings
-from rlhf_dagster.config.arms import GRPO, RLOO, TRAINED, Arm
+from rlhf_dagster.config.arms import GRPO, PPO, RLOO, TRAINED, Arm
 from rlhf_dagster.config.training import DpoSettings, PpoSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.arms.choice import choose_policy
@@ -36,54 +36,12 @@ COMPARED_BY_ROUND = (
     "validation_kl",
 )
 """The metrics that the UI plots by round, where a run has them. The other metrics describe an update, not a round."""
-_PpoLaunch = launch_config(PpoSettings)
 _DpoLaunch = launch_config(DpoSettings)
 _BestOfNSftLaunch = launch_config(BestOfNSftSettings)
 
 
-@loop_asset("policy", by_round=True, gpu=True, **MODEL)
-def ppo_policy(
-    context: dg.AssetExecutionContext,
-    config: _PpoLaunch,  # type: ignore[valid-type]
-    loop: dg.ResourceParam[LoopFolder],
-    compute: Compute,
-    round_manifest: dict[str, str],
-    sft_checkpoint: Checkpoint,
-    reward_model: Checkpoint,
-    reward_model_accuracy: dict[str, Any],
-    prompts: Path,
-    pretraining_text: Path,
-    preference_dataset: Path,
-) -> dg.MaterializeResult[Checkpoint]:
-    """The policy after PPO against this round's reward model, held to the SFT policy by a KL reward.
-
-    The numbers are means over the last updates: `reward` is the reward model's score (the SFT policy has mean 0 and
-    deviation 1, unless demonstrations normalise scores), `kl` the sequence KL to SFT in nats, `entropy` that of a token
-    in nats, `kl_coef` the weight of the KL reward, `explained_variance` how well the value head predicts the returns
-    (1 is best). `ratio_first`, the probability ratio before an update has changed anything, must be 1.
-    `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set.
-    Where the setting `reward` names other rewards, `reward` is their sum, and `reward_from_KIND` what each adds to it.
-    Run alone too, it does not start on a reward model that is not known to be better than guessing.
-    """
-    require_above_chance(loop, context.partition_key, reward_model_accuracy)
-    settings, progress = for_this_run(loop.config.ppo, config), stage_progress(context)
-    result = make_ppo_policy(
-        compute.on(loop),
-        context.partition_key,
-        settings,
-        sft=sft_checkpoint,
-        behaviour_policy=round_manifest["behaviour_policy"],
-        reward_model=reward_model,
-        prompts=prompts,
-        pretraining_text=pretraining_text,
-        preferences=preference_dataset,
-        progress=progress,
-    )
-    return model_result(result, _shown(result), behaviour_policy=round_manifest["behaviour_policy"])
-
-
-def _compared_policy(arm: Arm, launch: type[dg.Config], about: str) -> dg.AssetsDefinition:
-    """The asset of an arm whose advantages compare the responses to a prompt; ``about`` is what it says of itself."""
+def _policy_by_reward(arm: Arm, launch: type[dg.Config], about: str) -> dg.AssetsDefinition:
+    """The asset of an arm that PPO's loop trains against a reward; ``about`` is what it says of itself."""
 
     def policy(
         context: dg.AssetExecutionContext,
@@ -118,7 +76,21 @@ def _compared_policy(arm: Arm, launch: type[dg.Config], about: str) -> dg.Assets
     return loop_asset("policy", by_round=True, gpu=True, **MODEL)(policy)
 
 
-rloo_policy = _compared_policy(
+ppo_policy = _policy_by_reward(
+    PPO,
+    launch_config(PpoSettings),
+    """The policy after PPO against this round's reward model, held to the SFT policy by a KL reward.
+
+    The numbers are means over the last updates: `reward` is the reward model's score (the SFT policy has mean 0 and
+    deviation 1, unless demonstrations normalise scores), `kl` the sequence KL to SFT in nats, `entropy` that of a token
+    in nats, `kl_coef` the weight of the KL reward, `explained_variance` how well the value head predicts the returns
+    (1 is best). `ratio_first`, the probability ratio before an update has changed anything, must be 1.
+    `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set.
+    Where the setting `reward` names other rewards, `reward` is their sum, and `reward_from_KIND` what each adds to it.
+    Run alone too, it does not start on a reward model that is not known to be better than guessing.
+    """,
+)
+rloo_policy = _policy_by_reward(
     RLOO,
     launch_config(RlooSettings),
     """The policy of RLOO against this round's reward model; trained where `arms` or `release.arm` asks for it.
@@ -127,7 +99,7 @@ rloo_policy = _compared_policy(
     of the other responses to the prompt (Ahmadian et al. 2024).
     """,
 )
-grpo_policy = _compared_policy(
+grpo_policy = _policy_by_reward(
     GRPO,
     launch_config(GrpoSettings),
     """The policy of GRPO against this round's reward model; trained where `arms` or `release.arm` asks for it.
