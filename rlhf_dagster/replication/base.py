@@ -61,7 +61,7 @@ class Results(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class Criterion:
     """One comparison that a claim stands or falls with: a value, its 95% interval, and the side it must lie on."""
 
     sentence: str
@@ -95,7 +95,7 @@ class Claim(Protocol):
         """The figures of one seed, from what the variants left; runs no model."""
         ...
 
-    def parts(self, figures: Sequence[Figures]) -> Sequence[Part]:
+    def criteria(self, figures: Sequence[Figures]) -> Sequence[Criterion]:
         """What must hold, from the figures of all seeds."""
         ...
 
