@@ -13,7 +13,7 @@ Size = Literal["quick", "full"]
 """How much is spent: minutes on two CPU cores, or hours."""
 PILOT_SEED = 100
 """Settings are chosen on seeds from here on; those below are reported."""
-Figures = Mapping[str, Any]
+Measured = Mapping[str, Any]
 """What one seed of a claim came to: numbers, and lists and mappings of numbers, by name; JSON holds them."""
 
 
@@ -91,24 +91,24 @@ class Claim(Protocol):
 
     def variants(self, size: Size) -> Sequence[Variant]: ...
 
-    def measure(self, results: Results, size: Size) -> Figures:
+    def measure(self, results: Results, size: Size) -> Measured:
         """The figures of one seed, from what the variants left; runs no model."""
         ...
 
-    def criteria(self, figures: Sequence[Figures]) -> Sequence[Criterion]:
+    def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
         """What must hold, from the figures of all seeds."""
         ...
 
-    def plot(self, figures: Sequence[Figures]) -> "Figure": ...
+    def plot(self, figures: Sequence[Measured]) -> "Figure": ...
 
-    def summary(self, figures: Sequence[Figures]) -> str:
+    def summary(self, figures: Sequence[Measured]) -> str:
         """Our figure, in a sentence with its interval."""
         ...
 
-    def supporting(self) -> Sequence[Figures]:
+    def supporting(self) -> Sequence[Measured]:
         """Made-up figures under which the claim must be judged as reproduced."""
         ...
 
-    def contrary(self) -> Sequence[Figures]:
+    def contrary(self) -> Sequence[Measured]:
         """Made-up figures under which it must be judged as not reproduced."""
         ...
