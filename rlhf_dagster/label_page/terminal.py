@@ -18,10 +18,10 @@ HELP = {
 }
 ALWAYS = "c: cannot decide, s: skip, q: stop"
 Ask = Callable[[str], str]
-Tell = Callable[[str], object]
+Print = Callable[[str], object]
 
 
-def label_in_terminal(desk: Desk, ask: Ask = input, say: Tell = print) -> int:
+def label_in_terminal(desk: Desk, ask: Ask = input, say: Print = print) -> int:
     """Ask until nothing is left or the person stops; returns how many comparisons were judged."""
     given = 0
     while (question := desk.next()) is not None:
@@ -42,7 +42,7 @@ def label_in_terminal(desk: Desk, ask: Ask = input, say: Tell = print) -> int:
     return given
 
 
-def _show(question: ShownComparison, say: Tell) -> None:
+def _show(question: ShownComparison, say: Print) -> None:
     for role, text in question.prompt:
         say(_wrapped(f"{role}: {text}" if role else text, ""))
     for place, text in enumerate(question.responses):
@@ -50,7 +50,7 @@ def _show(question: ShownComparison, say: Tell) -> None:
         say(_wrapped(text.strip() or "(empty)", "    "))
 
 
-def _asked(question: ShownComparison, ask: Ask, say: Tell) -> dict[str, Any] | None:
+def _asked(question: ShownComparison, ask: Ask, say: Print) -> dict[str, Any] | None:
     """The result; empty for a skip, None where the person stops."""
     asked = [f"{HELP[question.kind]}"]
     if question.kind == "rating":
@@ -73,7 +73,7 @@ class _Read:
     value: Any
 
 
-def _line(text: str, question: ShownComparison, number: int, ask: Ask, say: Tell) -> _Read | dict[str, Any] | None:
+def _line(text: str, question: ShownComparison, number: int, ask: Ask, say: Print) -> _Read | dict[str, Any] | None:
     while True:
         try:
             said = ask(text).strip()
