@@ -1,6 +1,7 @@
 """Commands of `rlhf`, each a thin call of a plain function."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,18 @@ import typer
 from rlhf_dagster.cli import loops
 from rlhf_dagster.common.processes import user_name
 
+
+def _say_which(context: typer.Context, option: typer.CallbackParam, folder: Path) -> Path:
+    """Name the loop where the environment says which: nobody has typed it."""
+    source = context.get_parameter_source(option.name or "")
+    if source is not None and source.name == "ENVIRONMENT":
+        print(f"rlhf: the loop {folder}, from RLHF_LOOP.", file=sys.stderr)
+    return folder
+
+
 LoopOption = Annotated[
-    Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")
+    Path,
+    typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP", callback=_say_which),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
