@@ -1,0 +1,142 @@
+"""Run one variant: the loop's own jobs, step by step, and its probes; only what is not there."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+
+from rlhf_dagster.assets.rounds import rounds
+from rlhf_dagster.automation.execution import execute, with_listener
+from rlhf_dagster.automation.headlines import headline
+from rlhf_dagster.build import build_loop
+from rlhf_dagster.common.progress import describe, listening
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.replication.probes.kept import take_probe
+from rlhf_dagster.replication.running.requests import RunRequest, Said
+from rlhf_dagster.replication.running.seconds import add_seconds
+from rlhf_dagster.replication.variants.beginnings import begin, begin_from, keep_beginning
+from rlhf_dagster.replication.variants.made import Made
+from rlhf_dagster.replication.variants.steps import Step, first_steps
+
+Say = Callable[[Said], None]
+
+
+def run_variant(request: RunRequest, say: Say) -> None:
+    """Take a variant to its end, saying each asset that is made.
+
+    Raises UserError with the sentence of the asset or the probe that failed.
+    """
+    loop = _open(request)
+    run = _VariantRun(loop, _RunWatch(loop.root, say))
+    with listening(run.watch.progress):
+        for step in _with_stops(request.steps, request.keep):
+            run.make(step)
+            for asset in _stops_at(request, step):
+                keep_beginning(loop, request.keep[asset])
+                say(Said("kept", asset))
+        for probe in request.probes:
+            run.watch.timed(probe.name, lambda probe=probe: take_probe(loop, probe))  # type: ignore[misc]
+
+
+def _open(request: RunRequest) -> LoopFolder:
+    if request.begin_from and not request.folder.exists():
+        begin_from(request.begin_from, request.folder, request.settings)
+    begin(request.folder, request.settings)
+    return LoopFolder.open(request.folder)
+
+
+def _with_stops(steps: Sequence[Step], stops: Sequence[str] | dict[str, Path]) -> list[Step]:
+    """The steps, with those cut in two after whose middle a beginning is kept."""
+    cut: list[Step] = []
+    for step in steps:
+        rest = step
+        for asset in [one for one in step.assets if one in stops and _is_first(one, step, steps)]:
+            place = list(rest.assets).index(asset) + 1
+            cut.append(Step(step.job, step.round_key, rest.assets[:place]))
+            rest = Step(step.job, step.round_key, rest.assets[place:])
+        cut += [rest] if rest.assets else []
+    return cut
+
+
+def _is_first(asset: str, step: Step, steps: Sequence[Step]) -> bool:
+    return first_steps(steps, asset)[-1].round_key == step.round_key
+
+
+def _stops_at(request: RunRequest, step: Step) -> list[str]:
+    last = step.assets[-1]
+    return [last] if last in request.keep and _is_first(last, step, request.steps) else []
+
+
+@dataclass
+class _RunWatch:
+    """Passes on what happens in this process, and adds up the seconds of each asset in the loop's folder."""
+
+    folder: Path
+    say: Say
+    round_key: str = ""
+    _started: dict[str, float] = field(default_factory=dict)
+
+    def event(self, event: dg.DagsterEvent) -> None:
+        asset = (event.step_key or "").split(".")[0]
+        if event.event_type == dg.DagsterEventType.STEP_START:
+            self._start(asset)
+        elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            self._done(asset, headline(asset, event.step_materialization_data.materialization.metadata))
+
+    def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
+        self.say(Said("progress", stage, self.round_key, describe(numbers), step=step, total=total))
+
+    def timed(self, name: str, make: Callable[[], bool]) -> None:
+        """Call ``make``, which says whether it had to do anything."""
+        self.round_key = ""
+        self._start(name)
+        if make():
+            self._done(name, "")
+
+    def _start(self, name: str) -> None:
+        self._started[name] = time.monotonic()
+        self.say(Said("started", name, self.round_key))
+
+    def _done(self, name: str, text: str) -> None:
+        seconds = time.monotonic() - self._started.get(name, time.monotonic())
+        add_seconds(self.folder, name, seconds)
+        self.say(Said("made", name, self.round_key, text, seconds))
+
+
+@dataclass
+class _VariantRun:
+    loop: LoopFolder
+    watch: _RunWatch
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        return with_listener(build_loop(self.loop.config, self.loop.root))
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """In memory: what is there says the loop's store."""
+        return dg.DagsterInstance.ephemeral()
+
+    @cached_property
+    def made(self) -> Made:
+        return Made(self.loop, self.definitions.resolve_asset_graph())
+
+    def make(self, step: Step) -> None:
+        """Make the missing assets of a step; that the gate refuses a policy is a result."""
+        self.watch.round_key = step.round_key or ""
+        if step.round_key:
+            self.instance.add_dynamic_partitions(str(rounds.name), [step.round_key])
+        missing = self.made.missing(step)
+        if not missing.assets:
+            return
+        outcome = execute(
+            self.definitions, self.instance, step.job, step.round_key, missing.assets, self.watch.event
+        )
+        if not (outcome.success or outcome.stopped_by_gate):
+            where = " of ".join(filter(None, (outcome.failed_asset or step.job, step.round_key)))
+            raise UserError(f"{where} failed: {outcome.failure}")
+        self.made.add(missing)
