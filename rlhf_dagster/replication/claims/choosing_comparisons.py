@@ -11,7 +11,7 @@ from rlhf_dagster.replication.claims.arms import ACCURACY, CHOICES, PREPARED, ch
 from rlhf_dagster.replication.claims.figures import along, in_points, percent, planted
 from rlhf_dagster.replication.estimates.differences import paired_difference_of_shares
 from rlhf_dagster.replication.measures.preferences import share_of_wins
-from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
+from rlhf_dagster.replication.verdicts import must_exceed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,8 +23,8 @@ class HeldOutAnnotators:
     title = "A reward model generalises to annotators who gave no label"
     source = "InstructGPT (Ouyang et al. 2022), section 4.1"
     paper = (
-        "Reward models of five folds by annotator agree with 69.6 ± 0.9% of the labels of the people held out, and with "
-        "72.4 ± 0.4% of those of the people they learned from."
+        "Reward models of five folds by annotator agree with 69.6 ± 0.9% of the labels of the people held out, and "
+        "with 72.4 ± 0.4% of those of the people they learned from."
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:

@@ -32,8 +32,8 @@ class RewardModels:
     source = "Stiennon et al. 2020, figure 6; Bai et al. 2022, section 4; Llama 2, tables 7 and 8"
     paper = (
         "Accuracy rises by about a point with each doubling of the labels, falls as the policy improves (74, 70, 67%), "
-        "and rises with the strength of the preference (55 to 81%); more labels are unsure (30 to 40%); the mode of three "
-        "people agrees with researchers more often than one (77 against 72%)."
+        "and rises with the strength of the preference (55 to 81%); more labels are unsure (30 to 40%); the mode of "
+        "three people agrees with researchers more often than one (77 against 72%)."
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
@@ -86,10 +86,10 @@ class RewardModels:
             along(figures, name) for name in ("by_round", "by_strength", "unsure", "people")
         )
         return (
-            f"Accuracy rises by {in_points(across_seeds(figures, 'by_doubling'))} with each doubling of the labels, goes "
-            f"from {percent(rounds[0])} in the first round to {percent(rounds[-1])} in the last, and from "
-            f"{percent(strengths[0])} to {percent(strengths[-1])} with the strength of the label; {percent(unsure[0])} of "
-            f"the first and {percent(unsure[-1])} of the last labels are unsure; one person is right about "
+            f"Accuracy rises by {in_points(across_seeds(figures, 'by_doubling'))} with each doubling of the labels, "
+            f"goes from {percent(rounds[0])} in the first round to {percent(rounds[-1])} in the last, and from "
+            f"{percent(strengths[0])} to {percent(strengths[-1])} with the strength of the label; {percent(unsure[0])} "
+            f"of the first and {percent(unsure[-1])} of the last labels are unsure; one person is right about "
             f"{percent(people[0])} of comparisons, the mode of three about {percent(people[1])}."
         )
 

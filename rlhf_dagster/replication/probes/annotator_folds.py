@@ -70,8 +70,8 @@ def _measured(labels: pd.DataFrame, learned: set[str]) -> pd.DataFrame:
 
 
 def _folds(people: Sequence[str], folds: int, seed: int) -> dict[str, int]:
-    if len(people) < folds:
-        raise UserError(f"annotator_folds makes {folds} folds of {len(people)} annotators; lower `folds`.")
+    if not 2 <= folds <= len(people):
+        raise UserError(f"annotator_folds cannot make {folds} folds of {len(people)} annotators; give 2 or more.")
     ranked = sorted(people, key=lambda name: content_hash("annotators in folds", seed, name))
     return {name: place % folds for place, name in enumerate(ranked)}
 

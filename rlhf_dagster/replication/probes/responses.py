@@ -5,7 +5,6 @@ from typing import Any
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import as_prompts, sample_policy
 

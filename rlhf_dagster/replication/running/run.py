@@ -133,9 +133,7 @@ class _VariantRun:
         missing = self.made.missing(step)
         if not missing.assets:
             return
-        outcome = execute(
-            self.definitions, self.instance, step.job, step.round_key, missing.assets, self.watch.event
-        )
+        outcome = execute(self.definitions, self.instance, step.job, step.round_key, missing.assets, self.watch.event)
         if not (outcome.success or outcome.stopped_by_gate):
             where = " of ".join(filter(None, (outcome.failed_asset or step.job, step.round_key)))
             raise UserError(f"{where} failed: {outcome.failure}")

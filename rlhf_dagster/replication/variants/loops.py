@@ -10,9 +10,9 @@ from rlhf_dagster.config.base import overlaid
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.task_settings import task_settings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.replication.base import Probe, Variant
 from rlhf_dagster.replication.variants.steps import Step, steps_until
-from rlhf_dagster.records.ids import content_hash
 
 ONE_THREAD = {"compute": {"threads": 1}}
 """Several variants run side by side, and the same number of threads gives the same numbers on every machine."""
