@@ -1,111 +1,119 @@
-"""Reward models that leave out the labels of some people, on the labels of these and of all others."""
+"""Reward models that each leave out the labels of some people (InstructGPT, section 4.1)."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rlhf_dagster.common.intervals import clustered_rate
+from rlhf_dagster.common.files import write_atomically
+from rlhf_dagster.common.intervals import clustered_rate, mean_interval
+from rlhf_dagster.common.progress import Progress
+from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.reward_accuracy import score_labels
+from rlhf_dagster.labeling.dataset import build_preferences
+from rlhf_dagster.loop.evaluation import label_scores
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.records.chats import prompts_of
+from rlhf_dagster.loop.trainings.keeping import stage_work
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.schemas import PREFERENCES, table
-from rlhf_dagster.replication.estimates.differences import paired_difference_of_shares
-from rlhf_dagster.replication.probes.models import newest
+from rlhf_dagster.replication.probes.responses import made_model
+from rlhf_dagster.replication.probes.scoring import last_round
+from rlhf_dagster.training.specs import RewardModelSpec
 
 
 def annotator_folds(loop: LoopFolder, folds: int, comparisons: int) -> dict[str, Any]:
-    """Accuracy on labels of people learned from (``own``) and of people left out (``held_out``), and their ``gap``.
+    """Accuracy on labels of people whom a reward model learned from, and of people held out.
 
-    There is a model for each of ``folds`` of the annotators, and so many ``comparisons`` are learned from; the labels
-    of the others, of at most as many again, are measured on. Each label counts once for the model that has left its
-    annotator out, and by its mean over the models that have not, so that the two are about the same labels
-    (InstructGPT, section 4.1).
+    The people of the last round are drawn into ``folds``. For each fold a reward model is trained on labels of so many
+    ``comparisons`` by the others. Each label of the comparisons that none of them learned from (split `validation`) is
+    then predicted by the model that leaves its annotator out, and by all others. `held_out` and `own` are the shares of
+    labels predicted, `gap` the mean of own minus held out over comparisons; labels that tie all responses are left out.
     """
-    labels = _labels(loop)
-    learned = _drawn(labels, comparisons)
-    trained, measured = labels[labels["comparison_id"].isin(learned)], _measured(labels, learned)
-    fold_of = _folds(sorted(set(labels["annotator"])), folds, loop.config.seed)
-    credit = np.array(
-        [_credit(loop, trained[trained["annotator"].map(fold_of) != fold], measured) for fold in range(folds)]
-    )
-    left_out = np.array([measured["annotator"].map(fold_of) == fold for fold in range(folds)])
-    held_out = (credit * left_out).sum(axis=0)
-    own = (credit * ~left_out).sum(axis=0) / (folds - 1)
-    clusters = measured["comparison_id"].tolist()
+    preferences = _all_people(loop)
+    fold = preferences["annotator"].map(_folds_of(preferences["annotator"], folds, loop.config.seed))
+    credits = np.array([_credits(loop, preferences, fold == one, comparisons, one) for one in range(folds)])
+    tested = (preferences["split"] == "validation").to_numpy()
+    left_out = fold[tested].to_numpy()[None, :] == np.arange(folds)[:, None]
+    held_out = credits[left_out.argmax(axis=0), np.arange(credits.shape[1])]
+    own = np.where(left_out, 0.0, credits).sum(axis=0) / (folds - 1)
+    clusters = preferences.loc[tested, "comparison_id"].to_numpy()
+    kept = ~np.isnan(held_out)
+    gaps = pd.Series(own[kept] - held_out[kept]).groupby(clusters[kept]).mean()
     return {
-        "own": clustered_rate(own, clusters).as_dict(),
-        "held_out": clustered_rate(held_out, clusters).as_dict(),
-        "gap": paired_difference_of_shares(own, held_out).as_dict(),
+        "own": clustered_rate(own[kept], clusters[kept].tolist()).as_dict(),
+        "held_out": clustered_rate(held_out[kept], clusters[kept].tolist()).as_dict(),
+        "gap": mean_interval(gaps).as_dict(),
     }
 
 
-def _labels(loop: LoopFolder) -> pd.DataFrame:
-    """The newest snapshot's labels that decide something, whatever their split, in an order of their own."""
-    key = max(loop.rounds_with("preference_dataset"), default="")
-    found = loop.table("preference_dataset", key) if key else None
-    if found is None:
-        raise UserError(f"{loop.root}: there are no labels yet; let a round get there first.")
-    decided = found["target"].map(lambda target: max(target) > min(target))
-    return found[decided].sort_values(["comparison_id", "annotator"]).reset_index(drop=True)
+def _all_people(loop: LoopFolder) -> pd.DataFrame:
+    """The last round's labels (schema PREFERENCES), none of whose people is held out."""
+    key = last_round(loop, "preference_dataset")
+    labels, comparisons, prompts = (loop.table(*one) for one in _tables(key))
+    if labels is None or comparisons is None or prompts is None:
+        raise UserError(f"{loop.root}: {key} has no labels; let the variant end later.")
+    test = prompts.loc[prompts["split"] == "test", "prompt_id"]
+    asked = comparisons[~comparisons["prompt_id"].isin(test)]
+    kept = labels[labels["comparison_id"].isin(asked["comparison_id"])]
+    settings = loop.config.labeling.changed(held_out_annotators=0.0)
+    return build_preferences(kept, asked, settings, loop.config.seed)[0]
 
 
-def _drawn(labels: pd.DataFrame, n: int) -> set[str]:
-    return set(sorted(set(labels["comparison_id"]), key=lambda one: content_hash("fold", one))[:n])
+def _tables(key: str) -> list[tuple[str, str]]:
+    return [("preference_labels", key), ("preference_batch", key), ("prompts", "")]
 
 
-def _measured(labels: pd.DataFrame, learned: set[str]) -> pd.DataFrame:
-    """Labels on prompts that are not learned from, of at most as many comparisons."""
-    prompts = labels.loc[labels["comparison_id"].isin(learned), "prompt_id"]
-    others = labels[~labels["prompt_id"].isin(prompts)]
-    if others.empty:
-        raise UserError(f"annotator_folds learns from all {len(learned)} comparisons; lower `comparisons`.")
-    return others[others["comparison_id"].isin(_drawn(others, len(learned)))].reset_index(drop=True)
+def _folds_of(annotators: pd.Series, folds: int, seed: int) -> dict[str, int]:
+    """The fold of each person; raises UserError where there are fewer people than folds."""
+    people = sorted(set(annotators), key=lambda name: content_hash("fold", seed, name))
+    if len(people) < folds:
+        raise UserError(f"{len(people)} people cannot be drawn into {folds} folds; ask for fewer folds.")
+    return {name: place % folds for place, name in enumerate(people)}
 
 
-def _folds(people: Sequence[str], folds: int, seed: int) -> dict[str, int]:
-    if not 2 <= folds <= len(people):
-        raise UserError(f"annotator_folds cannot make {folds} folds of {len(people)} annotators; give 2 or more.")
-    ranked = sorted(people, key=lambda name: content_hash("annotators in folds", seed, name))
-    return {name: place % folds for place, name in enumerate(ranked)}
+def _credits(
+    loop: LoopFolder, preferences: pd.DataFrame, left_out: pd.Series, comparisons: int, number: int
+) -> np.ndarray:
+    """Whether the reward model of a fold predicts each label of the split `validation`, shape [n]; NaN for ties."""
+    trained = _drawn(preferences[(preferences["split"] == "train") & ~left_out], comparisons, loop.config.seed)
+    tested = preferences[preferences["split"] == "validation"].reset_index(drop=True)
+    rows = _predicted(loop, pd.concat([trained, tested], ignore_index=True), tested, number)
+    credit: np.ndarray = rows["credit"].astype(float).where(~rows["tied"].astype(bool)).to_numpy()
+    return credit
 
 
-def _credit(loop: LoopFolder, trained: pd.DataFrame, measured: pd.DataFrame) -> np.ndarray:
-    """Of each label, the share of the highest-scored responses that it names best, shape [n]."""
-    from rlhf_dagster.training.reward.scores import score_responses
-
-    with TemporaryDirectory() as folder:
-        model = _train(loop, trained.assign(split="train", weight=1.0), Path(folder))
-        counts = measured["responses"].map(len)
-        prompts = [prompt for prompt, n in zip(prompts_of(measured), counts, strict=True) for _ in range(n)]
-        texts = [text for texts in measured["responses"] for text in texts]
-        scores = np.asarray(score_responses(model, prompts, texts, loop.config.sampling, loop.config.compute))
-    by_label = np.split(scores, np.cumsum(counts)[:-1])
-    return score_labels(measured, by_label)["credit"].to_numpy(dtype=np.float64)
+def _drawn(labels: pd.DataFrame, comparisons: int, seed: int) -> pd.DataFrame:
+    """The labels of so many comparisons, so that the models of all folds learn from as many."""
+    order = sorted(set(labels["comparison_id"]), key=lambda one: content_hash("drawn", seed, one))
+    if len(order) < comparisons:
+        raise UserError(
+            f"A fold has labels of {len(order):,} comparisons, and {comparisons:,} are asked for; ask fewer."
+        )
+    return labels[labels["comparison_id"].isin(order[:comparisons])]
 
 
-def _train(loop: LoopFolder, labels: pd.DataFrame, folder: Path) -> Path:
-    """A reward model of the loop's own settings, which leaves nothing in the loop."""
-    from rlhf_dagster.training.reward.train import train_reward_model
-    from rlhf_dagster.training.specs import RewardModelSpec
-
-    preferences, config = folder / "preferences.parquet", loop.config
-    preferences.write_bytes(to_parquet(table(labels, PREFERENCES)))
+def _predicted(loop: LoopFolder, preferences: pd.DataFrame, tested: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Train a reward model, and score labels with it (:func:`score_labels`); the model is not kept."""
+    config, work = loop.config, stage_work(loop, f"fold-{number}")
+    table_path = work.folder.with_name(f"fold-{number}.parquet")
+    write_atomically(table_path, to_parquet(table(preferences, PREFERENCES)))
+    local = loop.store.local
+    demonstrations = config.reward_model.normalisation == "demonstrations"
     spec = RewardModelSpec(
-        sft=newest(loop, "sft_checkpoint").folder,
-        preferences=preferences,
-        prompts=loop.store.local(loop.asset_key("prompts")),
-        output=folder / "model",
+        sft=made_model(loop, "sft_checkpoint").folder,
+        preferences=table_path,
+        prompts=local(loop.asset_key("prompts")),
+        output=work.output,
         settings=config.reward_model,
         sampling=config.sampling,
-        seed=config.stage_seed("annotator folds"),
+        seed=config.stage_seed("probe of annotators", str(number)),
         compute=config.compute,
+        demonstrations=local(loop.asset_key("demonstrations")) if demonstrations else None,
     )
-    train_reward_model(spec)
-    return spec.output
+    trained = run_training("reward_model", spec, work, Progress("annotator_folds", lambda _: None))
+    scores = label_scores(trained.result.folder, tested, config.sampling, config.compute)
+    work.clear()
+    table_path.unlink()
+    return score_labels(tested, scores)

@@ -1,48 +1,48 @@
-"""What the best of n samples of SFT by the reward model is worth, for several n."""
+"""Best-of-n: of n samples of SFT the one that the last reward model scores highest, for many n from the same samples."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rlhf_dagster.common.intervals import mean_interval
-from rlhf_dagster.common.kl import best_of_n_kl
-from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.records.chats import prompts_of
-from rlhf_dagster.replication.probes.models import newest, reward_scores
-from rlhf_dagster.replication.probes.responses import answered_prompts
+from rlhf_dagster.loop.sampling import sample_policy
+from rlhf_dagster.replication.probes.responses import made_model, test_prompts
+from rlhf_dagster.replication.probes.scoring import gold_scores, last_round, proxy_scores
 
 
 def best_of_n(loop: LoopFolder, n: Sequence[int], prompts: int) -> dict[str, Any]:
-    """For each of ``n``: the KL in nats, and the gold and the reward model's score over those of all samples.
+    """What best-of-n gains over SFT on test prompts, by the gold judge and by the reward model itself.
 
-    At most ``prompts`` are answered, with as many samples each as the largest n, which the others must divide: these
-    give a smaller n several bests, whose mean counts.
+    The lists, in the order of ``n``: `kl` in nats, log n - (n - 1) / n (Stiennon et al. 2020, appendix G.3), and `gold`
+    and `proxy`, means over prompts with their intervals. Every n is measured on the same samples of a prompt, as many
+    as the largest n, by the mean over all sets of n of them.
     """
-    from rlhf_dagster.training.sampling.sample import sample
-
-    sizes, asked = sorted(n), prompts_of(answered_prompts(loop).head(prompts))
-    most = sizes[-1]
-    if wrong := [size for size in sizes if most % size]:
-        raise UserError(f"best_of_n: {wrong[0]} does not divide {most}; give sizes that divide the largest one.")
-    config, seed = loop.config, loop.config.stage_seed("best of n")
-    drawn = sample(newest(loop, "sft_checkpoint").folder, asked, config.sampling, seed, most, compute=config.compute)
-    repeated = [prompt for prompt in asked for _ in range(most)]
-    texts = [one.text for one in drawn]
-    proxy = reward_scores(loop, repeated, texts).reshape(-1, most)
-    gold = np.array(list(map(loop.task.gold_score, map(str, repeated), texts))).reshape(-1, most)
+    sft, most = made_model(loop, "sft_checkpoint"), max(n)
+    reward_model = made_model(loop, "reward_model", last_round(loop, "reward_model"))
+    asked, seed = test_prompts(loop, prompts), loop.config.stage_seed("probe of best-of-n")
+    samples = sample_policy(loop, sft, asked, seed=seed, samples_per_prompt=most)
+    proxy, gold = (
+        scores.reshape(-1, most) for scores in (proxy_scores(loop, reward_model, samples), gold_scores(loop, samples))
+    )
     return {
-        "n": sizes,
-        "kl": [best_of_n_kl(size) for size in sizes],
-        "gold": [mean_interval(_of_best(gold, proxy, size) - gold.mean(axis=1)).as_dict() for size in sizes],
-        "proxy": [mean_interval(_of_best(proxy, proxy, size) - proxy.mean(axis=1)).as_dict() for size in sizes],
+        "n": list(n),
+        "kl": [math.log(one) - (one - 1) / one for one in n],
+        "gold": [mean_interval(expected_best(proxy, gold, one) - gold.mean(axis=1)).as_dict() for one in n],
+        "proxy": [mean_interval(expected_best(proxy, proxy, one) - proxy.mean(axis=1)).as_dict() for one in n],
     }
 
 
-def _of_best(values: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
-    """The mean value (shape [P]) of the best by ``scores`` of each n samples; both have the shape [P, N]."""
-    grouped, ranked = values.reshape(len(values), -1, n), scores.reshape(len(scores), -1, n)
-    best = ranked.argmax(axis=2)[..., None]
-    found: np.ndarray = np.take_along_axis(grouped, best, axis=2)[..., 0].mean(axis=1)
-    return found
+def expected_best(proxy: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Mean of ``values`` [P, N] at the highest ``proxy`` [P, N] of n of the N, over all sets of n; shape [P].
+
+    The sample of rank r, counted from the lowest, is the best of C(r - 1, n - 1) of all C(N, n) sets (Nakano et al.
+    2021, WebGPT, appendix I). Of equal proxies the first counts as the lower one.
+    """
+    total = proxy.shape[1]
+    weights = np.array([math.comb(rank, n - 1) / math.comb(total, n) for rank in range(total)])
+    order = np.argsort(proxy, axis=1, kind="stable")
+    expected: np.ndarray = np.take_along_axis(values, order, axis=1) @ weights
+    return expected

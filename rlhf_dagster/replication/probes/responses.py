@@ -1,37 +1,39 @@
-"""Responses of models that a round does not sample, to the prompts that its report is about."""
-
-from typing import Any
+"""Responses of models that no round samples, to the prompts that reports are about."""
 
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.sampling import as_prompts, sample_policy
+from rlhf_dagster.loop.sampling import draw_prompts, sample_policy
+from rlhf_dagster.records.round_keys import round_key
 
 
-def base_responses(loop: LoopFolder) -> dict[str, Any]:
-    """One response of the base model to each test prompt of the last round: zero-shot.
+def zero_shot(loop: LoopFolder) -> list[dict[str, str]]:
+    """One response of the base model to each prompt that the first round's policy is judged on.
 
-    The lists `prompt_id`, `prompt`, `text` and `gold` are in the order of the prompts' ids.
+    Rows with `prompt_id`, `prompt` and `text`.
     """
-    base = loop.checkpoint("base_model")
-    if base is None:
-        raise UserError("The base model is not made; let the variant end after it.")
-    asked = as_prompts(answered_prompts(loop))
-    return judged(loop, sample_policy(loop, base, asked, seed=loop.config.stage_seed("probe of the base model")))
+    sampled = sample_policy(loop, made_model(loop, "base_model"), test_prompts(loop), seed=_seed(loop, "zero-shot"))
+    return [{name: str(row[name]) for name in ("prompt_id", "prompt", "text")} for row in sampled.to_dict("records")]
 
 
-def answered_prompts(loop: LoopFolder) -> pd.DataFrame:
-    """A row for each test prompt of the last round's evaluation, by the prompts' ids."""
-    last = max(loop.rounds_with("evaluation_completions"), default="")
-    completions = loop.table("evaluation_completions", last)
-    if completions is None:
-        raise UserError("No policy was evaluated; let the variant end after `evaluation_completions` or later.")
-    return completions.drop_duplicates("prompt_id").sort_values("prompt_id").reset_index(drop=True)
+def test_prompts(loop: LoopFolder, most: int | None = None) -> pd.DataFrame:
+    """The prompts that the first round's evaluation draws (schema PROMPTS), all of them or ``most``."""
+    prompts = loop.table("prompts")
+    if prompts is None:
+        raise UserError(f"{loop.root}: its prompts are not made; let the variant end later.")
+    test, wanted = prompts[prompts["split"] == "test"], loop.config.evaluation.prompts
+    drawn = draw_prompts(test, wanted, loop.config.stage_seed("evaluation", round_key(1)))
+    return drawn.head(most or wanted)
 
 
-def judged(loop: LoopFolder, samples: pd.DataFrame) -> dict[str, Any]:
-    """Responses with the gold judge's score of each; models see neither."""
-    gold = map(loop.task.gold_score, samples["prompt"], samples["text"])
-    columns = {name: samples[name].astype(str).tolist() for name in ("prompt_id", "prompt", "text")}
-    return columns | {"gold": [float(score) for score in gold]}
+def made_model(loop: LoopFolder, asset: str, key: str = "") -> Checkpoint:
+    """The model of an asset; raises UserError before it is made."""
+    found = loop.checkpoint(asset, key)
+    if found is None:
+        raise UserError(f"{loop.root}: {asset} is not made; let the variant end later.")
+    return found
+
+
+def _seed(loop: LoopFolder, what: str) -> int:
+    return loop.config.stage_seed(f"probe {what}")

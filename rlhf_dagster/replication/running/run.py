@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import dagster as dg
@@ -19,8 +19,8 @@ from rlhf_dagster.replication.probes.kept import take_probe
 from rlhf_dagster.replication.running.requests import RunRequest, Said
 from rlhf_dagster.replication.running.seconds import add_seconds
 from rlhf_dagster.replication.variants.beginnings import begin, begin_from, keep_beginning
-from rlhf_dagster.replication.variants.made import Made
-from rlhf_dagster.replication.variants.steps import Step, first_steps
+from rlhf_dagster.replication.variants.made import Made, any_made
+from rlhf_dagster.replication.variants.steps import Step, cut_after, first_steps
 
 Say = Callable[[Said], None]
 
@@ -32,14 +32,13 @@ def run_variant(request: RunRequest, say: Say) -> None:
     """
     loop = _open(request)
     run = _VariantRun(loop, _RunWatch(loop.root, say))
+    steps = list(cut_after(request.steps, request.keep))
     with listening(run.watch.progress):
-        for step in _with_stops(request.steps, request.keep):
+        for place, step in enumerate(steps):
             run.make(step)
-            for asset in _stops_at(request, step):
-                keep_beginning(loop, request.keep[asset])
-                say(Said("kept", asset))
+            _keep(request, loop, steps[: place + 1], steps[place + 1 :], say)
         for probe in request.probes:
-            run.watch.timed(probe.name, lambda probe=probe: take_probe(loop, probe))  # type: ignore[misc]
+            run.watch.timed(probe.name, partial(take_probe, loop, probe))
 
 
 def _open(request: RunRequest) -> LoopFolder:
@@ -49,26 +48,12 @@ def _open(request: RunRequest) -> LoopFolder:
     return LoopFolder.open(request.folder)
 
 
-def _with_stops(steps: Sequence[Step], stops: Sequence[str] | dict[str, Path]) -> list[Step]:
-    """The steps, with those cut in two after whose middle a beginning is kept."""
-    cut: list[Step] = []
-    for step in steps:
-        rest = step
-        for asset in [one for one in step.assets if one in stops and _is_first(one, step, steps)]:
-            place = list(rest.assets).index(asset) + 1
-            cut.append(Step(step.job, step.round_key, rest.assets[:place]))
-            rest = Step(step.job, step.round_key, rest.assets[place:])
-        cut += [rest] if rest.assets else []
-    return cut
-
-
-def _is_first(asset: str, step: Step, steps: Sequence[Step]) -> bool:
-    return first_steps(steps, asset)[-1].round_key == step.round_key
-
-
-def _stops_at(request: RunRequest, step: Step) -> list[str]:
-    last = step.assets[-1]
-    return [last] if last in request.keep and _is_first(last, step, request.steps) else []
+def _keep(request: RunRequest, loop: LoopFolder, done: Sequence[Step], ahead: Sequence[Step], say: Say) -> None:
+    """Keep the loop as a beginning where it is one now, and nothing of what comes later is made."""
+    asset = done[-1].assets[-1]
+    if asset in request.keep and first_steps(done, asset) == list(done) and not any_made(loop, ahead):
+        keep_beginning(loop, request.keep[asset])
+        say(Said("kept", asset))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from rlhf_dagster.data.task_settings import task_settings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.replication.base import Probe, Variant
-from rlhf_dagster.replication.variants.steps import Step, steps_until
+from rlhf_dagster.replication.variants.steps import Step, steps_of
 
 ONE_THREAD = {"compute": {"threads": 1}}
 """Several variants run side by side, and the same number of threads gives the same numbers on every machine."""
@@ -47,7 +47,7 @@ class VariantLoop:
     @cached_property
     def steps(self) -> Sequence[Step]:
         """What is run, in this order. Raises UserError where the variant ends after an asset that it does not have."""
-        return steps_until(self.config, self.variant.rounds, self.variant.until, self.variant.name)
+        return steps_of(self.config, self.variant)
 
     @cached_property
     def probes(self) -> Sequence[Probe]:
@@ -59,12 +59,12 @@ class VariantLoop:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that decides what the loop becomes; what it forks is not part of it, since that changes nothing.
+        """A hash of all that decides what the loop becomes; what it forks is none of it.
 
         The release counts too: another one may compute something else.
         """
-        settings = self.config.model_dump(mode="json")
-        return content_hash("variant", __version__, settings, self.variant.rounds, self.variant.until)
+        steps = [[step.round_key, *step.assets] for step in self.steps]
+        return content_hash("variant", __version__, self.config.model_dump(mode="json"), steps)
 
     @property
     def folder_name(self) -> str:

@@ -65,6 +65,11 @@ def all_made(loop: LoopFolder, steps: Sequence[Step]) -> bool:
     return all(is_made(loop, asset, key) for asset, key in _wanted(loop, steps))
 
 
+def any_made(loop: LoopFolder, steps: Sequence[Step]) -> bool:
+    """Whether something of the steps is there."""
+    return any(is_made(loop, asset, key) for asset, key in _wanted(loop, steps))
+
+
 def _wanted(loop: LoopFolder, steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
     for step in steps:
         refused = _is_refused(loop, step.round_key)

@@ -1,12 +1,13 @@
 """The runs that lead a loop to the end of a variant: a job, a round, and the assets of it that are wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.round_keys import round_key
+from rlhf_dagster.replication.base import Variant
 
 PREPARE_JOB = "prepare"
 _ROUND_JOBS = ("collect_round", "train_round")
@@ -24,25 +25,47 @@ class Step:
     """Upstream first."""
 
 
-def steps_until(config: LoopConfig, rounds: int, until: str, name: str) -> list[Step]:
-    """All steps up to and including the asset ``until`` of the last round; ``name`` is the variant's, for errors."""
+def steps_of(config: LoopConfig, variant: Variant) -> list[Step]:
+    """All steps of a variant, whose settings are ``config``; raises UserError where it ends after what it has not."""
     jobs = job_assets(config)
     prepare = Step(PREPARE_JOB, None, jobs[PREPARE_JOB])
-    if until in prepare.assets:
-        return [_cut(prepare, until)]
-    if rounds < 1:
-        raise UserError(f"The variant {name} has {rounds} rounds; its end, {until}, needs 1 or more.")
-    by_round = [Step(job, round_key(number), jobs[job]) for number in range(1, rounds + 1) for job in _ROUND_JOBS]
-    if until not in [asset for step in by_round for asset in step.assets]:
-        raise UserError(f"The variant {name} ends after {until}, which its loop has not; see its `arms` and `release`.")
-    last = max(place for place, step in enumerate(by_round) if until in step.assets)
-    return [prepare, *by_round[:last], _cut(by_round[last], until)]
+    if variant.until in prepare.assets:
+        return [_cut(prepare, variant.until)]
+    if variant.rounds < 1:
+        raise UserError(f"The variant {variant.name} has {variant.rounds} rounds; {variant.until} needs 1 or more.")
+    ends = [*[variant.between] * (variant.rounds - 1), variant.until]
+    by_round = [_round_until(jobs, number, end, variant.name) for number, end in enumerate(ends, start=1)]
+    return [prepare, *(step for steps in by_round for step in steps)]
+
+
+def _round_until(jobs: dict[str, list[str]], number: int, end: str, name: str) -> list[Step]:
+    """The steps of a round up to and including the asset ``end``; all of them where that is empty."""
+    steps = [Step(job, round_key(number), jobs[job]) for job in _ROUND_JOBS]
+    if not end:
+        return steps
+    if found := first_steps(steps, end):
+        return found
+    raise UserError(f"The variant {name} ends a round after {end}, which it has not; see its `arms` and `release`.")
 
 
 def first_steps(steps: Sequence[Step], after: str) -> list[Step]:
     """The steps up to and including the asset ``after``, of the first round where it belongs to a round."""
     place = next((place for place, step in enumerate(steps) if after in step.assets), None)
     return [] if place is None else [*steps[:place], _cut(steps[place], after)]
+
+
+def cut_after(steps: Sequence[Step], assets: Collection[str]) -> Iterator[Step]:
+    """The same steps, with those in two in which one of ``assets`` is made for the first time: that ends the first."""
+    seen: set[str] = set()
+    for step in steps:
+        begin = 0
+        for place, asset in enumerate(step.assets, start=1):
+            if asset in assets and asset not in seen:
+                yield replace(step, assets=step.assets[begin:place])
+                begin = place
+        seen |= set(step.assets)
+        if begin < len(step.assets):
+            yield replace(step, assets=step.assets[begin:])
 
 
 def _cut(step: Step, until: str) -> Step:

@@ -1,0 +1,60 @@
+"""From finished variants to the record of a replication: each claim is measured for each seed, and judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.replication.base import Claim, Measured, Size
+from rlhf_dagster.replication.records import FAILED, ClaimRecord, ReplicationRecord, VariantRecord
+from rlhf_dagster.replication.running.plan import Plan, Work
+from rlhf_dagster.replication.running.replicate import measure_cell
+from rlhf_dagster.replication.running.seconds import read_seconds
+from rlhf_dagster.replication.verdicts import judge
+
+
+@dataclass(frozen=True)
+class Replication:
+    """What is asked: claims, how much is spent, seeds, and the folder for everything."""
+
+    claims: Sequence[Claim]
+    size: Size
+    seeds: Sequence[int]
+    out: Path
+
+
+def record_of(asked: Replication, plan: Plan, failures: Mapping[str, str]) -> ReplicationRecord:
+    """Measure and judge each claim, whose variants have been run; a claim that cannot be measured fails alone."""
+    claims = [_claim_record(claim, asked, plan, failures) for claim in asked.claims]
+    folders = {work.folder for works in plan.cells.values() for work in works}
+    seconds = sum(sum(read_seconds(folder).values()) for folder in folders)
+    return ReplicationRecord(asked.size, list(asked.seeds), claims, round(seconds, 1))
+
+
+def _claim_record(claim: Claim, asked: Replication, plan: Plan, failures: Mapping[str, str]) -> ClaimRecord:
+    variants = [_variant_record(work, plan.out) for seed in asked.seeds for work in plan.cells[claim.name, seed]]
+    figures: list[Measured] = []
+    try:
+        for seed in asked.seeds:
+            figures.append(measure_cell(claim, asked.size, seed, plan, failures))
+        criteria = list(claim.criteria(figures))
+        found = (judge(criteria), claim.summary(figures))
+    except UserError as error:
+        criteria, found = [], (FAILED, str(error))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        criteria, found = [], (FAILED, f"It could not be measured ({type(error).__name__}: {error}).")
+    return ClaimRecord(claim.name, claim.title, claim.source, claim.paper, *found, criteria, figures, variants)
+
+
+def _variant_record(work: Work, out: Path) -> VariantRecord:
+    variant = work.loop.variant
+    return VariantRecord(
+        variant.name,
+        work.loop.seed,
+        str(work.folder.relative_to(out)),
+        variant.task,
+        variant.rounds,
+        variant.until,
+        dict(variant.settings),
+        read_seconds(work.folder),
+    )
