@@ -28,9 +28,9 @@ def judge(criteria: Sequence[Criterion]) -> Verdict:
 def outcome_of(criterion: Criterion) -> Outcome:
     """``holds`` where the whole interval lies on the side asked for, ``fails`` where it lies on the other one.
 
-    An interval that holds the bound, or whose ends are not known (NaN), leaves the criterion open.
+    An interval that holds the bound, or an end of which is not known (infinite or NaN), leaves the criterion open.
     """
-    if math.isnan(criterion.low) or math.isnan(criterion.high):
+    if not (math.isfinite(criterion.low) and math.isfinite(criterion.high)):
         return "open"
     above, below = criterion.low > criterion.bound, criterion.high < criterion.bound
     wanted, unwanted = (above, below) if criterion.side == "above" else (below, above)
@@ -45,6 +45,12 @@ def must_exceed(sentence: str, rate: Rate, bound: float, *, percent: bool = Fals
 def must_stay_below(sentence: str, rate: Rate, bound: float, *, percent: bool = False) -> Criterion:
     """The criterion that ``rate`` lies below ``bound``."""
     return Criterion(sentence, rate.value, rate.low, rate.high, bound, "below", rate.n, percent)
+
+
+def criterion_of(record: Mapping[str, Any]) -> Criterion:
+    """A criterion as `replication.json` keeps it, where a number that is not finite is None."""
+    numbers = {name: math.nan if record[name] is None else record[name] for name in ("value", "low", "high")}
+    return Criterion(**{**record, **numbers})
 
 
 def across_seeds(figures: Sequence[Measured], *path: str | int) -> Rate:

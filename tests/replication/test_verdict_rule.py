@@ -1,12 +1,22 @@
 """The rule by which every claim is judged, and how estimates of several seeds become one."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 
 from rlhf_dagster.common.intervals import Rate, mean_interval
+from rlhf_dagster.evaluation.report import jsonable
 from rlhf_dagster.replication.base import Criterion
-from rlhf_dagster.replication.verdicts import across_seeds, judge, must_exceed, must_stay_below, outcome_of, rate_of
+from rlhf_dagster.replication.verdicts import (
+    across_seeds,
+    criterion_of,
+    judge,
+    must_exceed,
+    must_stay_below,
+    outcome_of,
+    rate_of,
+)
 
 
 def criterion(low: float, high: float, bound: float = 0.5, side: str = "above") -> Criterion:
@@ -26,7 +36,7 @@ HOLDS, FAILS, OPEN = criterion(0.6, 0.8), criterion(0.2, 0.4), criterion(0.4, 0.
         (0.1, 0.49, "below", "holds"),
         (0.51, 0.9, "below", "fails"),
         (-math.inf, math.inf, "above", "open"),
-        (-math.inf, 0.4, "below", "holds"),
+        (-math.inf, 0.4, "below", "open"),
         (0.6, math.nan, "above", "open"),
         (math.nan, 0.4, "above", "open"),
     ],
@@ -64,6 +74,11 @@ def test_what_a_seed_did_not_measure_decides_nothing() -> None:
     assert judge([must_exceed("It wins", across_seeds(seeds[1:2], "wins"), 0.5)]) == "not decided"
     with pytest.raises(KeyError):
         across_seeds(seeds, "losses")
+
+
+@pytest.mark.parametrize("kept", [HOLDS, OPEN, Criterion("It holds", 0.7, -math.inf, math.inf, 0.5, "above", 1)])
+def test_a_criterion_that_was_kept_comes_to_the_same(kept: Criterion) -> None:
+    assert outcome_of(criterion_of(jsonable(asdict(kept)))) == outcome_of(kept)
 
 
 @pytest.mark.parametrize("rate", [Rate(0.5, 0.4, 0.6, 7), Rate(0.5, -math.inf, math.inf, 1)])

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from rlhf_dagster.common.intervals import Rate, mean_interval
 
-FOLDS = 10
 _TWO_SIDED = 2 * NormalDist().inv_cdf(0.975)
 """Standard errors between the ends of a 95% interval."""
 
@@ -41,9 +40,9 @@ def slope_of_rates(places: ArrayLike, rates: Sequence[Rate]) -> Rate:
 def fall_after_peak(values: ArrayLike) -> Rate:
     """By how much ``values`` (shape [K, n], of the same n prompts) fall from their best place to the last one.
 
-    The best place is chosen on other prompts than those on which the fall is measured (in :data:`FOLDS` parts), since
-    the largest of several measurements is too large by chance. It is 0 where the last place is the best. Raises
-    ValueError where there are fewer than two prompts.
+    The best place is chosen on every other prompt and the fall is measured on the rest, ``n`` of which are counted: the
+    largest of several measurements is too large by chance. It is 0 where the last place is the best. Raises ValueError
+    where there are fewer than two prompts.
     """
     return _from_peak(values, -1)
 
@@ -73,9 +72,7 @@ def _contrast(places: ArrayLike, k: int) -> np.ndarray:
 
 def _from_peak(values: ArrayLike, end: int) -> Rate:
     measured = np.asarray(values, dtype=np.float64)
-    n = measured.shape[1]
-    if n < 2:
-        raise ValueError("a peak is chosen on one part of the prompts and measured on the other, so two are needed")
-    fold = np.arange(n) % min(FOLDS, n)
-    peaks = np.array([measured[:, fold != part].mean(axis=1).argmax() for part in fold])
-    return mean_interval(measured[peaks, np.arange(n)] - measured[end])
+    if measured.shape[1] < 2:
+        raise ValueError("a peak is chosen on some prompts and measured on others, so two are needed")
+    chosen, rest = measured[:, ::2], measured[:, 1::2]
+    return mean_interval(rest[chosen.mean(axis=1).argmax()] - rest[end])
