@@ -9,12 +9,12 @@ import pytest
 from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.replication.base import Size, Variant
 from rlhf_dagster.replication.claims.figures import along, between, in_points, number, percent, planted
-from rlhf_dagster.replication.claims.known import CLAIMS
+from rlhf_dagster.replication.known import CLAIMS
 from rlhf_dagster.replication.variants.loops import VariantLoop
 
 
 def all_variants() -> Iterator[Variant]:
-    for claim in CLAIMS.values():
+    for claim in CLAIMS:
         for size in get_args(Size):
             yield from claim.variants(size)
 

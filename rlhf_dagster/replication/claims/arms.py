@@ -32,8 +32,8 @@ COMMON: Mapping[str, Any] = {
     "gate": OPEN_GATE,
 }
 
-ZERO_SHOT = Probe("base_responses")
-"""Those of the base model to the test prompts."""
+ZERO_SHOT = Probe("zero_shot")
+"""Responses of the base model to the test prompts."""
 ACCURACY = Probe("reward_accuracy", {"pairs": 1024})
 """The last reward model on new pairs of responses of each round's behaviour policy."""
 FOLDS = Probe("annotator_folds", {"folds": 4, "comparisons": 1200})
@@ -44,7 +44,7 @@ LAST_WORDS = Probe("last_words")
 """How often the last round's policy, and SFT, find the last word of a held-out text."""
 TAXED = 0.03
 """The KL coefficient at which PPO is compared with PPO-ptx."""
-PREPARED = Variant("prepared", TASK, COMMON, until="sft_checkpoint")
+PREPARED = Variant("prepared", TASK, COMMON, until="sft_checkpoint", probes=(ZERO_SHOT,))
 """Data, base model and SFT, with which all others begin."""
 FEW, SOME, MANY = 250, 1000, 5000
 """Comparisons: budgets that several claims look at."""
@@ -60,7 +60,7 @@ def of_prepared(name: str, settings: Mapping[str, Any], *probes: Probe, rounds: 
 def labelled(comparisons: int) -> Variant:
     """One round on so many comparisons of four responses, and PPO with the default target of KL."""
     settings = {"labeling": {"comparisons_per_round": comparisons}}
-    others = {SOME: (BEST_OF_N, ZERO_SHOT), FEW: (BEST_OF_N,), MANY: (FOLDS,)}.get(comparisons, ())
+    others = {SOME: (BEST_OF_N,), FEW: (BEST_OF_N,), MANY: (FOLDS,)}.get(comparisons, ())
     return of_prepared(f"labels-{comparisons}", settings, ACCURACY, *others)
 
 
@@ -164,6 +164,4 @@ def choosing(selection: str) -> Variant:
 
 def zero_shot_answers(results: Results) -> Answers:
     """The base model's responses, of the size that all but one variant have."""
-    found = results.probe(labelled(SOME), ZERO_SHOT.name)
-    rows = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
-    return given_answers(results.loop(labelled(SOME)), rows)
+    return given_answers(results.loop(PREPARED), results.probe(PREPARED, ZERO_SHOT.name))

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.sampling import draw_prompts, sample_policy
 from rlhf_dagster.records.round_keys import round_key
