@@ -7,11 +7,11 @@ from typing import Any, Literal
 from rlhf_dagster.common.intervals import Rate, mean_interval
 from rlhf_dagster.replication.base import Criterion, Measured
 
-Outcome = Literal["holds", "fails", "open"]
-Verdict = Literal["reproduced", "not reproduced", "not decided"]
+CriterionOutcome = Literal["holds", "fails", "open"]
+ClaimVerdict = Literal["reproduced", "not reproduced", "not decided"]
 
 
-def judge(criteria: Sequence[Criterion]) -> Verdict:
+def judge(criteria: Sequence[Criterion]) -> ClaimVerdict:
     """The verdict on a claim that stands or falls with ``criteria``.
 
     Reproduced where every criterion holds, not reproduced where at least one fails, and not decided otherwise; see
@@ -25,7 +25,7 @@ def judge(criteria: Sequence[Criterion]) -> Verdict:
     return "not decided" if "open" in outcomes else "reproduced"
 
 
-def outcome_of(criterion: Criterion) -> Outcome:
+def outcome_of(criterion: Criterion) -> CriterionOutcome:
     """``holds`` where the whole interval lies on the side asked for, ``fails`` where it lies on the other one.
 
     An interval that holds the bound, or an end of which is not known (infinite or NaN), leaves the criterion open.

@@ -8,7 +8,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.replication.measures.rounds import round_figures
 from rlhf_dagster.replication.verdicts import rate_of
 
-ACCURACY = "reward_model_accuracy"
+_ACCURACY = "reward_model_accuracy"
 Group = Literal["rounds", "kinds", "annotators", "strengths", "length_differences", "splits"]
 
 
@@ -18,14 +18,14 @@ def accuracy_of(loop: LoopFolder, split: str = "unseen", round_key: str = "") ->
     ``split`` is ``train``, ``validation`` (other prompts), ``held_out_annotators`` or ``unseen`` (both of these).
     Unmeasured where the split holds no label.
     """
-    figures = round_figures(loop, ACCURACY, round_key)
+    figures = round_figures(loop, _ACCURACY, round_key)
     found = figures["unseen"] if split == "unseen" else figures["splits"].get(split)
     return rate_of(found["accuracy"] if found else None)
 
 
 def accuracy_by(loop: LoopFolder, group: Group, round_key: str = "") -> dict[str, Rate]:
     """The same on the labels not trained on, one group after the other: by the round of the label, its strength, ..."""
-    figures = round_figures(loop, ACCURACY, round_key)[group]
+    figures = round_figures(loop, _ACCURACY, round_key)[group]
     return {name: rate_of(found["accuracy"]) for name, found in figures.items() if found["accuracy"]}
 
 
