@@ -7,7 +7,7 @@ from pathlib import Path
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.replication.base import Claim, Measured, Size
 from rlhf_dagster.replication.records import FAILED, ClaimRecord, ReplicationRecord, VariantRecord
-from rlhf_dagster.replication.running.plan import Plan, Work
+from rlhf_dagster.replication.running.plan import Plan, VariantWork
 from rlhf_dagster.replication.running.replicate import measure_cell
 from rlhf_dagster.replication.running.seconds import read_seconds
 from rlhf_dagster.replication.verdicts import judge
@@ -46,7 +46,7 @@ def _claim_record(claim: Claim, asked: Replication, plan: Plan, failures: Mappin
     return ClaimRecord(claim.name, claim.title, claim.source, claim.paper, *found, criteria, figures, variants)
 
 
-def _variant_record(work: Work, out: Path) -> VariantRecord:
+def _variant_record(work: VariantWork, out: Path) -> VariantRecord:
     variant = work.loop.variant
     return VariantRecord(
         variant.name,

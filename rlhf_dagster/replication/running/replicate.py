@@ -13,14 +13,14 @@ from rlhf_dagster.replication.base import Claim, Measured, Size
 from rlhf_dagster.replication.results import FinishedVariants
 from rlhf_dagster.replication.running.plan import Plan
 from rlhf_dagster.replication.running.pool import Pool
-from rlhf_dagster.replication.running.schedule import Cost, Listener, Schedule
+from rlhf_dagster.replication.running.schedule import Cost, Schedule, WorkListener
 
 LOCK = ".replicate.lock"
 _PATIENCE = 15.0
 """Seconds to wait for workers of a call that was killed to end."""
 
 
-def run_plan(plan: Plan, jobs: int, cost: Cost, listener: Listener) -> dict[str, str]:
+def run_plan(plan: Plan, jobs: int, cost: Cost, listener: WorkListener) -> dict[str, str]:
     """Run what is not done in ``jobs`` processes; returns why works failed, by the names of their folders."""
     works = plan.unfinished()
     if not works:
