@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -29,10 +28,7 @@ from rlhf_dagster.evaluation.win_rate import (
     WinRate,
     win_rate_from_labels,
 )
-from rlhf_dagster.labeling.comparisons import build_ab_comparisons
-from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.parse import labels_table, usable_labels
-from rlhf_dagster.labeling.simulate import simulate_annotators
+from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
@@ -41,6 +37,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.loop.measuring.known_about import known_about
+from rlhf_dagster.loop.measuring.simulated import simulated_judgments
 from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.tables import records
@@ -158,12 +155,7 @@ def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: 
     ids = policy_ids(completions)
     pairs = [(ids[POLICY], other) for other in dict.fromkeys([ids[SFT], ids[BEHAVIOUR]])]
     responses = completions.drop_duplicates("completion_id")
-    comparisons = build_ab_comparisons(responses, pairs, len(responses) * len(pairs), round_key, seed)
-    with TemporaryDirectory() as folder:
-        store = EmbeddedLabelStore(Path(folder, "judgments.sqlite"))
-        store.send(comparisons)
-        simulate_annotators(store, loop.annotators(), round_key, "evaluation", seed)
-        labels, _ = labels_table(store.read(round_key, "evaluation")[0], comparisons)
+    labels, comparisons = simulated_judgments(loop.annotators(), responses, pairs, round_key, seed)
     return _win_rates(labels, comparisons, ids, SIMULATED_ANNOTATORS)
 
 
