@@ -1,43 +1,17 @@
 """Variants run in worker processes: from another's beginning, killed and taken up again, with the same numbers."""
 
-import os
 import signal
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forks import forked
-from smoke import ALONE, FREE, PLAIN, ZERO_SHOT, Smoke
+from smoke_claim import ALONE, FREE, PLAIN, ZERO_SHOT, Heard, Smoke, plan_of, run, run_until_killed
 
-from rlhf_dagster.replication.base import Claim
 from rlhf_dagster.replication.results import FinishedVariants
-from rlhf_dagster.replication.running.plan import Plan, VariantWork, make_plan
-from rlhf_dagster.replication.running.replicate import measure_cell, run_plan
-from rlhf_dagster.replication.running.requests import WorkerMessage
-
-Heard = list[tuple[str, WorkerMessage]]
-
-
-def plan_of(out: Path, *claims: Claim, seeds: Sequence[int] = (0,)) -> Plan:
-    return make_plan(claims, "quick", seeds, out, claims)
-
-
-def run(plan: Plan, jobs: int = 1) -> tuple[Heard, dict[str, str]]:
-    heard: Heard = []
-    failures = run_plan(plan, jobs, lambda _: 1.0, lambda work, said: heard.append((work.loop.variant.name, said)))
-    return heard, failures
-
-
-def run_until_killed(out: Path, asset: str) -> None:
-    """Run the loop that is made alone, and die with no word when an asset begins."""
-
-    def listen(_: VariantWork, said: WorkerMessage) -> None:
-        if (said.kind, said.what) == ("started", asset):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    run_plan(plan_of(out, Smoke(ALONE)), 1, lambda _: 1.0, listen)
+from rlhf_dagster.replication.running.plan import Plan
+from rlhf_dagster.replication.running.replicate import measure_cell
 
 
 def made(heard: Heard) -> Counter[tuple[str, str]]:

@@ -14,13 +14,13 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.replication.base import Size
 from rlhf_dagster.replication.judging import Replication, record_of
 from rlhf_dagster.replication.known import CLAIMS, find_claims
-from rlhf_dagster.replication.page.write import write_page
-from rlhf_dagster.replication.records import ReplicationRecord, write_replication
+from rlhf_dagster.replication.page.write import write_replication_page
+from rlhf_dagster.replication.records import RECORD_FILE, ReplicationRecord, read_replication, write_replication
 from rlhf_dagster.replication.running.costs import Costs, measure_speed
-from rlhf_dagster.replication.running.plan import Plan, make_plan
-from rlhf_dagster.replication.running.replicate import default_jobs, run_plan
+from rlhf_dagster.replication.running.plan import VARIANTS_FOLDER, Plan, make_plan
+from rlhf_dagster.replication.running.replicate import LOCK_FILE, default_jobs, run_plan
 
-SEEDS: dict[Size, int] = {"quick": 1, "full": 5}
+SEEDS_OF_SIZE: dict[Size, int] = {"quick": 1, "full": 5}
 """How many seeds each size has where nobody says otherwise."""
 
 
@@ -37,12 +37,12 @@ class HowToRun:
 
 def run_replication(
     names: Sequence[str], size: Size, seeds: int | None, out: Path, how: HowToRun
-) -> ReplicationRecord | None:
-    """Run the named claims, or all; returns what is written to `replication.json`, None for a dry run.
+) -> dict[str, Any] | None:
+    """Run the named claims, or all; returns what `replication.json` says, None for a dry run.
 
     Raises UserError where there is no such claim, or where the folder is something else.
     """
-    asked = Replication(find_claims(names), size, range(_at_least_one(seeds or SEEDS[size], "--seeds")), out)
+    asked = Replication(find_claims(names), size, range(_at_least_one(seeds or SEEDS_OF_SIZE[size], "--seeds")), out)
     jobs = _at_least_one(how.jobs or default_jobs(), "--jobs")
     _require_room(out)
     plan, console = make_plan(asked.claims, size, asked.seeds, out, CLAIMS), terminal(how.quiet)
@@ -56,9 +56,9 @@ def run_replication(
         failures = run_plan(plan, jobs, costs.of, view.heard)
     record = record_of(asked, plan, failures)
     write_replication(out, record)
-    page = write_page(out, record, asked.claims)
+    page = write_replication_page(out, asked.claims)
     _show(console, out, page, record)
-    return record
+    return read_replication(out)
 
 
 def list_claims(quiet: bool = False) -> list[dict[str, Any]]:
@@ -94,12 +94,12 @@ def _at_least_one(number: int, option: str) -> int:
 
 def _require_room(out: Path) -> None:
     """Raise UserError where the folder is there and is no replication's."""
-    if out.exists() and (not out.is_dir() or (not is_replication(out) and any(out.iterdir()))):
+    if out.exists() and (not out.is_dir() or (not _is_replication(out) and any(out.iterdir()))):
         raise UserError(f"{out} exists and is no replication's folder; choose another --out.")
 
 
-def is_replication(out: Path) -> bool:
-    return any((out / name).exists() for name in ("variants", "replication.json", ".replicate.lock"))
+def _is_replication(out: Path) -> bool:
+    return any((out / name).exists() for name in (VARIANTS_FOLDER, RECORD_FILE, LOCK_FILE))
 
 
 def _show(console: Console, out: Path, page: Path, record: ReplicationRecord) -> None:
@@ -112,5 +112,5 @@ def _show(console: Console, out: Path, page: Path, record: ReplicationRecord) ->
     console.print(table)
     for claim in record.claims:
         console.print(f"{claim.name}: {claim.summary}", highlight=False, soft_wrap=True)
-    for label, what in (("page", page), ("numbers", out / "replication.json")):
+    for label, what in (("page", page), ("numbers", out / RECORD_FILE)):
         console.print(f"  {label:<14} {what}", highlight=False, soft_wrap=True)

@@ -1,13 +1,14 @@
-"""What a person sees while a replication runs: a line for each asset, a bar for each loop at work, and the time left."""
+"""What a person sees while a replication runs: a line for each asset, a bar for each loop at work, the time left."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from rlhf_dagster.replication.judging import Replication
+from rlhf_dagster.replication.page.render import seeds_named
 from rlhf_dagster.replication.running.costs import Costs
 from rlhf_dagster.replication.running.plan import Plan, VariantWork
 from rlhf_dagster.replication.running.requests import WorkerMessage
@@ -45,7 +46,7 @@ class ReplicationView:
     def say_cost(self, asked: Replication) -> None:
         """What is going to be run, and how long it takes."""
         claims = ", ".join(claim.name for claim in asked.claims)
-        self._say(f"{claims} ({asked.size}, {_seeds(asked.seeds)}), everything under {asked.out}/")
+        self._say(f"{claims} ({asked.size}, {seeds_named(asked.seeds)}), everything under {asked.out}/")
         done, cost = len(self._plan.works) - self._total, sum(map(self._costs.of, self._left))
         self._say(
             f"{len(self._plan.works)} loops, {done} done before; about {in_minutes(cost)} minutes of one core, "
@@ -100,7 +101,3 @@ def in_minutes(seconds: float) -> str:
 
 def _of_round(work: VariantWork, said: WorkerMessage) -> str:
     return f"{work.title} {said.round_key}".rstrip()
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"

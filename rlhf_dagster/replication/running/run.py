@@ -10,7 +10,7 @@ import dagster as dg
 
 from rlhf_dagster.assets.rounds import rounds
 from rlhf_dagster.automation.execution import execute, with_listener
-from rlhf_dagster.automation.headlines import headline_of
+from rlhf_dagster.automation.headlines import asset_line
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.common.progress import describe, listening
 from rlhf_dagster.errors import UserError
@@ -70,7 +70,7 @@ class _RunWatch:
         if event.event_type == dg.DagsterEventType.STEP_START:
             self._start(asset)
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
-            self._done(asset, headline_of(asset, event.step_materialization_data.materialization.metadata))
+            self._done(asset, asset_line(asset, event.step_materialization_data.materialization.metadata))
 
     def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
         self.say(WorkerMessage("progress", stage, self.round_key, describe(numbers), step=step, total=total))
