@@ -1,13 +1,9 @@
 """Variants run in worker processes: from another's beginning, killed and taken up again, with the same numbers."""
 
-import signal
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import pytest
-from forks import forked
-from smoke_claim import ALONE, FREE, PLAIN, ZERO_SHOT, Heard, Smoke, plan_of, run, run_until_killed
+from smoke_claim import ALONE, FREE, PLAIN, ZERO_SHOT, Heard, Smoke, run
 
 from rlhf_dagster.replication.results import FinishedVariants
 from rlhf_dagster.replication.running.plan import Plan
@@ -22,36 +18,11 @@ def results_of(plan: Plan) -> FinishedVariants:
     return FinishedVariants(0, {work.loop.identity: work.folder for work in plan.works})
 
 
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> tuple[Plan, Heard]:
-    """Both loops, of which the second begins as the first."""
-    plan = plan_of(tmp_path_factory.mktemp("begun"), Smoke(PLAIN, FREE))
-    heard, failures = run(plan)
-    assert failures == {}
-    return plan, heard
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> tuple[Plan, Heard]:
-    """The second loop made alone, by a call that was killed while the policy trained, and by the same call again."""
-    plan = plan_of(tmp_path_factory.mktemp("killed"), Smoke(ALONE))
-    process = forked(run_until_killed, plan.out, "ppo_policy")
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    heard, failures = run(plan)
-    assert failures == {}
-    return plan, heard
-
-
 def test_what_is_taken_over_is_made_once(begun: tuple[Plan, Heard]) -> None:
     plan, heard = begun
     assert made(heard)["plain", "reward_model"] == 1
-    assert [asset for name, asset in made(heard) if name == "free"] == [
-        "reward_model_halves",
-        "ppo_policy",
-        "evaluation_completions",
-        "eval_report",
-    ]
+    own = {"reward_model_halves", "ppo_policy", "evaluation_completions", "eval_report"}
+    assert {asset for name, asset in made(heard) if name == "free"} == own
     assert plan.unfinished() == []
     assert run(plan) == ([], {})
 
