@@ -48,7 +48,7 @@ _NAMES = {
 }
 
 
-def headline(asset: str, metadata: Mapping[str, dg.MetadataValue]) -> str:
+def asset_line(asset: str, metadata: Mapping[str, dg.MetadataValue]) -> str:
     """The numbers of an asset that come first, with what was cut in its texts."""
     shown = (name for name in (*HEADLINES.get(asset, []), *COUNTED) if name in metadata)
     return ", ".join(

@@ -10,7 +10,7 @@ import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rlhf_dagster.automation.headlines import headline
+from rlhf_dagster.automation.headlines import asset_line
 from rlhf_dagster.common.progress import describe, listening
 
 SHOWN_NUMBERS = 3
@@ -83,6 +83,6 @@ class RunView:
 
     def _done(self, asset: str, metadata: Mapping[str, dg.MetadataValue]) -> None:
         seconds = time.monotonic() - self._started.get(asset, time.monotonic())
-        self.say(f"  {asset:<24} {seconds:6.1f} s  {headline(asset, metadata)}")
+        self.say(f"  {asset:<24} {seconds:6.1f} s  {asset_line(asset, metadata)}")
         if "warnings" in metadata:
             self.say(f"{metadata['warnings'].value}", style="yellow")

@@ -56,10 +56,10 @@ def label_accuracy(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
 ) -> dict[str, Any]:
     """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
-    return reward_accuracy(preferences, label_scores(reward_model, preferences, sampling, compute), scale)
+    return reward_accuracy(preferences, scores_of_compared(reward_model, preferences, sampling, compute), scale)
 
 
-def label_scores(
+def scores_of_compared(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings
 ) -> list[list[float]]:
     """Scores of the responses that each row of PREFERENCES compares, by the reward model in a folder."""

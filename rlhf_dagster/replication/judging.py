@@ -7,7 +7,7 @@ from pathlib import Path
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.replication.base import Claim, Measured, Size
 from rlhf_dagster.replication.records import FAILED, ClaimRecord, ReplicationRecord, VariantRecord
-from rlhf_dagster.replication.running.plan import Plan, Work
+from rlhf_dagster.replication.running.plan import Plan, VariantWork
 from rlhf_dagster.replication.running.replicate import measure_cell
 from rlhf_dagster.replication.running.seconds import read_seconds
 from rlhf_dagster.replication.verdicts import judge
@@ -24,19 +24,25 @@ class Replication:
 
 
 def record_of(asked: Replication, plan: Plan, failures: Mapping[str, str]) -> ReplicationRecord:
-    """Measure and judge each claim, whose variants have been run; a claim that cannot be measured fails alone."""
-    claims = [_claim_record(claim, asked, plan, failures) for claim in asked.claims]
-    folders = {work.folder for works in plan.cells.values() for work in works}
-    seconds = sum(sum(read_seconds(folder).values()) for folder in folders)
-    return ReplicationRecord(asked.size, list(asked.seeds), claims, round(seconds, 1))
+    """Measure and judge each claim, whose variants have been run; ``failures`` are those of :func:`run_plan`."""
+    claims = [claim_record(claim, asked.size, asked.seeds, plan, failures) for claim in asked.claims]
+    return ReplicationRecord(asked.size, list(asked.seeds), claims, seconds_of(plan))
 
 
-def _claim_record(claim: Claim, asked: Replication, plan: Plan, failures: Mapping[str, str]) -> ClaimRecord:
-    variants = [_variant_record(work, plan.out) for seed in asked.seeds for work in plan.cells[claim.name, seed]]
+def seconds_of(plan: Plan) -> float:
+    """Seconds of computing that the plan's works took, over all calls."""
+    return round(sum(sum(read_seconds(work.folder).values()) for work in plan.works), 1)
+
+
+def claim_record(
+    claim: Claim, size: Size, seeds: Sequence[int], plan: Plan, failures: Mapping[str, str]
+) -> ClaimRecord:
+    """Measure a claim with each seed and judge it; one that cannot be measured has failed, and says why."""
+    variants = [_variant_record(work, plan.out) for seed in seeds for work in plan.cells[claim.name, seed]]
     figures: list[Measured] = []
     try:
-        for seed in asked.seeds:
-            figures.append(measure_cell(claim, asked.size, seed, plan, failures))
+        for seed in seeds:
+            figures.append(measure_cell(claim, size, seed, plan, failures))
         criteria = list(claim.criteria(figures))
         found = (judge(criteria), claim.summary(figures))
     except UserError as error:
@@ -46,7 +52,7 @@ def _claim_record(claim: Claim, asked: Replication, plan: Plan, failures: Mappin
     return ClaimRecord(claim.name, claim.title, claim.source, claim.paper, *found, criteria, figures, variants)
 
 
-def _variant_record(work: Work, out: Path) -> VariantRecord:
+def _variant_record(work: VariantWork, out: Path) -> VariantRecord:
     variant = work.loop.variant
     return VariantRecord(
         variant.name,

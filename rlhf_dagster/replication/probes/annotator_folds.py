@@ -12,7 +12,7 @@ from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.reward_accuracy import score_labels
 from rlhf_dagster.labeling.dataset import build_preferences
-from rlhf_dagster.loop.evaluation import label_scores
+from rlhf_dagster.loop.evaluation import scores_of_compared
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.trainings.keeping import stage_work
 from rlhf_dagster.records.ids import content_hash
@@ -113,7 +113,7 @@ def _predicted(loop: LoopFolder, preferences: pd.DataFrame, tested: pd.DataFrame
         demonstrations=local(loop.asset_key("demonstrations")) if demonstrations else None,
     )
     trained = run_training("reward_model", spec, work, Progress("annotator_folds", lambda _: None))
-    scores = label_scores(trained.result.folder, tested, config.sampling, config.compute)
+    scores = scores_of_compared(trained.result.folder, tested, config.sampling, config.compute)
     work.clear()
     table_path.unlink()
     return score_labels(tested, scores)

@@ -1,4 +1,4 @@
-"""Best-of-n: of n samples of SFT the one that the last reward model scores highest, for many n from the same samples."""
+"""Best-of-n: of n samples of SFT the one that the last reward model scores highest, for many n at once."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from rlhf_dagster.replication.probes.responses import made_model, test_prompts
 from rlhf_dagster.replication.probes.scoring import gold_scores, last_round, proxy_scores
 
 
-def best_of_n(loop: LoopFolder, n: Sequence[int], prompts: int) -> dict[str, Any]:
+def best_of_n_gains(loop: LoopFolder, n: Sequence[int], prompts: int) -> dict[str, Any]:
     """What best-of-n gains over SFT on test prompts, by the gold judge and by the reward model itself.
 
     The lists, in the order of ``n``: `kl` in nats, log n - (n - 1) / n (Stiennon et al. 2020, appendix G.3), and `gold`

@@ -1,4 +1,4 @@
-"""How often the last reward model is right on new pairs of responses, which are the same for loops that sample alike."""
+"""How often the last reward model is right on new pairs of responses, the same ones for loops that sample alike."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from rlhf_dagster.replication.probes.responses import made_model, test_prompts
 from rlhf_dagster.replication.probes.scoring import gold_scores, last_round, proxy_scores
 
 
-def reward_accuracy(loop: LoopFolder, pairs: int) -> dict[str, Any]:
+def accuracy_on_new_pairs(loop: LoopFolder, pairs: int) -> dict[str, Any]:
     """The last reward model on pairs of responses of the policy that each round sampled from, to test prompts.
 
     `rounds` has a mapping for each round, with lists in the order of its pairs: `agrees_with_gold` and

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rlhf_dagster.records.round_keys import round_number
 from rlhf_dagster.replication.running.estimates import asset_seconds, probe_seconds
-from rlhf_dagster.replication.running.plan import Work
+from rlhf_dagster.replication.running.plan import VariantWork
 from rlhf_dagster.replication.variants.steps import first_steps
 
 MEASURED_RATE = 100.0
@@ -34,29 +34,29 @@ class Costs:
     _expected: float = 0.0
     _spent: float = 0.0
 
-    def of(self, work: Work) -> float:
+    def of(self, work: VariantWork) -> float:
         correction = self._spent / self._expected if self._expected else 1.0
         return self._estimate(work) * correction
 
-    def learn(self, work: Work, seconds: float) -> None:
+    def learn(self, work: VariantWork, seconds: float) -> None:
         """From a work that took so many seconds as a whole."""
         self._expected += self._estimate(work)
         self._spent += seconds
 
-    def left(self, works: Sequence[Work], processes: int) -> float:
+    def left(self, works: Sequence[VariantWork], processes: int) -> float:
         """Seconds until all works are done in so many processes: no shorter than the longest way through them."""
         alone = sum(map(self.of, works))
         return max([alone / processes, *(self._way(work, works) for work in works)], default=0.0)
 
-    def _way(self, work: Work, works: Sequence[Work]) -> float:
+    def _way(self, work: VariantWork, works: Sequence[VariantWork]) -> float:
         source = work.begins_from
         return self.of(work) + (self._way(source, works) if source is not None and source in works else 0.0)
 
-    def _estimate(self, work: Work) -> float:
+    def _estimate(self, work: VariantWork) -> float:
         return estimate(work) / self.speed
 
 
-def estimate(work: Work) -> float:
+def estimate(work: VariantWork) -> float:
     """Seconds of the assets and probes that a work makes itself, by the table."""
     taken_over = first_steps(work.loop.steps, work.begins_after) if work.begins_from else []
     there = {(step.round_key, asset) for step in taken_over for asset in step.assets}

@@ -116,7 +116,7 @@ def _accuracy(config: LoopConfig, number: int) -> float:
 
 def _evaluation(config: LoopConfig, number: int) -> float:
     roles = 2 + (number > 1) + config.evaluation.best_of_n + len(config.arms)
-    return sampled(config, roles * config.evaluation.prompts) + read(config, roles * config.evaluation.prompts)
+    return _sampled_and_read(config, roles * config.evaluation.prompts)
 
 
 def _report(config: LoopConfig, number: int) -> float:
@@ -143,7 +143,10 @@ def _best_of_n_sft(settings: BestOfNSftSettings, config: LoopConfig) -> float:
 
 
 def _best_of_n(config: LoopConfig, options: Mapping[str, Any]) -> float:
-    responses = max(options["n"]) * options["prompts"]
+    return _sampled_and_read(config, max(options["n"]) * options["prompts"])
+
+
+def _sampled_and_read(config: LoopConfig, responses: float) -> float:
     return sampled(config, responses) + read(config, responses)
 
 

@@ -18,7 +18,7 @@ VARIANTS_FOLDER, BEGINNINGS_FOLDER = "variants", "beginnings"
 
 
 @dataclass
-class Work:
+class VariantWork:
     """One variant with one seed, for all claims that ask for it."""
 
     loop: VariantLoop
@@ -26,7 +26,7 @@ class Work:
     probes: list[Probe] = field(default_factory=list)
     claims: list[str] = field(default_factory=list)
     """Names of the claims that look at it; none where others only begin with it."""
-    begins_from: "Work | None" = None
+    begins_from: "VariantWork | None" = None
     """Whose beginning it takes over."""
     begins_after: str = ""
     keep: dict[str, Path] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Work:
         probed = all(probe_is_taken(self.folder, probe) for probe in self.probes)
         return probed and all_made(LoopFolder(self.loop.config, self.folder), self.steps)
 
-    def waits_for(self) -> "Work | None":
+    def waits_for(self) -> "VariantWork | None":
         """The work that has to keep a beginning before this one can start."""
         beginning = self.beginning
         return self.begins_from if beginning and not beginning.exists() and not self.folder.exists() else None
@@ -74,11 +74,11 @@ class Plan:
     """The works of a replication, sources before those that begin with them."""
 
     out: Path
-    works: Sequence[Work]
-    cells: dict[tuple[str, int], Sequence[Work]]
+    works: Sequence[VariantWork]
+    cells: dict[tuple[str, int], Sequence[VariantWork]]
     """By claim and seed, the works that it is measured on."""
 
-    def unfinished(self) -> list[Work]:
+    def unfinished(self) -> list[VariantWork]:
         """The works that are not done, with those that they still need as beginnings."""
         wanted = [work for work in self.works if work.claims and not work.is_done()]
         needed = list(wanted)
@@ -111,14 +111,14 @@ def make_plan(claims: Sequence[Claim], size: Size, seeds: Sequence[int], out: Pa
 @dataclass
 class _Planner:
     out: Path
-    _works: dict[str, Work] = field(default_factory=dict)
+    _works: dict[str, VariantWork] = field(default_factory=dict)
 
-    def wanted(self, variant: Variant, seed: int, claim: str) -> Work:
+    def wanted(self, variant: Variant, seed: int, claim: str) -> VariantWork:
         work = self._add(VariantLoop(variant, seed))
         work.claims += [claim] if claim not in work.claims else []
         return work
 
-    def in_order(self) -> list[Work]:
+    def in_order(self) -> list[VariantWork]:
         return sorted(self._works.values(), key=_depth)
 
     def keep_for(self, variants: Iterable[Variant], seed: int) -> None:
@@ -130,10 +130,10 @@ class _Planner:
                     self._keep(source, variant.after)
                 self.keep_for([variant.forks], seed)
 
-    def _add(self, loop: VariantLoop) -> Work:
+    def _add(self, loop: VariantLoop) -> VariantWork:
         work = self._works.get(loop.identity)
         if work is None:
-            work = self._works[loop.identity] = Work(loop, self._folder_of(loop))
+            work = self._works[loop.identity] = VariantWork(loop, self._folder_of(loop))
         work.probes += [probe for probe in loop.probes if probe not in work.probes]
         forks, after = loop.variant.forks, loop.variant.after
         if forks is not None and work.begins_from is None:
@@ -149,9 +149,9 @@ class _Planner:
         there = sorted(folder.glob(f"*-{loop.seed}-{loop.identity}"))
         return there[0] if there else folder / loop.folder_name
 
-    def _keep(self, source: Work, after: str) -> None:
+    def _keep(self, source: VariantWork, after: str) -> None:
         source.keep[after] = self.out / BEGINNINGS_FOLDER / f"{source.folder.name}-{after}"
 
 
-def _depth(work: Work) -> int:
+def _depth(work: VariantWork) -> int:
     return 0 if work.begins_from is None else 1 + _depth(work.begins_from)

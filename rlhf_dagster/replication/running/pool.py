@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import IO, cast
 
 from rlhf_dagster.common.files import writing
-from rlhf_dagster.replication.running.requests import RunRequest, Said, read_said, request_line
+from rlhf_dagster.replication.running.requests import RunRequest, WorkerMessage, read_message, request_line
 
-LOG = "workers.log"
+WORKER = (sys.executable, "-m", "rlhf_dagster.replication.running.worker")
+"""The command of a worker."""
+WORKERS_LOG = "workers.log"
 """What libraries in the workers print."""
-_LAST_WORDS = 10.0
-"""Seconds for a worker to end once its input is closed."""
+_Answers = queue.Queue[tuple[int, WorkerMessage | None]]
+"""What the workers say, with the number of each; None where one died."""
 
 
 @dataclass
@@ -30,9 +32,12 @@ class Pool:
     """Gets the workers' log."""
     inherited: Sequence[int] = ()
     """Open files that workers hold on to, such as a lock that must last as long as they write."""
+    command: Sequence[str] = WORKER
+    last_words: float = 10.0
+    """Seconds for a worker to end once its input is closed; then it is killed."""
     _idle: list["_Worker"] = field(default_factory=list)
     _busy: dict[int, "_Worker"] = field(default_factory=dict)
-    _said: "queue.Queue[tuple[int, Said | None]]" = field(default_factory=queue.Queue)
+    _said: _Answers = field(default_factory=queue.Queue)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def has_room(self) -> bool:
@@ -45,7 +50,7 @@ class Pool:
         self._busy[worker.number] = worker
         return worker.number
 
-    def next(self) -> tuple[int, Said | None]:
+    def next(self) -> tuple[int, WorkerMessage | None]:
         """What a worker says next; None where it died. Waits for it."""
         while True:
             number, said = self._said.get()
@@ -64,24 +69,24 @@ class Pool:
         for worker in workers:
             worker.hang_up()
         for worker in workers:
-            worker.wait()
+            worker.wait(self.last_words)
 
     def _new(self) -> "_Worker":
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            log = (self.folder / LOG).open("ab")
+            log = (self.folder / WORKERS_LOG).open("ab")
         with log:
-            return _Worker(next(self._numbers), log, self.inherited, self._said)
+            return _Worker(self.command, next(self._numbers), log, self.inherited, self._said)
 
 
 class _Worker:
     def __init__(
-        self, number: int, log: IO[bytes], inherited: Sequence[int], said: "queue.Queue[tuple[int, Said | None]]"
+        self, command: Sequence[str], number: int, log: IO[bytes], inherited: Sequence[int], said: _Answers
     ) -> None:
         self.number = number
         # A session of its own: Ctrl-C in the terminal is for the process that the user started.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "rlhf_dagster.replication.running.worker"],
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -103,15 +108,17 @@ class _Worker:
         with suppress(BrokenPipeError):
             self._requests.close()
 
-    def wait(self) -> None:
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended; it is killed after so many seconds."""
         try:
-            self._process.wait(_LAST_WORDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
-    def _listen(self, said: "queue.Queue[tuple[int, Said | None]]") -> None:
+    def _listen(self, said: _Answers) -> None:
         for line in self._answers:
-            said.put((self.number, read_said(line)))
+            if line.endswith("\n"):  # else it was killed while it wrote
+                said.put((self.number, read_message(line)))
         self._process.wait()
         said.put((self.number, None))

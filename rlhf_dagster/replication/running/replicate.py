@@ -1,6 +1,7 @@
 """Running what of a plan is missing, and measuring a claim on what it has become."""
 
 import fcntl
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -13,20 +14,26 @@ from rlhf_dagster.replication.base import Claim, Measured, Size
 from rlhf_dagster.replication.results import FinishedVariants
 from rlhf_dagster.replication.running.plan import Plan
 from rlhf_dagster.replication.running.pool import Pool
-from rlhf_dagster.replication.running.schedule import Cost, Listener, Schedule
+from rlhf_dagster.replication.running.schedule import Cost, Schedule, WorkListener
 
-LOCK = ".replicate.lock"
-_PATIENCE = 15.0
-"""Seconds to wait for workers of a call that was killed to end."""
+LOCK_FILE = ".replicate.lock"
+WAIT_FOR_WORKERS = 15.0
+"""Seconds to wait for the workers of a call that was killed to end."""
 
 
-def run_plan(plan: Plan, jobs: int, cost: Cost, listener: Listener) -> dict[str, str]:
-    """Run what is not done in ``jobs`` processes; returns why works failed, by the names of their folders."""
-    works = plan.unfinished()
-    if not works:
+def run_plan(
+    plan: Plan, jobs: int, cost: Cost, listener: WorkListener, patience: float | None = WAIT_FOR_WORKERS
+) -> dict[str, str]:
+    """Run what is not done in ``jobs`` processes; returns why works failed, by the names of their folders.
+
+    Raises UserError where another call works in the folder, and has not ended after ``patience`` seconds (None: it is
+    waited for).
+    """
+    if not plan.unfinished():
         return {}
-    with only_one(plan.out) as lock:
-        pool = Pool(min(jobs, len(works)), plan.out, (lock,))
+    with only_one(plan.out, patience) as lock:
+        works = plan.unfinished()  # what another call has done meanwhile is done
+        pool = Pool(jobs, plan.out, (lock,))
         try:
             return Schedule(works, pool, cost, listener).run()
         finally:
@@ -34,13 +41,13 @@ def run_plan(plan: Plan, jobs: int, cost: Cost, listener: Listener) -> dict[str,
 
 
 @contextmanager
-def only_one(out: Path) -> Iterator[int]:
-    """Hold the folder's lock, and give its descriptor; raises UserError while another call works there."""
+def only_one(out: Path, patience: float | None) -> Iterator[int]:
+    """Hold the folder's lock, and give its descriptor."""
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        file = (out / LOCK).open("a")
+        file = (out / LOCK_FILE).open("a")
     with file:
-        end = time.monotonic() + _PATIENCE
+        end = math.inf if patience is None else time.monotonic() + patience
         while not _locked(file.fileno()):
             if time.monotonic() > end:
                 raise UserError(f"{out}: another `rlhf replicate` works here; wait until it ends, or stop it.")

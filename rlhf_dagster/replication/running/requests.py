@@ -27,7 +27,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
-class Said:
+class WorkerMessage:
     """What a worker says while it runs a variant; the last it says of one is ``done`` or ``failed``."""
 
     kind: Literal["started", "progress", "made", "kept", "done", "failed"]
@@ -57,9 +57,9 @@ def read_request(line: str) -> RunRequest:
     )
 
 
-def said_line(said: Said) -> str:
+def message_line(said: WorkerMessage) -> str:
     return json.dumps(asdict(said)) + "\n"
 
 
-def read_said(line: str) -> Said:
-    return Said(**json.loads(line))
+def read_message(line: str) -> WorkerMessage:
+    return WorkerMessage(**json.loads(line))

@@ -10,22 +10,22 @@ import dagster as dg
 
 from rlhf_dagster.assets.rounds import rounds
 from rlhf_dagster.automation.execution import execute, with_listener
-from rlhf_dagster.automation.headlines import headline
+from rlhf_dagster.automation.headlines import asset_line
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.common.progress import describe, listening
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.replication.probes.kept import take_probe
-from rlhf_dagster.replication.running.requests import RunRequest, Said
+from rlhf_dagster.replication.running.requests import RunRequest, WorkerMessage
 from rlhf_dagster.replication.running.seconds import add_seconds
 from rlhf_dagster.replication.variants.beginnings import begin, begin_from, keep_beginning
 from rlhf_dagster.replication.variants.made import Made, any_made
 from rlhf_dagster.replication.variants.steps import Step, cut_after, first_steps
 
-Say = Callable[[Said], None]
+Speak = Callable[[WorkerMessage], None]
 
 
-def run_variant(request: RunRequest, say: Say) -> None:
+def run_variant(request: RunRequest, say: Speak) -> None:
     """Take a variant to its end, saying each asset that is made.
 
     Raises UserError with the sentence of the asset or the probe that failed.
@@ -48,12 +48,12 @@ def _open(request: RunRequest) -> LoopFolder:
     return LoopFolder.open(request.folder)
 
 
-def _keep(request: RunRequest, loop: LoopFolder, done: Sequence[Step], ahead: Sequence[Step], say: Say) -> None:
+def _keep(request: RunRequest, loop: LoopFolder, done: Sequence[Step], ahead: Sequence[Step], say: Speak) -> None:
     """Keep the loop as a beginning where it is one now, and nothing of what comes later is made."""
     asset = done[-1].assets[-1]
     if asset in request.keep and first_steps(done, asset) == list(done) and not any_made(loop, ahead):
         keep_beginning(loop, request.keep[asset])
-        say(Said("kept", asset))
+        say(WorkerMessage("kept", asset))
 
 
 @dataclass
@@ -61,7 +61,7 @@ class _RunWatch:
     """Passes on what happens in this process, and adds up the seconds of each asset in the loop's folder."""
 
     folder: Path
-    say: Say
+    say: Speak
     round_key: str = ""
     _started: dict[str, float] = field(default_factory=dict)
 
@@ -70,10 +70,10 @@ class _RunWatch:
         if event.event_type == dg.DagsterEventType.STEP_START:
             self._start(asset)
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
-            self._done(asset, headline(asset, event.step_materialization_data.materialization.metadata))
+            self._done(asset, asset_line(asset, event.step_materialization_data.materialization.metadata))
 
     def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
-        self.say(Said("progress", stage, self.round_key, describe(numbers), step=step, total=total))
+        self.say(WorkerMessage("progress", stage, self.round_key, describe(numbers), step=step, total=total))
 
     def timed(self, name: str, make: Callable[[], bool]) -> None:
         """Call ``make``, which says whether it had to do anything."""
@@ -84,12 +84,12 @@ class _RunWatch:
 
     def _start(self, name: str) -> None:
         self._started[name] = time.monotonic()
-        self.say(Said("started", name, self.round_key))
+        self.say(WorkerMessage("started", name, self.round_key))
 
     def _done(self, name: str, text: str) -> None:
         seconds = time.monotonic() - self._started.get(name, time.monotonic())
         add_seconds(self.folder, name, seconds)
-        self.say(Said("made", name, self.round_key, text, seconds))
+        self.say(WorkerMessage("made", name, self.round_key, text, seconds))
 
 
 @dataclass

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from rlhf_dagster.replication.running.plan import Work
+from rlhf_dagster.replication.running.plan import VariantWork
 from rlhf_dagster.replication.running.pool import Pool
-from rlhf_dagster.replication.running.requests import Said
+from rlhf_dagster.replication.running.requests import WorkerMessage
 
 TRIES = 2
 """How often a work is tried whose process died, such as for lack of memory; it goes on where it was."""
-Listener = Callable[[Work, Said], None]
-Cost = Callable[[Work], float]
+WorkListener = Callable[[VariantWork, WorkerMessage], None]
+Cost = Callable[[VariantWork], float]
 """Seconds that a work is expected to take."""
 
 
@@ -18,14 +18,14 @@ Cost = Callable[[Work], float]
 class Schedule:
     """Runs ``works``; what becomes of one changes nothing for the others, but for those that begin with it."""
 
-    works: Sequence[Work]
+    works: Sequence[VariantWork]
     pool: Pool
     cost: Cost
-    listener: Listener
+    listener: WorkListener
     failures: dict[str, str] = field(default_factory=dict)
     """By the folder's name of a work, why it failed."""
-    _waiting: list[Work] = field(default_factory=list)
-    _running: dict[int, Work] = field(default_factory=dict)
+    _waiting: list[VariantWork] = field(default_factory=list)
+    _running: dict[int, VariantWork] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> dict[str, str]:
@@ -36,7 +36,7 @@ class Schedule:
             self._hear(number, self._running[number], said)
         return self.failures
 
-    def _way(self, work: Work) -> float:
+    def _way(self, work: VariantWork) -> float:
         """Seconds from the start of a work to the end of the last that needs it."""
         after = [other for other in self.works if other.begins_from is work]
         return self.cost(work) + max(map(self._way, after), default=0.0)
@@ -54,7 +54,7 @@ class Schedule:
             started = True
         return started
 
-    def _ahead(self) -> list[Work]:
+    def _ahead(self) -> list[VariantWork]:
         """What may still keep a beginning; a work whose source is not among these makes its own."""
         return [*self._waiting, *self._running.values()]
 
@@ -68,7 +68,7 @@ class Schedule:
                 self._give_up()
                 return
 
-    def _hear(self, number: int, work: Work, said: Said | None) -> None:
+    def _hear(self, number: int, work: VariantWork, said: WorkerMessage | None) -> None:
         if said is None:
             del self._running[number]
             self._died(work)
@@ -80,13 +80,13 @@ class Schedule:
         else:
             self.listener(work, said)
 
-    def _died(self, work: Work) -> None:
+    def _died(self, work: VariantWork) -> None:
         tries = self._tries[work.folder.name] = self._tries.get(work.folder.name, 1) + 1
         if tries <= TRIES:
             self._waiting.insert(0, work)
         else:
             self._fail(work, f"The process that ran it died, {TRIES} times; is there enough memory for it?")
 
-    def _fail(self, work: Work, sentence: str) -> None:
+    def _fail(self, work: VariantWork, sentence: str) -> None:
         self.failures[work.folder.name] = sentence
-        self.listener(work, Said("failed", text=sentence))
+        self.listener(work, WorkerMessage("failed", text=sentence))

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TextIO
 
-from rlhf_dagster.replication.running.requests import RunRequest, Said, read_request, said_line
+from rlhf_dagster.replication.running.requests import RunRequest, WorkerMessage, message_line, read_request
 
 
 def main() -> None:
@@ -44,18 +44,18 @@ def _answer(request: RunRequest, out: TextIO) -> None:
     from rlhf_dagster.errors import UserError
     from rlhf_dagster.replication.running.run import run_variant
 
-    def say(said: Said) -> None:
-        out.write(said_line(said))
+    def say(said: WorkerMessage) -> None:
+        out.write(message_line(said))
 
     try:
         run_variant(request, say)
     except UserError as error:
-        say(Said("failed", text=str(error)))
+        say(WorkerMessage("failed", text=str(error)))
     except Exception as error:  # one variant's failure is not that of the others
         sys.excepthook(type(error), error, error.__traceback__)
-        say(Said("failed", text=f"{type(error).__name__}: {error}; the log of the worker says more"))
+        say(WorkerMessage("failed", text=f"{type(error).__name__}: {error}; the log of the worker says more"))
     else:
-        say(Said("done"))
+        say(WorkerMessage("done"))
 
 
 if __name__ == "__main__":

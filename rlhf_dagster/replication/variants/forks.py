@@ -11,7 +11,7 @@ from rlhf_dagster.loop.candidate import CHOICE
 from rlhf_dagster.replication.variants.loops import VariantLoop
 from rlhf_dagster.replication.variants.steps import first_steps
 
-ORDER = [
+ASSET_ORDER = [
     *PREPARE,
     *COLLECT,
     *LEARN,
@@ -23,6 +23,7 @@ ORDER = [
 ]
 """All assets that a loop may have, upstream first."""
 FIRST_READER: Mapping[str, str] = {
+    "sampling": "sft_checkpoint",
     "sft": "sft_checkpoint",
     "labeling": "completions",
     "label_store": "preference_batch",
@@ -40,7 +41,9 @@ FIRST_READER: Mapping[str, str] = {
     "evaluation": "policy_choice",
     "models": "promotion",
 }
-"""By setting, the first asset of a loop that it changes; one that is not here may change all of them."""
+"""By setting, the first asset of a loop's first round that it changes; one that is not here may change all of them.
+
+That an asset would refuse to be made, such as for too few prompts to decide on a policy, is no change of it."""
 CHANGES_NOTHING = ("name", "owner", "automation")
 """Settings that no asset reads."""
 
@@ -63,8 +66,8 @@ def require_same_beginning(loop: VariantLoop, source: VariantLoop, after: str) -
 
 def _is_read_until(path: str, after: str) -> bool:
     section = path.split(".", maxsplit=1)[0]
-    first = FIRST_READER.get(path, FIRST_READER.get(section, ORDER[0]))
-    return section not in CHANGES_NOTHING and ORDER.index(first) <= ORDER.index(after)
+    first = FIRST_READER.get(path, FIRST_READER.get(section, ASSET_ORDER[0]))
+    return section not in CHANGES_NOTHING and ASSET_ORDER.index(first) <= ASSET_ORDER.index(after)
 
 
 def _differing(one: LoopConfig, other: LoopConfig) -> Iterator[str]:

@@ -12,6 +12,7 @@ from rlhf_dagster.data.task_settings import task_settings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.replication.base import Probe, Variant
+from rlhf_dagster.replication.probes.known import find_probe
 from rlhf_dagster.replication.variants.steps import Step, steps_of
 
 ONE_THREAD = {"compute": {"threads": 1}}
@@ -51,10 +52,12 @@ class VariantLoop:
 
     @cached_property
     def probes(self) -> Sequence[Probe]:
-        """Its probes; raises UserError where two have one name, since they are kept by name."""
+        """Its probes; raises UserError where there is no such probe, or one is there twice: they are read by name."""
         names = [probe.name for probe in self.variant.probes]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise UserError(f"The variant {self.variant.name} has two probes {twice[0]}; give them names of their own.")
+            raise UserError(f"The variant {self.variant.name} has two probes {twice[0]}; it can have each once.")
+        for name in names:
+            find_probe(name)
         return tuple(self.variant.probes)
 
     @cached_property

@@ -1,13 +1,22 @@
-"""A claim of two tiny loops, of which one begins as the other does: what the engine is tested with."""
+"""A claim of two tiny loops, of which one begins as the other does: what replications are tested with."""
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from loops import SMALL
 
 from rlhf_dagster.config.base import overlaid
-from rlhf_dagster.replication.base import Criterion, Measured, Probe, Results, Size, Variant
+from rlhf_dagster.replication.base import Claim, Criterion, Measured, Probe, Results, Size, Variant
+from rlhf_dagster.replication.running.plan import Plan, VariantWork, make_plan
+from rlhf_dagster.replication.running.replicate import run_plan
+from rlhf_dagster.replication.running.requests import WorkerMessage
+
+Heard = list[tuple[str, WorkerMessage]]
+"""What was said of which variant."""
 
 SETTINGS: Mapping[str, Any] = {name: section for name, section in SMALL.items() if name not in ("name", "seed")}
 ZERO_SHOT = Probe("zero_shot")
@@ -59,3 +68,24 @@ class Smoke:
 
     def contrary(self) -> Sequence[Measured]:
         return [{"kl": [{"value": 2000.0, "low": 1900.0, "high": 2100.0, "n": 10}]}]
+
+
+def plan_of(out: Path, *claims: Claim, seeds: Sequence[int] = (0,)) -> Plan:
+    return make_plan(claims, "quick", seeds, out, claims)
+
+
+def run(plan: Plan, jobs: int = 1) -> tuple[Heard, dict[str, str]]:
+    """Run a plan; what was said, and why works failed."""
+    heard: Heard = []
+    failures = run_plan(plan, jobs, lambda _: 1.0, lambda work, said: heard.append((work.loop.variant.name, said)))
+    return heard, failures
+
+
+def run_until_killed(out: Path, asset: str) -> None:
+    """Run the loop that is made alone, and die without a word when an asset begins."""
+
+    def listen(_: VariantWork, said: WorkerMessage) -> None:
+        if (said.kind, said.what) == ("started", asset):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_plan(plan_of(out, Smoke(ALONE)), 1, lambda _: 1.0, listen)
