@@ -9,7 +9,7 @@ from rlhf_dagster.common.intervals import Rate, mean_interval
 from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import describe, draw_line, new_chart, place_legend
-from rlhf_dagster.replication.claims.arms import KL_SWEEP, LAST_WORDS, PREPARED, PTX, SOME, TAXED, at_kl, labelled
+from rlhf_dagster.replication.claims.arms import KL_SWEEP, LAST_WORDS, PTX, SOME, TAXED, at_kl
 from rlhf_dagster.replication.claims.figures import along, between, number, percent, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference
 from rlhf_dagster.replication.measures.answers import answers_of, on_same_prompts
@@ -33,7 +33,7 @@ class AlignmentTax:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (PREPARED, labelled(SOME), *_with_more_kl(size), PTX)
+        return (*_with_more_kl(size), PTX)
 
     def measure(self, results: Results, size: Size) -> Measured:
         loops = [results.loop(variant) for variant in _with_more_kl(size)]

@@ -11,6 +11,8 @@ from rlhf_dagster.replication.measures.answers import Answers, given_answers
 TASK = "sentiment"
 TEST_PROMPTS = 512
 """All of the test split, so that every policy of a seed answers the same ones, whatever its round."""
+UPDATES = 40
+"""Of PPO and RLOO, after which the KL hardly grows any more."""
 OPEN_GATE = {
     "min_win_rate": None,
     "max_kl": None,
@@ -27,7 +29,7 @@ COMMON: Mapping[str, Any] = {
     "data": {"prompts": 6400, "validation": 0.08, "test": 0.08},
     # Whether a reward model of few labels is better than chance is part of what is measured.
     "reward_model": {"accept_chance": True},
-    "ppo": {"updates": 60, "start": "sft"},
+    "ppo": {"updates": UPDATES, "start": "sft"},
     "evaluation": {"prompts": TEST_PROMPTS, "human_judgments": 0},
     "gate": OPEN_GATE,
 }
@@ -36,7 +38,7 @@ ZERO_SHOT = Probe("zero_shot")
 """Responses of the base model to the test prompts."""
 ACCURACY = Probe("reward_accuracy", {"pairs": 1024})
 """The last reward model on new pairs of responses of each round's behaviour policy."""
-FOLDS = Probe("annotator_folds", {"folds": 4, "comparisons": 1200})
+FOLDS = Probe("annotator_folds", {"folds": 4, "comparisons": 1200, "measured": 0.4})
 """Reward models that each leave out the labels of some people."""
 BEST_OF_N = Probe("best_of_n", {"n": [1, 2, 4, 8, 16, 32], "prompts": 256})
 """Of the last round's reward model, among samples of SFT."""
@@ -64,9 +66,11 @@ def labelled(comparisons: int) -> Variant:
     return of_prepared(f"labels-{comparisons}", settings, ACCURACY, *others)
 
 
+LOOSE = 0.01
+"""A KL coefficient at which a policy goes where its reward model has seen little."""
 KL_SWEEP: Mapping[Size, Sequence[float]] = {
-    "quick": (0.3, 0.1, 0.03, 0.0),
-    "full": (0.6, 0.3, 0.1, 0.05, 0.02, 0.0),
+    "quick": (0.3, 0.1, 0.03, LOOSE, 0.0),
+    "full": (0.6, 0.3, 0.1, 0.03, LOOSE, 0.0),
 }
 """Coefficients of the KL that stay as they are, so that the KL they come to rises along the row."""
 
@@ -92,15 +96,18 @@ def learning_anew(source: Variant, name: str, settings: Mapping[str, Any], *prob
 
 
 ONLINE_ROUNDS = 4
-FAR = {"kl_target": 15.0}
-"""A KL at which a policy meets responses that SFT rarely gives."""
-OFFLINE = learning_anew(labelled(SOME), "far", {"ppo": FAR})
+OFFLINE = at_kl(SOME, LOOSE)
 """One round's labels, all of SFT's responses."""
 ONLINE = of_prepared(
     "online",
     {
         "labeling": {"comparisons_per_round": SOME // ONLINE_ROUNDS},
-        "ppo": FAR | {"updates": 60 // ONLINE_ROUNDS, "start": "behaviour"},
+        "ppo": {
+            "kl_coef": LOOSE,
+            "kl_target": None,
+            "updates": UPDATES // ONLINE_ROUNDS,
+            "start": "behaviour",
+        },
     },
     ACCURACY,
     rounds=ONLINE_ROUNDS,
@@ -137,7 +144,7 @@ def by_dpo(beta: float) -> Variant:
 
 
 def by_rloo(coefficient: float) -> Variant:
-    settings = {"kl_coef": coefficient, "kl_target": None, "updates": 60}
+    settings = {"kl_coef": coefficient, "kl_target": None, "updates": UPDATES}
     return learning_anew(labelled(SOME), f"rloo-{coefficient:g}", {"release": {"arm": "rloo"}, "rloo": settings})
 
 

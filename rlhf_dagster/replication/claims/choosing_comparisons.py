@@ -7,7 +7,7 @@ import numpy as np
 
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.arms import ACCURACY, CHOICES, PREPARED, choosing
+from rlhf_dagster.replication.claims.arms import ACCURACY, CHOICES, choosing
 from rlhf_dagster.replication.claims.figures import along, in_points, percent, planted
 from rlhf_dagster.replication.estimates.differences import paired_difference_of_shares
 from rlhf_dagster.replication.measures.preferences import share_of_wins
@@ -27,7 +27,7 @@ class ChoosingComparisons:
     paper = "No figure: active learning is named as a way to need fewer labels."
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (PREPARED, *map(choosing, CHOICES))
+        return tuple(map(choosing, CHOICES))
 
     def measure(self, results: Results, size: Size) -> Measured:
         right = [_right(results, choosing(selection)) for selection in CHOICES]

@@ -14,7 +14,6 @@ from rlhf_dagster.replication.claims.arms import (
     DPO_BETA,
     DPO_BETAS,
     KL_SWEEP,
-    PREPARED,
     RLOO_COEFFICIENTS,
     SOME,
     at_kl,
@@ -47,7 +46,7 @@ class DirectPreferences:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (PREPARED, labelled(SOME), *(variant for arm in _arms(size).values() for variant in arm))
+        return (labelled(SOME), *(variant for arm in _arms(size).values() for variant in arm))
 
     def measure(self, results: Results, size: Size) -> Measured:
         loops = {name: [results.loop(variant) for variant in variants] for name, variants in _arms(size).items()}

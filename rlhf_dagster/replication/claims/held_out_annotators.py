@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.arms import FOLDS, MANY, PREPARED, labelled
+from rlhf_dagster.replication.claims.arms import FOLDS, MANY, labelled
 from rlhf_dagster.replication.claims.figures import in_points, percent, planted
 from rlhf_dagster.replication.verdicts import across_seeds, must_exceed, must_stay_below
 
@@ -28,7 +28,7 @@ class HeldOutAnnotators:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (PREPARED, labelled(MANY))
+        return (labelled(MANY),)
 
     def measure(self, results: Results, size: Size) -> Measured:
         found: Measured = results.probe(labelled(MANY), FOLDS.name)

@@ -7,7 +7,7 @@ from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.arms import OFFLINE, ONLINE, ONLINE_ROUNDS, PREPARED, SOME, labelled
+from rlhf_dagster.replication.claims.arms import OFFLINE, ONLINE, ONLINE_ROUNDS
 from rlhf_dagster.replication.claims.figures import along, number, percent, planted
 from rlhf_dagster.replication.measures.answers import answers_of
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
@@ -27,7 +27,7 @@ class OnlineLabels:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (PREPARED, labelled(SOME), OFFLINE, ONLINE)
+        return (OFFLINE, ONLINE)
 
     def measure(self, results: Results, size: Size) -> Measured:
         online, offline = (answers_of(results.loop(variant)) for variant in (ONLINE, OFFLINE))

@@ -10,7 +10,7 @@ from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import count_axis, describe, draw_bars, draw_line, new_chart
-from rlhf_dagster.replication.claims.arms import ACCURACY, MANY, ONLINE, PREPARED, labelled
+from rlhf_dagster.replication.claims.arms import ACCURACY, MANY, ONLINE, labelled
 from rlhf_dagster.replication.claims.few_labels import BUDGETS
 from rlhf_dagster.replication.claims.figures import along, in_points, percent, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference_of_shares
@@ -37,7 +37,7 @@ class RewardModels:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (PREPARED, *map(labelled, BUDGETS[size]), ONLINE)
+        return (*map(labelled, BUDGETS[size]), ONLINE)
 
     def measure(self, results: Results, size: Size) -> Measured:
         budgets = list(BUDGETS[size])
