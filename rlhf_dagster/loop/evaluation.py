@@ -17,6 +17,7 @@ from rlhf_dagster.evaluation.report import build_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.standing import before_people
 from rlhf_dagster.evaluation.win_rate import (
     ANNOTATORS,
     BEHAVIOUR,
@@ -206,7 +207,8 @@ def evaluate_round(
     report |= {"arms": list(arms), "labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
     report |= {"choice": choice} if choice else {}
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
-    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], early)
+    standing = before_people(policy.model_id, early.passed, loop.config.evaluation.asks_people, report["rules"])
+    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], standing)
 
 
 def _require_responses_of(policy: Checkpoint, completions: pd.DataFrame, round_key: str) -> None:
