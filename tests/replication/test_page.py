@@ -121,7 +121,7 @@ def test_a_claim_is_shown_with_what_the_paper_says_what_we_found_and_what_must_h
         "budgets 250, 1000 – –",
         "wins 0 0.61 0.55 – 0.66 512",
         "kinds own one –",
-        "labels-250 words sentiment 1 eval_report labeling.comparisons_per_round = 250 name = words 1.5",
+        'labels-250 words sentiment 1 eval_report labeling.comparisons_per_round: 250 name: "words" 1.5',
         "90 minutes of computing",
         "cores 2",
         "rlhf-dagster 0.2.0",
@@ -145,10 +145,15 @@ def test_a_claim_that_failed_says_why_and_nothing_else() -> None:
 
 
 def test_the_page_says_what_its_intervals_are_over() -> None:
-    one, several = shown(record()).text, shown(record(seeds=(0, 1, 2))).text
-    assert "of one seed" in one
-    assert "Student’s t over 3 seeds" in several
-    assert "seeds 0 to 2" in several
+    one, several = claim("C1"), claim("C2", figures=FIGURES * 3)
+    alone, together, both = shown(record(one)), shown(record(several, seeds=(0, 1, 2))), shown(record(one, several))
+    assert "Intervals are over the test prompts, labels or documents of that seed" in alone.text
+    assert "Student’s t over seeds" not in alone.text
+    assert "Student’s t over seeds, each of which has its own data, models and annotators." in together.text
+    assert "of that seed" not in together.text
+    assert "seeds 0 to 2" in together.text
+    assert "models and annotators; of claims with one seed, they are over the test prompts" in both.text
+    assert (alone.text.count(" Seeds "), both.text.count(" Seeds ")) == (0, 2)
 
 
 def test_seeds_on_which_settings_were_chosen_are_no_results() -> None:
@@ -215,12 +220,26 @@ def test_loops_are_one_row_for_all_seeds() -> None:
     first, second = claim("C1")["variants"][0], claim("C1")["variants"][0]
     (row,) = variant_rows([first, second | {"seed": 1, "seconds": {"sft_checkpoint": 150.0}}])
     assert row["minutes"] == 2.0
-    assert flat_settings({"ppo": {"kl_coef": 0.1, "stop": None}, "arms": ["dpo", "rloo"], "judge": {}}) == [
-        "ppo.kl_coef = 0.1",
-        "ppo.stop = –",
-        "arms = dpo, rloo",
-        "judge = {}",
+
+
+def test_settings_are_written_as_in_the_config() -> None:
+    assert flat_settings({"ppo": {"kl_coef": 0.1, "stop": None}, "arms": ["dpo"], "on": True, "judge": {}}) == [
+        "ppo.kl_coef: 0.1",
+        "ppo.stop: null",
+        'arms: ["dpo"]',
+        "on: true",
+        "judge: {}",
     ]
+
+
+def test_what_all_loops_have_is_said_once() -> None:
+    first = claim("C1")["variants"][0]
+    second = first | {"name": "labels-500", "settings": {"labeling": {"comparisons_per_round": 500}, "name": "words"}}
+    text = shown(record(claim("C1", variants=[first, second, first | {"seed": 1}]))).text
+    assert 'All of them have name: "words" .' in text
+    assert text.count('name: "words"') == 1
+    assert text.count("labeling.comparisons_per_round: 250") == text.count("labeling.comparisons_per_round: 500") == 1
+    assert "All of them" not in shown(record()).text
 
 
 def test_headline_and_seeds() -> None:
