@@ -23,7 +23,7 @@ from rlhf_dagster.replication.probes.scoring import last_round
 from rlhf_dagster.training.specs import RewardModelSpec
 
 
-def annotator_folds(loop: LoopFolder, folds: int, comparisons: int, measured: float) -> dict[str, Any]:
+def annotator_folds(loop: LoopFolder, folds: int, comparisons: int, measured: float = 0.1) -> dict[str, Any]:
     """Accuracy on labels of people whom a reward model learned from, and of people held out.
 
     The people of the last round are drawn into ``folds``. For each fold a reward model is trained on labels of so many
