@@ -53,6 +53,33 @@ def demo(
 
 
 @app.command()
+def replicate(
+    claims: Annotated[
+        list[str] | None, typer.Argument(help="Such as C1 C6; all of them by default (see --list).")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="Hours and several seeds, or about an hour on two cores.")
+    ] = False,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds; default: 1, with --full 5.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("replication"),
+    jobs: Annotated[int | None, typer.Option(help="Processes side by side; default: one for each core.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List the claims.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it costs.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the papers' claims as experiments and say which of them hold here. Stopped and run again, it goes on."""
+    from rlhf_dagster.cli.replication import command
+
+    if list_only:
+        found = command.list_claims(quiet=as_json)
+    else:
+        how = command.HowToRun(jobs, dry_run, quiet=as_json)
+        found = command.run_replication(claims or [], "full" if full else "quick", seeds, out, how)
+    if as_json and found is not None:
+        print(json.dumps(found, indent=1))
+
+
+@app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
     source: Annotated[

@@ -17,6 +17,7 @@ from rlhf_dagster.evaluation.report import build_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.standing import before_people
 from rlhf_dagster.evaluation.win_rate import (
     ANNOTATORS,
     BEHAVIOUR,
@@ -56,6 +57,13 @@ def label_accuracy(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
 ) -> dict[str, Any]:
     """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
+    return reward_accuracy(preferences, scores_of_compared(reward_model, preferences, sampling, compute), scale)
+
+
+def scores_of_compared(
+    reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings
+) -> list[list[float]]:
+    """Scores of the responses that each row of PREFERENCES compares, by the reward model in a folder."""
     from rlhf_dagster.training.models.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
@@ -65,7 +73,7 @@ def label_accuracy(
     own = tokenizer_digest(reward_model)
     drawn = [ids for row in records(preferences) for ids in own_ids(row, own)]
     flat = iter(score_responses(reward_model, prompts, texts, sampling, compute, drawn))
-    return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
+    return [list(islice(flat, len(texts))) for texts in responses]
 
 
 def judge_scores(
@@ -199,7 +207,8 @@ def evaluate_round(
     report |= {"arms": list(arms), "labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
     report |= {"choice": choice} if choice else {}
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
-    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], early)
+    standing = before_people(policy.model_id, early.passed, loop.config.evaluation.asks_people, report["rules"])
+    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], standing)
 
 
 def _require_responses_of(policy: Checkpoint, completions: pd.DataFrame, round_key: str) -> None:
