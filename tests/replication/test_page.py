@@ -14,6 +14,8 @@ from rlhf_dagster.replication.base import Criterion, Measured
 from rlhf_dagster.replication.page.drawing import inline_svg
 from rlhf_dagster.replication.page.render import draw_claims, headline_of, render_replication, seeds_named
 from rlhf_dagster.replication.page.rows import criterion_rows, digits_for, figure_rows, flat_settings, variant_rows
+from rlhf_dagster.replication.page.write import write_replication_page
+from rlhf_dagster.replication.records import ClaimRecord, ReplicationRecord, VariantRecord, write_replication
 
 EVIL = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\"'"
 VOID = {"meta"}
@@ -247,3 +249,18 @@ def test_headline_and_seeds() -> None:
     found = headline_of([{"verdict": verdict} for verdict in verdicts])
     assert found == "2 of 5 claims reproduced; 1 not reproduced, 1 not decided, 1 failed"
     assert [seeds_named(seeds) for seeds in ([3], [0, 1], [0, 2, 7])] == ["seed 3", "seeds 0 to 1", "seeds 0, 2 and 7"]
+
+
+def test_the_page_is_written_from_what_the_record_says(tmp_path) -> None:
+    criteria = [WINS, UNKNOWN]
+    variant = VariantRecord("labels-250", 0, "variants/labels-250", "sentiment", 1, "eval_report", {}, {"base": 60.0})
+    found = ClaimRecord("C1", "Few labels", "Ziegler", "86%.", "not decided", "61%.", criteria, FIGURES, [variant])
+    undrawn = ClaimRecord("C2", "Undrawn", "Ziegler", "86%.", "not decided", "61%.", criteria, [{}], [variant])
+    write_replication(tmp_path, ReplicationRecord("quick", [0], [found, undrawn], 60.0))
+    page = Page(write_replication_page(tmp_path, [Drawn("C1"), Drawn("C2")]).read_text(encoding="utf-8"))
+    assert "0 of 2 claims reproduced; 2 not decided" in page.text
+    assert "It is truthful – – above 0.25 0 open" in page.text
+    assert "dagster" in page.text
+    # The second has no figure that its plot could show, and says the rest.
+    drawn = [name for name in ("C1", "C2") if any(one.startswith(f"{name}-") for one in page.values("id"))]
+    assert drawn == ["C1"]
