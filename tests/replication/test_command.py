@@ -58,6 +58,11 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(smoke: None, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_settings_are_chosen_on_seeds_that_are_not_reported(smoke: None, tmp_path: Path) -> None:
+    said = rlhf_here("replicate", "--dry-run", "--full", "--pilot", "--out", tmp_path / "out")
+    assert "C0 (full, seeds 100 to 104)" in said.stdout
+
+
 def test_the_speed_of_this_machine_is_a_number() -> None:
     assert costs.measure_speed(0.0) > 0
 

@@ -11,11 +11,15 @@ from smoke_claim import ALONE, FREE, PLAIN, SETTINGS, ZERO_SHOT, Smoke, plan_of
 from rlhf_dagster.config.base import overlaid
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.replication.base import Probe, Variant
-from rlhf_dagster.replication.running.costs import Costs, estimate
-from rlhf_dagster.replication.running.plan import make_plan
+from rlhf_dagster.replication.running.costs import Costs, parts_of_work
+from rlhf_dagster.replication.running.plan import VariantWork, make_plan
 from rlhf_dagster.replication.variants.forks import ASSET_ORDER, require_same_beginning
 from rlhf_dagster.replication.variants.loops import VariantLoop
 from rlhf_dagster.replication.variants.steps import cut_after, first_steps
+
+
+def estimate(work: VariantWork) -> float:
+    return sum(seconds for _, seconds in parts_of_work(work))
 
 
 def changed(variant: Variant, settings: Mapping[str, Any], **others: Any) -> Variant:
@@ -159,8 +163,19 @@ def test_what_is_taken_over_costs_nothing_and_what_is_done_corrects_the_rest(tmp
     costs = Costs(speed=0.5)
     assert costs.of(free) == pytest.approx(2 * estimate(free))
     assert costs.left([plain, free], processes=2) == pytest.approx(costs.of(plain) + costs.of(free))
-    costs.learn(plain, 6 * estimate(plain))
+    took = {name: 6 * seconds for name, seconds in parts_of_work(plain)} | {"base_model": 0.0}
+    costs.learn(plain, took)
     assert costs.of(free) == pytest.approx(6 * estimate(free))
+
+
+def test_what_is_made_already_costs_nothing_more(tmp_path: Path) -> None:
+    work = plan_of(tmp_path, Smoke(PLAIN)).works[0]
+    table = work.folder / "assets" / "pretraining_text.parquet"
+    table.parent.mkdir(parents=True)
+    table.touch()
+    ready = dict(parts_of_work(work))["pretraining_text"]
+    assert ready > 0
+    assert Costs(1.0).of(work) == pytest.approx(estimate(work) - ready)
 
 
 def test_more_work_costs_more(tmp_path: Path) -> None:

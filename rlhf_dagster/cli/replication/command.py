@@ -11,7 +11,7 @@ from rich.table import Table
 from rlhf_dagster.cli.console import terminal
 from rlhf_dagster.cli.replication.view import ReplicationView, in_minutes
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.replication.base import Size
+from rlhf_dagster.replication.base import PILOT_SEED, Size
 from rlhf_dagster.replication.judging import Replication, record_of
 from rlhf_dagster.replication.known import CLAIMS, find_claims
 from rlhf_dagster.replication.page.write import write_replication_page
@@ -35,15 +35,13 @@ class HowToRun:
     quiet: bool = False
 
 
-def run_replication(
-    names: Sequence[str], size: Size, seeds: int | None, out: Path, how: HowToRun
-) -> dict[str, Any] | None:
+def run_replication(names: Sequence[str], size: Size, seeds: range, out: Path, how: HowToRun) -> dict[str, Any] | None:
     """Run the named claims, or all; returns what `replication.json` says, None for a dry run.
 
     Raises UserError where there is no such claim, or where the folder is something else.
     """
-    asked = Replication(find_claims(names), size, range(_at_least_one(seeds or SEEDS_OF_SIZE[size], "--seeds")), out)
-    jobs = _at_least_one(how.jobs or default_jobs(), "--jobs")
+    asked = Replication(find_claims(names), size, seeds, out)
+    jobs = default_jobs() if how.jobs is None else _at_least_one(how.jobs, "--jobs")
     _require_room(out)
     plan, console = make_plan(asked.claims, size, asked.seeds, out, CLAIMS), terminal(how.quiet)
     costs = Costs(measure_speed())
@@ -59,6 +57,12 @@ def run_replication(
     page = write_replication_page(out, asked.claims)
     _show(console, out, page, record)
     return read_replication(out)
+
+
+def seeds_of(size: Size, number: int | None, pilot: bool) -> range:
+    """So many seeds, or as many as a size has: the reported ones from 0 on, or those on which settings are chosen."""
+    first = PILOT_SEED if pilot else 0
+    return range(first, first + (SEEDS_OF_SIZE[size] if number is None else _at_least_one(number, "--seeds")))
 
 
 def list_claims(quiet: bool = False) -> list[dict[str, Any]]:

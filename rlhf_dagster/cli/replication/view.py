@@ -84,7 +84,7 @@ class ReplicationView:
         if said.kind == "failed":
             self._say(f"{work.title} failed: {said.text}", style="red")
         else:
-            self._costs.learn(work, sum(read_seconds(work.folder).values()))
+            self._costs.learn(work, read_seconds(work.folder))
         left = in_minutes(self._costs.left(self._left, self._jobs))
         done = self._total - len(self._left)
         self._say(f"{work.title}: {said.kind}, {done} of {self._total}; about {left} minutes left", style="bold")

@@ -1,8 +1,9 @@
 """The loop that a variant is with a seed: its settings, and the name of its folder."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from rlhf_dagster.common.version import __version__
@@ -36,11 +37,12 @@ class VariantLoop:
         own = dict(self.variant.settings)
         if "seed" in own:
             raise UserError(f"The variant {self.variant.name} sets `seed`, which every repetition has of its own.")
-        return overlaid(overlaid(task_settings(self.variant.task), ONE_THREAD), own) | {"seed": self.seed}
+        return overlaid(overlaid(_task_settings(self.variant.task), ONE_THREAD), own) | {"seed": self.seed}
 
     @cached_property
     def config(self) -> LoopConfig:
-        config = LoopConfig.parse(self.settings, f"The settings of the variant {self.variant.name}")
+        text = json.dumps(self.settings, sort_keys=True)
+        config = _parsed(text, f"The settings of the variant {self.variant.name}")
         if not (config.has_task and config.label_store.simulated_annotators):
             raise UserError(f"The variant {self.variant.name} would wait for people; it needs simulated annotators.")
         return config
@@ -72,3 +74,14 @@ class VariantLoop:
     @property
     def folder_name(self) -> str:
         return f"{self.variant.name}-{self.seed}-{self.identity}"
+
+
+# Claims name the same variants again and again.
+@cache
+def _task_settings(task: str) -> dict[str, Any]:
+    return task_settings(task)
+
+
+@cache
+def _parsed(settings: str, whose: str) -> LoopConfig:
+    return LoopConfig.parse(json.loads(settings), whose)

@@ -31,7 +31,7 @@ class Made:
         """The step with the assets that must be made."""
         outdated: list[str] = []
         for asset in step.assets:
-            if not is_made(self.loop, asset, _key(asset, step)) or self._is_older(asset, step, outdated):
+            if not is_made(self.loop, asset, key_of(asset, step.round_key)) or self._is_older(asset, step, outdated):
                 outdated.append(asset)
         if set(outdated) <= set(_AFTER_THE_GATE) and _is_refused(self.loop, step.round_key):
             return replace(step, assets=[])
@@ -39,13 +39,13 @@ class Made:
 
     def add(self, step: Step) -> None:
         """Take down that a step's assets were made now."""
-        self._anew |= {(asset, _key(asset, step)) for asset in step.assets}
+        self._anew |= {(asset, key_of(asset, step.round_key)) for asset in step.assets}
 
     def _is_older(self, asset: str, step: Step, outdated: Sequence[str]) -> bool:
         earlier = [key for _, key in self._anew if key and step.round_key and key < step.round_key]
         parents = [key.path[-1] for key in self.graph.get(dg.AssetKey(asset)).parent_keys]
         return bool(earlier) or any(
-            parent in outdated or (parent, _key(parent, step)) in self._anew for parent in parents
+            parent in outdated or (parent, key_of(parent, step.round_key)) in self._anew for parent in parents
         )
 
 
@@ -73,11 +73,16 @@ def any_made(loop: LoopFolder, steps: Sequence[Step]) -> bool:
 def _wanted(loop: LoopFolder, steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
     for step in steps:
         refused = _is_refused(loop, step.round_key)
-        yield from ((asset, _key(asset, step)) for asset in step.assets if not (refused and asset in _AFTER_THE_GATE))
+        yield from (
+            (asset, key_of(asset, step.round_key))
+            for asset in step.assets
+            if not (refused and asset in _AFTER_THE_GATE)
+        )
 
 
-def _key(asset: str, step: Step) -> str:
-    return "" if asset in PREPARE else step.round_key or ""
+def key_of(asset: str, round_key: str | None) -> str:
+    """The round under which an asset is kept that is made in a round; empty for one that belongs to none."""
+    return "" if asset in PREPARE else round_key or ""
 
 
 def _is_refused(loop: LoopFolder, round_key: str | None) -> bool:
