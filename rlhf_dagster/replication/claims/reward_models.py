@@ -90,7 +90,8 @@ class RewardModels:
             f"goes from {in_percent(rounds[0])} in the first round to {in_percent(rounds[-1])} in the last, and from "
             f"{in_percent(strengths[0])} to {in_percent(strengths[-1])} with the strength of the label; "
             f"{in_percent(unsure[0])} of the first and {in_percent(unsure[-1])} of the last labels are unsure; "
-            f"one person is right about {in_percent(people[0])} of comparisons, the mode of three about {in_percent(people[1])}."
+            f"one person is right about {in_percent(people[0])} of comparisons, the mode of three about "
+            f"{in_percent(people[1])}."
         )
 
     def supporting(self) -> Sequence[Measured]:
