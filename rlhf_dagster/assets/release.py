@@ -4,8 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import JSON, as_list, loop_asset, markdown_table
-from rlhf_dagster.assets.evaluation import POLICY_ASSETS
+from rlhf_dagster.assets.define import JSON, after_policies, as_list, markdown_table
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.loop.candidate import round_candidate
@@ -15,9 +14,7 @@ from rlhf_dagster.loop.upkeep.retention import remove_unneeded
 
 
 # Of the reward model and the labels it reads whether they are still those that the policy has learned from.
-@loop_asset(
-    "release", by_round=True, deps=["human_evaluation", "reward_model", "preference_dataset", *POLICY_ASSETS], **JSON
-)
+@after_policies("release", deps=["human_evaluation", "reward_model", "preference_dataset"], **JSON)
 def promotion(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
