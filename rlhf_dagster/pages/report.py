@@ -87,6 +87,7 @@ def render_report(
             drawn=list(drawn),
             by_samples="reward" in drawn,
             standing=_standing_html(standing) if standing else "",
+            rule_names=RULE_NAMES,
             text_rows=TEXT_ROWS,
             label_counts=LABEL_COUNTS,
             behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],

@@ -280,6 +280,22 @@ def test_the_page_is_about_the_arm_that_has_trained_the_policy(completions, scor
     assert arm is PPO or "PPO" not in page.text
 
 
+def test_the_page_says_why_an_arm_was_chosen_and_what_the_others_break(completions, scores) -> None:
+    rate = WinRate("reward model", "behaviour", 0.625, 0.5, 0.75, 24, 12, 6, 6).as_dict()
+    arms = [
+        {"arm": "ppo", "name": "PPO", "policy_id": "ppo-1", "win_rates": [rate], "breaks": ["max_kl", "min_distinct"]},
+        {"arm": "dpo", "name": "DPO", "policy_id": "dpo-1", "win_rates": [rate], "breaks": []},
+    ]
+    report = make(completions, scores) | {"choice": {"reason": "DPO is <b>the</b> best.", "arms": arms}}
+    text = " ".join(" ".join(Page(render_report(report, [])).pieces).split())
+    assert "Why this policy DPO is <b>the</b> best. The win rates of this choice" in text
+    for row in (
+        "PPO ppo-1 Reward model 62.5% 50.0 – 75.0 KL budget, Diversity",
+        "dpo-1 Reward model 62.5% 50.0 – 75.0 nothing",
+    ):
+        assert row in text
+
+
 def test_the_page_stands_alone(completions: pd.DataFrame, scores: Scores) -> None:
     page = page_of(completions, scores)
     assert page.tags.count("img") == 1
