@@ -24,13 +24,14 @@ def promotion(
     """Moves the champion to this round's policy where the gate passes, and says why not where it does not.
 
     It asks the gate itself, so that running it alone after a failed check promotes nothing. `alarms` names the rules
-    that stand in the way. With `gate.approval` a policy that passes waits for `rlhf promote`.
+    that stand in the way, `reports` the rounds whose reports now begin with what has become of their policies. With
+    `gate.approval` a policy that passes waits for `rlhf promote`.
     """
     policy = round_candidate(loop, context.partition_key).policy
     # No input of this asset: after a failed check, which a person may overrule, nobody was asked to judge.
     human = loop.json("human_evaluation", context.partition_key)
     decision = promote_round(loop, context.partition_key, policy, eval_report, human)
-    refresh_reports(loop, {context.partition_key: decision})
+    reports = refresh_reports(loop, {context.partition_key: decision})
     removed = _remove_unneeded(loop)
     shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
     return dg.MaterializeResult(
@@ -40,6 +41,7 @@ def promotion(
             "alarms": ", ".join(alarm_names(decision["rules"])) or "none",
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision["reasons"])),
             "rules": markdown_table(decision["rules"]),
+            "reports": ", ".join(reports),
             **removed,
         },
     )

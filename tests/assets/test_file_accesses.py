@@ -48,6 +48,7 @@ OTHERS_IN_METADATA = {
     "preference_batch": "chosen_by",
     "preference_dataset": "rounds",
     "eval_report": "rounds",
+    "promotion": "reports",
 }
 """The metadata in which an asset says what it read of other rounds."""
 
