@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,6 +85,7 @@ def replicate(
     from rlhf_dagster.cli.replication import command
     from rlhf_dagster.replication.base import Size
 
+    found: list[dict[str, Any]] | dict[str, Any] | None
     if list_only:
         found = command.list_claims(quiet=as_json)
     else:

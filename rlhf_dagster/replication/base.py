@@ -52,7 +52,8 @@ class Variant:
 class Results(Protocol):
     """The finished variants of one claim and one seed."""
 
-    seed: int
+    @property
+    def seed(self) -> int: ...
 
     def loop(self, variant: Variant) -> "LoopFolder":
         """The loop that the variant has become."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.replication.base import Claim, Measured, Size
+from rlhf_dagster.replication.base import Claim, Criterion, Measured, Size
 from rlhf_dagster.replication.records import FAILED, ClaimRecord, ReplicationRecord, VariantRecord
 from rlhf_dagster.replication.running.plan import Plan, VariantWork
 from rlhf_dagster.replication.running.replicate import measure_cell
@@ -40,6 +40,8 @@ def claim_record(
     """Measure a claim with each seed and judge it; one that cannot be measured has failed, and says why."""
     variants = [_variant_record(work, plan.out) for seed in seeds for work in plan.cells[claim.name, seed]]
     figures: list[Measured] = []
+    criteria: list[Criterion] = []
+    found: tuple[str, str]
     try:
         for seed in seeds:
             figures.append(measure_cell(claim, size, seed, plan, failures))

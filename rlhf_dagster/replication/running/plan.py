@@ -1,6 +1,6 @@
 """What a replication runs: every variant that its claims ask for once for each seed, and what waits for what."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class Plan:
 
     out: Path
     works: Sequence[VariantWork]
-    cells: dict[tuple[str, int], Sequence[VariantWork]]
+    cells: Mapping[tuple[str, int], Sequence[VariantWork]]
     """By claim and seed, the works that it is measured on."""
 
     def unfinished(self) -> list[VariantWork]:
