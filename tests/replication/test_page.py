@@ -189,7 +189,7 @@ def test_the_same_figure_gives_the_same_text_which_fits_a_narrow_page() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0].startswith("<svg")
     assert 'width="384"' in drawn[0]
-    assert "max-width: 100%" in drawn[0]
+    assert "min-width: 288px; max-width: 100%" in drawn[0]
     assert not re.search(r"\bheight=\"\d+(\.\d+)?pt", drawn[0])
 
 
