@@ -26,7 +26,7 @@ MOST_COST = 2.0
 Where everybody judges everything, exactly that share of the people, s, costs s of the labels and, on the comparisons
 kept for them, s of the others': 2 s - s^2.
 """
-Rows = Sequence[Mapping[str, Any]]
+_Rows = Sequence[Mapping[str, Any]]
 """Labels, each with its round and annotator."""
 
 
@@ -54,7 +54,7 @@ class Splits:
 
 
 def split_labels(
-    rows: Rows,
+    rows: _Rows,
     contents: list[str],
     in_validation: list[bool],
     unwanted: set[str],
@@ -114,7 +114,7 @@ def held_out_annotators(names: list[str], share: float, seed: int, trained_on: C
 
 
 def _splits(
-    rows: Rows,
+    rows: _Rows,
     contents: list[str],
     in_validation: list[bool],
     held_out: set[str],
@@ -159,7 +159,7 @@ def _refused(people: int, lost: int, labels: int, share: float) -> str:
     )
 
 
-def _without_machines(rows: Rows, places: list[Place]) -> list[Place]:
+def _without_machines(rows: _Rows, places: list[Place]) -> list[Place]:
     """``places`` in which machines' labels measure nothing, so that accuracy is about what people prefer.
 
     Where no label is a person's, a machine's are all there is to measure on.

@@ -4,11 +4,11 @@ import pandas as pd
 
 from rlhf_dagster.records.machines import by_source
 
-ANNOTATOR, ORDER, TIME = "who gave it", "in which order the responses were shown", "how long it took"
-NEEDS = {
-    ANNOTATOR: ("agreement", "agreement_with_ties", "alpha", "consistency", "competence"),
-    ORDER: ("first_position",),
-    TIME: ("median_seconds",),
+_ANNOTATOR, _ORDER, _TIME = "who gave it", "in which order the responses were shown", "how long it took"
+_NEEDS = {
+    _ANNOTATOR: ("agreement", "agreement_with_ties", "alpha", "consistency", "competence"),
+    _ORDER: ("first_position",),
+    _TIME: ("median_seconds",),
 }
 """What a label may not say, and the figures that need it."""
 
@@ -20,15 +20,15 @@ def not_known(submitted: pd.DataFrame, judged: pd.DataFrame) -> dict[str, str]:
     their outcome.
     """
     missing = {
-        ANNOTATOR: (int(by_source(judged["annotator"]).sum()), len(judged)),
-        ORDER: (_without_order(judged), len(judged)),
-        TIME: (int(submitted["seconds"].isna().sum()), len(submitted)),
+        _ANNOTATOR: (int(by_source(judged["annotator"]).sum()), len(judged)),
+        _ORDER: (_without_order(judged), len(judged)),
+        _TIME: (int(submitted["seconds"].isna().sum()), len(submitted)),
     }
-    told = {what: sentence(what, *counts) for what, counts in missing.items() if counts[0]}
-    return {figure: told[what] for what, figures in NEEDS.items() if what in told for figure in figures}
+    told = {what: _sentence(what, *counts) for what, counts in missing.items() if counts[0]}
+    return {figure: told[what] for what, figures in _NEEDS.items() if what in told for figure in figures}
 
 
-def sentence(what: str, missing: int, labels: int) -> str:
+def _sentence(what: str, missing: int, labels: int) -> str:
     """Of how many labels something is not known, for people."""
     if missing == labels:
         return f"not known: no label says {what}"
