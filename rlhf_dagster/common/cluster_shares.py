@@ -16,7 +16,7 @@ def cluster_sums(so: pd.Series, n: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({name: value.astype("float64") for name, value in zip(SUMS, values, strict=True)})
 
 
-def share_from_sums(sums: Mapping[str, float]) -> dict[str, Any] | None:
+def share_from_sums(sums: Mapping[Any, float]) -> dict[str, Any] | None:
     """The share of all observations with a 95% interval, from the :data:`SUMS` of their clusters; None without any.
 
     The interval is Wilson's for the effective number of observations (Korn and Graubard 1998), n over the design

@@ -11,7 +11,7 @@ from rlhf_dagster.labeling.quality.alpha import krippendorff_alpha
 from rlhf_dagster.records.kinds import ORDERED_KINDS, PAIR
 from rlhf_dagster.records.tables import records
 
-Share = Mapping[str, Any] | None
+Share = dict[str, Any] | None
 """``value``, ``low``, ``high`` and ``n`` pairs of labels; None without any."""
 
 
