@@ -95,16 +95,35 @@ def ui(
 
 @app.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="prompts, demonstrations, judgments or gold")],
-    file: Annotated[Path, typer.Argument(help="JSONL file, gzipped or not.")],
+    kind: Annotated[str, typer.Argument(help="prompts, demonstrations, judgments, feedback or gold")],
     loop: LoopOption,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="JSON lines, JSON, CSV, TSV, Parquet or Arrow, packed or not, or a folder of these; for judgments, "
+            "none takes `data.judgments_dataset`."
+        ),
+    ] = None,
     as_json: JsonOption = False,
+    form: Annotated[str, typer.Option(help="The form of judgments, where the first rows do not show it.")] = "",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Our name of a column, and the file's or a template: response_a=answer1, prompt='{a}: {b}'."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse rows with columns that are not known.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, and import nothing.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Import the rest although more than half is refused.")
+    ] = False,
 ) -> None:
     """Bring existing data into a loop.
 
-    A bad line is refused with its number and the reason, and the rest is kept. The exit code is 2 if nothing is left.
+    A bad row is refused with its number and the reason, and the rest is kept, unless more than half is refused. The
+    exit code is 2 if nothing can be imported.
     """
-    loops.import_data(kind, file, loop, as_json)
+    from rlhf_dagster.cli.data import imports
+
+    imports.import_data(kind, file, loop, as_json, imports.options_of(form, column or (), strict, dry_run, partial))
 
 
 @app.command("export")

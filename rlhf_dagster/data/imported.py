@@ -5,12 +5,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlhf_dagster.data.line_records import DemonstrationLine, GoldLine, PromptLine
+from rlhf_dagster.data.line_records import DemonstrationLine, FeedbackLine, GoldLine, PromptLine
 from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.records.chats import messages_of
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.records.parquet import read_parquet, to_parquet
-from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS, cast_to
+from rlhf_dagster.records.schemas import (
+    IMPORTED_DEMONSTRATIONS,
+    IMPORTED_FEEDBACK,
+    IMPORTED_GOLD,
+    IMPORTED_PROMPTS,
+    cast_to,
+)
 from rlhf_dagster.storage.base import Store, update
 
 
@@ -62,6 +68,27 @@ def add_gold(lines: Iterable[GoldLine], store: Store) -> tuple[int, int]:
         for line in lines
     ]
     return append_new(store, "gold", rows, IMPORTED_GOLD)
+
+
+def add_feedback(lines: Iterable[FeedbackLine], store: Store, source: str) -> tuple[int, int]:
+    """Append responses that people liked or did not to those imported; how many were new and how many were not."""
+    rows = [
+        {
+            "feedback_id": content_hash(
+                "feedback", messages_of(line.prompt) or line.prompt, line.response, line.liked, pseudonym(line.user)
+            ),
+            "prompt_id": prompt_id(line.prompt),
+            "prompt": str(line.prompt),
+            "messages": messages_of(line.prompt),
+            "response": line.response,
+            "liked": line.liked,
+            "weight": line.weight,
+            "user": pseudonym(line.user),
+            "source": line.source or source,
+        }
+        for line in lines
+    ]
+    return append_new(store, "feedback", rows, IMPORTED_FEEDBACK)
 
 
 def append_new(store: Store, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:

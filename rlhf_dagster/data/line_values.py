@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from rlhf_dagster.data.lines import BadLineError
@@ -63,7 +64,7 @@ def number_of(values: Mapping[str, Any], key: str) -> float | None:
     if is_missing(value) or value == "":
         return None
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
@@ -89,3 +90,14 @@ def _time(value: Any, key: str) -> datetime:
         return datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS else value, UTC)
     time = value if isinstance(value, datetime) else datetime.fromisoformat(json_text(value, f"`{key}`"))
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it; bytes, such as those of pictures, are left out."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items() if not isinstance(one, bytes)}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value if not isinstance(one, bytes)]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else value

@@ -1,10 +1,12 @@
 """Our own form of a judgment: one row says what one annotator decided about some responses."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rlhf_dagster.data.judgment_forms.base import JudgmentForm, RowValues
 from rlhf_dagster.data.line_records import JudgmentLine
-from rlhf_dagster.data.line_values import is_missing, name_of, number_of, optional_text, time_of, whole_number
+from rlhf_dagster.data.line_values import is_missing, name_of, number_of, optional_text, plain, time_of, whole_number
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_in, response_in, with_prompt
 from rlhf_dagster.labeling.forms import FLAGS
@@ -14,16 +16,29 @@ from rlhf_dagster.records.outcome import ranks_from_best
 
 OUTCOMES = ("choice", "ranks", "ratings")
 """Keys of which a row has one: what was decided."""
-KEYS = (
+OWN_KEYS = (
     *("comparison", "prompt", "responses", "annotator", *OUTCOMES, "kind", "order_known", "strength", "policies"),
     *("flags", "reason", "started_at", "submitted_at", "seconds", "metadata"),
 )
 _REQUIRED = ("prompt", "responses")
+_IN_CELLS = ("responses", *OUTCOMES, "order_known", "policies", "flags", "metadata")
+
+
+class OwnForm(JudgmentForm):
+    name = "own"
+    shape = "`prompt`, a list `responses`, and `choice`, `ranks` or `ratings`"
+
+    def fits(self, row: RowValues) -> bool:
+        # Other forms have `comparison`, `prompt`, `annotator` and the like beside columns of their own.
+        return "responses" in row and (any(key in row for key in OUTCOMES) or len(row.keys() & set(OWN_KEYS)) > 3)
+
+    def lines(self, row: RowValues) -> Iterator[JudgmentLine]:
+        yield parse_judgment(row)
 
 
 def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
-    """The judgment of a row; what is not one of KEYS goes to the metadata. Raises BadLineError."""
-    values = with_prompt(values)
+    """The judgment of a row; what is not one of OWN_KEYS goes to the metadata. Raises BadLineError."""
+    values = _of_cells(with_prompt(values))
     _check_required(values)
     responses = responses_in(values["responses"])
     kind, ranks, ratings = _outcome(values, len(responses))
@@ -36,12 +51,12 @@ def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
         kind=kind,
         order_known=_order_known(values.get("order_known")),
         ratings=ratings,
-        strength=_strength(values),
+        strength=strength_of(values),
         policies=_policies(values.get("policies"), len(responses)),
         flags=_flags(values.get("flags")),
         reason=optional_text(values, "reason"),
         **times_of(values),
-        metadata=metadata_of(values, KEYS) | _metadata(values.get("metadata")),
+        metadata=plain({**metadata_of(values, OWN_KEYS), **_metadata(values.get("metadata"))}),
     )
 
 
@@ -84,6 +99,22 @@ def kind_of(ranks: Sequence[int], k: int) -> str:
     return "pair" if k == 2 else "ranking" if max(ranks, default=1) > 2 else "best_of_k"
 
 
+def _of_cells(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` of which a table of text has lists and objects as JSON in its cells, and gaps as empty ones."""
+    cells = {key: _of_cell(values[key]) for key in _IN_CELLS if isinstance(values.get(key), str)}
+    return {**values, **cells} if cells else values
+
+
+def _of_cell(text: str) -> Any:
+    if not text.strip():
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, str) else value
+
+
 def _check_required(values: Mapping[str, Any]) -> None:
     missing = [key for key in _REQUIRED if key not in values]
     if missing:
@@ -103,9 +134,11 @@ def _outcome(
     """The kind, the ranks and the ratings."""
     key = next((key for key in OUTCOMES if not is_missing(values.get(key))), "choice")
     given = optional_text(values, "kind")
-    ratings = None
+    ranks: tuple[int, ...] | None
+    ranks, ratings, derived = None, None, "pair"
     if key == "ratings":
-        ranks, ratings, derived = *_ratings(values[key], k), "rating"
+        ranks, ratings = _ratings(values[key], k)
+        derived = "rating"
     elif key == "ranks":
         ranks = _ranks(values[key], k)
         derived = "pair" if k == 2 else "ranking"
@@ -180,7 +213,8 @@ def _order_known(value: Any) -> bool:
     raise BadLineError("`order_known` is neither true nor false")
 
 
-def _strength(values: Mapping[str, Any]) -> float | None:
+def strength_of(values: Mapping[str, Any]) -> float | None:
+    """The number from 0 to 1 under `strength`; None if there is none; raises BadLineError for others."""
     strength = number_of(values, "strength")
     if strength is not None and not 0 <= strength <= 1:
         raise BadLineError(f"`strength` is {strength:g}, which is no number from 0 to 1")
