@@ -13,7 +13,7 @@ from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.schemas import COMPARISONS, table
 
-_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None}
+_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None, "name": None}
 """Values of columns that comparisons stored by older versions do not have."""
 
 
@@ -46,14 +46,22 @@ def comparisons_of(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     return table(filled, COMPARISONS).to_pandas()
 
 
+def sendable(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """A row of COMPARISONS as a writer takes it: id, round, purpose, content."""
+    return row["comparison_id"], row["round"], row["purpose"], comparison_json(row)
+
+
 def comparison_json(row: Mapping[str, Any]) -> str:
     """A comparison as JSON; lists that came out of Parquet are arrays. Without messages it is as it always was."""
     messages = messages_of(prompt_of_row(row))
     plain = {name: value for name, value in row.items() if name != "messages"}
-    return json.dumps(plain | ({"messages": messages} if messages else {}), ensure_ascii=False, default=_plain)
+    return _AS_JSON.encode(plain | ({"messages": messages} if messages else {}))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+_AS_JSON = json.JSONEncoder(ensure_ascii=False, default=_plain)

@@ -1,7 +1,7 @@
 """Adding to a ledger: one writer at a time, so that positions appear in their order."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -55,6 +55,21 @@ class LedgerWriter:
         """
         return sum(self._append(chunk) for chunk in _chunks(annotations))
 
+    def send_new(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[dict[str, Any]]:
+        """:meth:`send` where it is known that none of them is there yet; returns their rows."""
+        rows = [self._comparison(*comparison) for comparison in comparisons]
+        if rows:
+            self._connection.execute(sa.insert(COMPARISONS_TABLE), rows)
+        return rows
+
+    def append_after(self, annotations: Iterable[tuple[Annotation, LedgerRow | None]], project: str) -> int:
+        """:meth:`append` to comparisons of one project, where the newest version of each annotation is known."""
+        versions = (_version(annotation, newest) for annotation, newest in annotations)
+        rows = [self._annotation(version, project) for version in versions if version is not None]
+        if rows:
+            self._connection.execute(sa.insert(ANNOTATIONS_TABLE), rows)
+        return len(rows)
+
     def continue_after(self, position: int) -> None:
         """Give out no position up to this one."""
         self._own["position"] = max(self._own["position"], position)
@@ -76,10 +91,7 @@ class LedgerWriter:
     def _send(self, chunk: list[tuple[str, str, str, str]]) -> int:
         there = self.rows.comparisons_by_id(row[0] for row in chunk)
         new = {row[0]: row for row in chunk if row[0] not in there}
-        rows = [self._comparison(*row) for row in new.values()]
-        if rows:
-            self._connection.execute(sa.insert(COMPARISONS_TABLE), rows)
-        return len(rows)
+        return len(self.send_new(list(new.values())))
 
     def _comparison(self, identity: str, round_key: str, purpose: str, content: str) -> dict[str, Any]:
         project = self._project(project_name(round_key, purpose)) or self._begin(round_key, purpose)
