@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from rlhf_dagster.data.imported import add_demonstrations, add_gold, add_prompts
+from rlhf_dagster.data.judgment_forms.own import parse_judgment
 from rlhf_dagster.data.judgments import add_judgments
-from rlhf_dagster.data.line_records import parse_demonstration, parse_gold, parse_judgment, parse_prompt
+from rlhf_dagster.data.line_records import parse_demonstration, parse_gold, parse_prompt
 from rlhf_dagster.data.lines import parse_lines, read_lines
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.store import LabelStore

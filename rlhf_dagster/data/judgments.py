@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ from rlhf_dagster.labeling.store import LabelStore, Submission
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.ids import completion_id, prompt_id, pseudonym
 from rlhf_dagster.records.machines import is_machine
-from rlhf_dagster.records.outcome import ranks_from_best, to_canonical, to_display
+from rlhf_dagster.records.outcome import to_canonical, to_display
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
 from rlhf_dagster.records.tables import records
@@ -23,6 +24,8 @@ from rlhf_dagster.storage.base import Store, update
 
 _PURPOSE = "train"
 NAMES = "imports/annotators.json"
+_EXTRAS = ("reason", "strength", "flags")
+"""Keys of a result beside its answer."""
 
 Numbered = tuple[int, JudgmentLine]
 Key = tuple[str, str]
@@ -37,7 +40,7 @@ def add_judgments(
     Refused are a comparison that an earlier line gave other responses, and a second, different judgment by the same
     annotator of the same comparison. Annotations are written last, so that an import that was killed can be repeated.
     """
-    consistent, refused = _consistent(judgments)
+    consistent, refused = _consistent([(number, _by_somebody(line, source)) for number, line in judgments])
     completions, comparisons = _records(line for _, line in consistent)
     sent = {row["comparison_id"]: row for row in records(store.comparisons(IMPORT_ROUND, _PURPOSE))}
     shown = {name: sent.get(row["comparison_id"], row) for name, row in comparisons.items()}
@@ -59,11 +62,11 @@ def _consistent(judgments: Sequence[Numbered]) -> tuple[list[Numbered], list[tup
     kept, refused = [], []
     for number, line in judgments:
         content = (line.prompt, sorted(line.responses))
-        before, expected = first.setdefault(line.comparison, (number, content))
+        before, expected = first.setdefault(line.name, (number, content))
         if content == expected:
             kept.append((number, line))
         else:
-            name = line.comparison[:80]
+            name = line.name[:80]
             refused.append((number, f"comparison {name} has another prompt or other responses than on line {before}"))
     return kept, refused
 
@@ -72,11 +75,11 @@ def _records(lines: Iterable[JudgmentLine]) -> tuple[list[dict[str, Any]], dict[
     """Rows of COMPLETIONS, and rows of COMPARISONS by their name in the file, shown in the order of the first line."""
     by_name: dict[str, list[JudgmentLine]] = {}
     for line in lines:
-        by_name.setdefault(line.comparison, []).append(line)
+        by_name.setdefault(line.name, []).append(line)
     completions, comparisons = [], {}
     for name, given in by_name.items():
         members = _completions(given[0])
-        row = comparison_row(members, _kind(given[0]), IMPORT_ROUND, _PURPOSE, seed=0)
+        row = comparison_row(members, given[0].kind, IMPORT_ROUND, _PURPOSE, seed=0)
         row["display_order"] = _order(row, given[0])
         row["labels_wanted"] = len({line.annotator for line in given if not is_machine(line.annotator)})
         completions += members
@@ -92,13 +95,12 @@ def _submissions(
     conflicts: list[tuple[int, str]] = []
     there = 0
     for number, line in judgments:
-        row, annotator = shown[line.comparison], pseudonym(line.annotator)
+        row, annotator = shown[line.name], pseudonym(line.annotator)
         choice = _result(line, row)
         key = (row["comparison_id"], annotator)
         if key not in present:
             present[key] = choice
-            extra = {"reason": line.reason} if line.reason else {}
-            submissions.append(Submission(*key, choice | extra, line.seconds, line.submitted_at))
+            submissions.append(Submission(*key, choice | _extras(line), line.seconds, line.submitted_at))
         elif present[key] == choice:
             there += 1
         else:
@@ -111,7 +113,7 @@ def _choices(store: LabelStore) -> dict[Key, dict[str, Any]]:
     annotations, _ = store.read(IMPORT_ROUND, _PURPOSE)
     return {
         (annotation.comparison_id, annotation.annotator): {
-            key: value for key, value in annotation.result.items() if key != "reason"
+            key: value for key, value in annotation.result.items() if key not in _EXTRAS
         }
         for annotation in annotations
         if annotation.status == "submitted"
@@ -120,22 +122,32 @@ def _choices(store: LabelStore) -> dict[Key, dict[str, Any]]:
 
 def _result(line: JudgmentLine, row: Mapping[str, Any]) -> dict[str, Any]:
     """The choice in the label store's form: lines of one comparison may list its responses in different orders."""
-    if line.choice is None:
-        return result_of(None, row["kind"])
-    k = len(line.responses)
-    chosen = range(k) if line.choice == "tie" else [int(line.choice)]
-    ranks = to_canonical(ranks_from_best(chosen, k), _order(row, line))
-    return result_of(to_display(ranks, row["display_order"]), row["kind"])
+    order, kind = _order(row, line), row["kind"]
+    ratings = {axis: _as_shown(given, order, row) for axis, given in (line.ratings or {}).items()}
+    return result_of(None if line.ranks is None else _as_shown(line.ranks, order, row), kind, ratings)
+
+
+def _as_shown(values: Sequence[int], order: Sequence[int], row: Mapping[str, Any]) -> list[int]:
+    return to_display(to_canonical(values, order), row["display_order"])
+
+
+def _extras(line: JudgmentLine) -> dict[str, Any]:
+    """What goes with the answer."""
+    given = {"reason": line.reason, "strength": line.strength, "flags": list(line.flags)}
+    return {key: value for key, value in given.items() if value not in ("", None, [])}
 
 
 def _order(row: Mapping[str, Any], line: JudgmentLine) -> list[int]:
-    """The display order in which ``line`` lists the responses of its comparison."""
-    responses = list(row["responses"])
-    return [responses.index(text) for text in line.responses]
+    """The display order in which ``line`` lists the responses of its comparison; equal ones come as they stand."""
+    places: dict[str, list[int]] = {}
+    for index, text in enumerate(row["responses"]):
+        places.setdefault(text, []).append(index)
+    return [places[text].pop(0) for text in line.responses]
 
 
-def _kind(line: JudgmentLine) -> str:
-    return "pair" if len(line.responses) == 2 else "best_of_k"
+def _by_somebody(line: JudgmentLine, source: str) -> JudgmentLine:
+    """``line`` by a source of the file's name where it names no annotator."""
+    return line if line.annotator else replace(line, annotator=f"source {source}")
 
 
 def _add_names(names: Iterable[str], files: Store) -> None:
@@ -157,7 +169,7 @@ def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
     prompt = prompt_id(line.prompt)
     rows = []
     for index, text in enumerate(sorted(line.responses)):
-        decoding = {"comparison": line.comparison, "text": text}
+        decoding = {"comparison": line.name, "text": text}
         rows.append(
             {
                 "completion_id": completion_id(prompt, IMPORTED_POLICY, decoding, 0, index),
@@ -170,7 +182,7 @@ def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
                 "token_ids": [],
                 "log_probs": [],
                 "reference_log_probs": [],
-                "decoding": json.dumps({"comparison": line.comparison}, ensure_ascii=False),
+                "decoding": json.dumps({"comparison": line.name}, ensure_ascii=False),
                 "seed": 0,
                 "tokenizer": "",
             }

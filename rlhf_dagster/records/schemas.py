@@ -133,34 +133,45 @@ COMPARISONS = _with_later(
     **_DRAWN,
     **_CHAT,
 )
-LABELS = _schema(
-    label_id=(STRING, "hash of comparison, annotator, annotation and version"),
-    comparison_id=(STRING, "the comparison judged"),
-    round=(STRING, "the labelling round"),
-    kind=(STRING, _any_of(ALL_KINDS)),
-    purpose=(STRING, "train, evaluation or demonstrations"),
-    annotator=(STRING, "pseudonym"),
-    annotation_id=(STRING, "the label store's id"),
-    version=(INT, "counts the edits of one annotation, from 1"),
-    latest=(pa.bool_(), "whether this is the annotation's last version"),
-    status=(STRING, "submitted, skipped or deleted"),
-    ranks=(
+LABELS = _with_later(
+    _schema(
+        label_id=(STRING, "hash of comparison, annotator, annotation and version"),
+        comparison_id=(STRING, "the comparison judged"),
+        round=(STRING, "the labelling round"),
+        kind=(STRING, _any_of(ALL_KINDS)),
+        purpose=(STRING, "train, evaluation or demonstrations"),
+        annotator=(STRING, "pseudonym"),
+        annotation_id=(STRING, "the label store's id"),
+        version=(INT, "counts the edits of one annotation, from 1"),
+        latest=(pa.bool_(), "whether this is the annotation's last version"),
+        status=(STRING, "submitted, skipped or deleted"),
+        ranks=(
+            INTS,
+            "rank of each response in the order of completion_ids, 1 is best, equal ranks tie; null: cannot decide",
+        ),
+        chosen_position=(
+            INT,
+            "display position of the single best response; null where there is none, or no order is known",
+        ),
+        strength=(FLOAT, "how much better, 0 to 1; null where it was not asked"),
+        axes=(
+            STRING,
+            "what was judged on each axis, as JSON, in the order of completion_ids: ratings, or ranks (A/B); empty if "
+            "none",
+        ),
+        text=(STRING, "the response written (demonstration); empty elsewhere"),
+        flags=(STRINGS, "problems the annotator marked: both_bad, unsafe, bad_prompt, stop"),
+        reason=(STRING, "the annotator's words"),
+        seconds=(FLOAT, "time spent, in seconds"),
+        created_at=(TIME, "when the annotation was made"),
+        updated_at=(TIME, "when this version was made"),
+        position=(pa.int64(), "the version's place in the ledger; versions with a greater one came later"),
+    ),
+    display_order=(
         INTS,
-        "rank of each response in the order of completion_ids, 1 is best, equal ranks tie; null: cannot decide",
+        "display_order[position] is the index into completion_ids that this annotator saw there; null: as the "
+        "comparison says; empty: not known",
     ),
-    chosen_position=(INT, "display position of the single best response; null where there is none"),
-    strength=(FLOAT, "how much better, 0 to 1; null where it was not asked"),
-    axes=(
-        STRING,
-        "what was judged on each axis, as JSON, in the order of completion_ids: ratings, or ranks (A/B); empty if none",
-    ),
-    text=(STRING, "the response written (demonstration); empty elsewhere"),
-    flags=(STRINGS, "problems the annotator marked: both_bad, unsafe, bad_prompt, stop"),
-    reason=(STRING, "the annotator's words"),
-    seconds=(FLOAT, "time spent, in seconds"),
-    created_at=(TIME, "when the annotation was made"),
-    updated_at=(TIME, "when this version was made"),
-    position=(pa.int64(), "the version's place in the ledger; versions with a greater one came later"),
 )
 QUARANTINE = _schema(
     annotation_id=(STRING, "the label store's id"),
