@@ -10,7 +10,7 @@ from rlhf_dagster.data.judgments import add_judgments
 from rlhf_dagster.data.line_records import parse_demonstration, parse_gold, parse_prompt
 from rlhf_dagster.data.lines import parse_lines, read_lines
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.store import LabelStore
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.storage.base import Store
 
 Kind = Literal["prompts", "demonstrations", "judgments", "gold"]
@@ -31,7 +31,7 @@ class ImportReport:
     """Line number, counted from 1, and the reason."""
 
 
-def import_file(kind: Kind, file: Path, files: Store, store: LabelStore | None = None) -> ImportReport:
+def import_file(kind: Kind, file: Path, files: Store, store: EmbeddedLabelStore | None = None) -> ImportReport:
     """Add the records of ``file`` to the loop whose store is ``files``, each once, however often it is imported.
 
     ``file`` holds one JSON object a line, plain (``.jsonl``) or compressed (``.jsonl.gz``). Prompts, demonstrations

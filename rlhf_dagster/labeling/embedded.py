@@ -11,7 +11,7 @@ import pandas as pd
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import RoundCounter, RoundReading
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
-from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_of, comparisons_of, sendable
+from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_of, comparisons_of, numbered_comparison, sendable
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.rows import LedgerRows, LedgerState
@@ -119,6 +119,12 @@ class EmbeddedLabelStore:
         with self._database.reading() as connection:
             rows = self._rows(connection).comparisons(project_name(round_key, purpose))
         return comparisons_of(rows)
+
+    def comparisons_after(self, round_key: str, purpose: str, task: int) -> Iterator[dict[str, Any]]:
+        """A round's comparisons with a greater task id than ``task``, by it, as rows of COMPARISONS."""
+        with self._database.reading() as connection:
+            rows = self._rows(connection).comparisons_after(project_name(round_key, purpose), task)
+            yield from map(numbered_comparison, rows)
 
     def size(self, round_key: str, purpose: str) -> tuple[int, int]:
         """Number of a round's comparisons, and position of its last annotation; every addition changes one of them."""

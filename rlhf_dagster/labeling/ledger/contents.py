@@ -40,10 +40,14 @@ def comparison_of(row: LedgerRow) -> dict[str, Any]:
     return found
 
 
+def numbered_comparison(row: LedgerRow) -> dict[str, Any]:
+    """A row of COMPARISONS."""
+    return comparison_of(row) | {"project": row["project"], "task_id": str(row["task_id"])}
+
+
 def comparisons_of(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     """The table of COMPARISONS."""
-    filled = [comparison_of(row) | {"project": row["project"], "task_id": str(row["task_id"])} for row in rows]
-    return table(filled, COMPARISONS).to_pandas()
+    return table([numbered_comparison(row) for row in rows], COMPARISONS).to_pandas()
 
 
 def sendable(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
