@@ -115,7 +115,7 @@ def command(file: Path, folder: Path) -> list[str]:
 
 
 def timed(file: Path, folder: Path) -> str:
-    return subprocess.run(command(file, folder), check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command(file, folder), check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
 
 
 def moments(kills: int, lines: int) -> list[float]:
@@ -126,7 +126,7 @@ def moments(kills: int, lines: int) -> list[float]:
 
 def killed(file: Path, folder: Path, after: float) -> bool:
     """Start an import and kill it after some seconds; whether it was still running."""
-    process = subprocess.Popen(command(file, folder), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command(file, folder), stdout=subprocess.DEVNULL)  # noqa: S603
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:

@@ -11,7 +11,13 @@ import pandas as pd
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import RoundCounter, RoundReading
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
-from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_of, comparisons_of, numbered_comparison, sendable
+from rlhf_dagster.labeling.ledger.contents import (
+    annotation_of,
+    comparison_of,
+    comparisons_of,
+    numbered_comparison,
+    sendable,
+)
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.rows import LedgerRows, LedgerState

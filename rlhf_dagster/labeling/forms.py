@@ -3,8 +3,8 @@
 A result holds the answer under the key of its kind, or ``{"cannot_decide": true}``. A pair of an A/B evaluation may
 also hold ``"axes": {"helpful": 0, "honest": "tie"}``, and each result ``reason`` (text), ``strength`` (0 to 1) and
 ``flags`` (a list out of ``both_bad``, ``unsafe``, ``bad_prompt`` and ``stop``). Imported ones may say in which
-``shown_order`` this annotator saw the responses, as a ``display_order`` of LABELS does, and hold ``metadata``, an object.
-What a label store could not bring into one of these forms is ``{"unreadable": "why", "raw": what it held}``.
+``shown_order`` this annotator saw the responses, as a ``display_order`` of LABELS does, and hold ``metadata``, an
+object. What a label store could not bring into one of these forms is ``{"unreadable": "why", "raw": what it held}``.
 """
 
 import json

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from rlhf_dagster.data.judged.rows import PROJECT, Row, answer_of, extras_of, order_of
+from rlhf_dagster.data.judged.rows import PROJECT, Row, answer_of, extras_of, listed_order, order_of
 from rlhf_dagster.data.judged.targets import Judged
 from rlhf_dagster.data.line_records import JudgmentLine
 from rlhf_dagster.labeling.embedded import annotation_id
@@ -18,7 +18,8 @@ _KEPT = ("reason", "strength", "flags", "metadata")
 _BESIDE = (*_KEPT, "shown_order")
 """Keys of a result beside the answer."""
 _CONTRADICTS = (
-    "the annotator has already judged this comparison, and chose otherwise; a later `submitted_at` makes it a correction"
+    "the annotator has already judged this comparison, and chose otherwise; a later `submitted_at` makes it a "
+    "correction"
 )
 
 
@@ -63,16 +64,25 @@ class Answers:
     def _version(self, identity: str, one: Judged, history: Sequence[Annotation], at: datetime) -> Annotation | None:
         """The next version of an annotation; None where there is none."""
         line, row = one.given.line, one.row
-        if line.withdrawn:
-            result = self._withdrawal(one, history)
-        else:
-            result = self._result(identity, one, history) if history else _said(line, row) | order_of(line, row)
+        result = self._withdrawal(one, history) if line.withdrawn else self._result(identity, one, history)
         if result is None:
             return None
         self._note(identity, one)
-        status, by, when = "deleted" if line.withdrawn else "submitted", self._pseudonym(line.annotator), line.submitted_at
+        status, by, when = (
+            "deleted" if line.withdrawn else "submitted",
+            self._pseudonym(line.annotator),
+            line.submitted_at,
+        )
         return Annotation(
-            identity, row["comparison_id"], by, 1, status, result, line.seconds, created_at=when or at, updated_at=when or at
+            identity,
+            row["comparison_id"],
+            by,
+            1,
+            status,
+            result,
+            line.seconds,
+            created_at=when or at,
+            updated_at=when or at,
         )
 
     def _withdrawal(self, one: Judged, history: Sequence[Annotation]) -> Row | None:
@@ -85,9 +95,13 @@ class Answers:
         return None
 
     def _result(self, identity: str, one: Judged, history: Sequence[Annotation]) -> Row | None:
-        """The result of the next version of what was answered before; None where the line is no next version."""
-        line, newest = one.given.line, history[-1]
-        said = _said(line, one.row)
+        """The result of the next version; None where the line is none."""
+        line, row = one.given.line, one.row
+        order = listed_order(row, line)
+        said, shown = answer_of(line, row, order) | extras_of(line), order_of(line, row, order)
+        if not history:
+            return said | shown
+        newest = history[-1]
         if _says(newest, said) or (any(_says(version, said) for version in history) and not _is_later(line, newest)):
             self.there += 1
             self._note(identity, one)
@@ -97,7 +111,7 @@ class Answers:
             self.refused.append((one.given.number, _CONTRADICTS))
             return None
         kept = {} if changed else {key: newest.result[key] for key in _KEPT if key in newest.result}
-        return kept | said | order_of(line, one.row)
+        return kept | said | shown
 
     def _note(self, identity: str, one: Judged) -> None:
         if one.given.same > 1:
@@ -109,10 +123,6 @@ class Answers:
             return True
         before = self._submitted[identity]
         return before is not None and line.submitted_at is not None and line.submitted_at > before
-
-
-def _said(line: JudgmentLine, row: Mapping[str, Any]) -> Row:
-    return answer_of(line, row) | extras_of(line)
 
 
 def _answer(result: Mapping[str, Any]) -> Row:

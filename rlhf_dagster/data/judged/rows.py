@@ -73,23 +73,27 @@ def repeat_id(row: Mapping[str, Any], showing: int) -> str:
 
 def listed_order(row: Mapping[str, Any], line: JudgmentLine) -> list[int]:
     """The display order in which ``line`` lists the responses of its comparison; equal ones come as they stand."""
-    return _in_order(responses_of(line), list(zip(row["responses"], row["policy_ids"], strict=True)))
+    responses = list(zip(row["responses"], row["policy_ids"], strict=True))
+    listed, order = responses_of(line), list(row["display_order"])
+    return order if listed == [responses[index] for index in order] else _in_order(listed, responses)
 
 
-def answer_of(line: JudgmentLine, row: Mapping[str, Any]) -> Row:
-    """What the line decides, in the label store's form: lines may list the responses in different orders."""
-    order = listed_order(row, line)
-    ratings = {axis: _as_shown(given, order, row) for axis, given in (line.ratings or {}).items()}
-    ranks = None if line.ranks is None else _as_shown(line.ranks, order, row)
-    return result_of(ranks, row["kind"], ratings)
+def answer_of(line: JudgmentLine, row: Mapping[str, Any], order: Sequence[int]) -> Row:
+    """What the line decides, in the label store's form; ``order`` is its :func:`listed_order`."""
+
+    def shown(values: Sequence[int]) -> Sequence[int]:
+        same = order == row["display_order"]
+        return values if same else to_display(to_canonical(values, order), row["display_order"])
+
+    ratings = {axis: shown(given) for axis, given in line.ratings.items()} if line.ratings else None
+    return result_of(None if line.ranks is None else shown(line.ranks), row["kind"], ratings)
 
 
-def order_of(line: JudgmentLine, row: Mapping[str, Any]) -> Row:
+def order_of(line: JudgmentLine, row: Mapping[str, Any], order: Sequence[int]) -> Row:
     """The order shown to this annotator, where it is not the comparison's or not known."""
     if not line.order_known:
         return {"shown_order": []}
-    order = listed_order(row, line)
-    return {} if order == list(row["display_order"]) else {"shown_order": order}
+    return {} if order == row["display_order"] else {"shown_order": list(order)}
 
 
 def extras_of(line: JudgmentLine) -> Row:
@@ -108,10 +112,6 @@ def members_of(row: Mapping[str, Any]) -> list[Row]:
         return []
     responses = zip(row["responses"], row["policy_ids"], strict=True)
     return completions_of(row["name"], prompt_of_row(row), responses)
-
-
-def _as_shown(values: Sequence[int], order: Sequence[int], row: Mapping[str, Any]) -> list[int]:
-    return to_display(to_canonical(values, order), row["display_order"])
 
 
 def _in_order(listed: Iterable[Response], responses: Sequence[Response]) -> list[int]:

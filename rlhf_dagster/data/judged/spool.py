@@ -66,7 +66,7 @@ class Spool:
 
     def _write(self) -> None:
         if self._file is None:
-            self._file = TemporaryFile()
+            self._file = TemporaryFile()  # noqa: SIM115  # it goes with the spool
         pickle.dump(self._batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         self._batch, self._batches = [], self._batches + 1
 

@@ -13,7 +13,14 @@ from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.schemas import COMPARISONS, table
 
-_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None, "name": None}
+_LATER_COLUMNS = {
+    "role": "label",
+    "gold_ranks": None,
+    "repeat_of": "",
+    "token_ids": None,
+    "tokenizers": None,
+    "name": None,
+}
 """Values of columns that comparisons stored by older versions do not have."""
 
 

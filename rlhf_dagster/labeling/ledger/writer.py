@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_T
 from rlhf_dagster.labeling.store import Annotation
 
 _CHUNK = 500
+_AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
 
 @contextmanager
@@ -165,7 +167,7 @@ def project_name(round_key: str, purpose: str) -> str:
 
 def _version(annotation: Annotation, newest: LedgerRow | None) -> dict[str, Any] | None:
     """The fields of the next version; None where the newest one says the same."""
-    result = json.dumps(annotation.result, sort_keys=True, ensure_ascii=False)
+    result = _AS_JSON.encode(annotation.result)
     said = (annotation.annotator, annotation.status, result)
     if newest is not None and (newest["annotator"], newest["status"], newest["result"]) == said:
         return None
@@ -182,5 +184,6 @@ def _version(annotation: Annotation, newest: LedgerRow | None) -> dict[str, Any]
     }
 
 
+@lru_cache(maxsize=2)
 def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
