@@ -10,7 +10,7 @@ from rlhf_dagster.records.kinds import ALL_KINDS, RANKED_KINDS
 
 STRING, INT, FLOAT, TIME = pa.string(), pa.int32(), pa.float64(), pa.timestamp("us", tz="UTC")
 STRINGS, INTS, FLOATS = pa.list_(STRING), pa.list_(INT), pa.list_(pa.float32())
-_MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
+CHAT_MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
 _LATER = b"later"
 """Marks, in a column's metadata, one that tables of version 0.1 lack; it is null there."""
 
@@ -35,7 +35,7 @@ def _any_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-_CHAT = {"messages": (_MESSAGES, "the prompt's messages, where it is a chat; null where it is a text")}
+_CHAT = {"messages": (CHAT_MESSAGES, "the prompt's messages, where it is a chat; null where it is a text")}
 PROMPTS = _with_later(
     _schema(
         prompt_id=(STRING, "hash of the text, or of the messages"),
@@ -206,32 +206,35 @@ PREFERENCES = _with_later(
     **_DRAWN,
     **_CHAT,
 )
-QUALITY = _schema(
-    annotator=(STRING, "pseudonym"),
-    labels=(INT, "labels given"),
-    share_undecided=(FLOAT, "share of ties at the top and of `cannot decide`"),
-    share_skipped=(FLOAT, "skips, as a share of labels and skips"),
-    share_flagged=(FLOAT, "share of labels that mark a problem"),
-    agreement=(FLOAT, "share of decided comparisons on which another annotator chose the same best response"),
-    agreement_low=(FLOAT, "lower end of its 95% Wilson interval"),
-    agreement_high=(FLOAT, "upper end"),
-    agreement_n=(INT, "pairs of judgments compared"),
-    gold_accuracy=(FLOAT, "share of gold questions answered as known"),
-    gold_low=(FLOAT, "lower end of its 95% Wilson interval"),
-    gold_high=(FLOAT, "upper end"),
-    gold_n=(INT, "gold questions answered"),
-    consistency=(FLOAT, "share of comparisons judged twice that got the same answer"),
-    consistency_low=(FLOAT, "lower end of its 95% Wilson interval"),
-    consistency_high=(FLOAT, "upper end"),
-    consistency_n=(INT, "comparisons judged twice"),
-    first_position_share=(FLOAT, "share of decided labels that chose the first position shown"),
-    first_position_low=(FLOAT, "lower end of its 95% Wilson interval"),
-    first_position_high=(FLOAT, "upper end"),
-    chance_first=(FLOAT, "what that share would be with no side preference"),
-    share_untouched=(FLOAT, "share of rankings without ties left in the order shown; null where none was asked"),
-    median_seconds=(FLOAT, "median time for a label, in seconds"),
-    competence=(FLOAT, "estimated probability of naming the best response; null where nobody can be compared"),
-    review=(STRING, "why somebody should look at this annotator's work; empty if nothing stands out"),
+QUALITY = _with_later(
+    _schema(
+        annotator=(STRING, "pseudonym"),
+        labels=(INT, "labels given"),
+        share_undecided=(FLOAT, "share of ties at the top and of `cannot decide`"),
+        share_skipped=(FLOAT, "skips, as a share of labels and skips"),
+        share_flagged=(FLOAT, "share of labels that mark a problem"),
+        agreement=(FLOAT, "share of decided comparisons on which another annotator chose the same best response"),
+        agreement_low=(FLOAT, "lower end of its 95% interval, which allows for labels that pairs share"),
+        agreement_high=(FLOAT, "upper end"),
+        agreement_n=(INT, "pairs of judgments compared"),
+        gold_accuracy=(FLOAT, "share of gold questions answered as known"),
+        gold_low=(FLOAT, "lower end of its 95% Wilson interval"),
+        gold_high=(FLOAT, "upper end"),
+        gold_n=(INT, "gold questions answered"),
+        consistency=(FLOAT, "share of comparisons judged twice that got the same answer"),
+        consistency_low=(FLOAT, "lower end of its 95% Wilson interval"),
+        consistency_high=(FLOAT, "upper end"),
+        consistency_n=(INT, "comparisons judged twice"),
+        first_position_share=(FLOAT, "share of decided labels that chose the first position shown"),
+        first_position_low=(FLOAT, "lower end of its 95% Wilson interval"),
+        first_position_high=(FLOAT, "upper end"),
+        chance_first=(FLOAT, "what that share would be with no side preference"),
+        share_untouched=(FLOAT, "share of rankings without ties left in the order shown; null where none was asked"),
+        median_seconds=(FLOAT, "median time for a label, in seconds"),
+        competence=(FLOAT, "estimated probability of naming the best response; null where nobody can be compared"),
+        review=(STRING, "why somebody should look at this annotator's work; empty if nothing stands out"),
+    ),
+    share_tied=(FLOAT, "share of ties at the top; what is left of share_undecided is `cannot decide`"),
 )
 
 

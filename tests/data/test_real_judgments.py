@@ -6,10 +6,11 @@ import pytest
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.data.import_file import import_file
-from rlhf_dagster.labeling.dataset import HELD_OUT_ANNOTATORS, build_preferences
+from rlhf_dagster.labeling.dataset import build_preferences
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
+from rlhf_dagster.labeling.splits import HELD_OUT_ANNOTATORS
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.storage.local import LocalStore
 
