@@ -20,6 +20,10 @@ class TableOnDisk(NamedTuple):
     """The files that hold it, and what there is to say of them, in Markdown."""
 
 
+def _parts(name: str) -> str:
+    return f"`imports/{name}.parquet` and, where they are many, the files of `imports/{name}/` too."
+
+
 TABLES_ON_DISK = (
     TableOnDisk("Prompts", schemas.PROMPTS, "`assets/prompts.parquet`."),
     TableOnDisk(

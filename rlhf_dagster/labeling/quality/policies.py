@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rlhf_dagster.common.intervals import Rate, clustered_rate
 from rlhf_dagster.labeling.parse import usable_labels
+from rlhf_dagster.records.machines import without_machines
 from rlhf_dagster.records.round_keys import IMPORTED_POLICY
 
 ELO_MEAN = 1000.0
@@ -40,7 +41,8 @@ class Duels:
 def policy_figures(labels: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, Any] | None:
     """Figures of the policies that ``comparisons`` name; None where labels compare fewer than two of them.
 
-    The tables have the columns of LABELS and COMPARISONS; usable labels of role `label` count. ``policies`` are sorted
+    The tables have the columns of LABELS and COMPARISONS; people's usable labels of role `label` count or, where there
+    are none, machines'. ``policies`` are sorted
     by strength, each with ``win_rate`` (over all its duels, ties counting half), ``strength`` and ``elo``, which are
     None where some policies were never compared with others, not even by way of third ones; ``duels`` has the win rate
     of each pair of policies. All with ``value``, ``low``, ``high`` and ``n``, the number of comparisons.
@@ -60,7 +62,9 @@ def policy_figures(labels: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str,
 
 def _duels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> tuple[list[str], Duels]:
     asked = comparisons.loc[comparisons["role"] == "label", ["comparison_id", "policy_ids"]]
-    judged = usable_labels(labels)[["comparison_id", "ranks"]].merge(asked, on="comparison_id")
+    people = without_machines(labels)
+    usable = usable_labels(people if len(people) else labels)
+    judged = usable[["comparison_id", "ranks"]].merge(asked, on="comparison_id")
     clusters = pd.factorize(judged["comparison_id"])[0]
     parts = []
     for _, group in judged.groupby(judged["ranks"].map(len)):
