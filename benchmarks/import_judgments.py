@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.data.imported import imported
@@ -56,17 +56,16 @@ def measure(folder: Path, lines: int, judges_each: int, kills: int) -> bool:
     write(file, judgments(0, lines, judges_each))
     write(more, judgments(lines // judges_each + 1, 1, 1))
     print(f"{lines:,} lines of {judges_each} judges each, {file.stat().st_size / 1e6:,.0f} MB")
-    whole = folder / "whole"
+    whole, broken = folder / "whole", folder / "killed"
     print("all:          ", timed(file, whole))
     print("again:        ", timed(file, whole))
-    before = digest(whole)
+    same = True
+    if kills:
+        times = sum(killed(file, broken, after) for after in moments(kills, lines))
+        print(f"killed {times} times:", timed(file, broken))
+        same = all(is_same(name, whole, broken) for name in (*TABLES, "annotations"))
+        print("the tables are the same" if same else "THE TABLES DIFFER")
     print("one line more:", timed(more, whole))
-    if not kills:
-        return True
-    killed_in = [killed(file, folder / "killed", after) for after in moments(kills, lines)]
-    print(f"killed {sum(killed_in)} times:", timed(file, folder / "killed"))
-    same = digest(folder / "killed") == before
-    print("the tables are the same" if same else "THE TABLES DIFFER")
     return same
 
 
@@ -136,19 +135,19 @@ def killed(file: Path, folder: Path, after: float) -> bool:
     return False
 
 
-def digest(folder: Path) -> dict[str, list]:
-    """What the tables and the ledger hold: hashes of the tables' columns, and the annotations in their order."""
-    found = {}
-    for name, schema in TABLES.items():
-        rows = imported(LocalStore(folder), name, schema)
-        found[name] = [] if rows is None else [len(rows), hash(str(rows.drop_columns([]).slice(0, 5).to_pylist()))]
-        if rows is not None:
-            found[name].append(hash(tuple(rows.column(0).to_pylist())))
-            found[name].append(pc.sum(pc.utf8_length(rows.column("prompt" if name != "prompts" else "text"))).as_py())
-    store = EmbeddedLabelStore(folder / "labels.sqlite")
-    given, _ = store.read(IMPORT_ROUND, "train")
-    found["annotations"] = [hash(tuple((one.annotation_id, one.position, str(one.result)) for one in given))]
-    return found
+def is_same(name: str, first: Path, second: Path) -> bool:
+    """Whether two loops hold the same table, or the same answers at the same positions."""
+    one, other = (held(name, folder) for folder in (first, second))
+    return bool(one.equals(other))
+
+
+def held(name: str, folder: Path) -> pa.Table:
+    if name in TABLES:
+        found = imported(LocalStore(folder), name, TABLES[name])
+        return TABLES[name].empty_table() if found is None else found
+    given, _ = EmbeddedLabelStore(folder / "labels.sqlite").read(IMPORT_ROUND, "train")
+    rows = [(one.position, one.annotation_id, one.version, str(one.result)) for one in given]
+    return pa.table(dict(zip(("position", "annotation", "version", "result"), zip(*rows, strict=True), strict=True)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rlhf_dagster.common.sealed import seal, unseal
-from rlhf_dagster.data.imported import BATCH, Appending, prompt_rows
+from rlhf_dagster.data.imported import Appending, prompt_rows
 from rlhf_dagster.data.judged.answers import Answers
 from rlhf_dagster.data.judged.rows import PROJECT, Row
 from rlhf_dagster.data.judged.showings import Showings
@@ -24,6 +24,8 @@ from rlhf_dagster.records.schemas import IMPORTED_PROMPTS
 from rlhf_dagster.storage.base import Store, update
 
 NAMES = "imports/annotators.json"
+BATCH = 40_000
+"""Judgments in one transaction of the ledger: the indices of a large ledger are written once for each."""
 
 
 class Added(NamedTuple):

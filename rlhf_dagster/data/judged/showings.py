@@ -37,4 +37,4 @@ def name_of(given: Given) -> str:
     """
     line = given.line
     apart = given.earlier and not line.comparison and is_source(line.annotator)
-    return f"{line.name} {given.earlier + 1}" if apart else line.name
+    return f"{given.name} {given.earlier + 1}" if apart else given.name

@@ -20,6 +20,8 @@ class Given(NamedTuple):
 
     number: int
     line: JudgmentLine
+    name: str
+    """What the file calls the comparison, or a hash where it has no name for it."""
     earlier: int
     """How many earlier lines are by the same annotator about the same comparison."""
     same: int
@@ -35,7 +37,8 @@ class Spool:
 
     def __init__(self, size: int) -> None:
         """``size`` is that of a batch, in lines."""
-        self._size, self._batch, self._file = size, list[Numbered](), None
+        self._size, self._file = size, None
+        self._batch: list[tuple[int, JudgmentLine, str]] = []
         self._batches = 0
         self._numbers, self._names, self._pairs = array("q"), array("q"), array("q")
         self._people = array("b")
@@ -48,8 +51,8 @@ class Spool:
         for number, line in judgments:
             if len(self._batch) == self._size:
                 self._write()
-            self._batch.append((number, line))
             name = line.name
+            self._batch.append((number, line, name))
             self._numbers.append(number)
             self._names.append(hash(name))
             self._pairs.append(hash((name, line.annotator)))
@@ -61,7 +64,7 @@ class Spool:
         start = 0
         for batch in self._read():
             own = facts[start : start + len(batch)].tolist()
-            yield [Given(number, line, *known) for (number, line), known in zip(batch, own, strict=True)]
+            yield [Given(*line, *known) for line, known in zip(batch, own, strict=True)]
             start += len(batch)
 
     def _write(self) -> None:
@@ -70,7 +73,7 @@ class Spool:
         pickle.dump(self._batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         self._batch, self._batches = [], self._batches + 1
 
-    def _read(self) -> Iterator[list[Numbered]]:
+    def _read(self) -> Iterator[list[tuple[int, JudgmentLine, str]]]:
         file: IO[bytes] | None = self._file
         if file is not None:
             file.seek(0)

@@ -50,7 +50,5 @@ class JudgedTables:
 
     def _last_task(self) -> int:
         """The greatest task id in the last part; 0 without one."""
-        last = 0
-        for part in self._comparisons.columns(["task_id"]):
-            last = max(map(int, part["task_id"].to_pylist()), default=0)
-        return last
+        parts = self._comparisons.columns(["task_id"], last=True)
+        return max((int(task) for part in parts for task in part["task_id"].to_pylist()), default=0)

@@ -48,9 +48,9 @@ class ImportedTable:
             return None
         return without_repeats(pa.concat_tables(self._part(key) for key in keys))
 
-    def columns(self, names: list[str]) -> Iterator[pa.Table]:
-        """Some columns of each part as they are there; the rest of the part is not read."""
-        for key in self.parts():
+    def columns(self, names: list[str], last: bool = False) -> Iterator[pa.Table]:
+        """Those of some columns that each part has, or the ``last`` alone; the rest of the part is not read."""
+        for key in self.parts()[-1 if last else 0 :]:
             try:
                 with self.store.open(key) as file:
                     part = pq.ParquetFile(file, page_checksum_verification=True)
