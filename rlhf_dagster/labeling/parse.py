@@ -126,9 +126,16 @@ def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts
 
 
 def counting_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The labels that counts of a round's progress are of: people's, and a machine's where no person is asked."""
-    alone = comparisons.loc[comparisons["labels_wanted"] == 0, "comparison_id"]
-    return labels[~by_machine(labels["annotator"]) | labels["comparison_id"].isin(alone)]
+    """The labels that counts of a round's progress are of: people's, and a machine's where no person is asked.
+
+    A person may have judged what no person was asked about: what people and a machine said comes in different imports.
+    """
+    alone, machine = (
+        comparisons.loc[comparisons["labels_wanted"] == 0, "comparison_id"],
+        by_machine(labels["annotator"]),
+    )
+    by_people = labels.loc[~machine & labels["latest"] & (labels["status"] == "submitted"), "comparison_id"]
+    return labels[~machine | (labels["comparison_id"].isin(alone) & ~labels["comparison_id"].isin(by_people))]
 
 
 def machine_labels(labels: pd.DataFrame) -> int:

@@ -37,9 +37,9 @@ class Spool:
 
     def __init__(self, size: int) -> None:
         """``size`` is that of a batch, in lines."""
-        self._size, self._file = size, None
+        self._size, self._batches = size, 0
         self._batch: list[tuple[int, JudgmentLine, str]] = []
-        self._batches = 0
+        self._file: IO[bytes] | None = None
         self._numbers, self._names, self._pairs = array("q"), array("q"), array("q")
         self._people = array("b")
 
@@ -74,10 +74,10 @@ class Spool:
         self._batch, self._batches = [], self._batches + 1
 
     def _read(self) -> Iterator[list[tuple[int, JudgmentLine, str]]]:
-        file: IO[bytes] | None = self._file
-        if file is not None:
-            file.seek(0)
-            yield from (pickle.load(file) for _ in range(self._batches))  # noqa: S301  # what _write has written
+        if self._file is not None:
+            self._file.seek(0)
+            for _ in range(self._batches):
+                yield pickle.load(self._file)  # noqa: S301  # what _write has written
         yield self._batch
 
 

@@ -1,8 +1,11 @@
 """What judgments say is kept on the way to the tables."""
 
+import contextlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,14 +14,16 @@ from rlhf_dagster.data import judgments as module
 from rlhf_dagster.data.imported import imported
 from rlhf_dagster.data.judgments import Added, add_judgments
 from rlhf_dagster.data.line_records import JudgmentLine
+from rlhf_dagster.data.parts import table as parts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.ledger.writer import LedgerWriter
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
 from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.machines import source_name
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
-from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS
+from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_PROMPTS
 from rlhf_dagster.storage.local import LocalStore
 
 ADA = pseudonym("Ada")
@@ -224,6 +229,56 @@ def test_the_tables_do_not_depend_on_the_size_of_batches(loop, tmp_path, monkeyp
     assert set(other.labels()["label_id"]) == set(loop.labels()["label_id"])
     table = imported(other.files, "comparisons", COMPARISONS).to_pandas()
     pd.testing.assert_frame_equal(table, other.comparisons())
+
+
+class Dying:
+    """Raises KeyboardInterrupt in place of the ``n``-th thing that an import writes, from 0."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.died = n, False
+
+    def instead_of(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **more: Any) -> Any:
+            if self.left == 0:
+                self.died = True
+                raise KeyboardInterrupt
+            self.left -= 1
+            return write(*arguments, **more)
+
+        return run
+
+
+def held(loop: Loop) -> list[Any]:
+    schemas = {"prompts": IMPORTED_PROMPTS, "completions": COMPLETIONS, "comparisons": COMPARISONS}
+    tables = [imported(loop.files, name, schema) for name, schema in schemas.items()]
+    annotations, _ = loop.store.read(IMPORT_ROUND, "train")
+    return [*tables, [(one.annotation_id, one.version, one.position, one.result) for one in annotations]]
+
+
+def test_an_import_that_dies_at_any_write_can_be_repeated(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(parts, "PART_ROWS", 3)
+    lines = [line(f"c{number}", "Ada", responses=(f"{number}", "x")) for number in range(5)] + [line("", "Bob")] * 2
+    whole = Loop(tmp_path / "whole")
+    whole.add(*lines)
+    for n in range(100):
+        loop, dying = Loop(tmp_path / str(n)), Dying(n)
+        with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+            for owner, name in ((LocalStore, "create"), (LocalStore, "replace"), (LedgerWriter, "finish")):
+                patched.setattr(owner, name, dying.instead_of(getattr(owner, name)))
+            loop.add(*lines)
+        loop.add(*lines)
+        assert held(loop) == held(whole)
+        if not dying.died:
+            break
+    assert n > 15
+
+
+def test_people_who_judge_what_a_machine_judged_before_count_alone(loop) -> None:
+    loop.add(line("c1", "machine:m"), line("c2", "machine:m"))
+    loop.add(line("c1", "Ada"))
+    counts = loop.store.count(IMPORT_ROUND, "train")
+    assert (counts.labels, counts.machine, counts.complete) == (2, 2, 2)
 
 
 def test_nothing_is_written_where_all_is_refused_before(loop) -> None:
