@@ -20,7 +20,7 @@ from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON
 from rlhf_dagster.labeling.parse import machine_labels, usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
-from rlhf_dagster.labeling.quality.policies import policy_figures
+from rlhf_dagster.labeling.quality.policies import preferred_policies
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import left_behind, unsettled_sentence
 from rlhf_dagster.loop.guards.left_out import preference_notices
@@ -160,7 +160,9 @@ def label_quality(
             metadata[name] = summary["not_known"][name]
     if summary["sources"]:
         metadata["sources"] = markdown_table([_source_row(figures) for figures in summary["sources"]])
-    policies = policy_figures(preference_labels, preference_batch) if context.partition_key == IMPORT_ROUND else None
+    policies = (
+        preferred_policies(preference_labels, preference_batch) if context.partition_key == IMPORT_ROUND else None
+    )
     if policies:
         summary["policies"] = policies
         metadata["policies"] = markdown_table([_policy_row(figures) for figures in policies["policies"]])

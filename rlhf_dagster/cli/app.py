@@ -1,16 +1,27 @@
 """Commands of `rlhf`, each a thin call of a plain function."""
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rlhf_dagster.cli import loops
 from rlhf_dagster.common.processes import user_name
 
+
+def _say_which(context: typer.Context, option: typer.CallbackParam, folder: Path) -> Path:
+    """Name the loop where the environment says which: nobody has typed it."""
+    source = context.get_parameter_source(option.name or "")
+    if source is not None and source.name == "ENVIRONMENT":
+        print(f"rlhf: the loop {folder}, from RLHF_LOOP.", file=sys.stderr)
+    return folder
+
+
 LoopOption = Annotated[
-    Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")
+    Path,
+    typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP", callback=_say_which),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -53,6 +64,39 @@ def demo(
 
 
 @app.command()
+def replicate(
+    claims: Annotated[
+        list[str] | None, typer.Argument(help="Such as C1 C6; all of them by default (see --list).")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="Hours and several seeds, or about an hour on two cores.")
+    ] = False,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds; default: 1, with --full 5.")] = None,
+    pilot: Annotated[
+        bool, typer.Option("--pilot", help="Seeds from 100 on, on which settings may be chosen; the page says so.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("replication"),
+    jobs: Annotated[int | None, typer.Option(help="Processes side by side; default: one for each core.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List the claims.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it costs.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the papers' claims as experiments and say which of them hold here. Stopped and run again, it goes on."""
+    from rlhf_dagster.cli.replication import command
+    from rlhf_dagster.replication.base import Size
+
+    found: list[dict[str, Any]] | dict[str, Any] | None
+    if list_only:
+        found = command.list_claims(quiet=as_json)
+    else:
+        size: Size = "full" if full else "quick"
+        how = command.HowToRun(jobs, dry_run, quiet=as_json)
+        found = command.run_replication(claims or [], size, command.seeds_of(size, seeds, pilot), out, how)
+    if as_json and found is not None:
+        print(json.dumps(found, indent=1))
+
+
+@app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
     source: Annotated[
@@ -84,16 +128,35 @@ def ui(
 
 @app.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="prompts, demonstrations, judgments or gold")],
-    file: Annotated[Path, typer.Argument(help="JSONL file, gzipped or not.")],
+    kind: Annotated[str, typer.Argument(help="prompts, demonstrations, judgments, feedback or gold")],
     loop: LoopOption,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="JSON lines, JSON, CSV, TSV, Parquet or Arrow, packed or not, or a folder of these; for judgments, "
+            "none takes `data.judgments_dataset`."
+        ),
+    ] = None,
     as_json: JsonOption = False,
+    form: Annotated[str, typer.Option(help="The form of judgments, where the first rows do not show it.")] = "",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Our name of a column, and the file's or a template: response_a=answer1, prompt='{a}: {b}'."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse rows with columns that are not known.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, and import nothing.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Import the rest although more than half is refused.")
+    ] = False,
 ) -> None:
     """Bring existing data into a loop.
 
-    A bad line is refused with its number and the reason, and the rest is kept. The exit code is 2 if nothing is left.
+    A bad row is refused with its number and the reason, and the rest is kept, unless more than half is refused. The
+    exit code is 2 if nothing can be imported.
     """
-    loops.import_data(kind, file, loop, as_json)
+    from rlhf_dagster.cli.data import imports
+
+    imports.import_data(kind, file, loop, as_json, imports.options_of(form, column or (), strict, dry_run, partial))
 
 
 @app.command("export")
@@ -166,9 +229,24 @@ def annotate(
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Let the task's simulated annotators answer what is not labelled yet."""
-    from rlhf_dagster.cli.annotate import give_labels as answer
+    from rlhf_dagster.cli.labels.annotate import give_labels as answer
 
     answer(loop, round_key, annotators, purpose, per_minute, follow)
+
+
+@app.command()
+def label(
+    loop: LoopOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: all open ones.")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Your name, kept as a pseudonym; default: your login.")] = None,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Ask in the terminal instead of the browser.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the page on this machine; default: a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Judge comparisons yourself, on a page in the browser or in the terminal."""
+    from rlhf_dagster.cli.labels.judge import ask_person
+
+    ask_person(loop, round_key, by or user_name(), terminal, port, browser)
 
 
 ByOption = Annotated[str | None, typer.Option("--by", help="Your name, kept on record; default: your login.")]

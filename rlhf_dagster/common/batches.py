@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     """Lists of ``size`` items in their order; the last one can be shorter, and none is empty."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):

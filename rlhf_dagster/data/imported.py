@@ -6,16 +6,21 @@ from typing import Any
 import pyarrow as pa
 
 from rlhf_dagster.common.batches import batches
-from rlhf_dagster.data.line_records import DemonstrationLine, GoldLine, PromptLine
-from rlhf_dagster.data.parts.known import Seen
+from rlhf_dagster.data.line_records import DemonstrationLine, FeedbackLine, GoldLine, PromptLine
+from rlhf_dagster.data.parts.known import SeenTexts
 from rlhf_dagster.data.parts.table import ImportedTable, without_repeats
 from rlhf_dagster.records.chats import messages_of
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
-from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS
+from rlhf_dagster.records.schemas import (
+    IMPORTED_DEMONSTRATIONS,
+    IMPORTED_FEEDBACK,
+    IMPORTED_GOLD,
+    IMPORTED_PROMPTS,
+)
 from rlhf_dagster.storage.base import Store
 
-BATCH = 20_000
-"""Records that are held in memory and added at a time."""
+_BATCH = 20_000
+"""Records that are made into a table at a time."""
 
 
 def add_prompts(lines: Iterable[PromptLine], store: Store, source: str) -> tuple[int, int]:
@@ -70,6 +75,27 @@ def add_gold(lines: Iterable[GoldLine], store: Store) -> tuple[int, int]:
     return append_new(store, "gold", rows, IMPORTED_GOLD)
 
 
+def add_feedback(lines: Iterable[FeedbackLine], store: Store, source: str) -> tuple[int, int]:
+    """Append responses that people liked or did not to those imported; how many were new and how many were not."""
+    rows = (
+        {
+            "feedback_id": content_hash(
+                "feedback", messages_of(line.prompt) or line.prompt, line.response, line.liked, pseudonym(line.user)
+            ),
+            "prompt_id": prompt_id(line.prompt),
+            "prompt": str(line.prompt),
+            "messages": messages_of(line.prompt),
+            "response": line.response,
+            "liked": line.liked,
+            "weight": line.weight,
+            "user": pseudonym(line.user),
+            "source": line.source or source,
+        }
+        for line in lines
+    )
+    return append_new(store, "feedback", rows, IMPORTED_FEEDBACK)
+
+
 def append_new(store: Store, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:
     """Append the rows whose id, the schema's first column, is not in the table ``name`` yet; counts of new and old.
 
@@ -84,7 +110,7 @@ class Appending:
 
     def __init__(self, table: ImportedTable) -> None:
         self._table, self._id = table, table.schema.names[0]
-        self._all, self._named = Seen(), Seen()
+        self._all, self._named = SeenTexts(), SeenTexts()
         for part in table.columns([self._id, "user"]):
             ids = part[self._id].to_pylist()
             self._all.add(ids)
@@ -93,7 +119,7 @@ class Appending:
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
         """As :func:`append_new`, in batches."""
-        counts = [self._append(batch) for batch in batches(rows, BATCH)]
+        counts = [self._append(batch) for batch in batches(rows, _BATCH)]
         return sum(new for new, _ in counts), sum(old for _, old in counts)
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

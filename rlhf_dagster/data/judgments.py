@@ -7,11 +7,11 @@ from typing import NamedTuple
 from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.data.imported import Appending, prompt_rows
 from rlhf_dagster.data.judged.answers import Answers
-from rlhf_dagster.data.judged.rows import PROJECT, Row
+from rlhf_dagster.data.judged.finder import ComparisonFinder
+from rlhf_dagster.data.judged.rows import PROJECT
 from rlhf_dagster.data.judged.showings import Showings
-from rlhf_dagster.data.judged.spool import Given, Numbered, Spool
+from rlhf_dagster.data.judged.spool import GivenJudgment, Numbered, Spool
 from rlhf_dagster.data.judged.tables import JudgedTables
-from rlhf_dagster.data.judged.targets import Targets
 from rlhf_dagster.data.line_records import JudgmentLine, PromptLine
 from rlhf_dagster.data.parts.table import ImportedTable
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -21,10 +21,11 @@ from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.machines import is_source, source_name
 from rlhf_dagster.records.schemas import IMPORTED_PROMPTS
+from rlhf_dagster.records.tables import Row
 from rlhf_dagster.storage.base import Store, update
 
 NAMES = "imports/annotators.json"
-BATCH = 40_000
+_BATCH = 40_000
 """Judgments in one transaction of the ledger: the indices of a large ledger are written once for each."""
 
 
@@ -43,22 +44,20 @@ def add_judgments(
     files: Store,
     store: EmbeddedLabelStore,
     source: str,
-    before_writing: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] = lambda _, __: None,
 ) -> Added:
     """Add numbered judgments.
 
-    All are read before any is written; what ``before_writing`` raises then keeps it so. They are written in batches, of
-    each the annotations last, so that an import that was killed can be repeated: what is there is not added again.
+    All are read before any is written, and nothing is where the iterable raises. They are written in batches, of each
+    the annotations last, so that an import that was killed can be repeated: what is there is not added again.
     ``source`` stands for the annotators that a line does not name. ``progress`` is told how many are done, and of how
     many.
 
     Refused are a comparison that an earlier line or an earlier import gave other responses, and a judgment that
     contradicts an earlier line of the same annotator without being later.
     """
-    spool = Spool(BATCH)
+    spool = Spool(_BATCH)
     spool.fill((number, _by_somebody(line, source)) for number, line in judgments)
-    before_writing()
     adding, done = _Adding(files, store, source), 0
     for batch in spool.batches():
         adding.add(batch)
@@ -79,11 +78,11 @@ class _Adding:
         self._people: set[str] = set()
         self._new, self._refused = 0, list[tuple[int, str]]()
 
-    def add(self, batch: Sequence[Given]) -> None:
+    def add(self, batch: Sequence[GivenJudgment]) -> None:
         """Names and prompts first, then the ledger, then what follows it: what is missing is found by the next one."""
         self._add_people(batch)
         with self._store.writing() as writer:
-            targets, newest = Targets(writer.rows, self._names), dict[str, LedgerRow]()
+            targets, newest = ComparisonFinder(writer.rows, self._names), dict[str, LedgerRow]()
             judged = targets.find(batch, self._showings)
             self._add_prompts(targets.comparisons)
             sent = writer.send_new([sendable(row) for row in targets.comparisons])
@@ -100,7 +99,7 @@ class _Adding:
         prompts = dict.fromkeys(prompt_of_row(row) for row in comparisons)
         self._prompts.append(prompt_rows((PromptLine(prompt, source="", user="") for prompt in prompts), self._source))
 
-    def _add_people(self, batch: Iterable[Given]) -> None:
+    def _add_people(self, batch: Iterable[GivenJudgment]) -> None:
         """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""
         names = {given.line.annotator for given in batch} - self._people
         self._people |= names

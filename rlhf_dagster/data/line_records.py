@@ -29,6 +29,18 @@ class DemonstrationLine:
 
 
 @dataclass(frozen=True)
+class FeedbackLine:
+    """One response, which somebody liked or did not, with nothing to compare it to."""
+
+    prompt: Prompt
+    response: str
+    liked: bool
+    weight: float
+    user: str
+    source: str
+
+
+@dataclass(frozen=True)
 class JudgmentLine:
     """What one judge said once about some responses; what the file does not say stays unknown."""
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from rlhf_dagster.data.lines import BadLineError
@@ -30,7 +31,8 @@ def json_text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise BadLineError(f"{what} is not a text")
     try:
-        value.encode()
+        if not value.isascii():
+            value.encode()
     except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
         raise BadLineError(f"{what} holds a character that Unicode does not have") from None
     return value
@@ -38,7 +40,7 @@ def json_text(value: Any, what: str) -> str:
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is a gap: null, or the number that pandas writes for one."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124  # only NaN differs
 
 
 def name_of(values: Mapping[str, Any], key: str) -> str:
@@ -52,9 +54,9 @@ def name_of(values: Mapping[str, Any], key: str) -> str:
 
 def whole_number(value: Any) -> int | None:
     """``value`` if it is a whole number, also where a gap in its column has made it a float; None for others."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value) if value == int(value) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def number_of(values: Mapping[str, Any], key: str) -> float | None:
@@ -63,7 +65,7 @@ def number_of(values: Mapping[str, Any], key: str) -> float | None:
     if is_missing(value) or value == "":
         return None
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
@@ -89,3 +91,14 @@ def _time(value: Any, key: str) -> datetime:
         return datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS else value, UTC)
     time = value if isinstance(value, datetime) else datetime.fromisoformat(json_text(value, f"`{key}`"))
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it; bytes, such as those of pictures, are left out."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items() if not isinstance(one, bytes)}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value if not isinstance(one, bytes)]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else value

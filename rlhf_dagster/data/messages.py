@@ -9,6 +9,8 @@ from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Message, Prompt
 
 _KEYS = ("role", "content")
+_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "prompter": "user"}
+"""Our roles for those of other forms."""
 
 
 def prompt_in(values: Mapping[str, Any], key: str = "prompt") -> Prompt:
@@ -85,6 +87,15 @@ def _part(part: Any, what: str) -> str:
         kind = part.get("type") if isinstance(part, dict) else None
         raise BadLineError(f"{what} has a part of type {str(kind)[:40]!r}; only text is known here")
     return json_text(part["text"], f"a part of {what}")
+
+
+def shared_messages(value: Any) -> Any:
+    """``value`` with its messages as `role` and `content`, where they are written `from` and `value` (ShareGPT)."""
+    if not isinstance(value, list) or not all(
+        isinstance(one, dict) and "from" in one and "value" in one for one in value
+    ):
+        return value
+    return [{"role": _SPEAKERS.get(one["from"], one["from"]), "content": one["value"]} for one in value]
 
 
 def turns_of(text: str) -> list[dict[str, str]]:

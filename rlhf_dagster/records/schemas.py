@@ -69,6 +69,17 @@ IMPORTED_GOLD = _with_later(
     ),
     **_CHAT,
 )
+IMPORTED_FEEDBACK = _schema(
+    feedback_id=(STRING, "hash of prompt, response, what was thought of it and by whom"),
+    prompt_id=(STRING, "the prompt"),
+    prompt=(STRING, "the prompt's text"),
+    messages=(MESSAGES, "the prompt's messages, where it is a chat; null where it is a text"),
+    response=(STRING, "the response"),
+    liked=(pa.bool_(), "whether somebody liked it"),
+    weight=(FLOAT, "weight in the loss"),
+    user=(STRING, "who said so, as a pseudonym; empty where it is not known"),
+    source=(STRING, "where the feedback came from"),
+)
 PRETRAINING_TEXT = _schema(
     text_id=(STRING, "hash of the text"),
     text=(STRING, "one document"),

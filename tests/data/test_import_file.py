@@ -267,7 +267,7 @@ def test_judgments_need_a_store_and_kinds_are_known(tmp_path) -> None:
     file.write_text("{}")
     with pytest.raises(UserError, match="label store"):
         import_file("judgments", file, LocalStore(tmp_path))
-    with pytest.raises(UserError, match="choose prompts, demonstrations, judgments or gold"):
+    with pytest.raises(UserError, match="choose prompts, demonstrations, judgments, feedback or gold"):
         import_file("pictures", file, LocalStore(tmp_path))  # type: ignore[arg-type]
 
 

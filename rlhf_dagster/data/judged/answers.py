@@ -5,14 +5,15 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from rlhf_dagster.data.judged.rows import PROJECT, Row, answer_of, extras_of, listed_order, order_of
-from rlhf_dagster.data.judged.targets import Judged
+from rlhf_dagster.data.judged.finder import Judged
+from rlhf_dagster.data.judged.rows import PROJECT, answer_of, extras_of, listed_order, order_of
 from rlhf_dagster.data.line_records import JudgmentLine
 from rlhf_dagster.labeling.embedded import annotation_id
 from rlhf_dagster.labeling.ledger.contents import annotation_of
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.ids import pseudonym
+from rlhf_dagster.records.tables import Row
 
 _KEPT = ("reason", "strength", "flags", "metadata")
 _BESIDE = (*_KEPT, "shown_order")

@@ -12,10 +12,10 @@ from rlhf_dagster.records.chats import Prompt, messages_of, prompt_of_row
 from rlhf_dagster.records.ids import comparison_id, completion_id, prompt_id
 from rlhf_dagster.records.outcome import to_canonical, to_display
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
+from rlhf_dagster.records.tables import Row
 
-PURPOSE = "train"
-PROJECT = project_name(IMPORT_ROUND, PURPOSE)
-Row = dict[str, Any]
+IMPORT_PURPOSE = "train"
+PROJECT = project_name(IMPORT_ROUND, IMPORT_PURPOSE)
 Response = tuple[str, str]
 """A text and the policy that wrote it; IMPORTED_POLICY where that is not known."""
 _NOT_DRAWN: Row = {"token_ids": [], "log_probs": [], "reference_log_probs": [], "seed": 0, "tokenizer": ""}
@@ -51,7 +51,7 @@ def comparison_of_line(name: str, line: JudgmentLine, kind: str, members: Sequen
     """The row of COMPARISONS, shown in the order of this line; ``members`` are its completions."""
     shown = _in_order(responses_of(line), [(row["text"], row["policy_id"]) for row in members])
     ids = [members[index]["completion_id"] for index in shown]
-    return comparison_row(members, kind, IMPORT_ROUND, PURPOSE, seed=0, shown=ids) | {"name": name}
+    return comparison_row(members, kind, IMPORT_ROUND, IMPORT_PURPOSE, seed=0, shown=ids) | {"name": name}
 
 
 def repeat_of(row: Mapping[str, Any], showing: int, line: JudgmentLine) -> Row:

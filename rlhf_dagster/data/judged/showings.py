@@ -1,6 +1,6 @@
 """How often an annotator was shown a comparison before, as far as a file tells."""
 
-from rlhf_dagster.data.judged.spool import Given
+from rlhf_dagster.data.judged.spool import GivenJudgment
 from rlhf_dagster.records.machines import is_source
 
 
@@ -15,7 +15,7 @@ class Showings:
     def __init__(self) -> None:
         self._orders: dict[int, list[int]] = {}
 
-    def of(self, given: Given) -> int:
+    def of(self, given: GivenJudgment) -> int:
         """0 for the first showing. Lines are to be given in their order."""
         line = given.line
         if not line.comparison:
@@ -29,7 +29,7 @@ class Showings:
         return orders.index(order)
 
 
-def name_of(given: Given) -> str:
+def comparison_name(given: GivenJudgment) -> str:
     """What to call the comparison of a line: its name in the file, or a hash of what is compared.
 
     Where a file has no names and does not say who judged, lines of the same texts may be by different people: each is

@@ -15,7 +15,7 @@ Numbered = tuple[int, JudgmentLine]
 """A judgment and the number of its line, from 1."""
 
 
-class Given(NamedTuple):
+class GivenJudgment(NamedTuple):
     """A judgment with what the whole file says about its comparison and its annotator."""
 
     number: int
@@ -58,13 +58,13 @@ class Spool:
             self._pairs.append(hash((name, line.annotator)))
             self._people.append(not is_machine(line.annotator))
 
-    def batches(self) -> Iterator[list[Given]]:
+    def batches(self) -> Iterator[list[GivenJudgment]]:
         """The judgments in their order."""
         facts = _facts(*(np.asarray(one) for one in (self._numbers, self._names, self._pairs, self._people)))
         start = 0
         for batch in self._read():
             own = facts[start : start + len(batch)].tolist()
-            yield [Given(*line, *known) for line, known in zip(batch, own, strict=True)]
+            yield [GivenJudgment(*line, *known) for line, known in zip(batch, own, strict=True)]
             start += len(batch)
 
     def _write(self) -> None:
@@ -82,7 +82,7 @@ class Spool:
 
 
 def _facts(numbers: np.ndarray, names: np.ndarray, pairs: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """For each line the fields of :class:`Given` behind the line itself: (lines, 4); arguments have shape (lines,)."""
+    """For each line the fields of :class:`GivenJudgment` behind the line itself: (lines, 4); arguments have shape (lines,)."""
     if not len(numbers):
         return np.empty((0, 4), dtype=np.int64)
     _, pair = np.unique(pairs, return_inverse=True)

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 
 from rlhf_dagster.common.batches import batches
-from rlhf_dagster.data.judged.rows import PROJECT, PURPOSE, Row, members_of
-from rlhf_dagster.data.parts.known import Seen
+from rlhf_dagster.data.judged.rows import IMPORT_PURPOSE, PROJECT, members_of
+from rlhf_dagster.data.parts.known import SeenTexts
 from rlhf_dagster.data.parts.table import ImportedTable
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS
+from rlhf_dagster.records.tables import Row
 from rlhf_dagster.storage.base import Store
 
 _BATCH = 5000
@@ -25,13 +26,13 @@ class JudgedTables:
 
     def catch_up(self, store: EmbeddedLabelStore) -> None:
         """Add the comparisons that a process has sent to the ledger and was killed before it added them here."""
-        missing = store.comparisons_after(IMPORT_ROUND, PURPOSE, self._last_task())
+        missing = store.comparisons_after(IMPORT_ROUND, IMPORT_PURPOSE, self._last_task())
         for rows in batches(missing, _BATCH):
             self._append(rows, [member for row in rows for member in members_of(row)])
 
-    def names(self) -> Seen:
+    def names(self) -> SeenTexts:
         """What the files call the comparisons that are there."""
-        seen = Seen()
+        seen = SeenTexts()
         for part in self._comparisons.columns(["name"]):
             if "name" in part.column_names:
                 seen.add(part["name"].drop_null().to_pylist())

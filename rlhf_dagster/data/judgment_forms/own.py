@@ -1,10 +1,12 @@
 """Our own form of a judgment: one row says what one annotator decided about some responses."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from rlhf_dagster.data.judgment_forms.base import JudgmentForm, RowValues
 from rlhf_dagster.data.line_records import JudgmentLine
-from rlhf_dagster.data.line_values import is_missing, name_of, number_of, optional_text, time_of, whole_number
+from rlhf_dagster.data.line_values import is_missing, name_of, number_of, optional_text, plain, time_of, whole_number
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_in, response_in, with_prompt
 from rlhf_dagster.labeling.forms import FLAGS
@@ -12,18 +14,31 @@ from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.kinds import RANKED_KINDS, problem_with
 from rlhf_dagster.records.outcome import ranks_from_best
 
-OUTCOMES = ("choice", "ranks", "ratings")
+_OUTCOMES = ("choice", "ranks", "ratings")
 """Keys of which a row has one: what was decided."""
-KEYS = (
-    *("comparison", "prompt", "responses", "annotator", *OUTCOMES, "kind", "order_known", "strength", "policies"),
-    *("flags", "reason", "started_at", "submitted_at", "seconds", "metadata"),
+_TIMES = ("started_at", "submitted_at", "seconds")
+OWN_KEYS = frozenset(
+    {"comparison", "prompt", "responses", "annotator", *_OUTCOMES, "kind", "order_known", "strength", "policies"}
+    | {"flags", "reason", *_TIMES, "withdrawn", "metadata"}
 )
 _REQUIRED = ("prompt", "responses")
+_IN_CELLS = ("responses", *_OUTCOMES, "order_known", "withdrawn", "policies", "flags", "metadata")
+
+
+class OwnForm(JudgmentForm):
+    name = "own"
+    shape = "`prompt`, a list `responses`, and `choice`, `ranks` or `ratings`"
+
+    def fits(self, row: RowValues) -> bool:
+        return ("responses" in row and any(key in row for key in _OUTCOMES)) or len(row.keys() & set(OWN_KEYS)) > 3
+
+    def lines(self, row: RowValues) -> Iterator[JudgmentLine]:
+        yield parse_judgment(row)
 
 
 def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
-    """The judgment of a row; what is not one of KEYS goes to the metadata. Raises BadLineError."""
-    values = with_prompt(values)
+    """The judgment of a row; what is not one of OWN_KEYS goes to the metadata. Raises BadLineError."""
+    values = _of_cells(with_prompt(values))
     _check_required(values)
     responses = responses_in(values["responses"])
     kind, ranks, ratings = _outcome(values, len(responses))
@@ -34,14 +49,10 @@ def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
         annotator=name_of(values, "annotator"),
         ranks=ranks,
         kind=kind,
-        order_known=_order_known(values.get("order_known")),
         ratings=ratings,
-        strength=_strength(values),
-        policies=_policies(values.get("policies"), len(responses)),
-        flags=_flags(values.get("flags")),
-        reason=optional_text(values, "reason"),
-        **times_of(values),
-        metadata=metadata_of(values, KEYS) | _metadata(values.get("metadata")),
+        **{key: _OPTIONAL[key](values, len(responses)) for key in _OPTIONAL if key in values},
+        **(times_of(values) if any(key in values for key in _TIMES) else {}),
+        metadata=_kept(values) if "metadata" in values or values.keys() - OWN_KEYS else {},
     )
 
 
@@ -68,7 +79,7 @@ def times_of(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"started_at": started, "submitted_at": submitted, "seconds": seconds}
 
 
-def metadata_of(values: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+def metadata_of(values: Mapping[str, Any], known: Set[str]) -> dict[str, Any]:
     """What a row says under other keys than those ``known``; gaps are left out."""
     return {key: value for key, value in values.items() if key not in known and not is_missing(value)}
 
@@ -84,14 +95,30 @@ def kind_of(ranks: Sequence[int], k: int) -> str:
     return "pair" if k == 2 else "ranking" if max(ranks, default=1) > 2 else "best_of_k"
 
 
+def _of_cells(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` of which a table of text has lists and objects as JSON in its cells, and gaps as empty ones."""
+    cells = {key: _of_cell(values[key]) for key in _IN_CELLS if isinstance(values.get(key), str)}
+    return {**values, **cells} if cells else values
+
+
+def _of_cell(text: str) -> Any:
+    if not text.strip():
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, str) else value
+
+
 def _check_required(values: Mapping[str, Any]) -> None:
     missing = [key for key in _REQUIRED if key not in values]
     if missing:
         raise BadLineError(f"`{missing[0]}` is missing")
-    given = [key for key in OUTCOMES if key in values]
+    given = [key for key in _OUTCOMES if key in values]
     # A table has every column in every row: a null beside an outcome says nothing.
     said = [key for key in given if not is_missing(values[key])]
-    if not given:
+    if not given and values.get("withdrawn") is not True:
         raise BadLineError("`choice` is missing; `ranks` or `ratings` may stand in its place")
     if len(said) > 1:
         raise BadLineError(f"both `{said[0]}` and `{said[1]}` are given; leave one out")
@@ -101,11 +128,13 @@ def _outcome(
     values: Mapping[str, Any], k: int
 ) -> tuple[str, tuple[int, ...] | None, Mapping[str, tuple[int, ...]] | None]:
     """The kind, the ranks and the ratings."""
-    key = next((key for key in OUTCOMES if not is_missing(values.get(key))), "choice")
+    key = next((key for key in _OUTCOMES if not is_missing(values.get(key))), "choice")
     given = optional_text(values, "kind")
-    ratings = None
+    ranks: tuple[int, ...] | None
+    ranks, ratings, derived = None, None, "pair"
     if key == "ratings":
-        ranks, ratings, derived = *_ratings(values[key], k), "rating"
+        ranks, ratings = _ratings(values[key], k)
+        derived = "rating"
     elif key == "ranks":
         ranks = _ranks(values[key], k)
         derived = "pair" if k == 2 else "ranking"
@@ -174,13 +203,15 @@ def _whole(given: Any) -> Any:
     return given if None in numbers else numbers
 
 
-def _order_known(value: Any) -> bool:
+def _truth(values: Mapping[str, Any], key: str, otherwise: bool) -> bool:
+    value = values[key]
     if is_missing(value) or isinstance(value, bool):
-        return value is not False
-    raise BadLineError("`order_known` is neither true nor false")
+        return otherwise if is_missing(value) else value
+    raise BadLineError(f"`{key}` is neither true nor false")
 
 
-def _strength(values: Mapping[str, Any]) -> float | None:
+def strength_of(values: Mapping[str, Any]) -> float | None:
+    """The number from 0 to 1 under `strength`; None if there is none; raises BadLineError for others."""
     strength = number_of(values, "strength")
     if strength is not None and not 0 <= strength <= 1:
         raise BadLineError(f"`strength` is {strength:g}, which is no number from 0 to 1")
@@ -203,9 +234,21 @@ def _flags(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def _metadata(value: Any) -> Mapping[str, Any]:
-    if is_missing(value):
-        return {}
-    if not isinstance(value, Mapping):
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the row says beside, and its `metadata`, which go before."""
+    given = values.get("metadata")
+    if not is_missing(given) and not isinstance(given, Mapping):
         raise BadLineError("`metadata` is not an object")
-    return value
+    kept: dict[str, Any] = plain({**metadata_of(values, OWN_KEYS), **(given if isinstance(given, Mapping) else {})})
+    return kept
+
+
+_OPTIONAL: dict[str, Callable[[Mapping[str, Any], int], Any]] = {
+    "order_known": lambda values, k: _truth(values, "order_known", True),
+    "withdrawn": lambda values, k: _truth(values, "withdrawn", False),
+    "strength": lambda values, k: strength_of(values),
+    "policies": lambda values, k: _policies(values["policies"], k),
+    "flags": lambda values, k: _flags(values["flags"]),
+    "reason": lambda values, k: optional_text(values, "reason"),
+}
+"""How each key is read that most rows lack, of a row with ``k`` responses."""

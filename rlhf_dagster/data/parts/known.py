@@ -8,7 +8,7 @@ _PENDING = 100_000
 """Newly seen texts that are kept in a set before they are sorted in among the others."""
 
 
-class Seen:
+class SeenTexts:
     """A set of texts that only answers whether it holds one.
 
     It keeps 64-bit hashes: of ten million texts, one that is new is taken for a known one with a probability of 10^-12.

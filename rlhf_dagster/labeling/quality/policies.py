@@ -38,7 +38,7 @@ class Duels:
     """Index of the comparison: all that one ranking says, and all that is said of one comparison, is one unit."""
 
 
-def policy_figures(labels: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, Any] | None:
+def preferred_policies(labels: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, Any] | None:
     """Figures of the policies that ``comparisons`` name; None where labels compare fewer than two of them.
 
     The tables have the columns of LABELS and COMPARISONS; people's usable labels of role `label` count or, where there

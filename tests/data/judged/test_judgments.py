@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,7 @@ def test_the_tables_do_not_depend_on_the_size_of_batches(loop, tmp_path, monkeyp
     ]
     lines += [line("c1", "Ada", responses=("left", "other")), *(line("", "Ada") for _ in range(3))]
     expected = loop.add(*lines)
-    monkeypatch.setattr(module, "BATCH", size)
+    monkeypatch.setattr(module, "_BATCH", size)
     other = Loop(tmp_path / "other")
     assert other.add(*lines) == expected
     columns = ["comparison_id", "labels_wanted", "display_order", "role"]
@@ -256,7 +256,7 @@ def held(loop: Loop) -> list[Any]:
 
 
 def test_an_import_that_dies_at_any_write_can_be_repeated(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(module, "_BATCH", 2)
     monkeypatch.setattr(parts, "PART_ROWS", 3)
     lines = [line(f"c{number}", "Ada", responses=(f"{number}", "x")) for number in range(5)] + [line("", "Bob")] * 2
     whole = Loop(tmp_path / "whole")
@@ -281,11 +281,13 @@ def test_people_who_judge_what_a_machine_judged_before_count_alone(loop) -> None
     assert (counts.labels, counts.machine, counts.complete) == (2, 2, 2)
 
 
-def test_nothing_is_written_where_all_is_refused_before(loop) -> None:
-    def refuse() -> None:
+def test_nothing_is_written_where_the_last_line_raises(loop, monkeypatch) -> None:
+    def lines() -> Iterator[tuple[int, JudgmentLine]]:
+        yield from enumerate([line(f"c{number}") for number in range(5)], 1)
         raise UserError("more than half")
 
+    monkeypatch.setattr(module, "_BATCH", 2)
     with pytest.raises(UserError, match="more than half"):
-        add_judgments(enumerate([line()], 1), loop.files, loop.store, "f", before_writing=refuse)
+        add_judgments(lines(), loop.files, loop.store, "f")
     assert loop.files.list("imports") == []
     assert loop.comparisons().empty

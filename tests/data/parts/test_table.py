@@ -4,7 +4,7 @@ import pytest
 
 from rlhf_dagster.data.imported import append_new, imported
 from rlhf_dagster.data.parts import table as module
-from rlhf_dagster.data.parts.known import Seen
+from rlhf_dagster.data.parts.known import SeenTexts
 from rlhf_dagster.data.parts.table import ImportedTable
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.parquet import to_parquet
@@ -97,7 +97,7 @@ def test_a_damaged_part_is_one_sentence(store) -> None:
 
 def test_texts_are_seen_once_they_were_added(monkeypatch) -> None:
     monkeypatch.setattr("rlhf_dagster.data.parts.known._PENDING", 3)
-    seen = Seen(["a"])
+    seen = SeenTexts(["a"])
     for number in range(10):
         assert seen.known(["a", f"t{number}", "never"]) == [True, False, False]
         seen.add([f"t{number}"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_dagster.labeling.quality.policies import ELO_MEAN, policy_figures
+from rlhf_dagster.labeling.quality.policies import ELO_MEAN, preferred_policies
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.round_keys import IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, LABELS, table
@@ -42,7 +42,7 @@ def rankings(n: int, truth: dict[str, float], seed: int, k: int = 5) -> list[tup
 
 def test_two_policies_by_hand() -> None:
     judged = [(f"c{number}", "Ada", ["a", "b"], [1, 2] if number < 75 else [2, 1]) for number in range(100)]
-    found = policy_figures(*tables([*judged, *((f"t{n}", "Bob", ["b", "a"], [1, 1]) for n in range(20))]))
+    found = preferred_policies(*tables([*judged, *((f"t{n}", "Bob", ["b", "a"], [1, 1]) for n in range(20))]))
     assert [row["policy"] for row in found["policies"]] == ["a", "b"]
     a = found["policies"][0]
     assert (a["win_rate"]["value"], a["win_rate"]["n"]) == (pytest.approx(85 / 120), 120)
@@ -56,7 +56,7 @@ def test_the_order_and_the_strengths_are_the_truth_within_their_intervals() -> N
     truth = {"a": 1.0, "b": 0.5, "c": 0.0, "d": -0.5, "e": -0.5, "f": -0.5}
     covered = []
     for seed in range(40):
-        found = policy_figures(*tables(rankings(150, truth, seed)))
+        found = preferred_policies(*tables(rankings(150, truth, seed)))
         by_name = {row["policy"]: row["strength"] for row in found["policies"]}
         covered += [by_name[name]["low"] <= value <= by_name[name]["high"] for name, value in truth.items()]
         better = [(one, other) for one in truth for other in truth if truth[one] > truth[other]]
@@ -68,7 +68,7 @@ def test_a_ranking_is_one_unit() -> None:
     truth = {"a": 1.0, "b": 0.5, "c": 0.0, "d": -0.5, "e": -1.0}
     once = rankings(100, truth, seed=1)
     twice = once + [(name, "another", policies, ranks) for name, _, policies, ranks in once]
-    one, two = (policy_figures(*tables(judged))["policies"][0] for judged in (once, twice))
+    one, two = (preferred_policies(*tables(judged))["policies"][0] for judged in (once, twice))
     assert one["win_rate"]["n"] == one["strength"]["n"] == 100
     for figure in ("win_rate", "strength"):
         widths = [row[figure]["high"] - row[figure]["low"] for row in (one, two)]
@@ -77,23 +77,23 @@ def test_a_ranking_is_one_unit() -> None:
 
 def test_policies_that_nothing_connects_have_win_rates_and_no_ratings() -> None:
     judged = [(f"c{n}", "Ada", ["a", "b"], [1, 2]) for n in range(5)]
-    found = policy_figures(*tables(judged + [(f"d{n}", "Ada", ["c", "d"], [2, 1]) for n in range(5)]))
+    found = preferred_policies(*tables(judged + [(f"d{n}", "Ada", ["c", "d"], [2, 1]) for n in range(5)]))
     assert [row["policy"] for row in found["policies"]] == ["a", "d", "b", "c"]
     assert {row["elo"] for row in found["policies"]} == {None}
     assert found["policies"][0]["win_rate"]["value"] == 1
 
 
 def test_who_wins_every_time_has_a_finite_strength() -> None:
-    found = policy_figures(*tables([(f"c{n}", "Ada", ["a", "b"], [1, 2]) for n in range(50)]))
+    found = preferred_policies(*tables([(f"c{n}", "Ada", ["a", "b"], [1, 2]) for n in range(50)]))
     assert all(math.isfinite(row["elo"][end]) for row in found["policies"] for end in ("value", "low", "high"))
 
 
 @pytest.mark.parametrize("policies", [[IMPORTED_POLICY] * 2, ["a", "a"], ["a", IMPORTED_POLICY]])
 def test_without_two_named_policies_there_are_no_figures(policies) -> None:
-    assert policy_figures(*tables([("c", "Ada", policies, [1, 2])])) is None
+    assert preferred_policies(*tables([("c", "Ada", policies, [1, 2])])) is None
 
 
 def test_machines_count_only_where_nobody_else_judges() -> None:
     machine = ("c1", "machine:m", ["a", "b"], [1, 2])
-    assert policy_figures(*tables([machine]))["policies"][0]["policy"] == "a"
-    assert policy_figures(*tables([machine, ("c2", "Ada", ["a", "b"], [2, 1])]))["policies"][0]["policy"] == "b"
+    assert preferred_policies(*tables([machine]))["policies"][0]["policy"] == "a"
+    assert preferred_policies(*tables([machine, ("c2", "Ada", ["a", "b"], [2, 1])]))["policies"][0]["policy"] == "b"

@@ -6,23 +6,23 @@ from typing import NamedTuple
 
 from rlhf_dagster.data.judged.rows import (
     Response,
-    Row,
     comparison_of_line,
     completions_of,
     repeat_id,
     repeat_of,
     responses_of,
 )
-from rlhf_dagster.data.judged.showings import Showings, name_of
-from rlhf_dagster.data.judged.spool import Given
+from rlhf_dagster.data.judged.showings import Showings, comparison_name
+from rlhf_dagster.data.judged.spool import GivenJudgment
 from rlhf_dagster.data.line_records import JudgmentLine
-from rlhf_dagster.data.parts.known import Seen
+from rlhf_dagster.data.parts.known import SeenTexts
 from rlhf_dagster.labeling.ledger.contents import comparison_of
 from rlhf_dagster.labeling.ledger.rows import LedgerRows
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.records.ids import comparison_id
 from rlhf_dagster.records.kinds import RANKED_KINDS
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
+from rlhf_dagster.records.tables import Row
 
 _SHOWN_NAME = 80
 """Letters of a comparison's name in a sentence."""
@@ -31,7 +31,7 @@ _SHOWN_NAME = 80
 class Judged(NamedTuple):
     """A judgment and the comparison that it is about (a row of COMPARISONS)."""
 
-    given: Given
+    given: GivenJudgment
     row: Row
     showing: int
     """How often its annotator was shown the comparison before."""
@@ -46,7 +46,7 @@ class _Group:
     name: str
     members: list[Row]
     """Its completions."""
-    lines: list[Given] = field(default_factory=list)
+    lines: list[GivenJudgment] = field(default_factory=list)
     row: Row | None = None
     """The comparison, once it is known."""
     is_new: bool = True
@@ -67,10 +67,10 @@ class _Group:
         return [comparison_id(members, kind, IMPORT_ROUND) for kind in self.kinds()]
 
 
-class Targets:
+class ComparisonFinder:
     """Finds the comparisons of one batch."""
 
-    def __init__(self, rows: LedgerRows, names: Seen) -> None:
+    def __init__(self, rows: LedgerRows, names: SeenTexts) -> None:
         """``names`` are those of the comparisons that are there already."""
         self._rows, self._names = rows, names
         self.refused: list[tuple[int, str]] = []
@@ -80,7 +80,7 @@ class Targets:
         self.completions: list[Row] = []
         """Theirs."""
 
-    def find(self, batch: Iterable[Given], showings: Showings) -> list[Judged]:
+    def find(self, batch: Iterable[GivenJudgment], showings: Showings) -> list[Judged]:
         """The judgments of a batch that do not contradict others, in their order, with their comparisons."""
         judged = []
         for group in self._chosen(_groups(batch)):
@@ -121,7 +121,7 @@ class Targets:
         self.completions += group.members
         return row
 
-    def _fits(self, given: Given, name: str, row: Row) -> bool:
+    def _fits(self, given: GivenJudgment, name: str, row: Row) -> bool:
         """Whether a line is of its comparison's kind; refused where it is not."""
         kind = given.line.kind
         if given.line.ranks is None or kind == row["kind"]:
@@ -150,11 +150,11 @@ def _about_repeat(one: Judged, identity: str, there: Mapping[str, Row], new: Map
     return one._replace(row=(new if is_new else there)[identity], is_new=is_new)
 
 
-def _groups(batch: Iterable[Given]) -> list[_Group]:
+def _groups(batch: Iterable[GivenJudgment]) -> list[_Group]:
     """In the order of their first lines."""
     groups: dict[tuple[str, Prompt, tuple[Response, ...]], _Group] = {}
     for given in batch:
-        name, line = name_of(given), given.line
+        name, line = comparison_name(given), given.line
         content = (name, line.prompt, tuple(sorted(responses_of(line))))
         if content not in groups:
             groups[content] = _Group(name, completions_of(name, line.prompt, content[2]))
@@ -162,6 +162,6 @@ def _groups(batch: Iterable[Given]) -> list[_Group]:
     return list(groups.values())
 
 
-def _contradiction(name: str, given: Given) -> str:
+def _contradiction(name: str, given: GivenJudgment) -> str:
     before = f"on line {given.first}" if given.first < given.number else "in an earlier import"
     return f"comparison {name[:_SHOWN_NAME]} has another prompt or other responses than {before}"
