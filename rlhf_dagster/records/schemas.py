@@ -10,7 +10,7 @@ from rlhf_dagster.records.kinds import ALL_KINDS, RANKED_KINDS
 
 STRING, INT, FLOAT, TIME = pa.string(), pa.int32(), pa.float64(), pa.timestamp("us", tz="UTC")
 STRINGS, INTS, FLOATS = pa.list_(STRING), pa.list_(INT), pa.list_(pa.float32())
-CHAT_MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
+_MESSAGES = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
 _LATER = b"later"
 """Marks, in a column's metadata, one that tables of version 0.1 lack; it is null there."""
 
@@ -35,7 +35,7 @@ def _any_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-_CHAT = {"messages": (CHAT_MESSAGES, "the prompt's messages, where it is a chat; null where it is a text")}
+_CHAT = {"messages": (_MESSAGES, "the prompt's messages, where it is a chat; null where it is a text")}
 PROMPTS = _with_later(
     _schema(
         prompt_id=(STRING, "hash of the text, or of the messages"),
@@ -73,7 +73,7 @@ IMPORTED_FEEDBACK = _schema(
     feedback_id=(STRING, "hash of prompt, response, what was thought of it and by whom"),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
-    messages=(MESSAGES, "the prompt's messages, where it is a chat; null where it is a text"),
+    messages=(_MESSAGES, "the prompt's messages, where it is a chat; null where it is a text"),
     response=(STRING, "the response"),
     liked=(pa.bool_(), "whether somebody liked it"),
     weight=(FLOAT, "weight in the loss"),

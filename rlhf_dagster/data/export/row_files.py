@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 
 from rlhf_dagster.common.files import writing
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.schemas import PROMPTS
 
 Write = Callable[[Mapping[str, Any]], None]
 Columns = Mapping[str, pa.DataType]
+CHAT_MESSAGES = PROMPTS.field("messages").type
+"""The type of a column of messages."""
 _AT_ONCE = 1000
 STAYS_NULL = "choice"
 """The column whose null says something: an annotator who could not decide. Other gaps are left out of JSON."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_dagster.data.export.judgment_forms.base import Facts
-from rlhf_dagster.data.export.row_files import Columns
+from rlhf_dagster.data.export.row_files import CHAT_MESSAGES, Columns
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
-from rlhf_dagster.records.schemas import CHAT_MESSAGES, INT, STRING
+from rlhf_dagster.records.schemas import INT, STRING
 from rlhf_dagster.records.tables import Row
 
 

@@ -82,7 +82,7 @@ class Spool:
 
 
 def _facts(numbers: np.ndarray, names: np.ndarray, pairs: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """For each line the fields of :class:`GivenJudgment` behind the line itself: (lines, 4); arguments have shape (lines,)."""
+    """For each line the numbers that :class:`GivenJudgment` ends with: (lines, 4); arguments have shape (lines,)."""
     if not len(numbers):
         return np.empty((0, 4), dtype=np.int64)
     _, pair = np.unique(pairs, return_inverse=True)

@@ -30,7 +30,8 @@ class OwnForm(JudgmentForm):
     shape = "`prompt`, a list `responses`, and `choice`, `ranks` or `ratings`"
 
     def fits(self, row: RowValues) -> bool:
-        return ("responses" in row and any(key in row for key in _OUTCOMES)) or len(row.keys() & set(OWN_KEYS)) > 3
+        # Other forms have `comparison`, `prompt`, `annotator` and the like beside columns of their own.
+        return "responses" in row and (any(key in row for key in _OUTCOMES) or len(row.keys() & OWN_KEYS) > 3)
 
     def lines(self, row: RowValues) -> Iterator[JudgmentLine]:
         yield parse_judgment(row)

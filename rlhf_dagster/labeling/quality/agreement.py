@@ -26,7 +26,7 @@ class Agreement:
     """By annotator, all other pairs."""
 
 
-def agreement(labels: pd.DataFrame) -> Agreement:
+def agreement_of(labels: pd.DataFrame) -> Agreement:
     """The agreement of labels with the columns ``comparison_id``, ``annotator`` and ``top`` (tuple of the best).
 
     Pairs of one comparison share labels and are not independent; the intervals allow for that

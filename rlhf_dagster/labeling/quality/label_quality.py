@@ -8,7 +8,7 @@ import pandas as pd
 
 from rlhf_dagster.common.intervals import interval_columns, share_with_interval
 from rlhf_dagster.labeling.parse import usable_labels
-from rlhf_dagster.labeling.quality.agreement import Agreement, agreement, nominal_alpha, ordinal_alpha
+from rlhf_dagster.labeling.quality.agreement import Agreement, agreement_of, nominal_alpha, ordinal_alpha
 from rlhf_dagster.labeling.quality.checks import (
     ALL,
     MEASURING_ROLES,
@@ -89,7 +89,7 @@ def measure_quality(
         "annotators": len(rows),
         "overlapping": int((measured.judged.groupby("comparison_id").size() >= 2).sum()),
         "agreement": measured.agreement.everybody,
-        "agreement_with_ties": agreement(measured.judged).everybody,
+        "agreement_with_ties": agreement_of(measured.judged).everybody,
         "alpha": nominal_alpha(measured.judged),
         "alpha_ordinal": ordinal_alpha(measured.judged),
         "first_position": first_position(judged),
@@ -148,7 +148,7 @@ def _measure(labels: pd.DataFrame, comparisons: pd.DataFrame) -> _Measured:
         submitted=_submitted(labels),
         judged=judged,
         decided=decided,
-        agreement=agreement(decided),
+        agreement=agreement_of(decided),
         gold=gold_answers(usable, rows),
         repeats=repeated_answers(usable, rows),
         untouched=untouched_rankings(usable, rows),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from label_simulations import comparison_of, frames, label_row, ranked
 
-from rlhf_dagster.labeling.quality.agreement import agreement
+from rlhf_dagster.labeling.quality.agreement import agreement_of
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
 
 
@@ -55,12 +55,12 @@ def test_the_interval_of_agreement_allows_for_labels_that_are_shared() -> None:
             for person, vote in enumerate(given)
         ]
         labels = pd.DataFrame(rows)[["comparison_id", "annotator", "ranks"]]
-        hits += holds(agreement_of(labels), 0.8**2 + 0.2**2)
+        hits += holds(everybodys_agreement(labels), 0.8**2 + 0.2**2)
     assert hits / simulations > 0.88
 
 
-def agreement_of(labels: pd.DataFrame) -> dict[str, Any]:
-    found = agreement(labels.assign(top=[(0,) if ranks[0] == 1 else (1,) for ranks in labels["ranks"]])).everybody
+def everybodys_agreement(labels: pd.DataFrame) -> dict[str, Any]:
+    found = agreement_of(labels.assign(top=[(0,) if ranks[0] == 1 else (1,) for ranks in labels["ranks"]])).everybody
     assert found is not None
     return dict(found)
 

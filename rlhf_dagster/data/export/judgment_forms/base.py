@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from rlhf_dagster.data.export.outgoing import OutgoingJudgment
-from rlhf_dagster.data.export.row_files import Columns
+from rlhf_dagster.data.export.row_files import CHAT_MESSAGES, Columns
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Prompt, messages_of
-from rlhf_dagster.records.schemas import CHAT_MESSAGES, FLOAT, STRING
+from rlhf_dagster.records.schemas import FLOAT, STRING
 from rlhf_dagster.records.tables import Row
 
 NOT_DECIDED = "the annotator could not decide"

@@ -18,9 +18,9 @@ from rlhf_dagster.data.export.judgment_forms.base import (
     text_or_messages,
 )
 from rlhf_dagster.data.export.outgoing import OutgoingJudgment
-from rlhf_dagster.data.export.row_files import Columns
+from rlhf_dagster.data.export.row_files import CHAT_MESSAGES, Columns
 from rlhf_dagster.data.line_records import JudgmentLine
-from rlhf_dagster.records.schemas import CHAT_MESSAGES, FLOAT, INT, STRING
+from rlhf_dagster.records.schemas import FLOAT, INT, STRING
 from rlhf_dagster.records.tables import Row
 
 _Rows = Callable[[OutgoingJudgment], list[Row]]
