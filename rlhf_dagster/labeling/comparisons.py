@@ -115,6 +115,7 @@ def comparison_row(
         "task_id": "",
         "token_ids": [_drawn(row) for row in ordered],
         "tokenizers": [row.get("tokenizer") or "" for row in ordered],
+        "name": "",
     }
 
 

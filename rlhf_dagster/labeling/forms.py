@@ -73,11 +73,11 @@ def read_order(result: Mapping[str, Any], k: int) -> list[int] | None:
     return order
 
 
-def _kept(result: Mapping[str, Any]) -> str | None:
-    """The metadata as JSON; None without any."""
+def _kept(result: Mapping[str, Any]) -> str:
+    """The metadata as JSON; empty without any."""
     metadata = result.get("metadata")
     if metadata is None:
-        return None
+        return ""
     if not isinstance(metadata, Mapping):
         raise UnreadableError(f"`metadata` is {named(metadata)}, not an object.")
     return json.dumps(metadata, sort_keys=True, ensure_ascii=False)

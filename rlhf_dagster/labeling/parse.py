@@ -218,7 +218,7 @@ def _row(annotation: Annotation, comparison: Mapping[str, Any]) -> dict[str, Any
         "updated_at": annotation.updated_at,
         "position": annotation.position,
         "display_order": None,
-        "metadata": None,
+        "metadata": "",
     }
 
 

@@ -59,6 +59,7 @@ TABLES_ON_DISK = (
     ),
     TableOnDisk("Imported prompts", schemas.IMPORTED_PROMPTS, _parts("prompts")),
     TableOnDisk("Imported demonstrations", schemas.IMPORTED_DEMONSTRATIONS, _parts("demonstrations")),
+    TableOnDisk("Imported feedback", schemas.IMPORTED_FEEDBACK, _parts("feedback")),
     TableOnDisk("Imported gold questions", schemas.IMPORTED_GOLD, _parts("gold")),
 )
 

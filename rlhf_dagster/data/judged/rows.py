@@ -108,7 +108,7 @@ def members_of(row: Mapping[str, Any]) -> list[Row]:
 
     None either where the comparison was imported by version 0.1, which did not keep its name.
     """
-    if row["repeat_of"] or row["name"] is None:
+    if row["repeat_of"] or not row["name"]:
         return []
     responses = zip(row["responses"], row["policy_ids"], strict=True)
     return completions_of(row["name"], prompt_of_row(row), responses)

@@ -35,7 +35,7 @@ class JudgedTables:
         seen = SeenTexts()
         for part in self._comparisons.columns(["name"]):
             if "name" in part.column_names:
-                seen.add(part["name"].drop_null().to_pylist())
+                seen.add(name for name in part["name"].to_pylist() if name)
         return seen
 
     def append(self, comparisons: Sequence[Row], completions: Sequence[Row], sent: Iterable[Mapping[str, int]]) -> None:

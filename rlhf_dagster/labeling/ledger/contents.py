@@ -19,7 +19,7 @@ _LATER_COLUMNS = {
     "repeat_of": "",
     "token_ids": None,
     "tokenizers": None,
-    "name": None,
+    "name": "",
 }
 """Values of columns that comparisons stored by older versions do not have."""
 
@@ -63,10 +63,18 @@ def sendable(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def comparison_json(row: Mapping[str, Any]) -> str:
-    """A comparison as JSON; lists that came out of Parquet are arrays. Without messages it is as it always was."""
-    messages = messages_of(prompt_of_row(row))
-    plain = {name: value for name, value in row.items() if name != "messages"}
-    return _AS_JSON.encode(plain | ({"messages": messages} if messages else {}))
+    """A comparison as JSON; lists that came out of Parquet are arrays.
+
+    Without messages and name it is as it always was.
+    """
+    later = {"messages": messages_of(prompt_of_row(row)), "name": row.get("name")}
+    plain = {column: value for column, value in row.items() if column not in later}
+    return _AS_JSON.encode(plain | {column: value for column, value in later.items() if _is_there(value)})
+
+
+def _is_there(value: Any) -> bool:
+    """Whether it is a text or a list, and not empty: pandas has NaN for a text that is null."""
+    return isinstance(value, str | list) and bool(value)
 
 
 def _plain(value: Any) -> Any:
