@@ -12,6 +12,7 @@ from rlhf_dagster.assets.define import (
     loop_asset,
     markdown_table,
     numbers,
+    rate_cell,
     stage_progress,
     table_result,
 )
@@ -19,6 +20,7 @@ from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON
 from rlhf_dagster.labeling.parse import machine_labels, usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
+from rlhf_dagster.labeling.quality.policies import preferred_policies
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import left_behind, unsettled_sentence
 from rlhf_dagster.loop.guards.left_out import preference_notices
@@ -33,7 +35,7 @@ from rlhf_dagster.loop.labels import (
 from rlhf_dagster.loop.sampling import pin_round, sample_completions
 from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.records.machines import by_people
-from rlhf_dagster.records.round_keys import require_round_key
+from rlhf_dagster.records.round_keys import IMPORT_ROUND, require_round_key
 from rlhf_dagster.training.texts.cuts import Cuts
 
 SHOWN = [
@@ -144,6 +146,7 @@ def label_quality(
     `first_position` is the share of choices that fall on the response shown first, which should be near one over the
     number of responses. A figure whose labels do not say what it needs is not known. `sources` are files that do not
     say who labelled. Annotators that are machines are in none of these figures; `machines` compares them with people.
+    Where an imported file names who wrote the responses, `policies` says whose people prefer.
     """
     quarantine = read_quarantine(loop, context.partition_key, "train")
     annotators, summary = measure_quality(preference_labels, preference_batch, quarantine)
@@ -157,6 +160,12 @@ def label_quality(
             metadata[name] = summary["not_known"][name]
     if summary["sources"]:
         metadata["sources"] = markdown_table([_source_row(figures) for figures in summary["sources"]])
+    policies = (
+        preferred_policies(preference_labels, preference_batch) if context.partition_key == IMPORT_ROUND else None
+    )
+    if policies:
+        summary["policies"] = policies
+        metadata["policies"] = markdown_table([_policy_row(figures) for figures in policies["policies"]])
     if summary["machines"]:
         metadata["machines"] = markdown_table([_machine_row(figures) for figures in summary["machines"]])
     return dg.MaterializeResult(
@@ -173,6 +182,19 @@ def _source_row(figures: dict[str, Any]) -> dict[str, Any]:
     first = figures["first_position"] or {}
     counts = {name: figures[name] for name in ("annotator", "labels", "ties")}
     return counts | {"first_position": first.get("value", "not known"), "chance": first.get("chance")}
+
+
+def _policy_row(figures: dict[str, Any]) -> dict[str, Any]:
+    """A policy's figures with their intervals; comparisons that do not reach all policies give no ratings."""
+    elo = figures["elo"]
+    rating = f"{elo['value']:.0f} ({elo['low']:.0f} to {elo['high']:.0f})" if elo else "not known"
+    return {
+        "policy": figures["policy"],
+        "win rate": rate_cell(figures["win_rate"]),
+        "Elo": rating,
+        "Bradley-Terry": f"{figures['strength']['value']:.2f}" if elo else "not known",
+        "comparisons": figures["win_rate"]["n"],
+    }
 
 
 def _machine_row(figures: dict[str, Any]) -> dict[str, Any]:

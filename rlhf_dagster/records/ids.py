@@ -9,12 +9,12 @@ from rlhf_dagster.records.chats import Prompt, messages_of
 from rlhf_dagster.records.machines import is_person
 
 ID_LENGTH = 20
+_AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def content_hash(*parts: Any) -> str:
     """The first 20 hex digits (80 bits) of SHA-256 over the parts' canonical JSON."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:ID_LENGTH]
+    return hashlib.sha256(_AS_JSON.encode(parts).encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
 def prompt_id(prompt: Prompt) -> str:

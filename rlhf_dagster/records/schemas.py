@@ -143,6 +143,7 @@ COMPARISONS = _with_later(
     ),
     **_DRAWN,
     **_CHAT,
+    name=(STRING, "what the file calls an imported comparison, or a hash where it has no name for it; empty elsewhere"),
 )
 LABELS = _with_later(
     _schema(
@@ -183,6 +184,7 @@ LABELS = _with_later(
         "display_order[position] is the index into completion_ids that this annotator saw there; null: as the "
         "comparison says; empty: not known",
     ),
+    metadata=(STRING, "what else the file says of an imported label, as JSON; empty where it says nothing"),
 )
 QUARANTINE = _schema(
     annotation_id=(STRING, "the label store's id"),
