@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from rlhf_dagster.common.intervals import Rate, clustered_rate
 from rlhf_dagster.labeling.parse import usable_labels
@@ -95,6 +93,9 @@ def _of_one_size(group: pd.DataFrame, clusters: np.ndarray) -> list[tuple[np.nda
 
 def _strengths(duels: Duels, k: int) -> list[Rate] | None:
     """Of each policy; None where they are not all on one scale."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_matrix((np.ones(len(duels.first)), (duels.first, duels.second)), shape=(k, k))
     if connected_components(graph, directed=False)[0] > 1:
         return None
@@ -128,6 +129,8 @@ def _derivatives(strengths: np.ndarray, duels: Duels, k: int) -> tuple[np.ndarra
 
 def _covariance(strengths: np.ndarray, duels: Duels, k: int) -> np.ndarray:
     """Of strengths with a mean of 0, allowing for whatever depends on each other within a comparison: (k, k)."""
+    from scipy.sparse import coo_matrix
+
     above, _ = _surprise(strengths, duels)
     _, cluster = np.unique(duels.cluster, return_inverse=True)
     n = int(cluster.max()) + 1
