@@ -17,7 +17,7 @@ from rlhf_dagster.data.reading.mapping import check_columns, mapped_rows
 from rlhf_dagster.data.reading.source import RowSource
 from rlhf_dagster.data.reading.tally import ReadTally
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.store import LabelStore
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.storage.base import Store
 
 Kind = Literal["prompts", "demonstrations", "judgments", "feedback", "gold"]
@@ -74,7 +74,7 @@ class ImportReport:
 
 
 def import_file(
-    kind: Kind, file: Path, files: Store, store: LabelStore | None = None, options: ImportOptions | None = None
+    kind: Kind, file: Path, files: Store, store: EmbeddedLabelStore | None = None, options: ImportOptions | None = None
 ) -> ImportReport:
     """Add the records of ``file`` to the loop whose store is ``files``, each once, however often it is imported.
 
@@ -89,7 +89,11 @@ def import_file(
 
 
 def import_source(
-    kind: Kind, source: RowSource, files: Store, store: LabelStore | None = None, options: ImportOptions | None = None
+    kind: Kind,
+    source: RowSource,
+    files: Store,
+    store: EmbeddedLabelStore | None = None,
+    options: ImportOptions | None = None,
 ) -> ImportReport:
     """:func:`import_file` of any source."""
     _check_kind(kind, store)
@@ -106,7 +110,7 @@ def import_source(
 
 
 def import_dataset(
-    dataset: JudgmentsDataset, root: Path, files: Store, store: LabelStore, options: ImportOptions | None = None
+    dataset: JudgmentsDataset, root: Path, files: Store, store: EmbeddedLabelStore, options: ImportOptions | None = None
 ) -> ImportReport:
     """The judgments of a data set, as :func:`import_file` takes those of a file; ``root`` is the config's folder.
 
@@ -118,7 +122,7 @@ def import_dataset(
     return import_source("judgments", hub_source(dataset, root), files, store, options)
 
 
-def _check_kind(kind: str, store: LabelStore | None) -> None:
+def _check_kind(kind: str, store: EmbeddedLabelStore | None) -> None:
     if kind not in IMPORT_KINDS:
         *others, last = IMPORT_KINDS
         raise UserError(f"{kind!r} cannot be imported; choose {', '.join(others)} or {last}.")
@@ -157,11 +161,16 @@ def _all_or_none(
 
 
 def _add(
-    kind: str, records: Iterator[tuple[int, Any]], files: Store, store: LabelStore | None, source: str, tally: ReadTally
+    kind: str,
+    records: Iterator[tuple[int, Any]],
+    files: Store,
+    store: EmbeddedLabelStore | None,
+    source: str,
+    tally: ReadTally,
 ) -> tuple[int, int]:
     if kind == "judgments":
         assert store is not None  # noqa: S101  # checked before, for the type checker
-        added, there, conflicts = add_judgments(list(records), files, store, source)
+        added, there, conflicts = add_judgments(records, files, store, source)
         for number, reason in conflicts:
             tally.refuse(number, reason)
         return added, there

@@ -33,7 +33,7 @@ Key = tuple[str, str]
 
 
 def add_judgments(
-    judgments: Sequence[Numbered], files: Store, store: LabelStore, source: str
+    judgments: Iterable[Numbered], files: Store, store: LabelStore, source: str
 ) -> tuple[int, int, list[tuple[int, str]]]:
     """Add numbered judgments; returns how many were new, how many were there already, and those refused.
 

@@ -69,6 +69,8 @@ class JudgmentLine:
     started_at: datetime | None = None
     submitted_at: datetime | None = None
     seconds: float | None = None
+    withdrawn: bool = False
+    """Whether the annotator takes the judgment back; what it says beside is not read."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else the file says, by its name there; values that JSON can hold."""
 

@@ -31,7 +31,8 @@ def json_text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise BadLineError(f"{what} is not a text")
     try:
-        value.encode()
+        if not value.isascii():
+            value.encode()
     except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
         raise BadLineError(f"{what} holds a character that Unicode does not have") from None
     return value
@@ -39,7 +40,7 @@ def json_text(value: Any, what: str) -> str:
 
 def is_missing(value: Any) -> bool:
     """Whether a cell is a gap: null, or the number that pandas writes for one."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124  # only NaN differs
 
 
 def name_of(values: Mapping[str, Any], key: str) -> str:
@@ -53,9 +54,9 @@ def name_of(values: Mapping[str, Any], key: str) -> str:
 
 def whole_number(value: Any) -> int | None:
     """``value`` if it is a whole number, also where a gap in its column has made it a float; None for others."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value) if value == int(value) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def number_of(values: Mapping[str, Any], key: str) -> float | None:

@@ -57,6 +57,13 @@ def label_accuracy(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
 ) -> dict[str, Any]:
     """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
+    return reward_accuracy(preferences, scores_of_compared(reward_model, preferences, sampling, compute), scale)
+
+
+def scores_of_compared(
+    reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings
+) -> list[list[float]]:
+    """Scores of the responses that each row of PREFERENCES compares, by the reward model in a folder."""
     from rlhf_dagster.training.models.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
@@ -66,7 +73,7 @@ def label_accuracy(
     own = tokenizer_digest(reward_model)
     drawn = [ids for row in records(preferences) for ids in own_ids(row, own)]
     flat = iter(score_responses(reward_model, prompts, texts, sampling, compute, drawn))
-    return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
+    return [list(islice(flat, len(texts))) for texts in responses]
 
 
 def judge_scores(

@@ -14,6 +14,8 @@ from rlhf_dagster.replication.base import Criterion, Measured
 from rlhf_dagster.replication.page.drawing import inline_svg
 from rlhf_dagster.replication.page.render import draw_claims, headline_of, render_replication, seeds_named
 from rlhf_dagster.replication.page.rows import criterion_rows, digits_for, figure_rows, flat_settings, variant_rows
+from rlhf_dagster.replication.page.write import write_replication_page
+from rlhf_dagster.replication.records import ClaimRecord, ReplicationRecord, VariantRecord, write_replication
 
 EVIL = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\"'"
 VOID = {"meta"}
@@ -121,7 +123,7 @@ def test_a_claim_is_shown_with_what_the_paper_says_what_we_found_and_what_must_h
         "budgets 250, 1000 – –",
         "wins 0 0.61 0.55 – 0.66 512",
         "kinds own one –",
-        "labels-250 words sentiment 1 eval_report labeling.comparisons_per_round = 250 name = words 1.5",
+        'labels-250 words sentiment 1 eval_report labeling.comparisons_per_round: 250 name: "words" 1.5',
         "90 minutes of computing",
         "cores 2",
         "rlhf-dagster 0.2.0",
@@ -145,10 +147,15 @@ def test_a_claim_that_failed_says_why_and_nothing_else() -> None:
 
 
 def test_the_page_says_what_its_intervals_are_over() -> None:
-    one, several = shown(record()).text, shown(record(seeds=(0, 1, 2))).text
-    assert "of one seed" in one
-    assert "Student’s t over 3 seeds" in several
-    assert "seeds 0 to 2" in several
+    one, several = claim("C1"), claim("C2", figures=FIGURES * 3)
+    alone, together, both = shown(record(one)), shown(record(several, seeds=(0, 1, 2))), shown(record(one, several))
+    assert "Intervals are over the test prompts, labels or documents of that seed" in alone.text
+    assert "Student’s t over seeds" not in alone.text
+    assert "Student’s t over seeds, each of which has its own data, models and annotators." in together.text
+    assert "of that seed" not in together.text
+    assert "seeds 0 to 2" in together.text
+    assert "models and annotators; of claims with one seed, they are over the test prompts" in both.text
+    assert (alone.text.count(" Seeds "), both.text.count(" Seeds ")) == (0, 2)
 
 
 def test_seeds_on_which_settings_were_chosen_are_no_results() -> None:
@@ -182,7 +189,7 @@ def test_the_same_figure_gives_the_same_text_which_fits_a_narrow_page() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0].startswith("<svg")
     assert 'width="384"' in drawn[0]
-    assert "max-width: 100%" in drawn[0]
+    assert "min-width: 288px; max-width: 100%" in drawn[0]
     assert not re.search(r"\bheight=\"\d+(\.\d+)?pt", drawn[0])
 
 
@@ -215,12 +222,26 @@ def test_loops_are_one_row_for_all_seeds() -> None:
     first, second = claim("C1")["variants"][0], claim("C1")["variants"][0]
     (row,) = variant_rows([first, second | {"seed": 1, "seconds": {"sft_checkpoint": 150.0}}])
     assert row["minutes"] == 2.0
-    assert flat_settings({"ppo": {"kl_coef": 0.1, "stop": None}, "arms": ["dpo", "rloo"], "judge": {}}) == [
-        "ppo.kl_coef = 0.1",
-        "ppo.stop = –",
-        "arms = dpo, rloo",
-        "judge = {}",
+
+
+def test_settings_are_written_as_in_the_config() -> None:
+    assert flat_settings({"ppo": {"kl_coef": 0.1, "stop": None}, "arms": ["dpo"], "on": True, "judge": {}}) == [
+        "ppo.kl_coef: 0.1",
+        "ppo.stop: null",
+        'arms: ["dpo"]',
+        "on: true",
+        "judge: {}",
     ]
+
+
+def test_what_all_loops_have_is_said_once() -> None:
+    first = claim("C1")["variants"][0]
+    second = first | {"name": "labels-500", "settings": {"labeling": {"comparisons_per_round": 500}, "name": "words"}}
+    text = shown(record(claim("C1", variants=[first, second, first | {"seed": 1}]))).text
+    assert 'All of them have name: "words" .' in text
+    assert text.count('name: "words"') == 1
+    assert text.count("labeling.comparisons_per_round: 250") == text.count("labeling.comparisons_per_round: 500") == 1
+    assert "All of them" not in shown(record()).text
 
 
 def test_headline_and_seeds() -> None:
@@ -228,3 +249,18 @@ def test_headline_and_seeds() -> None:
     found = headline_of([{"verdict": verdict} for verdict in verdicts])
     assert found == "2 of 5 claims reproduced; 1 not reproduced, 1 not decided, 1 failed"
     assert [seeds_named(seeds) for seeds in ([3], [0, 1], [0, 2, 7])] == ["seed 3", "seeds 0 to 1", "seeds 0, 2 and 7"]
+
+
+def test_the_page_is_written_from_what_the_record_says(tmp_path) -> None:
+    criteria = [WINS, UNKNOWN]
+    variant = VariantRecord("labels-250", 0, "variants/labels-250", "sentiment", 1, "eval_report", {}, {"base": 60.0})
+    found = ClaimRecord("C1", "Few labels", "Ziegler", "86%.", "not decided", "61%.", criteria, FIGURES, [variant])
+    undrawn = ClaimRecord("C2", "Undrawn", "Ziegler", "86%.", "not decided", "61%.", criteria, [{}], [variant])
+    write_replication(tmp_path, ReplicationRecord("quick", [0], [found, undrawn], 60.0))
+    page = Page(write_replication_page(tmp_path, [Drawn("C1"), Drawn("C2")]).read_text(encoding="utf-8"))
+    assert "0 of 2 claims reproduced; 2 not decided" in page.text
+    assert "It is truthful – – above 0.25 0 open" in page.text
+    assert "dagster" in page.text
+    # The second has no figure that its plot could show, and says the rest.
+    drawn = [name for name in ("C1", "C2") if any(one.startswith(f"{name}-") for one in page.values("id"))]
+    assert drawn == ["C1"]

@@ -86,7 +86,7 @@ def described(row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
     known |= {column for column in times.values() if column}
     texts = {ours: name_of(row, column) if column else "" for ours, column in names.items()}
     given = {ours: row[column] for ours, column in times.items() if column}
-    return {**texts, **times_of(given), "metadata": plain(metadata_of(row, tuple(known)))}
+    return {**texts, **times_of(given), "metadata": plain(metadata_of(row, known))}
 
 
 def numbers_in(row: Mapping[str, Any], columns: Sequence[str]) -> list[float] | None:

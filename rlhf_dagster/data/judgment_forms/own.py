@@ -1,7 +1,7 @@
 """Our own form of a judgment: one row says what one annotator decided about some responses."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from rlhf_dagster.data.judgment_forms.base import JudgmentForm, RowValues
@@ -14,14 +14,15 @@ from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.kinds import RANKED_KINDS, problem_with
 from rlhf_dagster.records.outcome import ranks_from_best
 
-OUTCOMES = ("choice", "ranks", "ratings")
+_OUTCOMES = ("choice", "ranks", "ratings")
 """Keys of which a row has one: what was decided."""
-OWN_KEYS = (
-    *("comparison", "prompt", "responses", "annotator", *OUTCOMES, "kind", "order_known", "strength", "policies"),
-    *("flags", "reason", "started_at", "submitted_at", "seconds", "metadata"),
+_TIMES = ("started_at", "submitted_at", "seconds")
+OWN_KEYS = frozenset(
+    {"comparison", "prompt", "responses", "annotator", *_OUTCOMES, "kind", "order_known", "strength", "policies"}
+    | {"flags", "reason", *_TIMES, "withdrawn", "metadata"}
 )
 _REQUIRED = ("prompt", "responses")
-_IN_CELLS = ("responses", *OUTCOMES, "order_known", "policies", "flags", "metadata")
+_IN_CELLS = ("responses", *_OUTCOMES, "order_known", "withdrawn", "policies", "flags", "metadata")
 
 
 class OwnForm(JudgmentForm):
@@ -30,7 +31,8 @@ class OwnForm(JudgmentForm):
 
     def fits(self, row: RowValues) -> bool:
         # Other forms have `comparison`, `prompt`, `annotator` and the like beside columns of their own.
-        return "responses" in row and (any(key in row for key in OUTCOMES) or len(row.keys() & set(OWN_KEYS)) > 3)
+        decides = any(key in row for key in (*_OUTCOMES, "withdrawn"))
+        return "responses" in row and (decides or len(row.keys() & set(OWN_KEYS)) > 3)
 
     def lines(self, row: RowValues) -> Iterator[JudgmentLine]:
         yield parse_judgment(row)
@@ -49,14 +51,10 @@ def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
         annotator=name_of(values, "annotator"),
         ranks=ranks,
         kind=kind,
-        order_known=_order_known(values.get("order_known")),
         ratings=ratings,
-        strength=strength_of(values),
-        policies=_policies(values.get("policies"), len(responses)),
-        flags=_flags(values.get("flags")),
-        reason=optional_text(values, "reason"),
-        **times_of(values),
-        metadata=plain({**metadata_of(values, OWN_KEYS), **_metadata(values.get("metadata"))}),
+        **{key: _OPTIONAL[key](values, len(responses)) for key in _OPTIONAL if key in values},
+        **(times_of(values) if any(key in values for key in _TIMES) else {}),
+        metadata=_kept(values) if "metadata" in values or values.keys() - OWN_KEYS else {},
     )
 
 
@@ -83,7 +81,7 @@ def times_of(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"started_at": started, "submitted_at": submitted, "seconds": seconds}
 
 
-def metadata_of(values: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+def metadata_of(values: Mapping[str, Any], known: Set[str]) -> dict[str, Any]:
     """What a row says under other keys than those ``known``; gaps are left out."""
     return {key: value for key, value in values.items() if key not in known and not is_missing(value)}
 
@@ -119,10 +117,10 @@ def _check_required(values: Mapping[str, Any]) -> None:
     missing = [key for key in _REQUIRED if key not in values]
     if missing:
         raise BadLineError(f"`{missing[0]}` is missing")
-    given = [key for key in OUTCOMES if key in values]
+    given = [key for key in _OUTCOMES if key in values]
     # A table has every column in every row: a null beside an outcome says nothing.
     said = [key for key in given if not is_missing(values[key])]
-    if not given:
+    if not given and values.get("withdrawn") is not True:
         raise BadLineError("`choice` is missing; `ranks` or `ratings` may stand in its place")
     if len(said) > 1:
         raise BadLineError(f"both `{said[0]}` and `{said[1]}` are given; leave one out")
@@ -132,7 +130,7 @@ def _outcome(
     values: Mapping[str, Any], k: int
 ) -> tuple[str, tuple[int, ...] | None, Mapping[str, tuple[int, ...]] | None]:
     """The kind, the ranks and the ratings."""
-    key = next((key for key in OUTCOMES if not is_missing(values.get(key))), "choice")
+    key = next((key for key in _OUTCOMES if not is_missing(values.get(key))), "choice")
     given = optional_text(values, "kind")
     ranks: tuple[int, ...] | None
     ranks, ratings, derived = None, None, "pair"
@@ -207,10 +205,11 @@ def _whole(given: Any) -> Any:
     return given if None in numbers else numbers
 
 
-def _order_known(value: Any) -> bool:
+def _truth(values: Mapping[str, Any], key: str, otherwise: bool) -> bool:
+    value = values[key]
     if is_missing(value) or isinstance(value, bool):
-        return value is not False
-    raise BadLineError("`order_known` is neither true nor false")
+        return otherwise if is_missing(value) else value
+    raise BadLineError(f"`{key}` is neither true nor false")
 
 
 def strength_of(values: Mapping[str, Any]) -> float | None:
@@ -237,9 +236,21 @@ def _flags(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def _metadata(value: Any) -> Mapping[str, Any]:
-    if is_missing(value):
-        return {}
-    if not isinstance(value, Mapping):
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the row says beside, and its `metadata`, which go before."""
+    given = values.get("metadata")
+    if not is_missing(given) and not isinstance(given, Mapping):
         raise BadLineError("`metadata` is not an object")
-    return value
+    kept: dict[str, Any] = plain({**metadata_of(values, OWN_KEYS), **(given if isinstance(given, Mapping) else {})})
+    return kept
+
+
+_OPTIONAL: dict[str, Callable[[Mapping[str, Any], int], Any]] = {
+    "order_known": lambda values, k: _truth(values, "order_known", True),
+    "withdrawn": lambda values, k: _truth(values, "withdrawn", False),
+    "strength": lambda values, k: strength_of(values),
+    "policies": lambda values, k: _policies(values["policies"], k),
+    "flags": lambda values, k: _flags(values["flags"]),
+    "reason": lambda values, k: optional_text(values, "reason"),
+}
+"""How each key is read that most rows lack, of a row with ``k`` responses."""

@@ -13,11 +13,13 @@ _ABOUT = re.compile(r"\s*<(metadata|style)\b.*?</\1>", re.DOTALL)
 """What matplotlib says of itself, and its style sheet, which would hold for the whole page."""
 _SIZE = re.compile(r'\s(?:width|height)="[^"]*"')
 _IDENTITIES = re.compile(r'(\bid="|\bhref="#|url\(#)')
+_NARROWEST = 0.75
+"""Of the width it was drawn in: narrower, nobody could read it, and it is scrolled."""
 _STYLE = "max-width: 100%; height: auto; stroke-linejoin: round; stroke-linecap: butt"
 
 
 def inline_svg(figure: "Figure", name: str) -> str:
-    """The figure as one ``<svg>`` element, as wide as it was drawn or as its place in the page, if that is narrower.
+    """The figure as one ``<svg>`` element, as wide as it was drawn, or somewhat narrower where the page is.
 
     Letters are outlines, so that it looks the same wherever it is read. Ids begin with ``name``, which no other plot of
     the page has: in one document they are everybody's. The same figure gives the same text.
@@ -35,4 +37,5 @@ def inline_svg(figure: "Figure", name: str) -> str:
 def _fluid(drawn: str, pixels: float) -> str:
     """Its width is the page's affair; the ``viewBox`` keeps the ratio."""
     opening, rest = drawn.split(">", 1)
-    return f'{_SIZE.sub("", opening)} width="{pixels:.0f}" style="{_STYLE}" aria-hidden="true">{rest}'
+    style = f"min-width: {_NARROWEST * pixels:.0f}px; {_STYLE}"
+    return f'{_SIZE.sub("", opening)} width="{pixels:.0f}" style="{style}" aria-hidden="true">{rest}'

@@ -8,11 +8,11 @@ from rlhf_dagster.pages.report import count, decimals, percent
 from rlhf_dagster.pages.rounds import day
 from rlhf_dagster.replication.base import PILOT_SEED, Claim
 from rlhf_dagster.replication.page.drawing import inline_svg
-from rlhf_dagster.replication.page.rows import criterion_rows, figure_rows, variant_rows
+from rlhf_dagster.replication.page.rows import common_settings, criterion_rows, figure_rows, variant_rows
 
 CLASSES = {"reproduced": "yes", "not reproduced": "no", "not decided": "open", "failed": "failed"}
 """Of the verdicts, in the order in which the headline counts them."""
-OUTCOMES = {"holds": ("yes", "holds"), "fails": ("no", "does not hold"), "open": ("open", "open")}
+SHOWN_OUTCOMES = {"holds": ("yes", "holds"), "fails": ("no", "does not hold"), "open": ("open", "open")}
 
 
 def render_replication(record: Mapping[str, Any], plots: Mapping[str, str]) -> str:
@@ -36,14 +36,17 @@ def render_replication(record: Mapping[str, Any], plots: Mapping[str, str]) -> s
         headline=headline_of(record["claims"]),
         seeds=seeds_named(record["seeds"]),
         pilot=max(record["seeds"]) >= PILOT_SEED,
+        several=any(len(claim["figures"]) > 1 for claim in record["claims"]),
+        alone=any(len(claim["figures"]) == 1 for claim in record["claims"]),
         classes=CLASSES,
-        outcomes=OUTCOMES,
+        outcomes=SHOWN_OUTCOMES,
         claims=[
             claim
             | {
                 "rows": criterion_rows(claim["criteria"]),
                 "measured": figure_rows(claim["figures"]),
                 "loops": variant_rows(claim["variants"]),
+                "common": common_settings(claim["variants"]),
                 # Made here, of numbers and of names that the code has.
                 "plot": Markup(plots[claim["name"]]) if claim["name"] in plots else None,  # noqa: S704
             }

@@ -1,13 +1,14 @@
 """The rows of the page's tables, from what `replication.json` says."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.pages.report import MISSING, decimals, interval, percent
 from rlhf_dagster.replication.base import Criterion, Measured
-from rlhf_dagster.replication.verdicts import across_seeds, criterion_of, outcome_of
+from rlhf_dagster.replication.verdicts import across_seeds, criterion_of, outcome_of_criterion
 
 MOST_DIGITS = 5
 _MARGIN = 0.08
@@ -28,16 +29,27 @@ def figure_rows(figures: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def variant_rows(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each loop, whichever seeds it was run with: ``settings`` are lines, ``minutes`` the mean over seeds."""
+    """A row for each loop, whichever seeds it was run with: ``settings`` are lines, ``minutes`` the mean over seeds.
+
+    Settings that all loops have in common are left out (:func:`common_settings`).
+    """
     by_name: dict[str, list[Mapping[str, Any]]] = {}
     for variant in variants:
         by_name.setdefault(variant["name"], []).append(variant)
-    return [_variant_row(group) for group in by_name.values()]
+    shared = set(common_settings(variants))
+    return [_variant_row(group, shared) for group in by_name.values()]
+
+
+def common_settings(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of the settings that each of several loops has; none where there is one loop, whose row has them all."""
+    by_name = {variant["name"]: flat_settings(variant["settings"]) for variant in variants}
+    first, *others = by_name.values() or [[]]
+    return [line for line in first if all(line in other for other in others)] if others else []
 
 
 def flat_settings(settings: Mapping[str, Any]) -> list[str]:
-    """Nested settings as lines such as ``ppo.updates = 40``."""
-    return [f"{'.'.join(path)} = {_plain(value)}" for path, value in _settings(settings)]
+    """Nested settings as lines such as ``ppo.updates: 40``, values as in `loop.yaml`."""
+    return [f"{'.'.join(path)}: {json.dumps(value, ensure_ascii=False)}" for path, value in _settings(settings)]
 
 
 def _criterion_row(criterion: Criterion) -> dict[str, Any]:
@@ -49,7 +61,7 @@ def _criterion_row(criterion: Criterion) -> dict[str, Any]:
         "value": value(rate.as_dict()["value"], digits),
         "interval": interval(rate.as_dict(), digits, scale=100 if criterion.percent else 1),
         "bound": f"{criterion.side} {value(criterion.bound, _digits_of_bound(criterion))}",
-        "outcome": outcome_of(criterion),
+        "outcome": outcome_of_criterion(criterion),
         "n": criterion.n,
         "strip": strip(criterion),
     }
@@ -111,14 +123,14 @@ def _is_plain_list(found: Any) -> bool:
     return isinstance(found, list | tuple) and not any(isinstance(one, Mapping | list | tuple) for one in found)
 
 
-def _variant_row(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _variant_row(group: Sequence[Mapping[str, Any]], shared: Collection[str]) -> dict[str, Any]:
     first, seconds = group[0], [sum(variant["seconds"].values()) for variant in group]
     return {
         "name": first["name"],
         "task": first["task"],
         "rounds": first["rounds"],
         "until": first["until"],
-        "settings": flat_settings(first["settings"]),
+        "settings": [line for line in flat_settings(first["settings"]) if line not in shared],
         "minutes": sum(seconds) / len(seconds) / 60,
     }
 
@@ -132,7 +144,7 @@ def _settings(found: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[
 
 
 def _plain(value: Any) -> str:
-    """A setting or a number as people write it."""
+    """A number as people write it."""
     if value is None:
         return MISSING
     if isinstance(value, float):

@@ -84,6 +84,12 @@ def test_all_that_is_known_is_kept() -> None:
     assert judgment.metadata == {"id": 5, "batch": "b"}
 
 
+def test_a_judgment_that_is_taken_back_needs_no_outcome() -> None:
+    judgment = parse_judgment(without(JUDGMENT, "choice") | {"withdrawn": True})
+    assert (judgment.withdrawn, judgment.ranks, judgment.metadata) == (True, None, {})
+    assert not parse_judgment(JUDGMENT).withdrawn
+
+
 def test_numbers_may_be_names_and_times() -> None:
     times = {"started_at": 1681768460457, "submitted_at": 1681768462.0}
     judgment = parse_judgment(JUDGMENT | {"comparison": 17, "annotator": 5.0} | times)
@@ -119,6 +125,7 @@ def test_numbers_may_be_names_and_times() -> None:
         ("policies", ["gpt"], "`policies` is not a list of 2 names"),
         ("flags", ["ugly"], "`flags` is not a list out of both_bad"),
         ("order_known", "no", "`order_known` is neither true nor false"),
+        ("withdrawn", 1, "`withdrawn` is neither true nor false"),
         ("metadata", "x", "`metadata` is not an object"),
         ("seconds", -1, "`seconds` is less than 0"),
         ("started_at", "yesterday", "`started_at` is not a time"),
