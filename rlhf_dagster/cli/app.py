@@ -159,6 +159,30 @@ def import_(
     imports.import_data(kind, file, loop, as_json, imports.options_of(form, column or (), strict, dry_run, partial))
 
 
+@app.command("export")
+def export(
+    kind: Annotated[str, typer.Argument(help="preferences, labels, demonstrations, prompts or completions")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="A file (.jsonl, .jsonl.gz, .json, .csv, .tsv, .parquet), or a folder: with a card."),
+    ],
+    loop: LoopOption,
+    round_key: Annotated[str, typer.Option("--round", help="The round; default: the newest that has them.")] = "",
+    form: Annotated[
+        str, typer.Option(help="own, pair, trl, trl_messages, trl_implicit, openai, openai_preference, label_studio.")
+    ] = "",
+    licence: Annotated[str, typer.Option("--license", help="Of the data set, as the Hub names it.")] = "unknown",
+    push_to: Annotated[
+        str, typer.Option(help="ORG/NAME of a data set on the Hub (a new one is private), or a folder such as ./NAME.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a loop holds in a form that others read; what is left out is counted. People are pseudonyms."""
+    from rlhf_dagster.cli.data.export import export_data
+
+    export_data(kind, out, loop, round_key, form, licence, push_to, as_json)
+
+
 @app.command()
 def run(
     job: Annotated[str, typer.Argument(help="prepare, collect_round, train_round or release_round")],

@@ -30,7 +30,8 @@ def response_in(value: Any, what: str) -> str:
     """A response, as a text or as a list of one assistant's message; raises BadLineError for others."""
     if not isinstance(value, list):
         return json_text(value, what)
-    messages = _messages(value, what)
+    # A policy may have nothing to say, which is data; a turn of a prompt may not.
+    messages = _messages(value, what, empty=True)
     if [message.role for message in messages] != ["assistant"]:
         raise BadLineError(f"{what} is a list of messages other than a single one of the assistant's")
     return messages[0].content
@@ -55,13 +56,13 @@ def with_response(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return with_prompt(dict(values) | {"messages": messages[:-1], "response": messages[-1:]})
 
 
-def _messages(given: list[Any], what: str) -> tuple[Message, ...]:
+def _messages(given: list[Any], what: str, empty: bool = False) -> tuple[Message, ...]:
     if not given:
         raise BadLineError(f"{what} is a list without any message")
-    return tuple(_message(one, f"message {number} of {what}") for number, one in enumerate(given, 1))
+    return tuple(_message(one, f"message {number} of {what}", empty) for number, one in enumerate(given, 1))
 
 
-def _message(given: Any, what: str) -> Message:
+def _message(given: Any, what: str, empty: bool) -> Message:
     if not isinstance(given, dict) or not all(key in given for key in _KEYS):
         raise BadLineError(f"{what} is not an object with `role` and `content`")
     surplus = sorted(str(key) for key, value in given.items() if key not in _KEYS and value is not None)
@@ -70,7 +71,7 @@ def _message(given: Any, what: str) -> Message:
     if given["role"] not in tuple(ROLE_NAMES):
         raise BadLineError(f"{what} has the role {str(given['role'])[:40]!r}; known: {', '.join(ROLE_NAMES)}")
     content = _content(given["content"], what)
-    if not content.strip():
+    if not empty and not content.strip():
         raise BadLineError(f"{what} is empty")
     return Message(given["role"], content)
 

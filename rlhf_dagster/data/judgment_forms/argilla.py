@@ -5,7 +5,7 @@ from typing import Any
 
 from rlhf_dagster.data.judgment_forms.base import JudgmentForm, LeftOut, RowContent, RowValues
 from rlhf_dagster.data.judgment_forms.columns import prompt_from, response_from, wide_responses
-from rlhf_dagster.data.judgment_forms.controls import Answers, outcome_of, ranks_in_order, rating_in, rest_of
+from rlhf_dagster.data.judgment_forms.controls import PageAnswers, answered_outcome, ranks_in_order, rating_in, rest_of
 from rlhf_dagster.data.line_records import JudgmentLine
 from rlhf_dagster.data.line_values import is_missing, name_of, plain
 from rlhf_dagster.data.lines import BadLineError
@@ -109,7 +109,7 @@ def _line(row: RowValues, fields: RowValues, user: str, given: list[Given]) -> J
     if len(wide) < 2:
         raise BadLineError("the fields have no columns such as `response-1` and `response-2`")
     prompt, used = prompt_from(fields)
-    answers = Answers()
+    answers = PageAnswers()
     for _, question, value, _ in given:
         _add(answers, question, value)
     rest = {key: value for key, value in fields.items() if key not in {*used, *wide.values()}}
@@ -121,11 +121,11 @@ def _line(row: RowValues, fields: RowValues, user: str, given: list[Given]) -> J
         annotator=user,
         order_known=False,
         metadata=plain({**rest, **(about if isinstance(about, Mapping) else {}), **rest_of(answers)}),
-        **outcome_of(answers, tuple(wide), tuple(wide.values())),
+        **answered_outcome(answers, tuple(wide), tuple(wide.values())),
     )
 
 
-def _add(answers: Answers, question: str, value: Any) -> None:
+def _add(answers: PageAnswers, question: str, value: Any) -> None:
     if isinstance(value, list):
         answers.orders[question] = ranks_in_order(value)
     elif rating_in(value) is not None and not isinstance(value, str):

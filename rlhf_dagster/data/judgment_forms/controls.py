@@ -1,4 +1,4 @@
-"""Answers to the questions of a labelling page, each with its name, as one judgment.
+"""PageAnswers to the questions of a labelling page, each with its name, as one judgment.
 
 Label Studio calls the questions controls, Argilla questions: a choice among the responses, a rating of each, an order,
 and words.
@@ -19,7 +19,7 @@ _OVERALL = ("overall", "preference", "preferred", "choice", "better", "best", "w
 
 
 @dataclass
-class Answers:
+class PageAnswers:
     """What one person answered."""
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Answers:
     """The rank of each item that was ranked."""
 
 
-def outcome_of(answers: Answers, marks: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
+def answered_outcome(answers: PageAnswers, marks: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
     """Fields of a JudgmentLine, with what decided nothing as metadata; raises BadLineError where nothing is decided.
 
     An order decides before a choice, and a choice before ratings.
@@ -43,19 +43,19 @@ def outcome_of(answers: Answers, marks: Sequence[str], columns: Sequence[str]) -
     return {"reason": _reason(answers), **outcome}
 
 
-def _reason(answers: Answers) -> str:
+def _reason(answers: PageAnswers) -> str:
     """The words under a name that says so; where none does, those that are there first."""
     reasons = [text for name, text in answers.texts.items() if name.lower() in _REASONS]
     return "\n".join(reasons) or next(iter(answers.texts.values()), "")
 
 
-def rest_of(answers: Answers) -> dict[str, Any]:
+def rest_of(answers: PageAnswers) -> dict[str, Any]:
     """All that was answered, for the metadata."""
     given = {**answers.choices, **answers.ratings, **answers.orders}
     return {"answers": plain(given)} if len(given) > 1 else {}
 
 
-def _of_order(answers: Answers, marks: Sequence[str], columns: Sequence[str]) -> dict[str, Any] | None:
+def _of_order(answers: PageAnswers, marks: Sequence[str], columns: Sequence[str]) -> dict[str, Any] | None:
     for ranks in answers.orders.values():
         placed = {position_of(item, marks, columns): rank for item, rank in ranks.items()}
         if set(placed) == set(range(len(marks))):
@@ -64,7 +64,7 @@ def _of_order(answers: Answers, marks: Sequence[str], columns: Sequence[str]) ->
     return None
 
 
-def _of_choice(answers: Answers, marks: Sequence[str], columns: Sequence[str]) -> dict[str, Any] | None:
+def _of_choice(answers: PageAnswers, marks: Sequence[str], columns: Sequence[str]) -> dict[str, Any] | None:
     named = sorted(answers.choices, key=lambda name: name.lower() not in _OVERALL)
     for name in named:
         value = answers.choices[name]
@@ -78,7 +78,7 @@ def _of_choice(answers: Answers, marks: Sequence[str], columns: Sequence[str]) -
     return None
 
 
-def _of_ratings(answers: Answers, marks: Sequence[str]) -> dict[str, Any] | None:
+def _of_ratings(answers: PageAnswers, marks: Sequence[str]) -> dict[str, Any] | None:
     """Of ratings that name the response that they are of: on axes as far as tables hold them, else as an order."""
     rated: list[dict[str, float]] = [{} for _ in marks]
     for name, value in answers.ratings.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from rlhf_dagster.data.judgment_forms.base import JudgmentForm, LeftOut, RowContent, RowValues
 from rlhf_dagster.data.judgment_forms.columns import prompt_from, response_from, wide_responses
-from rlhf_dagster.data.judgment_forms.controls import Answers, outcome_of, ranks_in_order, rating_in, rest_of
+from rlhf_dagster.data.judgment_forms.controls import PageAnswers, answered_outcome, ranks_in_order, rating_in, rest_of
 from rlhf_dagster.data.line_records import JudgmentLine
 from rlhf_dagster.data.line_values import is_missing, name_of, number_of, plain, time_of
 from rlhf_dagster.data.lines import BadLineError
@@ -60,10 +60,10 @@ def _judged(row: RowValues, annotation: Mapping[str, Any]) -> RowContent:
         return error
 
 
-def _line(data: RowValues, about: Mapping[str, Any], answers: Answers, side_by_side: bool) -> JudgmentLine:
+def _line(data: RowValues, about: Mapping[str, Any], answers: PageAnswers, side_by_side: bool) -> JudgmentLine:
     columns = _responses(data)
     prompt, used = prompt_from(data)
-    outcome = outcome_of(answers, tuple(columns), tuple(columns))
+    outcome = answered_outcome(answers, tuple(columns), tuple(columns))
     rest = {key: value for key, value in data.items() if key not in {*used, "items", "responses"}}
     left = {key: value for key, value in rest.items() if value not in columns.values()}
     return JudgmentLine(
@@ -104,11 +104,11 @@ def _who(value: Any) -> str:
     return name_of({"annotator": value}, "annotator")
 
 
-def _answers(results: Any) -> tuple[Answers, bool]:
+def _answers(results: Any) -> tuple[PageAnswers, bool]:
     """The answers of an annotation, and whether the page had the responses on a left and a right side."""
     if not isinstance(results, list):
         raise BadLineError("`result` is not a list")
-    answers, side_by_side = Answers(), False
+    answers, side_by_side = PageAnswers(), False
     for result in results:
         if isinstance(result, Mapping) and isinstance(result.get("value"), Mapping):
             _add(answers, str(result.get("from_name")), str(result.get("to_name")), result["value"])
@@ -116,7 +116,7 @@ def _answers(results: Any) -> tuple[Answers, bool]:
     return answers, side_by_side
 
 
-def _add(answers: Answers, name: str, about: str, value: Mapping[str, Any]) -> None:
+def _add(answers: PageAnswers, name: str, about: str, value: Mapping[str, Any]) -> None:
     if "selected" in value:
         answers.choices[name] = value["selected"]
     elif "choices" in value:
@@ -145,7 +145,7 @@ def _of_flat(row: RowValues) -> JudgmentLine:
     data = {key: value for key, value in row.items() if key not in _ABOUT}
     wide = wide_responses(data)
     _, used = prompt_from(data)
-    answers, side_by_side = Answers(), False
+    answers, side_by_side = PageAnswers(), False
     for name, cell in data.items():
         if name in used or name in wide.values() or is_missing(cell) or cell == "":
             continue

@@ -14,15 +14,15 @@ from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.kinds import RANKED_KINDS, problem_with
 from rlhf_dagster.records.outcome import ranks_from_best
 
-OUTCOMES = ("choice", "ranks", "ratings")
+_OUTCOMES = ("choice", "ranks", "ratings")
 """Keys of which a row has one: what was decided."""
 _TIMES = ("started_at", "submitted_at", "seconds")
 OWN_KEYS = frozenset(
-    {"comparison", "prompt", "responses", "annotator", *OUTCOMES, "kind", "order_known", "strength", "policies"}
+    {"comparison", "prompt", "responses", "annotator", *_OUTCOMES, "kind", "order_known", "strength", "policies"}
     | {"flags", "reason", *_TIMES, "withdrawn", "metadata"}
 )
 _REQUIRED = ("prompt", "responses")
-_IN_CELLS = ("responses", *OUTCOMES, "order_known", "withdrawn", "policies", "flags", "metadata")
+_IN_CELLS = ("responses", *_OUTCOMES, "order_known", "withdrawn", "policies", "flags", "metadata")
 
 
 class OwnForm(JudgmentForm):
@@ -30,7 +30,8 @@ class OwnForm(JudgmentForm):
     shape = "`prompt`, a list `responses`, and `choice`, `ranks` or `ratings`"
 
     def fits(self, row: RowValues) -> bool:
-        return ("responses" in row and any(key in row for key in OUTCOMES)) or len(row.keys() & set(OWN_KEYS)) > 3
+        # Other forms have `comparison`, `prompt`, `annotator` and the like beside columns of their own.
+        return "responses" in row and (any(key in row for key in _OUTCOMES) or len(row.keys() & set(OWN_KEYS)) > 3)
 
     def lines(self, row: RowValues) -> Iterator[JudgmentLine]:
         yield parse_judgment(row)
@@ -115,7 +116,7 @@ def _check_required(values: Mapping[str, Any]) -> None:
     missing = [key for key in _REQUIRED if key not in values]
     if missing:
         raise BadLineError(f"`{missing[0]}` is missing")
-    given = [key for key in OUTCOMES if key in values]
+    given = [key for key in _OUTCOMES if key in values]
     # A table has every column in every row: a null beside an outcome says nothing.
     said = [key for key in given if not is_missing(values[key])]
     if not given and values.get("withdrawn") is not True:
@@ -128,7 +129,7 @@ def _outcome(
     values: Mapping[str, Any], k: int
 ) -> tuple[str, tuple[int, ...] | None, Mapping[str, tuple[int, ...]] | None]:
     """The kind, the ranks and the ratings."""
-    key = next((key for key in OUTCOMES if not is_missing(values.get(key))), "choice")
+    key = next((key for key in _OUTCOMES if not is_missing(values.get(key))), "choice")
     given = optional_text(values, "kind")
     ranks: tuple[int, ...] | None
     ranks, ratings, derived = None, None, "pair"

@@ -136,11 +136,11 @@ PTX = learning_anew(
 )
 """The same with the loss on pretraining text mixed into each update."""
 
-DPO_BETAS: Mapping[Size, Sequence[float]] = {"quick": (0.5, 0.1, 0.03), "full": (1.0, 0.3, 0.1, 0.05, 0.02)}
+DPO_BETAS: Mapping[Size, Sequence[float]] = {"quick": (1.0, 0.3, 0.1), "full": (1.0, 0.5, 0.3, 0.1, 0.03)}
 RLOO_COEFFICIENTS: Mapping[Size, Sequence[float]] = {"quick": (0.1, 0.03), "full": (0.3, 0.1, 0.03)}
 
 
-DPO_BETA = 0.1
+DPO_BETA = 0.3
 """The one that is judged; the others show the frontier."""
 
 
