@@ -93,7 +93,8 @@ def test_the_folds_hold_every_person_out_once(stages: Stages, copy_of: Callable[
 
 
 @pytest.mark.parametrize(
-    ("folds", "comparisons", "sentence"), [(2, 4000, "ask for fewer than 4,000"), (40, 5, "into 40 folds")]
+    ("folds", "comparisons", "sentence"),
+    [(2, 4000, "24 comparisons, and 4,000 are asked for"), (40, 5, "into 40 folds")],
 )
 def test_folds_that_cannot_be_drawn_are_refused(loop: LoopFolder, folds: int, comparisons: int, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):

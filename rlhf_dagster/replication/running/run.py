@@ -24,6 +24,9 @@ from rlhf_dagster.replication.variants.steps import Step, cut_after, first_steps
 
 Speak = Callable[[WorkerMessage], None]
 
+_SHOWN_NUMBERS = 3
+"""How many of a training's numbers are passed on with each step; its first ones are the ones to watch."""
+
 
 def run_variant(request: RunRequest, say: Speak) -> None:
     """Take a variant to its end, saying each asset that is made.
@@ -73,7 +76,8 @@ class _RunWatch:
             self._done(asset, asset_line(asset, event.step_materialization_data.materialization.metadata))
 
     def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
-        self.say(WorkerMessage("progress", stage, self.round_key, describe(numbers), step=step, total=total))
+        shown = describe(dict(list(numbers.items())[:_SHOWN_NUMBERS]))
+        self.say(WorkerMessage("progress", stage, self.round_key, shown, step=step, total=total))
 
     def timed(self, name: str, make: Callable[[], bool]) -> None:
         """Call ``make``, which says whether it had to do anything."""
