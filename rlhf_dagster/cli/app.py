@@ -9,6 +9,7 @@ import typer
 
 from rlhf_dagster.cli import loops
 from rlhf_dagster.common.processes import user_name
+from rlhf_dagster.errors import UserError
 
 
 def _say_which(context: typer.Context, option: typer.CallbackParam, folder: Path) -> Path:
@@ -162,7 +163,6 @@ def train(
 ) -> None:
     """Train one stage from a spec file, without a loop. Stopped and run again, it goes on where it was."""
     from rlhf_dagster.cli import train as command
-    from rlhf_dagster.errors import UserError
 
     if example:
         command.example(stage)
@@ -204,6 +204,42 @@ def label(
     from rlhf_dagster.cli.labels.judge import ask_person
 
     ask_person(loop, round_key, by or user_name(), terminal, port, browser)
+
+
+PolicyOption = Annotated[
+    str, typer.Option("--policy", help="champion, sft, base, a round such as round-0002, or a policy's id.")
+]
+GreedyOption = Annotated[bool, typer.Option("--greedy", help="Take the likeliest token each time.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Of what is drawn; default: another one each time.")]
+
+
+@app.command("generate")
+def generate_(
+    prompt: Annotated[str, typer.Argument(help="A text, a JSON list of messages, or - for standard input.")],
+    loop: LoopOption,
+    policy: PolicyOption = "champion",
+    beside: Annotated[
+        list[str] | None, typer.Option("--beside", help="Another policy that answers the same; may be repeated.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Answers of each policy.")] = 1,
+    greedy: GreedyOption = False,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let policies of a loop answer a prompt, with the loop's sampling settings."""
+    from rlhf_dagster.cli.policies.generate import HowToDraw, generate_answers
+
+    generate_answers(loop, prompt, [policy, *(beside or [])], HowToDraw(n, greedy, seed), as_json)
+
+
+@app.command()
+def chat(
+    loop: LoopOption, policy: PolicyOption = "champion", greedy: GreedyOption = False, seed: SeedOption = None
+) -> None:
+    """Talk with a policy that reads chats. /reset begins anew, Ctrl-D ends."""
+    from rlhf_dagster.cli.policies.chat import chat_with
+
+    chat_with(loop, policy, greedy, seed)
 
 
 ByOption = Annotated[str | None, typer.Option("--by", help="Your name, kept on record; default: your login.")]
