@@ -246,6 +246,35 @@ ByOption = Annotated[str | None, typer.Option("--by", help="Your name, kept on r
 ReasonOption = Annotated[str, typer.Option(help="Why, kept on record.")]
 
 
+@app.command("publish")
+def publish_(
+    loop: LoopOption,
+    to: Annotated[str, typer.Option("--to", help="ORG/NAME on the Hugging Face Hub, or a folder.")],
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Which, as for `generate`; default: champion, or the newest there.")
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--license", help="Such as apache-2.0, where that of base model or data is not known.")
+    ] = "",
+    adapters: Annotated[bool, typer.Option("--adapters", help="Adapters alone, for a base model of the Hub.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see a repository that is made.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also a policy that is not the champion.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Mark what was published as withdrawn.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is withdrawn; the card says it.")] = "",
+    by: ByOption = None,
+) -> None:
+    """Give a policy away: weights or adapters, tokenizer, and a card with its lineage. Nothing private goes along."""
+    from rlhf_dagster.cli.policies.publish import HowToPublish, publish_policy, withdraw_policy
+
+    how, who = HowToPublish(licence, adapters, public, anyway), by or user_name()
+    if withdraw:
+        withdraw_policy(loop, to, policy, how, who, reason)
+    elif reason:
+        raise UserError("--reason says why something is withdrawn; it needs --withdraw.")
+    else:
+        publish_policy(loop, to, policy, how, who)
+
+
 @app.command()
 def stop(reason: Annotated[str, typer.Argument(help="Why.")], loop: LoopOption, by: ByOption = None) -> None:
     """Pull the stop cord: trainings end at their next checkpoint, and nothing new starts."""
