@@ -275,6 +275,21 @@ def publish_(
         publish_policy(loop, to, policy, how, who)
 
 
+@app.command("serve")
+def serve_(
+    loop: LoopOption,
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8000,
+    backend: Annotated[str, typer.Option(help="Whose server holds the model: transformers or vllm.")] = "transformers",
+    options: Annotated[
+        list[str] | None, typer.Option("--option", help="Passed on to that server, as --option=--dtype=bfloat16.")
+    ] = None,
+) -> None:
+    """Serve the champion by an OpenAI-compatible interface, and change over when another one becomes it."""
+    from rlhf_dagster.cli.policies.serve import serve_champion
+
+    serve_champion(loop, port, backend, options or [])
+
+
 @app.command()
 def stop(reason: Annotated[str, typer.Argument(help="Why.")], loop: LoopOption, by: ByOption = None) -> None:
     """Pull the stop cord: trainings end at their next checkpoint, and nothing new starts."""
