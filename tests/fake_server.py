@@ -74,11 +74,12 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             for name, value in {"Content-Length": str(len(data.encode())), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(data.encode())
+            if self.command != "HEAD":
+                self.wfile.write(data.encode())
 
         def log_message(self, *_: Any) -> None:
             pass
 
-    for method in ("GET", "POST", "PATCH", "DELETE"):
+    for method in ("GET", "HEAD", "POST", "PATCH", "DELETE"):
         setattr(Handler, f"do_{method}", Handler.handle_any)
     return Handler

@@ -9,6 +9,7 @@ import typer
 
 from rlhf_dagster.cli import loops
 from rlhf_dagster.common.processes import user_name
+from rlhf_dagster.errors import UserError
 
 
 def _say_which(context: typer.Context, option: typer.CallbackParam, folder: Path) -> Path:
@@ -205,7 +206,6 @@ def train(
 ) -> None:
     """Train one stage from a spec file, without a loop. Stopped and run again, it goes on where it was."""
     from rlhf_dagster.cli import train as command
-    from rlhf_dagster.errors import UserError
 
     if example:
         command.example(stage)
@@ -249,8 +249,88 @@ def label(
     ask_person(loop, round_key, by or user_name(), terminal, port, browser)
 
 
+PolicyOption = Annotated[
+    str, typer.Option("--policy", help="champion, sft, base, a round such as round-0002, or a policy's id.")
+]
+GreedyOption = Annotated[bool, typer.Option("--greedy", help="Take the likeliest token each time.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Of what is drawn; default: another one each time.")]
+
+
+@app.command("generate")
+def generate_(
+    prompt: Annotated[str, typer.Argument(help="A text, a JSON list of messages, or - for standard input.")],
+    loop: LoopOption,
+    policy: PolicyOption = "champion",
+    beside: Annotated[
+        list[str] | None, typer.Option("--beside", help="Another policy that answers the same; may be repeated.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Answers of each policy.")] = 1,
+    greedy: GreedyOption = False,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let policies of a loop answer a prompt, with the loop's sampling settings."""
+    from rlhf_dagster.cli.policies.generate import HowToDraw, generate_answers
+
+    generate_answers(loop, prompt, [policy, *(beside or [])], HowToDraw(n, greedy, seed), as_json)
+
+
+@app.command()
+def chat(
+    loop: LoopOption, policy: PolicyOption = "champion", greedy: GreedyOption = False, seed: SeedOption = None
+) -> None:
+    """Talk with a policy that reads chats. /reset begins anew, Ctrl-D ends."""
+    from rlhf_dagster.cli.policies.chat import chat_with
+
+    chat_with(loop, policy, greedy, seed)
+
+
 ByOption = Annotated[str | None, typer.Option("--by", help="Your name, kept on record; default: your login.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, kept on record.")]
+
+
+@app.command("publish")
+def publish_(
+    loop: LoopOption,
+    to: Annotated[str, typer.Option("--to", help="ORG/NAME on the Hugging Face Hub, or a folder.")],
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Which, as for `generate`; default: champion, or the newest there.")
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--license", help="Such as apache-2.0, where that of base model or data is not known.")
+    ] = "",
+    adapters: Annotated[bool, typer.Option("--adapters", help="Adapters alone, for a base model of the Hub.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see a repository that is made.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also a policy that is not the champion.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Mark what was published as withdrawn.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is withdrawn; the card says it.")] = "",
+    by: ByOption = None,
+) -> None:
+    """Give a policy away: weights or adapters, tokenizer, and a card with its lineage. Nothing private goes along."""
+    from rlhf_dagster.cli.policies.publish import HowToPublish, publish_policy, withdraw_policy
+
+    how, who = HowToPublish(licence, adapters, public, anyway), by or user_name()
+    if withdraw:
+        withdraw_policy(loop, to, policy, how, who, reason)
+    elif reason:
+        raise UserError("--reason says why something is withdrawn; it needs --withdraw.")
+    else:
+        publish_policy(loop, to, policy, how, who)
+
+
+@app.command("serve")
+def serve_(
+    loop: LoopOption,
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8000,
+    backend: Annotated[str, typer.Option(help="Whose server holds the model: transformers or vllm.")] = "transformers",
+    options: Annotated[
+        list[str] | None, typer.Option("--option", help="Passed on to that server, as --option=--dtype=bfloat16.")
+    ] = None,
+) -> None:
+    """Serve the champion by an OpenAI-compatible interface, and change over when another one becomes it."""
+    from rlhf_dagster.cli.policies.serve import serve_champion
+
+    serve_champion(loop, port, backend, options or [])
 
 
 @app.command()

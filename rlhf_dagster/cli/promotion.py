@@ -36,6 +36,7 @@ def promote_policy(folder: Path, round_key: str | None, by: str, reason: str, an
 
 def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     """Make an earlier champion, the one before by default, the champion again."""
+    from rlhf_dagster.cli.policies.publish import still_published
     from rlhf_dagster.loop.folder import LoopFolder
     from rlhf_dagster.loop.reporting.standing import refresh_reports
 
@@ -53,6 +54,8 @@ def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     print(f"old champion  {before.policy_id}")
     print(f"new champion  {target}  ({folder})")
     print("Rounds collected from now on sample from it; earlier ones keep the policy that they sampled from.")
+    for sentence in still_published(loop, before.policy_id):
+        print(sentence)
 
 
 def _newest_report(loop: "LoopFolder") -> str:

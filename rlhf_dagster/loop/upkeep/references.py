@@ -9,6 +9,7 @@ from rlhf_dagster.labeling.ledger.copying import check_ledger
 from rlhf_dagster.lineage.journal import Journal
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint, fetched, model_digest
+from rlhf_dagster.lineage.publications import Publications
 from rlhf_dagster.lineage.registry import INITIAL_ROUND, PINS, POLICIES
 from rlhf_dagster.lineage.stop_cord import STOPS
 from rlhf_dagster.loop.folder import LoopFolder
@@ -19,7 +20,8 @@ from rlhf_dagster.loop.upkeep.findings import Finding
 
 def check_journals(loop: LoopFolder) -> Iterator[Finding]:
     """Findings about the records of decisions."""
-    journals = (*loop.registry.journals(), loop.deletions.journal, loop.removals.journal, Journal(loop.store, STOPS))
+    others = (loop.deletions, loop.removals, Publications(loop.store))
+    journals = (*loop.registry.journals(), *(other.journal for other in others), Journal(loop.store, STOPS))
     for journal in journals:
         for problem in journal.problems():
             mend = "a backup has it; `--repair` goes on without it, and the last decision that can be read counts"

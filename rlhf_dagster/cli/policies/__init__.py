@@ -1,0 +1,1 @@
+"""Commands that ask the policies of a loop, and give them away."""

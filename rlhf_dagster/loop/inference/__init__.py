@@ -1,0 +1,1 @@
+"""Policies of a loop by name, and what they answer."""
