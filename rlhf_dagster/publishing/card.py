@@ -10,11 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rlhf_dagster.lineage.weight_files import CONFIG
 from rlhf_dagster.publishing.licences import LicensedSource
 
-CARD = "README.md"
+POLICY_CARD = "README.md"
 _FRONT = "---\n"
 
 
-def write_card(
+def write_policy_card(
     out: Path,
     facts: dict[str, Any],
     *,
@@ -42,7 +42,7 @@ def write_card(
         reads_chats=_reads_chats(out),
         interval=_interval,
     )
-    (out / CARD).write_text(text, encoding="utf-8")
+    (out / POLICY_CARD).write_text(text, encoding="utf-8")
 
 
 def withdrawn_card(text: str, day: str, reason: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlhf_dagster.common.files import writing
 from rlhf_dagster.lineage.model_folders import replacing
-from rlhf_dagster.publishing.card import CARD, withdrawn_card
+from rlhf_dagster.publishing.card import POLICY_CARD, withdrawn_card
 
 LATEST, WITHDRAWN = "latest", "-withdrawn"
 
@@ -44,9 +44,11 @@ class FolderPlace:
         with writing(self.folder):
             if old.is_dir():
                 old.rename(new)
-            if (new / CARD).is_file():
-                text = (new / CARD).read_text(encoding="utf-8")
-                (new / CARD).write_text(withdrawn_card(text, f"{datetime.now(UTC):%Y-%m-%d}", reason), encoding="utf-8")
+            if (new / POLICY_CARD).is_file():
+                text = (new / POLICY_CARD).read_text(encoding="utf-8")
+                (new / POLICY_CARD).write_text(
+                    withdrawn_card(text, f"{datetime.now(UTC):%Y-%m-%d}", reason), encoding="utf-8"
+                )
         if self._offered() == tag:
             self._offer(instead)
 

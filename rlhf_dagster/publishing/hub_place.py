@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlhf_dagster.errors import UserError, first_line
-from rlhf_dagster.publishing.card import CARD, withdrawn_card
+from rlhf_dagster.publishing.card import POLICY_CARD, withdrawn_card
 
 WITHDRAWN_TAG = "-withdrawn"
 
@@ -65,12 +65,12 @@ class HubPlace:
     def _mark(self, tag: str, reason: str) -> str:
         """Commit a card that begins with the withdrawal; returns the commit."""
         with TemporaryDirectory() as folder:
-            path = self._hub.hf_hub_download(self.repository, CARD, local_dir=folder)
+            path = self._hub.hf_hub_download(self.repository, POLICY_CARD, local_dir=folder)
             text = Path(path).read_text(encoding="utf-8")
         card = withdrawn_card(text, f"{datetime.now(UTC):%Y-%m-%d}", reason)
         done = self._hub.upload_file(
             path_or_fileobj=card.encode(),
-            path_in_repo=CARD,
+            path_in_repo=POLICY_CARD,
             repo_id=self.repository,
             commit_message=f"Withdraw {tag}",
         )

@@ -12,7 +12,7 @@ _ON_HUB = "hub:"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-class Place(Protocol):
+class PublishingPlace(Protocol):
     """Keeps publications under tags, and offers the newest one to those who ask for none."""
 
     @property
@@ -39,7 +39,7 @@ class Place(Protocol):
         """
 
 
-def place_of(to: str, *, public: bool = False) -> Place:
+def place_of(to: str, *, public: bool = False) -> PublishingPlace:
     """`ORG/NAME` or `hub:ORG/NAME` is a repository, anything else a folder; raises UserError where it may be both."""
     if to.startswith(_ON_HUB):
         return HubPlace(_repository(to.removeprefix(_ON_HUB)), public)

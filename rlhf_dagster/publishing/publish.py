@@ -11,11 +11,11 @@ from rlhf_dagster.lineage.adapter_folders import plain_folder
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.lineage.publications import PublicationRecord, Publications, now, require_reason
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.publishing.card import embedding_rows, write_card
+from rlhf_dagster.publishing.card import embedding_rows, write_policy_card
 from rlhf_dagster.publishing.contents import require_nothing_private, write_adapters_alone, write_whole
 from rlhf_dagster.publishing.facts import facts_of
 from rlhf_dagster.publishing.licences import LicensedSource, agreed_licence
-from rlhf_dagster.publishing.places import Place
+from rlhf_dagster.publishing.places import PublishingPlace
 from rlhf_dagster.publishing.sources import sources_of
 
 Weights = Literal["whole", "adapters"]
@@ -33,7 +33,7 @@ class Wish:
     """Whether a policy that is not the champion may be published."""
 
 
-def publish(loop: LoopFolder, wish: Wish, place: Place, by: str) -> PublicationRecord:
+def publish(loop: LoopFolder, wish: Wish, place: PublishingPlace, by: str) -> PublicationRecord:
     """Publish a policy, put that on record, and return the record.
 
     Raises:
@@ -60,7 +60,7 @@ def publish(loop: LoopFolder, wish: Wish, place: Place, by: str) -> PublicationR
     return record
 
 
-def withdraw(loop: LoopFolder, place: Place, policy_id: str, by: str, reason: str) -> PublicationRecord:
+def withdraw(loop: LoopFolder, place: PublishingPlace, policy_id: str, by: str, reason: str) -> PublicationRecord:
     """Withdraw the newest publication at a place, or that of a policy; the record says which.
 
     Raises:
@@ -98,7 +98,7 @@ def _require_publishable(loop: LoopFolder, wish: Wish) -> None:
     )
 
 
-def _require_new(loop: LoopFolder, policy: Checkpoint, place: Place) -> None:
+def _require_new(loop: LoopFolder, policy: Checkpoint, place: PublishingPlace) -> None:
     there = Publications(loop.store).standing(place.name, policy.model_id)
     if there:
         raise UserError(
@@ -107,7 +107,7 @@ def _require_new(loop: LoopFolder, policy: Checkpoint, place: Place) -> None:
         )
 
 
-def _free_tag(policy_id: str, place: Place) -> str:
+def _free_tag(policy_id: str, place: PublishingPlace) -> str:
     """The policy's id, with a number where it was published there before."""
     taken, tag, number = place.tags(), policy_id, 1
     while tag in taken:
@@ -129,10 +129,10 @@ def _write_card(
     files: Path,
     licence: str,
     sources: Sequence[LicensedSource],
-    place: Place,
+    place: PublishingPlace,
     tag: str,
 ) -> None:
-    write_card(
+    write_policy_card(
         files,
         facts_of(loop, wish.policy),
         licence=licence,

@@ -17,7 +17,7 @@ from rlhf_dagster.lineage.model_folders import ADAPTER_CONFIG
 from rlhf_dagster.lineage.publications import Publications
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.upkeep.references import check_journals
-from rlhf_dagster.publishing.card import write_card
+from rlhf_dagster.publishing.card import write_policy_card
 from rlhf_dagster.publishing.contents import require_nothing_private, write_adapters_alone
 from rlhf_dagster.publishing.facts import facts_of
 from rlhf_dagster.publishing.places import place_of
@@ -95,7 +95,7 @@ def test_the_card_has_lineage_labels_figures_and_the_gate(loop: LoopFolder, tmp_
 def test_the_sft_policy_has_no_labels_and_no_figures(shared_loop: LoopFolder, tmp_path: Path) -> None:
     sft = shared_loop.policy(shared_loop.registry.previous_champion() or "")
     card = {"licence": "mit", "sources": [], "place": "org/name", "revision": "", "adapters": False, "rows": 0}
-    write_card(tmp_path, facts_of(shared_loop, sft), **card)
+    write_policy_card(tmp_path, facts_of(shared_loop, sft), **card)
     text = (tmp_path / "README.md").read_text()
     for part in ("It starts its loop", "took its place on", "No preference label", "was not evaluated", "No gate has"):
         assert part in text

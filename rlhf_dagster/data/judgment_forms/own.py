@@ -31,7 +31,8 @@ class OwnForm(JudgmentForm):
 
     def fits(self, row: RowValues) -> bool:
         # Other forms have `comparison`, `prompt`, `annotator` and the like beside columns of their own.
-        return "responses" in row and (any(key in row for key in _OUTCOMES) or len(row.keys() & set(OWN_KEYS)) > 3)
+        decides = any(key in row for key in (*_OUTCOMES, "withdrawn"))
+        return "responses" in row and (decides or len(row.keys() & set(OWN_KEYS)) > 3)
 
     def lines(self, row: RowValues) -> Iterator[JudgmentLine]:
         yield parse_judgment(row)
