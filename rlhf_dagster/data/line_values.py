@@ -46,6 +46,8 @@ def is_missing(value: Any) -> bool:
 def name_of(values: Mapping[str, Any], key: str) -> str:
     """The name under ``key``, a text or a whole number; empty if there is none."""
     value = values.get(key)
+    if isinstance(value, str):
+        return json_text(value, f"`{key}`")
     if is_missing(value):
         return ""
     number = whole_number(value)

@@ -12,16 +12,18 @@ from loops import asset_path, open_runner, run_missing, write_loop
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.data.import_file import ImportOptions, ImportReport, import_file
+from rlhf_dagster.data.imported import imported
 from rlhf_dagster.data.reading.mapping import column_map
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table
 from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
-from rlhf_dagster.records.schemas import IMPORTED_FEEDBACK
+from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_FEEDBACK, IMPORTED_PROMPTS
 from rlhf_dagster.storage.local import LocalStore
 
 OWN = {"comparison": "c1", "prompt": "Which?", "responses": ["left", "right"], "annotator": "Ada", "choice": 0}
+SCHEMAS = {"prompts": IMPORTED_PROMPTS, "demonstrations": IMPORTED_DEMONSTRATIONS, "feedback": IMPORTED_FEEDBACK}
 PREFERENCE = {"prompt": "Which?", "chosen": "right", "rejected": "left"}
 
 
@@ -50,7 +52,9 @@ def labels(store: EmbeddedLabelStore) -> pd.DataFrame:
 
 
 def table(tmp_path: Path, name: str) -> list[dict[str, Any]]:
-    return pq.read_table(tmp_path / "imports" / f"{name}.parquet").to_pylist()
+    found = imported(LocalStore(tmp_path), name, SCHEMAS[name])
+    assert found is not None
+    return found.to_pylist()
 
 
 def test_another_form_is_recognised_and_says_the_same(load, store) -> None:

@@ -108,7 +108,7 @@ def _show_axes(report: "ImportReport", deciding: Sequence[str]) -> None:
     """Say which axis decides where no setting does."""
     from rlhf_dagster.records.outcome import OVERALL, deciding_axis
 
-    if report.axes and not {*deciding, OVERALL} & set(report.axes):
+    if len(report.axes) > 1 and not {*deciding, OVERALL} & set(report.axes):
         chosen = deciding_axis(dict.fromkeys(report.axes), ())
         print(
             f"Ratings are on {', '.join(report.axes)}; `labeling.rating_axes` names none, so `{chosen}` decides ranks."

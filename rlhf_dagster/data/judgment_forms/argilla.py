@@ -14,7 +14,7 @@ _ENDING = ".responses"
 _SUBMITTED = "submitted"
 _TEXTS = ("reason", "rationale", "comment", "explanation", "feedback")
 
-Given = tuple[str, str, Any, str]
+_Given = tuple[str, str, Any, str]
 """User, question, value and status of one response."""
 
 
@@ -33,7 +33,7 @@ class ArgillaForm(JudgmentForm):
         fields, given = _record(row) if _is_record(row) else _columns(row)
         if not given:
             yield LeftOut("records without a response")
-        by_user: dict[str, list[Given]] = {}
+        by_user: dict[str, list[_Given]] = {}
         for one in given:
             by_user.setdefault(one[0], []).append(one)
         for user, answers in by_user.items():
@@ -55,7 +55,7 @@ def _is_answers(value: Any) -> bool:
     return isinstance(one, Mapping) and {"user_id", "value", "status"} <= set(one)
 
 
-def _record(row: RowValues) -> tuple[RowValues, list[Given]]:
+def _record(row: RowValues) -> tuple[RowValues, list[_Given]]:
     responses = row["responses"]
     if not isinstance(responses, Mapping):
         raise BadLineError("`responses` is not an object of questions")
@@ -68,8 +68,8 @@ def _record(row: RowValues) -> tuple[RowValues, list[Given]]:
     return row["fields"], given
 
 
-def _columns(row: RowValues) -> tuple[RowValues, list[Given]]:
-    given: list[Given] = []
+def _columns(row: RowValues) -> tuple[RowValues, list[_Given]]:
+    given: list[_Given] = []
     for column in row:
         if column.endswith(_ENDING) and not is_missing(row[column]):
             values = row[column]
@@ -97,14 +97,14 @@ def _user(value: Any) -> str:
     return "" if is_missing(value) else str(value)
 
 
-def _judged(row: RowValues, fields: RowValues, user: str, given: list[Given]) -> RowContent:
+def _judged(row: RowValues, fields: RowValues, user: str, given: list[_Given]) -> RowContent:
     try:
         return _line(row, fields, user, given)
     except BadLineError as error:
         return error
 
 
-def _line(row: RowValues, fields: RowValues, user: str, given: list[Given]) -> JudgmentLine:
+def _line(row: RowValues, fields: RowValues, user: str, given: list[_Given]) -> JudgmentLine:
     wide = wide_responses(fields)
     if len(wide) < 2:
         raise BadLineError("the fields have no columns such as `response-1` and `response-2`")

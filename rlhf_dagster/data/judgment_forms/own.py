@@ -41,9 +41,9 @@ class OwnForm(JudgmentForm):
 def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
     """The judgment of a row; what is not one of OWN_KEYS goes to the metadata. Raises BadLineError."""
     values = _of_cells(with_prompt(values))
-    _check_required(values)
+    said = _outcome_key(values)
     responses = responses_in(values["responses"])
-    kind, ranks, ratings = _outcome(values, len(responses))
+    kind, ranks, ratings = _outcome(values, said, len(responses))
     return JudgmentLine(
         comparison=name_of(values, "comparison"),
         prompt=prompt_in(values),
@@ -113,24 +113,25 @@ def _of_cell(text: str) -> Any:
     return text if isinstance(value, str) else value
 
 
-def _check_required(values: Mapping[str, Any]) -> None:
-    missing = [key for key in _REQUIRED if key not in values]
-    if missing:
-        raise BadLineError(f"`{missing[0]}` is missing")
+def _outcome_key(values: Mapping[str, Any]) -> str:
+    """The key that says what was decided; raises BadLineError where a key that a row must have is missing."""
+    for key in _REQUIRED:
+        if key not in values:
+            raise BadLineError(f"`{key}` is missing")
     given = [key for key in _OUTCOMES if key in values]
-    # A table has every column in every row: a null beside an outcome says nothing.
-    said = [key for key in given if not is_missing(values[key])]
     if not given and values.get("withdrawn") is not True:
         raise BadLineError("`choice` is missing; `ranks` or `ratings` may stand in its place")
+    # A table has every column in every row: a null beside an outcome says nothing.
+    said = [key for key in given if not is_missing(values[key])]
     if len(said) > 1:
         raise BadLineError(f"both `{said[0]}` and `{said[1]}` are given; leave one out")
+    return said[0] if said else "choice"
 
 
 def _outcome(
-    values: Mapping[str, Any], k: int
+    values: Mapping[str, Any], key: str, k: int
 ) -> tuple[str, tuple[int, ...] | None, Mapping[str, tuple[int, ...]] | None]:
-    """The kind, the ranks and the ratings."""
-    key = next((key for key in _OUTCOMES if not is_missing(values.get(key))), "choice")
+    """The kind, the ranks and the ratings that ``key`` says."""
     given = optional_text(values, "kind")
     ranks: tuple[int, ...] | None
     ranks, ratings, derived = None, None, "pair"
