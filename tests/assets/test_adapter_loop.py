@@ -6,12 +6,14 @@ Its reward model has several heads, and what they disagree on is labelled in the
 import json
 from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 import pytest
 import torch
 from loops import ROUND, asset_path, checkpoint, open_runner, rlhf_here, run_missing, run_round, write_loop
 from transformers import AutoModelForCausalLM
 
+from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO
 from rlhf_dagster.labeling.comparisons import candidates
@@ -20,7 +22,6 @@ from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.candidate import arm_policy
 from rlhf_dagster.loop.comparisons import reward_gaps
-from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.training.models.policies import load_policy
 
 SECOND = "round-0002"
@@ -46,12 +47,29 @@ SETTINGS: dict = {
 
 
 @pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> LoopRunner:
+def collected(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> LoopRunner:
+    """The loop whose second round has been sent to its annotators."""
     runner = open_runner(write_loop(tmp_path_factory.mktemp("adapters") / "loop", **SETTINGS))
     assert run_missing(runner, "prepare").success
     assert run_round(runner) == ROUND
-    run_round(runner)
+    assert run_missing(runner, "collect_round", open_next_round(runner.instance, runner.loop)).success
     return runner
+
+
+@pytest.fixture(scope="module")
+def gaps(collected: LoopRunner) -> dict[str, float]:
+    """How far the first round's reward model agrees with itself on what the second might ask, while it is there."""
+    loop, model = collected.loop, checkpoint(collected.loop, "reward_model", ROUND)
+    completions = pd.read_parquet(asset_path(loop, "completions", SECOND))
+    seed = loop.config.stage_seed("comparisons", SECOND)
+    return reward_gaps(loop, candidates(completions, loop.config.labeling, SECOND, seed), model)
+
+
+@pytest.fixture(scope="module")
+def runner(collected: LoopRunner, gaps: dict[str, float]) -> LoopRunner:
+    """The loop after its second round, in which the first one's reward model is removed."""
+    assert run_missing(collected, "train_round", SECOND).success
+    return collected
 
 
 def made(runner: LoopRunner) -> dict[str, Checkpoint]:
@@ -84,14 +102,14 @@ def test_best_of_n_sft_goes_on_from_the_champion_and_is_another_policy(runner: L
     assert arms["best_of_n_sft"]["policy_id"] == models["best_of_n_sft"].model_id
 
 
-def test_the_second_round_asks_about_what_the_heads_of_the_first_disagree_on(runner: LoopRunner) -> None:
-    loop, model = runner.loop, checkpoint(runner.loop, "reward_model", ROUND)
-    assert chosen_by(loop, ROUND) == "random, because there is no reward model yet"
-    assert chosen_by(loop, SECOND) == f"disagreement of {model.model_id}"
-    completions = pd.read_parquet(asset_path(loop, "completions", SECOND))
-    seed = loop.config.stage_seed("comparisons", SECOND)
-    gaps = reward_gaps(loop, candidates(completions, loop.config.labeling, SECOND, seed), model)
-    asked = pd.read_parquet(asset_path(loop, "preference_batch", SECOND))["comparison_id"].tolist()
+def test_the_second_round_asks_about_what_the_heads_of_the_first_disagree_on(
+    runner: LoopRunner, gaps: dict[str, float]
+) -> None:
+    record = dg.AssetRecordsFilter(dg.AssetKey("completions"), asset_partitions=[SECOND])
+    sampled = runner.instance.fetch_materializations(record, limit=1).records[0].asset_materialization
+    model = (runner.loop.json("reward_model", ROUND) or {})["model_id"]
+    assert sampled.metadata["chosen_by"].value == f"disagreement of {model}"
+    asked = pd.read_parquet(asset_path(runner.loop, "preference_batch", SECOND))["comparison_id"].tolist()
     assert len(asked) == BATCH < len(gaps)
     surest = sorted(gaps, key=gaps.__getitem__, reverse=True)[: len(gaps) - BATCH]
     # A quarter is drawn at random, of which some are sure.
