@@ -98,7 +98,7 @@ def _strengths(duels: Duels, k: int) -> list[Rate] | None:
     graph = coo_matrix((np.ones(len(duels.first)), (duels.first, duels.second)), shape=(k, k))
     if connected_components(graph, directed=False)[0] > 1:
         return None
-    strengths = np.zeros(k)
+    strengths: np.ndarray = np.zeros(k)
     for _ in range(_STEPS):
         slope, curvature = _derivatives(strengths, duels, k)
         step = np.linalg.solve(curvature, slope)
@@ -121,8 +121,8 @@ def _derivatives(strengths: np.ndarray, duels: Duels, k: int) -> tuple[np.ndarra
     """The gradient of the log posterior, shape (k,), and minus its second derivatives, shape (k, k)."""
     above, variance = _surprise(strengths, duels)
     slope = np.bincount(duels.first, above, k) - np.bincount(duels.second, above, k) - _PRIOR * strengths
-    mixed = np.bincount(duels.first * k + duels.second, variance, k * k).reshape(k, k)
-    mixed = mixed + mixed.T
+    once = np.bincount(duels.first * k + duels.second, variance, k * k).reshape(k, k)
+    mixed = once + once.T
     return slope, np.diag(mixed.sum(axis=1) + _PRIOR) - mixed
 
 
@@ -154,8 +154,8 @@ def _figures_of(index: int, name: str, duels: Duels, strengths: Sequence[Rate] |
 
 
 def _as_elo(strength: Rate) -> Rate:
-    ends = (ELO_MEAN + ELO_SCALE * end for end in (strength.value, strength.low, strength.high))
-    return Rate(*ends, strength.n)
+    value, low, high = (ELO_MEAN + ELO_SCALE * end for end in (strength.value, strength.low, strength.high))
+    return Rate(value, low, high, strength.n)
 
 
 def _pairs(names: Sequence[str], duels: Duels) -> list[dict[str, Any]]:
