@@ -122,8 +122,8 @@ def _derivatives(strengths: np.ndarray, duels: Duels, k: int) -> tuple[np.ndarra
     """The gradient of the log posterior, shape (k,), and minus its second derivatives, shape (k, k)."""
     above, variance = _surprise(strengths, duels)
     slope = np.bincount(duels.first, above, k) - np.bincount(duels.second, above, k) - _PRIOR * strengths
-    mixed: np.ndarray = np.bincount(duels.first * k + duels.second, variance, k * k).reshape(k, k)
-    mixed = mixed + mixed.T
+    once = np.bincount(duels.first * k + duels.second, variance, k * k).reshape(k, k)
+    mixed = once + once.T
     return slope, np.diag(mixed.sum(axis=1) + _PRIOR) - mixed
 
 
