@@ -7,6 +7,10 @@ import pytest
 import yaml
 from loops import assert_one_sentence, rlhf, rlhf_from_a_shell, rlhf_here, write_loop
 
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.labels import read_labels
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
+
 GOOD = {"comparison": "c1", "prompt": "p", "responses": ["a", "b"], "annotator": "Ada", "choice": 0}
 
 
@@ -128,10 +132,12 @@ def test_a_file_of_which_nothing_can_be_used(tmp_path, loop, record, parts) -> N
     assert_one_sentence(rlhf_here("import", "judgments", file, "--loop", loop), str(file), *parts)
 
 
-def test_a_judgment_that_contradicts_an_earlier_one(tmp_path, loop) -> None:
+def test_a_judgment_that_contradicts_an_earlier_one_is_its_correction(tmp_path, loop) -> None:
     assert rlhf_here("import", "judgments", lines(tmp_path, GOOD), "--loop", loop).returncode == 0
     result = rlhf_here("import", "judgments", lines(tmp_path, GOOD | {"choice": 1}), "--loop", loop)
-    assert_one_sentence(result, "line 1: the annotator has already judged this comparison, and chose otherwise")
+    assert (result.returncode, result.stderr) == (0, "")
+    labels, _ = read_labels(LoopFolder.open(loop), IMPORT_ROUND, "train")
+    assert list(labels.sort_values("version")["latest"]) == [False, True]
 
 
 def test_bad_lines_among_good_ones_are_refused_with_their_number_and_the_rest_is_kept(tmp_path, loop) -> None:
