@@ -38,6 +38,8 @@ ZERO_SHOT = Probe("zero_shot")
 """Responses of the base model to the test prompts."""
 NEW_PAIRS = Probe("reward_accuracy", {"pairs": 1024})
 """The last reward model on new pairs of responses of each round's behaviour policy."""
+MORE_PAIRS = Probe("reward_accuracy", {"pairs": 2048})
+"""The same on more, where rounds are compared, which share no pairs."""
 FOLDS = Probe("annotator_folds", {"folds": 4, "comparisons": 1200, "measured": 0.4})
 """Reward models that each leave out the labels of some people."""
 BEST_OF_SFT = Probe("best_of_n", {"n": [1, 2, 4, 8, 16, 32], "prompts": 256})
@@ -111,7 +113,7 @@ ONLINE = of_prepared(
             "start": "behaviour",
         },
     },
-    NEW_PAIRS,
+    MORE_PAIRS,
     rounds=ONLINE_ROUNDS,
 )
 """As many labels and updates, in rounds that each sample from the newest policy."""

@@ -10,11 +10,11 @@ from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import count_axis, draw_bars, draw_line, label_axes, new_chart
-from rlhf_dagster.replication.claims.arms import MANY_COMPARISONS, NEW_PAIRS, ONLINE, labelled
+from rlhf_dagster.replication.claims.arms import MANY_COMPARISONS, MORE_PAIRS, NEW_PAIRS, ONLINE, labelled
 from rlhf_dagster.replication.claims.few_labels import BUDGETS
 from rlhf_dagster.replication.claims.figures import along, in_percent, in_points, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference_of_shares
-from rlhf_dagster.replication.estimates.trends import paired_slope, slope_of_rates
+from rlhf_dagster.replication.estimates.trends import paired_slope
 from rlhf_dagster.replication.measures.labels import votes
 from rlhf_dagster.replication.measures.preferences import share_of_wins
 from rlhf_dagster.replication.verdicts import across_seeds, must_exceed, must_stay_below
@@ -58,7 +58,9 @@ class RewardModels:
 
         return (
             must_exceed("Accuracy rises with each doubling of the labels", found("by_doubling"), 0.0, percent=True),
-            must_stay_below("It falls by round", found("slope"), 0.0, percent=True),
+            must_stay_below(
+                "It is lower on responses of later rounds than of the first", found("fall"), 0.0, percent=True
+            ),
             must_exceed(
                 "It is higher where a preference is clear than where slight", found("strength"), 0.0, percent=True
             ),
@@ -114,13 +116,13 @@ def _voted(results: Results) -> tuple[np.ndarray, np.ndarray]:
 
 def _by_round(results: Results) -> dict[str, Any]:
     """The last reward model on pairs of responses of the policy that each round sampled from."""
-    rounds = results.probe(ONLINE, NEW_PAIRS.name)["rounds"]
-    accuracy = [_share(one, "agrees_with_people") for one in rounds]
+    rounds = results.probe(ONLINE, MORE_PAIRS.name)["rounds"]
+    accuracy = [_accuracy([one]) for one in rounds]
     unsure = [share_of_wins([strength < CLEAR for strength in one["strength"]]) for one in rounds]
-    by_strength = [_at_strength(rounds, strength) for strength in (SLIGHT, CLEAR)]
+    by_strength = [_accuracy(rounds, [strength]) for strength in (SLIGHT, CLEAR)]
     return {
         "by_round": [rate.as_dict() for rate in accuracy],
-        "slope": slope_of_rates(range(1, len(rounds) + 1), accuracy).as_dict(),
+        "fall": difference_of_rates(_accuracy(rounds[1:]), accuracy[0]).as_dict(),
         "by_strength": [rate.as_dict() for rate in by_strength],
         "strength": difference_of_rates(by_strength[1], by_strength[0]).as_dict(),
         "unsure": [rate.as_dict() for rate in unsure],
@@ -128,14 +130,10 @@ def _by_round(results: Results) -> dict[str, Any]:
     }
 
 
-def _share(found: Mapping[str, Any], name: str) -> Rate:
-    """Of the pairs that the annotator did not tie."""
-    return share_of_wins([right for right, strength in zip(found[name], found["strength"], strict=True) if strength])
-
-
-def _at_strength(rounds: Sequence[Mapping[str, Any]], wanted: float) -> Rate:
+def _accuracy(rounds: Sequence[Mapping[str, Any]], strengths: Sequence[float] = (SLIGHT, CLEAR)) -> Rate:
+    """On pairs of some rounds, of which the annotator preferred one response so strongly; ties count nowhere."""
     pairs = [pair for one in rounds for pair in zip(one["agrees_with_people"], one["strength"], strict=True)]
-    return share_of_wins([right for right, strength in pairs if strength == wanted])
+    return share_of_wins([right for right, strength in pairs if strength in strengths])
 
 
 def _made_up(sign: int) -> Measured:
@@ -149,7 +147,7 @@ def _made_up(sign: int) -> Measured:
         "by_budget": row(0.68, 0.72, 0.75),
         "by_doubling": planted(sign * 0.013, 0.004),
         "by_round": row(0.74, 0.70, 0.67),
-        "slope": planted(-sign * 0.03, 0.01),
+        "fall": planted(-sign * 0.05),
         "by_strength": row(0.6, 0.8),
         "strength": planted(sign * 0.2),
         "unsure": row(0.3, 0.4),
