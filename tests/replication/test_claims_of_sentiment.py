@@ -8,7 +8,7 @@ import pytest
 
 from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.replication.base import Size, Variant
-from rlhf_dagster.replication.claims.figures import along, between, in_points, number, percent, planted
+from rlhf_dagster.replication.claims.figures import along, between, in_digits, in_percent, in_points, planted
 from rlhf_dagster.replication.known import CLAIMS
 from rlhf_dagster.replication.variants.loops import VariantLoop
 
@@ -58,6 +58,6 @@ def test_rows_of_estimates_are_put_together_over_seeds() -> None:
 
 def test_estimates_are_said_with_their_intervals() -> None:
     rate = Rate(0.861, 0.833, 0.887, 512)
-    assert percent(rate) == "86% (83 to 89%)"
-    assert number(rate) == "0.86 (0.83 to 0.89)"
+    assert in_percent(rate) == "86% (83 to 89%)"
+    assert in_digits(rate) == "0.86 (0.83 to 0.89)"
     assert in_points(Rate(-0.012, -0.031, 0.008, 512)) == "-1.2 points (-3.1 to 0.8)"
