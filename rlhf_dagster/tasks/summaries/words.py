@@ -1,7 +1,10 @@
 """The language of posts, articles and their summaries.
 
-An event has six slots: ``who`` did what (``did``) with whose (``who2``) ``thing``, ``where`` and ``when``. A text tells
-each event in two sentences, a main one and a detail, which share the thing; a summary tells it in one, in other words.
+An event has six slots: ``who`` did what (``did``) with ``whose`` ``thing``, ``where`` and ``when``. A text tells each
+event in two sentences, a main one and a detail, which share the thing; a summary tells it in one, in other words.
+
+Each slot has words of its own. So a tiny model finds what it has to copy in a text about one event by the word alone,
+and in one about two by the words beside it.
 """
 
 from rlhf_dagster.tasks.language import Language
@@ -10,7 +13,7 @@ TLDR = "tl;dr"
 """What a prompt ends with (Ziegler et al. 2019, section 3.2, after Radford et al. 2019)."""
 REPLY = "reply :"
 """What a reader's reply begins with, in the pretraining text."""
-EVENT_SLOTS = ("who", "did", "thing", "who2", "where", "when")
+EVENT_SLOTS = ("who", "did", "thing", "whose", "where", "when")
 MAIN = ("main_where", "main_when")
 """Kinds of main sentences; the detail says what the main one leaves out."""
 DETAIL_OF = {"main_where": "detail_when", "main_when": "detail_where"}
@@ -29,18 +32,18 @@ _PATTERNS = {
     "main_where": ("{who} {did} the {thing} at the {where} .", "at the {where} {who} {did} the {thing} ."),
     "main_when": ("{who} {did} the {thing} on {when} .", "on {when} {who} {did} the {thing} ."),
     "detail_when": (
-        "the {thing} belonged to {who2} and that was on {when} .",
-        "that was on {when} and the {thing} belonged to {who2} .",
+        "the {thing} belonged to the {whose} and that was on {when} .",
+        "that was on {when} and the {thing} belonged to the {whose} .",
     ),
     "detail_where": (
-        "the {thing} of {who2} was at the {where} .",
-        "at the {where} was the {thing} of {who2} .",
+        "the {thing} of the {whose} was at the {where} .",
+        "at the {where} was the {thing} of the {whose} .",
     ),
     "whole": (
-        "{who} {did} {who2} 's {thing} : {where} , {when} .",
-        "{where} , {when} : {who} {did} {who2} 's {thing} .",
+        "{who} {did} the {whose} 's {thing} : {where} , {when} .",
+        "{where} , {when} : {who} {did} the {whose} 's {thing} .",
     ),
-    "core": ("{who} {did} {who2} 's {thing} .",),
+    "core": ("{who} {did} the {thing} of the {whose} .",),
     "part": ("{who} {did} the {thing} .", "{who} {did} the {thing} : {where} .", "{who} {did} the {thing} : {when} ."),
     "plea": ("please help me .", "what should i do ?"),
     "preamble": (
@@ -72,6 +75,7 @@ SUMMARY_LANGUAGE = Language(
     {
         "who": _NAMES.split(),
         "did": [*SYNONYMS, *SYNONYMS.values()],
+        "whose": ["teacher", "doctor", "farmer", "baker", "sailor", "nurse", "judge", "clerk"],
         "thing": ["bike", "ring", "car", "watch", "hat", "boat", "key", "lamp", "book", "drum"],
         "where": ["park", "river", "school", "shop", "farm", "station", "beach", "museum"],
         "when": ["monday", "tuesday", "wednesday", "friday", "saturday", "sunday"],
