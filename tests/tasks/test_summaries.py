@@ -19,17 +19,17 @@ from rlhf_dagster.tasks.known import get_task
 from rlhf_dagster.tasks.language import sentences_of, tokens_of
 from rlhf_dagster.tasks.summaries import ARTICLES, SUMMARIES
 from rlhf_dagster.tasks.summaries.facts import summary_facts
-from rlhf_dagster.tasks.summaries.words import SUMMARY_LANGUAGE
-from rlhf_dagster.tasks.summaries.writing import reply_to
+from rlhf_dagster.tasks.summaries.words import MAIN, SUMMARY_LANGUAGE
+from rlhf_dagster.tasks.summaries.writing import READERS, reply_to
 
 POST = (
-    "hi all , sorry for the long post . my phone rang twice . on friday otto hid the key . "
-    "at the park was the key of the judge . the weather was warm . tl;dr"
+    "sorry for long post . phone rang twice . on friday otto hid key . at park was key of judge . "
+    "weather was warm . tl;dr"
 )
-GOOD = "otto concealed the judge 's key : park , friday ."
+GOOD = "otto concealed judge 's key : park , friday ."
 NEWS = (
-    "carl stole the book at the station . the trains were late again . on friday karl hid the bike . "
-    "the book belonged to the nurse and that was on sunday . the bike of the clerk was at the park . tl;dr"
+    "carl stole book at station . trains were late again . on friday karl hid bike . "
+    "that was book of nurse on sunday . bike of clerk was at park . tl;dr"
 )
 BOTH = pytest.mark.parametrize("task", [SUMMARIES, ARTICLES], ids=lambda task: task.name)
 
@@ -38,15 +38,15 @@ BOTH = pytest.mark.parametrize("task", [SUMMARIES, ARTICLES], ids=lambda task: t
     ("response", "covered", "false"),
     [
         (GOOD, 6, 0),
-        ("park , friday : otto concealed the judge 's key .", 6, 0),
-        ("otto hid the key .", 3, 0),
-        ("on friday otto hid the key .", 4, 0),
-        ("otto concealed the baker 's key : park , monday .", 4, 2),
-        ("anna concealed the key of the judge .", 3, 1),
-        ("the weather was warm .", 0, 0),
-        ("the weather was cold .", 0, 1),
-        ("hi all , sorry for the long post .", 0, 0),
-        ("otto concealed the judge 's", 0, 0),
+        ("park , friday : otto concealed judge 's key .", 6, 0),
+        ("otto hid key .", 3, 0),
+        ("on friday otto hid key .", 4, 0),
+        ("otto concealed baker 's key : park , monday .", 4, 2),
+        ("anna concealed key of judge .", 3, 1),
+        ("weather was warm .", 0, 0),
+        ("weather was cold .", 0, 1),
+        ("sorry for long post .", 0, 0),
+        ("otto concealed judge 's", 0, 0),
         ("", 0, 0),
     ],
 )
@@ -55,16 +55,16 @@ def test_facts_are_counted_by_slot(response, covered, false):
 
 
 def test_each_sentence_about_an_article_is_read_as_the_event_that_it_fits():
-    good = "carl took the book of the nurse . karl concealed the bike of the clerk ."
+    good = "carl took book of nurse . karl concealed bike of clerk ."
     assert ARTICLES.truthfulness(NEWS, good) == Truthfulness(8, 8, 0)
-    swapped = "carl took the book of the clerk . karl concealed the bike of the clerk ."
+    swapped = "carl took book of clerk . karl concealed bike of clerk ."
     assert ARTICLES.truthfulness(NEWS, swapped) == Truthfulness(8, 7, 1)
     # When it was is true, and no key fact of an article.
-    assert ARTICLES.truthfulness(NEWS, "on friday karl hid the bike .") == Truthfulness(8, 3, 0)
+    assert ARTICLES.truthfulness(NEWS, "on friday karl hid bike .") == Truthfulness(8, 3, 0)
 
 
 def test_copies_asides_repetitions_and_broken_sentences_are_seen():
-    seen = summary_facts(POST, "on friday otto hid the key . the weather was warm . otto hid the key . otto otto .")
+    seen = summary_facts(POST, "on friday otto hid key . weather was warm . otto hid key . otto otto .")
     assert (seen.copied, seen.asides, seen.repeated, seen.sentences) == (2, 1, 1, 4)
     assert seen.errors == pytest.approx(0.5 + 0.12 * 2)
     assert summary_facts(POST, "otto hid").errors == 0.5
@@ -72,11 +72,11 @@ def test_copies_asides_repetitions_and_broken_sentences_are_seen():
 
 def test_the_gold_judge_orders_summaries():
     worse = [
-        "otto concealed the key of the judge .",  # less
-        "on friday otto hid the key . at the park was the key of the judge .",  # copied
-        "otto concealed the baker 's key : park , friday .",  # wrong
+        "otto concealed key of judge .",  # less
+        "on friday otto hid key . at park was key of judge .",  # copied
+        "otto concealed baker 's key : park , friday .",  # wrong
         f"{GOOD} {GOOD}",  # twice
-        f"{GOOD} the weather was warm .",  # beside the point
+        f"{GOOD} weather was warm .",  # beside the point
         "concealed otto key .",  # broken
     ]
     best = SUMMARIES.gold_score(POST, GOOD)
@@ -144,8 +144,9 @@ def test_authors_copy_leave_out_and_err_in_some_of_the_pretraining_text():
 @BOTH
 def test_readers_who_reply_tell_the_events_again(task):
     for text in task.pretraining_text(100, 2, "train"):
-        source, _, reply = text.partition(" reply : ")
-        if reply:
+        source, *replies = text.split(" reply : ")
+        assert len(replies) in (0, READERS)
+        for reply in replies:
             found = task.truthfulness(f"{source} tl;dr", reply)
             assert (found.covered, found.false) == (found.key_facts, 0)
 
@@ -162,7 +163,14 @@ def test_the_two_kinds_of_readers_disagree(task):
         wins = []
         for index, prompt in enumerate(task.prompts(100, 2, "train")):
             response = reply_to(random.Random(index), prompt, task.form)
-            copy = next(part for part in task.source(prompt).split(" .") if " the " in part).strip() + " ."
+            copy = (
+                next(
+                    part
+                    for part in task.source(prompt).split(" .")
+                    if SUMMARY_LANGUAGE.read(f"{part} .".split()).name in MAIN
+                ).strip()
+                + " ."
+            )
             wins += [reader.judge(prompt, [response, copy], "pair", str(index)).ranks == [1, 2] for reader in crew]
         shares[name] = statistics.mean(wins)
     assert shares["checking"] > 0.75 > 0.35 > shares["heuristic"]

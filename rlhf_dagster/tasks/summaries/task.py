@@ -27,7 +27,7 @@ class SummariesTask:
     """Summarise texts about who did what with whose thing, where and when (Ziegler et al. 2019, section 3.2).
 
     Texts are lower-case tokens separated by spaces. A prompt is a text and `tl;dr`; a demonstration's response tells
-    the key facts or some of them in other words, 5 to 11 tokens for each event. A document of the pretraining text is a
+    the key facts or some of them in other words, 4 to 10 tokens for each event. A document of the pretraining text is a
     text with a reader's reply, which tells all of them, or a prompt with its author's own summary, a third of which are
     as good as demonstrations.
     """
@@ -96,16 +96,16 @@ class SummariesTask:
 
 _COMMON: dict[str, Any] = {
     "data": {"prompts": 6000, "demonstrations": 1500, "pretraining_texts": 12_000},
-    "base_model": {"tiny": {"width": 64, "steps": 2400, "context": 64}},
-    "sampling": {"prompt_tokens": 48, "response_tokens": 15, "fixed_length": False, "temperature": 0.7},
-    "sft": {"max_tokens": 64, "learning_rate": 0.001},
-    "reward_model": {"max_tokens": 64},
+    "base_model": {"tiny": {"width": 64, "steps": 3000, "batch_size": 16, "context": 72}},
+    "sampling": {"prompt_tokens": 36, "response_tokens": 12, "fixed_length": False, "temperature": 0.7},
+    "sft": {"max_tokens": 48, "learning_rate": 0.001},
+    "reward_model": {"max_tokens": 48},
 }
 _LONGER: dict[str, Any] = _COMMON | {
     "base_model": {"tiny": _COMMON["base_model"]["tiny"] | {"context": 96}},
-    "sampling": _COMMON["sampling"] | {"prompt_tokens": 72, "response_tokens": 18},
-    "sft": _COMMON["sft"] | {"max_tokens": 96},
-    "reward_model": _COMMON["reward_model"] | {"max_tokens": 96},
+    "sampling": _COMMON["sampling"] | {"prompt_tokens": 50, "response_tokens": 14},
+    "sft": _COMMON["sft"] | {"max_tokens": 64},
+    "reward_model": _COMMON["reward_model"] | {"max_tokens": 64},
 }
 SUMMARIES = SummariesTask(POSTS, _COMMON)
 ARTICLES = SummariesTask(NEWS_ARTICLES, _LONGER)

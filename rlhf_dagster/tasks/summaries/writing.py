@@ -18,7 +18,8 @@ class Form:
     events: int
     asides: str
     """Kind of the sentences that matter to nobody."""
-    n_asides: int
+    most_asides: int
+    """A text has none up to so many of them."""
     preamble: float
     """Share of the texts that begin with a sentence that a summary should skip."""
     lead: bool
@@ -35,7 +36,7 @@ POSTS = Form(
     name="summaries",
     events=1,
     asides="chatter",
-    n_asides=2,
+    most_asides=2,
     preamble=0.5,
     lead=False,
     key_slots=("who", "did", "thing", "whose", "where", "when"),
@@ -47,7 +48,7 @@ NEWS_ARTICLES = Form(
     name="summaries_articles",
     events=2,
     asides="news",
-    n_asides=3,
+    most_asides=3,
     preamble=0.0,
     lead=True,
     key_slots=("who", "did", "thing", "whose"),
@@ -59,9 +60,11 @@ NEWS_ARTICLES = Form(
 AUTHORS = {"reference": 0.35, "copy": 0.3, "start": 0.1, "mistake": 0.1, "plea": 0.15}
 """Shares of what authors write as a summary of their own text: as a reference does, a main sentence again, the first
 sentence again, all with one fact wrong, or a request."""
-REPLIES = 0.6
-"""Share of the pretraining text in which a reader has replied, who tells the events again with all that matters; the
+REPLIED = 0.6
+"""Share of the pretraining text below which readers have replied, who tell the events again with all that matters; the
 rest has a summary by the author. So a base model learns to find facts in a text, and not to summarise it well."""
+READERS = 3
+"""Who reply to such a text. Where the same facts recur often, a model learns to copy them several times sooner."""
 
 
 def write_text(rng: random.Random, form: Form) -> str:
@@ -92,8 +95,8 @@ def reference_of(prompt: str, form: Form) -> str:
 
 def write_document(rng: random.Random, prompt: str, form: Form) -> str:
     """The text in a prompt with what somebody wrote below it."""
-    if rng.random() < REPLIES:
-        return f"{text_in(prompt)} {REPLY} {reply_to(rng, prompt, form)}"
+    if rng.random() < REPLIED:
+        return " ".join([text_in(prompt), *(f"{REPLY} {reply_to(rng, prompt, form)}" for _ in range(READERS))])
     return f"{prompt} {author_summary(rng, prompt, form)}"
 
 
@@ -135,7 +138,7 @@ def _tell(rng: random.Random, event: Mapping[str, str]) -> list[str]:
 
 def _draw_asides(rng: random.Random, form: Form) -> list[str]:
     used: set[str] = set()
-    patterns = rng.sample(SUMMARY_LANGUAGE.patterns[form.asides], form.n_asides)
+    patterns = rng.sample(SUMMARY_LANGUAGE.patterns[form.asides], rng.randint(0, form.most_asides))
     return [SUMMARY_LANGUAGE.fill(rng, pattern, {}, used) for pattern in patterns]
 
 
