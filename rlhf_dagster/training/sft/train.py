@@ -138,11 +138,12 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
 
 
 def _warnings(policy: Policy, train: Demonstrations, spec: SftSpec) -> list[str]:
-    """What is noticeable about the training and the chat template, and what is lost of demonstrations."""
-    untaught = [] if spec.settings.epochs else [UNTAUGHT]
+    """What is noticeable about the chat template, where it is used, and what is lost of demonstrations: all of them
+    where none is learned from."""
     noticed = template_findings(policy.tokenizer) if spec.settings.chat else []
     setting = "sampling.response_tokens" if spec.sampling.fixed_length else "sft.max_tokens"
-    return [*untaught, *(finding.sentence for finding in noticed), *train.cuts.warnings(setting, judged=False)]
+    lost = train.cuts.warnings(setting, judged=False) if spec.settings.epochs else [UNTAUGHT]
+    return [*(finding.sentence for finding in noticed), *lost]
 
 
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
