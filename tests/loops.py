@@ -17,9 +17,10 @@ import yaml
 from forks import forked
 
 from rlhf_dagster.assets.rounds import open_next_round
+from rlhf_dagster.automation.execution import RunOutcome
 from rlhf_dagster.automation.jobs import JUDGE, LEARN, policy_assets
 from rlhf_dagster.cli import main
-from rlhf_dagster.cli.runner import LoopRunner, RunOutcome
+from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.lineage.models import Checkpoint

@@ -11,6 +11,7 @@ from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.loop.candidate import round_candidate
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.promotion import promote_round
+from rlhf_dagster.loop.reporting.standing import refresh_reports
 from rlhf_dagster.loop.upkeep.retention import remove_unneeded
 
 
@@ -32,6 +33,7 @@ def promotion(
     # No input of this asset: after a failed check, which a person may overrule, nobody was asked to judge.
     human = loop.json("human_evaluation", context.partition_key)
     decision = promote_round(loop, context.partition_key, policy, eval_report, human)
+    refresh_reports(loop, {context.partition_key: decision})
     removed = _remove_unneeded(loop)
     shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
     return dg.MaterializeResult(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,6 +50,39 @@ def demo(
     summary = run_demo(out, rounds, seed, quiet=as_json, task=task)
     if as_json:
         print(json.dumps(summary, indent=1))
+
+
+@app.command()
+def replicate(
+    claims: Annotated[
+        list[str] | None, typer.Argument(help="Such as C1 C6; all of them by default (see --list).")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="Hours and several seeds, or about an hour on two cores.")
+    ] = False,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds; default: 1, with --full 5.")] = None,
+    pilot: Annotated[
+        bool, typer.Option("--pilot", help="Seeds from 100 on, on which settings may be chosen; the page says so.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("replication"),
+    jobs: Annotated[int | None, typer.Option(help="Processes side by side; default: one for each core.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List the claims.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it costs.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the papers' claims as experiments and say which of them hold here. Stopped and run again, it goes on."""
+    from rlhf_dagster.cli.replication import command
+    from rlhf_dagster.replication.base import Size
+
+    found: list[dict[str, Any]] | dict[str, Any] | None
+    if list_only:
+        found = command.list_claims(quiet=as_json)
+    else:
+        size: Size = "full" if full else "quick"
+        how = command.HowToRun(jobs, dry_run, quiet=as_json)
+        found = command.run_replication(claims or [], size, command.seeds_of(size, seeds, pilot), out, how)
+    if as_json and found is not None:
+        print(json.dumps(found, indent=1))
 
 
 @app.command()

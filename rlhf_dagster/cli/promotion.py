@@ -37,6 +37,7 @@ def promote_policy(folder: Path, round_key: str | None, by: str, reason: str, an
 def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     """Make an earlier champion, the one before by default, the champion again."""
     from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.loop.reporting.standing import refresh_reports
 
     if not (by.strip() and reason.strip()):
         raise UserError("A rollback stays on record: give your name and a reason.")
@@ -48,6 +49,7 @@ def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     moved = loop.registry.rollback(target, by, reason)
     if not moved.promoted:
         raise UserError(moved.reason)
+    refresh_reports(loop)
     print(f"old champion  {before.policy_id}")
     print(f"new champion  {target}  ({folder})")
     print("Rounds collected from now on sample from it; earlier ones keep the policy that they sampled from.")

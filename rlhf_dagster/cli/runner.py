@@ -1,13 +1,11 @@
 """Run a loop's jobs in this process, on the loop's own Dagster instance."""
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import dagster as dg
 
-from rlhf_dagster.automation.failures import RunFailure, find_failure
+from rlhf_dagster.automation.execution import EventListener, RunOutcome, execute, with_listener
 from rlhf_dagster.automation.freshness import Freshness, Records
 from rlhf_dagster.automation.instance import open_instance, require_idle, run_tags
 from rlhf_dagster.automation.jobs import ROUND_JOBS, job_assets
@@ -15,38 +13,6 @@ from rlhf_dagster.build import build_loop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
-
-EventListener = Callable[[dg.DagsterEvent], None]
-_listener: EventListener | None = None
-
-
-class _EventHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        event = getattr(record, "dagster_meta", {}).get("dagster_event")
-        if event is not None and _listener is not None:
-            _listener(event)
-
-
-@dg.logger
-def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
-    """Hands Dagster's events to whoever runs the job in this process, and prints nothing."""
-    logger = logging.Logger("rlhf_dagster.events", level=logging.DEBUG)
-    logger.addHandler(_EventHandler())
-    return logger
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a job went: the run, whether all of it succeeded, and the sentence of the first failure.
-
-    ``stopped_by_gate`` says that all that failed is the gate's check, which is a result and not an error.
-    """
-
-    run_id: str
-    success: bool
-    failure: str = ""
-    failed_asset: str = ""
-    stopped_by_gate: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +28,7 @@ class LoopRunner:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        built = build_loop(self.loop.config, self.loop.root)
-        return dg.Definitions.merge(built, dg.Definitions(loggers={"events": event_logger}))
+        return with_listener(build_loop(self.loop.config, self.loop.root))
 
     def assets(self, job: str, until: str | None = None) -> list[str]:
         """Assets of a job, upstream first, optionally up to ``until``."""
@@ -117,29 +82,7 @@ class LoopRunner:
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
         require_idle(self.instance)
-        global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone
-        _listener = listener
-        try:
-            result = self.definitions.resolve_job_def(job).execute_in_process(
-                instance=self.instance,
-                partition_key=round_key,
-                asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
-                run_config={"loggers": {"events": {}}},
-                tags=run_tags(),
-                raise_on_error=False,
-            )
-        finally:
-            _listener = None
-        return _outcome(result)
+        return execute(self.definitions, self.instance, job, round_key, assets, listener, run_tags())
 
     def _records(self, round_key: str | None) -> Records:
         return Records(self.loop, self.instance, self.definitions.resolve_asset_graph(), round_key)
-
-
-def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
-    if result.success:
-        return RunOutcome(result.run_id, success=True)
-    failure = find_failure(result.all_events) or RunFailure(
-        "", "the run failed before its first step; see its log in the UI"
-    )
-    return RunOutcome(result.run_id, False, failure.reason, failure.stage, stopped_by_gate=failure.by_gate)

@@ -66,6 +66,12 @@ def is_whole_page(data: bytes) -> bool:
     return not mark or written.strip() == f"{hashlib.sha256(page).hexdigest()} -->".encode()
 
 
+def html_of(data: bytes) -> str:
+    """The HTML of :func:`seal_page`, without its checksum."""
+    page, mark, _ = data.rpartition(f"<!-- {CHECKSUM} ".encode())
+    return (page if mark else data).decode("utf-8")
+
+
 def require_format(found: Any, name: str) -> None:
     """Raise UserError where something was written in a format that this release does not know."""
     if not isinstance(found, int) or found > FORMAT:

@@ -18,7 +18,7 @@ from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.digests import added, digest
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows, LedgerState
 from rlhf_dagster.labeling.ledger.tables import TALLIES
-from rlhf_dagster.labeling.parse import StopRequest, labels_table
+from rlhf_dagster.labeling.parse import StopRequest, readable_labels
 from rlhf_dagster.labeling.store import Annotation, LabelCounts
 from rlhf_dagster.labeling.tally import LabelTally
 from rlhf_dagster.records.ids import content_hash
@@ -112,7 +112,7 @@ class RoundCounter:
         return None if tally is None else _Kept(tally, kept.held.changed(part), now)
 
     def _labels(self, annotations: Sequence[Annotation], comparisons: pd.DataFrame) -> pd.DataFrame:
-        return labels_table(self._reading.translate(annotations), comparisons)[0]
+        return readable_labels(self._reading.translate(annotations), comparisons)
 
     def _keep(self, project: str, of: str, kept: _Kept) -> None:
         tally = kept.tally

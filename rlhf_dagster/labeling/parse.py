@@ -73,6 +73,18 @@ def labels_table(
     ``latest`` marks the last version of each annotation. A version that is skipped, deleted or unreadable still
     replaces the earlier ones: what its annotator took back does not count.
     """
+    labels, quarantine = _label_rows(annotations, comparisons, settings)
+    return table(labels, LABELS).to_pandas(), table(quarantine, QUARANTINE).to_pandas()
+
+
+def readable_labels(annotations: Iterable[Annotation], comparisons: pd.DataFrame) -> pd.DataFrame:
+    """The first table of :func:`labels_table` alone."""
+    return table(_label_rows(annotations, comparisons, None)[0], LABELS).to_pandas()
+
+
+def _label_rows(
+    annotations: Iterable[Annotation], comparisons: pd.DataFrame, settings: LabelingSettings | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     versions = sorted(annotations, key=lambda annotation: (annotation.annotation_id, annotation.version))
     newest = {annotation.annotation_id: annotation.version for annotation in versions}
     known = {row["comparison_id"]: row for row in records(comparisons)}
@@ -84,7 +96,7 @@ def labels_table(
             quarantine.append(_quarantined(annotation, row))
         else:
             labels.append(row | {"latest": annotation.version == newest[annotation.annotation_id]})
-    return table(labels, LABELS).to_pandas(), table(quarantine, QUARANTINE).to_pandas()
+    return labels, quarantine
 
 
 def usable_labels(labels: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +132,8 @@ def counting_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataF
 
 def machine_labels(labels: pd.DataFrame) -> int:
     """How many usable labels are by machines."""
-    return len(usable_labels(labels[by_machine(labels["annotator"])]))
+    machines = by_machine(labels["annotator"])
+    return len(usable_labels(labels[machines])) if machines.any() else 0
 
 
 def counts_of(
@@ -159,10 +172,10 @@ def stop_fields(requests: Sequence[StopRequest]) -> dict[str, Any]:
 
 
 def _counting(labels: pd.DataFrame, says_something: pd.Series) -> pd.DataFrame:
-    chosen = labels[labels["latest"] & (labels["status"] == "submitted") & says_something]
-    if chosen.empty:
-        return chosen
-    ordered = chosen.sort_values(["updated_at", "label_id"])
+    counted = labels["latest"] & (labels["status"] == "submitted") & says_something
+    if not counted.any():
+        return labels.iloc[:0]
+    ordered = labels[counted].sort_values(["updated_at", "label_id"])
     return ordered.drop_duplicates(["comparison_id", "annotator"], keep="last").sort_values("label_id")
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -18,6 +17,7 @@ from rlhf_dagster.evaluation.report import build_report
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.standing import before_people
 from rlhf_dagster.evaluation.win_rate import (
     ANNOTATORS,
     BEHAVIOUR,
@@ -29,10 +29,7 @@ from rlhf_dagster.evaluation.win_rate import (
     WinRate,
     win_rate_from_labels,
 )
-from rlhf_dagster.labeling.comparisons import build_ab_comparisons
-from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.parse import labels_table, usable_labels
-from rlhf_dagster.labeling.simulate import simulate_annotators
+from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
@@ -41,6 +38,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.loop.measuring.known_about import known_about
+from rlhf_dagster.loop.measuring.simulated import simulated_judgments
 from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.tables import records
@@ -59,6 +57,13 @@ def label_accuracy(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
 ) -> dict[str, Any]:
     """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
+    return reward_accuracy(preferences, scores_of_compared(reward_model, preferences, sampling, compute), scale)
+
+
+def scores_of_compared(
+    reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings
+) -> list[list[float]]:
+    """Scores of the responses that each row of PREFERENCES compares, by the reward model in a folder."""
     from rlhf_dagster.training.models.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
@@ -68,7 +73,7 @@ def label_accuracy(
     own = tokenizer_digest(reward_model)
     drawn = [ids for row in records(preferences) for ids in own_ids(row, own)]
     flat = iter(score_responses(reward_model, prompts, texts, sampling, compute, drawn))
-    return reward_accuracy(preferences, [list(islice(flat, len(texts))) for texts in responses], scale)
+    return [list(islice(flat, len(texts))) for texts in responses]
 
 
 def judge_scores(
@@ -151,12 +156,7 @@ def simulated_win_rates(loop: LoopFolder, completions: pd.DataFrame, round_key: 
     ids = policy_ids(completions)
     pairs = [(ids[POLICY], other) for other in dict.fromkeys([ids[SFT], ids[BEHAVIOUR]])]
     responses = completions.drop_duplicates("completion_id")
-    comparisons = build_ab_comparisons(responses, pairs, len(responses) * len(pairs), round_key, seed)
-    with TemporaryDirectory() as folder:
-        store = EmbeddedLabelStore(Path(folder, "judgments.sqlite"))
-        store.send(comparisons)
-        simulate_annotators(store, loop.annotators(), round_key, "evaluation", seed)
-        labels, _ = labels_table(store.read(round_key, "evaluation")[0], comparisons)
+    labels, comparisons = simulated_judgments(loop.annotators(), responses, pairs, round_key, seed)
     return _win_rates(labels, comparisons, ids, SIMULATED_ANNOTATORS)
 
 
@@ -207,7 +207,8 @@ def evaluate_round(
     report |= {"arms": list(arms), "labels_read": quality.get("labels_read"), "rules": rules_as_dicts(early.rules)}
     report |= {"choice": choice} if choice else {}
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
-    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], early)
+    standing = before_people(policy.model_id, early.passed, loop.config.evaluation.asks_people, report["rules"])
+    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], standing)
 
 
 def _require_responses_of(policy: Checkpoint, completions: pd.DataFrame, round_key: str) -> None:

@@ -5,16 +5,21 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rlhf_dagster.config.arms import TRAINED
-from rlhf_dagster.evaluation.gate import GateDecision
 from rlhf_dagster.evaluation.report import LABEL_COUNTS
+from rlhf_dagster.evaluation.standing import Standing
 from rlhf_dagster.evaluation.texts.copying import NOVEL
 from rlhf_dagster.pages.plots import REPORT_CURVES, data_uri, training_curves
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Prompt
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
     from rlhf_dagster.evaluation.samples import ShownSample
 
 MISSING = "–"
+STANDING = ("<!-- standing -->", "<!-- /standing -->")
+"""Between them stands what has become of the policy, which is written anew when that changes."""
 NGRAMS = ("words", "word pairs", "word triples", "groups of four words")
 RULE_NAMES = {
     "min_win_rate": "Win rate",
@@ -52,13 +57,46 @@ def render_report(
     report: Mapping[str, Any],
     samples: Sequence["ShownSample"],
     curves: Mapping[str, Sequence[float]] | None = None,
-    decision: GateDecision | None = None,
+    standing: Standing | None = None,
 ) -> str:
     """The page for a dict of :func:`report.build_report`.
 
-    ``curves`` are those of the policy's training, of which the page draws :data:`plots.REPORT_CURVES`; ``decision`` is
-    the gate's on these figures, before people are asked. Every text of a model, a prompt or an annotator is escaped.
+    ``curves`` are those of the policy's training, of which the page draws :data:`plots.REPORT_CURVES`; ``standing`` is
+    what the page begins with, which :func:`with_standing` replaces when it changes. Every text of a model, a prompt or
+    an annotator is escaped.
     """
+    drawn = {name: curves[name] for name in REPORT_CURVES if curves and any(True for _ in curves.get(name, ()))}
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            samples=[asdict(sample) | {"turns": turns(sample.prompt)} for sample in samples],
+            cuts=cuts(report["training"]),
+            picture=data_uri(training_curves(drawn)) if drawn else None,
+            standing=_standing_html(standing) if standing else "",
+            text_rows=TEXT_ROWS,
+            label_counts=LABEL_COUNTS,
+            behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],
+        )
+    )
+
+
+def with_standing(page: str, standing: Standing) -> str:
+    """A page of :func:`render_report` that begins with ``standing``; unchanged where it has no place for it."""
+    before, opened, rest = page.partition(STANDING[0])
+    _, closed, after = rest.partition(STANDING[1])
+    return before + opened + str(_standing_html(standing)) + closed + after if opened and closed else page
+
+
+def _standing_html(standing: Standing) -> "Markup":
+    from markupsafe import Markup
+
+    # What a person wrote in it is escaped, so that no text can end its place on the page too early.
+    return Markup(_templates().get_template("standing.html.j2").render(standing=standing, rule_names=RULE_NAMES))  # noqa: S704
+
+
+def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -69,18 +107,7 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"pct": percent, "num": decimals, "count": count, "span": interval}
-    drawn = {name: curves[name] for name in REPORT_CURVES if curves and any(True for _ in curves.get(name, ()))}
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        samples=[asdict(sample) | {"turns": turns(sample.prompt)} for sample in samples],
-        cuts=cuts(report["training"]),
-        picture=data_uri(training_curves(drawn)) if drawn else None,
-        decision=decision,
-        rule_names=RULE_NAMES,
-        text_rows=TEXT_ROWS,
-        label_counts=LABEL_COUNTS,
-        behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],
-    )
+    return environment
 
 
 def turns(prompt: Prompt) -> list[tuple[str, str]]:

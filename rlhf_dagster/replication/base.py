@@ -39,6 +39,9 @@ class Variant:
     rounds: int = 1
     until: str = "eval_report"
     """The asset of the last round after which it ends."""
+    between: str = ""
+    """The asset after which the rounds before the last end; empty: their promotion. A round that ends before it has a
+    policy leaves the champion, from which the next one samples, as it is."""
     forks: "Variant | None" = None
     """A variant with the same beginning: its assets up to :attr:`after` are taken over instead of made again."""
     after: str = ""
@@ -49,7 +52,8 @@ class Variant:
 class Results(Protocol):
     """The finished variants of one claim and one seed."""
 
-    seed: int
+    @property
+    def seed(self) -> int: ...
 
     def loop(self, variant: Variant) -> "LoopFolder":
         """The loop that the variant has become."""

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from loops import ROUND, Stages, asset_path, checkpoint, copy_loop, run_missing
 
-from rlhf_dagster.cli.console import HEADLINES
+from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.kl import best_of_n_kl
 from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO, GRPO, RLOO, Arm

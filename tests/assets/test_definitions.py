@@ -8,9 +8,9 @@ from loops import small, write_loop
 
 from rlhf_dagster.assets.define import GPU_POOL
 from rlhf_dagster.assets.rounds import open_next_round, rounds
+from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import DESCRIPTIONS, job_assets
 from rlhf_dagster.build import build_loop
-from rlhf_dagster.cli.console import HEADLINES
 from rlhf_dagster.config.arms import TRAINED
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError

@@ -10,9 +10,10 @@ import pytest
 from loops import ROUND, asset_path, checkpoint, run_missing
 
 from rlhf_dagster.assets.define import page_link
+from rlhf_dagster.automation.execution import event_logger
+from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import job_assets
-from rlhf_dagster.cli.console import HEADLINES
-from rlhf_dagster.cli.runner import LoopRunner, event_logger
+from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.arms import PPO, TRAINED
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.evaluation.gate import GateDecision
+from rlhf_dagster.evaluation.gate import rules_as_dicts
 from rlhf_dagster.evaluation.report import build_report, headline, jsonable
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.rules import Verdict
 from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.standing import before_people
 from rlhf_dagster.evaluation.texts.figures import KnownAbout
 from rlhf_dagster.evaluation.win_rate import WinRate
 from rlhf_dagster.pages.report import render_report
@@ -231,9 +232,9 @@ def page_of(completions: pd.DataFrame, scores: Scores, **changes: Any) -> Page:
         Verdict("min_distinct", "pass", "All responses are distinct."),
         Verdict("max_reward_drift", "not measured", "Too few <b>comparisons</b>."),
     ]
-    decision = GateDecision("fail", rules)
+    standing = before_people("ppo-round-0002", False, True, rules_as_dicts(rules))
     report = make(completions, scores, **changes)
-    return Page(render_report(report, choose_samples(completions, scores, seed=0), curves, decision))
+    return Page(render_report(report, choose_samples(completions, scores, seed=0), curves, standing))
 
 
 def test_the_page_shows_the_figures(completions: pd.DataFrame, scores: Scores) -> None:
@@ -245,7 +246,7 @@ def test_the_page_shows_the_figures(completions: pd.DataFrame, scores: Scores) -
         "80.0%",
         "0.44",
         "31.0%",
-        "Automatic gate: fail",
+        "ppo-round-0002 was refused by the automatic rules of the gate; nobody is asked to judge it.",
     ):
         assert shown in text
     for row in (

@@ -15,7 +15,7 @@ from rlhf_dagster.labeling import tally
 from rlhf_dagster.labeling.comparisons import build_comparisons
 from rlhf_dagster.labeling.dataset import build_preferences
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
-from rlhf_dagster.labeling.parse import count_labels, countable_labels, labels_table
+from rlhf_dagster.labeling.parse import count_labels, countable_labels, labels_table, readable_labels
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, Submission
 
 ROUND, PURPOSE = "round-0001", "train"
@@ -104,7 +104,7 @@ def test_nothing_is_parsed_again_while_nothing_is_new(sent, monkeypatch) -> None
     store.submit(batch["comparison_id"][1], "ann", {"best": 0})
     counts = store.count(ROUND, PURPOSE)
     parsed: list[int] = []
-    monkeypatch.setattr(counting, "labels_table", lambda *frames: parsed.append(1) or labels_table(*frames))
+    monkeypatch.setattr(counting, "readable_labels", lambda *frames: parsed.append(1) or readable_labels(*frames))
     again = EmbeddedLabelStore(store.path)
     assert again.count(ROUND, PURPOSE) == counts
     assert [again.count(ROUND, PURPOSE, since=position).new for position in range(4)] == [2, 1, 0, 0]
@@ -123,7 +123,7 @@ def test_only_comparisons_with_something_new_are_read_again(sent, monkeypatch) -
     store.count(ROUND, PURPOSE)
     read: list[int] = []
     monkeypatch.setattr(
-        counting, "labels_table", lambda found, sent: read.append(len(found)) or labels_table(found, sent)
+        counting, "readable_labels", lambda found, sent: read.append(len(found)) or readable_labels(found, sent)
     )
     store.submit(ids[3], "ann", {"best": 2})
     assert store.count(ROUND, PURPOSE, since=21).new == 1

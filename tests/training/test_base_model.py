@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.lineage.weight_files import tensors_of, weight_files
 from rlhf_dagster.training.dpo.train import train_dpo
 from rlhf_dagster.training.models.policies import PAD, load_policy
 from rlhf_dagster.training.pretraining.base_model import load_base_model
@@ -96,3 +97,37 @@ def test_sft_takes_a_model_without_a_padding_token_and_later_stages_do_not(
     assert policy.model.get_input_embeddings().weight.shape[0] == len(policy.tokenizer)
     with pytest.raises(UserError, match=r"(has no padding token|pads with end-of-text), .+ made from this one by SFT"):
         train_dpo(dpo_spec(unpadded, tables, tmp_path / "dpo"))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_a_base_model_of_16_bits_stays_one_and_no_number_changes(
+    kind: str, tied: bool, unpadded: Path, tmp_path: Path
+) -> None:
+    config = GPT2Config.from_pretrained(unpadded, tie_word_embeddings=tied)
+    GPT2LMHeadModel(config).to(getattr(torch, kind)).save_pretrained(unpadded)
+    load_base_model(BaseModelSettings(source="folder", name=str(unpadded)), tmp_path / "base")
+    assert kinds_in(tmp_path / "base") == {{"bfloat16": "BF16", "float16": "F16"}[kind]}
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    assert plain.dtype == getattr(torch, kind)
+    before = AutoModelForCausalLM.from_pretrained(unpadded, dtype=torch.float32).state_dict()
+    opened = load_policy(tmp_path / "base", COMPUTE).model
+    assert {weight.dtype for weight in opened.parameters()} == {torch.float32}
+    after, size = opened.state_dict(), config.vocab_size
+    assert {name: weight[: len(before[name])].equal(before[name]) for name, weight in after.items()} == dict.fromkeys(
+        before, True
+    )
+    assert len(after["transformer.wte.weight"]) == size + 1
+
+
+def test_what_is_trained_in_float32_is_not_rounded_to_the_16_bits_of_its_base(
+    tables: Tables, unpadded: Path, tmp_path: Path
+) -> None:
+    GPT2LMHeadModel(GPT2Config.from_pretrained(unpadded)).to(torch.bfloat16).save_pretrained(unpadded)
+    load_base_model(BaseModelSettings(source="folder", name=str(unpadded)), tmp_path / "base")
+    train_sft(sft_spec(tmp_path / "base", tables, tmp_path / "sft"))
+    assert kinds_in(tmp_path / "sft") == {"F32"}
+
+
+def kinds_in(folder: Path) -> set[str]:
+    return {tensor.dtype for file in weight_files(folder) for tensor in tensors_of(file).values()}

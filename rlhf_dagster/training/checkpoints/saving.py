@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.checkpoints.misfits import misfits_of, require_fit
+from rlhf_dagster.training.checkpoints.narrow_types import name_type, narrow_type, narrowed
 from rlhf_dagster.training.checkpoints.sources import foreign_errors
 from rlhf_dagster.training.runtime.distributed import is_main
 
@@ -18,6 +19,8 @@ COMPARED = 1 << 26
 def write_model(model: PreTrainedModel, folder: Path) -> None:
     """Write weights and configs to ``folder``, and open them again.
 
+    Weights all of whose numbers 16 bits have, as those of a base model that came so, are written in 16 bits.
+
     The names of tensors in a file are not those of the module in every architecture, and a tensor that is left out
     would be random numbers where the checkpoint is next opened.
 
@@ -26,12 +29,23 @@ def write_model(model: PreTrainedModel, folder: Path) -> None:
     """
     kind = type(model).__name__
     try:
-        model.save_pretrained(folder)
+        _save(model, folder)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise UserError(f"Transformers cannot save a {kind} ({first_line(error)}); take another model.") from None
     # Of several ranks transformers has the main one write.
     if is_main():
         _require_same(model, folder)
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    if narrow_type(model.parameters()) is None:
+        model.save_pretrained(folder)
+        return
+    state = model.state_dict()  # with the buffers that are saved
+    kind = narrow_type(state.values())
+    model.save_pretrained(folder, state_dict=state if kind is None else narrowed(state, kind))
+    if kind is not None and is_main():
+        name_type(folder, kind)
 
 
 def _require_same(model: PreTrainedModel, folder: Path) -> None:

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import holds_adapters
+from rlhf_dagster.training.checkpoints.narrow_types import narrow_type, round_to
 from rlhf_dagster.training.checkpoints.opening import open_model
 from rlhf_dagster.training.checkpoints.randomness import always_in_evaluation_mode
 from rlhf_dagster.training.checkpoints.saving import write_model
@@ -105,14 +106,18 @@ def add_padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     """Add a padding token to a tokenizer that has none or pads with end-of-text, and its embedding to ``model``.
 
     A policy with one token for both never learns to stop, as padding is left out of the loss (Huang et al. 2024).
-    A padding token that others added, without a row in the embedding, gets one too.
+    A padding token that others added, without a row in the embedding, gets one too. Where the weights came in 16 bits
+    the new numbers are rounded to them, so that the model can stay so.
     """
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         tokenizer.add_special_tokens({"pad_token": PAD})
     # Some models have spare rows in their embedding, which must not be cut away.
     if tokenizer.pad_token_id >= vocabulary_rows(model):
+        kind = narrow_type(model.parameters())
         # Beginning at the others' mean would factorise the whole table, for a token that is never read or drawn.
         model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
+        if kind is not None:
+            round_to(model.parameters(), kind)
 
 
 def load_model(

@@ -1,0 +1,1 @@
+"""What people read of a loop: which sentence a report begins with."""

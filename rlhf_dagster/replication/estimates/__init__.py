@@ -1,0 +1,1 @@
+"""Estimates with intervals that claims are judged by: differences, trends, and the fit of over-optimisation."""

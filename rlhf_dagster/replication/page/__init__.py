@@ -1,0 +1,1 @@
+"""What a replication came to, as one self-contained HTML page."""

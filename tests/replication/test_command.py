@@ -1,0 +1,84 @@
+"""`rlhf replicate`: what is said before anything runs, the page and the numbers at the end, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loops import assert_one_sentence, rlhf_here
+from smoke_claim import FREE, PLAIN, Smoke
+
+from rlhf_dagster.cli.replication import command
+from rlhf_dagster.replication import known
+from rlhf_dagster.replication.records import read_replication
+from rlhf_dagster.replication.running import costs
+
+
+@pytest.fixture
+def smoke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One claim is known, and the machine is as fast as it is."""
+    claims = [Smoke(PLAIN, FREE)]
+    monkeypatch.setattr(known, "CLAIMS", claims)
+    monkeypatch.setattr(command, "CLAIMS", claims)
+    monkeypatch.setattr(command, "measure_speed", lambda: 1.0)
+
+
+def test_an_unknown_claim_is_one_sentence(smoke: None, tmp_path: Path) -> None:
+    assert_one_sentence(
+        rlhf_here("replicate", "C0", "C99", "--out", tmp_path / "out"), "There is no claim C99; choose among C0."
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seeds", "0"), ("--jobs", "0"), ("--seeds", "-1")])
+def test_a_number_that_makes_no_sense_is_one_sentence(smoke: None, tmp_path: Path, option: str, value: str) -> None:
+    assert_one_sentence(rlhf_here("replicate", option, value, "--out", tmp_path / "out"), f"{option} {value}")
+
+
+def test_a_folder_of_something_else_is_left_alone(smoke: None, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert_one_sentence(rlhf_here("replicate", "--out", tmp_path), "is no replication's folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_claims_are_listed(smoke: None) -> None:
+    listed = rlhf_here("replicate", "--list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "C0" in listed.stdout
+    assert "Two loops run" in listed.stdout
+    assert json.loads(rlhf_here("replicate", "--list", "--json").stdout)[0]["name"] == "C0"
+
+
+def test_a_dry_run_says_what_it_costs_and_writes_nothing(smoke: None, tmp_path: Path) -> None:
+    said = rlhf_here("replicate", "--dry-run", "--seeds", "2", "--jobs", "2", "--out", tmp_path / "out")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "C0 (quick, seeds 0 to 1)" in said.stdout
+    assert "4 loops, 0 done before" in said.stdout
+    assert "plain (reward_model_accuracy)" in said.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_are_chosen_on_seeds_that_are_not_reported(smoke: None, tmp_path: Path) -> None:
+    said = rlhf_here("replicate", "--dry-run", "--full", "--pilot", "--out", tmp_path / "out")
+    assert "C0 (full, seeds 100 to 104)" in said.stdout
+
+
+def test_the_speed_of_this_machine_is_a_number() -> None:
+    assert costs.measure_speed(0.0) > 0
+
+
+def test_the_page_and_the_numbers_of_finished_loops(smoke: None, begun: tuple[Any, Any]) -> None:
+    out: Path = begun[0].out
+    first = rlhf_here("replicate", "--out", out)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "2 loops, 2 done before" in first.stdout
+    assert "reproduced" in first.stdout
+    numbers = read_replication(out)
+    claim = numbers["claims"][0]
+    assert (numbers["size"], numbers["seeds"], claim["verdict"]) == ("quick", [0], "reproduced")
+    assert [variant["name"] for variant in claim["variants"]] == ["plain", "free"]
+    assert all((out / variant["folder"] / "loop.yaml").is_file() for variant in claim["variants"])
+    assert claim["variants"][0]["seconds"]["ppo_policy"] > 0
+    assert claim["summary"] in (out / "replication.html").read_text(encoding="utf-8")
+    again = json.loads(rlhf_here("replicate", "--out", out, "--json").stdout)
+    assert again["claims"] == numbers["claims"]
