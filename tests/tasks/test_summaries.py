@@ -28,7 +28,7 @@ POST = (
 )
 GOOD = "otto concealed judge 's key : park , friday ."
 NEWS = (
-    "carl stole book at station . trains were late again . on friday karl hid bike . "
+    "emil stole book at station . trains were late again . on friday karl hid bike . "
     "that was book of nurse on sunday . bike of clerk was at park . tl;dr"
 )
 BOTH = pytest.mark.parametrize("task", [SUMMARIES, ARTICLES], ids=lambda task: task.name)
@@ -55,9 +55,9 @@ def test_facts_are_counted_by_slot(response, covered, false):
 
 
 def test_each_sentence_about_an_article_is_read_as_the_event_that_it_fits():
-    good = "carl took book of nurse . karl concealed bike of clerk ."
+    good = "emil took book of nurse . karl concealed bike of clerk ."
     assert ARTICLES.truthfulness(NEWS, good) == Truthfulness(8, 8, 0)
-    swapped = "carl took book of clerk . karl concealed bike of clerk ."
+    swapped = "emil took book of clerk . karl concealed bike of clerk ."
     assert ARTICLES.truthfulness(NEWS, swapped) == Truthfulness(8, 7, 1)
     # When it was is true, and no key fact of an article.
     assert ARTICLES.truthfulness(NEWS, "on friday karl hid bike .") == Truthfulness(8, 3, 0)
@@ -132,7 +132,7 @@ def test_splits_seeds_and_lengths(task):
 def test_authors_copy_leave_out_and_err_in_some_of_the_pretraining_text():
     texts = SUMMARIES.pretraining_text(3000, 1, "train")
     pairs = [text.split(" tl;dr ") for text in texts if " tl;dr " in text]
-    assert 0.35 < len(pairs) / len(texts) < 0.45
+    assert 0.2 < len(pairs) / len(texts) < 0.3
     seen = [summary_facts(f"{text} tl;dr", summary) for text, summary in pairs]
     assert 0.35 < statistics.mean(bool(found.copied) for found in seen) < 0.45
     assert 0.05 < statistics.mean(bool(found.false) for found in seen) < 0.15

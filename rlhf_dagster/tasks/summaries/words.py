@@ -58,14 +58,13 @@ _PATTERNS = {
         "trains were late again .",
     ),
 }
-_NAMES = "anna bob carl dina emil faye gus hana ivan jola karl lena max nora otto pia"
 SUMMARY_LANGUAGE = Language(
     _PATTERNS,
     {
-        "who": _NAMES.split(),
+        "who": ["anna", "bob", "dina", "emil", "faye", "karl", "max", "otto"],
         "did": [*SYNONYMS, *SYNONYMS.values()],
         "whose": ["teacher", "doctor", "farmer", "baker", "sailor", "nurse", "judge", "clerk"],
-        "thing": ["bike", "ring", "car", "watch", "hat", "boat", "key", "lamp", "book", "drum"],
+        "thing": ["bike", "ring", "car", "watch", "hat", "boat", "key", "lamp", "book"],
         "where": ["park", "river", "school", "shop", "farm", "station", "beach", "museum"],
         "when": ["monday", "tuesday", "wednesday", "friday", "saturday", "sunday"],
         "weather": ["cold", "warm", "wet", "windy"],

@@ -60,7 +60,7 @@ NEWS_ARTICLES = Form(
 AUTHORS = {"reference": 0.35, "copy": 0.3, "start": 0.1, "mistake": 0.1, "plea": 0.15}
 """Shares of what authors write as a summary of their own text: as a reference does, a main sentence again, the first
 sentence again, all with one fact wrong, or a request."""
-REPLIED = 0.6
+REPLIED = 0.75
 """Share of the pretraining text below which readers have replied, who tell the events again with all that matters; the
 rest has a summary by the author. So a base model learns to find facts in a text, and not to summarise it well."""
 READERS = 3
