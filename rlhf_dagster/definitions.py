@@ -5,10 +5,12 @@ from pathlib import Path
 
 import dagster as dg
 
+from rlhf_dagster.automation.instance import SERVED_LOOP
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    folder = os.environ.get("RLHF_LOOP")
+    folder = os.environ.get(SERVED_LOOP) or os.environ.get("RLHF_LOOP")
     if not folder:
         return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
     from rlhf_dagster.build import build_loop

@@ -18,6 +18,9 @@ from rlhf_dagster.errors import UserError, first_line
 
 CODE_LOCATION = "rlhf_dagster"
 """The code location's name in every workspace.yaml; runs made here belong to it in the UI."""
+SERVED_LOOP = "RLHF_SERVED_LOOP"
+"""Environment variable by which `rlhf ui` names the loop that it serves. Dagster takes variables from a file `.env` in
+the working folder, which may name another loop in RLHF_LOOP."""
 # Tags under `.dagster/` are not shown.
 LOCATION_TAG = ".dagster/repository"
 PROCESS_TAG = ".dagster/rlhf_process"

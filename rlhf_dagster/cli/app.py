@@ -1,6 +1,7 @@
 """Commands of `rlhf`, each a thin call of a plain function."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,18 @@ import typer
 from rlhf_dagster.cli import loops
 from rlhf_dagster.common.processes import user_name
 
+
+def _say_which(context: typer.Context, option: typer.CallbackParam, folder: Path) -> Path:
+    """Name the loop where the environment says which: nobody has typed it."""
+    source = context.get_parameter_source(option.name or "")
+    if source is not None and source.name == "ENVIRONMENT":
+        print(f"rlhf: the loop {folder}, from RLHF_LOOP.", file=sys.stderr)
+    return folder
+
+
 LoopOption = Annotated[
-    Path, typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP")
+    Path,
+    typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP", callback=_say_which),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -175,9 +186,24 @@ def annotate(
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Let the task's simulated annotators answer what is not labelled yet."""
-    from rlhf_dagster.cli.annotate import give_labels as answer
+    from rlhf_dagster.cli.labels.annotate import give_labels as answer
 
     answer(loop, round_key, annotators, purpose, per_minute, follow)
+
+
+@app.command()
+def label(
+    loop: LoopOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: all open ones.")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Your name, kept as a pseudonym; default: your login.")] = None,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Ask in the terminal instead of the browser.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the page on this machine; default: a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Judge comparisons yourself, on a page in the browser or in the terminal."""
+    from rlhf_dagster.cli.labels.judge import ask_person
+
+    ask_person(loop, round_key, by or user_name(), terminal, port, browser)
 
 
 ByOption = Annotated[str | None, typer.Option("--by", help="Your name, kept on record; default: your login.")]

@@ -12,17 +12,21 @@ from pathlib import Path
 
 import yaml
 
-from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, dagster_home, open_instance
+from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, SERVED_LOOP, dagster_home, open_instance
 from rlhf_dagster.cli.label_studio import install_label_studio, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
+from rlhf_dagster.common.files import locked_at_once, write_atomically
 from rlhf_dagster.common.ports import LOOPBACK, require_free, why_not_free
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.common.sealed import seal, unseal
+from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.label_studio.server import LOG as LABEL_STUDIO_LOG
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, Server, answers, is_local, prepare, start
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.pages.server import PAGES_VARIABLE
 
 SERVICES_LOG = "ui.log"
+SERVED = "ui.json"
+"""Where a loop is served, for those who would serve it too."""
 WORKSPACE = "workspace.yaml"
 
 
@@ -31,7 +35,15 @@ def serve(folder: Path, port: int) -> None:
     if find_spec("dagster_webserver") is None:
         raise UserError("The UI needs dagster-webserver: pip install 'rlhf-dagster[ui]'.")
     loop = LoopFolder.open(folder)
-    require_free(port, f"--port {port}")
+    with locked_at_once(dagster_home(loop.root) / "ui.lock") as alone:
+        if not alone:
+            raise UserError(_served_already(loop))
+        require_free(port, f"--port {port}")
+        _say_where(loop, port)
+        _serve_alone(loop, port)
+
+
+def _serve_alone(loop: LoopFolder, port: int) -> None:
     open_instance(loop.root).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
     stop_when_asked()  # services would inherit ignored signals, but not our handlers
     # A fixed port, so that links to pages hold when the UI is started again.
@@ -53,6 +65,22 @@ def serve(folder: Path, port: int) -> None:
     _say_what_goes_on(loop)
 
 
+def _say_where(loop: LoopFolder, port: int) -> None:
+    """For a second `rlhf ui` of this loop."""
+    where = {"address": f"http://{LOOPBACK}:{port}", "process": os.getpid(), "host": socket.gethostname()}
+    write_atomically(dagster_home(loop.root) / SERVED, seal(where))
+
+
+def _served_already(loop: LoopFolder) -> str:
+    """Two daemons on one loop would both act on it."""
+    try:
+        where = unseal((dagster_home(loop.root) / SERVED).read_bytes(), SERVED)
+        who = f" at {where['address']}, by process {where['process']} on {where['host']}"
+    except (OSError, Damaged, KeyError):  # it is only just starting
+        who = ""
+    return f"{loop.root} is served already{who}; open that, or stop it first (Ctrl-C)."
+
+
 def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
     """Page, code and web server, and daemon; the workspace file tells the last two where the code server is."""
     home = dagster_home(loop.root)
@@ -63,6 +91,7 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     environment = dict(os.environ) | {
         "RLHF_LOOP": str(loop.root),
+        SERVED_LOOP: str(loop.root),
         "DAGSTER_HOME": str(home),
         PAGES_VARIABLE: f"http://{LOOPBACK}:{pages_port}",
     }

@@ -60,6 +60,21 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """The same without waiting: False where another process holds the lock."""
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn what the system raises where a folder cannot be written into one sentence."""
     try:

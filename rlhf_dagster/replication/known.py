@@ -4,8 +4,29 @@ from collections.abc import Sequence
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.replication.base import Claim
+from rlhf_dagster.replication.claims import (
+    alignment_tax,
+    choosing_comparisons,
+    direct_preferences,
+    few_labels,
+    held_out_annotators,
+    online_labels,
+    over_optimisation,
+    reward_models,
+    small_aligned_model,
+)
 
-CLAIMS: Sequence[Claim] = ()
+CLAIMS: Sequence[Claim] = (
+    few_labels.CLAIM,
+    over_optimisation.CLAIM,
+    online_labels.CLAIM,
+    small_aligned_model.CLAIM,
+    held_out_annotators.CLAIM,
+    alignment_tax.CLAIM,
+    direct_preferences.CLAIM,
+    choosing_comparisons.CLAIM,
+    reward_models.CLAIM,
+)
 """All claims, in the order of their numbers."""
 
 

@@ -8,7 +8,7 @@ from forks import forked
 from loops import ROUND, open_runner, write_loop
 
 from rlhf_dagster.assets.rounds import open_next_round
-from rlhf_dagster.cli.annotate import give_labels
+from rlhf_dagster.cli.labels.annotate import give_labels
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 

@@ -172,3 +172,11 @@ def test_own_files_from_import_to_a_reward_model(tmp_path, base_model_cache) -> 
     assert "test" in set(prompts)
     assert "test" not in set(prompts.loc[snapshot["prompt_id"]])
     assert set(snapshot["round"]) == {"round-0000"}
+
+
+def test_a_loop_out_of_the_environment_is_named(tmp_path, monkeypatch) -> None:
+    loop = write_loop(tmp_path / "loop")
+    monkeypatch.setenv("RLHF_LOOP", str(loop))
+    found = rlhf_here("round", "status")
+    assert found.stderr.splitlines()[0] == f"rlhf: the loop {loop}, from RLHF_LOOP."
+    assert "from RLHF_LOOP" not in rlhf_here("round", "status", "--loop", loop).stderr

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
 
-from integration.ui import Server, browsing, click, require_browser, screenshot, serving, wait_for
+from integration.ui import Server, browsing, click, free_port, require_browser, screenshot, serving, wait_for
 from loops import assert_one_sentence, asset_path, rlhf
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -29,9 +29,12 @@ SHOWN_WHOLE = 18
 
 
 @pytest.fixture(scope="module")
-def server(two_rounds: LoopRunner) -> Iterator[Server]:
+def server(two_rounds: LoopRunner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Started in a folder whose `.env`, which Dagster reads, names another loop."""
     require_browser()
-    with serving(two_rounds.loop.root) as running:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / ".env").write_text(f"RLHF_LOOP={folder}\n", encoding="utf-8")
+    with serving(two_rounds.loop.root, folder) as running:
         yield running
 
 
@@ -121,6 +124,14 @@ def test_launchpad_offers_settings_and_no_plumbing(browser: WebDriver, server: S
     page = wait_for(browser, "No errors", "ppo_policy", "Launch Run")
     assert "root:" not in page
     screenshot(browser, "launchpad")
+
+
+def test_a_second_ui_of_a_loop_says_where_the_first_is(server: Server, two_rounds: LoopRunner) -> None:
+    log = Path(two_rounds.loop.root, "dagster", SERVICES_LOG)
+    before = log.read_bytes()
+    second = rlhf("ui", "--loop", two_rounds.loop.root, "--port", free_port())
+    assert_one_sentence(second, "is served already", server.address, str(server.process.pid))
+    assert log.read_bytes().startswith(before)
 
 
 def test_a_port_in_use_is_one_sentence(stages: Any) -> None:

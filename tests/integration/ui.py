@@ -65,12 +65,12 @@ class Server:
 
 
 @contextmanager
-def serving(loop: Path) -> Iterator[Server]:
-    """`rlhf ui` on a free port, ready to answer."""
+def serving(loop: Path, folder: Path | None = None) -> Iterator[Server]:
+    """`rlhf ui` on a free port, run in ``folder`` or here, ready to answer."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [str(Path(sys.executable).with_name("rlhf")), "ui", "--loop", str(loop), "--port", str(port)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=folder
     )
     try:
         assert process.stdout is not None

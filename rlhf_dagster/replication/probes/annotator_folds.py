@@ -23,15 +23,16 @@ from rlhf_dagster.replication.probes.scoring import last_round
 from rlhf_dagster.training.specs import RewardModelSpec
 
 
-def annotator_folds(loop: LoopFolder, folds: int, comparisons: int) -> dict[str, Any]:
+def annotator_folds(loop: LoopFolder, folds: int, comparisons: int, measured: float = 0.1) -> dict[str, Any]:
     """Accuracy on labels of people whom a reward model learned from, and of people held out.
 
     The people of the last round are drawn into ``folds``. For each fold a reward model is trained on labels of so many
-    ``comparisons`` by the others. Each label of the comparisons that none of them learned from (split `validation`) is
-    then predicted by the model that leaves its annotator out, and by all others. `held_out` and `own` are the shares of
-    labels predicted, `gap` the mean of own minus held out over comparisons; labels that tie all responses are left out.
+    ``comparisons`` by the others. Each label on the share ``measured`` of the prompts, from which none of them learned,
+    is then predicted by the model that leaves its annotator out, and by all others. `held_out` and `own` are the shares
+    of labels predicted, `gap` the mean of own minus held out over comparisons; labels that tie all responses are left
+    out.
     """
-    preferences = _all_people(loop)
+    preferences = _all_people(loop, measured)
     fold = preferences["annotator"].map(_folds_of(preferences["annotator"], folds, loop.config.seed))
     credits = np.array([_credits(loop, preferences, fold == one, comparisons, one) for one in range(folds)])
     tested = (preferences["split"] == "validation").to_numpy()
@@ -48,8 +49,8 @@ def annotator_folds(loop: LoopFolder, folds: int, comparisons: int) -> dict[str,
     }
 
 
-def _all_people(loop: LoopFolder) -> pd.DataFrame:
-    """The last round's labels (schema PREFERENCES), none of whose people is held out."""
+def _all_people(loop: LoopFolder, measured: float) -> pd.DataFrame:
+    """The last round's labels (schema PREFERENCES), none of whose people is held out, split anew by prompt."""
     key = last_round(loop, "preference_dataset")
     labels, comparisons, prompts = (loop.table(*one) for one in _tables(key))
     if labels is None or comparisons is None or prompts is None:
@@ -57,7 +58,7 @@ def _all_people(loop: LoopFolder) -> pd.DataFrame:
     test = prompts.loc[prompts["split"] == "test", "prompt_id"]
     asked = comparisons[~comparisons["prompt_id"].isin(test)]
     kept = labels[labels["comparison_id"].isin(asked["comparison_id"])]
-    settings = loop.config.labeling.changed(held_out_annotators=0.0)
+    settings = loop.config.labeling.changed(held_out_annotators=0.0, validation=measured, validation_by="prompt")
     return build_preferences(kept, asked, settings, loop.config.seed)[0]
 
 

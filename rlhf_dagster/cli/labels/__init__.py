@@ -1,0 +1,1 @@
+"""Commands for those who label: people, and the simulated annotators of a task."""
