@@ -7,17 +7,25 @@ from rlhf_dagster.replication.base import Claim
 from rlhf_dagster.replication.claims import (
     alignment_tax,
     choosing_comparisons,
+    copying,
     direct_preferences,
     few_labels,
     held_out_annotators,
+    heuristics,
     online_labels,
     over_optimisation,
     reward_models,
     small_aligned_model,
+    supervised_start,
+    vague_instructions,
 )
 
 CLAIMS: Sequence[Claim] = (
     few_labels.CLAIM,
+    supervised_start.CLAIM,
+    copying.CLAIM,
+    heuristics.CLAIM,
+    vague_instructions.CLAIM,
     over_optimisation.CLAIM,
     online_labels.CLAIM,
     small_aligned_model.CLAIM,

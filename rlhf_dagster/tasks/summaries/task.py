@@ -100,6 +100,7 @@ _COMMON: dict[str, Any] = {
     "sampling": {"prompt_tokens": 36, "response_tokens": 12, "fixed_length": False, "temperature": 0.7},
     "sft": {"max_tokens": 48, "learning_rate": 0.001},
     "reward_model": {"max_tokens": 48},
+    "ppo": {"kl_coef": 0.05, "kl_target": None},
 }
 _LONGER: dict[str, Any] = _COMMON | {
     "base_model": {"tiny": _COMMON["base_model"]["tiny"] | {"context": 96}},
