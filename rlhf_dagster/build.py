@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets import data, evaluation, models, policy, preferences, release, reward
+from rlhf_dagster.assets.graph import loop_assets, loop_checks
 from rlhf_dagster.automation.jobs import loop_jobs
 from rlhf_dagster.automation.pages import SPEC as PAGE_SPEC
 from rlhf_dagster.automation.sensors import loop_automation
@@ -16,8 +16,6 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.resources.io_managers import JsonFiles, ModelPointers, ParquetFiles
 from rlhf_dagster.resources.notifier import Notifier
-
-ASSET_MODULES = [data, models, preferences, reward, policy, evaluation, release]
 
 
 def build_loop(config: LoopConfig, root: Path, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -38,12 +36,12 @@ def build_loop(config: LoopConfig, root: Path, resources: Mapping[str, Any] | No
     Raises:
         UserError: a resource has a name that nothing in the loop asks for.
     """
-    assets = [asset for asset in dg.load_assets_from_modules(ASSET_MODULES) if isinstance(asset, dg.AssetsDefinition)]
+    assets = loop_assets(config)
     owned = [asset.map_asset_specs(lambda spec: spec.replace_attributes(owners=[config.owner])) for asset in assets]
     schedules, sensors = loop_automation(config)
     return dg.Definitions(
         assets=[*owned, PAGE_SPEC.replace_attributes(owners=[config.owner])],
-        asset_checks=dg.load_asset_checks_from_modules([evaluation, reward]),
+        asset_checks=loop_checks(),
         jobs=loop_jobs(config),
         schedules=schedules,
         sensors=sensors,

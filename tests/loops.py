@@ -18,16 +18,17 @@ from forks import forked
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.execution import RunOutcome
-from rlhf_dagster.automation.jobs import JUDGE, LEARN, policy_assets
+from rlhf_dagster.automation.jobs import HALF_MODELS, JUDGE, LEARN
 from rlhf_dagster.cli import main
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.candidate import policy_assets
 from rlhf_dagster.loop.folder import LoopFolder
 
 ROUND = "round-0001"
-TRAIN = [*LEARN, *policy_assets(LoopConfig()), *JUDGE]
+TRAIN = [*LEARN, HALF_MODELS, *policy_assets(LoopConfig()), *JUDGE]
 """Of `train_round`, up to the promotion, where no other arm is asked for."""
 SMALL: dict[str, Any] = {
     "name": "small",

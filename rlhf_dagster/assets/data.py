@@ -4,8 +4,11 @@ import dagster as dg
 import pandas as pd
 
 from rlhf_dagster.assets.define import as_list, loop_asset, table_result
+from rlhf_dagster.assets.rounds import open_import_round
 from rlhf_dagster.common.words import words
+from rlhf_dagster.data.import_file import import_dataset
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.demonstrations import keep_references, read_written, send_prompts
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.left_out import (
@@ -18,15 +21,18 @@ from rlhf_dagster.loop.guards.splits import require_demonstrations, require_prom
 
 
 @loop_asset("data")
-def prompts(loop: dg.ResourceParam[LoopFolder]) -> dg.MaterializeResult[pd.DataFrame]:
+def prompts(
+    context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder]
+) -> dg.MaterializeResult[pd.DataFrame]:
     """What the policy continues or answers: deduplicated, and split by user (or text) into train, validation and test.
 
     The reward model and PPO see only train prompts; the evaluation report measures on test prompts alone.
     """
+    imported = _import_judgments(context.instance, loop)
     frame = build_prompts(loop.config, loop.root, loop.store)
     require_prompts(loop.config, frame)
     return table_result(
-        frame, ["prompt_id", "split"], **_by_split(frame), **_warnings(prompt_notices(loop.config, frame))
+        frame, ["prompt_id", "split"], **imported, **_by_split(frame), **_warnings(prompt_notices(loop.config, frame))
     )
 
 
@@ -68,6 +74,19 @@ def pretraining_text(
     count = sum(len(words(text)) for text in frame["text"])
     notices = _warnings(pretraining_notices(frame, demonstrations))
     return table_result(frame, ["text_id", "split"], words=count, **_by_split(frame), **notices)
+
+
+def _import_judgments(instance: dg.DagsterInstance, loop: LoopFolder) -> dict[str, int]:
+    """Bring the judgments of `data.judgments_dataset` in as `round-0000`, which is opened; counts for the metadata."""
+    dataset = loop.config.data.judgments_dataset
+    if dataset is None:
+        return {}
+    report = import_dataset(dataset, loop.root, loop.store, loop.ledger)
+    if report.held_back or report.refusals == report.read:
+        why = "; ".join(f"row {number}: {reason}" for number, reason in report.refused[:3]) or "it holds none"
+        raise UserError(f"The judgments of {dataset.name} are not imported: {why}. Set `form` or `columns`.")
+    open_import_round(instance)
+    return {"judgments_added": report.added, "judgments_refused": report.refusals}
 
 
 def _warnings(sentences: list[str]) -> dict[str, dg.MarkdownMetadataValue]:

@@ -56,8 +56,23 @@ def loop_asset(
     return declare
 
 
+def after_policies(
+    group: str, *, deps: Sequence[str] = (), **options: Any
+) -> Callable[[Callable[..., Any]], Callable[[Sequence[str]], dg.AssetsDefinition]]:
+    """As :func:`loop_asset`, of a round, for what reads its policies. Which those are, the loop's config says.
+
+    What is decorated becomes a function from the names of the policies' assets to the asset. They are no inputs, since
+    an asset reads those alone that the round is judged by.
+    """
+
+    def wait(compute: Callable[..., Any]) -> Callable[[Sequence[str]], dg.AssetsDefinition]:
+        return lambda policies: loop_asset(group, by_round=True, deps=[*deps, *policies], **options)(compute)
+
+    return wait
+
+
 def round_check(
-    asset: dg.AssetsDefinition,
+    asset: dg.AssetsDefinition | str,
 ) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
     """A blocking check of one round of an asset; without partitions it would be handed those of all rounds."""
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rlhf_dagster.assets.define import (
     JSON,
+    after_policies,
     label_store_link,
     loop_asset,
     markdown_table,
@@ -19,13 +20,12 @@ from rlhf_dagster.assets.define import (
 )
 from rlhf_dagster.assets.report_metadata import report_metadata
 from rlhf_dagster.common.sealed import seal_page
-from rlhf_dagster.config.arms import TRAINED
 from rlhf_dagster.evaluation.gate import rules_as_dicts
 from rlhf_dagster.evaluation.held_out_text import held_out_documents
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, REWARD_MODEL, find_win_rate
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.arms.beside import measure_arms, sample_arms
-from rlhf_dagster.loop.candidate import CHOICE, round_candidate, round_choice
+from rlhf_dagster.loop.candidate import round_candidate, round_choice
 from rlhf_dagster.loop.evaluation import decide, evaluate_round, read_human_evaluation
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import send_evaluation_batch
@@ -33,11 +33,8 @@ from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.training.texts.cuts import Cuts
 
-POLICY_ASSETS = [*(arm.asset for arm in TRAINED.values()), CHOICE]
-"""What the policies of a round are made by, and the choice among them; no inputs, since a loop has not all of them."""
 
-
-@loop_asset("evaluation", by_round=True, gpu=True, deps=POLICY_ASSETS)
+@after_policies("evaluation", gpu=True)
 def evaluation_completions(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
@@ -66,7 +63,7 @@ def evaluation_completions(
     )
 
 
-@loop_asset("evaluation", by_round=True, gpu=True, deps=["preference_dataset", *POLICY_ASSETS], **JSON)
+@after_policies("evaluation", gpu=True, deps=["preference_dataset"], **JSON)
 def eval_report(
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,
@@ -109,7 +106,7 @@ def eval_report(
     return dg.MaterializeResult(value=report, metadata={"report": page_link(loop, key), **report_metadata(report)})
 
 
-@round_check(eval_report)
+@round_check("eval_report")
 def may_be_promoted(loop: dg.ResourceParam[LoopFolder], eval_report: dict[str, Any]) -> dg.AssetCheckResult:
     """The promotion gate on what machines can measure; nobody is asked to judge a policy that fails it."""
     decision = decide(loop, eval_report, None)

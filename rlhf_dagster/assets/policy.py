@@ -6,12 +6,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import JSON, MODEL, loop_asset, model_result, stage_progress
+from rlhf_dagster.assets.define import JSON, MODEL, after_policies, loop_asset, model_result, stage_progress
 from rlhf_dagster.assets.launch import for_this_run, launch_config
 from rlhf_dagster.assets.report_metadata import choice_table
 from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
 from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, RlooSettings
-from rlhf_dagster.config.arms import GRPO, PPO, RLOO, TRAINED, Arm
+from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO, GRPO, PPO, RLOO, Arm
 from rlhf_dagster.config.training import DpoSettings, PpoSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.arms.choice import choose_policy
@@ -170,13 +170,17 @@ def best_of_n_sft_policy(
     return model_result(result, behaviour_policy=round_manifest["behaviour_policy"])
 
 
-@loop_asset(
-    "policy",
-    by_round=True,
-    gpu=True,
-    deps=[arm.asset for arm in TRAINED.values()],
-    **JSON,
-)
+ARM_ASSETS = {
+    PPO: ppo_policy,
+    RLOO: rloo_policy,
+    GRPO: grpo_policy,
+    DPO: dpo_policy,
+    BEST_OF_N_SFT: best_of_n_sft_policy,
+}
+"""By arm, the asset that is its policy."""
+
+
+@after_policies("policy", gpu=True, **JSON)
 def policy_choice(
     loop: dg.ResourceParam[LoopFolder],
     compute: Compute,

@@ -12,6 +12,7 @@ from rlhf_dagster.assets.define import (
     loop_asset,
     markdown_table,
     numbers,
+    rate_cell,
     stage_progress,
     table_result,
 )
@@ -19,6 +20,7 @@ from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON
 from rlhf_dagster.labeling.parse import machine_labels, usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
+from rlhf_dagster.labeling.quality.policies import preferred_policies
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import left_behind, unsettled_sentence
 from rlhf_dagster.loop.guards.left_out import preference_notices
@@ -33,7 +35,7 @@ from rlhf_dagster.loop.labels import (
 from rlhf_dagster.loop.sampling import pin_round, sample_completions
 from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.records.machines import by_people
-from rlhf_dagster.records.round_keys import require_round_key
+from rlhf_dagster.records.round_keys import IMPORT_ROUND, require_round_key
 from rlhf_dagster.training.texts.cuts import Cuts
 
 SHOWN = [
@@ -41,6 +43,8 @@ SHOWN = [
     *("competence", "review"),
 ]
 """Columns of the annotators' table in the UI; the file has all of them."""
+RATES_SHOWN = ("agreement", "agreement_with_ties", "alpha", "first_position", "gold", "consistency", "drift")
+"""Rates of all labels in the UI; the file has their intervals."""
 
 
 @loop_asset("preferences", by_round=True, **JSON)
@@ -138,18 +142,30 @@ def label_quality(
     """How far the round's labels can be trusted: agreement, known answers, habits, and whom to talk to.
 
     Of comparisons that several people judged, `agreement` is the share of pairs of labels that name the same response
-    and `alpha` is Krippendorff's (0 by chance, 1 for full agreement). `first_position` is the share of choices that
-    fall on the response shown first, which should be near one over the number of responses. Annotators that are
-    machines are in none of these figures; `machines` compares them with people.
+    (`agreement_with_ties`: or the same tie) and `alpha` is Krippendorff's (0 by chance, 1 for full agreement).
+    `first_position` is the share of choices that fall on the response shown first, which should be near one over the
+    number of responses. A figure whose labels do not say what it needs is not known. `sources` are files that do not
+    say who labelled. Annotators that are machines are in none of these figures; `machines` compares them with people.
+    Where an imported file names who wrote the responses, `policies` says whose people prefer.
     """
     quarantine = read_quarantine(loop, context.partition_key, "train")
     annotators, summary = measure_quality(preference_labels, preference_batch, quarantine)
     # JSON has no NaN, which is what pandas makes of a figure that is missing for one annotator.
     rows = annotators.astype(object).where(annotators.notna(), None).to_dict("records")
     metadata: dict[str, Any] = {name: value for name, value in summary.items() if isinstance(value, int | float)}
-    for name in ("agreement", "alpha", "first_position", "gold", "consistency", "drift"):
+    for name in RATES_SHOWN:
         if summary[name]:
             metadata |= numbers({name: summary[name]["value"]})
+        elif name in summary["not_known"]:
+            metadata[name] = summary["not_known"][name]
+    if summary["sources"]:
+        metadata["sources"] = markdown_table([_source_row(figures) for figures in summary["sources"]])
+    policies = (
+        preferred_policies(preference_labels, preference_batch) if context.partition_key == IMPORT_ROUND else None
+    )
+    if policies:
+        summary["policies"] = policies
+        metadata["policies"] = markdown_table([_policy_row(figures) for figures in policies["policies"]])
     if summary["machines"]:
         metadata["machines"] = markdown_table([_machine_row(figures) for figures in summary["machines"]])
     return dg.MaterializeResult(
@@ -160,6 +176,25 @@ def label_quality(
             "quarantined": markdown_table([{"reason": r, "annotations": n} for r, n in summary["quarantined"].items()]),
         },
     )
+
+
+def _source_row(figures: dict[str, Any]) -> dict[str, Any]:
+    first = figures["first_position"] or {}
+    counts = {name: figures[name] for name in ("annotator", "labels", "ties")}
+    return counts | {"first_position": first.get("value", "not known"), "chance": first.get("chance")}
+
+
+def _policy_row(figures: dict[str, Any]) -> dict[str, Any]:
+    """A policy's figures with their intervals; comparisons that do not reach all policies give no ratings."""
+    elo = figures["elo"]
+    rating = f"{elo['value']:.0f} ({elo['low']:.0f} to {elo['high']:.0f})" if elo else "not known"
+    return {
+        "policy": figures["policy"],
+        "win rate": rate_cell(figures["win_rate"]),
+        "Elo": rating,
+        "Bradley-Terry": f"{figures['strength']['value']:.2f}" if elo else "not known",
+        "comparisons": figures["win_rate"]["n"],
+    }
 
 
 def _machine_row(figures: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +223,11 @@ def preference_dataset(
     require_prompts(loop.config, prompts)
     left = left_behind(loop, key, partitions)
     frame, summary = snapshot_preferences(loop, key, preference_labels, preference_batch, prompts, left)
-    warnings = [*([unsettled_sentence(loop, partitions)] if left else []), *preference_notices(loop.config, frame)]
+    costs = summary.pop("holding_out")
+    summary |= {"holding_out": costs} if costs else {}
+    refused = [costs] if costs and not summary["annotators_held_out"] else []
+    notices = [*preference_notices(loop.config, frame), *refused]
+    warnings = [*([unsettled_sentence(loop, partitions)] if left else []), *notices]
     if warnings:
         summary["warnings"] = as_list(warnings)
         context.log.warning(" ".join(warnings))

@@ -4,8 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import JSON, as_list, loop_asset, markdown_table
-from rlhf_dagster.assets.evaluation import POLICY_ASSETS
+from rlhf_dagster.assets.define import JSON, after_policies, as_list, markdown_table
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.loop.candidate import round_candidate
@@ -16,9 +15,7 @@ from rlhf_dagster.loop.upkeep.retention import remove_unneeded
 
 
 # Of the reward model and the labels it reads whether they are still those that the policy has learned from.
-@loop_asset(
-    "release", by_round=True, deps=["human_evaluation", "reward_model", "preference_dataset", *POLICY_ASSETS], **JSON
-)
+@after_policies("release", deps=["human_evaluation", "reward_model", "preference_dataset"], **JSON)
 def promotion(
     context: dg.AssetExecutionContext,
     loop: dg.ResourceParam[LoopFolder],
@@ -27,13 +24,14 @@ def promotion(
     """Moves the champion to this round's policy where the gate passes, and says why not where it does not.
 
     It asks the gate itself, so that running it alone after a failed check promotes nothing. `alarms` names the rules
-    that stand in the way. With `gate.approval` a policy that passes waits for `rlhf promote`.
+    that stand in the way, `reports` the rounds whose reports now begin with what has become of their policies. With
+    `gate.approval` a policy that passes waits for `rlhf promote`.
     """
     policy = round_candidate(loop, context.partition_key).policy
     # No input of this asset: after a failed check, which a person may overrule, nobody was asked to judge.
     human = loop.json("human_evaluation", context.partition_key)
     decision = promote_round(loop, context.partition_key, policy, eval_report, human)
-    refresh_reports(loop, {context.partition_key: decision})
+    reports = refresh_reports(loop, {context.partition_key: decision})
     removed = _remove_unneeded(loop)
     shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
     return dg.MaterializeResult(
@@ -43,6 +41,7 @@ def promotion(
             "alarms": ", ".join(alarm_names(decision["rules"])) or "none",
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision["reasons"])),
             "rules": markdown_table(decision["rules"]),
+            "reports": ", ".join(reports),
             **removed,
         },
     )

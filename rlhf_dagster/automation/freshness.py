@@ -10,6 +10,7 @@ import dagster as dg
 from rlhf_dagster.automation.jobs import COLLECT
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint
+from rlhf_dagster.loop.candidate import CHOICE, policy_assets
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import is_decided, newest_promoted
 from rlhf_dagster.resources.io_managers import TABLES
@@ -20,6 +21,9 @@ NEWEST_SEEN = "dagster/input_event_pointer/"
 """Begins, before a parent's name, the tag that holds the parent's newest record when the step began."""
 MODELS = ("base_model", "sft_checkpoint")
 """What rounds are built on: once one is promoted, they are made again by a person's word alone."""
+
+COMPARE_POLICIES = (CHOICE, "evaluation_completions")
+"""What reads the policies of all arms: made before the loop's config asked for an arm, it lacks that arm."""
 
 
 @dataclass
@@ -73,10 +77,12 @@ class Records:
         return sorted(key.path[-1] for key in self.graph.get(dg.AssetKey(asset)).parent_keys)
 
     def _made_from(self, asset: str) -> list[str]:
-        """The parents of an asset, without those that it did not have yet in the release that has made it."""
-        made = self._record(asset)
-        pointers = [tag for tag in _tags(made) if tag.startswith(NEWEST_SEEN)] if made else []
-        return [parent for parent in self.parents(asset) if not pointers or NEWEST_SEEN + parent in pointers]
+        """The parents of an asset, without those that it did not have yet in the release that has made it.
+
+        Policies are in it also where the loop's config has asked for them since.
+        """
+        known = _parents_then(self._record(asset))
+        return [name for name in self.parents(asset) if not known or name in known or name in self._policies]
 
     def is_there(self, asset: str) -> bool:
         """Whether an asset is on record, and its file in the loop's folder, with the model that it points to."""
@@ -105,11 +111,18 @@ class Records:
         made, of_parent = self._record(asset), self._record(parent)
         if made is None or of_parent is None:
             return False
+        if asset in COMPARE_POLICIES and self._was_asked_for_since(parent, made):
+            return True
         seen = _newest_seen(made, parent)
         if of_parent.storage_id <= seen:
             return False
         before = self._record(parent, before=seen + 1)
         return before is None or not _same_content(before, of_parent)
+
+    def _was_asked_for_since(self, parent: str, made: dg.EventLogRecord) -> bool:
+        """Whether a parent is a policy that the loop's config did not ask for when a record was made."""
+        known = _parents_then(made)
+        return bool(known) and parent in self._policies and parent not in known
 
     def _stays(self, asset: str, parent: str) -> bool:
         """Whether an asset stays as it is although ``parent`` is newer."""
@@ -130,12 +143,22 @@ class Records:
         return self.round_key if self.round_key and self._is_of_round(asset) else ""
 
     @cached_property
+    def _policies(self) -> list[str]:
+        return policy_assets(self.loop.config)
+
+    @cached_property
     def _is_decided(self) -> bool:
         return self.round_key is not None and is_decided(self.loop, self.round_key)
 
     @cached_property
     def _is_sent(self) -> bool:
         return self.loop.has_table("preference_batch", self.round_key or "")
+
+
+def _parents_then(made: dg.EventLogRecord | None) -> set[str]:
+    """The parents that an asset had when it was made; empty where that is not on record."""
+    tags = _tags(made) if made else {}
+    return {tag.removeprefix(NEWEST_SEEN) for tag in tags if tag.startswith(NEWEST_SEEN)}
 
 
 def _newest_seen(made: dg.EventLogRecord, parent: str) -> int:

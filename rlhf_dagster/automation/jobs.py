@@ -4,13 +4,13 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.config.arm_settings.release import BEST
 from rlhf_dagster.config.loop import LoopConfig
-from rlhf_dagster.loop.candidate import CHOICE
+from rlhf_dagster.loop.candidate import policy_assets
 
 PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]
 LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_model", "reward_model_accuracy"]
+HALF_MODELS = "reward_model_halves"
 JUDGE = ["evaluation_completions", "eval_report", "evaluation_batch"]
 RELEASE = ["human_evaluation", "promotion"]
 ROUND_JOBS = ["collect_round", "train_round", "release_round"]
@@ -22,7 +22,7 @@ def job_assets(config: LoopConfig) -> dict[str, list[str]]:
 
     Where no people are asked to judge the policy, `train_round` goes on to the promotion.
     """
-    train = [*LEARN, *policy_assets(config), *JUDGE]
+    train = [*LEARN, HALF_MODELS, *policy_assets(config), *JUDGE]
     waits = config.evaluation.asks_people and not config.label_store.simulated_annotators
     return {
         "prepare": PREPARE,
@@ -30,12 +30,6 @@ def job_assets(config: LoopConfig) -> dict[str, list[str]]:
         "train_round": train if waits else train + RELEASE,
         "release_round": RELEASE,
     }
-
-
-def policy_assets(config: LoopConfig) -> list[str]:
-    """The assets that learn from a round's reward model or labels, and the choice among them where there is one."""
-    choice = [CHOICE] if config.release.arm == BEST else []
-    return ["reward_model_halves", *(arm.asset for arm in config.trained_arms()), *choice]
 
 
 DESCRIPTIONS = {

@@ -128,16 +128,59 @@ def ui(
 
 @app.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="prompts, demonstrations, judgments or gold")],
-    file: Annotated[Path, typer.Argument(help="JSONL file, gzipped or not.")],
+    kind: Annotated[str, typer.Argument(help="prompts, demonstrations, judgments, feedback or gold")],
     loop: LoopOption,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="JSON lines, JSON, CSV, TSV, Parquet or Arrow, packed or not, or a folder of these; for judgments, "
+            "none takes `data.judgments_dataset`."
+        ),
+    ] = None,
     as_json: JsonOption = False,
+    form: Annotated[str, typer.Option(help="The form of judgments, where the first rows do not show it.")] = "",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Our name of a column, and the file's or a template: response_a=answer1, prompt='{a}: {b}'."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse rows with columns that are not known.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, and import nothing.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Import the rest although more than half is refused.")
+    ] = False,
 ) -> None:
     """Bring existing data into a loop.
 
-    A bad line is refused with its number and the reason, and the rest is kept. The exit code is 2 if nothing is left.
+    A bad row is refused with its number and the reason, and the rest is kept, unless more than half is refused. The
+    exit code is 2 if nothing can be imported.
     """
-    loops.import_data(kind, file, loop, as_json)
+    from rlhf_dagster.cli.data import imports
+
+    imports.import_data(kind, file, loop, as_json, imports.options_of(form, column or (), strict, dry_run, partial))
+
+
+@app.command("export")
+def export(
+    kind: Annotated[str, typer.Argument(help="preferences, labels, demonstrations, prompts or completions")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="A file (.jsonl, .jsonl.gz, .json, .csv, .tsv, .parquet), or a folder: with a card."),
+    ],
+    loop: LoopOption,
+    round_key: Annotated[str, typer.Option("--round", help="The round; default: the newest that has them.")] = "",
+    form: Annotated[
+        str, typer.Option(help="own, pair, trl, trl_messages, trl_implicit, openai, openai_preference, label_studio.")
+    ] = "",
+    licence: Annotated[str, typer.Option("--license", help="Of the data set, as the Hub names it.")] = "unknown",
+    push_to: Annotated[
+        str, typer.Option(help="ORG/NAME of a data set on the Hub (a new one is private), or a folder such as ./NAME.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a loop holds in a form that others read; what is left out is counted. People are pseudonyms."""
+    from rlhf_dagster.cli.data.export import export_data
+
+    export_data(kind, out, loop, round_key, form, licence, push_to, as_json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -12,7 +12,6 @@ from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.data.import_file import ImportReport
     from rlhf_dagster.loop.folder import LoopFolder
 
 STARTERS: dict[str, dict[str, Any]] = {
@@ -76,65 +75,6 @@ def _starter(source: str, model: str, chat: bool) -> tuple[dict[str, Any], dict[
     chosen, reasons, notes = model_starter(model, chat)
     people = {name: STARTERS[source][name] for name in OF_THE_DATA if name in STARTERS[source]}
     return people | chosen, reasons, notes
-
-
-def import_data(kind: str, file: Path, folder: Path, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from rlhf_dagster.data.import_file import Kind, import_file
-    from rlhf_dagster.lineage.formats import prepare_store
-    from rlhf_dagster.loop.folder import LoopFolder
-
-    loop = LoopFolder.open(folder)
-    if kind not in get_args(Kind):
-        raise UserError(f"{kind} cannot be imported; choose one of {', '.join(get_args(Kind))}.")
-    prepare_store(loop.store)
-    report = import_file(cast("Kind", kind), file, loop.store, loop.ledger)
-    next_commands = []
-    if kind == "judgments" and len(report.refused) < report.read:
-        next_commands = _open_import_round(loop, folder)
-    if as_json:
-        print(json.dumps(asdict(report), indent=1))
-    else:
-        _show_import(file, report, next_commands)
-    # A few refused lines do not stop a script; a file without a line that can be used does.
-    if len(report.refused) == report.read:
-        raise SystemExit(2)
-
-
-def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
-    """Open the round of imported judgments; returns the commands that take what was imported into it."""
-    import dagster as dg
-
-    from rlhf_dagster.assets.rounds import open_import_round
-    from rlhf_dagster.automation.instance import open_instance
-    from rlhf_dagster.automation.jobs import job_assets
-
-    with open_instance(loop.root) as instance:
-        key = open_import_round(instance)
-        jobs = {job: [dg.AssetKey(asset) for asset in assets] for job, assets in job_assets(loop.config).items()}
-        prepared = all(instance.get_latest_materialization_event(asset) for asset in jobs["prepare"])
-        commands = [] if prepared else [f"rlhf run prepare --loop {folder}"]
-        for job in ("collect_round", "train_round"):
-            # Without --again a job keeps what is materialised, even if it was made from fewer judgments.
-            made = any(key in instance.get_materialized_partitions(asset) for asset in jobs[job])
-            commands.append(f"rlhf run {job} --round {key} --loop {folder}{' --again' if made else ''}")
-    return commands
-
-
-def _show_import(file: Path, report: "ImportReport", next_commands: list[str]) -> None:
-    from rlhf_dagster.records.round_keys import IMPORT_ROUND
-
-    for number, reason in report.refused:
-        print(f"{file}, line {number}: {reason}", file=sys.stderr)
-    print(
-        f"{report.read:,} lines read: {report.added:,} added, {report.already_there:,} already there, "
-        f"{len(report.refused):,} refused."
-    )
-    if report.added and next_commands:
-        print(f"The judgments are {IMPORT_ROUND}. Next:")
-        for command in next_commands:
-            print(f"  {command}")
 
 
 def run_job(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:

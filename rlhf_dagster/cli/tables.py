@@ -14,7 +14,14 @@ TITLE = "Rounds: the reward model on people it never saw, the policy against SFT
 def rounds_table(rows: list[dict[str, Any]]) -> Table:
     """The rounds of a loop, with a 95% interval and the sample size beside every rate; fits 80 columns."""
     table = Table(title=TITLE, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("round", "compared\nlabels", "reward\nmodel", "longest\nwins", "people\nagree", "preferred\nto SFT"):
+    for name in (
+        "round",
+        "compared\nlabels",
+        "reward\nmodel",
+        "longest,\nshortest\nwin",
+        "people\nagree",
+        "preferred\nto SFT",
+    ):
         table.add_column(name, no_wrap=True)
     for name in ("KL\nnats", "promoted"):
         table.add_column(name, justify="right")
@@ -25,7 +32,7 @@ def rounds_table(rows: list[dict[str, Any]]) -> Table:
             row["round"],
             f"{row['comparisons']:,}\n{row['labels']:,}{_by_machines(row)}",
             _rate(reward.get("held_out_annotators") or reward.get("accuracy")),
-            _rate(reward.get("length_baseline")),
+            _by_length(reward),
             _rate(reward.get("annotators_agreement")),
             f"{_rate(win)}\n{win['judge']}" if win else "-",
             f"{policy['kl']:.1f}" if policy else "-",
@@ -37,6 +44,12 @@ def rounds_table(rows: list[dict[str, Any]]) -> Table:
 def _by_machines(row: dict[str, Any]) -> str:
     """How many labels are by machines, on a line of its own where there are any."""
     return f"\n{row['labels_by_machines']:,} machine" if "labels_by_machines" in row else ""
+
+
+def _by_length(reward: dict[str, Any]) -> str:
+    """The accuracies of picking the longest and of picking the shortest response; older figures lack the second."""
+    found = [reward.get(name) for name in ("length_baseline", "brevity_baseline")]
+    return "\n".join(f"{rate['value']:.1%}" for rate in found if rate) or "-"
 
 
 def why_not(rows: list[dict[str, Any]]) -> Iterator[str]:

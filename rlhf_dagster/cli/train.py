@@ -204,7 +204,7 @@ def _in_work(spec: Any, work: "Work") -> Any:
 
 
 def _accuracy(spec: Any, result: "TrainingResult") -> dict[str, float]:
-    """A reward model's held-out accuracy, length baseline and calibration error; empty for other stages.
+    """A reward model's held-out accuracy, that of lengths alone, and its calibration error; empty for other stages.
 
     All figures go to ``accuracy.json`` in the model's folder. This accuracy also counts labels with several best
     responses, which the accuracy that the training itself measures leaves out.
@@ -223,6 +223,7 @@ def _accuracy(spec: Any, result: "TrainingResult") -> dict[str, float]:
     held_out = {split: found for split, found in figures["splits"].items() if split != "train" and found["accuracy"]}
     shown = {f"accuracy_{split}": found["accuracy"]["value"] for split, found in held_out.items()}
     shown |= {f"longest_wins_{split}": found["length_baseline"]["value"] for split, found in held_out.items()}
+    shown |= {f"shortest_wins_{split}": found["brevity_baseline"]["value"] for split, found in held_out.items()}
     return shown | {f"calibration_error_{split}": found["calibration_error"] for split, found in held_out.items()}
 
 

@@ -50,6 +50,12 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Rate:
     return Rate(successes / n, low, high, n)
 
 
+def wilson_of_effective_size(successes: int, n: int, size: float, confidence: float = 0.95) -> Rate:
+    """The proportion ``successes`` / ``n`` with the interval of ``size`` independent observations."""
+    low, high = _wilson_ends(successes / n, size, confidence)
+    return Rate(successes / n, low, high, n)
+
+
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Rate:
     """Student's t interval of a mean; ``values`` has shape [n].
 

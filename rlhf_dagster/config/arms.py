@@ -1,7 +1,7 @@
 """Arms: the ways in which a round learns from its labels, side by side. What the loop knows of each stands in its row.
 
 An arm that trains also needs settings of its name in the config, a stage (:mod:`rlhf_dagster.loop.trainings`) that runs
-one of the trainings (:mod:`rlhf_dagster.compute.trainings`), and an asset.
+one of the trainings (:mod:`rlhf_dagster.compute.trainings`), and an asset (:mod:`rlhf_dagster.assets.policy`).
 """
 
 from dataclasses import dataclass

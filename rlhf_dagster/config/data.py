@@ -42,6 +42,21 @@ class HubDataset(Settings):
         return self
 
 
+class JudgmentsDataset(Settings):
+    """A data set of judgments that `datasets.load_dataset` opens, in any form that `rlhf import judgments` takes."""
+
+    name: str
+    """A Hub id, or a folder of Parquet, JSON or CSV files beside the config."""
+    config: str | None = None
+    revision: str | None = None
+    """Pin a commit, so that the same name stays the same data."""
+    split: str = "train"
+    form: str = ""
+    """The form of its rows, as `--form` takes it; empty: the one that the first rows have."""
+    columns: dict[str, str] = Field({})
+    """Our names of columns, each with that of the data set, as `--column` takes them."""
+
+
 class DataSettings(Settings):
     """Where prompts, demonstrations and pretraining text come from.
 
@@ -70,6 +85,8 @@ class DataSettings(Settings):
     prompts_dataset: HubDataset | None = None
     demonstrations_dataset: HubDataset | None = None
     pretraining_dataset: HubDataset | None = None
+    judgments_dataset: JudgmentsDataset | None = Field(None, json_schema_extra=LATER)
+    """Judgments that the asset `prompts` imports as `round-0000`, with their prompts; needs `source: imports`."""
     validation: float = Field(0.1, ge=0, lt=1)
     """Share of prompts (by user where known) kept for decisions during development."""
     test: float = Field(0.1, ge=0, lt=1)
@@ -95,6 +112,12 @@ class DataSettings(Settings):
     def _kind_of_a_task(self) -> Self:
         if self.annotator_kind and self.source != "task":
             raise ValueError("annotator_kind is a kind of a task's annotators; it needs `source: task`")
+        return self
+
+    @model_validator(mode="after")
+    def _judgments_of_imports(self) -> Self:
+        if self.judgments_dataset and self.source != "imports":
+            raise ValueError("judgments_dataset is imported; it needs `source: imports`")
         return self
 
     @model_validator(mode="after")

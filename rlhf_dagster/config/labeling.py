@@ -55,7 +55,8 @@ class LabelingSettings(Settings):
     """Share drawn at random all the same, so that accuracy can be measured without bias, where the reward model
     chooses."""
     held_out_annotators: float = Field(0.2, ge=0, lt=1)
-    """Share of the annotators whose labels the reward model never trains on."""
+    """Share of the annotators whose labels the reward model never trains on. One person alone, as of a team of three,
+    is held out only where that costs at most twice this share of the labels."""
     validation: float = Field(0.1, ge=0, lt=1)
     """Share of the prompts, or of the comparisons, kept from reward-model training."""
     validation_by: Literal["prompt", "comparison"] = "prompt"

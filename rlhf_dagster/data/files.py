@@ -10,7 +10,8 @@ from typing import Any
 from rlhf_dagster.config.data import HubDataset
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_and_answer, prompt_in, turns_of
-from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.data.reading.hub import load_rows
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import messages_of
 
 _COLUMNS = ("prompt", "response", "text", "user", "chat")
@@ -22,7 +23,7 @@ def read_documents(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; `data.pretraining_files` names it.")
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; convert it first.") from None
     if path.suffix != ".jsonl":
@@ -46,19 +47,7 @@ def read_dataset(source: HubDataset, root: Path) -> Iterator[dict[str, Any]]:
 
     A prompt may be a list of messages: then there are `messages` beside it.
     """
-    try:
-        from datasets import load_dataset
-        from datasets.exceptions import DatasetsError
-    except ImportError:
-        raise UserError(
-            "Reading a data set needs the `datasets` package: pip install 'rlhf-dagster[datasets]'."
-        ) from None
-    local = root / source.name
-    name = str(local) if local.exists() else source.name
-    try:
-        rows = load_dataset(name, source.config, split=source.split, revision=source.revision)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(f"The data set {source.name} cannot be read: {first_line(error)}.") from None
+    rows = load_rows(source, root)
     columns = {ours: getattr(source, ours) for ours in _COLUMNS if getattr(source, ours)}
     missing = [theirs for theirs in columns.values() if theirs not in rows.column_names]
     if missing:

@@ -1,17 +1,26 @@
 """Imported records as Parquet tables under ``imports/``, each record once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from rlhf_dagster.data.line_records import DemonstrationLine, GoldLine, PromptLine
-from rlhf_dagster.errors import Damaged, UserError, first_line
+from rlhf_dagster.common.batches import batches
+from rlhf_dagster.data.line_records import DemonstrationLine, FeedbackLine, GoldLine, PromptLine
+from rlhf_dagster.data.parts.known import SeenTexts
+from rlhf_dagster.data.parts.table import ImportedTable, without_repeats
 from rlhf_dagster.records.chats import messages_of
 from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
-from rlhf_dagster.records.parquet import read_parquet, to_parquet
-from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_GOLD, IMPORTED_PROMPTS, cast_to
-from rlhf_dagster.storage.base import Store, update
+from rlhf_dagster.records.schemas import (
+    IMPORTED_DEMONSTRATIONS,
+    IMPORTED_FEEDBACK,
+    IMPORTED_GOLD,
+    IMPORTED_PROMPTS,
+)
+from rlhf_dagster.storage.base import Store
+
+_BATCH = 20_000
+"""Records that are made into a table at a time."""
 
 
 def add_prompts(lines: Iterable[PromptLine], store: Store, source: str) -> tuple[int, int]:
@@ -19,22 +28,24 @@ def add_prompts(lines: Iterable[PromptLine], store: Store, source: str) -> tuple
 
     ``source`` stands in where a line names none.
     """
-    rows = [
-        {
+    return append_new(store, "prompts", prompt_rows(lines, source), IMPORTED_PROMPTS)
+
+
+def prompt_rows(lines: Iterable[PromptLine], source: str) -> Iterator[dict[str, Any]]:
+    """Rows of IMPORTED_PROMPTS."""
+    for line in lines:
+        yield {
             "prompt_id": prompt_id(line.prompt),
             "text": str(line.prompt),
             "messages": messages_of(line.prompt),
             "source": line.source or source,
             "user": pseudonym(line.user),
         }
-        for line in lines
-    ]
-    return append_new(store, "prompts", rows, IMPORTED_PROMPTS)
 
 
 def add_demonstrations(lines: Iterable[DemonstrationLine], store: Store, source: str) -> tuple[int, int]:
     """Append demonstrations to those imported; returns how many were new and how many were not."""
-    rows = [
+    rows = (
         {
             "demonstration_id": demonstration_id(line.prompt, line.response),
             "prompt_id": prompt_id(line.prompt),
@@ -45,13 +56,13 @@ def add_demonstrations(lines: Iterable[DemonstrationLine], store: Store, source:
             "user": pseudonym(line.user),
         }
         for line in lines
-    ]
+    )
     return append_new(store, "demonstrations", rows, IMPORTED_DEMONSTRATIONS)
 
 
 def add_gold(lines: Iterable[GoldLine], store: Store) -> tuple[int, int]:
     """Append gold questions to those imported; returns how many were new and how many were not."""
-    rows = [
+    rows = (
         {
             "gold_id": content_hash("gold question", messages_of(line.prompt) or line.prompt, sorted(line.responses)),
             "prompt": str(line.prompt),
@@ -60,8 +71,29 @@ def add_gold(lines: Iterable[GoldLine], store: Store) -> tuple[int, int]:
             "best": line.best,
         }
         for line in lines
-    ]
+    )
     return append_new(store, "gold", rows, IMPORTED_GOLD)
+
+
+def add_feedback(lines: Iterable[FeedbackLine], store: Store, source: str) -> tuple[int, int]:
+    """Append responses that people liked or did not to those imported; how many were new and how many were not."""
+    rows = (
+        {
+            "feedback_id": content_hash(
+                "feedback", messages_of(line.prompt) or line.prompt, line.response, line.liked, pseudonym(line.user)
+            ),
+            "prompt_id": prompt_id(line.prompt),
+            "prompt": str(line.prompt),
+            "messages": messages_of(line.prompt),
+            "response": line.response,
+            "liked": line.liked,
+            "weight": line.weight,
+            "user": pseudonym(line.user),
+            "source": line.source or source,
+        }
+        for line in lines
+    )
+    return append_new(store, "feedback", rows, IMPORTED_FEEDBACK)
 
 
 def append_new(store: Store, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> tuple[int, int]:
@@ -70,33 +102,42 @@ def append_new(store: Store, name: str, rows: Iterable[Mapping[str, Any]], schem
     A row that names its `user` takes the place of one that does not, and counts as old: the split needs the
     user, and imported judgments bring their prompts without one.
     """
-    rows, counts = list(rows), {}
-
-    def merge(data: bytes | None) -> bytes:
-        before = _table(data, imported_key(name), schema).to_pylist()
-        after = _merged(before, rows, schema.names[0])
-        counts["new"] = len(after) - len(before)
-        return data if data and after == before else to_parquet(pa.Table.from_pylist(after, schema=schema))
-
-    update(store, imported_key(name), merge)
-    return counts["new"], len(rows) - counts["new"]
+    return Appending(ImportedTable(store, name, schema)).append(rows)
 
 
-def _merged(
-    before: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], identity: str
-) -> list[Mapping[str, Any]]:
-    kept = {row[identity]: row for row in before}
-    for row in rows:
-        known = kept.get(row[identity])
-        if known is None or (row.get("user") and not known.get("user")):
-            kept[row[identity]] = row
-    return list(kept.values())
+class Appending:
+    """Adds rows to a table of imported records, each once; what the table has is looked up when this is made."""
+
+    def __init__(self, table: ImportedTable) -> None:
+        self._table, self._id = table, table.schema.names[0]
+        self._all, self._named = SeenTexts(), SeenTexts()
+        for part in table.columns([self._id, "user"]):
+            ids = part[self._id].to_pylist()
+            self._all.add(ids)
+            users = part["user"].to_pylist() if "user" in part.column_names else []
+            self._named.add(one for one, user in zip(ids, users, strict=False) if user)
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+        """As :func:`append_new`, in batches."""
+        counts = [self._append(batch) for batch in batches(rows, _BATCH)]
+        return sum(new for new, _ in counts), sum(old for _, old in counts)
+
+    def _append(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+        ids = [row[self._id] for row in rows]
+        there, named = self._all.known(ids), self._named.known(ids)
+        new = len(set(ids)) - len({one for one, old in zip(ids, there, strict=True) if old})
+        says = [not old or (row.get("user") and not user) for row, old, user in zip(rows, there, named, strict=True)]
+        added = [row for row, wanted in zip(rows, says, strict=True) if wanted]
+        if added:
+            self._table.append(without_repeats(pa.Table.from_pylist(added, schema=self._table.schema)))
+        self._all.add(ids)
+        self._named.add(row[self._id] for row in added if row.get("user"))
+        return new, len(rows) - new
 
 
 def imported(store: Store, name: str, schema: pa.Schema) -> pa.Table | None:
     """The table of imported records ``name``; None if there is none yet."""
-    found = store.get(imported_key(name))
-    return None if found is None else _table(found.data, imported_key(name), schema)
+    return ImportedTable(store, name, schema).read()
 
 
 def is_imported(store: Store, name: str) -> bool:
@@ -104,21 +145,6 @@ def is_imported(store: Store, name: str) -> bool:
     return store.exists(imported_key(name))
 
 
-def write_table(store: Store, name: str, rows: pa.Table) -> None:
-    store.put(imported_key(name), to_parquet(rows))
-
-
 def imported_key(name: str) -> str:
-    """Where a store has the imported records ``name``."""
+    """Where a store has the imported records ``name``, or the first of them."""
     return f"imports/{name}.parquet"
-
-
-def _table(data: bytes | None, key: str, schema: pa.Schema) -> pa.Table:
-    if data is None:
-        return schema.empty_table()
-    try:
-        return cast_to(read_parquet(data, key), schema)
-    except (pa.ArrowException, ValueError, Damaged) as error:
-        raise UserError(
-            f"{key}: not a table of imported records ({first_line(error)}); move it away and import again."
-        ) from None

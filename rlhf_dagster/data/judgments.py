@@ -1,178 +1,118 @@
-"""Imported judgments: completions and comparisons of their own round, and annotations in the label store."""
+"""Imported judgments: completions and comparisons of their own round, and annotations in the ledger."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from rlhf_dagster.common.sealed import seal, unseal
-from rlhf_dagster.data.imported import add_prompts, append_new, write_table
+from rlhf_dagster.data.imported import Appending, prompt_rows
+from rlhf_dagster.data.judged.answers import Answers
+from rlhf_dagster.data.judged.finder import ComparisonFinder
+from rlhf_dagster.data.judged.rows import PROJECT
+from rlhf_dagster.data.judged.showings import Showings
+from rlhf_dagster.data.judged.spool import GivenJudgment, Numbered, Spool
+from rlhf_dagster.data.judged.tables import JudgedTables
 from rlhf_dagster.data.line_records import JudgmentLine, PromptLine
-from rlhf_dagster.labeling.comparisons import comparison_row
-from rlhf_dagster.labeling.forms import result_of
-from rlhf_dagster.labeling.store import LabelStore, Submission
-from rlhf_dagster.records.chats import messages_of, prompt_of_row
-from rlhf_dagster.records.ids import completion_id, prompt_id, pseudonym
-from rlhf_dagster.records.machines import is_machine
-from rlhf_dagster.records.outcome import ranks_from_best, to_canonical, to_display
-from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
-from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, table
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.data.parts.table import ImportedTable
+from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.ledger.contents import sendable
+from rlhf_dagster.labeling.ledger.rows import LedgerRow
+from rlhf_dagster.records.chats import prompt_of_row
+from rlhf_dagster.records.ids import pseudonym
+from rlhf_dagster.records.machines import is_source, source_name
+from rlhf_dagster.records.schemas import IMPORTED_PROMPTS
+from rlhf_dagster.records.tables import Row
 from rlhf_dagster.storage.base import Store, update
 
-_PURPOSE = "train"
 NAMES = "imports/annotators.json"
+_BATCH = 40_000
+"""Judgments in one transaction of the ledger: the indices of a large ledger are written once for each."""
 
-Numbered = tuple[int, JudgmentLine]
-Key = tuple[str, str]
-"""Comparison id and annotator's pseudonym."""
+
+class Added(NamedTuple):
+    """What became of some judgments: these counts, and the number of those refused, add up to all of them."""
+
+    new: int
+    """Corrections included."""
+    there: int
+    refused: list[tuple[int, str]]
+    """Line numbers and reasons, in the order of lines."""
 
 
 def add_judgments(
-    judgments: Sequence[Numbered], files: Store, store: LabelStore, source: str
-) -> tuple[int, int, list[tuple[int, str]]]:
-    """Add numbered judgments; returns how many were new, how many were there already, and those refused.
+    judgments: Iterable[Numbered],
+    files: Store,
+    store: EmbeddedLabelStore,
+    source: str,
+    progress: Callable[[int, int], None] = lambda _, __: None,
+) -> Added:
+    """Add numbered judgments.
 
-    Refused are a comparison that an earlier line gave other responses, and a second, different judgment by the same
-    annotator of the same comparison. Annotations are written last, so that an import that was killed can be repeated.
+    All are read before any is written, and nothing is where the iterable raises. They are written in batches, of each
+    the annotations last, so that an import that was killed can be repeated: what is there is not added again.
+    ``source`` stands for the annotators that a line does not name. ``progress`` is told how many are done, and of how
+    many.
+
+    Refused are a comparison that an earlier line or an earlier import gave other responses, and a judgment that
+    contradicts an earlier line of the same annotator without being later.
     """
-    consistent, refused = _consistent(judgments)
-    completions, comparisons = _records(line for _, line in consistent)
-    sent = {row["comparison_id"]: row for row in records(store.comparisons(IMPORT_ROUND, _PURPOSE))}
-    shown = {name: sent.get(row["comparison_id"], row) for name, row in comparisons.items()}
-    submissions, there, conflicts = _submissions(consistent, shown, _choices(store))
-
-    append_new(files, "completions", completions, COMPLETIONS)
-    prompts = dict.fromkeys(prompt_of_row(row) for row in comparisons.values())
-    add_prompts((PromptLine(prompt, source="", user="") for prompt in prompts), files, source)
-    _add_names({line.annotator for _, line in consistent}, files)
-    store.send(pd.DataFrame(list(comparisons.values()), columns=COMPARISONS.names))
-    store.submit_many(submissions)
-    write_table(files, "comparisons", table(store.comparisons(IMPORT_ROUND, _PURPOSE), COMPARISONS))
-    return len(submissions), there, refused + conflicts
+    spool = Spool(_BATCH)
+    spool.fill((number, _by_somebody(line, source)) for number, line in judgments)
+    adding, done = _Adding(files, store, source), 0
+    for batch in spool.batches():
+        adding.add(batch)
+        done += len(batch)
+        progress(done, len(spool))
+    return adding.result()
 
 
-def _consistent(judgments: Sequence[Numbered]) -> tuple[list[Numbered], list[tuple[int, str]]]:
-    """The judgments whose comparison has the same prompt and responses as on its first line, and the others refused."""
-    first: dict[str, tuple[int, Any]] = {}
-    kept, refused = [], []
-    for number, line in judgments:
-        content = (line.prompt, sorted(line.responses))
-        before, expected = first.setdefault(line.comparison, (number, content))
-        if content == expected:
-            kept.append((number, line))
-        else:
-            name = line.comparison[:80]
-            refused.append((number, f"comparison {name} has another prompt or other responses than on line {before}"))
-    return kept, refused
+class _Adding:
+    """One import into the tables ``files`` and the ledger ``store``."""
+
+    def __init__(self, files: Store, store: EmbeddedLabelStore, source: str) -> None:
+        self._files, self._store, self._source = files, store, source
+        self._tables = JudgedTables(files)
+        self._tables.catch_up(store)
+        self._names, self._showings, self._answers = self._tables.names(), Showings(), Answers()
+        self._prompts = Appending(ImportedTable(files, "prompts", IMPORTED_PROMPTS))
+        self._people: set[str] = set()
+        self._new, self._refused = 0, list[tuple[int, str]]()
+
+    def add(self, batch: Sequence[GivenJudgment]) -> None:
+        """Names and prompts first, then the ledger, then what follows it: what is missing is found by the next one."""
+        self._add_people(batch)
+        with self._store.writing() as writer:
+            targets, newest = ComparisonFinder(writer.rows, self._names), dict[str, LedgerRow]()
+            judged = targets.find(batch, self._showings)
+            self._add_prompts(targets.comparisons)
+            sent = writer.send_new([sendable(row) for row in targets.comparisons])
+            answers = self._answers.new(judged, writer.rows, newest)
+            self._new += writer.append_after(answers, newest, lambda _: PROJECT)
+        self._tables.append(targets.comparisons, targets.completions, sent)
+        self._names.add(row["name"] for row in targets.comparisons)
+        self._refused += targets.refused
+
+    def result(self) -> Added:
+        return Added(self._new, self._answers.there, sorted(self._refused + self._answers.refused))
+
+    def _add_prompts(self, comparisons: Iterable[Row]) -> None:
+        prompts = dict.fromkeys(prompt_of_row(row) for row in comparisons)
+        self._prompts.append(prompt_rows((PromptLine(prompt, source="", user="") for prompt in prompts), self._source))
+
+    def _add_people(self, batch: Iterable[GivenJudgment]) -> None:
+        """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""
+        names = {given.line.annotator for given in batch} - self._people
+        self._people |= names
+        new = {pseudonym(name): name for name in names if not is_source(name)}
+
+        def add(data: bytes | None) -> bytes:
+            known = unseal(data, NAMES) if data else {}
+            return data if data and new.items() <= known.items() else seal(known | new, sort_keys=True)
+
+        if new:
+            update(self._files, NAMES, add, private=True)
 
 
-def _records(lines: Iterable[JudgmentLine]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Rows of COMPLETIONS, and rows of COMPARISONS by their name in the file, shown in the order of the first line."""
-    by_name: dict[str, list[JudgmentLine]] = {}
-    for line in lines:
-        by_name.setdefault(line.comparison, []).append(line)
-    completions, comparisons = [], {}
-    for name, given in by_name.items():
-        members = _completions(given[0])
-        row = comparison_row(members, _kind(given[0]), IMPORT_ROUND, _PURPOSE, seed=0)
-        row["display_order"] = _order(row, given[0])
-        row["labels_wanted"] = len({line.annotator for line in given if not is_machine(line.annotator)})
-        completions += members
-        comparisons[name] = row
-    return completions, comparisons
-
-
-def _submissions(
-    judgments: Sequence[Numbered], shown: Mapping[str, Mapping[str, Any]], present: dict[Key, dict[str, Any]]
-) -> tuple[list[Submission], int, list[tuple[int, str]]]:
-    """Judgments that are new to the label store, how many it has already, and those that contradict one it has."""
-    submissions: list[Submission] = []
-    conflicts: list[tuple[int, str]] = []
-    there = 0
-    for number, line in judgments:
-        row, annotator = shown[line.comparison], pseudonym(line.annotator)
-        choice = _result(line, row)
-        key = (row["comparison_id"], annotator)
-        if key not in present:
-            present[key] = choice
-            extra = {"reason": line.reason} if line.reason else {}
-            submissions.append(Submission(*key, choice | extra, line.seconds, line.submitted_at))
-        elif present[key] == choice:
-            there += 1
-        else:
-            conflicts.append((number, "the annotator has already judged this comparison, and chose otherwise"))
-    return submissions, there, conflicts
-
-
-def _choices(store: LabelStore) -> dict[Key, dict[str, Any]]:
-    """The last answer, without its reason, that the store has of each annotator to each comparison."""
-    annotations, _ = store.read(IMPORT_ROUND, _PURPOSE)
-    return {
-        (annotation.comparison_id, annotation.annotator): {
-            key: value for key, value in annotation.result.items() if key != "reason"
-        }
-        for annotation in annotations
-        if annotation.status == "submitted"
-    }
-
-
-def _result(line: JudgmentLine, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The choice in the label store's form: lines of one comparison may list its responses in different orders."""
-    if line.choice is None:
-        return result_of(None, row["kind"])
-    k = len(line.responses)
-    chosen = range(k) if line.choice == "tie" else [int(line.choice)]
-    ranks = to_canonical(ranks_from_best(chosen, k), _order(row, line))
-    return result_of(to_display(ranks, row["display_order"]), row["kind"])
-
-
-def _order(row: Mapping[str, Any], line: JudgmentLine) -> list[int]:
-    """The display order in which ``line`` lists the responses of its comparison."""
-    responses = list(row["responses"])
-    return [responses.index(text) for text in line.responses]
-
-
-def _kind(line: JudgmentLine) -> str:
-    return "pair" if len(line.responses) == 2 else "best_of_k"
-
-
-def _add_names(names: Iterable[str], files: Store) -> None:
-    """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""
-    new = {pseudonym(name): name for name in names}
-
-    def add(data: bytes | None) -> bytes:
-        return seal((unseal(data, NAMES) if data else {}) | new, sort_keys=True)
-
-    update(files, NAMES, add, private=True)
-
-
-def _completions(line: JudgmentLine) -> list[dict[str, Any]]:
-    """One row for each response of the comparison.
-
-    The comparison's name in the file is part of their identity: people may judge the same two texts under two names,
-    and these are two judgments.
-    """
-    prompt = prompt_id(line.prompt)
-    rows = []
-    for index, text in enumerate(sorted(line.responses)):
-        decoding = {"comparison": line.comparison, "text": text}
-        rows.append(
-            {
-                "completion_id": completion_id(prompt, IMPORTED_POLICY, decoding, 0, index),
-                "prompt_id": prompt,
-                "prompt": str(line.prompt),
-                "messages": messages_of(line.prompt),
-                "policy_id": IMPORTED_POLICY,
-                "index": index,
-                "text": text,
-                "token_ids": [],
-                "log_probs": [],
-                "reference_log_probs": [],
-                "decoding": json.dumps({"comparison": line.comparison}, ensure_ascii=False),
-                "seed": 0,
-                "tokenizer": "",
-            }
-        )
-    return rows
+def _by_somebody(line: JudgmentLine, source: str) -> JudgmentLine:
+    """``line`` by what stands for the annotators of the file, where it names none."""
+    return line if line.annotator else replace(line, annotator=source_name(source))

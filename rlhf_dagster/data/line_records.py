@@ -1,14 +1,15 @@
 """The records that a line can hold, checked key by key."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from rlhf_dagster.data.line_values import json_text, optional_text, text_of
+from rlhf_dagster.data.line_values import name_of, optional_text, whole_number
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_in, response_in, with_prompt, with_response
-from rlhf_dagster.records.chats import Prompt
+from rlhf_dagster.records.chats import Prompt, messages_of
+from rlhf_dagster.records.ids import content_hash
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,56 @@ class DemonstrationLine:
 
 
 @dataclass(frozen=True)
+class FeedbackLine:
+    """One response, which somebody liked or did not, with nothing to compare it to."""
+
+    prompt: Prompt
+    response: str
+    liked: bool
+    weight: float
+    user: str
+    source: str
+
+
+@dataclass(frozen=True)
 class JudgmentLine:
+    """What one judge said once about some responses; what the file does not say stays unknown."""
+
     comparison: str
+    """The comparison's name in the file; empty where it has none, and prompt and responses identify it."""
     prompt: Prompt
     responses: tuple[str, ...]
-    """In the order shown."""
+    """Two or more texts, which may be empty or equal."""
     annotator: str
-    """The name in the file. Only the key file keeps it; elsewhere there is a pseudonym."""
-    choice: int | str | None
-    """Index into ``responses``, ``tie``, or None for `cannot decide`."""
-    reason: str
-    started_at: datetime | None
-    submitted_at: datetime | None
+    """The name in the file. Only the key file keeps it; elsewhere there is a pseudonym. Empty: not known."""
+    ranks: tuple[int, ...] | None
+    """Rank of each response, 1 best, equal ranks tie, none left out; None for `cannot decide`."""
+    kind: str
+    """Of RANKED_KINDS."""
+    order_known: bool = True
+    """Whether ``responses`` are in the order in which this annotator saw them."""
+    ratings: Mapping[str, tuple[int, ...]] | None = None
+    """By axis, one for each response; with the kind `rating` alone."""
+    strength: float | None = None
+    """How much better the best response is, from 0 to 1."""
+    policies: tuple[str, ...] = ()
+    """Who wrote each response, empty where it is not known; an empty tuple where none is."""
+    flags: tuple[str, ...] = ()
+    """Out of FLAGS."""
+    reason: str = ""
+    started_at: datetime | None = None
+    submitted_at: datetime | None = None
+    seconds: float | None = None
+    withdrawn: bool = False
+    """Whether the annotator takes the judgment back; what it says beside is not read."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What else the file says, by its name there; values that JSON can hold."""
 
     @property
-    def seconds(self) -> float | None:
-        if self.started_at is None or self.submitted_at is None:
-            return None
-        return (self.submitted_at - self.started_at).total_seconds()
+    def name(self) -> str:
+        """The comparison's name, or a hash of prompt and responses, in any order, where it has none."""
+        content = (messages_of(self.prompt) or self.prompt, sorted(self.responses))
+        return self.comparison or content_hash("unnamed comparison", *content)
 
 
 @dataclass(frozen=True)
@@ -61,16 +94,13 @@ def parse_gold(values: Mapping[str, Any]) -> GoldLine:
     values = with_prompt(values)
     _check_keys(values, required=("prompt", "responses", "choice"), optional=())
     responses = _responses(values["responses"])
-    choice = _choice(values["choice"], len(responses))
-    if not isinstance(choice, int):
-        raise BadLineError("a gold question has one best response: `choice` must be its number")
-    return GoldLine(prompt_in(values), responses, choice)
+    return GoldLine(prompt_in(values), responses, _best(values["choice"], len(responses)))
 
 
 def parse_prompt(values: Mapping[str, Any]) -> PromptLine:
     values = with_prompt(values)
     _check_keys(values, required=("prompt",), optional=("source", "user"))
-    return PromptLine(prompt_in(values), optional_text(values, "source"), optional_text(values, "user"))
+    return PromptLine(prompt_in(values), optional_text(values, "source"), name_of(values, "user"))
 
 
 def parse_demonstration(values: Mapping[str, Any]) -> DemonstrationLine:
@@ -80,31 +110,8 @@ def parse_demonstration(values: Mapping[str, Any]) -> DemonstrationLine:
         prompt_in(values),
         _response(values["response"]),
         optional_text(values, "source"),
-        optional_text(values, "user"),
+        name_of(values, "user"),
     )
-
-
-def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:
-    values = with_prompt(values)
-    _check_keys(
-        values,
-        required=("comparison", "prompt", "responses", "annotator", "choice"),
-        optional=("reason", "started_at", "submitted_at"),
-    )
-    responses = _responses(values["responses"])
-    judgment = JudgmentLine(
-        comparison=text_of(values, "comparison"),
-        prompt=prompt_in(values),
-        responses=responses,
-        annotator=text_of(values, "annotator"),
-        choice=_choice(values["choice"], len(responses)),
-        reason=optional_text(values, "reason"),
-        started_at=_time(values, "started_at"),
-        submitted_at=_time(values, "submitted_at"),
-    )
-    if judgment.seconds is not None and judgment.seconds < 0:
-        raise BadLineError("`submitted_at` is before `started_at`")
-    return judgment
 
 
 def _check_keys(values: Mapping[str, Any], required: Collection[str], optional: Collection[str]) -> None:
@@ -135,25 +142,10 @@ def _responses(value: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _choice(value: Any, k: int) -> int | str | None:
-    if value is None or value == "tie":
-        return value
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadLineError('`choice` is neither a number, "tie" nor null')
-    if not 0 <= value < k:
-        raise BadLineError(f"`choice` names response {str(value)[:20]}, but there are only 0 to {k - 1}")
-    return value
-
-
-def _time(values: Mapping[str, Any], key: str) -> datetime | None:
-    """A time in UTC; a time without a zone is taken as UTC."""
-    value = values.get(key)
-    if value is None:
-        return None
-    try:
-        time = datetime.fromisoformat(json_text(value, f"`{key}`"))
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, BadLineError):
-            raise
-        raise BadLineError(f"`{key}` is not a time such as 2016-01-31T16:53:19Z") from None
+def _best(choice: Any, k: int) -> int:
+    best = whole_number(choice)
+    if best is None:
+        raise BadLineError("a gold question has one best response: `choice` must be its number")
+    if not 0 <= best < k:
+        raise BadLineError(f"`choice` names response {str(choice)[:20]}, but there are only 0 to {k - 1}")
+    return best

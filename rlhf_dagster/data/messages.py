@@ -9,6 +9,8 @@ from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Message, Prompt
 
 _KEYS = ("role", "content")
+_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "prompter": "user"}
+"""Our roles for those of other forms."""
 
 
 def prompt_in(values: Mapping[str, Any], key: str = "prompt") -> Prompt:
@@ -28,7 +30,8 @@ def response_in(value: Any, what: str) -> str:
     """A response, as a text or as a list of one assistant's message; raises BadLineError for others."""
     if not isinstance(value, list):
         return json_text(value, what)
-    messages = _messages(value, what)
+    # A policy may have nothing to say, which is data; a turn of a prompt may not.
+    messages = _messages(value, what, empty=True)
     if [message.role for message in messages] != ["assistant"]:
         raise BadLineError(f"{what} is a list of messages other than a single one of the assistant's")
     return messages[0].content
@@ -53,13 +56,13 @@ def with_response(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return with_prompt(dict(values) | {"messages": messages[:-1], "response": messages[-1:]})
 
 
-def _messages(given: list[Any], what: str) -> tuple[Message, ...]:
+def _messages(given: list[Any], what: str, empty: bool = False) -> tuple[Message, ...]:
     if not given:
         raise BadLineError(f"{what} is a list without any message")
-    return tuple(_message(one, f"message {number} of {what}") for number, one in enumerate(given, 1))
+    return tuple(_message(one, f"message {number} of {what}", empty) for number, one in enumerate(given, 1))
 
 
-def _message(given: Any, what: str) -> Message:
+def _message(given: Any, what: str, empty: bool) -> Message:
     if not isinstance(given, dict) or not all(key in given for key in _KEYS):
         raise BadLineError(f"{what} is not an object with `role` and `content`")
     surplus = sorted(str(key) for key, value in given.items() if key not in _KEYS and value is not None)
@@ -68,7 +71,7 @@ def _message(given: Any, what: str) -> Message:
     if given["role"] not in tuple(ROLE_NAMES):
         raise BadLineError(f"{what} has the role {str(given['role'])[:40]!r}; known: {', '.join(ROLE_NAMES)}")
     content = _content(given["content"], what)
-    if not content.strip():
+    if not empty and not content.strip():
         raise BadLineError(f"{what} is empty")
     return Message(given["role"], content)
 
@@ -85,6 +88,15 @@ def _part(part: Any, what: str) -> str:
         kind = part.get("type") if isinstance(part, dict) else None
         raise BadLineError(f"{what} has a part of type {str(kind)[:40]!r}; only text is known here")
     return json_text(part["text"], f"a part of {what}")
+
+
+def shared_messages(value: Any) -> Any:
+    """``value`` with its messages as `role` and `content`, where they are written `from` and `value` (ShareGPT)."""
+    if not isinstance(value, list) or not all(
+        isinstance(one, dict) and "from" in one and "value" in one for one in value
+    ):
+        return value
+    return [{"role": _SPEAKERS.get(one["from"], one["from"]), "content": one["value"]} for one in value]
 
 
 def turns_of(text: str) -> list[dict[str, str]]:

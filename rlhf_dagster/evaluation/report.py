@@ -60,7 +60,7 @@ def build_report(
     - ``judged``: win rates from judgments of pairs.
     - ``reward_accuracy``: see :func:`reward_accuracy.reward_accuracy`.
     - ``label_quality``: the summary of labeling.quality, with the annotators' ``agreement`` and ``alpha``, and the
-      ``machines`` that labelled beside them.
+      ``machines`` that labelled beside them; of imported labels, the figures of the ``policies`` that they name.
     - ``labels``: counts of ``comparisons``, ``labels``, ``usable``, ``annotators``, ``skipped``, ``quarantined``, and
       ``by_round``, a list of the same with ``round``. Without ``labels``: the counts in ``label_quality``.
     - ``training``: each stage's final metrics.
@@ -91,6 +91,7 @@ def build_report(
             **({"machines": list(quality["machines"])} if quality.get("machines") else {}),
         },
         "labels": dict(labels or {count: quality[count] for count in LABEL_COUNTS if count in quality}),
+        **({"judged_policies": dict(quality["policies"])} if quality.get("policies") else {}),
         "training": {stage: dict(metrics) for stage, metrics in (training or {}).items()},
         "warnings": [*warnings, *_disagreements(ordered)],
         "alignment_tax": dict(alignment_tax) if alignment_tax else None,

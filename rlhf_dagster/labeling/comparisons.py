@@ -80,9 +80,18 @@ def build_ab_comparisons(
 
 
 def comparison_row(
-    members: Iterable[dict[str, Any]], kind: str, round_key: str, purpose: str, seed: int, role: str = "label"
+    members: Iterable[dict[str, Any]],
+    kind: str,
+    round_key: str,
+    purpose: str,
+    seed: int,
+    role: str = "label",
+    shown: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One row of COMPARISONS for the completions ``members`` (rows of COMPLETIONS of one prompt)."""
+    """One row of COMPARISONS for the completions ``members`` (rows of COMPLETIONS of one prompt).
+
+    ``shown`` are their ids in the order shown; by default that is a random one.
+    """
     ordered = sorted(members, key=lambda row: row["completion_id"])
     ids = [row["completion_id"] for row in ordered]
     identity = comparison_id(ids, kind, round_key, "" if role == "label" else role)
@@ -98,7 +107,7 @@ def comparison_row(
         "completion_ids": ids,
         "responses": [row["text"] for row in ordered],
         "policy_ids": [row["policy_id"] for row in ordered],
-        "display_order": display_order(len(ids), identity, seed),
+        "display_order": [ids.index(one) for one in shown] or display_order(len(ids), identity, seed),
         "gold_ranks": None,
         "repeat_of": "",
         "labels_wanted": 1,
@@ -106,6 +115,7 @@ def comparison_row(
         "task_id": "",
         "token_ids": [_drawn(row) for row in ordered],
         "tokenizers": [row.get("tokenizer") or "" for row in ordered],
+        "name": "",
     }
 
 

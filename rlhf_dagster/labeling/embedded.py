@@ -1,7 +1,7 @@
 """A label store that is the ledger alone: for simulated annotators and imported judgments, and the ledger of others."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,11 +11,17 @@ import pandas as pd
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import RoundCounter, RoundReading
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
-from rlhf_dagster.labeling.ledger.contents import annotation_of, comparison_json, comparison_of, comparisons_of
+from rlhf_dagster.labeling.ledger.contents import (
+    annotation_of,
+    comparison_of,
+    comparisons_of,
+    numbered_comparison,
+    sendable,
+)
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.rows import LedgerRows, LedgerState
-from rlhf_dagster.labeling.ledger.writer import project_name, writing_labels
+from rlhf_dagster.labeling.ledger.writer import LedgerWriter, project_name, writing_labels
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.tables import records
@@ -79,14 +85,19 @@ class EmbeddedLabelStore:
         return self._database.exclusive(name, folder)
 
     def send(self, comparisons: pd.DataFrame) -> SendResult:
-        rows = records(comparisons)
-        values = [(row["comparison_id"], row["round"], row["purpose"], comparison_json(row)) for row in rows]
+        values = [sendable(row) for row in records(comparisons)]
+        with self.writing() as writer:
+            sent = writer.send(values)
+        return SendResult(sent=sent, already_there=len(values) - sent)
+
+    @contextmanager
+    def writing(self) -> Iterator[LedgerWriter]:
+        """A write transaction for comparisons of the loop and their annotations: all of it is kept, or nothing."""
         loop = self._watch.loop_id(self.state()) if self._watch else ""
         with writing_labels(self._database) as writer:
             if loop:
                 writer.claim(loop)
-            sent = writer.send(values)
-        return SendResult(sent=sent, already_there=len(rows) - sent)
+            yield writer
 
     def count(self, round_key: str, purpose: str, since: int = 0) -> LabelCounts:
         return self.count_read(round_key, purpose, since, self.reading(round_key, purpose))
@@ -114,6 +125,12 @@ class EmbeddedLabelStore:
         with self._database.reading() as connection:
             rows = self._rows(connection).comparisons(project_name(round_key, purpose))
         return comparisons_of(rows)
+
+    def comparisons_after(self, round_key: str, purpose: str, task: int) -> Iterator[dict[str, Any]]:
+        """A round's comparisons with a greater task id than ``task``, by it, as rows of COMPARISONS."""
+        with self._database.reading() as connection:
+            rows = self._rows(connection).comparisons_after(project_name(round_key, purpose), task)
+            yield from map(numbered_comparison, rows)
 
     def size(self, round_key: str, purpose: str) -> tuple[int, int]:
         """Number of a round's comparisons, and position of its last annotation; every addition changes one of them."""

@@ -2,22 +2,24 @@
 
 A result holds the answer under the key of its kind, or ``{"cannot_decide": true}``. A pair of an A/B evaluation may
 also hold ``"axes": {"helpful": 0, "honest": "tie"}``, and each result ``reason`` (text), ``strength`` (0 to 1) and
-``flags`` (a list out of ``both_bad``, ``unsafe``, ``bad_prompt`` and ``stop``). What a label store could not bring into
-one of these forms is ``{"unreadable": "why", "raw": what it held}``.
+``flags`` (a list out of ``both_bad``, ``unsafe``, ``bad_prompt`` and ``stop``). Imported ones may say in which
+``shown_order`` this annotator saw the responses, as a ``display_order`` of LABELS does, and hold ``metadata``, an
+object. What a label store could not bring into one of these forms is ``{"unreadable": "why", "raw": what it held}``.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rlhf_dagster.records.answers import Answer, UnreadableError, checked_axis, checked_text, named
+from rlhf_dagster.records.answers import Answer, UnreadableError, checked_axis, checked_text, is_whole, named
 from rlhf_dagster.records.kinds import ALL_KINDS, PAIR, RANKED_KINDS, LabelKind
 
 STOP = "stop"
 """Flag that asks to stop the training, because of a problem that goes beyond one comparison."""
 FLAGS = ("both_bad", "unsafe", "bad_prompt", STOP)
 """Problems that an annotator can mark."""
-_EXTRAS = {"reason", "strength", "flags"}
+_EXTRAS = {"reason", "strength", "flags", "shown_order", "metadata"}
 
 
 def read_answer(result: Any, comparison: Mapping[str, Any], axes: Sequence[str] = ()) -> Answer:
@@ -42,7 +44,7 @@ def read_answer(result: Any, comparison: Mapping[str, Any], axes: Sequence[str] 
 
 
 def read_extras(result: Mapping[str, Any]) -> dict[str, Any]:
-    """``strength``, ``flags`` and ``reason`` of a result, as in a row of LABELS.
+    """``strength``, ``flags``, ``reason`` and ``metadata`` of a result, as in a row of LABELS.
 
     Raises :class:`~rlhf_dagster.records.answers.UnreadableError`.
     """
@@ -55,7 +57,30 @@ def read_extras(result: Mapping[str, Any]) -> dict[str, Any]:
         raise UnreadableError(f"`flags` is not a list out of {', '.join(FLAGS)}.")
     if len(set(flags)) < len(flags):
         raise UnreadableError("`flags` names a problem twice.")
-    return {"strength": strength, "flags": flags, "reason": checked_text(reason, "reason")}
+    return {"strength": strength, "flags": flags, "reason": checked_text(reason, "reason"), "metadata": _kept(result)}
+
+
+def read_order(result: Mapping[str, Any], k: int) -> list[int] | None:
+    """The ``display_order`` of a row of LABELS: None where ``result`` says nothing of it.
+
+    Raises :class:`~rlhf_dagster.records.answers.UnreadableError`.
+    """
+    order = result.get("shown_order")
+    if order is None or order == []:
+        return order
+    if not isinstance(order, list) or not all(map(is_whole, order)) or sorted(order) != list(range(k)):
+        raise UnreadableError(f"`shown_order` is no order of {k} responses.")
+    return order
+
+
+def _kept(result: Mapping[str, Any]) -> str:
+    """The metadata as JSON; empty without any."""
+    metadata = result.get("metadata")
+    if metadata is None:
+        return ""
+    if not isinstance(metadata, Mapping):
+        raise UnreadableError(f"`metadata` is {named(metadata)}, not an object.")
+    return json.dumps(metadata, sort_keys=True, ensure_ascii=False)
 
 
 def result_of(

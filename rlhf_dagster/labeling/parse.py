@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 import pandas as pd
 
 from rlhf_dagster.config.labeling import LabelingSettings
-from rlhf_dagster.labeling.forms import STOP, read_answer, read_extras
+from rlhf_dagster.labeling.forms import STOP, read_answer, read_extras, read_order
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, Status
 from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.ids import label_id
@@ -53,16 +53,17 @@ def parse(
     try:
         answer = read_answer(annotation.result, comparison, settings.rating_axes if settings else ())
         extras = read_extras(annotation.result)
+        shown = read_order(annotation.result, len(comparison["display_order"]))
     except UnreadableError as error:
         return Problem(str(error))
     order = comparison["display_order"]
     axes = {axis: to_canonical(values, order) for axis, values in answer.axes.items()}
     row |= extras | {"text": answer.text, "axes": json.dumps(axes, sort_keys=True) if axes else ""}
+    row["display_order"] = shown
     if answer.ranks is None:
         return row
-    chosen = best(answer.ranks)
-    position = chosen[0] if len(chosen) == 1 else None
-    return row | {"ranks": to_canonical(answer.ranks, order), "chosen_position": position}
+    ranks = to_canonical(answer.ranks, order)
+    return row | {"ranks": ranks, "chosen_position": _chosen_position(ranks, order if shown is None else shown)}
 
 
 def labels_table(
@@ -125,9 +126,16 @@ def count_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> LabelCounts
 
 
 def counting_labels(labels: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The labels that counts of a round's progress are of: people's, and a machine's where no person is asked."""
-    alone = comparisons.loc[comparisons["labels_wanted"] == 0, "comparison_id"]
-    return labels[~by_machine(labels["annotator"]) | labels["comparison_id"].isin(alone)]
+    """The labels that counts of a round's progress are of: people's, and a machine's where no person is asked.
+
+    A person may have judged what no person was asked about: what people and a machine said comes in different imports.
+    """
+    alone, machine = (
+        comparisons.loc[comparisons["labels_wanted"] == 0, "comparison_id"],
+        by_machine(labels["annotator"]),
+    )
+    by_people = labels.loc[~machine & labels["latest"] & (labels["status"] == "submitted"), "comparison_id"]
+    return labels[~machine | (labels["comparison_id"].isin(alone) & ~labels["comparison_id"].isin(by_people))]
 
 
 def machine_labels(labels: pd.DataFrame) -> int:
@@ -179,6 +187,12 @@ def _counting(labels: pd.DataFrame, says_something: pd.Series) -> pd.DataFrame:
     return ordered.drop_duplicates(["comparison_id", "annotator"], keep="last").sort_values("label_id")
 
 
+def _chosen_position(ranks: Sequence[int], shown: Sequence[int]) -> int | None:
+    """Where the single best response was shown; None where there is none, or the order is not known (empty)."""
+    chosen = best(ranks)
+    return list(shown).index(chosen[0]) if len(chosen) == 1 and len(shown) else None
+
+
 def _row(annotation: Annotation, comparison: Mapping[str, Any]) -> dict[str, Any]:
     identity = (annotation.comparison_id, annotation.annotator, annotation.annotation_id, annotation.version)
     return {
@@ -203,6 +217,8 @@ def _row(annotation: Annotation, comparison: Mapping[str, Any]) -> dict[str, Any
         "created_at": annotation.created_at,
         "updated_at": annotation.updated_at,
         "position": annotation.position,
+        "display_order": None,
+        "metadata": "",
     }
 
 

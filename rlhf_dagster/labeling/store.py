@@ -65,7 +65,7 @@ class SendResult:
 class LabelCounts:
     """What people have done in a round.
 
-    A machine's labels count as theirs where the comparison wants no label of a person, and nowhere else.
+    A machine's labels count as theirs where the comparison wants no label of a person and has none, and nowhere else.
     """
 
     comparisons: int

@@ -5,6 +5,7 @@ from typing import Any
 
 from rlhf_dagster.config.arm_settings.release import BEST
 from rlhf_dagster.config.arms import TRAINED, Arm
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
@@ -19,6 +20,12 @@ class Candidate:
 
     arm: Arm
     policy: Checkpoint
+
+
+def policy_assets(config: LoopConfig) -> list[str]:
+    """The assets that the policies of a round are made by, and the choice among them where there is one."""
+    choice = [CHOICE] if config.release.arm == BEST else []
+    return [*(arm.asset for arm in config.trained_arms()), *choice]
 
 
 def round_candidate(loop: LoopFolder, round_key: str) -> Candidate:

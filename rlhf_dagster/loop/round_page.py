@@ -181,6 +181,7 @@ def _row(
         accuracy=_rate(accuracy.get("accuracy")),
         accuracy_on=ACCURACY_ON.get(split, ""),
         length_baseline=_rate(accuracy.get("length_baseline")),
+        brevity_baseline=_rate(accuracy.get("brevity_baseline")),
         agreement=_rate((found["label_quality"].get("summary") or {}).get("agreement")),
         against_champion=_win_rate(found, BEHAVIOUR),
         against_sft=_win_rate(found, SFT),

@@ -69,6 +69,7 @@ def _reward_model(loop: LoopFolder, key: str) -> dict[str, Any] | None:
         "accuracy": others and others["accuracy"],
         "held_out_annotators": people and people["accuracy"],
         "length_baseline": shown and shown["length_baseline"],
+        "brevity_baseline": shown and shown.get("brevity_baseline"),
         "annotators_agreement": quality and quality["summary"]["agreement"],
     }
 

@@ -19,6 +19,7 @@ TITLES = {
     "loss": "Training loss (nats)",
     "validation_loss": "Validation loss (nats)",
     "accuracy": "Accuracy",
+    "reward_margin": "Reward margin (β times nats)",
     "learning_rate": "Learning rate",
     "clip_fraction": "Clipped share of tokens",
     "approx_kl": "KL of an update (nats per token)",
@@ -35,8 +36,8 @@ TITLES = {
     "validation_length": "Held-out length, by validation",
     "validation_spread": "Held-out deviation, by validation",
 }
-REPORT_CURVES = ("reward", "kl", "kl_coef", "entropy")
-"""What the report page shows of PPO."""
+REPORT_CURVES = ("reward", "kl", "kl_coef", "entropy", "loss", "reward_margin", "accuracy")
+"""What the report page shows of a policy's training: the first four of PPO and its variants, the last of the others."""
 
 PANEL = (3.6, 2.3)
 FEW, SHARP, COARSE = 4, 150, 80

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rlhf_dagster.config.arms import TRAINED
+from rlhf_dagster.config.arms import BEST_OF_N_SFT, GRPO, PPO, RLOO, TRAINED, Arm
 from rlhf_dagster.evaluation.report import LABEL_COUNTS
 from rlhf_dagster.evaluation.standing import Standing
 from rlhf_dagster.evaluation.texts.copying import NOVEL
@@ -51,6 +51,13 @@ STAGE_NAMES = {"sft_checkpoint": "SFT", "reward_model": "Reward model"} | {
     arm.asset: arm.title for arm in TRAINED.values()
 }
 """What the page calls the stages that trained the models of a round."""
+USES_OF_REWARD = {
+    PPO: "PPO maximises its score",
+    RLOO: "RLOO maximises its score",
+    GRPO: "GRPO maximises its score",
+    BEST_OF_N_SFT: "best-of-n SFT learns from the samples that it scores highest",
+}
+"""What an arm does with the reward model; DPO does without."""
 
 
 def render_report(
@@ -66,15 +73,21 @@ def render_report(
     an annotator is escaped.
     """
     drawn = {name: curves[name] for name in REPORT_CURVES if curves and any(True for _ in curves.get(name, ()))}
+    arm = arm_of_report(report)
     return (
         _templates()
         .get_template("report.html.j2")
         .render(
             report=report,
+            arm=arm.title,
+            use_of_reward=USES_OF_REWARD.get(arm),
             samples=[asdict(sample) | {"turns": turns(sample.prompt)} for sample in samples],
             cuts=cuts(report["training"]),
             picture=data_uri(training_curves(drawn)) if drawn else None,
+            drawn=list(drawn),
+            by_samples="reward" in drawn,
             standing=_standing_html(standing) if standing else "",
+            rule_names=RULE_NAMES,
             text_rows=TEXT_ROWS,
             label_counts=LABEL_COUNTS,
             behaviour_is_sft=report["behaviour_policy"] == report["policies"]["sft"]["policy_id"],
@@ -108,6 +121,11 @@ def _templates() -> "Environment":
     )
     environment.filters |= {"pct": percent, "num": decimals, "count": count, "span": interval}
     return environment
+
+
+def arm_of_report(report: Mapping[str, Any]) -> Arm:
+    """The arm that has trained the policy; PPO where the report does not say."""
+    return next((arm for arm in TRAINED.values() if arm.asset in report["training"]), PPO)
 
 
 def turns(prompt: Prompt) -> list[tuple[str, str]]:

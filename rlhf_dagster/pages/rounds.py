@@ -51,6 +51,9 @@ class RoundRow:
     accuracy_on: str = ""
     """Which labels these are, in words."""
     length_baseline: ShownRate | None = None
+    """The accuracy of always taking the longest response."""
+    brevity_baseline: ShownRate | None = None
+    """The same of the shortest."""
     agreement: ShownRate | None = None
     against_champion: ShownRate | None = None
     """The policy's win rate against the policy that the round sampled from, the champion of that time."""

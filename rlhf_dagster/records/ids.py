@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlhf_dagster.records.chats import Prompt, messages_of
-from rlhf_dagster.records.machines import is_machine
+from rlhf_dagster.records.machines import is_person
 
 ID_LENGTH = 20
+_AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def content_hash(*parts: Any) -> str:
     """The first 20 hex digits (80 bits) of SHA-256 over the parts' canonical JSON."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:ID_LENGTH]
+    return hashlib.sha256(_AS_JSON.encode(parts).encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
 def prompt_id(prompt: Prompt) -> str:
@@ -45,8 +45,8 @@ def label_id(comparison_id: str, annotator: str, annotation_id: str, version: in
 
 
 def pseudonym(name: str) -> str:
-    """Stands for a person in every table; the empty name and those of machines stay what they are."""
-    return content_hash("person", name) if name and not is_machine(name) else name
+    """Stands for a person in every table; the empty name and those of machines and sources stay what they are."""
+    return content_hash("person", name) if name and is_person(name) else name
 
 
 def split_of(key: str, validation: float, test: float) -> str:

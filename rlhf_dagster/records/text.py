@@ -20,6 +20,10 @@ class TableOnDisk(NamedTuple):
     """The files that hold it, and what there is to say of them, in Markdown."""
 
 
+def _parts(name: str) -> str:
+    return f"`imports/{name}.parquet` and, where they are many, the files of `imports/{name}/` too."
+
+
 TABLES_ON_DISK = (
     TableOnDisk("Prompts", schemas.PROMPTS, "`assets/prompts.parquet`."),
     TableOnDisk(
@@ -32,7 +36,8 @@ TABLES_ON_DISK = (
     TableOnDisk(
         "Completions",
         schemas.COMPLETIONS,
-        "`assets/completions/ROUND.parquet`; those of imported judgments are in `imports/completions.parquet`.",
+        "`assets/completions/ROUND.parquet`; those of imported judgments are in "
+        "`imports/completions.parquet` and, where they are many, in the files of `imports/completions/` too.",
     ),
     TableOnDisk(
         "Evaluation completions", schemas.EVALUATION_COMPLETIONS, "`assets/evaluation_completions/ROUND.parquet`."
@@ -42,7 +47,7 @@ TABLES_ON_DISK = (
         schemas.COMPARISONS,
         "`assets/preference_batch/ROUND.parquet`, `assets/evaluation_batch/ROUND.parquet` and, for demonstrations that "
         "are asked of annotators, `assets/demonstration_batch.parquet`; those of imported judgments are in "
-        "`imports/comparisons.parquet`.",
+        "`imports/comparisons.parquet` and `imports/comparisons/`.",
     ),
     TableOnDisk("Labels", schemas.LABELS, "`assets/preference_labels/ROUND.parquet`."),
     TableOnDisk("Preferences", schemas.PREFERENCES, "`assets/preference_dataset/ROUND.parquet`."),
@@ -52,9 +57,10 @@ TABLES_ON_DISK = (
         schemas.QUALITY,
         "No Parquet file: the list `annotators` in `assets/label_quality/ROUND.json`.",
     ),
-    TableOnDisk("Imported prompts", schemas.IMPORTED_PROMPTS, "`imports/prompts.parquet`."),
-    TableOnDisk("Imported demonstrations", schemas.IMPORTED_DEMONSTRATIONS, "`imports/demonstrations.parquet`."),
-    TableOnDisk("Imported gold questions", schemas.IMPORTED_GOLD, "`imports/gold.parquet`."),
+    TableOnDisk("Imported prompts", schemas.IMPORTED_PROMPTS, _parts("prompts")),
+    TableOnDisk("Imported demonstrations", schemas.IMPORTED_DEMONSTRATIONS, _parts("demonstrations")),
+    TableOnDisk("Imported feedback", schemas.IMPORTED_FEEDBACK, _parts("feedback")),
+    TableOnDisk("Imported gold questions", schemas.IMPORTED_GOLD, _parts("gold")),
 )
 
 

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (LINE, "#c2571a", "#3d8a4e", "#7d4f9e", "#8a8f98")
+LINE_COLOURS = (LINE, "#c2571a", "#3d8a4e", "#7d4f9e", "#8a8f98")
 """Of the series of a chart, in their order; told apart also by who cannot see red or green."""
 MARKERS = "os^Dv"
-PANEL = (3.7, 2.9)
+PANEL_SIZE = (3.7, 2.9)
 """Inches."""
 REACH = 1.6
 """Width of the lines, in points."""
@@ -23,14 +23,14 @@ def new_chart(panels: int = 1) -> tuple["Figure", list["Axes"]]:
     """A figure with so many panels side by side."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(PANEL[0] * panels, PANEL[1]), layout="constrained")
+    figure = Figure(figsize=(PANEL_SIZE[0] * panels, PANEL_SIZE[1]), layout="constrained")
     axes = list(figure.subplots(1, panels, squeeze=False).flat)
     for panel in axes:
         _plain(panel)
     return figure, axes
 
 
-def describe(panel: "Axes", title: str, x: str = "", y: str = "", *, percent: bool = False) -> None:
+def label_axes(panel: "Axes", title: str, x: str = "", y: str = "", *, percent: bool = False) -> None:
     """Title, names of the axes, and whether the upright one shows shares as percentages."""
     from matplotlib.ticker import PercentFormatter
 
@@ -51,7 +51,7 @@ def draw_line(
     style: Literal["line", "points"] = "line",
 ) -> None:
     """Estimates at ``places``, joined unless they are ``points``; ``series`` chooses colour and marker."""
-    colour, joined = COLOURS[series % len(COLOURS)], "-" if style == "line" else "none"
+    colour, joined = LINE_COLOURS[series % len(LINE_COLOURS)], "-" if style == "line" else "none"
     panel.errorbar(
         places,
         [rate.value for rate in rates],

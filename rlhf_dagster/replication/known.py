@@ -4,36 +4,34 @@ from collections.abc import Sequence
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.replication.base import Claim
-from rlhf_dagster.replication.claims import (
-    alignment_tax,
-    choosing_comparisons,
-    copying,
-    direct_preferences,
-    few_labels,
-    held_out_annotators,
-    heuristics,
-    online_labels,
-    over_optimisation,
-    reward_models,
-    small_aligned_model,
-    supervised_start,
-    vague_instructions,
-)
+from rlhf_dagster.replication.claims.alignment_tax import TaxOfAlignment
+from rlhf_dagster.replication.claims.choosing_comparisons import ChoosingComparisons
+from rlhf_dagster.replication.claims.copying import Copying
+from rlhf_dagster.replication.claims.direct_preferences import DirectPreferences
+from rlhf_dagster.replication.claims.few_labels import FewLabels
+from rlhf_dagster.replication.claims.held_out_annotators import HeldOutAnnotators
+from rlhf_dagster.replication.claims.heuristics import Heuristics
+from rlhf_dagster.replication.claims.online_labels import OnlineLabels
+from rlhf_dagster.replication.claims.over_optimisation import OverOptimisation
+from rlhf_dagster.replication.claims.reward_models import RewardModels
+from rlhf_dagster.replication.claims.small_aligned_model import SmallAlignedModel
+from rlhf_dagster.replication.claims.supervised_start import SupervisedStart
+from rlhf_dagster.replication.claims.vague_instructions import VagueInstructions
 
 CLAIMS: Sequence[Claim] = (
-    few_labels.CLAIM,
-    supervised_start.CLAIM,
-    copying.CLAIM,
-    heuristics.CLAIM,
-    vague_instructions.CLAIM,
-    over_optimisation.CLAIM,
-    online_labels.CLAIM,
-    small_aligned_model.CLAIM,
-    held_out_annotators.CLAIM,
-    alignment_tax.CLAIM,
-    direct_preferences.CLAIM,
-    choosing_comparisons.CLAIM,
-    reward_models.CLAIM,
+    FewLabels(),
+    SupervisedStart(),
+    Copying(),
+    Heuristics(),
+    VagueInstructions(),
+    OverOptimisation(),
+    OnlineLabels(),
+    SmallAlignedModel(),
+    HeldOutAnnotators(),
+    TaxOfAlignment(),
+    DirectPreferences(),
+    ChoosingComparisons(),
+    RewardModels(),
 )
 """All claims, in the order of their numbers."""
 

@@ -15,17 +15,17 @@ def judge(criteria: Sequence[Criterion]) -> ClaimVerdict:
     """The verdict on a claim that stands or falls with ``criteria``.
 
     Reproduced where every criterion holds, not reproduced where at least one fails, and not decided otherwise; see
-    :func:`outcome_of`. Raises ValueError where there is no criterion, under which every claim would stand.
+    :func:`outcome_of_criterion`. Raises ValueError where there is no criterion, under which every claim would stand.
     """
     if not criteria:
         raise ValueError("a claim without a criterion cannot be judged")
-    outcomes = set(map(outcome_of, criteria))
+    outcomes = set(map(outcome_of_criterion, criteria))
     if "fails" in outcomes:
         return "not reproduced"
     return "not decided" if "open" in outcomes else "reproduced"
 
 
-def outcome_of(criterion: Criterion) -> CriterionOutcome:
+def outcome_of_criterion(criterion: Criterion) -> CriterionOutcome:
     """``holds`` where the whole interval lies on the side asked for, ``fails`` where it lies on the other one.
 
     An interval that holds the bound, or an end of which is not known (infinite or NaN), leaves the criterion open.

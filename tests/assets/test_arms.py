@@ -6,9 +6,10 @@ from collections.abc import Callable
 import dagster as dg
 import pandas as pd
 import pytest
-from loops import ROUND, Stages, asset_path, checkpoint, copy_loop, run_missing
+from loops import ROUND, Stages, asset_path, checkpoint, copy_loop, open_runner, run_missing, write_loop
 
 from rlhf_dagster.automation.headlines import HEADLINES
+from rlhf_dagster.automation.jobs import JUDGE, RELEASE
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.kl import best_of_n_kl
 from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO, GRPO, RLOO, Arm
@@ -100,8 +101,20 @@ def test_a_loop_without_arms_has_none(finished: LoopRunner) -> None:
 
 def test_asking_for_an_arm_later_makes_what_is_missing(stages: Stages, copy_of: Callable[..., LoopRunner]) -> None:
     runner = copy_of(stages.finished, arms=["dpo"])
-    assert "dpo_policy" in runner.missing("train_round", ROUND)
-    assert "ppo_policy" not in runner.missing("train_round", ROUND)
+    assert runner.missing("train_round", ROUND) == ["dpo_policy", *JUDGE, *RELEASE]
+
+
+def test_what_was_made_without_an_arm_is_made_again_where_its_policy_is_there(stages: Stages, copy_of) -> None:
+    """Killed after the policy of a new arm; and an arm that the config names, leaves out, and names again."""
+    asking: dict = {"arms": ["dpo"], "dpo": {"batch_size": 16}}
+    runner = copy_of(stages.finished, **asking)
+    assert run_missing(runner, "train_round", ROUND, until="dpo_policy").success
+    assert runner.missing("train_round", ROUND) == [*JUDGE, *RELEASE]
+    without = open_runner(write_loop(runner.loop.root))
+    assert without.missing("train_round", ROUND) == []
+    assert without.run("train_round", ROUND, ["evaluation_completions"]).success
+    again = open_runner(write_loop(runner.loop.root, **asking))
+    assert again.missing("train_round", ROUND) == [*JUDGE, *RELEASE]
 
 
 @pytest.fixture(scope="module")

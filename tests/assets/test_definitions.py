@@ -35,6 +35,8 @@ GROUPS = {
 PAGE = "round_page"
 """Not made by a run: a sensor writes it after each."""
 ASSETS = {asset for assets in GROUPS.values() for asset in assets} - {PAGE}
+ALL_ARMS = {"arms": [*TRAINED], "release": {"arm": "best"}}
+"""Settings of a loop that has every asset."""
 ONCE = GROUPS["data"] | GROUPS["model"]
 MODELS = GROUPS["model"] | {"reward_model", *(arm.asset for arm in TRAINED.values())}
 TORCH = MODELS | {
@@ -45,7 +47,7 @@ TORCH = MODELS | {
 
 @pytest.fixture(scope="module")
 def definitions(tmp_path_factory) -> dg.Definitions:
-    return build_loop(LoopConfig(owner="team:lab"), tmp_path_factory.mktemp("loop"))
+    return build_loop(LoopConfig(owner="team:lab", **ALL_ARMS), tmp_path_factory.mktemp("loop"))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,29 @@ def test_the_graph_has_no_cycle(definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
     levels = definitions.resolve_asset_graph().toposorted_asset_keys_by_level
     assert {key.to_user_string() for level in levels for key in level} == ASSETS | {PAGE}
+
+
+POLICIES = [
+    ({}, {"ppo_policy"}),
+    ({"arms": ["dpo"]}, {"ppo_policy", "dpo_policy"}),
+    ({"release": {"arm": "grpo"}}, {"grpo_policy"}),
+    ({"arms": ["rloo"], "release": {"arm": "best"}}, {"ppo_policy", "rloo_policy", "policy_choice"}),
+]
+"""By settings, the assets in which a round learns and chooses a policy."""
+
+
+@pytest.mark.parametrize(("settings", "policies"), POLICIES)
+def test_a_loop_has_the_policies_that_it_asks_for_and_waits_for_no_other(tmp_path, settings, policies) -> None:
+    graph = build_loop(LoopConfig.parse(settings, "test"), tmp_path).resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {PAGE} | ASSETS - GROUPS["policy"] | policies
+    for asset in ("evaluation_completions", "eval_report", "promotion"):
+        assert parents_of(graph, asset) & GROUPS["policy"] == policies
+    for choice in policies & {"policy_choice"}:
+        assert parents_of(graph, choice) & GROUPS["policy"] == policies - {choice}
+
+
+def parents_of(graph, asset: str) -> set[str]:
+    return {key.to_user_string() for key in graph.get(dg.AssetKey(asset)).parent_keys}
 
 
 @pytest.mark.parametrize("name", sorted(ASSETS))
@@ -114,7 +139,7 @@ def test_the_report_and_the_reward_model_s_accuracy_have_blocking_checks_by_roun
 def test_the_reward_model_is_measured_before_anything_learns_from_it(definitions) -> None:
     graph = definitions.resolve_asset_graph()
     for asset in ("reward_model_halves", "ppo_policy"):
-        assert dg.AssetKey("reward_model_accuracy") in graph.get(dg.AssetKey(asset)).parent_keys
+        assert "reward_model_accuracy" in parents_of(graph, asset)
 
 
 PEOPLE = {"label_store": {"simulated_annotators": False}}
@@ -137,14 +162,13 @@ def test_jobs_select_their_assets_and_train_round_waits_for_people_alone(tmp_pat
         assert job.partitions_def == (None if name == "prepare" else rounds)
         assert job.description == DESCRIPTIONS[name]
         for position, asset in enumerate(assets):
-            parents = {key.to_user_string() for key in graph.get(dg.AssetKey(asset)).parent_keys}
-            assert not parents & set(assets[position:])
+            assert not parents_of(graph, asset) & set(assets[position:])
     checks = {key.name for key in built.resolve_job_def("train_round").asset_layer.asset_graph.asset_check_keys}
     assert checks == set(CHECKS.values())
 
 
 def test_the_jobs_together_make_every_asset_once() -> None:
-    jobs = job_assets(LoopConfig.parse(PEOPLE | {"arms": [*TRAINED], "release": {"arm": "best"}}, "test"))
+    jobs = job_assets(LoopConfig.parse(PEOPLE | ALL_ARMS, "test"))
     assert sorted(asset for assets in jobs.values() for asset in assets) == sorted(ASSETS)
 
 
@@ -189,7 +213,8 @@ def test_the_code_location_loads_without_a_heavy_library(tmp_path, monkeypatch, 
     result = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    assert found == {"assets": sorted(ASSETS | {PAGE}), "jobs": sorted(DESCRIPTIONS), "owners": [owner], "heavy": []}
+    assets = sorted({PAGE, "ppo_policy"} | ASSETS - GROUPS["policy"])
+    assert found == {"assets": assets, "jobs": sorted(DESCRIPTIONS), "owners": [owner], "heavy": []}
     if where == "RLHF_LOOP":
         # Dagster's own loading of a defs folder warns of its parameters in beta.
         assert result.stderr == ""

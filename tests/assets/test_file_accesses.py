@@ -41,11 +41,14 @@ EVERYTHING: dict[str, Any] = {
     "evaluation": {"best_of_n": 2},
 }
 """All that makes a stage read something."""
+BEGUN = "begun"
+"""Folder of a file for each asset, which is written when it begins: its notice stands between those of two assets."""
 OTHERS_IN_METADATA = {
     "completions": "chosen_by",
     "preference_batch": "chosen_by",
     "preference_dataset": "rounds",
     "eval_report": "rounds",
+    "promotion": "reports",
 }
 """The metadata in which an asset says what it read of other rounds."""
 
@@ -58,25 +61,55 @@ class _Opened(FileSystemEventHandler):
         if isinstance(event, FileOpenedEvent):
             self.paths.append(Path(str(event.src_path)))
 
+    def wait_for(self, path: Path) -> None:
+        """Write a file and wait for its notice. They come in order: when it is there, all others are."""
+        before = self.paths.count(path)
+        path.write_text("")
+        while self.paths.count(path) == before:
+            time.sleep(0.01)
+
 
 @contextmanager
-def opened_files(folder: Path) -> Iterator[list[Path]]:
-    """The files below ``folder`` that were opened inside the block, known at its end."""
-    seen, observer, last = _Opened(), Observer(), folder / ".last"
+def opened_files(folder: Path) -> Iterator[_Opened]:
+    """The files below ``folder`` that are opened inside the block, as far as they are waited for."""
+    seen, observer = _Opened(), Observer()
+    (folder / BEGUN).mkdir(exist_ok=True)
     observer.schedule(seen, str(folder), recursive=True)
     observer.start()
-    found: list[Path] = []
     try:
-        yield found
-        # Notices come in order: when that of this file is there, all others are.
-        last.write_text("")
-        while last not in seen.paths:
-            time.sleep(0.01)
+        yield seen
     finally:
         observer.stop()
         observer.join()
-        last.unlink(missing_ok=True)
-    found += [path for path in seen.paths if path != last]
+
+
+def run_and_watch(runner: LoopRunner, job: str, key: str) -> dict[str, set[tuple[str, str]]]:
+    """Run a job; by asset, what it and its checks have read."""
+    begun, assets = runner.loop.root / BEGUN, job_assets(runner.loop.config)[job]
+
+    def begins(event: dg.DagsterEvent) -> None:
+        if event.event_type == dg.DagsterEventType.STEP_START:
+            step = event.step_key or ""
+            of = max((asset for asset in assets if step.startswith(asset)), key=len)  # a check begins with its asset
+            opened.wait_for(begun / of)
+
+    with opened_files(runner.loop.root) as opened:
+        outcome = runner.run(job, key, listener=begins)
+        opened.wait_for(begun / "end")
+    assert outcome.success, outcome
+    return {asset: read_assets(runner.loop, paths) for asset, paths in by_asset(begun, opened.paths).items()}
+
+
+def by_asset(begun: Path, opened: list[Path]) -> dict[str, list[Path]]:
+    """The files that were opened after each asset had begun, and before the next one had."""
+    found, current = dict[str, list[Path]](), list[Path]()
+    for path in opened:
+        if path.parent == begun:
+            current = found.setdefault(path.name, [])
+        else:
+            current.append(path)
+    found.pop("end")
+    return found
 
 
 def read_assets(loop: LoopFolder, opened: list[Path]) -> set[tuple[str, str]]:
@@ -118,13 +151,10 @@ def second_round(
 ) -> tuple[LoopRunner, str, dict[str, set[tuple[str, str]]]]:
     """A second round of a loop with everything switched on, asset by asset, with what each has read."""
     runner = copy_loop(stages.finished, tmp_path_factory.mktemp("accesses") / "loop", **EVERYTHING)
-    key, loop, read = open_next_round(runner.instance, runner.loop), runner.loop, {}
+    key, jobs, read = open_next_round(runner.instance, runner.loop), job_assets(runner.loop.config), {}
     for job in ("collect_round", "train_round"):
-        for asset in job_assets(loop.config)[job]:
-            with opened_files(loop.root) as opened:
-                outcome = runner.run(job, key, [asset])
-            assert outcome.success, outcome
-            read[asset] = read_assets(loop, opened)
+        read |= run_and_watch(runner, job, key)
+    assert read.keys() == {*jobs["collect_round"], *jobs["train_round"]}
     return runner, key, read
 
 

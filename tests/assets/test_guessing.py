@@ -7,11 +7,12 @@ import pytest
 from loops import ROUND, run_missing
 
 import rlhf_dagster.assets.reward as reward_assets
-from rlhf_dagster.automation.jobs import LEARN, policy_assets
+from rlhf_dagster.automation.jobs import HALF_MODELS, LEARN
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.loop import LoopConfig
+from rlhf_dagster.loop.candidate import policy_assets
 
-LEARN_POLICY = policy_assets(LoopConfig())
+LEARN_POLICY = [HALF_MODELS, *policy_assets(LoopConfig())]
 NO_CONSENT = {"accept_chance": False}
 CHECK = dg.AssetCheckKey(dg.AssetKey("reward_model_accuracy"), "better_than_guessing")
 SENTENCE = "The reward model is not known to be better than guessing. It picks what people picked on "

@@ -1,6 +1,7 @@
 """What a user can get wrong: each is one sentence on stderr and exit code 2, never a stack trace."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -151,3 +152,30 @@ def test_files_and_kinds_that_are_not_there(tmp_path, loop) -> None:
         rlhf_here("import", "pictures", file, "--loop", loop), "pictures cannot be imported; choose one of"
     )
     assert yaml.safe_load((loop / "loop.yaml").read_text())["data"]["source"] == "imports"
+
+
+def test_tables_of_another_kind_and_what_is_no_file(tmp_path, loop) -> None:
+    table = tmp_path / "sales.csv"
+    table.write_text("day,shop,sold\n" + "Monday,4,17\n" * 3000)
+    os.mkfifo(tmp_path / "pipe")
+    for file, part in (
+        (table, "its columns (day, shop, sold) are those of no form of judgments"),
+        (tmp_path / "pipe", "a pipe, not a file"),
+        ("/dev/zero", "a device, not a file"),
+    ):
+        assert_one_sentence(rlhf_here("import", "judgments", file, "--loop", loop), str(file), part)
+    assert_one_sentence(rlhf_here("import", "judgments", "--loop", loop), "No FILE is given")
+    unknown = rlhf_here("import", "judgments", table, "--loop", loop, "--column", "prompt")
+    assert_one_sentence(unknown, "--column prompt: give our name and that of the file")
+
+
+def test_an_import_of_which_most_is_refused_is_held_back(tmp_path, loop) -> None:
+    file = lines(tmp_path, GOOD, *[GOOD | {"choice": 2}] * 30)
+    result = rlhf_here("import", "judgments", file, "--loop", loop)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 11
+    assert result.stderr.splitlines()[-1] == "30 times: `choice` names response …, but there are only … to …"
+    assert "Nothing is imported: more than half is refused; --partial imports the rest." in result.stdout
+    assert "round-0000" not in result.stdout
+    assert rlhf_here("import", "judgments", file, "--loop", loop, "--dry-run").returncode == 0
+    assert rlhf_here("import", "judgments", file, "--loop", loop, "--partial").returncode == 0

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from rlhf_dagster.assets import policy as assets
+from rlhf_dagster.assets.policy import ARM_ASSETS
 from rlhf_dagster.config.arm_settings.release import BEST, ReleaseSettings
 from rlhf_dagster.config.arms import ARMS, BEST_OF_N, DPO, PPO, TRAINED, arm_of
 from rlhf_dagster.config.base import Settings
@@ -29,7 +29,7 @@ def test_every_arm_that_trains_may_be_promoted_and_no_other() -> None:
 def test_an_arm_that_trains_has_settings_and_an_asset() -> None:
     for name, arm in TRAINED.items():
         assert isinstance(getattr(LoopConfig(), name), Settings)
-        assert getattr(assets, arm.asset).key.path[-1] == arm.asset
+        assert ARM_ASSETS[arm].key.path[-1] == arm.asset
         assert arm_of(arm.kind) is arm
     assert arm_of("sft") is None
     assert arm_of("") is None

@@ -8,8 +8,10 @@ import pytest
 
 from rlhf_dagster.common.sealed import unseal
 from rlhf_dagster.data.import_file import ImportReport, import_file
+from rlhf_dagster.data.judged.tables import JudgedTables
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.ledger.writer import LedgerWriter
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.records.ids import demonstration_id, prompt_id, pseudonym
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
@@ -51,7 +53,8 @@ def labels(store: EmbeddedLabelStore) -> pd.DataFrame:
     comparisons = store.comparisons(IMPORT_ROUND, "train")
     rows, quarantine = labels_table(store.read(IMPORT_ROUND, "train")[0], comparisons)
     assert quarantine.empty
-    return rows.merge(comparisons[["comparison_id", "responses", "display_order"]], on="comparison_id")
+    shown = comparisons[["comparison_id", "responses", "display_order"]]
+    return rows.drop(columns="display_order").merge(shown, on="comparison_id")
 
 
 def test_prompts_are_kept_once_with_their_source(load, tmp_path) -> None:
@@ -188,18 +191,30 @@ def test_a_second_import_adds_nothing(load, store) -> None:
     load("judgments", records)
     before = store.read(IMPORT_ROUND, "train")
     assert load("judgments", records) == ImportReport(3, added=0, already_there=3, refused=())
-    other_reason = [judgment("c1", "Ada", 0, reason="I thought again")]
-    assert load("judgments", other_reason).already_there == 1
-    assert store.read(IMPORT_ROUND, "train") == before
     assert load("judgments", [judgment("c1", "Ada", 1, responses=("right", "left"))]).already_there == 1
+    assert store.read(IMPORT_ROUND, "train") == before
 
 
-def test_another_choice_of_the_same_person_is_refused(load, store) -> None:
+def test_a_later_reason_is_kept(load, store) -> None:
+    load("judgments", [judgment("c1", "Ada", 0, strength=0.5)])
+    again = [judgment("c1", "Ada", 0, reason="I thought again")]
+    assert [load("judgments", again).added for _ in range(2)] == [1, 0]
+    assert labels(store)[["latest", "reason", "strength"]].to_numpy().tolist() == [
+        [False, "", 0.5],
+        [True, "I thought again", 0.5],
+    ]
+
+
+def test_another_choice_of_the_same_person_is_refused_in_one_file_and_a_correction_in_a_later_one(load, store) -> None:
     report = load("judgments", [judgment("c1", "Ada", 0), judgment("c1", "Ada", 0), judgment("c1", "Ada", 1)])
     assert (report.added, report.already_there, [number for number, _ in report.refused]) == (1, 1, [3])
     assert "chose otherwise" in report.refused[0][1]
     later = load("judgments", [judgment("c1", "Bob", 0), judgment("c1", "Ada", "tie")])
-    assert (later.added, [number for number, _ in later.refused]) == (1, [2])
+    assert (later.added, later.refused) == (2, ())
+    ada = labels(store)[lambda frame: frame["annotator"] == pseudonym("Ada")]
+    assert [list(ranks) for ranks in ada["ranks"]] in ([[1, 2], [1, 1]], [[2, 1], [1, 1]])
+    assert ada["latest"].tolist() == [False, True]
+    assert load("judgments", [judgment("c1", "Ada", 0)]).already_there == 1
 
 
 def test_a_comparison_means_the_same_responses_throughout_a_file(load, store) -> None:
@@ -225,11 +240,26 @@ def test_an_import_that_was_killed_can_be_repeated(load, store, monkeypatch) -> 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(EmbeddedLabelStore, "submit_many", die)
+        patched.setattr(LedgerWriter, "append_after", die)
         with pytest.raises(KeyboardInterrupt):
             load("judgments", records)
     assert load("judgments", records).added == 2
     assert store.count(IMPORT_ROUND, "train").complete == 2
+
+
+def test_tables_catch_up_with_the_ledger_after_a_kill(load, store, monkeypatch, tmp_path) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JudgedTables, "append", die)
+        with pytest.raises(KeyboardInterrupt):
+            load("judgments", [judgment("c1", "Ada"), judgment("c2", "Ada", policies=["a", "b"])])
+    assert load("judgments", [judgment("c3", "Ada")]).added == 1
+    comparisons = pd.read_parquet(tmp_path / "imports" / "comparisons.parquet")
+    pd.testing.assert_frame_equal(comparisons, store.comparisons(IMPORT_ROUND, "train"))
+    completions = pd.read_parquet(tmp_path / "imports" / "completions.parquet")
+    assert sorted(completions["completion_id"]) == sorted(comparisons["completion_ids"].explode())
 
 
 def test_judgments_need_a_store_and_kinds_are_known(tmp_path) -> None:
@@ -237,7 +267,7 @@ def test_judgments_need_a_store_and_kinds_are_known(tmp_path) -> None:
     file.write_text("{}")
     with pytest.raises(UserError, match="label store"):
         import_file("judgments", file, LocalStore(tmp_path))
-    with pytest.raises(UserError, match="choose prompts, demonstrations, judgments or gold"):
+    with pytest.raises(UserError, match="choose prompts, demonstrations, judgments, feedback or gold"):
         import_file("pictures", file, LocalStore(tmp_path))  # type: ignore[arg-type]
 
 

@@ -12,7 +12,8 @@ from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.frames import demonstrations_table, preferences_table, prompts_table
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.data.imported import imported
-from rlhf_dagster.data.line_records import parse_demonstration, parse_gold, parse_judgment, parse_prompt
+from rlhf_dagster.data.judgment_forms.own import parse_judgment
+from rlhf_dagster.data.line_records import parse_demonstration, parse_gold, parse_prompt
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.tables import build_demonstrations, build_prompts
 from rlhf_dagster.errors import UserError

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO, PPO, RLOO, Arm
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import rules_as_dicts
 from rlhf_dagster.evaluation.report import build_report, headline, jsonable
@@ -258,6 +259,41 @@ def test_the_page_shows_the_figures(completions: pd.DataFrame, scores: Scores) -
     assert "Other annotators" in text
     assert "Random" in text
     assert "the learning rate was high" in text
+
+
+@pytest.mark.parametrize(
+    ("arm", "curves", "said"),
+    [
+        (PPO, {"reward": [0.0, 1.0], "kl": [0.0, 2.0]}, "; PPO maximises its score. Its opinion"),
+        (RLOO, {"reward": [0.0, 1.0]}, "; RLOO maximises its score. Its opinion"),
+        (DPO, {"loss": [0.7, 0.6], "reward_margin": [0.0, 0.1]}, ", from which DPO learns without it."),
+        (BEST_OF_N_SFT, {"loss": [2.0]}, "; best-of-n SFT learns from the samples that it scores highest. Its opinion"),
+    ],
+)
+def test_the_page_is_about_the_arm_that_has_trained_the_policy(completions, scores, arm: Arm, curves, said) -> None:
+    report = make(completions, scores, training={"sft_checkpoint": {}, arm.asset: {}})
+    page = Page(render_report(report, [], curves))
+    assert f"How {arm.title} got there" in page.text
+    assert f"Trained on the labels counted above{said}" in page.text
+    assert page.tags.count("img") == 1
+    assert ("over the responses sampled for the update" in page.text) == ("reward" in curves)
+    assert arm is PPO or "PPO" not in page.text
+
+
+def test_the_page_says_why_an_arm_was_chosen_and_what_the_others_break(completions, scores) -> None:
+    rate = WinRate("reward model", "behaviour", 0.625, 0.5, 0.75, 24, 12, 6, 6).as_dict()
+    arms = [
+        {"arm": "ppo", "name": "PPO", "policy_id": "ppo-1", "win_rates": [rate], "breaks": ["max_kl", "min_distinct"]},
+        {"arm": "dpo", "name": "DPO", "policy_id": "dpo-1", "win_rates": [rate], "breaks": []},
+    ]
+    report = make(completions, scores) | {"choice": {"reason": "DPO is <b>the</b> best.", "arms": arms}}
+    text = " ".join(" ".join(Page(render_report(report, [])).pieces).split())
+    assert "Why this policy DPO is <b>the</b> best. The win rates of this choice" in text
+    for row in (
+        "PPO ppo-1 Reward model 62.5% 50.0 – 75.0 KL budget, Diversity",
+        "dpo-1 Reward model 62.5% 50.0 – 75.0 nothing",
+    ):
+        assert row in text
 
 
 def test_the_page_stands_alone(completions: pd.DataFrame, scores: Scores) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
 
-from integration.ui import Server, browsing, require_browser, screenshot, serving, wait_for
+from integration.ui import Server, browsing, require_browser, screenshot, serving, visit, wait_for
 from loops import ROUND, copy_loop, run_missing
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -47,13 +47,13 @@ def browser(server: Server) -> Iterator[WebDriver]:
 
 
 def test_schedule_and_sensors_are_listed(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/automation")
+    visit(browser, f"{server.address}/automation")
     wait_for(browser, "open_round", "new_labels", "opened_rounds", "judgments_complete", "failed_runs")
     screenshot(browser, "automation")
 
 
 def test_a_tick_says_why_it_launched_nothing(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/locations/rlhf_dagster/sensors/new_labels")
+    visit(browser, f"{server.address}/locations/rlhf_dagster/sensors/new_labels")
     wait_for(browser, "Trains a round once enough labels are new", "0 runs requested")
     screenshot(browser, "sensor-ticks")
     xpath = "//table//button[contains(normalize-space(.), '0 runs requested')]"
@@ -63,13 +63,13 @@ def test_a_tick_says_why_it_launched_nothing(browser: WebDriver, server: Server)
 
 
 def test_a_refused_policy_is_shown_with_the_rule_in_its_way(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/assets/promotion")
+    visit(browser, f"{server.address}/assets/promotion")
     wait_for(browser, "promoted", "false", "fail", "alarms", "max_kl")
     screenshot(browser, "blocked-promotion")
 
 
 def test_the_page_of_all_rounds_is_linked_from_its_asset(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/assets/round_page")
+    visit(browser, f"{server.address}/assets/round_page")
     wait_for(browser, "All rounds on one page", "/rounds.html")
     link = browser.find_element(By.CSS_SELECTOR, "a[href$='/rounds.html']").get_attribute("href")
     browser.get(str(link))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from integration.dagster_api import DagsterApi, wait_until
 from integration.ui import serving
 from loops import ROUND, copy_loop
@@ -74,6 +75,14 @@ class Training:
         return list((self.work / "state").glob("state-*"))
 
 
+def look_often(root: Path) -> None:
+    """Let Dagster's daemon see at once that a run has lost its process, instead of after up to fifteen seconds."""
+    path = root / "dagster" / "dagster.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings["run_monitoring"] |= {"poll_interval_seconds": 1, "free_slots_after_run_end_seconds": 1}
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
 @pytest.fixture
 def train(stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Training]]:
     with pytest.MonkeyPatch.context() as patch:
@@ -93,6 +102,7 @@ def train(stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
                 (tmp_path / "site").mkdir()
                 (tmp_path / "site" / "sitecustomize.py").write_text(SITE.replace("FOLDER", repr(str(root))))
                 patch.setenv("PYTHONPATH", str(tmp_path / "site"))
+            look_often(root)
             server = serving(root)
             api = DagsterApi(server.__enter__().address)
             servers.append(server)
@@ -107,20 +117,42 @@ def train(stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 # What ends a training's processes is tested by itself (tests/compute/test_guard.py), with each of these.
-KINDS = ["two ranks", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("plain", "with a grandchild", "deaf"))]
+KINDS = ("plain", "with a grandchild", "deaf")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_cancelled_in_the_ui_everything_is_gone_and_a_retry_goes_on(kind: str, train: Callable[..., Training]) -> None:
-    training = train(processes=2 if kind == "two ranks" else 1, grandchild=kind == "with a grandchild")
+    training = train(grandchild=kind == "with a grandchild")
     if kind == "with a grandchild":
         assert training.processes(GRANDCHILD)
     if kind == "deaf":
         # A process at a standstill hears no signal and reads no file.
         for pid in set(training.processes(WORKER)) - set(training.processes(GUARD)):
             os.kill(pid, signal.SIGSTOP)
-    training.api.terminate(training.run)
-    assert training.api.wait(training.run) == "CANCELED"
+    _cancel_and_retry(training, training.run)
+
+
+def test_killed_it_goes_on_in_the_same_run_and_in_another_and_cancelled_it_waits_for_a_retry(
+    train: Callable[..., Training],
+) -> None:
+    """Two ranks: what is killed is one of them, then what runs both; and both are cancelled."""
+    training = train(processes=2)
+    _kill_training(training)
+    os.kill(processes_with("execute_run", training.run)[0], signal.SIGKILL)
+    wait_until(training.is_gone)
+    reached = int(training.states()[0].name.split("-")[1])
+    assert training.api.wait(training.run) == "FAILURE"
+    wait_until(lambda: training.processes(WORKER) and training.step() > reached)
+    newest = training.runner.instance.get_runs(limit=1)[0]
+    assert newest.parent_run_id == training.run
+    _cancel_and_retry(training, newest.run_id)
+
+
+def _cancel_and_retry(training: Training, run: str) -> None:
+    """Everything of the run is gone, and another one goes on from the state that it has kept."""
+    training.api.terminate(run)
+    assert training.api.wait(run) == "CANCELED"
     assert training.is_gone()
     assert len(training.states()) == 1
     reached = int(training.states()[0].name.split("-")[1])
@@ -133,23 +165,6 @@ def test_cancelled_in_the_ui_everything_is_gone_and_a_retry_goes_on(kind: str, t
     assert training.api.wait(again) == "CANCELED"
     assert training.is_gone()
     assert training.runner.instance.event_log_storage.get_concurrency_info("gpu").active_slot_count == 0
-
-
-def test_a_training_that_is_killed_goes_on_in_the_same_run_and_one_whose_run_is_killed_in_another(
-    train: Callable[..., Training],
-) -> None:
-    training = train()
-    _kill_training(training)
-    os.kill(processes_with("execute_run", training.run)[0], signal.SIGKILL)
-    wait_until(training.is_gone)
-    reached = int(training.states()[0].name.split("-")[1])
-    assert training.api.wait(training.run) == "FAILURE"
-    wait_until(lambda: training.processes(WORKER) and training.step() > reached)
-    newest = training.runner.instance.get_runs(limit=1)[0]
-    assert newest.parent_run_id == training.run
-    training.api.terminate(newest.run_id)
-    assert training.api.wait(newest.run_id) == "CANCELED"
-    assert training.is_gone()
 
 
 def _kill_training(training: Training) -> None:

@@ -146,12 +146,14 @@ def test_the_summary_is_complete(killed_and_finished, summary) -> None:
     assert summary["seconds"].keys() >= {"total", *stages}
 
 
-def test_the_same_seed_in_another_folder_gives_the_same_summary(summary, tmp_path) -> None:
-    """The other folder was killed and gone on with, which makes no difference either."""
-    out = write_loop(tmp_path / "again")
+def test_the_same_seed_in_another_folder_gives_the_same_summary(summary, two_rounds, tmp_path) -> None:
+    """The other was made job by job, and the demo was killed and gone on with: neither makes a difference."""
+    out = tmp_path / "again"
+    shutil.copytree(two_rounds.loop.root, out)
     result = rlhf(*demo(out), "--json")
     assert result.returncode == 0, result.stderr
     assert without_seconds(json.loads(result.stdout)) == without_seconds(summary)
+    assert {made for made, times in materialised(out).items() if times != 1} == set()
 
 
 def test_every_table_has_its_schema(killed_and_finished) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
 
-from integration.ui import Server, browsing, click, free_port, require_browser, screenshot, serving, wait_for
+from integration.ui import Server, browsing, click, free_port, require_browser, screenshot, serving, visit, wait_for
 from loops import assert_one_sentence, asset_path, rlhf
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -20,10 +22,11 @@ from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.cli.ui import SERVICES_LOG
+from rlhf_dagster.config.arms import TRAINED
 
 pytestmark = pytest.mark.integration
 
-WIDE = (2400, 2200)
+WIDE = (3200, 2800)
 SHOWN_WHOLE = 18
 """Letters of an asset's name; the graph shortens longer ones in the middle."""
 
@@ -50,21 +53,20 @@ def browser(server: Server) -> Iterator[WebDriver]:
 def test_graph_shows_every_asset_in_its_group(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
     size = browser.get_window_size()
     browser.set_window_size(*WIDE)  # the graph is zoomed out to fit, and small assets have no names
-    browser.get(f"{server.address}/asset-groups/")
+    visit(browser, f"{server.address}/asset-groups/")
     specs = build_loop(two_rounds.loop.config, two_rounds.loop.root).resolve_all_asset_specs()
-    groups = sorted({spec.group_name or "" for spec in specs})
-    wait_for(browser, "Global asset lineage", *groups)
+    wait_for(browser, "Global asset lineage", *{spec.group_name or "" for spec in specs})
     screenshot(browser, "asset-groups")
-    for group in groups:  # one open at a time, so that all of it is on the page
-        browser.get(f"{server.address}/asset-groups?expanded=global%40global%3A{group}")
-        names = [spec.key.to_user_string() for spec in specs if spec.group_name == group]
-        wait_for(browser, *(name for name in names if len(name) <= SHOWN_WHOLE))
-        screenshot(browser, f"asset-group-{group}")
+    ActionChains(browser).key_down(Keys.ALT).send_keys("e").key_up(Keys.ALT).perform()
+    names = [spec.key.to_user_string() for spec in specs]
+    page = wait_for(browser, *(name for name in names if len(name) <= SHOWN_WHOLE))
+    assert [arm.asset for arm in TRAINED.values() if arm.asset in page] == ["ppo_policy"]
+    screenshot(browser, "asset-graph")
     browser.set_window_size(size["width"], size["height"])
 
 
 def test_policy_page_has_its_numbers_and_curves(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/assets/ppo_policy")
+    visit(browser, f"{server.address}/assets/ppo_policy")
     wait_for(browser, "The policy after PPO", "round-0002", "model_id", "checkpoint", "kl_coef", "training_curves")
     screenshot(browser, "ppo-policy")
     click(browser, "[Show Markdown]")
@@ -73,7 +75,7 @@ def test_policy_page_has_its_numbers_and_curves(browser: WebDriver, server: Serv
 
 
 def test_policy_page_plots_numbers_by_round(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/assets/ppo_policy")
+    browser.get(f"{server.address}/assets/ppo_policy")  # loaded anew, without the picture that is open
     wait_for(browser, "Plots")
     click(browser, "Plots")
     wait_for(browser, "Partitions", "reward", "kl", "entropy")
@@ -83,13 +85,13 @@ def test_policy_page_plots_numbers_by_round(browser: WebDriver, server: Server) 
 
 
 def test_check_of_the_report_says_what_the_gate_found(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/assets/eval_report?view=checks")
+    visit(browser, f"{server.address}/assets/eval_report?view=checks")
     wait_for(browser, "may_be_promoted", "blocking", "Passed", "round-0002", "The sequence KL to SFT is", "kl_nats")
     screenshot(browser, "eval-report-check")
 
 
 def test_report_page_names_judges_and_file(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
-    browser.get(f"{server.address}/assets/eval_report")
+    visit(browser, f"{server.address}/assets/eval_report")
     page = wait_for(browser, "vs_behaviour_reward_model", "vs_sft_simulated_annotators", "vs_sft_gold_judge")
     path = asset_path(two_rounds.loop, "eval_report", "round-0002", "html")
     assert str(path) in page.replace("\n", "")
@@ -98,29 +100,29 @@ def test_report_page_names_judges_and_file(browser: WebDriver, server: Server, t
 
 
 def test_table_page_describes_its_columns(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/assets/completions")
+    visit(browser, f"{server.address}/assets/completions")
     wait_for(browser, "Row count", "log_probs", "log-probability of each token under the policy")
     screenshot(browser, "completions")
 
 
 def test_run_page_lists_the_stages(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
     newest = two_rounds.instance.get_runs(limit=1)[0]
-    browser.get(f"{server.address}/runs/{newest.run_id}")
+    visit(browser, f"{server.address}/runs/{newest.run_id}")
     wait_for(browser, "Success", "train_round", "round-0002", "reward_model", "ppo_policy", "promotion")
     screenshot(browser, "run")
 
 
 def test_jobs_know_the_runs_made_from_the_terminal(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
-    browser.get(f"{server.address}/jobs")
+    visit(browser, f"{server.address}/jobs")
     wait_for(browser, *job_assets(two_rounds.loop.config), " ago")
     screenshot(browser, "jobs")
-    browser.get(f"{server.address}/locations/rlhf_dagster/jobs/train_round")
+    visit(browser, f"{server.address}/locations/rlhf_dagster/jobs/train_round")
     wait_for(browser, "Latest run:", "Read the labels, train reward model and policy")
     screenshot(browser, "job")
 
 
 def test_launchpad_offers_settings_and_no_plumbing(browser: WebDriver, server: Server) -> None:
-    browser.get(f"{server.address}/locations/rlhf_dagster/jobs/train_round/playground")
+    visit(browser, f"{server.address}/locations/rlhf_dagster/jobs/train_round/playground")
     page = wait_for(browser, "No errors", "ppo_policy", "Launch Run")
     assert "root:" not in page
     screenshot(browser, "launchpad")

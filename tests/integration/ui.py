@@ -104,6 +104,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def visit(driver: WebDriver, address: str) -> None:
+    """Go to another page of the app that is open, as a link in it does: it is not loaded again."""
+    script = "history.pushState({}, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))"
+    driver.execute_script(script, address)
+
+
 def wait_for(driver: WebDriver, *texts: str) -> str:
     """The page's text, once it has all of ``texts``; no error may be on it."""
 

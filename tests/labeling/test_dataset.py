@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.labeling.dataset import (
-    HELD_OUT_ANNOTATORS,
-    build_preferences,
-    held_out_annotators,
-    leading_annotators,
-    snapshot_hash,
-)
+from rlhf_dagster.labeling.dataset import build_preferences, snapshot_hash
 from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON, not_trained_on_sentence
+from rlhf_dagster.labeling.splits import HELD_OUT_ANNOTATORS, held_out_annotators, leading_annotators
 from rlhf_dagster.records.schemas import COMPARISONS, LABELS, PREFERENCES, table
 
 TIME = pd.Timestamp("2026-01-01", tz="UTC")

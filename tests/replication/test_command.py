@@ -54,7 +54,7 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(smoke: None, tmp_path: 
     assert (said.returncode, said.stderr) == (0, "")
     assert "C0 (quick, seeds 0 to 1)" in said.stdout
     assert "4 loops, 0 done before" in said.stdout
-    assert "plain (reward_model_accuracy)" in said.stdout
+    assert "begins as plain up to reward_model_accuracy" in said.stdout
     assert not (tmp_path / "out").exists()
 
 

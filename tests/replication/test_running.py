@@ -5,8 +5,11 @@ from typing import Any
 
 from smoke_claim import ALONE, FREE, PLAIN, ZERO_SHOT, Heard, Smoke, run
 
+from rlhf_dagster.lineage.stop_cord import RESERVE
+from rlhf_dagster.loop.upkeep.check import check_loop
 from rlhf_dagster.replication.results import FinishedVariants
 from rlhf_dagster.replication.running.plan import Plan
+from rlhf_dagster.replication.running.pool import WORKERS_LOG
 from rlhf_dagster.replication.running.replicate import measure_cell
 
 
@@ -25,6 +28,14 @@ def test_what_is_taken_over_is_made_once(begun: tuple[Plan, Heard]) -> None:
     assert {asset for name, asset in made(heard) if name == "free"} == own
     assert plan.unfinished() == []
     assert run(plan) == ([], {})
+
+
+def test_a_beginning_is_a_whole_loop(begun: tuple[Plan, Heard]) -> None:
+    plan, _ = begun
+    free = results_of(plan).loop(FREE)
+    assert list(check_loop(free)) == []
+    assert (free.root / RESERVE).is_file()
+    assert "format 0" not in (plan.out / WORKERS_LOG).read_text()
 
 
 def test_what_was_made_before_a_kill_is_not_made_again(killed: tuple[Plan, Heard]) -> None:

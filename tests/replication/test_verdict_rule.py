@@ -14,7 +14,7 @@ from rlhf_dagster.replication.verdicts import (
     judge,
     must_exceed,
     must_stay_below,
-    outcome_of,
+    outcome_of_criterion,
     rate_of,
 )
 
@@ -42,7 +42,7 @@ HOLDS, FAILS, OPEN = criterion(0.6, 0.8), criterion(0.2, 0.4), criterion(0.4, 0.
     ],
 )
 def test_the_whole_interval_decides(low: float, high: float, side: str, outcome: str) -> None:
-    assert outcome_of(Criterion("It holds", math.nan, low, high, 0.5, side, 3)) == outcome
+    assert outcome_of_criterion(Criterion("It holds", math.nan, low, high, 0.5, side, 3)) == outcome
 
 
 def test_every_criterion_must_hold_and_one_that_fails_is_enough() -> None:
@@ -55,8 +55,8 @@ def test_every_criterion_must_hold_and_one_that_fails_is_enough() -> None:
 
 def test_a_criterion_is_made_of_an_estimate() -> None:
     rate = Rate(0.7, 0.6, 0.8, 50)
-    assert outcome_of(must_exceed("It wins", rate, 0.5, percent=True)) == "holds"
-    assert outcome_of(must_stay_below("It loses", rate, 0.5)) == "fails"
+    assert outcome_of_criterion(must_exceed("It wins", rate, 0.5, percent=True)) == "holds"
+    assert outcome_of_criterion(must_stay_below("It loses", rate, 0.5)) == "fails"
     assert (must_exceed("It wins", rate, 0.5).n, must_exceed("It wins", rate, 0.5, percent=True).percent) == (50, True)
 
 
@@ -65,7 +65,7 @@ def test_one_seed_has_its_own_interval_and_several_have_students() -> None:
     assert across_seeds(seeds[:1], "wins", 0) == Rate(0.6, 0.59, 0.61, 512)
     assert across_seeds(seeds, "wins", 0) == mean_interval([0.6, 0.7, 0.95])
     # Each seed by itself is sure; that they differ so much is what decides.
-    assert outcome_of(must_exceed("It wins", across_seeds(seeds, "wins", 0), 0.5)) == "open"
+    assert outcome_of_criterion(must_exceed("It wins", across_seeds(seeds, "wins", 0), 0.5)) == "open"
 
 
 def test_what_a_seed_did_not_measure_decides_nothing() -> None:
@@ -78,7 +78,7 @@ def test_what_a_seed_did_not_measure_decides_nothing() -> None:
 
 @pytest.mark.parametrize("kept", [HOLDS, OPEN, Criterion("It holds", 0.7, -math.inf, math.inf, 0.5, "above", 1)])
 def test_a_criterion_that_was_kept_comes_to_the_same(kept: Criterion) -> None:
-    assert outcome_of(criterion_of(jsonable(asdict(kept)))) == outcome_of(kept)
+    assert outcome_of_criterion(criterion_of(jsonable(asdict(kept)))) == outcome_of_criterion(kept)
 
 
 @pytest.mark.parametrize("rate", [Rate(0.5, 0.4, 0.6, 7), Rate(0.5, -math.inf, math.inf, 1)])

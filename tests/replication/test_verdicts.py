@@ -9,7 +9,7 @@ from rlhf_dagster.evaluation.report import jsonable
 from rlhf_dagster.replication.base import Claim, Measured
 from rlhf_dagster.replication.known import CLAIMS
 from rlhf_dagster.replication.page.render import draw_claims
-from rlhf_dagster.replication.verdicts import judge, outcome_of
+from rlhf_dagster.replication.verdicts import judge, outcome_of_criterion
 
 every_claim = pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
 
@@ -47,7 +47,7 @@ def test_claims_stand_in_the_order_of_their_numbers() -> None:
 def test_what_the_papers_found_is_reproduced_and_its_contrary_is_not(claim: Claim) -> None:
     assert verdict(claim, claim.supporting()) == "reproduced"
     assert verdict(claim, claim.contrary()) == "not reproduced"
-    assert "fails" in map(outcome_of, claim.criteria(claim.contrary()))
+    assert "fails" in map(outcome_of_criterion, claim.criteria(claim.contrary()))
 
 
 @every_claim

@@ -1,6 +1,6 @@
 """`rlhf replicate`: say what it costs, run what is missing, judge the claims, and say where the page is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def run_replication(names: Sequence[str], size: Size, seeds: range, out: Path, h
     view = ReplicationView(console, plan, costs, jobs)
     view.say_cost(asked)
     if how.dry_run:
-        console.print(costs_table(plan, costs))
+        view.say_each(cost_lines(plan, costs))
         return None
     with view.watching():
         failures = run_plan(plan, jobs, costs.of, view.heard)
@@ -77,17 +77,14 @@ def list_claims(quiet: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def costs_table(plan: Plan, costs: Costs) -> Table:
-    """A line for each loop: which claims look at it, how it begins, and its minutes on one core."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("loop", "claims", "begins as", "until", "minutes"):
-        table.add_column(column, justify="right" if column == "minutes" else "left")
-    unfinished = plan.unfinished()
+def cost_lines(plan: Plan, costs: Costs) -> Iterator[str]:
+    """A line for each loop: its minutes on one core, which claims look at it, and what it begins as."""
+    unfinished, width = plan.unfinished(), max(len(work.title) for work in plan.works)
     for work in plan.works:
-        begins = f"{work.begins_from.loop.variant.name} ({work.begins_after})" if work.begins_from else ""
         cost = in_minutes(costs.of(work)) if work in unfinished else "done"
-        table.add_row(work.title, ", ".join(work.claims), begins, work.loop.variant.until, cost)
-    return table
+        source, after = work.begins_from, work.begins_after
+        begins = f"begins as {source.loop.variant.name} up to {after}" if source else ""
+        yield f"  {work.title:<{width}} {cost:>6}  {', '.join(work.claims):<20} {begins}".rstrip()
 
 
 def _at_least_one(number: int, option: str) -> int:

@@ -1,7 +1,7 @@
 """What a person sees while a replication runs: a line for each asset, a bar for each loop at work, the time left."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -52,6 +52,10 @@ class ReplicationView:
             f"{len(self._plan.works)} loops, {done} done before; about {in_minutes(cost)} minutes of one core, "
             f"{in_minutes(self._costs.left(self._left, self._jobs))} in {self._jobs} processes"
         )
+
+    def say_each(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._say(line)
 
     def heard(self, work: VariantWork, said: WorkerMessage) -> None:
         """A worker's message about a work."""

@@ -13,7 +13,14 @@ from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.schemas import COMPARISONS, table
 
-_LATER_COLUMNS = {"role": "label", "gold_ranks": None, "repeat_of": "", "token_ids": None, "tokenizers": None}
+_LATER_COLUMNS = {
+    "role": "label",
+    "gold_ranks": None,
+    "repeat_of": "",
+    "token_ids": None,
+    "tokenizers": None,
+    "name": "",
+}
 """Values of columns that comparisons stored by older versions do not have."""
 
 
@@ -40,20 +47,40 @@ def comparison_of(row: LedgerRow) -> dict[str, Any]:
     return found
 
 
+def numbered_comparison(row: LedgerRow) -> dict[str, Any]:
+    """A row of COMPARISONS."""
+    return comparison_of(row) | {"project": row["project"], "task_id": str(row["task_id"])}
+
+
 def comparisons_of(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     """The table of COMPARISONS."""
-    filled = [comparison_of(row) | {"project": row["project"], "task_id": str(row["task_id"])} for row in rows]
-    return table(filled, COMPARISONS).to_pandas()
+    return table([numbered_comparison(row) for row in rows], COMPARISONS).to_pandas()
+
+
+def sendable(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """A row of COMPARISONS as a writer takes it: id, round, purpose, content."""
+    return row["comparison_id"], row["round"], row["purpose"], comparison_json(row)
 
 
 def comparison_json(row: Mapping[str, Any]) -> str:
-    """A comparison as JSON; lists that came out of Parquet are arrays. Without messages it is as it always was."""
-    messages = messages_of(prompt_of_row(row))
-    plain = {name: value for name, value in row.items() if name != "messages"}
-    return json.dumps(plain | ({"messages": messages} if messages else {}), ensure_ascii=False, default=_plain)
+    """A comparison as JSON; lists that came out of Parquet are arrays.
+
+    Without messages and name it is as it always was.
+    """
+    later = {"messages": messages_of(prompt_of_row(row)), "name": row.get("name")}
+    plain = {column: value for column, value in row.items() if column not in later}
+    return _AS_JSON.encode(plain | {column: value for column, value in later.items() if _is_there(value)})
+
+
+def _is_there(value: Any) -> bool:
+    """Whether it is a text or a list, and not empty: pandas has NaN for a text that is null."""
+    return isinstance(value, str | list) and bool(value)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+_AS_JSON = json.JSONEncoder(ensure_ascii=False, default=_plain)

@@ -17,6 +17,8 @@ from rlhf_dagster.labeling.store import LabelStoreUnavailable
 
 BUSY_SECONDS = 60.0
 """How long a writer of an SQLite file waits for another one."""
+CACHE_KB = 128 * 1024
+"""Memory that a connection to an SQLite file may use: an index whose pages do not fit is written again and again."""
 CONNECT_SECONDS = "10"
 """How long a Postgres server may take to answer."""
 _FOREIGN = "not a database"
@@ -152,6 +154,7 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, and by nobody else
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA cell_size_check=ON")
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

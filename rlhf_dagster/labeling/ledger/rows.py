@@ -96,6 +96,17 @@ class LedgerRows:
         self._check(project, "comparison", rows)
         return rows
 
+    def comparisons_after(self, project: str, task: int) -> Iterator[LedgerRow]:
+        """A project's comparisons with a greater task id, by it; it is not checked whether one is missing."""
+        while True:
+            later = (COMPARISONS_TABLE.c.project == project, COMPARISONS_TABLE.c.task_id > task)
+            query = sa.select(COMPARISONS_TABLE).where(*later).order_by(COMPARISONS_TABLE.c.task_id).limit(_CHUNK)
+            rows = list(self.found(COMPARISONS_TABLE, query))
+            yield from rows
+            if not rows:
+                return
+            task = rows[-1]["task_id"]
+
     def comparisons_by_id(self, ids: Iterable[str]) -> dict[str, LedgerRow]:
         found = self._chunked(COMPARISONS_TABLE, COMPARISONS_TABLE.c.comparison_id, ids)
         return {row["comparison_id"]: row for row in found}

@@ -1,14 +1,15 @@
 """Adding to a ledger: one writer at a time, so that positions appear in their order."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import islice
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
+from rlhf_dagster.common.batches import batches
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
@@ -18,6 +19,7 @@ from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_T
 from rlhf_dagster.labeling.store import Annotation
 
 _CHUNK = 500
+_AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 
 
 @contextmanager
@@ -46,14 +48,35 @@ class LedgerWriter:
 
     def send(self, comparisons: Iterable[tuple[str, str, str, str]]) -> int:
         """Add what is not there yet of comparisons (id, round, purpose, content); how many were added."""
-        return sum(self._send(chunk) for chunk in _chunks(comparisons))
+        return sum(self._send(chunk) for chunk in batches(comparisons, _CHUNK))
 
     def append(self, annotations: Iterable[Annotation]) -> int:
         """Add each annotation as the next version of its id, unless the newest one says the same; how many were added.
 
         Raises UserError for an annotation of a comparison that was never sent.
         """
-        return sum(self._append(chunk) for chunk in _chunks(annotations))
+        return sum(self._append(chunk) for chunk in batches(annotations, _CHUNK))
+
+    def send_new(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[dict[str, Any]]:
+        """:meth:`send` where it is known that none of them is there yet; returns their rows."""
+        rows = [self._comparison(*comparison) for comparison in comparisons]
+        if rows:
+            self._connection.execute(sa.insert(COMPARISONS_TABLE), rows)
+        return rows
+
+    def append_after(
+        self, annotations: Iterable[Annotation], newest: dict[str, LedgerRow], project: Callable[[str], str]
+    ) -> int:
+        """:meth:`append` where the newest versions on record are known by annotation id, and projects by comparison."""
+        rows = []
+        for annotation in annotations:
+            version = _version(annotation, newest.get(annotation.annotation_id))
+            if version is not None:
+                rows.append(self._annotation(version, project(annotation.comparison_id)))
+                newest[annotation.annotation_id] = rows[-1]
+        if rows:
+            self._connection.execute(sa.insert(ANNOTATIONS_TABLE), rows)
+        return len(rows)
 
     def continue_after(self, position: int) -> None:
         """Give out no position up to this one."""
@@ -76,10 +99,7 @@ class LedgerWriter:
     def _send(self, chunk: list[tuple[str, str, str, str]]) -> int:
         there = self.rows.comparisons_by_id(row[0] for row in chunk)
         new = {row[0]: row for row in chunk if row[0] not in there}
-        rows = [self._comparison(*row) for row in new.values()]
-        if rows:
-            self._connection.execute(sa.insert(COMPARISONS_TABLE), rows)
-        return len(rows)
+        return len(self.send_new(list(new.values())))
 
     def _comparison(self, identity: str, round_key: str, purpose: str, content: str) -> dict[str, Any]:
         project = self._project(project_name(round_key, purpose)) or self._begin(round_key, purpose)
@@ -93,17 +113,13 @@ class LedgerWriter:
     def _append(self, chunk: list[Annotation]) -> int:
         comparisons = self.rows.comparisons_by_id(annotation.comparison_id for annotation in chunk)
         newest = self.rows.newest(annotation.annotation_id for annotation in chunk)
-        rows = []
-        for annotation in chunk:
-            if annotation.comparison_id not in comparisons:
-                raise UserError(f"There is no comparison {annotation.comparison_id} in the label store; send it first.")
-            version = _version(annotation, newest.get(annotation.annotation_id))
-            if version is not None:
-                rows.append(self._annotation(version, comparisons[annotation.comparison_id]["project"]))
-                newest[annotation.annotation_id] = rows[-1]
-        if rows:
-            self._connection.execute(sa.insert(ANNOTATIONS_TABLE), rows)
-        return len(rows)
+
+        def project(comparison_id: str) -> str:
+            if comparison_id not in comparisons:
+                raise UserError(f"There is no comparison {comparison_id} in the label store; send it first.")
+            return str(comparisons[comparison_id]["project"])
+
+        return self.append_after(chunk, newest, project)
 
     def _annotation(self, version: dict[str, Any], name: str) -> dict[str, Any]:
         project = self._project(name)
@@ -151,7 +167,7 @@ def project_name(round_key: str, purpose: str) -> str:
 
 def _version(annotation: Annotation, newest: LedgerRow | None) -> dict[str, Any] | None:
     """The fields of the next version; None where the newest one says the same."""
-    result = json.dumps(annotation.result, sort_keys=True, ensure_ascii=False)
+    result = _AS_JSON.encode(annotation.result)
     said = (annotation.annotator, annotation.status, result)
     if newest is not None and (newest["annotator"], newest["status"], newest["result"]) == said:
         return None
@@ -168,11 +184,6 @@ def _version(annotation: Annotation, newest: LedgerRow | None) -> dict[str, Any]
     }
 
 
+@lru_cache(maxsize=2)
 def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk

@@ -1,33 +1,45 @@
 """How far people who judge the same comparisons agree."""
 
-from collections import defaultdict
 from collections.abc import Mapping
-from itertools import combinations
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from rlhf_dagster.labeling.quality.checks import ALL, Tally
+from rlhf_dagster.common.cluster_shares import SUMS, cluster_sums, share_from_sums
+from rlhf_dagster.labeling.quality.alpha import krippendorff_alpha
 from rlhf_dagster.records.kinds import ORDERED_KINDS, PAIR
 from rlhf_dagster.records.tables import records
 
-RESAMPLES = 2000
+Share = dict[str, Any] | None
+"""``value``, ``low``, ``high`` and ``n`` pairs of labels; None without any."""
 
 
-def agreeing_pairs(decided: pd.DataFrame) -> Mapping[str, Tally]:
-    """Of every two decided labels of a comparison, those that name the same response; by annotator and in all.
+@dataclass(frozen=True)
+class Agreement:
+    """Of every two labels of a comparison, the share that name the same best responses."""
 
-    ``decided`` has the columns ``comparison_id``, ``annotator`` and ``top`` (tuple with the index of the best).
+    everybody: Share
+    own: Mapping[str, Share]
+    """By annotator, the pairs with one of their labels."""
+    others: Mapping[str, Share]
+    """By annotator, all other pairs."""
+
+
+def agreement_of(labels: pd.DataFrame) -> Agreement:
+    """The agreement of labels with the columns ``comparison_id``, ``annotator`` and ``top`` (tuple of the best).
+
+    Pairs of one comparison share labels and are not independent; the intervals allow for that
+    (:func:`~rlhf_dagster.common.cluster_shares.share_from_sums`).
     """
-    tallies: dict[str, Tally] = defaultdict(Tally)
-    by_comparison: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for comparison, name, top in zip(decided["comparison_id"], decided["annotator"], decided["top"], strict=True):
-        by_comparison[comparison].append((name, top[0]))
-    for given in by_comparison.values():
-        for (first, first_best), (second, second_best) in combinations(given, 2):
-            for name in (first, second, ALL):
-                tallies[name].add(first_best == second_best)
-    return tallies
+    pairs = _pairs(labels)
+    names = pairs["annotator"]
+    in_all = cluster_sums(pairs["all_so"], pairs["all_n"])
+    everybody = in_all[~pairs["comparison_id"].duplicated()].sum()
+    own = cluster_sums(pairs["so"], pairs["n"]).groupby(names).sum()
+    left = cluster_sums(pairs["all_so"] - pairs["so"], pairs["all_n"] - pairs["n"])
+    others = (left - in_all).groupby(names).sum() + everybody[list(SUMS)]
+    return Agreement(share_from_sums(everybody.to_dict()), _shares(own), _shares(others))
 
 
 def nominal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
@@ -36,8 +48,8 @@ def nominal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
     ``judged`` has the columns ``comparison_id`` and ``top`` (tuple of the indices with rank 1); a tie is a value of its
     own and ``cannot decide`` a missing one.
     """
-    values = ["+".join(map(str, top)) for top in judged["top"]]
-    return krippendorff_alpha(pd.DataFrame({"unit": judged["comparison_id"], "value": values}), "nominal")
+    names, values = judged["comparison_id"], ["+".join(map(str, top)) for top in judged["top"]]
+    return krippendorff_alpha(pd.DataFrame({"comparison": names, "unit": names, "value": values}), "nominal")
 
 
 def ordinal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
@@ -46,34 +58,30 @@ def ordinal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
     The unit is a comparison for pairs with strength (from -2, the second is much better, to 2), and a response (its
     rank) for rankings, ratings and other orders. None for other labels.
     """
-    rows: list[tuple[str, float]] = []
+    rows: list[tuple[str, str, float]] = []
     for label in records(judged):
+        name = label["comparison_id"]
         if label["kind"] in ORDERED_KINDS:
-            rows += [(f"{label['comparison_id']}/{index}", float(rank)) for index, rank in enumerate(label["ranks"])]
+            rows += [(name, f"{name}/{index}", float(rank)) for index, rank in enumerate(label["ranks"])]
         elif label["kind"] == PAIR.name and (pd.notna(label["strength"]) or len(label["top"]) == 2):
-            rows.append((label["comparison_id"], _signed(label)))
-    frame = pd.DataFrame(rows, columns=["unit", "value"])
+            rows.append((name, name, _signed(label)))
+    frame = pd.DataFrame(rows, columns=["comparison", "unit", "value"])
     only_ties = judged["strength"].isna().all() and not judged["kind"].isin(ORDERED_KINDS).any()
     return None if only_ties else krippendorff_alpha(frame, "ordinal")
 
 
-def krippendorff_alpha(values: pd.DataFrame, distance: Literal["nominal", "ordinal"]) -> dict[str, Any] | None:
-    """Alpha of ``values`` (columns ``unit`` and ``value``, a row for each label) with a 95% bootstrap interval.
+def _pairs(labels: pd.DataFrame) -> pd.DataFrame:
+    """For each label, its pairs with others of the comparison and all of that: how many, and how many agree."""
+    frame = labels[["comparison_id", "annotator", "top"]]
+    given = frame.groupby("comparison_id")["annotator"].transform("size")
+    alike = frame.groupby(["comparison_id", "top"])["annotator"].transform("size")
+    frame = frame.assign(so=alike - 1, n=given - 1, all_n=given * (given - 1) // 2)
+    # Each pair that agrees is counted by both of its labels.
+    return frame.assign(all_so=frame.groupby("comparison_id")["so"].transform("sum") // 2)
 
-    Krippendorff, *Content Analysis* (2018), chapter 12; the interval is that of Krippendorff (2006). Alpha looks only
-    at the values of a unit, not at who gave them, so row j of the matrix is each unit's j-th label instead of a person:
-    a few rows, where a crowd would make thousands. None where no unit has two labels or nothing varies (0 / 0).
-    """
-    import evalica
 
-    slots = values.groupby("unit").cumcount()
-    matrix = values.assign(slot=slots).pivot(index="slot", columns="unit", values="value")
-    matrix = matrix.loc[:, matrix.notna().sum() >= 2].astype(object)
-    matrix = matrix.where(matrix.notna(), None)
-    if matrix.empty or matrix.stack().nunique() == 1:
-        return None
-    result = evalica.alpha_bootstrap(matrix, distance=distance, n_resamples=RESAMPLES, random_state=0)
-    return {"value": float(result.alpha), "low": float(result.low), "high": float(result.high), "n": matrix.shape[1]}
+def _shares(sums: pd.DataFrame) -> dict[str, Share]:
+    return {str(name): share_from_sums(row) for name, row in sums.to_dict("index").items()}
 
 
 def _signed(label: Mapping[str, Any]) -> float:

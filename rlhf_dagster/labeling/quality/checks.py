@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from rlhf_dagster.labeling.quality.position import shown_order
 from rlhf_dagster.records.outcome import best
 from rlhf_dagster.records.tables import records
 
@@ -64,14 +65,14 @@ def repeated_answers(usable: pd.DataFrame, comparisons: Rows) -> Tallies:
 
 
 def untouched_rankings(usable: pd.DataFrame, comparisons: Rows) -> Tallies:
-    """By annotator and in all: of rankings without ties, those that leave the responses in the order shown.
+    """By annotator and in all: of rankings without ties, those that leave the responses in the order shown to them.
 
     By chance that is one in K!; more says that somebody submits what is on the screen.
     """
     tallies: dict[str, Tally] = defaultdict(Tally)
     for label in records(usable[usable["kind"] == "ranking"]):
-        order, ranks = comparisons[label["comparison_id"]]["display_order"], label["ranks"]
-        if len(set(ranks)) == len(ranks):
+        order, ranks = shown_order(label, comparisons[label["comparison_id"]]), label["ranks"]
+        if order is not None and len(set(ranks)) == len(ranks):
             untouched = [ranks[index] for index in order] == list(range(1, len(ranks) + 1))
             for name in (label["annotator"], ALL):
                 tallies[name].add(untouched)

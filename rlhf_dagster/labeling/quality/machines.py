@@ -1,6 +1,5 @@
 """How far machines that label agree with people."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -8,7 +7,8 @@ import pandas as pd
 from rlhf_dagster.common.intervals import share_with_interval
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.quality.checks import MEASURING_ROLES, Rows, Tally, gold_answers
-from rlhf_dagster.records.machines import by_machine
+from rlhf_dagster.labeling.quality.position import first_position
+from rlhf_dagster.records.machines import by_machine, by_people
 from rlhf_dagster.records.outcome import best
 from rlhf_dagster.records.tables import records
 
@@ -23,7 +23,7 @@ def machine_figures(labels: pd.DataFrame, comparisons: pd.DataFrame) -> list[dic
     """
     usable = usable_labels(labels)
     machines = usable[by_machine(usable["annotator"])]
-    people = _single_best(usable[~by_machine(usable["annotator"])])
+    people = _single_best(by_people(usable))
     rows = {row["comparison_id"]: row for row in records(comparisons)}
     return [_figures(str(name), found, people, rows) for name, found in machines.groupby("annotator", sort=True)]
 
@@ -37,7 +37,7 @@ def _figures(name: str, given: pd.DataFrame, people: pd.DataFrame, rows: Rows) -
         "undecided": int((given["ranks"].map(lambda ranks: len(best(ranks))) != 1).sum()),
         "agreement": share_with_interval(agreeing.so, agreeing.n),
         "gold": share_with_interval(gold.so, gold.n),
-        "first_position": _first_position(judged),
+        "first_position": first_position(judged),
     }
 
 
@@ -50,9 +50,3 @@ def _single_best(labels: pd.DataFrame) -> pd.DataFrame:
 def _agreeing(machine: pd.DataFrame, people: pd.DataFrame) -> Tally:
     pairs = machine[["comparison_id", "top"]].merge(people[["comparison_id", "top"]], on="comparison_id")
     return Tally(len(pairs), int((pairs["top_x"] == pairs["top_y"]).sum()))
-
-
-def _first_position(judged: pd.DataFrame) -> Mapping[str, Any] | None:
-    decided = judged[judged["chosen_position"].notna()]
-    found = share_with_interval(int((decided["chosen_position"] == 0).sum()), len(decided))
-    return found and found | {"chance": float((1 / decided["ranks"].map(len)).mean())}

@@ -79,22 +79,28 @@ def _by_people(loop: LoopFolder, round_key: str, policy: str) -> str:
     return f" by {who}: preferred to the champion in {rate['value']:.1%} of {rate['n']:,} judgments"
 
 
-def refresh_reports(loop: LoopFolder, decisions: Mapping[str, dict[str, Any]] | None = None) -> None:
+def refresh_reports(loop: LoopFolder, decisions: Mapping[str, dict[str, Any]] | None = None) -> list[str]:
     """Have the reports of rounds that are decided just now, and of the last champions, begin with what is true now.
 
     ``decisions`` are those that are not written yet, by round. Pages that version 0.1 wrote, and damaged ones, stay as
-    they are.
+    they are. Returns the rounds whose reports were read.
     """
     touched = [entry.round_key for entry in loop.registry.history()[-_TOUCHED:]]
     new = decisions or {}
-    for key in dict.fromkeys([*new, *touched]):
-        found, standing = loop.store.get(_page(loop, key)), standing_of(loop, key, new.get(key))
-        if found is None or standing is None or not is_whole_page(found.data):
-            continue
-        page = html_of(found.data)
-        now = with_standing(page, standing)
-        if now != page:
-            loop.store.put(_page(loop, key), seal_page(now))
+    keys = [key for key in dict.fromkeys([*new, *touched]) if loop.store.exists(_page(loop, key))]
+    for key in keys:
+        _refresh(loop, key, standing_of(loop, key, new.get(key)))
+    return keys
+
+
+def _refresh(loop: LoopFolder, round_key: str, standing: Standing | None) -> None:
+    found = loop.store.get(_page(loop, round_key))
+    if found is None or standing is None or not is_whole_page(found.data):
+        return
+    page = html_of(found.data)
+    now = with_standing(page, standing)
+    if now != page:
+        loop.store.put(_page(loop, round_key), seal_page(now))
 
 
 def _page(loop: LoopFolder, round_key: str) -> str:

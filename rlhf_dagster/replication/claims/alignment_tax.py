@@ -8,9 +8,9 @@ import numpy as np
 from rlhf_dagster.common.intervals import Rate, mean_interval
 from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_line, new_chart, place_legend
-from rlhf_dagster.replication.claims.arms import KL_SWEEP, LAST_WORDS, PTX, SOME, TAXED, at_kl
-from rlhf_dagster.replication.claims.figures import along, between, number, percent, planted
+from rlhf_dagster.replication.charts import draw_line, label_axes, new_chart, place_legend
+from rlhf_dagster.replication.claims.arms import KL_SWEEP, PTX, SOME_COMPARISONS, TAXED, WORDS_AT_THE_END, at_kl
+from rlhf_dagster.replication.claims.figures import along, between, in_digits, in_percent, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference
 from rlhf_dagster.replication.measures.answers import answers_of, on_same_prompts
 from rlhf_dagster.replication.measures.reports import tax_of
@@ -19,11 +19,11 @@ from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-START = Rate(0.0, 0.0, 0.0, 1)
+AT_START = Rate(0.0, 0.0, 0.0, 1)
 """What SFT gains over itself."""
 
 
-class AlignmentTax:
+class TaxOfAlignment:
     name = "C10"
     title = "PPO-ptx pays the alignment tax, more KL does not"
     source = "InstructGPT (Ouyang et al. 2022), section 4.2 and appendix E"
@@ -67,8 +67,8 @@ class AlignmentTax:
         )
         tax, gold = across_seeds(figures, "ptx", "tax"), across_seeds(figures, "ptx", "gold")
         draw_line(panel, [tax.value], [gold], "PPO-ptx", series=1, style="points")
-        draw_line(panel, [1.0], [START], "SFT", series=4, style="points")
-        describe(panel, "Gold score over SFT", "perplexity on held-out text over SFT's")
+        draw_line(panel, [1.0], [AT_START], "SFT", series=4, style="points")
+        label_axes(panel, "Gold score over SFT", "perplexity on held-out text over SFT's")
         place_legend(panel)
         return figure
 
@@ -76,9 +76,10 @@ class AlignmentTax:
         tax, mixed = across_seeds(figures, "taxes", 0), across_seeds(figures, "ptx", "tax")
         before, after, sft = (across_seeds(figures, "last_words", name) for name in ("ppo", "ptx", "sft"))
         return (
-            f"PPO's perplexity on held-out text is {number(tax)} times SFT's, with pretraining text mixed in "
-            f"{number(mixed)}; the last word of a text is found by {percent(before)} and {percent(after)} "
-            f"(SFT {percent(sft)}). KL that costs as little is {number(across_seeds(figures, 'ahead'))} behind in gold."
+            f"PPO's perplexity on held-out text is {in_digits(tax)} times SFT's, with pretraining text mixed in "
+            f"{in_digits(mixed)}; the last word of a text is found by {in_percent(before)} and {in_percent(after)} "
+            f"(SFT {in_percent(sft)}). KL that costs as little is {in_digits(across_seeds(figures, 'ahead'))} behind "
+            "in gold."
         )
 
     def supporting(self) -> Sequence[Measured]:
@@ -90,12 +91,15 @@ class AlignmentTax:
 
 def _with_more_kl(size: Size) -> list[Variant]:
     """PPO without pretraining text, the one that it is compared with first, then with more and more KL."""
-    return [at_kl(SOME, coefficient) for coefficient in sorted(KL_SWEEP[size]) if coefficient >= TAXED]
+    return [at_kl(SOME_COMPARISONS, coefficient) for coefficient in sorted(KL_SWEEP[size]) if coefficient >= TAXED]
 
 
 def _last_words(results: Results) -> dict[str, Any]:
     """The share of held-out texts whose last word is found, by policy."""
-    mixed, plain = results.probe(PTX, LAST_WORDS.name), results.probe(at_kl(SOME, TAXED), LAST_WORDS.name)
+    mixed, plain = (
+        results.probe(PTX, WORDS_AT_THE_END.name),
+        results.probe(at_kl(SOME_COMPARISONS, TAXED), WORDS_AT_THE_END.name),
+    )
     return {"sft": mixed["sft"], "ppo": plain["policy"], "ptx": mixed["policy"]}
 
 
@@ -108,6 +112,3 @@ def _made_up(saved: float, ahead: float) -> Measured:
         "ahead": planted(ahead, 0.1),
         "last_words": {"sft": planted(0.3), "ppo": planted(0.25), "ptx": planted(0.29)},
     }
-
-
-CLAIM = AlignmentTax()

@@ -6,9 +6,9 @@ from typing import Any
 
 from rlhf_dagster.config.base import overlaid
 from rlhf_dagster.replication.base import Probe, Results, Size, Variant
-from rlhf_dagster.replication.measures.answers import Answers, given_answers
+from rlhf_dagster.replication.measures.answers import VariantAnswers, given_answers
 
-TASK = "sentiment"
+STYLE_TASK = "sentiment"
 TEST_PROMPTS = 512
 """All of the test split, so that every policy of a seed answers the same ones, whatever its round."""
 UPDATES = 40
@@ -24,7 +24,7 @@ OPEN_GATE = {
     "max_reward_drift": None,
 }
 """Every policy goes on to the next round: what the gate would have stopped is part of what is measured."""
-COMMON: Mapping[str, Any] = {
+SHARED: Mapping[str, Any] = {
     # Train prompts for 5,000 comparisons, one each.
     "data": {"prompts": 6400, "validation": 0.08, "test": 0.08},
     # Whether a reward model of few labels is better than chance is part of what is measured.
@@ -36,34 +36,36 @@ COMMON: Mapping[str, Any] = {
 
 ZERO_SHOT = Probe("zero_shot")
 """Responses of the base model to the test prompts."""
-ACCURACY = Probe("reward_accuracy", {"pairs": 1024})
+NEW_PAIRS = Probe("reward_accuracy", {"pairs": 1024})
 """The last reward model on new pairs of responses of each round's behaviour policy."""
 FOLDS = Probe("annotator_folds", {"folds": 4, "comparisons": 1200, "measured": 0.4})
 """Reward models that each leave out the labels of some people."""
-BEST_OF_N = Probe("best_of_n", {"n": [1, 2, 4, 8, 16, 32], "prompts": 256})
+BEST_OF_SFT = Probe("best_of_n", {"n": [1, 2, 4, 8, 16, 32], "prompts": 256})
 """Of the last round's reward model, among samples of SFT."""
-LAST_WORDS = Probe("last_words")
+WORDS_AT_THE_END = Probe("last_words")
 """How often the last round's policy, and SFT, find the last word of a held-out text."""
 TAXED = 0.03
 """The KL coefficient at which PPO is compared with PPO-ptx."""
-PREPARED = Variant("prepared", TASK, COMMON, until="sft_checkpoint", probes=(ZERO_SHOT,))
+PREPARED = Variant("prepared", STYLE_TASK, SHARED, until="sft_checkpoint", probes=(ZERO_SHOT,))
 """Data, base model and SFT, with which all others begin."""
-FEW, SOME, MANY = 250, 1000, 5000
+FEW_COMPARISONS, SOME_COMPARISONS, MANY_COMPARISONS = 250, 1000, 5000
 """Comparisons: budgets that several claims look at."""
 
 
 def of_prepared(name: str, settings: Mapping[str, Any], *probes: Probe, rounds: int = 1, until: str = "") -> Variant:
     """A loop with the common settings but for ``settings``, on the data and the SFT checkpoint that all share."""
-    laid_over = overlaid(dict(COMMON), dict(settings))
+    laid_over = overlaid(dict(SHARED), dict(settings))
     until = until or "eval_report"
-    return Variant(name, TASK, laid_over, rounds, until, forks=PREPARED, after="sft_checkpoint", probes=probes)
+    return Variant(name, STYLE_TASK, laid_over, rounds, until, forks=PREPARED, after="sft_checkpoint", probes=probes)
 
 
 def labelled(comparisons: int) -> Variant:
     """One round on so many comparisons of four responses, and PPO with the default target of KL."""
     settings = {"labeling": {"comparisons_per_round": comparisons}}
-    others = {SOME: (BEST_OF_N,), FEW: (BEST_OF_N,), MANY: (FOLDS,)}.get(comparisons, ())
-    return of_prepared(f"labels-{comparisons}", settings, ACCURACY, *others)
+    others = {SOME_COMPARISONS: (BEST_OF_SFT,), FEW_COMPARISONS: (BEST_OF_SFT,), MANY_COMPARISONS: (FOLDS,)}.get(
+        comparisons, ()
+    )
+    return of_prepared(f"labels-{comparisons}", settings, NEW_PAIRS, *others)
 
 
 LOOSE = 0.01
@@ -78,7 +80,7 @@ KL_SWEEP: Mapping[Size, Sequence[float]] = {
 def at_kl(comparisons: int, coefficient: float) -> Variant:
     """PPO on so many comparisons with a KL coefficient that no controller moves."""
     settings = {"ppo": {"kl_coef": coefficient, "kl_target": None}}
-    probes = (LAST_WORDS,) if (comparisons, coefficient) == (SOME, TAXED) else ()
+    probes = (WORDS_AT_THE_END,) if (comparisons, coefficient) == (SOME_COMPARISONS, TAXED) else ()
     return learning_anew(labelled(comparisons), f"kl-{coefficient:g}", settings, *probes)
 
 
@@ -96,12 +98,12 @@ def learning_anew(source: Variant, name: str, settings: Mapping[str, Any], *prob
 
 
 ONLINE_ROUNDS = 4
-OFFLINE = at_kl(SOME, LOOSE)
+OFFLINE = at_kl(SOME_COMPARISONS, LOOSE)
 """One round's labels, all of SFT's responses."""
 ONLINE = of_prepared(
     "online",
     {
-        "labeling": {"comparisons_per_round": SOME // ONLINE_ROUNDS},
+        "labeling": {"comparisons_per_round": SOME_COMPARISONS // ONLINE_ROUNDS},
         "ppo": {
             "kl_coef": LOOSE,
             "kl_target": None,
@@ -109,46 +111,53 @@ ONLINE = of_prepared(
             "start": "behaviour",
         },
     },
-    ACCURACY,
+    NEW_PAIRS,
     rounds=ONLINE_ROUNDS,
 )
 """As many labels and updates, in rounds that each sample from the newest policy."""
 
-SMALL = Variant(
-    f"small-labels-{SOME}",
-    TASK,
+SMALL_MODEL = Variant(
+    f"small-labels-{SOME_COMPARISONS}",
+    STYLE_TASK,
     overlaid(
-        dict(COMMON),
+        dict(SHARED),
         {
             "base_model": {"tiny": {"width": 32}},
-            "labeling": {"comparisons_per_round": SOME},
+            "labeling": {"comparisons_per_round": SOME_COMPARISONS},
         },
     ),
 )
 """The whole loop with a model of less than a tenth of the size."""
 PTX = learning_anew(
-    labelled(SOME), "ptx", {"ppo": {"kl_coef": TAXED, "kl_target": None, "pretraining_coef": 1.0}}, LAST_WORDS
+    labelled(SOME_COMPARISONS),
+    "ptx",
+    {"ppo": {"kl_coef": TAXED, "kl_target": None, "pretraining_coef": 1.0}},
+    WORDS_AT_THE_END,
 )
 """The same with the loss on pretraining text mixed into each update."""
 
-DPO_BETAS: Mapping[Size, Sequence[float]] = {"quick": (0.5, 0.1, 0.03), "full": (1.0, 0.3, 0.1, 0.05, 0.02)}
+DPO_BETAS: Mapping[Size, Sequence[float]] = {"quick": (1.0, 0.3, 0.1), "full": (1.0, 0.5, 0.3, 0.1, 0.03)}
 RLOO_COEFFICIENTS: Mapping[Size, Sequence[float]] = {"quick": (0.1, 0.03), "full": (0.3, 0.1, 0.03)}
 
 
-DPO_BETA = 0.1
+DPO_BETA = 0.3
 """The one that is judged; the others show the frontier."""
 
 
 def by_dpo(beta: float) -> Variant:
-    return learning_anew(labelled(SOME), f"dpo-{beta:g}", {"release": {"arm": "dpo"}, "dpo": {"beta": beta}})
+    return learning_anew(
+        labelled(SOME_COMPARISONS), f"dpo-{beta:g}", {"release": {"arm": "dpo"}, "dpo": {"beta": beta}}
+    )
 
 
 def by_rloo(coefficient: float) -> Variant:
     settings = {"kl_coef": coefficient, "kl_target": None, "updates": UPDATES}
-    return learning_anew(labelled(SOME), f"rloo-{coefficient:g}", {"release": {"arm": "rloo"}, "rloo": settings})
+    return learning_anew(
+        labelled(SOME_COMPARISONS), f"rloo-{coefficient:g}", {"release": {"arm": "rloo"}, "rloo": settings}
+    )
 
 
-CHOICES = ("random", "margin", "disagreement")
+CHOOSING = ("random", "margin", "disagreement")
 """Ways to choose what is labelled."""
 CHOOSING_ROUNDS = 3
 
@@ -157,7 +166,7 @@ def choosing(selection: str) -> Variant:
     """Rounds of few comparisons, all of SFT's responses, chosen from many candidates by the last reward model."""
     settings = {
         "labeling": {
-            "comparisons_per_round": FEW,
+            "comparisons_per_round": FEW_COMPARISONS,
             "selection": selection,
             "selection_pool": 4.0,
             "selection_random": 0.0,
@@ -165,10 +174,10 @@ def choosing(selection: str) -> Variant:
         "reward_model": {"heads": 5},
     }
     end = "reward_model_accuracy"
-    several = of_prepared(f"choosing-{selection}", settings, ACCURACY, rounds=CHOOSING_ROUNDS, until=end)
+    several = of_prepared(f"choosing-{selection}", settings, NEW_PAIRS, rounds=CHOOSING_ROUNDS, until=end)
     return replace(several, between=end)
 
 
-def zero_shot_answers(results: Results) -> Answers:
+def zero_shot_answers(results: Results) -> VariantAnswers:
     """The base model's responses, of the size that all but one variant have."""
     return given_answers(results.loop(PREPARED), results.probe(PREPARED, ZERO_SHOT.name))

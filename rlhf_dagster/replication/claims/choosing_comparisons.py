@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.arms import ACCURACY, CHOICES, choosing
-from rlhf_dagster.replication.claims.figures import along, in_points, percent, planted
+from rlhf_dagster.replication.charts import draw_bars, draw_bound, label_axes, new_chart
+from rlhf_dagster.replication.claims.arms import CHOOSING, NEW_PAIRS, choosing
+from rlhf_dagster.replication.claims.figures import along, in_percent, in_points, planted
 from rlhf_dagster.replication.estimates.differences import paired_difference_of_shares
 from rlhf_dagster.replication.measures.preferences import share_of_wins
 from rlhf_dagster.replication.verdicts import must_exceed
@@ -16,7 +16,7 @@ from rlhf_dagster.replication.verdicts import must_exceed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-JUDGED = "disagreement"
+JUDGED_WAY = "disagreement"
 """The choice that the claim stands or falls with."""
 
 
@@ -27,32 +27,32 @@ class ChoosingComparisons:
     paper = "No figure: active learning is named as a way to need fewer labels."
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return tuple(map(choosing, CHOICES))
+        return tuple(map(choosing, CHOOSING))
 
     def measure(self, results: Results, size: Size) -> Measured:
-        right = [_right(results, choosing(selection)) for selection in CHOICES]
+        right = [_right(results, choosing(selection)) for selection in CHOOSING]
         gains = [paired_difference_of_shares(chosen, right[0]) for chosen in right[1:]]
         return {
-            "choices": list(CHOICES),
+            "choices": list(CHOOSING),
             "accuracy": [share_of_wins(found).as_dict() for found in right],
             "gains": [gain.as_dict() for gain in gains],
         }
 
     def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
         # Not by margin, which also likes comparisons that nobody can decide.
-        gain = along(figures, "gains")[CHOICES.index(JUDGED) - 1]
-        return (must_exceed(f"Choice by {JUDGED} makes a more accurate reward model", gain, 0.0, percent=True),)
+        gain = along(figures, "gains")[CHOOSING.index(JUDGED_WAY) - 1]
+        return (must_exceed(f"Choice by {JUDGED_WAY} makes a more accurate reward model", gain, 0.0, percent=True),)
 
     def plot(self, figures: Sequence[Measured]) -> "Figure":
         figure, (panel,) = new_chart()
         draw_bars(panel, figures[0]["choices"], along(figures, "accuracy"))
         draw_bound(panel, 0.5)
-        describe(panel, "Accuracy of the reward model on the same pairs", "how comparisons were chosen", percent=True)
+        label_axes(panel, "Accuracy of the reward model on the same pairs", "how comparisons were chosen", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
-        by_chance = percent(along(figures, "accuracy")[0])
-        gains = zip(CHOICES[1:], along(figures, "gains"), strict=True)
+        by_chance = in_percent(along(figures, "accuracy")[0])
+        gains = zip(CHOOSING[1:], along(figures, "gains"), strict=True)
         told = " and ".join(f"{in_points(gain)} by {name}" for name, gain in gains)
         return f"Chosen by chance, labels make a reward model of {by_chance} accuracy; chosen otherwise {told}."
 
@@ -65,16 +65,13 @@ class ChoosingComparisons:
 
 def _right(results: Results, variant: Variant) -> np.ndarray:
     """1 for each pair on which the reward model agrees with the gold judge, on SFT's responses."""
-    found = results.probe(variant, ACCURACY.name)
+    found = results.probe(variant, NEW_PAIRS.name)
     return np.array(found["rounds"][0]["agrees_with_gold"], dtype=np.float64)
 
 
 def _made_up(gain: float) -> Measured:
     return {
-        "choices": list(CHOICES),
+        "choices": list(CHOOSING),
         "accuracy": [planted(0.74), planted(0.74 + gain), planted(0.74 + gain)],
         "gains": [planted(gain, 0.01), planted(gain, 0.01)],
     }
-
-
-CLAIM = ChoosingComparisons()

@@ -128,6 +128,3 @@ def _made_up(alone: float, zero_shot: float, begun: tuple[float, float]) -> Meas
         "rl_over_zero_shot": planted(alone - zero_shot),
         "skipped": planted(begun[0] - begun[1]),
     }
-
-
-CLAIM = Copying()

@@ -6,18 +6,28 @@ from typing import TYPE_CHECKING
 
 from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import count_axis, describe, draw_bound, draw_line, new_chart, place_legend
-from rlhf_dagster.replication.claims.arms import FEW, MANY, PREPARED, SOME, labelled, zero_shot_answers
-from rlhf_dagster.replication.claims.figures import along, percent, planted
+from rlhf_dagster.replication.charts import count_axis, draw_bound, draw_line, label_axes, new_chart, place_legend
+from rlhf_dagster.replication.claims.arms import (
+    FEW_COMPARISONS,
+    MANY_COMPARISONS,
+    PREPARED,
+    SOME_COMPARISONS,
+    labelled,
+    zero_shot_answers,
+)
+from rlhf_dagster.replication.claims.figures import along, in_percent, planted
 from rlhf_dagster.replication.estimates.trends import paired_slope
-from rlhf_dagster.replication.measures.answers import Answers, answers_of
+from rlhf_dagster.replication.measures.answers import VariantAnswers, answers_of
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
 from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BUDGETS: Mapping[Size, Sequence[int]] = {"quick": (FEW, SOME, MANY), "full": (FEW, 500, SOME, 2500, MANY)}
+BUDGETS: Mapping[Size, Sequence[int]] = {
+    "quick": (FEW_COMPARISONS, SOME_COMPARISONS, MANY_COMPARISONS),
+    "full": (FEW_COMPARISONS, 500, SOME_COMPARISONS, 2500, MANY_COMPARISONS),
+}
 CLEARLY = 0.75
 """What the win rate over zero-shot must exceed at the largest budget; the paper found 0.86 to 0.88."""
 ENOUGH = 0.65
@@ -63,15 +73,15 @@ class FewLabels:
         draw_line(panel, budgets, along(figures, "over_sft"), "SFT", series=1)
         draw_bound(panel, 0.5)
         count_axis(panel, budgets)
-        describe(panel, "Win rate by the gold judge over", "comparisons", percent=True)
+        label_axes(panel, "Win rate by the gold judge over", "comparisons", percent=True)
         place_legend(panel)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
         rates, budgets = along(figures, "over_zero_shot"), figures[0]["budgets"]
         return (
-            f"The gold judge prefers the policy to the zero-shot model on {percent(rates[-1])} of prompts with "
-            f"{budgets[-1]:,} comparisons, and on {percent(rates[0])} with {budgets[0]:,}."
+            f"The gold judge prefers the policy to the zero-shot model on {in_percent(rates[-1])} of prompts with "
+            f"{budgets[-1]:,} comparisons, and on {in_percent(rates[0])} with {budgets[0]:,}."
         )
 
     def supporting(self) -> Sequence[Measured]:
@@ -81,17 +91,14 @@ class FewLabels:
         return [_made_up([0.52, 0.50, 0.51], [0.51, 0.50, 0.52], 0.0)]
 
 
-def _over(policy: Answers, other: Answers) -> dict[str, float | None]:
+def _over(policy: VariantAnswers, other: VariantAnswers) -> dict[str, float | None]:
     return share_of_wins(gold_wins(policy, other)).as_dict()
 
 
 def _made_up(over_zero_shot: Sequence[float], over_sft: Sequence[float], growth: float) -> Measured:
     return {
-        "budgets": [FEW, SOME, MANY],
+        "budgets": [FEW_COMPARISONS, SOME_COMPARISONS, MANY_COMPARISONS],
         "over_sft": list(map(planted, over_sft)),
         "over_zero_shot": list(map(planted, over_zero_shot)),
         "growth": planted(growth, 0.01),
     }
-
-
-CLAIM = FewLabels()

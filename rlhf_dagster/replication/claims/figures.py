@@ -32,7 +32,7 @@ def between(places: ArrayLike, values: ArrayLike, place: float) -> np.ndarray:
     return mixed
 
 
-def percent(rate: Rate) -> str:
+def in_percent(rate: Rate) -> str:
     """A share with its interval, such as ``86% (83 to 89%)``."""
     return f"{rate.value:.0%} ({100 * rate.low:.0f} to {rate.high:.0%})"
 
@@ -42,7 +42,7 @@ def in_points(rate: Rate) -> str:
     return f"{100 * rate.value:+.1f} points ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
-def number(rate: Rate) -> str:
+def in_digits(rate: Rate) -> str:
     """An estimate with its interval, such as ``1.42 (1.30 to 1.54)``."""
     return f"{rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})"
 

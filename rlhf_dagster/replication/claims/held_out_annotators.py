@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.arms import FOLDS, MANY, labelled
-from rlhf_dagster.replication.claims.figures import in_points, percent, planted
+from rlhf_dagster.replication.charts import draw_bars, draw_bound, label_axes, new_chart
+from rlhf_dagster.replication.claims.arms import FOLDS, MANY_COMPARISONS, labelled
+from rlhf_dagster.replication.claims.figures import in_percent, in_points, planted
 from rlhf_dagster.replication.verdicts import across_seeds, must_exceed, must_stay_below
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ class HeldOutAnnotators:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (labelled(MANY),)
+        return (labelled(MANY_COMPARISONS),)
 
     def measure(self, results: Results, size: Size) -> Measured:
-        found: Measured = results.probe(labelled(MANY), FOLDS.name)
+        found: Measured = results.probe(labelled(MANY_COMPARISONS), FOLDS.name)
         return found
 
     def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
@@ -48,14 +48,14 @@ class HeldOutAnnotators:
         rates = [across_seeds(figures, name) for name in ("own", "held_out")]
         draw_bars(panel, ["people\nlearned from", "people\nheld out"], rates)
         draw_bound(panel, CHANCE)
-        describe(panel, "Accuracy of the reward model on labels of", percent=True)
+        label_axes(panel, "Accuracy of the reward model on labels of", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
         own, held_out, gap = (across_seeds(figures, name) for name in ("own", "held_out", "gap"))
         return (
-            f"Of the labels of people held out, reward models predict {percent(held_out)}, of those they learned from "
-            f"{percent(own)}: a difference of {in_points(gap)} on the same comparisons."
+            f"Of the labels of people held out, reward models predict {in_percent(held_out)}, of those they learned "
+            f"from {in_percent(own)}: a difference of {in_points(gap)} on the same comparisons."
         )
 
     def supporting(self) -> Sequence[Measured]:
@@ -67,6 +67,3 @@ class HeldOutAnnotators:
 
 def _made_up(own: float, held_out: float) -> Measured:
     return {"own": planted(own), "held_out": planted(held_out), "gap": planted(own - held_out, 0.01)}
-
-
-CLAIM = HeldOutAnnotators()

@@ -108,6 +108,3 @@ def _made_up(own: float, less: float, more: float) -> Measured:
         "truth": dict.fromkeys(KINDS, truth),
         "says_more": planted(more),
     }
-
-
-CLAIM = Heuristics()

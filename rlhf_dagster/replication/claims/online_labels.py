@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
+from rlhf_dagster.replication.charts import draw_bars, draw_bound, label_axes, new_chart
 from rlhf_dagster.replication.claims.arms import OFFLINE, ONLINE, ONLINE_ROUNDS
-from rlhf_dagster.replication.claims.figures import along, number, percent, planted
+from rlhf_dagster.replication.claims.figures import along, in_digits, in_percent, planted
 from rlhf_dagster.replication.measures.answers import answers_of
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
 from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
@@ -51,15 +51,15 @@ class OnlineLabels:
         names = ["one round", *(f"online, round {number + 1}" for number in range(len(rounds)))]
         draw_bars(panel, [name.replace(", ", ",\n") for name in names], [along(figures, "over_sft")[0], *rounds])
         draw_bound(panel, 0.5)
-        describe(panel, "Win rate over SFT by the gold judge", percent=True)
+        label_axes(panel, "Win rate over SFT by the gold judge", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
         offline, online = along(figures, "kl")
         return (
             f"The gold judge prefers the policy of {ONLINE_ROUNDS} rounds to that of one on "
-            f"{percent(across_seeds(figures, 'online_over_offline'))} of prompts, at {number(online)} and "
-            f"{number(offline)} nats of KL."
+            f"{in_percent(across_seeds(figures, 'online_over_offline'))} of prompts, at {in_digits(online)} and "
+            f"{in_digits(offline)} nats of KL."
         )
 
     def supporting(self) -> Sequence[Measured]:
@@ -76,6 +76,3 @@ def _made_up(online_over_offline: float) -> Measured:
         "kl": [planted(14.0, 0.5), planted(13.5, 0.5)],
         "by_round": list(map(planted, (0.6, 0.7, 0.8, 0.85))),
     }
-
-
-CLAIM = OnlineLabels()

@@ -8,9 +8,16 @@ import numpy as np
 from rlhf_dagster.common.intervals import Rate, mean_interval
 from rlhf_dagster.evaluation.win_rate import POLICY, REWARD_MODEL, SFT
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_line, new_chart, place_legend
-from rlhf_dagster.replication.claims.arms import BEST_OF_N, FEW, KL_SWEEP, SOME, at_kl, labelled
-from rlhf_dagster.replication.claims.figures import along, number, planted
+from rlhf_dagster.replication.charts import draw_line, label_axes, new_chart, place_legend
+from rlhf_dagster.replication.claims.arms import (
+    BEST_OF_SFT,
+    FEW_COMPARISONS,
+    KL_SWEEP,
+    SOME_COMPARISONS,
+    at_kl,
+    labelled,
+)
+from rlhf_dagster.replication.claims.figures import along, in_digits, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates
 from rlhf_dagster.replication.estimates.overoptimisation import fit_over_prompts
 from rlhf_dagster.replication.estimates.trends import fall_after_peak
@@ -21,7 +28,10 @@ from rlhf_dagster.replication.verdicts import across_seeds, must_exceed, rate_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LABELS: Mapping[Size, Sequence[int]] = {"quick": (FEW, SOME), "full": (FEW, SOME, 2500)}
+SWEPT_LABELS: Mapping[Size, Sequence[int]] = {
+    "quick": (FEW_COMPARISONS, SOME_COMPARISONS),
+    "full": (FEW_COMPARISONS, SOME_COMPARISONS, 2500),
+}
 EXPLAINED = 0.5
 """Share of the variance of the gold scores along the sweep that the law must explain at least."""
 
@@ -36,14 +46,14 @@ class OverOptimisation:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        swept = [at_kl(labels, coefficient) for labels in LABELS[size] for coefficient in KL_SWEEP[size]]
-        return (labelled(LABELS[size][0]), *swept)
+        swept = [at_kl(labels, coefficient) for labels in SWEPT_LABELS[size] for coefficient in KL_SWEEP[size]]
+        return (labelled(SWEPT_LABELS[size][0]), *swept)
 
     def measure(self, results: Results, size: Size) -> Measured:
         return {
             "coefficients": list(KL_SWEEP[size]),
-            "sweeps": {str(labels): _sweep(results, labels, KL_SWEEP[size]) for labels in LABELS[size]},
-            "best_of_n": results.probe(labelled(LABELS[size][0]), BEST_OF_N.name),
+            "sweeps": {str(labels): _sweep(results, labels, KL_SWEEP[size]) for labels in SWEPT_LABELS[size]},
+            "best_of_n": results.probe(labelled(SWEPT_LABELS[size][0]), BEST_OF_SFT.name),
         }
 
     def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
@@ -66,8 +76,8 @@ class OverOptimisation:
         best = [kl**0.5 for kl in figures[0]["best_of_n"]["kl"]]
         draw_line(gold, best, along(figures, "best_of_n", "gold"), "best of n", series=4)
         draw_line(proxy, best, along(figures, "best_of_n", "proxy"), "best of n", series=4)
-        describe(gold, "Gold score over SFT", "square root of the KL (nats)")
-        describe(proxy, "Reward model's score over SFT", "square root of the KL (nats)")
+        label_axes(gold, "Gold score over SFT", "square root of the KL (nats)")
+        label_axes(proxy, "Reward model's score over SFT", "square root of the KL (nats)")
         place_legend(gold)
         return figure
 
@@ -75,8 +85,8 @@ class OverOptimisation:
         few = next(iter(figures[0]["sweeps"]))
         fall, rise, explained = (across_seeds(figures, "sweeps", few, name) for name in ("fall", "rise", "r_squared"))
         return (
-            f"With {few} comparisons and no penalty the gold score ends {number(fall)} below its best, while the "
-            f"reward model's is {number(rise)} higher; the law explains {number(explained)} of the variance."
+            f"With {few} comparisons and no penalty the gold score ends {in_digits(fall)} below its best, while the "
+            f"reward model's is {in_digits(rise)} higher; the law explains {in_digits(explained)} of the variance."
         )
 
     def supporting(self) -> Sequence[Measured]:
@@ -132,6 +142,3 @@ def _made_up(gold: Sequence[float], proxy: Sequence[float], *, fall: float, rise
         "sweeps": {"250": sweep},
         "best_of_n": best | {"proxy": list(map(planted, (0.0, 0.9, 1.5)))},
     }
-
-
-CLAIM = OverOptimisation()

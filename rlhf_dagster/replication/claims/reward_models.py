@@ -9,10 +9,10 @@ import numpy as np
 from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import count_axis, describe, draw_bars, draw_line, new_chart
-from rlhf_dagster.replication.claims.arms import ACCURACY, MANY, ONLINE, labelled
+from rlhf_dagster.replication.charts import count_axis, draw_bars, draw_line, label_axes, new_chart
+from rlhf_dagster.replication.claims.arms import MANY_COMPARISONS, NEW_PAIRS, ONLINE, labelled
 from rlhf_dagster.replication.claims.few_labels import BUDGETS
-from rlhf_dagster.replication.claims.figures import along, in_points, percent, planted
+from rlhf_dagster.replication.claims.figures import along, in_percent, in_points, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference_of_shares
 from rlhf_dagster.replication.estimates.trends import paired_slope, slope_of_rates
 from rlhf_dagster.replication.measures.labels import votes
@@ -73,12 +73,12 @@ class RewardModels:
         budgets, numbers = figures[0]["budgets"], range(1, len(figures[0]["by_round"]) + 1)
         draw_line(labels, budgets, along(figures, "by_budget"))
         count_axis(labels, budgets)
-        describe(labels, "Accuracy by labels", "comparisons", percent=True)
+        label_axes(labels, "Accuracy by labels", "comparisons", percent=True)
         draw_line(rounds, numbers, along(figures, "by_round"))
         rounds.set_xticks(numbers)
-        describe(rounds, "Accuracy on pairs of each round", "round", percent=True)
+        label_axes(rounds, "Accuracy on pairs of each round", "round", percent=True)
         draw_bars(strengths, ["slight", "clear"], along(figures, "by_strength"))
-        describe(strengths, "Accuracy by strength of the label", percent=True)
+        label_axes(strengths, "Accuracy by strength of the label", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
@@ -87,10 +87,11 @@ class RewardModels:
         )
         return (
             f"Accuracy rises by {in_points(across_seeds(figures, 'by_doubling'))} with each doubling of the labels, "
-            f"goes from {percent(rounds[0])} in the first round to {percent(rounds[-1])} in the last, and from "
-            f"{percent(strengths[0])} to {percent(strengths[-1])} with the strength of the label; {percent(unsure[0])} "
-            f"of the first and {percent(unsure[-1])} of the last labels are unsure; one person is right about "
-            f"{percent(people[0])} of comparisons, the mode of three about {percent(people[1])}."
+            f"goes from {in_percent(rounds[0])} in the first round to {in_percent(rounds[-1])} in the last, and from "
+            f"{in_percent(strengths[0])} to {in_percent(strengths[-1])} with the strength of the label; "
+            f"{in_percent(unsure[0])} of the first and {in_percent(unsure[-1])} of the last labels are unsure; "
+            f"one person is right about {in_percent(people[0])} of comparisons, the mode of three about "
+            f"{in_percent(people[1])}."
         )
 
     def supporting(self) -> Sequence[Measured]:
@@ -101,19 +102,19 @@ class RewardModels:
 
 
 def _first_round(results: Results, variant: Variant) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = results.probe(variant, ACCURACY.name)["rounds"][0]
+    found: Mapping[str, Any] = results.probe(variant, NEW_PAIRS.name)["rounds"][0]
     return found
 
 
 def _voted(results: Results) -> tuple[np.ndarray, np.ndarray]:
     """By comparison with three labels, whether one person and whether their mode names what the gold judge does."""
-    voted = votes(results.loop(labelled(MANY)), round_key(1))
+    voted = votes(results.loop(labelled(MANY_COMPARISONS)), round_key(1))
     return voted.one, voted.together
 
 
 def _by_round(results: Results) -> dict[str, Any]:
     """The last reward model on pairs of responses of the policy that each round sampled from."""
-    rounds = results.probe(ONLINE, ACCURACY.name)["rounds"]
+    rounds = results.probe(ONLINE, NEW_PAIRS.name)["rounds"]
     accuracy = [_share(one, "agrees_with_people") for one in rounds]
     unsure = [share_of_wins([strength < CLEAR for strength in one["strength"]]) for one in rounds]
     by_strength = [_at_strength(rounds, strength) for strength in (SLIGHT, CLEAR)]
@@ -156,6 +157,3 @@ def _made_up(sign: int) -> Measured:
         "people": row(0.72, 0.77),
         "of_three": planted(sign * 0.05, 0.02),
     }
-
-
-CLAIM = RewardModels()

@@ -7,9 +7,9 @@ from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.arms import PREPARED, SMALL, SOME, labelled, zero_shot_answers
-from rlhf_dagster.replication.claims.figures import along, percent, planted
+from rlhf_dagster.replication.charts import draw_bars, draw_bound, label_axes, new_chart
+from rlhf_dagster.replication.claims.arms import PREPARED, SMALL_MODEL, SOME_COMPARISONS, labelled, zero_shot_answers
+from rlhf_dagster.replication.claims.figures import along, in_percent, planted
 from rlhf_dagster.replication.measures.answers import answers_of
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
 from rlhf_dagster.replication.measures.rounds import round_figures
@@ -30,10 +30,10 @@ class SmallAlignedModel:
     paper = "People prefer the 1.3-billion InstructGPT to the 175-billion GPT-3, which has a hundred times its weights."
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (PREPARED, labelled(SOME), SMALL)
+        return (PREPARED, labelled(SOME_COMPARISONS), SMALL_MODEL)
 
     def measure(self, results: Results, size: Size) -> Measured:
-        small, large = results.loop(SMALL), results.loop(labelled(SOME))
+        small, large = results.loop(SMALL_MODEL), results.loop(labelled(SOME_COMPARISONS))
         opponents = (zero_shot_answers(results), answers_of(large, SFT), answers_of(large))
         own, sizes = answers_of(small), [_parameters(loop) for loop in (small, large)]
         return {
@@ -55,7 +55,7 @@ class SmallAlignedModel:
         figure, (panel,) = new_chart()
         draw_bars(panel, [name.replace(" ", "\n") for name in OPPONENTS], along(figures, "over"))
         draw_bound(panel, 0.5)
-        describe(panel, "Win rate of the small policy over", percent=True)
+        label_axes(panel, "Win rate of the small policy over", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
@@ -63,7 +63,7 @@ class SmallAlignedModel:
         by_size = figures[0]["perplexity"]
         return (
             f"The gold judge prefers the policy of {small:,} parameters to the zero-shot model of {large:,} on "
-            f"{percent(across_seeds(figures, 'over', 0))} of prompts, although the large one reads text better "
+            f"{in_percent(across_seeds(figures, 'over', 0))} of prompts, although the large one reads text better "
             f"(perplexity {by_size[1]:.2f} against {by_size[0]:.2f} after SFT)."
         )
 
@@ -94,6 +94,3 @@ def _made_up(over_zero_shot: float) -> Measured:
         "over": [planted(over_zero_shot), planted(0.6), planted(0.3)],
         "perplexity": [3.6, 2.9],
     }
-
-
-CLAIM = SmallAlignedModel()

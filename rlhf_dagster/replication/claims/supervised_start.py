@@ -99,6 +99,3 @@ def _made_up(alone: float, both: float, preferred: float, over_rl: float) -> Mea
         "rouge_gain": {ZERO_SHOT: planted(-0.2), RL: planted(alone, 0.02), BOTH: planted(both, 0.02)},
         "both_over_rl": planted(over_rl),
     }
-
-
-CLAIM = SupervisedStart()

@@ -94,6 +94,3 @@ def _made_up(agree: float, predict: float) -> Measured:
         "agree_more": planted(agree),
         "predict_more": planted(predict),
     }
-
-
-CLAIM = VagueInstructions()

@@ -21,7 +21,7 @@ EVALUATION = "evaluation_completions"
 
 
 @dataclass(frozen=True)
-class Answers:
+class VariantAnswers:
     """One response to each test prompt; see :func:`answers_of` and :func:`given_answers`."""
 
     loop: LoopFolder
@@ -52,7 +52,7 @@ class Answers:
             )
         return np.array([np.sum(own, dtype=np.float64) - np.sum(other, dtype=np.float64) for own, other in pairs])
 
-    def on(self, prompts: Sequence[str]) -> "Answers":
+    def on(self, prompts: Sequence[str]) -> "VariantAnswers":
         """Those to these prompts, by id, in their order."""
         return replace(
             self, rows=self.rows.set_index("prompt_id", drop=False).loc[list(prompts)].reset_index(drop=True)
@@ -70,7 +70,7 @@ class Answers:
         return text_figures(self.rows, known_about(self.loop, self.rows))
 
 
-def answers_of(loop: LoopFolder, role: str = POLICY, round_key: str = "") -> Answers:
+def answers_of(loop: LoopFolder, role: str = POLICY, round_key: str = "") -> VariantAnswers:
     """The responses of a role in a round's evaluation: ``policy``, ``sft``, ``behaviour``, or an arm's name.
 
     By default the latest round that has an evaluation. Raises UserError where there is none, or nothing of this role.
@@ -79,12 +79,12 @@ def answers_of(loop: LoopFolder, role: str = POLICY, round_key: str = "") -> Ans
     return _answers(loop, table[table["role"] == role], f"{role} in {round_key or 'the latest round'}")
 
 
-def given_answers(loop: LoopFolder, found: Sequence[Mapping[str, Any]]) -> Answers:
+def given_answers(loop: LoopFolder, found: Sequence[Mapping[str, Any]]) -> VariantAnswers:
     """Responses that a probe has sampled: rows with ``prompt_id``, ``prompt`` and ``text``."""
     return _answers(loop, pd.DataFrame(list(found), columns=None if found else ["prompt_id"]), "a probe")
 
 
-def on_same_prompts(*all_answers: Answers) -> list[Answers]:
+def on_same_prompts(*all_answers: VariantAnswers) -> list[VariantAnswers]:
     """Each of them on the prompts that all of them answer, in one order.
 
     The loops of one seed draw the same test prompts, though rounds of a different number draw them anew where the test
@@ -100,13 +100,13 @@ def on_same_prompts(*all_answers: Answers) -> list[Answers]:
 
 
 def text_rate(words: Mapping[str, Any], group: str, name: str) -> Rate:
-    """One figure of :meth:`Answers.words`, such as ``rouge`` and ``rougeL``; unmeasured where the task knows none."""
+    """One figure of :meth:`VariantAnswers.words`, as ``rouge`` and ``rougeL``; unmeasured where the task knows none."""
     return rate_of(words[group][name]) if words[group] else UNMEASURED
 
 
-def _answers(loop: LoopFolder, rows: pd.DataFrame, whose: str) -> Answers:
+def _answers(loop: LoopFolder, rows: pd.DataFrame, whose: str) -> VariantAnswers:
     if rows.empty:
         raise UserError(f"{loop.root}: there are no responses of {whose}; sample them first.")
     if rows["prompt_id"].duplicated().any():
         raise UserError(f"{loop.root}: {whose} answers a prompt more than once; one response to each is needed.")
-    return Answers(loop, rows.sort_values("prompt_id").reset_index(drop=True))
+    return VariantAnswers(loop, rows.sort_values("prompt_id").reset_index(drop=True))

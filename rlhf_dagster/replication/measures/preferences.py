@@ -12,13 +12,13 @@ from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.loop.measuring.simulated import simulated_judgments
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.records.tables import records
-from rlhf_dagster.replication.measures.answers import Answers, on_same_prompts
+from rlhf_dagster.replication.measures.answers import VariantAnswers, on_same_prompts
 from rlhf_dagster.tasks.annotator_kinds import annotators_of
 
 _ONE, _OTHER = "one", "other"
 
 
-def gold_wins(one: Answers, other: Answers) -> np.ndarray:
+def gold_wins(one: VariantAnswers, other: VariantAnswers) -> np.ndarray:
     """1 where ``one``'s response has the higher gold score, 1/2 where both have the same, 0 otherwise; shape [n].
 
     By prompt, in the order of :func:`on_same_prompts`.
@@ -27,7 +27,7 @@ def gold_wins(one: Answers, other: Answers) -> np.ndarray:
     return (np.sign(first.gold - second.gold) + 1) / 2
 
 
-def annotator_wins(one: Answers, other: Answers, kind: str = "") -> np.ndarray:
+def annotator_wins(one: VariantAnswers, other: VariantAnswers, kind: str = "") -> np.ndarray:
     """The same by the simulated annotators of a kind (by default the task's first), one of whom judges each prompt.
 
     The annotators are those of ``one``'s loop. Two equal responses tie, and so do two between which an annotator
@@ -44,14 +44,14 @@ def share_of_wins(wins: ArrayLike) -> Rate:
     return clustered_rate(won, range(won.size))
 
 
-def gold_win_rate(one: Answers, other: Answers, against: str = "") -> WinRate:
+def gold_win_rate(one: VariantAnswers, other: VariantAnswers, against: str = "") -> WinRate:
     """The win rate by the gold judge, also at equal length; ``against`` names whose responses ``other`` are."""
     first, second = on_same_prompts(one, other)
     longer = first.rows["text"].str.len() - second.rows["text"].str.len()
     return win_rate(first.gold, second.gold, GOLD_JUDGE, against, longer.to_numpy(dtype=np.float64))
 
 
-def _judged(first: Answers, second: Answers, kind: str) -> dict[str, float]:
+def _judged(first: VariantAnswers, second: VariantAnswers, kind: str) -> dict[str, float]:
     """By prompt, what the annotator who was asked preferred: 1 for the first response."""
     loop = first.loop
     people = annotators_of(loop.task, kind, loop.config.stage_seed("annotators"))
@@ -63,7 +63,7 @@ def _judged(first: Answers, second: Answers, kind: str) -> dict[str, float]:
     return {row["prompt_id"]: _win(list(row["policy_ids"]), ranks) for row, ranks in found}
 
 
-def _named(answers: Answers, policy: str) -> pd.DataFrame:
+def _named(answers: VariantAnswers, policy: str) -> pd.DataFrame:
     """The responses under names of their own: two loops give their policies, and so their completions, the same."""
     rows = answers.rows[["prompt_id", "prompt", "text"]]
     return rows.assign(policy_id=policy, completion_id=[f"{policy}-{prompt}" for prompt in rows["prompt_id"]])

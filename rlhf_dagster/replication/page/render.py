@@ -12,7 +12,7 @@ from rlhf_dagster.replication.page.rows import common_settings, criterion_rows, 
 
 CLASSES = {"reproduced": "yes", "not reproduced": "no", "not decided": "open", "failed": "failed"}
 """Of the verdicts, in the order in which the headline counts them."""
-OUTCOMES = {"holds": ("yes", "holds"), "fails": ("no", "does not hold"), "open": ("open", "open")}
+SHOWN_OUTCOMES = {"holds": ("yes", "holds"), "fails": ("no", "does not hold"), "open": ("open", "open")}
 
 
 def render_replication(record: Mapping[str, Any], plots: Mapping[str, str]) -> str:
@@ -39,7 +39,7 @@ def render_replication(record: Mapping[str, Any], plots: Mapping[str, str]) -> s
         several=any(len(claim["figures"]) > 1 for claim in record["claims"]),
         alone=any(len(claim["figures"]) == 1 for claim in record["claims"]),
         classes=CLASSES,
-        outcomes=OUTCOMES,
+        outcomes=SHOWN_OUTCOMES,
         claims=[
             claim
             | {

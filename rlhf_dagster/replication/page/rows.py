@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.pages.report import MISSING, decimals, interval, percent
 from rlhf_dagster.replication.base import Criterion, Measured
-from rlhf_dagster.replication.verdicts import across_seeds, criterion_of, outcome_of
+from rlhf_dagster.replication.verdicts import across_seeds, criterion_of, outcome_of_criterion
 
 MOST_DIGITS = 5
 _MARGIN = 0.08
@@ -61,7 +61,7 @@ def _criterion_row(criterion: Criterion) -> dict[str, Any]:
         "value": value(rate.as_dict()["value"], digits),
         "interval": interval(rate.as_dict(), digits, scale=100 if criterion.percent else 1),
         "bound": f"{criterion.side} {value(criterion.bound, _digits_of_bound(criterion))}",
-        "outcome": outcome_of(criterion),
+        "outcome": outcome_of_criterion(criterion),
         "n": criterion.n,
         "strip": strip(criterion),
     }

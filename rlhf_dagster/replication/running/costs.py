@@ -12,7 +12,7 @@ from rlhf_dagster.replication.running.plan import VariantWork
 from rlhf_dagster.replication.variants.made import is_made, key_of
 from rlhf_dagster.replication.variants.steps import first_steps
 
-MEASURED_RATE = 100.0
+MEASURED_RATE = 1200.0
 """Rounds a second of :func:`measure_speed` on the machine of the estimates."""
 
 

@@ -14,16 +14,16 @@ from rlhf_dagster.config.training import DpoSettings, PpoSettings
 from rlhf_dagster.evaluation.perplexity import DOCUMENTS
 from rlhf_dagster.replication.base import Probe
 
-TRAINED_TOKEN, SAMPLED_TOKEN, READ_TOKEN = 60e-6, 75e-6, 20e-6
+_TRAINED_TOKEN, _SAMPLED_TOKEN, _READ_TOKEN = 60e-6, 75e-6, 20e-6
 """Seconds for a token, of a model of :data:`MEASURED_PARAMETERS`."""
 MEASURED_PARAMETERS = 460_000
 _FIXED = 0.25
 """Share of these seconds that no smaller model saves."""
-EVERY_ASSET = 0.4
+_EVERY_ASSET = 0.4
 """Seconds of any asset, whatever it makes: reading, writing, records."""
-JUDGED = 3e-3
+_JUDGED = 3e-3
 """Seconds for a comparison that is judged by simulated annotators and written down."""
-TASK_TEXT = 2e-4
+_TASK_TEXT = 2e-4
 """Seconds for a text of a task that is made and written down."""
 _VOCABULARY = 300
 """Tokens of a task's language, where `vocabulary` allows more."""
@@ -32,12 +32,12 @@ _VOCABULARY = 300
 def asset_seconds(asset: str, config: LoopConfig, number: int) -> float:
     """Of an asset of the round ``number``, which counts where labels of all rounds so far are learned from."""
     seconds = _ASSETS.get(asset, _nothing)(config, number)
-    return EVERY_ASSET + seconds
+    return _EVERY_ASSET + seconds
 
 
 def probe_seconds(probe: Probe, config: LoopConfig) -> float:
     """Of a probe: that of its responses, or of its reward models."""
-    return EVERY_ASSET + _PROBES.get(probe.name, _nothing_of)(config, probe.options)
+    return _EVERY_ASSET + _PROBES.get(probe.name, _nothing_of)(config, probe.options)
 
 
 def _nothing(config: LoopConfig, number: int) -> float:
@@ -62,17 +62,17 @@ def _whole(config: LoopConfig) -> int:
 
 def _texts(config: LoopConfig, number: int) -> float:
     data = config.data
-    return TASK_TEXT * (data.prompts + data.demonstrations + data.pretraining_texts)
+    return _TASK_TEXT * (data.prompts + data.demonstrations + data.pretraining_texts)
 
 
 def _base_model(config: LoopConfig, number: int) -> float:
     tiny = config.base_model.tiny
-    return TRAINED_TOKEN * size_factor(config) * tiny.steps * tiny.batch_size * tiny.context
+    return _TRAINED_TOKEN * size_factor(config) * tiny.steps * tiny.batch_size * tiny.context
 
 
 def _sft(config: LoopConfig, number: int) -> float:
     tokens = config.data.demonstrations * min(_whole(config), config.sft.max_tokens) * config.sft.epochs
-    return TRAINED_TOKEN * size_factor(config) * tokens
+    return _TRAINED_TOKEN * size_factor(config) * tokens
 
 
 def _completions(config: LoopConfig, number: int) -> float:
@@ -83,23 +83,23 @@ def _completions(config: LoopConfig, number: int) -> float:
 
 def sampled(config: LoopConfig, responses: float) -> float:
     """Seconds for so many responses."""
-    return SAMPLED_TOKEN * size_factor(config) * responses * config.sampling.response_tokens
+    return _SAMPLED_TOKEN * size_factor(config) * responses * config.sampling.response_tokens
 
 
 def read(config: LoopConfig, responses: float) -> float:
     """Seconds to score so many responses, or to compute their probabilities."""
-    return READ_TOKEN * size_factor(config) * responses * _whole(config)
+    return _READ_TOKEN * size_factor(config) * responses * _whole(config)
 
 
 def learned(config: LoopConfig, comparisons: float) -> float:
     """Seconds to train a reward model on so many comparisons."""
     responses = comparisons * config.labeling.responses * config.reward_model.epochs
     normalised = 2 * sampled(config, config.reward_model.normalisation_samples)
-    return TRAINED_TOKEN * size_factor(config) * responses * _whole(config) + normalised
+    return _TRAINED_TOKEN * size_factor(config) * responses * _whole(config) + normalised
 
 
 def _labels(config: LoopConfig, number: int) -> float:
-    return JUDGED * config.labeling.comparisons_per_round
+    return _JUDGED * config.labeling.comparisons_per_round
 
 
 def _reward_model(config: LoopConfig, number: int) -> float:
@@ -128,18 +128,18 @@ def _by_reward(settings: PpoSettings, config: LoopConfig) -> float:
     episodes = settings.updates * settings.batch_size
     mixed = settings.pretraining_examples * (settings.pretraining_coef > 0)
     tokens = episodes * settings.epochs * (_whole(config) + mixed * config.base_model.tiny.context)
-    trained = TRAINED_TOKEN * size_factor(config) * tokens
+    trained = _TRAINED_TOKEN * size_factor(config) * tokens
     return sampled(config, episodes) + read(config, 3 * episodes) + trained
 
 
 def _dpo(settings: DpoSettings, config: LoopConfig, number: int) -> float:
     responses = number * config.labeling.comparisons_per_round * config.labeling.responses
-    return TRAINED_TOKEN * size_factor(config) * responses * settings.epochs * _whole(config)
+    return _TRAINED_TOKEN * size_factor(config) * responses * settings.epochs * _whole(config)
 
 
 def _best_of_n_sft(settings: BestOfNSftSettings, config: LoopConfig) -> float:
     tokens = settings.prompts * settings.epochs * _whole(config)
-    return sampled(config, settings.n * settings.prompts) + TRAINED_TOKEN * size_factor(config) * tokens
+    return sampled(config, settings.n * settings.prompts) + _TRAINED_TOKEN * size_factor(config) * tokens
 
 
 def _best_of_n(config: LoopConfig, options: Mapping[str, Any]) -> float:

@@ -14,9 +14,11 @@ from rlhf_dagster.common.files import make_folder, move_folder, write_atomically
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import copy_ledger
-from rlhf_dagster.lineage.formats import KEPT_FOLDERS
+from rlhf_dagster.lineage.formats import FORMAT_FILE, KEPT_FOLDERS
+from rlhf_dagster.lineage.stop_cord import reserve
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.ledger_mark import MARK_FILE
+from rlhf_dagster.storage.local import LocalStore
 
 
 def keep_beginning(loop: LoopFolder, target: Path) -> None:
@@ -30,6 +32,7 @@ def begin_from(beginning: Path, folder: Path, settings: str) -> None:
     """Make the loop's folder ``folder``, with these lines as its `loop.yaml`, from what another loop has kept."""
     with writing(folder.parent):
         _move_into_place(beginning, folder, settings)
+    reserve(LocalStore(folder))
 
 
 def begin(folder: Path, settings: str) -> None:
@@ -42,7 +45,7 @@ def _move_into_place(source: Path, target: Path, settings: str) -> None:
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.new")
     make_folder(beside)
     try:
-        for name in (*KEPT_FOLDERS, MARK_FILE):
+        for name in (*KEPT_FOLDERS, FORMAT_FILE, MARK_FILE):
             _link(source / name, beside / name)
         _copy_ledger(source, beside)
         if settings:

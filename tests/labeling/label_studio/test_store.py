@@ -284,7 +284,7 @@ def test_what_cannot_be_read_is_quarantined_and_the_rest_counts(open_store, batc
 
 def test_our_table_is_the_servers_truth_after_anything(open_store, batch, label_studio) -> None:
     """Annotations made, edited, deleted, skipped, un-skipped and given to others, at random, while we read."""
-    store, frame, client = open_store(), batch(40), label_studio.client()
+    store, frame, client = open_store(), batch(12), label_studio.client()
     store.send(frame)
     rows = {row["comparison_id"]: row for row in records(frame)}
     store.submit_many([Submission(name, "ann", {"choice": 0, "strength": 1.0}) for name in rows])

@@ -1,0 +1,1 @@
+"""Commands that bring records into a loop and out of it."""

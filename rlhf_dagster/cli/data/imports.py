@@ -1,0 +1,122 @@
+"""The command `rlhf import`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlhf_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from rlhf_dagster.data.import_file import ImportOptions, ImportReport, Kind
+    from rlhf_dagster.loop.folder import LoopFolder
+
+_ALWAYS = ("read", "added", "already_there", "refused")
+"""Keys that the report has in JSON whatever they say; the others are there where they say something."""
+
+
+def options_of(form: str, columns: Sequence[str], strict: bool, dry_run: bool, partial: bool) -> "ImportOptions":
+    from rlhf_dagster.data.import_file import ImportOptions
+    from rlhf_dagster.data.reading.mapping import column_map
+
+    return ImportOptions(form, column_map(columns), strict, dry_run, partial)
+
+
+def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, options: "ImportOptions") -> None:
+    from rlhf_dagster.data.import_file import IMPORT_KINDS
+    from rlhf_dagster.lineage.formats import prepare_store
+    from rlhf_dagster.loop.folder import LoopFolder
+
+    loop = LoopFolder.open(folder)
+    if kind not in IMPORT_KINDS:
+        raise UserError(f"{kind} cannot be imported; choose one of {', '.join(IMPORT_KINDS)}.")
+    prepare_store(loop.store)
+    report = _imported(kind, file, loop, options)
+    next_commands = []
+    if kind == "judgments" and report.refusals < report.read and not (report.held_back or options.dry_run):
+        next_commands = _open_import_round(loop, folder)
+    if as_json:
+        print(json.dumps(_as_json(report), indent=1))
+    else:
+        _show_import(kind, file, report, next_commands)
+        _show_axes(report, loop.config.labeling.rating_axes)
+    # A few refused lines do not stop a script; a file of which nothing is imported does, but for a dry run.
+    if report.refusals == report.read or (report.held_back and not options.dry_run):
+        raise SystemExit(2)
+
+
+def _imported(kind: "Kind", file: Path | None, loop: "LoopFolder", options: "ImportOptions") -> "ImportReport":
+    from rlhf_dagster.data.import_file import import_dataset, import_file
+
+    if file is not None:
+        return import_file(kind, file, loop.store, loop.ledger, options)
+    dataset = loop.config.data.judgments_dataset
+    if kind != "judgments" or dataset is None:
+        raise UserError("No FILE is given; only `rlhf import judgments` goes without, of `data.judgments_dataset`.")
+    return import_dataset(dataset, loop.root, loop.store, loop.ledger, options)
+
+
+def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
+    """Open the round of imported judgments; returns the commands that take what was imported into it."""
+    import dagster as dg
+
+    from rlhf_dagster.assets.rounds import open_import_round
+    from rlhf_dagster.automation.instance import open_instance
+    from rlhf_dagster.automation.jobs import job_assets
+
+    with open_instance(loop.root) as instance:
+        key = open_import_round(instance)
+        jobs = {job: [dg.AssetKey(asset) for asset in assets] for job, assets in job_assets(loop.config).items()}
+        prepared = all(instance.get_latest_materialization_event(asset) for asset in jobs["prepare"])
+        commands = [] if prepared else [f"rlhf run prepare --loop {folder}"]
+        for job in ("collect_round", "train_round"):
+            # Without --again a job keeps what is materialised, even if it was made from fewer judgments.
+            made = any(key in instance.get_materialized_partitions(asset) for asset in jobs[job])
+            commands.append(f"rlhf run {job} --round {key} --loop {folder}{' --again' if made else ''}")
+    return commands
+
+
+def _show_import(kind: str, file: Path | None, report: "ImportReport", next_commands: list[str]) -> None:
+    from rlhf_dagster.records.round_keys import IMPORT_ROUND
+
+    for number, reason in report.refused:
+        print(f"{file or 'data set'}, {report.unit} {number}: {reason}", file=sys.stderr)
+    for reason, times in list(report.reasons.items())[: len(report.refused)]:
+        print(f"{times:,} times: {reason}", file=sys.stderr)
+    if report.better_command:
+        print(f"It looks like something else; try `{report.better_command}`.", file=sys.stderr)
+    if kind == "judgments" and report.form != "own":
+        print(f"Read in the form `{report.form}`; --form takes another.")
+    print(
+        f"{report.read:,} {report.unit if report.form == 'own' else 'judgment'}s read: {report.added:,} added, "
+        f"{report.already_there:,} already there, {report.refusals:,} refused."
+    )
+    for what, times in report.left_out.items():
+        print(f"Left out: {times:,} {what}.")
+    if report.held_back:
+        rest = "; --partial imports the rest" if "half" in report.held_back else ""
+        print(f"Nothing is imported: {report.held_back}{rest}.")
+    if report.added and next_commands:
+        print(f"The judgments are {IMPORT_ROUND}. Next:")
+        for command in next_commands:
+            print(f"  {command}")
+
+
+def _show_axes(report: "ImportReport", deciding: Sequence[str]) -> None:
+    """Say which axis decides where no setting does."""
+    from rlhf_dagster.records.outcome import OVERALL, deciding_axis
+
+    if report.axes and not {*deciding, OVERALL} & set(report.axes):
+        chosen = deciding_axis(dict.fromkeys(report.axes), ())
+        print(
+            f"Ratings are on {', '.join(report.axes)}; `labeling.rating_axes` names none, so `{chosen}` decides ranks."
+        )
+
+
+def _as_json(report: "ImportReport") -> dict[str, Any]:
+    """The report without what it need not say."""
+    said = asdict(report)
+    silent = {"form": "own", "unit": "line", "refusals": len(report.refused)}
+    return {key: value for key, value in said.items() if key in _ALWAYS or (value and value != silent.get(key))}

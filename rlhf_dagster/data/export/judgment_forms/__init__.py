@@ -1,0 +1,1 @@
+"""The forms in which judgments go out, one file for those of a kind."""

@@ -1,0 +1,1 @@
+"""Imported judgments on their way to tables and to the ledger."""

@@ -1,0 +1,141 @@
+"""What is new about imported judgments: first answers, corrections, and what was said before."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from rlhf_dagster.data.judged.finder import Judged
+from rlhf_dagster.data.judged.rows import PROJECT, answer_of, extras_of, listed_order, order_of
+from rlhf_dagster.data.line_records import JudgmentLine
+from rlhf_dagster.labeling.embedded import annotation_id
+from rlhf_dagster.labeling.ledger.contents import annotation_of
+from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
+from rlhf_dagster.labeling.store import Annotation
+from rlhf_dagster.records.ids import pseudonym
+from rlhf_dagster.records.tables import Row
+
+_KEPT = ("reason", "strength", "flags", "metadata")
+_BESIDE = (*_KEPT, "shown_order")
+"""Keys of a result beside the answer."""
+_CONTRADICTS = (
+    "the annotator has already judged this comparison, and chose otherwise; a later `submitted_at` makes it a "
+    "correction"
+)
+
+
+class Answers:
+    """The annotation versions that a file adds to a ledger.
+
+    A judgment that says what an earlier version has said is there already, so that a file can be imported again after
+    its corrections; unless it was submitted later than the newest version. Of two lines of one file that contradict
+    each other, the second must say that it is the later one.
+    """
+
+    def __init__(self) -> None:
+        self.there = 0
+        """Judgments that say nothing new."""
+        self.refused: list[tuple[int, str]] = []
+        """Line numbers and reasons."""
+        self._pseudonym = cache(pseudonym)
+        self._submitted: dict[str, datetime | None] = {}
+        """Of annotations that the file speaks of more than once, when its last version of them was submitted."""
+
+    def new(self, judged: Sequence[Judged], rows: LedgerRows, newest: dict[str, LedgerRow]) -> Iterator[Annotation]:
+        """The new versions of a batch; what the ledger has of these annotations is put into ``newest``."""
+        at = datetime.now(UTC)
+        ids = [annotation_id(one.row["comparison_id"], self._pseudonym(one.given.line.annotator)) for one in judged]
+        histories = self._histories([key for key, one in zip(ids, judged, strict=True) if not one.is_new], rows, newest)
+        for identity, one in zip(ids, judged, strict=True):
+            version = self._version(identity, one, histories.get(identity, []), at)
+            if version is not None:
+                histories.setdefault(identity, []).append(version)
+                yield version
+
+    def _histories(
+        self, ids: Sequence[str], rows: LedgerRows, newest: dict[str, LedgerRow]
+    ) -> dict[str, list[Annotation]]:
+        """The versions on record of some annotations, oldest first."""
+        histories: dict[str, list[Annotation]] = {}
+        for row in sorted(rows.versions(PROJECT, ids), key=lambda row: row["version"]):
+            newest[row["annotation_id"]] = row
+            histories.setdefault(row["annotation_id"], []).append(annotation_of(row))
+        return histories
+
+    def _version(self, identity: str, one: Judged, history: Sequence[Annotation], at: datetime) -> Annotation | None:
+        """The next version of an annotation; None where there is none."""
+        line, row = one.given.line, one.row
+        result = self._withdrawal(one, history) if line.withdrawn else self._result(identity, one, history)
+        if result is None:
+            return None
+        self._note(identity, one)
+        status, by, when = (
+            "deleted" if line.withdrawn else "submitted",
+            self._pseudonym(line.annotator),
+            line.submitted_at,
+        )
+        return Annotation(
+            identity,
+            row["comparison_id"],
+            by,
+            1,
+            status,
+            result,
+            line.seconds,
+            created_at=when or at,
+            updated_at=when or at,
+        )
+
+    def _withdrawal(self, one: Judged, history: Sequence[Annotation]) -> Row | None:
+        if history and history[-1].status == "submitted":
+            return {}
+        if history:
+            self.there += 1
+        else:
+            self.refused.append((one.given.number, "a judgment that is not there cannot be withdrawn"))
+        return None
+
+    def _result(self, identity: str, one: Judged, history: Sequence[Annotation]) -> Row | None:
+        """The result of the next version; None where the line is none."""
+        line, row = one.given.line, one.row
+        order = listed_order(row, line)
+        said, shown = answer_of(line, row, order) | extras_of(line), order_of(line, row, order)
+        if not history:
+            return said | shown
+        newest = history[-1]
+        if _says(newest, said) or (any(_says(version, said) for version in history) and not _is_later(line, newest)):
+            self.there += 1
+            self._note(identity, one)
+            return None
+        changed = _answer(said) != _answer(newest.result)
+        if changed and not self._may_change(identity, line):
+            self.refused.append((one.given.number, _CONTRADICTS))
+            return None
+        kept = {} if changed else {key: newest.result[key] for key in _KEPT if key in newest.result}
+        return kept | said | shown
+
+    def _note(self, identity: str, one: Judged) -> None:
+        if one.given.same > 1:
+            self._submitted[identity] = one.given.line.submitted_at
+
+    def _may_change(self, identity: str, line: JudgmentLine) -> bool:
+        """Whether a line can take the place of what was said before: by an earlier import, or earlier in time."""
+        if identity not in self._submitted:
+            return True
+        before = self._submitted[identity]
+        return before is not None and line.submitted_at is not None and line.submitted_at > before
+
+
+def _answer(result: Mapping[str, Any]) -> Row:
+    return {key: value for key, value in result.items() if key not in _BESIDE}
+
+
+def _says(version: Annotation, said: Mapping[str, Any]) -> bool:
+    """Whether a version says all of it already."""
+    if version.status != "submitted" or _answer(version.result) != _answer(said):
+        return False
+    return all(version.result.get(key) == said[key] for key in _KEPT if key in said)
+
+
+def _is_later(line: JudgmentLine, version: Annotation) -> bool:
+    return line.submitted_at is not None and line.submitted_at > version.updated_at

@@ -1,0 +1,1 @@
+"""The forms in which people have judgments, one file a form."""

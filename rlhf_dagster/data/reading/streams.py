@@ -1,0 +1,104 @@
+"""Bytes of a file, unpacked where it is compressed, and never more of them in memory than one row may have."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import pyarrow as pa
+
+from rlhf_dagster.errors import UserError
+
+LONGEST_ROW = 64 * 2**20
+"""Bytes of the longest line, cell or JSON value that is read."""
+READ_SIZE = 2**20
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_BOMB_RATIO, _BOMB_FROM = 200, 256 * 2**20
+"""No text of people packs better than this, and smaller files do no harm."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@contextmanager
+def opened_bytes(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of ``path``, unpacked; raises UserError, also while they are read, for a file that cannot be."""
+    try:
+        with path.open("rb", buffering=READ_SIZE) as raw:
+            yield _unpacked(path, raw)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise UserError(f"{path}: {_not_whole(path, 'gzip')}") from None
+    except pa.ArrowException:
+        raise UserError(f"{path}: {_not_whole(path, 'zstd')}") from None
+    except OSError as error:
+        if "zstd" in str(error).lower():
+            raise UserError(f"{path}: {_not_whole(path, 'zstd')}") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
+
+
+def lines_in(path: Path, stream: IO[Any]) -> Iterator[Any]:
+    """The lines of a stream of bytes or text with their ends; raises UserError for one that is too long."""
+    number = 0
+    while line := stream.readline(LONGEST_ROW + 1):
+        number += 1
+        if len(line) > LONGEST_ROW:
+            raise too_long(f"{path}: line {number}")
+        yield line
+
+
+def too_long(what: str) -> UserError:
+    return UserError(f"{what} is longer than {LONGEST_ROW // 2**20} MiB, so it is no row; shorten it.")
+
+
+def not_utf8(path: Path, byte: int) -> UserError:
+    return UserError(f"{path}: not UTF-8 text (byte {byte}); save it as UTF-8.")
+
+
+def inner_suffix(path: Path) -> str:
+    """The ending of the file's name that says what is in it, without that of its compression."""
+    return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).suffix.lower()
+
+
+def _unpacked(path: Path, raw: BinaryIO) -> BinaryIO:
+    head = raw.read(4)
+    raw.seek(0)
+    codec = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "")
+    named = COMPRESSED.get(path.suffix.lower(), "")
+    if named and codec != named:
+        raise UserError(f"{path}: {_not_whole(path, named)}")
+    if not codec:
+        return raw
+    inner: Any = gzip.GzipFile(fileobj=raw) if codec == "gzip" else _zstd(raw)
+    return io.BufferedReader(_Bounded(path, raw, inner), READ_SIZE)
+
+
+def _zstd(raw: BinaryIO) -> Any:
+    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+
+
+def _not_whole(path: Path, codec: str) -> str:
+    claim = f", although its name ends in {path.suffix}" if path.suffix.lower() in COMPRESSED else ""
+    return f"not a whole {codec} file{claim}; compress it again."
+
+
+class _Bounded(io.RawIOBase):
+    """What an archive unpacks to; raises UserError for an archive of which no text could be made."""
+
+    def __init__(self, path: Path, raw: BinaryIO, inner: Any) -> None:
+        self._path, self._raw, self._inner, self._given = path, raw, inner, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(len(buffer))
+        buffer[: len(data)] = data
+        self._given += len(data)
+        if self._given > max(_BOMB_FROM, _BOMB_RATIO * self._raw.tell()):
+            raise UserError(
+                f"{self._path}: unpacks to more than {_BOMB_RATIO} times its size, which no text does; unpack it "
+                "yourself and look at it."
+            )
+        return len(data)

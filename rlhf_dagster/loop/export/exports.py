@@ -1,0 +1,91 @@
+"""Records of a loop, written for others to read."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rlhf_dagster.data.export.card import UNKNOWN_LICENCE, About, write_card
+from rlhf_dagster.data.export.exporting import Exported, columns_for, export_judgments, export_texts, judgment_form
+from rlhf_dagster.data.export.judgment_forms.base import Facts
+from rlhf_dagster.data.export.meanings import COLUMN_MEANINGS
+from rlhf_dagster.data.export.outgoing import OutgoingJudgment, label_judgments, preference_judgments, rows_in
+from rlhf_dagster.data.export.row_files import Columns, ending
+from rlhf_dagster.data.export.text_forms import text_form
+from rlhf_dagster.loop.export.tables import (
+    ExportKind,
+    RecordTables,
+    counting_labels_of,
+    export_round,
+    kinds_of_annotators,
+    left_out_of_preferences,
+)
+from rlhf_dagster.loop.folder import LoopFolder
+
+
+def export_records(
+    loop: LoopFolder, kind: ExportKind, out: Path, round_key: str = "", form: str = "", licence: str = UNKNOWN_LICENCE
+) -> Exported:
+    """Write records of a loop to ``out``: a file by its name's ending, or a folder with a card and Croissant.
+
+    ``round_key`` is that of preferences, labels and completions, by default the newest that has them; ``form`` is one
+    of :data:`~rlhf_dagster.data.export.judgment_forms.known.OUTGOING_FORMS`, or of
+    :data:`~rlhf_dagster.data.export.text_forms.TEXT_FORMS`. Raises UserError where there is nothing to export, or where
+    ``out`` is there already or cannot hold the form.
+    """
+    tables = RecordTables(loop, kind, export_round(loop, kind, round_key))
+    write = _write_judgments if kind in ("preferences", "labels") else _write_texts
+    exported, columns = write(tables, out, form)
+    if not ending(out):
+        write_card(out, exported, columns, _about(tables, licence), COLUMN_MEANINGS)
+    return exported
+
+
+def _write_judgments(tables: RecordTables, out: Path, name: str) -> tuple[Exported, Columns]:
+    form, sources = judgment_form(name, out), tables.prompt_sources()
+    judgments: Iterator[OutgoingJudgment]
+    if tables.kind == "preferences":
+        axis, left_out = tables.loop.config.labeling.rating_axes[0], left_out_of_preferences(tables)
+        rated = tables.records["ratings"].null_count < len(tables.records)
+        facts = _facts(tables.records, (axis,) if rated else ())
+        judgments = preference_judgments(tables.records, axis, sources)
+    else:
+        labels, left_out = counting_labels_of(tables)
+        comparisons = tables.comparisons()
+        facts = _facts(comparisons, tuple(sorted(_axes(labels))))
+        judgments = label_judgments(labels, comparisons, sources)
+    return export_judgments(judgments, form, facts, out, left_out), columns_for(out, form, facts)
+
+
+def _write_texts(tables: RecordTables, out: Path, name: str) -> tuple[Exported, Columns]:
+    form, facts = text_form(tables.kind, name), _facts(tables.records)
+    return export_texts(rows_in(tables.records), form, facts, out), columns_for(out, form, facts)
+
+
+def _facts(table: pa.Table, axes: tuple[str, ...] = ()) -> Facts:
+    texts = table["messages"].null_count
+    return Facts(chats=texts < len(table), texts=texts > 0, axes=axes)
+
+
+def _axes(labels: pa.Table) -> set[str]:
+    rated = labels.filter(pc.equal(labels["kind"], "rating"))
+    return {axis for text in rated["axes"].unique().to_pylist() if text for axis in json.loads(text)}
+
+
+def _about(tables: RecordTables, licence: str) -> About:
+    name, kind, key = tables.loop.config.name, tables.kind, tables.round_key
+    sources = tables.prompt_sources()
+    if kind == "labels":
+        asked = tables.comparisons()
+        of_comparison = dict(zip(asked["comparison_id"].to_pylist(), asked["prompt_id"].to_pylist(), strict=True))
+        prompts = [of_comparison.get(one, "") for one in tables.records["comparison_id"].to_pylist()]
+    else:
+        prompts = tables.records["prompt_id"].to_pylist()
+    counts = Counter(sources.get(prompt) or "not known" for prompt in prompts)
+    judged = "annotator" in tables.records.column_names
+    annotators = kinds_of_annotators(tables.records["annotator"].to_pandas()) if judged else {}
+    what = f"{kind.capitalize()} of the loop {name}{f', {key}' if key else ''}, exported from rlhf_dagster."
+    return About("-".join(filter(None, (name, kind, key))), what, licence, dict(counts.most_common()), annotators)
