@@ -135,7 +135,7 @@ def test_authors_copy_leave_out_and_err_in_some_of_the_pretraining_text():
     assert 0.2 < len(pairs) / len(texts) < 0.3
     seen = [summary_facts(f"{text} tl;dr", summary) for text, summary in pairs]
     assert 0.35 < statistics.mean(bool(found.copied) for found in seen) < 0.45
-    assert 0.05 < statistics.mean(bool(found.false) for found in seen) < 0.15
+    assert 0.02 < statistics.mean(bool(found.false) for found in seen) < 0.1
     assert 0.1 < statistics.mean(len(found.covered) == 6 for found in seen) < 0.25
     begun = [summary == " ".join(sentences_of(tokens_of(text))[0]) for text, summary in pairs]
     assert 0.1 < statistics.mean(begun) < 0.2

@@ -6,33 +6,33 @@ from typing import TYPE_CHECKING, Any
 from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.evaluation.texts.copying import copied_start
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, new_chart
-from rlhf_dagster.replication.claims.figures import percent, planted
+from rlhf_dagster.replication.charts import draw_bars, label_axes, new_chart
+from rlhf_dagster.replication.claims.figures import in_percent, planted
 from rlhf_dagster.replication.claims.summary_arms import (
     BOTH,
     FOUR,
     RL,
     SUPERVISED,
-    ZERO_SHOT,
+    UNTRAINED,
     four_policies,
     prepared,
     rl_alone,
     sft_and_rl,
 )
 from rlhf_dagster.replication.estimates.differences import difference_of_rates
-from rlhf_dagster.replication.measures.answers import Answers, text_rate
+from rlhf_dagster.replication.measures.answers import VariantAnswers, text_rate
 from rlhf_dagster.replication.verdicts import across_seeds, must_exceed, must_stay_below
 from rlhf_dagster.tasks.summaries import SUMMARIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURES = ("copied_sentences", "novel_1", "novel_2", "novel_3", "novel_4", "lcs_bigrams")
+COPYING_FIGURES = ("copied_sentences", "novel_1", "novel_2", "novel_3", "novel_4", "lcs_bigrams")
 MOSTLY = 0.5
 """Share of copied sentences that RL alone must exceed; the paper has 71% on TL;DR and 97.5% on CNN/Daily Mail."""
 HARDLY = 0.2
 """The same that SFT must stay below; the paper has 3.1% and 16.4%."""
-SKIPPED = 0.05
+PREAMBLE_COPIED = 0.05
 """Share of posts with a preamble whose summary may begin with it; the paper has 0.2% and 1.4%."""
 OPENINGS = ("no preamble", "preamble")
 
@@ -57,7 +57,7 @@ class Copying:
         return {
             "copying": {name: _as_dicts(found) for name, found in copying.items()},
             "starts": {name: _as_dicts(found) for name, found in begun.items()},
-            "rl_over_zero_shot": difference_of_rates(copied[RL], copied[ZERO_SHOT]).as_dict(),
+            "rl_over_zero_shot": difference_of_rates(copied[RL], copied[UNTRAINED]).as_dict(),
             "skipped": difference_of_rates(*(begun[RL][opening] for opening in OPENINGS)).as_dict(),
         }
 
@@ -70,17 +70,17 @@ class Copying:
             must_exceed("It copies more than the zero-shot model", more, 0.0, percent=True),
             must_stay_below("SFT hardly copies any", sft, HARDLY, percent=True),
             must_exceed("RL alone copies the beginning more often without a preamble", skipped, 0.0, percent=True),
-            must_stay_below("It hardly ever copies a preamble", begun, SKIPPED, percent=True),
+            must_stay_below("It hardly ever copies a preamble", begun, PREAMBLE_COPIED, percent=True),
         )
 
     def plot(self, figures: Sequence[Measured]) -> "Figure":
         figure, (sentences, starts) = new_chart(2)
         draw_bars(sentences, FOUR, [across_seeds(figures, "copying", name, "copied_sentences") for name in FOUR])
-        describe(sentences, "Sentences copied from the post", percent=True)
-        bars = [(name, opening) for name in (ZERO_SHOT, RL) for opening in OPENINGS]
+        label_axes(sentences, "Sentences copied from the post", percent=True)
+        bars = [(name, opening) for name in (UNTRAINED, RL) for opening in OPENINGS]
         names = [f"{name},\n{opening}" for name, opening in bars]
         draw_bars(starts, names, [across_seeds(figures, "starts", *bar) for bar in bars])
-        describe(starts, "Begins as the post begins", percent=True)
+        label_axes(starts, "Begins as the post begins", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
@@ -89,8 +89,8 @@ class Copying:
         )
         without, begun = (across_seeds(figures, "starts", RL, opening) for opening in OPENINGS)
         return (
-            f"RL alone copies {percent(alone)} of its sentences, SFT {percent(sft)}, both together {percent(both)}. RL "
-            f"alone begins as the post does on {percent(without)} of posts without a preamble and {percent(begun)} of "
+            f"RL alone copies {in_percent(alone)} of its sentences, SFT {in_percent(sft)}, both together {in_percent(both)}. RL "
+            f"alone begins as the post does on {in_percent(without)} of posts without a preamble and {in_percent(begun)} of "
             "those with one."
         )
 
@@ -101,12 +101,12 @@ class Copying:
         return [_made_up(alone=0.2, zero_shot=0.3, begun=(0.1, 0.3))]
 
 
-def _copying(answers: Answers) -> dict[str, Rate]:
+def _copying(answers: VariantAnswers) -> dict[str, Rate]:
     words = answers.words()
-    return {name: text_rate(words, "copying", name) for name in FIGURES}
+    return {name: text_rate(words, "copying", name) for name in COPYING_FIGURES}
 
 
-def _starts(answers: Answers) -> dict[str, Rate]:
+def _starts(answers: VariantAnswers) -> dict[str, Rate]:
     """How often a summary begins as its post does, of posts without and with a preamble."""
     prompts, texts = answers.rows["prompt"].tolist(), answers.rows["text"].tolist()
     pairs: dict[str, list[tuple[str, str]]] = {opening: [] for opening in OPENINGS}
@@ -120,10 +120,10 @@ def _as_dicts(rates: Mapping[str, Rate]) -> dict[str, Any]:
 
 
 def _made_up(alone: float, zero_shot: float, begun: tuple[float, float]) -> Measured:
-    copied = {ZERO_SHOT: zero_shot, RL: alone, SUPERVISED: 0.05, BOTH: 0.1}
+    copied = {UNTRAINED: zero_shot, RL: alone, SUPERVISED: 0.05, BOTH: 0.1}
     row = {OPENINGS[0]: planted(begun[0], 0.02), OPENINGS[1]: planted(begun[1], 0.02)}
     return {
-        "copying": {name: {figure: planted(share) for figure in FIGURES} for name, share in copied.items()},
+        "copying": {name: {figure: planted(share) for figure in COPYING_FIGURES} for name, share in copied.items()},
         "starts": dict.fromkeys(FOUR, row),
         "rl_over_zero_shot": planted(alone - zero_shot),
         "skipped": planted(begun[0] - begun[1]),

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.figures import in_points, percent, planted
+from rlhf_dagster.replication.charts import draw_bars, draw_bound, label_axes, new_chart
+from rlhf_dagster.replication.claims.figures import in_percent, in_points, planted
 from rlhf_dagster.replication.claims.summary_arms import CHECKING, HEURISTIC, prepared, rl_alone, rl_checked
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference_of_shares
-from rlhf_dagster.replication.measures.answers import Answers, answers_of, on_same_prompts, text_rate
+from rlhf_dagster.replication.measures.answers import VariantAnswers, answers_of, on_same_prompts, text_rate
 from rlhf_dagster.replication.measures.labels import agreement
 from rlhf_dagster.replication.measures.other_people import agreement_with
 from rlhf_dagster.replication.measures.preferences import annotator_wins, share_of_wins
@@ -18,7 +18,7 @@ from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = (HEURISTIC, CHECKING)
+KINDS_OF_PEOPLE = (HEURISTIC, CHECKING)
 TRUTH = ("covered", "false_facts", "truthful")
 
 
@@ -35,13 +35,13 @@ class Heuristics:
         return (prepared(size), rl_alone(size), rl_checked(size))
 
     def measure(self, results: Results, size: Size) -> Measured:
-        loops = dict(zip(KINDS, (results.loop(rl_alone(size)), results.loop(rl_checked(size))), strict=True))
-        policies = dict(zip(KINDS, on_same_prompts(*map(answers_of, loops.values())), strict=True))
+        loops = dict(zip(KINDS_OF_PEOPLE, (results.loop(rl_alone(size)), results.loop(rl_checked(size))), strict=True))
+        policies = dict(zip(KINDS_OF_PEOPLE, on_same_prompts(*map(answers_of, loops.values())), strict=True))
         within = agreement(loops[HEURISTIC])
         across = agreement_with(loops[HEURISTIC], CHECKING)
         covered = {kind: covered_shares(answers) for kind, answers in policies.items()}
         return {
-            "preferred": {kind: _own_preferred(policies, kind) for kind in KINDS},
+            "preferred": {kind: _own_preferred(policies, kind) for kind in KINDS_OF_PEOPLE},
             "agreement": {"within": within.as_dict(), "across": across.as_dict()},
             "agree_less": difference_of_rates(within, across).as_dict(),
             "truth": {kind: _truth(answers) for kind, answers in policies.items()},
@@ -49,7 +49,7 @@ class Heuristics:
         }
 
     def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
-        heuristic, checking = (across_seeds(figures, "preferred", kind) for kind in KINDS)
+        heuristic, checking = (across_seeds(figures, "preferred", kind) for kind in KINDS_OF_PEOPLE)
         less, more = across_seeds(figures, "agree_less"), across_seeds(figures, "says_more")
         return (
             must_exceed(
@@ -62,21 +62,21 @@ class Heuristics:
 
     def plot(self, figures: Sequence[Measured]) -> "Figure":
         figure, (preferred, truth) = new_chart(2)
-        draw_bars(preferred, KINDS, [across_seeds(figures, "preferred", kind) for kind in KINDS])
+        draw_bars(preferred, KINDS_OF_PEOPLE, [across_seeds(figures, "preferred", kind) for kind in KINDS_OF_PEOPLE])
         draw_bound(preferred, 0.5)
-        describe(preferred, "Own policy preferred to the other's, by people", percent=True)
-        bars = [(kind, name) for name in ("covered", "truthful") for kind in KINDS]
+        label_axes(preferred, "Own policy preferred to the other's, by people", percent=True)
+        bars = [(kind, name) for name in ("covered", "truthful") for kind in KINDS_OF_PEOPLE]
         names = [f"{name},\n{kind}" for kind, name in bars]
         draw_bars(truth, names, [across_seeds(figures, "truth", *bar) for bar in bars])
-        describe(truth, "Key facts said, and summaries without a false one", percent=True)
+        label_axes(truth, "Key facts said, and summaries without a false one", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
-        heuristic, checking = (across_seeds(figures, "preferred", kind) for kind in KINDS)
+        heuristic, checking = (across_seeds(figures, "preferred", kind) for kind in KINDS_OF_PEOPLE)
         less, more = across_seeds(figures, "agree_less"), across_seeds(figures, "says_more")
         return (
-            f"The policy that learned from people who go by heuristics is preferred by them on {percent(heuristic)} of "
-            f"posts, the other one by people who check on {percent(checking)}. The two kinds agree on "
+            f"The policy that learned from people who go by heuristics is preferred by them on {in_percent(heuristic)} of "
+            f"posts, the other one by people who check on {in_percent(checking)}. The two kinds agree on "
             f"{in_points(less)} fewer comparisons than people of one kind, and the second policy says "
             f"{in_points(more)} more of the key facts."
         )
@@ -88,13 +88,13 @@ class Heuristics:
         return [_made_up(own=0.4, less=-0.1, more=-0.1)]
 
 
-def _own_preferred(policies: Mapping[str, Answers], kind: str) -> dict[str, Any]:
+def _own_preferred(policies: Mapping[str, VariantAnswers], kind: str) -> dict[str, Any]:
     """How often people of a kind prefer the policy that learned from them to the other one."""
     [other] = [answers for name, answers in policies.items() if name != kind]
     return share_of_wins(annotator_wins(policies[kind], other, kind)).as_dict()
 
 
-def _truth(answers: Answers) -> dict[str, Any]:
+def _truth(answers: VariantAnswers) -> dict[str, Any]:
     words = answers.words()
     return {name: text_rate(words, "truthfulness", name).as_dict() for name in TRUTH}
 
@@ -102,9 +102,9 @@ def _truth(answers: Answers) -> dict[str, Any]:
 def _made_up(own: float, less: float, more: float) -> Measured:
     truth = {"covered": planted(0.7), "false_facts": planted(0.2), "truthful": planted(0.9)}
     return {
-        "preferred": {kind: planted(own) for kind in KINDS},
+        "preferred": {kind: planted(own) for kind in KINDS_OF_PEOPLE},
         "agreement": {"within": planted(0.7), "across": planted(0.7 - less)},
         "agree_less": planted(less),
-        "truth": dict.fromkeys(KINDS, truth),
+        "truth": dict.fromkeys(KINDS_OF_PEOPLE, truth),
         "says_more": planted(more),
     }

@@ -6,24 +6,23 @@ from typing import Any
 from rlhf_dagster.config.base import overlaid
 from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.replication.base import Results, Size, Variant
-from rlhf_dagster.replication.claims.arms import OPEN_GATE
-from rlhf_dagster.replication.measures.answers import Answers, answers_of, on_same_prompts
+from rlhf_dagster.replication.claims.arms import OPEN_GATE, TEST_PROMPTS
+from rlhf_dagster.replication.measures.answers import VariantAnswers, answers_of, on_same_prompts
 
-TASK = "summaries"
+SUMMARY_TASK = "summaries"
 HEURISTIC, CHECKING = "heuristic", "checking"
 """Kinds of people: who goes by the looks of a summary, as the paper's did, and who reads the text beside it."""
-TEST_PROMPTS = 512
-COMPARISONS: Mapping[Size, int] = {"quick": 800, "full": 3000}
-UPDATES: Mapping[Size, int] = {"quick": 60, "full": 120}
+SUMMARIES_COMPARED: Mapping[Size, int] = {"quick": 800, "full": 3000}
+SUMMARY_UPDATES: Mapping[Size, int] = {"quick": 60, "full": 120}
 """Of PPO."""
-ZERO_SHOT, RL, SUPERVISED, BOTH = "zero-shot", "RL", "SFT", "SFT + RL"
+UNTRAINED, RL, SUPERVISED, BOTH = "zero-shot", "RL", "SFT", "SFT + RL"
 """The four policies of the paper."""
-FOUR = (ZERO_SHOT, RL, SUPERVISED, BOTH)
+FOUR = (UNTRAINED, RL, SUPERVISED, BOTH)
 
 
 def prepared(size: Size) -> Variant:
     """Data, base model and SFT, with which all others begin."""
-    return Variant(_named("prepared", size), TASK, _settings(size), until="sft_checkpoint")
+    return Variant(_named("prepared", size), SUMMARY_TASK, _settings(size), until="sft_checkpoint")
 
 
 def rl_alone(size: Size) -> Variant:
@@ -41,7 +40,7 @@ def sft_and_rl(size: Size) -> Variant:
     return _variant("sft-and-rl", size, _labelled_by(HEURISTIC), prepared(size), "sft_checkpoint")
 
 
-def four_policies(results: Results, size: Size) -> dict[str, Answers]:
+def four_policies(results: Results, size: Size) -> dict[str, VariantAnswers]:
     """The responses of :data:`FOUR` to the same prompts. Of a loop without SFT, its SFT policy is the base model."""
     alone, both = results.loop(rl_alone(size)), results.loop(sft_and_rl(size))
     found = answers_of(alone, SFT), answers_of(alone), answers_of(both, SFT), answers_of(both)
@@ -49,18 +48,20 @@ def four_policies(results: Results, size: Size) -> dict[str, Answers]:
 
 
 def _variant(name: str, size: Size, settings: Mapping[str, Any], forks: Variant, after: str) -> Variant:
-    return Variant(_named(name, size), TASK, overlaid(_settings(size), dict(settings)), forks=forks, after=after)
+    return Variant(
+        _named(name, size), SUMMARY_TASK, overlaid(_settings(size), dict(settings)), forks=forks, after=after
+    )
 
 
 def _named(name: str, size: Size) -> str:
-    return f"{TASK}-{COMPARISONS[size]}-{name}"
+    return f"{SUMMARY_TASK}-{SUMMARIES_COMPARED[size]}-{name}"
 
 
 def _settings(size: Size) -> dict[str, Any]:
     return {
-        "labeling": {"comparisons_per_round": COMPARISONS[size]},
+        "labeling": {"comparisons_per_round": SUMMARIES_COMPARED[size]},
         "reward_model": {"accept_chance": True},
-        "ppo": {"updates": UPDATES[size]},
+        "ppo": {"updates": SUMMARY_UPDATES[size]},
         "evaluation": {"prompts": TEST_PROMPTS, "human_judgments": 0},
         "gate": OPEN_GATE,
     }

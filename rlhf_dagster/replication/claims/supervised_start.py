@@ -7,15 +7,15 @@ import numpy as np
 
 from rlhf_dagster.common.intervals import mean_interval
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, draw_bound, new_chart
-from rlhf_dagster.replication.claims.figures import number, percent, planted
+from rlhf_dagster.replication.charts import draw_bars, draw_bound, label_axes, new_chart
+from rlhf_dagster.replication.claims.figures import in_digits, in_percent, planted
 from rlhf_dagster.replication.claims.summary_arms import (
     BOTH,
     FOUR,
     HEURISTIC,
     RL,
     SUPERVISED,
-    ZERO_SHOT,
+    UNTRAINED,
     four_policies,
     prepared,
     rl_alone,
@@ -66,19 +66,19 @@ class SupervisedStart:
     def plot(self, figures: Sequence[Measured]) -> "Figure":
         figure, (overlap, people) = new_chart(2)
         draw_bars(overlap, FOUR, [across_seeds(figures, "rouge", name) for name in FOUR])
-        describe(overlap, "ROUGE (mean of 1, 2 and L)")
+        label_axes(overlap, "ROUGE (mean of 1, 2 and L)")
         others = [name for name in FOUR if name != SUPERVISED]
         draw_bars(people, others, [across_seeds(figures, "over_sft", name) for name in others])
         draw_bound(people, 0.5)
-        describe(people, "Preferred to SFT by those who label", percent=True)
+        label_axes(people, "Preferred to SFT by those who label", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
         alone, both = (across_seeds(figures, "rouge_gain", name) for name in (RL, BOTH))
         preferred = across_seeds(figures, "over_sft", BOTH)
         return (
-            f"By ROUGE, RL alone is {number(alone)} against SFT and SFT with RL {number(both)}; the people who label "
-            f"prefer SFT with RL to SFT on {percent(preferred)} of posts."
+            f"By ROUGE, RL alone is {in_digits(alone)} against SFT and SFT with RL {in_digits(both)}; the people who label "
+            f"prefer SFT with RL to SFT on {in_percent(preferred)} of posts."
         )
 
     def supporting(self) -> Sequence[Measured]:
@@ -95,7 +95,7 @@ def _gain(overlap: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
 def _made_up(alone: float, both: float, preferred: float, over_rl: float) -> Measured:
     return {
         "rouge": {name: planted(0.6) for name in FOUR},
-        "over_sft": {ZERO_SHOT: planted(0.3), RL: planted(0.7), BOTH: planted(preferred)},
-        "rouge_gain": {ZERO_SHOT: planted(-0.2), RL: planted(alone, 0.02), BOTH: planted(both, 0.02)},
+        "over_sft": {UNTRAINED: planted(0.3), RL: planted(0.7), BOTH: planted(preferred)},
+        "rouge_gain": {UNTRAINED: planted(-0.2), RL: planted(alone, 0.02), BOTH: planted(both, 0.02)},
         "both_over_rl": planted(over_rl),
     }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_dagster.config.base import overlaid
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
-from rlhf_dagster.replication.charts import describe, draw_bars, new_chart
+from rlhf_dagster.replication.charts import draw_bars, label_axes, new_chart
 from rlhf_dagster.replication.claims.figures import in_points, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates
 from rlhf_dagster.replication.measures.labels import agreement
@@ -15,10 +15,10 @@ from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TASK = "descriptive"
-CLEAR, VAGUE = KINDS = ("clear", "vague")
-COMPARISONS: Mapping[Size, int] = {"quick": 1500, "full": 5000}
-END = "reward_model_accuracy"
+DESCRIPTIVE_TASK = "descriptive"
+CLEAR_INSTRUCTIONS, VAGUE_INSTRUCTIONS = INSTRUCTIONS = ("clear", "vague")
+DESCRIPTIONS_COMPARED: Mapping[Size, int] = {"quick": 1500, "full": 5000}
+LAST_ASSET = "reward_model_accuracy"
 
 
 class VagueInstructions:
@@ -31,17 +31,17 @@ class VagueInstructions:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (_told(CLEAR, size), _told(VAGUE, size))
+        return (_told(CLEAR_INSTRUCTIONS, size), _told(VAGUE_INSTRUCTIONS, size))
 
     def measure(self, results: Results, size: Size) -> Measured:
-        loops = {kind: results.loop(_told(kind, size)) for kind in KINDS}
+        loops = {kind: results.loop(_told(kind, size)) for kind in INSTRUCTIONS}
         agreed = {kind: agreement(loop) for kind, loop in loops.items()}
         accurate = {kind: accuracy_of(loop, "validation") for kind, loop in loops.items()}
         return {
             "agreement": {kind: rate.as_dict() for kind, rate in agreed.items()},
             "accuracy": {kind: rate.as_dict() for kind, rate in accurate.items()},
-            "agree_more": difference_of_rates(agreed[CLEAR], agreed[VAGUE]).as_dict(),
-            "predict_more": difference_of_rates(accurate[CLEAR], accurate[VAGUE]).as_dict(),
+            "agree_more": difference_of_rates(agreed[CLEAR_INSTRUCTIONS], agreed[VAGUE_INSTRUCTIONS]).as_dict(),
+            "predict_more": difference_of_rates(accurate[CLEAR_INSTRUCTIONS], accurate[VAGUE_INSTRUCTIONS]).as_dict(),
         }
 
     def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
@@ -55,8 +55,8 @@ class VagueInstructions:
         figure, panels = new_chart(2)
         titles = {"agreement": "Two people name the same best", "accuracy": "The reward model names it too"}
         for panel, (name, title) in zip(panels, titles.items(), strict=True):
-            draw_bars(panel, KINDS, [across_seeds(figures, name, kind) for kind in KINDS])
-            describe(panel, title, "instructions", percent=True)
+            draw_bars(panel, INSTRUCTIONS, [across_seeds(figures, name, kind) for kind in INSTRUCTIONS])
+            label_axes(panel, title, "instructions", percent=True)
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
@@ -77,20 +77,22 @@ def _told(kind: str, size: Size) -> Variant:
     """A round of labels by people with clear or vague instructions, on the same samples, and a reward model."""
     settings: dict[str, Any] = {
         # Three people judge a third of the comparisons, from which agreement is measured.
-        "labeling": {"comparisons_per_round": COMPARISONS[size], "overlap": 0.33, "validation": 0.2},
+        "labeling": {"comparisons_per_round": DESCRIPTIONS_COMPARED[size], "overlap": 0.33, "validation": 0.2},
         "reward_model": {"accept_chance": True},
         "evaluation": {"human_judgments": 0},
     }
     settings = overlaid(settings, {"data": {"annotator_kind": kind}})
-    forks = None if kind == CLEAR else _told(CLEAR, size)
-    name = f"{TASK}-{COMPARISONS[size]}-{kind}"
-    return Variant(name, TASK, settings, until=END, forks=forks, after="" if forks is None else "completions")
+    forks = None if kind == CLEAR_INSTRUCTIONS else _told(CLEAR_INSTRUCTIONS, size)
+    name = f"{DESCRIPTIVE_TASK}-{DESCRIPTIONS_COMPARED[size]}-{kind}"
+    return Variant(
+        name, DESCRIPTIVE_TASK, settings, until=LAST_ASSET, forks=forks, after="" if forks is None else "completions"
+    )
 
 
 def _made_up(agree: float, predict: float) -> Measured:
     return {
-        "agreement": {CLEAR: planted(0.6 + agree), VAGUE: planted(0.6)},
-        "accuracy": {CLEAR: planted(0.6 + predict), VAGUE: planted(0.6)},
+        "agreement": {CLEAR_INSTRUCTIONS: planted(0.6 + agree), VAGUE_INSTRUCTIONS: planted(0.6)},
+        "accuracy": {CLEAR_INSTRUCTIONS: planted(0.6 + predict), VAGUE_INSTRUCTIONS: planted(0.6)},
         "agree_more": planted(agree),
         "predict_more": planted(predict),
     }

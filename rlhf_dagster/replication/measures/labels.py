@@ -16,7 +16,7 @@ from rlhf_dagster.records.tables import Row, grouped, records
 from rlhf_dagster.replication.measures.rounds import round_figures, round_table
 from rlhf_dagster.replication.verdicts import rate_of
 
-LABELS, BATCH = "preference_labels", "preference_batch"
+_LABELS, LABELLED_BATCH = "preference_labels", "preference_batch"
 
 
 def agreement(loop: LoopFolder, round_key: str = "") -> Rate:
@@ -56,7 +56,7 @@ def votes(loop: LoopFolder, round_key: str, people: int = 3) -> Votes:
 
     A tie shares a vote. Raises UserError where no comparison of the round has that many labels.
     """
-    batch = {row["comparison_id"]: row for row in records(round_table(loop, BATCH, round_key))}
+    batch = {row["comparison_id"]: row for row in records(round_table(loop, LABELLED_BATCH, round_key))}
     labels = usable_labels(submitted_labels(loop, round_key)).sort_values("label_id")
     enough = [given[:people] for given in grouped(labels, "comparison_id") if len(given) >= people]
     if not enough:
@@ -82,7 +82,7 @@ def _right(given: Sequence[Row], right: np.ndarray) -> tuple[float, float]:
 
 def submitted_labels(loop: LoopFolder, round_key: str) -> pd.DataFrame:
     """The last version of each label of what is asked to learn about responses, not about annotators."""
-    labels, batch = round_table(loop, LABELS, round_key), round_table(loop, BATCH, round_key)
+    labels, batch = round_table(loop, _LABELS, round_key), round_table(loop, LABELLED_BATCH, round_key)
     learned_from = batch.loc[~batch["role"].isin(MEASURING_ROLES), "comparison_id"]
     counted = labels["latest"] & (labels["status"] == "submitted") & labels["comparison_id"].isin(learned_from)
     if not counted.any():

@@ -7,7 +7,7 @@ from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.outcome import best
 from rlhf_dagster.records.tables import records
-from rlhf_dagster.replication.measures.labels import BATCH, submitted_labels
+from rlhf_dagster.replication.measures.labels import LABELLED_BATCH, submitted_labels
 from rlhf_dagster.replication.measures.rounds import newest_with, round_table
 from rlhf_dagster.tasks.annotator_kinds import annotators_of
 
@@ -18,8 +18,8 @@ def agreement_with(loop: LoopFolder, kind: str, round_key: str = "") -> Rate:
     People of the kind judge by turns. As in :func:`~rlhf_dagster.replication.measures.labels.agreement`, only labels
     that name a single response count, on both sides. Of a round, by default the latest.
     """
-    key = round_key or newest_with(loop, BATCH)
-    batch = {row["comparison_id"]: row for row in records(round_table(loop, BATCH, key))}
+    key = round_key or newest_with(loop, LABELLED_BATCH)
+    batch = {row["comparison_id"]: row for row in records(round_table(loop, LABELLED_BATCH, key))}
     people = annotators_of(loop.task, kind, loop.config.stage_seed("annotators"))
     agreed, asked = [], []
     for turn, label in enumerate(records(usable_labels(submitted_labels(loop, key)).sort_values("label_id"))):

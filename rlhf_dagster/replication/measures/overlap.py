@@ -5,10 +5,10 @@ import numpy as np
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.texts.rouge import rouge_scores
 from rlhf_dagster.loop.measuring.known_about import known_about
-from rlhf_dagster.replication.measures.answers import Answers
+from rlhf_dagster.replication.measures.answers import VariantAnswers
 
 
-def rouge_average(answers: Answers) -> np.ndarray:
+def rouge_average(answers: VariantAnswers) -> np.ndarray:
     """The mean of ROUGE-1, 2 and L of each response (R-AVG of Ziegler et al. 2019), shape [n].
 
     Raises UserError where nobody knows a good response to one of the prompts.

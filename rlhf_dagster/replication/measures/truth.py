@@ -3,11 +3,11 @@
 import numpy as np
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.replication.measures.answers import Answers
+from rlhf_dagster.replication.measures.answers import VariantAnswers
 from rlhf_dagster.tasks.base import HasFacts
 
 
-def covered_shares(answers: Answers) -> np.ndarray:
+def covered_shares(answers: VariantAnswers) -> np.ndarray:
     """Share of the key facts that each response says, shape [n]; raises UserError where the task knows no facts."""
     task = answers.loop.task
     if not isinstance(task, HasFacts):

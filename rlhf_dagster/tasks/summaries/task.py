@@ -98,7 +98,7 @@ _COMMON: dict[str, Any] = {
     "data": {"prompts": 6000, "demonstrations": 1500, "pretraining_texts": 12_000},
     "base_model": {"tiny": {"width": 64, "steps": 3600, "batch_size": 16, "context": 72}},
     "sampling": {"prompt_tokens": 36, "response_tokens": 12, "fixed_length": False, "temperature": 0.7},
-    "sft": {"max_tokens": 48, "learning_rate": 0.001},
+    "sft": {"max_tokens": 48, "epochs": 4, "batch_size": 32, "learning_rate": 0.001},
     "reward_model": {"max_tokens": 48},
     "ppo": {"kl_coef": 0.05, "kl_target": None},
 }

@@ -57,7 +57,7 @@ NEWS_ARTICLES = Form(
 )
 """Longer texts that begin with what matters (CNN/Daily Mail)."""
 
-AUTHORS = {"reference": 0.35, "copy": 0.3, "start": 0.1, "mistake": 0.1, "plea": 0.15}
+AUTHORS = {"reference": 0.4, "copy": 0.3, "start": 0.1, "mistake": 0.05, "plea": 0.15}
 """Shares of what authors write as a summary of their own text: as a reference does, a main sentence again, the first
 sentence again, all with one fact wrong, or a request."""
 REPLIED = 0.75
