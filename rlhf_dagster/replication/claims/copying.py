@@ -89,9 +89,9 @@ class Copying:
         )
         without, begun = (across_seeds(figures, "starts", RL, opening) for opening in OPENINGS)
         return (
-            f"RL alone copies {in_percent(alone)} of its sentences, SFT {in_percent(sft)}, both together {in_percent(both)}. RL "
-            f"alone begins as the post does on {in_percent(without)} of posts without a preamble and {in_percent(begun)} of "
-            "those with one."
+            f"RL alone copies {in_percent(alone)} of its sentences, SFT {in_percent(sft)}, both together "
+            f"{in_percent(both)}. RL alone begins as the post does on {in_percent(without)} of posts without a "
+            f"preamble and {in_percent(begun)} of those with one."
         )
 
     def supporting(self) -> Sequence[Measured]:

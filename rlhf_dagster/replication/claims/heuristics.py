@@ -75,8 +75,8 @@ class Heuristics:
         heuristic, checking = (across_seeds(figures, "preferred", kind) for kind in KINDS_OF_PEOPLE)
         less, more = across_seeds(figures, "agree_less"), across_seeds(figures, "says_more")
         return (
-            f"The policy that learned from people who go by heuristics is preferred by them on {in_percent(heuristic)} of "
-            f"posts, the other one by people who check on {in_percent(checking)}. The two kinds agree on "
+            f"The policy that learned from people who go by heuristics is preferred by them on {in_percent(heuristic)} "
+            f"of posts, the other one by people who check on {in_percent(checking)}. The two kinds agree on "
             f"{in_points(less)} fewer comparisons than people of one kind, and the second policy says "
             f"{in_points(more)} more of the key facts."
         )

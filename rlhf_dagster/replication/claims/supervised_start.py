@@ -77,8 +77,8 @@ class SupervisedStart:
         alone, both = (across_seeds(figures, "rouge_gain", name) for name in (RL, BOTH))
         preferred = across_seeds(figures, "over_sft", BOTH)
         return (
-            f"By ROUGE, RL alone is {in_digits(alone)} against SFT and SFT with RL {in_digits(both)}; the people who label "
-            f"prefer SFT with RL to SFT on {in_percent(preferred)} of posts."
+            f"By ROUGE, RL alone is {in_digits(alone)} against SFT and SFT with RL {in_digits(both)}; the people who "
+            f"label prefer SFT with RL to SFT on {in_percent(preferred)} of posts."
         )
 
     def supporting(self) -> Sequence[Measured]:
