@@ -1,6 +1,7 @@
 """Readers of finished variants, on loops whose tables are written by hand."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,12 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.replication.measures.answers import answers_of, given_answers, on_same_prompts, text_rate
 from rlhf_dagster.replication.measures.labels import agreement, clear_share, undecided_share, votes
+from rlhf_dagster.replication.measures.other_people import agreement_with
+from rlhf_dagster.replication.measures.overlap import rouge_average
 from rlhf_dagster.replication.measures.preferences import annotator_wins, gold_win_rate, gold_wins, share_of_wins
 from rlhf_dagster.replication.measures.reports import accuracy_by, accuracy_of, tax_of
+from rlhf_dagster.replication.measures.truth import covered_shares
+from rlhf_dagster.tasks.summaries import SUMMARIES
 
 OWN_TASK = """
 from rlhf_dagster.tasks.base import Judgment, Truthfulness
@@ -237,3 +242,23 @@ def test_answers_stay_the_same_when_they_are_put_on_other_prompts(loop_of) -> No
     answers = answers_of(evaluated(loop_of(), 1, policy=["good", "bad", "good good"]))
     assert answers.on(["p2", "p0"]).gold.tolist() == [2, 1]
     assert answers.gold.tolist() == [1, 0, 2]
+
+
+def test_facts_and_overlap_of_each_response(tmp_path) -> None:
+    loop = LoopFolder.open(write_loop(tmp_path / "facts", data={"task": "summaries"}))
+    [(prompt, reference), _] = SUMMARIES.demonstrations(2, 0, "test")
+    evaluated(loop, 1, policy=[reference, "nothing .", ""])
+    answers = answers_of(loop)
+    answers = replace(answers, rows=answers.rows.assign(prompt=prompt))
+    assert rouge_average(answers).tolist() == [1.0, 0.0, 0.0]
+    covered = SUMMARIES.truthfulness(prompt, reference)
+    assert covered_shares(answers).tolist() == [covered.covered / covered.key_facts, 0.0, 0.0]
+    with pytest.raises(UserError, match="no reference"):
+        rouge_average(answers_of(loop))
+
+
+def test_people_of_another_kind_are_asked_what_was_labelled(loop_of) -> None:
+    judgments = [("a", "ann", 0, 1.0), ("b", "ann", 1, 1.0), ("c", "bob", (0, 1), 1.0), ("d", "bob", 0, 1.0)]
+    loop = labelled(loop_of(), judgments, ["longer", "short"], [None] * 4)
+    assert agreement_with(loop, "longer") == wilson(2, 3)
+    assert agreement_with(loop, "shorter", key(1)) == wilson(1, 3)

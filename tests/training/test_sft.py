@@ -11,10 +11,11 @@ from toy_language import FIXED, VARIABLE, Tables, demonstration_row, sft_spec, w
 
 from rlhf_dagster.config.training import LoraSettings, SamplingSettings, SftSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.model_folders import folder_digest
+from rlhf_dagster.lineage.model_folders import folder_digest, holds_adapters
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.training.models.policies import Policy, load_policy
-from rlhf_dagster.training.sft.train import Demonstrations, _collate, response_loss, train_sft
+from rlhf_dagster.training.sft.memory import sft_memory
+from rlhf_dagster.training.sft.train import UNTAUGHT, Demonstrations, _collate, response_loss, train_sft
 from rlhf_dagster.training.shuffled_batches import ShuffledBatches
 from rlhf_dagster.training.specs import TrainingResult
 
@@ -151,3 +152,28 @@ def test_adapters_are_merged_into_a_plain_checkpoint(base: Path, tables: Tables,
     # What has no adapter stays as it was; what has one is changed.
     assert torch.equal(trained["transformer.wte.weight"], start["transformer.wte.weight"])
     assert not torch.equal(trained["transformer.h.0.mlp.c_fc.weight"], start["transformer.h.0.mlp.c_fc.weight"])
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(rank=4, merge=False)])
+def test_without_epochs_the_checkpoint_is_the_base_model(
+    base: Path, tables: Tables, sft: Path, tmp_path: Path, lora: LoraSettings | None
+) -> None:
+    spec, seen = sft_spec(base, tables, tmp_path / "sft"), []
+    spec = replace(spec, settings=spec.settings.changed(epochs=0, lora=lora))
+    result = train_sft(spec, lambda step, total, **numbers: seen.append(step))
+    start, kept = load_policy(base), load_policy(result.folder)
+    read = dict(start.tokenizer("good cat . red dog", return_tensors="pt"))
+    assert torch.equal(kept.model(**read).logits, start.model(**read).logits)
+    assert holds_adapters(result.folder) == (lora is not None and not lora.merge)
+    # Sampling is that of the loop, as in any SFT checkpoint.
+    assert (result.folder / "generation_config.json").is_file() or holds_adapters(result.folder)
+    assert result.metrics["initial_validation_loss"] == result.metrics["validation_loss"]
+    assert (seen, result.curves) == ([], {})
+    assert result.warnings == [UNTAUGHT]
+
+
+def test_without_epochs_no_memory_for_training_is_needed(base: Path, tables: Tables, tmp_path: Path) -> None:
+    spec = sft_spec(base, tables, tmp_path / "sft")
+    untaught = sft_memory(replace(spec, settings=spec.settings.changed(epochs=0)))
+    assert untaught.optimizer == 0
+    assert 0 < untaught.total < sft_memory(spec).total

@@ -14,20 +14,25 @@ ROUGE_KINDS = ("rouge1", "rouge2", "rougeL")
 
 
 def rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str, Rate]:
-    """Mean F1 of each of :data:`ROUGE_KINDS`, with its 95% t interval over responses.
+    """Mean F1 of each of :data:`ROUGE_KINDS`, with its 95% t interval over responses (:func:`rouge_scores`).
 
-    ``references[i]`` are good responses to the prompt that ``texts[i]`` answers: the one that is closest counts, and a
-    response without any is left out; the result is empty where all are. Words are stemmed (Porter), as the papers do.
-    English text gives what the package gives by itself. Its own tokenizer drops every character but a to z and digits,
-    so that it finds nothing in most other languages; words here are those of
+    A response without a reference is left out; the result is empty where all are.
+    """
+    scores = [found for found in rouge_scores(references, texts) if found]
+    return {kind: mean_interval([found[kind] for found in scores]) for kind in ROUGE_KINDS} if scores else {}
+
+
+def rouge_scores(references: Sequence[Sequence[str]], texts: Sequence[str]) -> list[dict[str, float]]:
+    """F1 of each of :data:`ROUGE_KINDS`, of each response; empty for one without a reference.
+
+    ``references[i]`` are good responses to the prompt that ``texts[i]`` answers: the one that is closest counts. Words
+    are stemmed (Porter), as the papers do. English text gives what the package gives by itself. Its own tokenizer drops
+    every character but a to z and digits, so that it finds nothing in most other languages; words here are those of
     :func:`~rlhf_dagster.common.words.bare_words`.
     """
-    pairs = [(given, text) for given, text in zip(references, texts, strict=True) if given]
-    if not pairs:
-        return {}
     scorer = _scorer()
-    scores = [scorer.score_multi(given, text) for given, text in pairs]
-    return {kind: mean_interval([one[kind].fmeasure for one in scores]) for kind in ROUGE_KINDS}
+    found = [scorer.score_multi(given, text) if given else {} for given, text in zip(references, texts, strict=True)]
+    return [{kind: one[kind].fmeasure for kind in ROUGE_KINDS if one} for one in found]
 
 
 class RougeWords:

@@ -16,7 +16,7 @@ from rlhf_dagster.records.tables import Row, grouped, records
 from rlhf_dagster.replication.measures.rounds import round_figures, round_table
 from rlhf_dagster.replication.verdicts import rate_of
 
-_LABELS, _BATCH = "preference_labels", "preference_batch"
+_LABELS, LABELLED_BATCH = "preference_labels", "preference_batch"
 
 
 def agreement(loop: LoopFolder, round_key: str = "") -> Rate:
@@ -29,14 +29,14 @@ def agreement(loop: LoopFolder, round_key: str = "") -> Rate:
 
 def undecided_share(loop: LoopFolder, round_key: str) -> Rate:
     """Share of a round's labels that name no single best response, `cannot decide` included."""
-    labels = _submitted(loop, round_key)
+    labels = submitted_labels(loop, round_key)
     undecided = [ranks is None or len(best(ranks)) > 1 for ranks in labels["ranks"]]
     return clustered_rate(np.array(undecided, dtype=np.float64), labels["comparison_id"].tolist())
 
 
 def clear_share(loop: LoopFolder, round_key: str, least: float = 1.0) -> Rate:
     """Share of a round's labels whose best response is better by ``least`` or more (strength); ties are not."""
-    labels = _submitted(loop, round_key)
+    labels = submitted_labels(loop, round_key)
     clear = (labels["strength"].astype("float64") >= least).to_numpy(dtype=np.float64)
     return clustered_rate(clear, labels["comparison_id"].tolist())
 
@@ -56,8 +56,8 @@ def votes(loop: LoopFolder, round_key: str, people: int = 3) -> Votes:
 
     A tie shares a vote. Raises UserError where no comparison of the round has that many labels.
     """
-    batch = {row["comparison_id"]: row for row in records(round_table(loop, _BATCH, round_key))}
-    labels = usable_labels(_submitted(loop, round_key)).sort_values("label_id")
+    batch = {row["comparison_id"]: row for row in records(round_table(loop, LABELLED_BATCH, round_key))}
+    labels = usable_labels(submitted_labels(loop, round_key)).sort_values("label_id")
     enough = [given[:people] for given in grouped(labels, "comparison_id") if len(given) >= people]
     if not enough:
         raise UserError(
@@ -80,9 +80,9 @@ def _right(given: Sequence[Row], right: np.ndarray) -> tuple[float, float]:
     return float((shares @ right).mean()), float(right[np.isclose(mode, mode.max())].mean())
 
 
-def _submitted(loop: LoopFolder, round_key: str) -> pd.DataFrame:
+def submitted_labels(loop: LoopFolder, round_key: str) -> pd.DataFrame:
     """The last version of each label of what is asked to learn about responses, not about annotators."""
-    labels, batch = round_table(loop, _LABELS, round_key), round_table(loop, _BATCH, round_key)
+    labels, batch = round_table(loop, _LABELS, round_key), round_table(loop, LABELLED_BATCH, round_key)
     learned_from = batch.loc[~batch["role"].isin(MEASURING_ROLES), "comparison_id"]
     counted = labels["latest"] & (labels["status"] == "submitted") & labels["comparison_id"].isin(learned_from)
     if not counted.any():

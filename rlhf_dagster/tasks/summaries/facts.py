@@ -40,6 +40,12 @@ def text_in(prompt: str) -> str:
     return prompt.removesuffix(TLDR).rstrip()
 
 
+def begins_with_preamble(text: str) -> bool:
+    """Whether the first sentence of a text is a preamble, such as `hi all , sorry for the long post .`"""
+    sentences = sentences_of(tokens_of(text))
+    return bool(sentences) and SUMMARY_LANGUAGE.read(sentences[0]).name == "preamble"
+
+
 @lru_cache(maxsize=20_000)
 def events_of(text: str) -> tuple[Event, ...]:
     """The events of a text, in the order of their main sentences. A detail belongs to the event with its thing."""

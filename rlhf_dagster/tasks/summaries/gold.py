@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rlhf_dagster.tasks.summaries.facts import SummaryFacts
 
-LONG = 14
+LONG = 12
 """Tokens from which a summary is longer than it need be."""
 MIDDLE = 3.0
 """Taken from every score, so that a summary with half of the facts of a post has a score of about 0."""

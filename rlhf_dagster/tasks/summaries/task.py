@@ -9,7 +9,7 @@ from rlhf_dagster.records.ids import split_of
 from rlhf_dagster.tasks.base import Truthfulness
 from rlhf_dagster.tasks.drawing import distinct, split_rng
 from rlhf_dagster.tasks.summaries.annotators import KINDS_OF_READERS, Reader, make_readers
-from rlhf_dagster.tasks.summaries.facts import events_of, summary_facts, text_in
+from rlhf_dagster.tasks.summaries.facts import begins_with_preamble, events_of, summary_facts, text_in
 from rlhf_dagster.tasks.summaries.gold import summary_value
 from rlhf_dagster.tasks.summaries.writing import (
     NEWS_ARTICLES,
@@ -27,8 +27,9 @@ class SummariesTask:
     """Summarise texts about who did what with whose thing, where and when (Ziegler et al. 2019, section 3.2).
 
     Texts are lower-case tokens separated by spaces. A prompt is a text and `tl;dr`; a demonstration's response tells
-    the key facts in other words, about 10 tokens for each event. A document of the pretraining text is a text with
-    a reader's reply, which tells the events again, or a prompt with its author's own summary, half of which are good.
+    the key facts or some of them in other words, 4 to 10 tokens for each event. A document of the pretraining text is a
+    text with a reader's reply, which tells all of them, or a prompt with its author's own summary, a third of which are
+    as good as demonstrations.
     """
 
     form: Form
@@ -55,6 +56,10 @@ class SummariesTask:
 
     def source(self, prompt: str) -> str:
         return text_in(prompt)
+
+    def has_preamble(self, prompt: str) -> bool:
+        """Whether the text begins with a sentence that says nothing about its events, and is no aside either."""
+        return begins_with_preamble(text_in(prompt))
 
     def references(self, prompt: str) -> Sequence[str]:
         reference = reference_of(prompt, self.form)
@@ -90,17 +95,18 @@ class SummariesTask:
 
 
 _COMMON: dict[str, Any] = {
-    "data": {"prompts": 6000, "demonstrations": 2500, "pretraining_texts": 12_000},
-    "base_model": {"tiny": {"layers": 3, "steps": 2400, "batch_size": 32, "learning_rate": 0.002, "context": 64}},
-    "sampling": {"prompt_tokens": 48, "response_tokens": 15, "fixed_length": False, "temperature": 0.7},
-    "sft": {"max_tokens": 64, "epochs": 3, "learning_rate": 0.001},
-    "reward_model": {"max_tokens": 64},
+    "data": {"prompts": 6000, "demonstrations": 1500, "pretraining_texts": 12_000},
+    "base_model": {"tiny": {"width": 64, "steps": 3600, "batch_size": 16, "context": 72}},
+    "sampling": {"prompt_tokens": 36, "response_tokens": 12, "fixed_length": False, "temperature": 0.7},
+    "sft": {"max_tokens": 48, "epochs": 4, "batch_size": 32, "learning_rate": 0.001},
+    "reward_model": {"max_tokens": 48},
+    "ppo": {"kl_coef": 0.05, "kl_target": None},
 }
 _LONGER: dict[str, Any] = _COMMON | {
     "base_model": {"tiny": _COMMON["base_model"]["tiny"] | {"context": 96}},
-    "sampling": _COMMON["sampling"] | {"prompt_tokens": 72, "response_tokens": 18},
-    "sft": _COMMON["sft"] | {"max_tokens": 96},
-    "reward_model": _COMMON["reward_model"] | {"max_tokens": 96},
+    "sampling": _COMMON["sampling"] | {"prompt_tokens": 50, "response_tokens": 14},
+    "sft": _COMMON["sft"] | {"max_tokens": 64},
+    "reward_model": _COMMON["reward_model"] | {"max_tokens": 64},
 }
 SUMMARIES = SummariesTask(POSTS, _COMMON)
 ARTICLES = SummariesTask(NEWS_ARTICLES, _LONGER)

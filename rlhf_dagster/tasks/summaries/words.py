@@ -1,7 +1,10 @@
 """The language of posts, articles and their summaries.
 
-An event has six slots: ``who`` did what (``did``) with whose (``who2``) ``thing``, ``where`` and ``when``. A text tells
-each event in two sentences, a main one and a detail, which share the thing; a summary tells it in one, in other words.
+An event has six slots: ``who`` did what (``did``) with ``whose`` ``thing``, ``where`` and ``when``. A text tells each
+event in two sentences, a main one and a detail, which share the thing; a summary tells it in one, in other words.
+
+The language is terse, without articles, and each slot has words of its own. So a tiny model finds what it has to copy
+in a text about one event by the word alone, among few others, and in one about two events by the words beside it.
 """
 
 from rlhf_dagster.tasks.language import Language
@@ -10,7 +13,7 @@ TLDR = "tl;dr"
 """What a prompt ends with (Ziegler et al. 2019, section 3.2, after Radford et al. 2019)."""
 REPLY = "reply :"
 """What a reader's reply begins with, in the pretraining text."""
-EVENT_SLOTS = ("who", "did", "thing", "who2", "where", "when")
+EVENT_SLOTS = ("who", "did", "thing", "whose", "where", "when")
 MAIN = ("main_where", "main_when")
 """Kinds of main sentences; the detail says what the main one leaves out."""
 DETAIL_OF = {"main_where": "detail_when", "main_when": "detail_where"}
@@ -26,53 +29,42 @@ SYNONYMS = {
 }
 """What a text says, and how a summary puts it."""
 _PATTERNS = {
-    "main_where": ("{who} {did} the {thing} at the {where} .", "at the {where} {who} {did} the {thing} ."),
-    "main_when": ("{who} {did} the {thing} on {when} .", "on {when} {who} {did} the {thing} ."),
-    "detail_when": (
-        "the {thing} belonged to {who2} and that was on {when} .",
-        "that was on {when} and the {thing} belonged to {who2} .",
-    ),
-    "detail_where": (
-        "the {thing} of {who2} was at the {where} .",
-        "at the {where} was the {thing} of {who2} .",
-    ),
+    "main_where": ("{who} {did} {thing} at {where} .", "at {where} {who} {did} {thing} ."),
+    "main_when": ("{who} {did} {thing} on {when} .", "on {when} {who} {did} {thing} ."),
+    "detail_when": ("that was {thing} of {whose} on {when} .", "on {when} that was {thing} of {whose} ."),
+    "detail_where": ("{thing} of {whose} was at {where} .", "at {where} was {thing} of {whose} ."),
     "whole": (
-        "{who} {did} {who2} 's {thing} : {where} , {when} .",
-        "{where} , {when} : {who} {did} {who2} 's {thing} .",
+        "{who} {did} {whose} 's {thing} : {where} , {when} .",
+        "{where} , {when} : {who} {did} {whose} 's {thing} .",
     ),
-    "core": ("{who} {did} {who2} 's {thing} .",),
-    "part": ("{who} {did} the {thing} .", "{who} {did} the {thing} : {where} .", "{who} {did} the {thing} : {when} ."),
+    "core": ("{who} {did} {thing} of {whose} .",),
+    "part": ("{who} {did} {thing} .", "{who} {did} {thing} : {where} .", "{who} {did} {thing} : {when} ."),
     "plea": ("please help me .", "what should i do ?"),
-    "preamble": (
-        "hi all , sorry for the long post .",
-        "i never write here , but i need help .",
-        "this may sound silly , bear with me .",
-        "first post here , so please be kind .",
-    ),
+    "preamble": ("sorry for long post .", "hi all , need help .", "bear with me .", "first post here , be kind ."),
     "chatter": (
-        "the weather was {weather} .",
+        "weather was {weather} .",
         "we had {food} for dinner .",
-        "my phone rang twice .",
-        "i could not sleep last night .",
-        "my {relative} likes {food} a lot .",
-        "it was a {weather} week .",
+        "phone rang twice .",
+        "nobody could sleep .",
+        "my {relative} likes {food} .",
+        "it was {weather} week .",
     ),
     "news": (
-        "the weather stayed {weather} all week .",
-        "the price of {food} went up again .",
-        "the road was closed for hours .",
-        "many people watched and said nothing .",
-        "the police asked for more time .",
-        "the trains were late again .",
+        "weather stayed {weather} all week .",
+        "price of {food} went up again .",
+        "road was closed for hours .",
+        "many people said nothing .",
+        "police asked for more time .",
+        "trains were late again .",
     ),
 }
-_NAMES = "anna bob carl dina emil faye gus hana ivan jola karl lena max nora otto pia"
 SUMMARY_LANGUAGE = Language(
     _PATTERNS,
     {
-        "who": _NAMES.split(),
+        "who": ["anna", "bob", "dina", "emil", "faye", "karl", "max", "otto"],
         "did": [*SYNONYMS, *SYNONYMS.values()],
-        "thing": ["bike", "ring", "car", "watch", "hat", "boat", "key", "lamp", "book", "drum"],
+        "whose": ["teacher", "doctor", "farmer", "baker", "sailor", "nurse", "judge", "clerk"],
+        "thing": ["bike", "ring", "car", "watch", "hat", "boat", "key", "lamp", "book"],
         "where": ["park", "river", "school", "shop", "farm", "station", "beach", "museum"],
         "when": ["monday", "tuesday", "wednesday", "friday", "saturday", "sunday"],
         "weather": ["cold", "warm", "wet", "windy"],

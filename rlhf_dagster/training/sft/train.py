@@ -1,6 +1,6 @@
 """Supervised fine-tuning on demonstrations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_dagster.config.training import SamplingSettings, SftSettings
+from rlhf_dagster.config.training import LoraSettings, SamplingSettings, SftSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
+from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
 from rlhf_dagster.training.models.passes.logit_pieces import next_token_loss
 from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, save_policy
 from rlhf_dagster.training.models.shared_bases import bases_of
@@ -37,6 +38,9 @@ from rlhf_dagster.training.texts.tokens import TokenIds, encode_prompts, encode_
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_ROWS = 1024
+UNTAUGHT = (
+    "sft.epochs is 0: nothing was learned from demonstrations, and the SFT checkpoint is the base model as it is."
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class SftTrainer(KeptTrainer):
 def train_sft(spec: SftSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING) -> TrainingResult:
     """Fine-tune on the `train` demonstrations with the language-modelling loss of the response tokens alone.
 
+    With `epochs: 0` the checkpoint is the model as it is, and the losses before and after are the same.
+
     Metrics are losses in nats for each response token, before (`initial_validation_loss`) and after training; those of
     validation are absent where the table has no such rows.
 
@@ -128,14 +134,16 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     with writing_output(spec.output) as folder:
         save_policy(policy, spec.sampling, folder)
     numbers = {name: value for name, value in metrics.items() if value is not None}
-    return TrainingResult(spec.output, numbers, {"loss": losses}, _warnings(policy, train, spec))
+    return TrainingResult(spec.output, numbers, {"loss": losses} if losses else {}, _warnings(policy, train, spec))
 
 
 def _warnings(policy: Policy, train: Demonstrations, spec: SftSpec) -> list[str]:
-    """What is noticeable about the chat template, where it is used, and what is lost of demonstrations."""
+    """What is noticeable about the chat template, where it is used, and what is lost of demonstrations: all of them
+    where none is learned from."""
     noticed = template_findings(policy.tokenizer) if spec.settings.chat else []
     setting = "sampling.response_tokens" if spec.sampling.fixed_length else "sft.max_tokens"
-    return [*(finding.sentence for finding in noticed), *train.cuts.warnings(setting, judged=False)]
+    lost = train.cuts.warnings(setting, judged=False) if spec.settings.epochs else [UNTAUGHT]
+    return [*(finding.sentence for finding in noticed), *lost]
 
 
 def response_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
@@ -169,6 +177,8 @@ def _fit(
     policy: Policy, train: Demonstrations, spec: SftSpec, progress: OnStep, keeper: StateKeeper
 ) -> tuple[Policy, list[float]]:
     settings = spec.settings
+    if not settings.epochs:
+        return _as_it_is(policy, settings.lora), []
     capacity = settings.max_tokens if settings.packing else 0
     collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id, capacity=capacity)
     seed_everything(spec.seed)
@@ -187,6 +197,14 @@ def _fit(
         weight_decay=settings.weight_decay,
     )
     return trained, curves["loss"]
+
+
+def _as_it_is(policy: Policy, lora: LoraSettings | None) -> Policy:
+    """The policy without a step; where adapters are asked for that stay adapters, with some that add nothing."""
+    if lora is None:
+        require_no_adapters(policy.model, "lora")
+        return policy
+    return replace(policy, model=end_adapters(begin_adapters(policy.model, lora, policy.folder), lora).eval())
 
 
 def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from rlhf_dagster.evaluation.texts.rouge import ROUGE_KINDS, rouge
+from rlhf_dagster.evaluation.texts.rouge import ROUGE_KINDS, rouge, rouge_scores
 
 REFERENCE = "Anna's dogs were running in the parks, on Monday 3.5 km!"
 TEXTS = ["anna ran a dog in the park on monday", "The parks; running dogs 3 5", "nothing", ""]
@@ -36,3 +36,9 @@ def test_the_closest_reference_counts_and_prompts_without_one_are_left_out() -> 
     found = rouge([["a b", "c d"], [], ["e f"]], ["c d", "a b", "x"])
     assert (found["rouge1"].value, found["rouge1"].n) == (0.5, 2)
     assert rouge([[], []], ["a", "b"]) == {}
+
+
+def test_scores_of_each_response_stand_in_their_order() -> None:
+    found = rouge_scores([["a b", "c d"], [], ["e f"]], ["c d", "a b", "e x"])
+    assert [one.get("rouge1") for one in found] == [1.0, None, 0.5]
+    assert rouge_scores([], []) == []
