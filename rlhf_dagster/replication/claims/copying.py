@@ -112,7 +112,10 @@ def _starts(answers: VariantAnswers) -> dict[str, Rate]:
     pairs: dict[str, list[tuple[str, str]]] = {opening: [] for opening in OPENINGS}
     for prompt, text in zip(prompts, texts, strict=True):
         pairs[OPENINGS[SUMMARIES.has_preamble(prompt)]].append((SUMMARIES.source(prompt), text))
-    return {opening: copied_start(*map(list, zip(*found, strict=True))) for opening, found in pairs.items()}
+    return {
+        opening: copied_start([source for source, _ in found], [text for _, text in found])
+        for opening, found in pairs.items()
+    }
 
 
 def _as_dicts(rates: Mapping[str, Rate]) -> dict[str, Any]:
