@@ -159,8 +159,8 @@ class SftSettings(Settings):
     """Supervised fine-tuning on demonstrations."""
 
     epochs: float = Field(2.0, ge=0)
-    """0: no training; the checkpoint is the base model as it is, and policies start from it (Ziegler et al. 2019, style
-    tasks). Demonstrations then serve to measure its loss."""
+    """With 0 nothing is trained: the checkpoint is the base model as it is, and policies start from it (Ziegler et al.
+    2019, style tasks). Demonstrations then serve to measure its loss."""
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
     schedule: ScheduleSettings = Field(PLAIN, json_schema_extra=LATER)
