@@ -28,7 +28,7 @@ def facts_of(loop: LoopFolder, policy: Checkpoint) -> dict[str, Any]:
         "data": list(_data(loop)),
         "labels": _labels(loop, report),
         "decision": decision_sentence(loop, policy.model_id, record.round_key),
-        "win_rates": list(_win_rates(loop, report, record.round_key)),
+        "win_rates": list(_win_rates(loop, report, record.round_key, "reward_model" in manifest["parents"])),
         "figures": list(_figures(report)),
         "rules": (loop.decision(record.round_key) or {}).get("rules", []) if report else [],
         "sampling": loop.config.sampling.model_dump(exclude={"batch_size"}),
@@ -108,8 +108,13 @@ def _labels(loop: LoopFolder, report: dict[str, Any]) -> dict[str, Any]:
     return {**total, "machine": counted.get("machine", 0), "by_round": rounds, "who": who}
 
 
-def _win_rates(loop: LoopFolder, report: dict[str, Any], round_key: str) -> Iterator[dict[str, Any]]:
-    """Rows of judge, opponent, value and interval; people's own come from their judgments, which are the newest."""
+def _win_rates(
+    loop: LoopFolder, report: dict[str, Any], round_key: str, by_reward_model: bool
+) -> Iterator[dict[str, Any]]:
+    """Rows of judge, opponent, value and interval; people's own come from their judgments, which are the newest.
+
+    ``by_reward_model`` says whether the policy was trained on the reward model, which flatters it then.
+    """
     if not report:
         return
     human = loop.json("human_evaluation", round_key) or {}
@@ -117,7 +122,7 @@ def _win_rates(loop: LoopFolder, report: dict[str, Any], round_key: str) -> Iter
     measured = [rate for rate in report["win_rates"] if not (judged and rate["judge"] in PEOPLE)]
     for rate in [*judged, *measured]:
         if rate["value"] is not None and rate["against"] in _AGAINST:
-            learned = " (which it was trained on)" if rate["judge"] == REWARD_MODEL else ""
+            learned = " (which it was trained on)" if by_reward_model and rate["judge"] == REWARD_MODEL else ""
             yield rate | {"judge": rate["judge"] + learned, "against": _AGAINST[rate["against"]]}
 
 

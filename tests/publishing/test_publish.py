@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.adapter_folders import ADAPTER_WEIGHTS, named_base, write_base
+from rlhf_dagster.lineage.manifest import write_manifest
 from rlhf_dagster.lineage.model_folders import ADAPTER_CONFIG
 from rlhf_dagster.lineage.publications import Publications
 from rlhf_dagster.loop.folder import LoopFolder
@@ -26,6 +28,8 @@ from rlhf_dagster.training.models.policies import load_tokenizer
 from rlhf_dagster.training.texts.chats.encoding import reads_chats
 
 KEY = "round-0001"
+KNOWN_JUDGE = "reward model (which it was trained on)"
+PARENTS = {"reward_model": {"model_id": "reward-1", "digest": "d"}}
 GOES_ALONG = {
     "README.md",
     "chat_template.jinja",
@@ -83,13 +87,26 @@ def test_the_card_has_lineage_labels_figures_and_the_gate(loop: LoopFolder, tmp_
         "Prompts are chats in the tokenizer's template.",
         "1,943 usable labels by simulated annotators (3 annotators) and\n400 by machines, on 1,500 comparisons.",
         f"| {KEY} | 1,500 | 1,943 | 400 | promoted |",
-        "| win rate over the SFT policy, by reward model (which it was trained on) | 98.4% | 96.9% to 99.2% | 512 |",
+        "| win rate over the SFT policy, by reward model | 98.4% | 96.9% to 99.2% | 512 |",
         "| sequence KL to the SFT policy, in nats | 5.93 | 5.61 to 6.26 | 512 |",
         "| gap between reward models of other labels | 0.025 | unknown | 512 |",
         "| max_kl | pass | The sequence KL to SFT is 5.93 nats. |",
         "| the texts of the task sentiment | apache-2.0 |",
     ):
         assert part in card.content
+
+
+@pytest.mark.parametrize(
+    ("parents", "judge"), [({}, "reward model"), (PARENTS, "reward model (which it was trained on)")]
+)
+def test_a_judge_that_has_trained_the_policy_is_said_to_have(
+    loop: LoopFolder, parents: dict[str, dict[str, str]], judge: str
+) -> None:
+    policy = loop.policy(champion(loop))
+    write_manifest(loop.root / policy.path, kind="ppo", round_key=KEY, parents=parents)
+    changed = loop.models.identify(loop.root / policy.path, "ppo", KEY)
+    (rate,) = facts_of(loop, replace(policy, digest=changed.digest))["win_rates"]
+    assert rate["judge"] == judge
 
 
 def test_the_sft_policy_has_no_labels_and_no_figures(shared_loop: LoopFolder, tmp_path: Path) -> None:
