@@ -117,6 +117,8 @@ def test_texts_fit_the_settings_and_the_language(task):
     assert max(len(prompt.split()) for prompt in prompts) <= sampling["prompt_tokens"]
     assert max(len(response.split()) for response in responses) < sampling["response_tokens"]
     assert sampling["prompt_tokens"] + sampling["response_tokens"] <= tiny["context"]
+    # With its end-of-text token.
+    assert sampling["prompt_tokens"] + sampling["response_tokens"] < task.settings["reward_model"]["max_tokens"]
 
 
 @BOTH

@@ -99,14 +99,14 @@ _COMMON: dict[str, Any] = {
     "base_model": {"tiny": {"width": 64, "steps": 3600, "batch_size": 16, "context": 72}},
     "sampling": {"prompt_tokens": 36, "response_tokens": 12, "fixed_length": False, "temperature": 0.7},
     "sft": {"max_tokens": 48, "epochs": 4, "batch_size": 32, "learning_rate": 0.001},
-    "reward_model": {"max_tokens": 48},
+    "reward_model": {"max_tokens": 52},
     "ppo": {"kl_coef": 0.05, "kl_target": None},
 }
 _LONGER: dict[str, Any] = _COMMON | {
     "base_model": {"tiny": _COMMON["base_model"]["tiny"] | {"context": 96}},
     "sampling": _COMMON["sampling"] | {"prompt_tokens": 50, "response_tokens": 14},
     "sft": _COMMON["sft"] | {"max_tokens": 64},
-    "reward_model": _COMMON["reward_model"] | {"max_tokens": 64},
+    "reward_model": _COMMON["reward_model"] | {"max_tokens": 68},
 }
 SUMMARIES = SummariesTask(POSTS, _COMMON)
 ARTICLES = SummariesTask(NEWS_ARTICLES, _LONGER)
