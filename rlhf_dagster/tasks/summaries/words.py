@@ -38,7 +38,7 @@ _PATTERNS = {
         "{where} , {when} : {who} {did} {whose} 's {thing} .",
     ),
     "core": ("{who} {did} {thing} of {whose} .",),
-    "part": ("{who} {did} {thing} .", "{who} {did} {thing} : {where} .", "{who} {did} {thing} : {when} ."),
+    "part": ("{who} {did} {thing} .", "{who} {did} {thing} : {where} .", "{who} {did} {thing} , {when} ."),
     "plea": ("please help me .", "what should i do ?"),
     "preamble": ("sorry for long post .", "hi all , need help .", "bear with me .", "first post here , be kind ."),
     "chatter": (

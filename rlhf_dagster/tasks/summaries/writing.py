@@ -41,7 +41,7 @@ POSTS = Form(
     lead=False,
     key_slots=("who", "did", "thing", "whose", "where", "when"),
     whole="whole",
-    references={"whole": 0.5, "core": 0.2, "part": 0.3},
+    references={"whole": 0.6, "core": 0.2, "part": 0.2},
 )
 """Short posts, some with a preamble that should be skipped (TL;DR of Ziegler et al. 2019)."""
 NEWS_ARTICLES = Form(
