@@ -74,6 +74,30 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Rate:
     return Rate(mean, mean - half, mean + half, n)
 
 
+def mean_of_shares(values: ArrayLike, confidence: float = 0.95) -> Rate:
+    """The mean of shares, each in 0..1, with the part of Student's t interval that lies in 0..1; shape [n].
+
+    Equal shares leave that interval no width, which a few of them do not prove. It is then Wilson's of n observations:
+    wide enough for all shares of that mean, since none varies more than a yes or a no. Raises ValueError for n = 0.
+    """
+    rate = mean_interval(values, confidence)
+    if rate.n > 1 and rate.low < rate.high:
+        return Rate(rate.value, max(0.0, rate.low), min(1.0, rate.high), rate.n)
+    return wilson(rate.n * min(max(rate.value, 0.0), 1.0), rate.n, confidence)
+
+
+def mean_count(values: ArrayLike, confidence: float = 0.95) -> Rate:
+    """The mean of counts with Student's t interval, which does not begin below 0; ``values`` has shape [n].
+
+    Where nothing was counted, the interval ends at the largest mean of a Poisson distribution that is not refuted
+    (Garwood 1936): about 3.7 / n. Raises ValueError for n = 0.
+    """
+    rate = mean_interval(values, confidence)
+    if rate.value == 0:
+        return Rate(0.0, 0.0, -math.log((1 - confidence) / 2) / rate.n, rate.n)
+    return Rate(rate.value, max(0.0, rate.low), rate.high, rate.n)
+
+
 def clustered_rate(values: ArrayLike, clusters: Sequence[Any], confidence: float = 0.95) -> Rate:
     """A proportion over observations that repeat, such as several labels of one comparison.
 

@@ -62,18 +62,31 @@ def choose(contenders: Sequence[Contender]) -> Contender:
     3.2), applied to a choice. The figure of the arm that is chosen is the largest of several and so too high by chance
     (the winner's curse): it chooses, on prompts of its own, and is never what the gate judges by.
     """
-    keeping = [one for one in contenders if not one.breaks]
-    return max(keeping or contenders, key=lambda one: float(one.least["value"]))
+    return max(_eligible(contenders), key=lambda one: float(one.least["value"]))
 
 
 def why_chosen(chosen: Contender, contenders: Sequence[Contender], prompts: int) -> str:
     """The choice as a sentence."""
-    keeping, all_of_them = sum(not one.breaks for one in contenders), len(contenders)
-    among = f"the {keeping} of {all_of_them} policies that keep the gate's rules of a response"
-    none_keeps = f"{all_of_them} policies, none of which keeps the gate's rules of a response"
+    equals = sum(one.least["value"] == chosen.least["value"] for one in _eligible(contenders))
     models = len(chosen.win_rates)
+    has = "it has" if equals == 1 else f"it is the first of {equals} with"
     by = "by the reward model" if models == 1 else f"by the one of {models} reward models that likes it least"
     return (
-        f"{chosen.title}'s policy is judged: of {among if keeping else none_keeps}, it has the highest win rate "
+        f"{chosen.title}'s policy is judged: of {_among(contenders)}, {has} the highest win rate "
         f"against the champion {by}, {chosen.least['value']:.1%} on {prompts:,} validation prompts."
     )
+
+
+def _eligible(contenders: Sequence[Contender]) -> Sequence[Contender]:
+    """Those that keep the rules, or all where none does."""
+    return [one for one in contenders if not one.breaks] or contenders
+
+
+def _among(contenders: Sequence[Contender]) -> str:
+    """Which policies the chosen one was compared with."""
+    keeping, number = sum(not one.breaks for one in contenders), len(contenders)
+    if keeping == number:
+        return f"{number} policies, which all keep the gate's rules of a response"
+    if keeping == 0:
+        return f"{number} policies, none of which keeps the gate's rules of a response"
+    return f"the {keeping} of {number} policies that keep the gate's rules of a response"

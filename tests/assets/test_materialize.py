@@ -168,7 +168,11 @@ def test_a_setting_from_the_launchpad_holds_for_one_run(stages, copy_of, asset, 
     [
         ("ppo_policy", {"updates": 0}, "run config: `updates`: input should be greater than or equal to 1 (found 0)."),
         ("ppo_policy", {"start": "afresh"}, "run config: `start`: input should be 'sft' or 'behaviour'"),
-        ("sft_checkpoint", {"epochs": -1.0}, "run config: `epochs`: input should be greater than 0 (found -1.0)."),
+        (
+            "sft_checkpoint",
+            {"epochs": -1.0},
+            "run config: `epochs`: input should be greater than or equal to 0 (found -1.0).",
+        ),
     ],
 )
 def test_a_wrong_setting_from_the_launchpad_is_one_sentence(stages, copy_of, asset, settings, sentence) -> None:

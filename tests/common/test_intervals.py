@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from rlhf_dagster.common.intervals import Rate, clustered_rate, mean_interval, wilson
+from rlhf_dagster.common.intervals import Rate, clustered_rate, mean_count, mean_interval, mean_of_shares, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (7, 10), (50, 100), (512, 512), (3, 2000)])
@@ -95,3 +95,31 @@ def test_clustered_rate_refuses_nothing_and_mismatch() -> None:
         clustered_rate([], [])
     with pytest.raises(ValueError, match="do not match"):
         clustered_rate([1, 0], ["a"])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_a_mean_of_shares_is_between_nothing_and_everything_and_never_sure(shares: list[float]) -> None:
+    found, plain = mean_of_shares(shares), mean_interval(shares)
+    assert (found.value, found.n) == (plain.value, len(shares))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.low < found.high
+    if len(shares) > 1 and 0 < plain.low < plain.high < 1:
+        assert found == plain
+
+
+def test_equal_shares_have_wilsons_interval() -> None:
+    assert mean_of_shares([0.0] * 24) == wilson(0, 24)
+    assert mean_of_shares([0.25] * 8) == wilson(2, 8)
+    assert mean_of_shares([1.0]) == wilson(1, 1)
+
+
+def test_a_mean_count_begins_at_nothing() -> None:
+    assert mean_count([0, 0, 0, 4]) == Rate(1.0, 0.0, mean_interval([0, 0, 0, 4]).high, 4)
+    assert mean_count([3, 4, 5]) == mean_interval([3, 4, 5])
+
+
+def test_nothing_counted_is_not_nothing_ever() -> None:
+    """Of a Poisson variable with the interval's upper end as its mean, 24 are all 0 in 2.5% of the cases."""
+    found = mean_count([0] * 24)
+    assert (found.value, found.low, found.n) == (0.0, 0.0, 24)
+    assert math.exp(-24 * found.high) == pytest.approx(0.025)

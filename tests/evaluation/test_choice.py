@@ -56,6 +56,11 @@ def test_the_sentence_says_among_how_many_by_whom_and_on_how_many_prompts() -> N
         "win rate against the champion by the one of 3 reward models that likes it least, 65.2% on 1,200 validation "
         "prompts."
     )
+    equal = [contender("ppo", 0.5), contender("dpo", 0.6), contender("rloo", 0.6)]
+    assert why_chosen(choose(equal), equal, 24) == (
+        "DPO's policy is judged: of 3 policies, which all keep the gate's rules of a response, it is the first of 2 "
+        "with the highest win rate against the champion by the reward model, 60.0% on 24 validation prompts."
+    )
     refused = [contender("ppo", 0.9, breaks=("max_kl",))]
     assert "of 1 policies, none of which keeps the gate's rules of a response, it has" in why_chosen(
         refused[0], refused, 9

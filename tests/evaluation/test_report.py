@@ -296,6 +296,16 @@ def test_the_page_says_why_an_arm_was_chosen_and_what_the_others_break(completio
         assert row in text
 
 
+def test_the_page_has_annotators_by_their_own_names_and_the_labels_of_machines(completions, scores) -> None:
+    groups = {"annotators": {"ann-B": SPLIT, "x_y": SPLIT}, "length_differences": {"preferred_is_longer": SPLIT}}
+    by_round = [{"round": "round-0001", "comparisons": 40, "labels": 52, "machine": 17}]
+    labels = {"comparisons": 40, "labels": 52, "machine": 17, "by_round": by_round}
+    page = page_of(completions, scores, reward_accuracy={"splits": {"validation": SPLIT}, **groups}, labels=labels)
+    assert {"ann-B", "x_y"} <= {*page.pieces}
+    assert "Comparisons Labels By machines round-0001 40 52 17 All 40 52 17" in " ".join(" ".join(page.pieces).split())
+    assert "By machines" not in page_of(completions, scores).text
+
+
 def test_the_page_stands_alone(completions: pd.DataFrame, scores: Scores) -> None:
     page = page_of(completions, scores)
     assert page.tags.count("img") == 1
@@ -453,7 +463,7 @@ def test_the_page_shows_on_which_labels_the_reward_model_is_right(completions: p
         assert shown in text
     for shown in ("By length", "Preferred is much shorter 0.0%", "Preferred is much longer 100.0%"):
         assert shown in text
-    for shown in ("By annotator", "Ann-01 0.0%", "Ann-02 66.7%"):
+    for shown in ("By annotator", "ann-01 0.0%", "ann-02 66.7%"):
         assert shown in text
     # e^2 / (1 + e^2)
     assert "88.1% 50.0%" in text

@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_the_last_good_state(written: dict[str, Any], sft: Pa
     [
         ({"sead": 1}, "`sead` is not a setting; did you mean `seed`?"),
         ({"settings": {"epoch": 1}}, "`settings.epoch` is not a setting; did you mean `epochs`?"),
-        ({"settings": {"epochs": 0}}, "`settings.epochs`: input should be greater than 0"),
+        ({"settings": {"epochs": -1}}, "`settings.epochs`: input should be greater than or equal to 0"),
         ({"model": None}, "`model`"),
         ({"demonstrations": "nowhere.parquet"}, "nowhere.parquet: no such table"),
         ({"compute": {"trackers": ["wandb"]}}, "compute.trackers names wandb, which is not installed"),

@@ -7,7 +7,7 @@ hides a copy. Without a response every function raises ValueError, and so it doe
 import re
 from collections.abc import Callable, Sequence
 
-from rlhf_dagster.common.intervals import UNMEASURED, Rate, mean_interval, wilson
+from rlhf_dagster.common.intervals import UNMEASURED, Rate, mean_of_shares, wilson
 from rlhf_dagster.common.words import Gram, bare_words, ngrams
 
 NOVEL = (1, 2, 3, 4)
@@ -48,7 +48,7 @@ def copied_sentences(sources: Sequence[str], texts: Sequence[str]) -> Rate:
 
 
 def novel_ngrams(sources: Sequence[str], texts: Sequence[str], n: int) -> Rate:
-    """Mean share of a response's n-grams that do not stand in its source; with its 95% t interval.
+    """Mean share of a response's n-grams that do not stand in its source; with its 95% interval.
 
     See et al. 2017 (section 6.2) measure so how abstractive a summary is. Responses shorter than ``n`` are left out.
     """
@@ -63,7 +63,7 @@ def novel_ngrams(sources: Sequence[str], texts: Sequence[str], n: int) -> Rate:
 def common_bigrams(sources: Sequence[str], texts: Sequence[str]) -> Rate:
     """Mean over responses of the longest common subsequence of bigrams of response and source, over the response's.
 
-    The measure of copying of Stiennon et al. 2020 (footnote 9); with its 95% t interval. Responses of less than two
+    The measure of copying of Stiennon et al. 2020 (footnote 9); with its 95% interval. Responses of less than two
     words are left out.
     """
 
@@ -127,7 +127,7 @@ def _values(
 
 
 def _mean(values: Sequence[float]) -> Rate:
-    return mean_interval(values) if values else UNMEASURED
+    return mean_of_shares(values) if values else UNMEASURED
 
 
 def _share(values: Sequence[float]) -> Rate:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlhf_dagster.common.intervals import Rate, mean_interval
+from rlhf_dagster.common.intervals import Rate, mean_of_shares
 from rlhf_dagster.common.words import bare_words
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ ROUGE_KINDS = ("rouge1", "rouge2", "rougeL")
 
 
 def rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str, Rate]:
-    """Mean F1 of each of :data:`ROUGE_KINDS`, with its 95% t interval over responses (:func:`rouge_scores`).
+    """Mean F1 of each of :data:`ROUGE_KINDS`, with its 95% interval over responses (:func:`rouge_scores`).
 
     A response without a reference is left out; the result is empty where all are.
     """
     scores = [found for found in rouge_scores(references, texts) if found]
-    return {kind: mean_interval([found[kind] for found in scores]) for kind in ROUGE_KINDS} if scores else {}
+    return {kind: mean_of_shares([found[kind] for found in scores]) for kind in ROUGE_KINDS} if scores else {}
 
 
 def rouge_scores(references: Sequence[Sequence[str]], texts: Sequence[str]) -> list[dict[str, float]]:
