@@ -29,19 +29,24 @@ from rlhf_dagster.tasks.base import SPLITS, Task
 from rlhf_dagster.tasks.known import get_task
 
 
-def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
-    """Deduplicated prompts with their split (schema PROMPTS)."""
+def build_prompts(config: LoopConfig, root: Path, store: Store, logged: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
+    """Deduplicated prompts with their split (schema PROMPTS).
+
+    ``logged`` are rows of it from logs of conversations; of equal prompts that of the source stays.
+    """
     data = config.data
     if data.prompts_dataset:
         rows = _dataset_prompts(data.prompts_dataset, root, data)
     elif config.has_task:
         rows = _task_prompts(_task(config, root), config)
+    elif logged and not is_imported(store, "prompts"):
+        rows = []
     else:
         rows = [
             row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)}
             for row in _imported(store, "prompts", IMPORTED_PROMPTS, root)
         ]
-    return _finish(_readable(rows, config), PROMPTS, "prompt_id", "prompts")
+    return _finish(_readable([*rows, *logged], config), PROMPTS, "prompt_id", "prompts")
 
 
 def build_demonstrations(
