@@ -58,7 +58,7 @@ def _why_not(instance: dg.DagsterInstance, loop: LoopFolder, lines: int) -> str:
 
 
 def _counted(logs: Logs, seen: Mapping[str, Any]) -> dict[str, list[int]]:
-    """By file: its size in bytes, when it was written to (ns) and its lines, which ``seen`` has where it is the same."""
+    """By file: its bytes, when it was written to (ns) and its lines, which ``seen`` has of one that is the same."""
     found = {}
     for name, source in logs.files:
         state = Path(source.place).stat()

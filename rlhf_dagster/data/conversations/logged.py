@@ -11,7 +11,7 @@ from rlhf_dagster.data.messages import prompt_in
 from rlhf_dagster.data.text_forms import liked_of
 from rlhf_dagster.records.chats import Chat, Prompt
 
-LONGEST = 100_000
+_LONGEST = 100_000
 """Characters of a conversation; a longer one is read by no model here, and searching it would take minutes."""
 _AGREED = ("true", "yes", "1")
 
@@ -71,8 +71,8 @@ def _conversation(line: RowValues) -> Logged:
         response_id=_first_name((line, "id"), (answer, "id")),
         liked=liked_of(line),
     )
-    if len(str(found.prompt)) + sum(map(len, found.responses)) > LONGEST:
-        raise BadLineError(f"the conversation is longer than {LONGEST:,} characters")
+    if len(str(found.prompt)) + sum(map(len, found.responses)) > _LONGEST:
+        raise BadLineError(f"the conversation is longer than {_LONGEST:,} characters")
     return found
 
 

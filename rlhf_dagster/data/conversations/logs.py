@@ -12,7 +12,7 @@ from rlhf_dagster.data.reading.source import NumberedRow, RowSource
 
 
 @dataclass(frozen=True)
-class Place:
+class LogPlace:
     """Where a line is."""
 
     log: str
@@ -39,11 +39,11 @@ class Logs:
         ]
         return cls(files, [name for name in names if not (root / name).exists()])
 
-    def lines(self, up_to: int | None = None) -> Iterator[tuple[Place, Logged | Thumbs | BadLineError]]:
+    def lines(self, up_to: int | None = None) -> Iterator[tuple[LogPlace, Logged | Thumbs | BadLineError]]:
         """All lines, or so many: a log may grow while it is read."""
         numbered = ((name, row) for name, source in self.files for row in source.rows())
         for name, row in islice(numbered, up_to):
-            yield Place(name, row[0]), _said(row)
+            yield LogPlace(name, row[0]), _said(row)
 
 
 def _said(row: NumberedRow) -> Logged | Thumbs | BadLineError:

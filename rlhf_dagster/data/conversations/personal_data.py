@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rlhf_dagster.config.data import FeedbackSettings
 from rlhf_dagster.errors import UserError
 
-PACKAGE, EXTRA = "presidio_analyzer", "privacy"
+_PACKAGE, _EXTRA = "presidio_analyzer", "privacy"
 _LEAST_SCORE = 0.3
 """Patterns that Presidio rates lower, such as nine digits in a row, say little without the words around them."""
 _LEAST_DIGITS = 6
@@ -20,8 +20,29 @@ _LEAST_DIGITS = 6
 _REMEMBERED = 2**14
 """Texts, such as system messages, that come again and again."""
 
+_RECOGNIZERS = {
+    "CREDIT_CARD": "CreditCardRecognizer",
+    "IBAN_CODE": "IbanRecognizer",
+    "IP_ADDRESS": "IpRecognizer",
+    "MAC_ADDRESS": "MacAddressRecognizer",
+    "CRYPTO": "CryptoRecognizer",
+    "US_SSN": "UsSsnRecognizer",
+    "URL": "UrlRecognizer",
+    "DE_TAX_ID": "DeTaxIdRecognizer",
+    "ES_NIF": "EsNifRecognizer",
+    "FI_PERSONAL_IDENTITY_CODE": "FiPersonalIdentityCodeRecognizer",
+    "IN_PAN": "InPanRecognizer",
+    "IT_FISCAL_CODE": "ItFiscalCodeRecognizer",
+    "PL_PESEL": "PlPeselRecognizer",
+    "SE_PERSONNUMMER": "SePersonnummerRecognizer",
+    "TH_TNIN": "ThTninRecognizer",
+    "UK_NHS": "NhsRecognizer",
+    "UK_NINO": "UkNinoRecognizer",
+}
+"""Presidio's classes by kind, but for those that are made in a way of their own here."""
 
-class Found(NamedTuple):
+
+class Span(NamedTuple):
     """Where in a text personal data stands: from ``start`` up to ``end``."""
 
     start: int
@@ -29,7 +50,7 @@ class Found(NamedTuple):
     kind: str
 
 
-Finder = Callable[[str], tuple[Found, ...]]
+Finder = Callable[[str], tuple[Span, ...]]
 
 
 def finder_of(settings: FeedbackSettings) -> Finder:
@@ -39,21 +60,21 @@ def finder_of(settings: FeedbackSettings) -> Finder:
     """
     if settings.personal_data == "keep":
         return lambda text: ()
-    if find_spec(PACKAGE) is None:
+    if find_spec(_PACKAGE) is None:
         raise UserError(
-            f"data.feedback looks for personal data with {PACKAGE}; install this package with its extra `{EXTRA}`, or "
-            "set data.feedback.personal_data to keep."
+            f"data.feedback looks for personal data with {_PACKAGE}; install this package with its extra `{_EXTRA}`, "
+            "or set data.feedback.personal_data to keep."
         )
     recognizers = [_recognizer(kind, settings) for kind in settings.personal_data_kinds]
 
     @lru_cache(_REMEMBERED)
-    def find(text: str) -> tuple[Found, ...]:
+    def find(text: str) -> tuple[Span, ...]:
         return _apart([one for recognize in recognizers for one in recognize(text)])
 
     return find
 
 
-def masked(text: str, found: tuple[Found, ...]) -> str:
+def masked(text: str, found: tuple[Span, ...]) -> str:
     """``text`` with a mark such as `<PHONE_NUMBER>` in place of what was found."""
     for start, end, kind in reversed(found):
         text = f"{text[:start]}<{kind}>{text[end:]}"
@@ -69,17 +90,7 @@ def _recognizer(kind: str, settings: FeedbackSettings) -> Finder:
         # Presidio's own looks up the domain in a list that it fetches from the internet.
         patterns = predefined_recognizers.EmailRecognizer.PATTERNS
         return _finder(PatternRecognizer(supported_entity=kind, patterns=patterns))
-    classes = [getattr(predefined_recognizers, name) for name in predefined_recognizers.__all__]
-    return _finder(next(one for made in classes if (one := _of_patterns(made)) and one.supported_entities == [kind]))
-
-
-@lru_cache
-def _of_patterns(made: Any) -> Any:
-    """A recognizer that needs nothing but patterns; None for others."""
-    from presidio_analyzer import PatternRecognizer
-
-    is_one = isinstance(made, type) and issubclass(made, PatternRecognizer) and made is not PatternRecognizer
-    return made() if is_one else None
+    return _finder(getattr(predefined_recognizers, _RECOGNIZERS[kind])())
 
 
 def _phone_numbers(regions: list[str]) -> Finder:
@@ -96,16 +107,16 @@ def _phone_numbers(regions: list[str]) -> Finder:
 def _finder(recognizer: Any) -> Finder:
     entities = recognizer.supported_entities
 
-    def find(text: str) -> tuple[Found, ...]:
+    def find(text: str) -> tuple[Span, ...]:
         results = recognizer.analyze(text, entities, None)
-        return tuple(Found(one.start, one.end, one.entity_type) for one in results if one.score >= _LEAST_SCORE)
+        return tuple(Span(one.start, one.end, one.entity_type) for one in results if one.score >= _LEAST_SCORE)
 
     return find
 
 
-def _apart(found: list[Found]) -> tuple[Found, ...]:
+def _apart(found: list[Span]) -> tuple[Span, ...]:
     """``found`` in the text's order; of those that overlap, all of their text, as of the kind that begins first."""
-    apart: list[Found] = []
+    apart: list[Span] = []
     for one in sorted(found, key=lambda one: (one.start, -one.end)):
         if apart and one.start < apart[-1].end:
             apart[-1] = apart[-1]._replace(end=max(apart[-1].end, one.end))

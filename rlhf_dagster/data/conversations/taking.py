@@ -10,7 +10,7 @@ from rlhf_dagster.data.conversations.cleaning import Cleaner
 from rlhf_dagster.data.conversations.duplicates import Duplicates
 from rlhf_dagster.data.conversations.limits import NewestOfEach
 from rlhf_dagster.data.conversations.logged import Logged, Thumbs
-from rlhf_dagster.data.conversations.logs import Logs, Place
+from rlhf_dagster.data.conversations.logs import LogPlace, Logs
 from rlhf_dagster.data.line_records import FeedbackLine
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.reading.tally import REFUSALS_SHOWN, ReadTally
@@ -24,7 +24,7 @@ UNKNOWN_RESPONSE = "for a response that no log holds"
 @dataclass(frozen=True)
 class TakenPrompt:
     prompt: Prompt
-    place: Place
+    place: LogPlace
     user: str
     """As the log names them; empty where it does not."""
     policy_id: str
@@ -50,7 +50,7 @@ class Taken:
     missing: list[str] = field(default_factory=list)
     """Logs that are not there."""
 
-    def refuse(self, place: Place, reason: str) -> None:
+    def refuse(self, place: LogPlace, reason: str) -> None:
         self.lines.refuse(place.line, reason)
         if len(self.refused) < REFUSALS_SHOWN:
             self.refused.append(f"{place.log}, line {place.line}: {reason}")
@@ -103,7 +103,7 @@ class _SecondLook:
         self._prompts = NewestOfEach[TakenPrompt](settings.per_user)
         self._thumbs = NewestOfEach[FeedbackLine](settings.per_user)
 
-    def look_at(self, place: Place, one: Logged) -> None:
+    def look_at(self, place: LogPlace, one: Logged) -> None:
         self._taken.conversations += 1
         thumbs = list(self._thumbs_on(one))
         if not self._first.may_take(one):
@@ -126,7 +126,7 @@ class _SecondLook:
         taken.left_out, taken.thumbs_left_out = +taken.left_out, +taken.thumbs_left_out
         return taken
 
-    def _take_prompt(self, place: Place, one: Logged) -> None:
+    def _take_prompt(self, place: LogPlace, one: Logged) -> None:
         self._taken.personal_data.update(self._cleaner.kinds(one.prompt))
         prompt = self._cleaner.prompt(one.prompt)
         if prompt is None:
@@ -134,7 +134,7 @@ class _SecondLook:
         else:
             self._prompts.add(one.user, TakenPrompt(prompt, place, one.user, one.policy_id, one.response_id))
 
-    def _take_thumbs(self, place: Place, one: Logged, said: Thumbs) -> None:
+    def _take_thumbs(self, place: LogPlace, one: Logged, said: Thumbs) -> None:
         prompt, response = self._cleaner.prompt(one.prompt), self._cleaner.text(one.responses[said.choice])
         if prompt is None or response is None:
             self._taken.thumbs_left_out[WITH_PERSONAL_DATA] += 1

@@ -33,7 +33,7 @@ PLANTED = {
 EACH, FLOOD, TURNED, REFUSING, ALIKE = 100, 3000, 500, 400, 300
 OTHERS = 10_000 - len(PLANTED) * EACH - FLOOD - 3 * TURNED - REFUSING - ALIKE
 LONG = "Write me an application for the post of a gardener, in which you say that I like roses and the rain. " * 3
-WORDS = "rose rain garden letter song river bread train winter lamp stone cloud".split()
+WORDS = ["rose", "rain", "garden", "letter", "song", "river", "bread", "train", "winter", "lamp", "stone", "cloud"]
 
 
 def conversations() -> Iterator[list[dict[str, Any]]]:

@@ -1,6 +1,5 @@
 """From a log to prompts: duplicates, limits, consent, splits, thumbs, lineage."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from rlhf_dagster.data.conversations.duplicates import BEGINS_AS_ANOTHER, TURN_O
 from rlhf_dagster.data.conversations.keeping import LINEAGE, keep_logs, sentences_on_logs
 from rlhf_dagster.data.conversations.taking import OVER_THE_LIMIT, UNKNOWN_RESPONSE, WITHOUT_CONSENT, Taken, take
 from rlhf_dagster.data.imported import imported
-from rlhf_dagster.data.parts.known import SeenTexts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat
 from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
@@ -80,7 +78,9 @@ def test_a_user_has_the_newest_few_and_nobody_known_counts_as_one(tmp_path: Path
 
 
 def test_consent_is_asked_for_where_the_settings_say_so(tmp_path: Path) -> None:
-    lines = [chat_line(f"Question {number}", consent=said) for number, said in enumerate([True, "true", False, None, "no"])]
+    lines = [
+        chat_line(f"Question {number}", consent=said) for number, said in enumerate([True, "true", False, None, "no"])
+    ]
     lines.append(chat_line("Question 9", consent=None, request={"prompt": "Go on", "metadata": {"consent": "yes"}}))
     found = taken(tmp_path, lines)
     assert (places(found), found.left_out) == ([1, 2, 6], {WITHOUT_CONSENT: 3})
@@ -102,7 +102,9 @@ def test_forms_of_lines(tmp_path: Path) -> None:
     ]
     found = taken(tmp_path, lines)
     assert places(found) == [1, 2, 3, 4]
-    assert found.prompts[1].prompt == Chat.of([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two"}])
+    assert found.prompts[1].prompt == Chat.of(
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two"}]
+    )
     assert (found.prompts[2].prompt, found.prompts[3].policy_id) == ("The film was", "ppo-2")
     assert {one.user for one in found.prompts} == {"ada"}
     assert (found.lines.read, found.lines.refused, len(found.refused)) == (9, 5, 5)
@@ -164,7 +166,9 @@ def test_each_prompt_has_its_lineage_and_thumbs_are_unpaired_feedback(tmp_path: 
     assert "0 thumbs are new, 2 were there already." in list(sentences_on_logs(again.counts))
     # What is taken out of the log is gone.
     write_log(tmp_path / "logs" / "monday.jsonl", lines[:2])
-    assert [row["prompt_id"] for row in keep_logs(data, tmp_path, store).rows] == [prompt_id(Chat.of([{"role": "user", "content": "Hi"}]))]
+    assert [row["prompt_id"] for row in keep_logs(data, tmp_path, store).rows] == [
+        prompt_id(Chat.of([{"role": "user", "content": "Hi"}]))
+    ]
 
 
 def test_a_log_that_is_not_there_yet_is_said(tmp_path: Path) -> None:
@@ -174,5 +178,5 @@ def test_a_log_that_is_not_there_yet_is_said(tmp_path: Path) -> None:
 
 
 def test_the_logs_of_a_task_are_refused() -> None:
-    with pytest.raises(UserError, match="feedback.logs hold prompts of people, which no task can judge"):
+    with pytest.raises(UserError, match="hold prompts of people, which no task can judge"):
         DataSettings.parse({"feedback": {"logs": ["log.jsonl"]}}, "loop.yaml")
