@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from conversation_logs import chat_line, write_log
-from loops import assert_one_sentence, rlhf_here, write_loop
+from loops import assert_one_sentence, rlhf, rlhf_here, write_loop
 
 from rlhf_dagster.automation.conversations import WAITS_FOR
 from rlhf_dagster.automation.sensors import loop_automation
@@ -59,7 +59,7 @@ def test_the_command_makes_prompts_of_what_is_logged_and_says_what_it_left_out(r
         log.write(json.dumps(chat_line("No", consent=False)) + "\n{broken\n")
     dry = rlhf_here("feedback", "--dry-run", "--loop", loop.root)
     assert (dry.returncode, loop.has_table("prompts"), loop.store.exists(LINEAGE)) == (0, False, False)
-    done = rlhf_here("feedback", "--loop", loop.root)
+    done = rlhf("feedback", "--loop", loop.root)
     assert done.returncode == 0, done.stderr
     assert dry.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
     assert f"{MANY + 1} conversations on {MANY + 2} lines: {MANY} are prompts." in done.stdout
