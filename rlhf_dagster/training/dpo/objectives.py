@@ -14,7 +14,7 @@ from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.texts.tokens import PaddedBatch
 
-Batch = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 _BY_RESPONSE = ("input_ids", "attention_mask", "tokens", "response_mask", "reference")
 """The tensors of a collated batch that have a row for each response."""
 _POINT = "reference_point"
@@ -29,7 +29,7 @@ class PairLoss:
     counted: ClassVar[str] = "comparisons"
     """What a row is."""
 
-    def __call__(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, model: Any, batch: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of the batch's pairs by their weights, and :func:`pair_numbers`."""
         h, weight = self._leads(model, batch), batch["weight"]
         preferred = smoothed(batch["preferred"], self.settings.label_smoothing)
@@ -37,10 +37,10 @@ class PairLoss:
         numbers = pair_numbers(h.detach(), batch["preferred"], weight, self.settings.beta)
         return (weight * losses).sum() / weight.sum(), numbers
 
-    def prepare(self, model: Any, batches: Sequence[Batch], total: Callable[[Tensor], Tensor] = torch.clone) -> None:
+    def prepare(self, model: Any, batches: Sequence[Tensors], total: Callable[[Tensor], Tensor] = torch.clone) -> None:
         """What a loss needs to know of all ``batches`` before it reads one; ``total`` adds up over ranks."""
 
-    def _leads(self, model: Any, batch: Batch) -> Tensor:
+    def _leads(self, model: Any, batch: Tensors) -> Tensor:
         """[P] difference of the log-ratios of each pair's responses."""
         ratios = log_ratios(model, batch, self.decoding)
         return ratios[batch["first"]] - ratios[batch["second"]]
@@ -52,7 +52,7 @@ class SingleLoss(PairLoss):
     counted = "responses"
 
     @torch.no_grad()
-    def prepare(self, model: Any, batches: Sequence[Batch], total: Callable[[Tensor], Tensor] = torch.clone) -> None:
+    def prepare(self, model: Any, batches: Sequence[Tensors], total: Callable[[Tensor], Tensor] = torch.clone) -> None:
         """Give each of ``batches`` the reference point z0 of all of them: an estimate of KL(policy, reference).
 
         It is the mean log-ratio of responses to other prompts, and at least 0 (Ethayarajh et al. 2024, section 4.1).
@@ -65,7 +65,7 @@ class SingleLoss(PairLoss):
         for batch in batches:
             batch[_POINT] = torch.tensor(max(ratio / count, 0.0), device=batch["weight"].device)
 
-    def _leads(self, model: Any, batch: Batch) -> Tensor:
+    def _leads(self, model: Any, batch: Tensors) -> Tensor:
         """[P] log-ratio of each response, minus the reference point."""
         return log_ratios(model, _rows(batch, batch["first"]), self.decoding) - batch[_POINT]
 
@@ -75,12 +75,12 @@ def objective_of(settings: DpoSettings, decoding: Decoding) -> PairLoss:
     return (SingleLoss if settings.loss == "kto" else PairLoss)(settings, decoding)
 
 
-def log_ratios(model: PreTrainedModel, batch: Batch, decoding: Decoding) -> Tensor:
+def log_ratios(model: PreTrainedModel, batch: Tensors, decoding: Decoding) -> Tensor:
     """[N] log-ratios of the responses of a collated batch to the reference policy."""
     return response_log_prob_sums(model, batch, decoding) - batch["reference"]
 
 
-def response_log_prob_sums(model: PreTrainedModel, batch: Batch, decoding: Decoding) -> Tensor:
+def response_log_prob_sums(model: PreTrainedModel, batch: Tensors, decoding: Decoding) -> Tensor:
     """[N] log-probs of the responses of a collated batch, at the sampling temperature.
 
     The sum over response tokens, not the mean: the optimum's log-ratio is one of whole responses (Rafailov et al. 2023,
@@ -92,6 +92,6 @@ def response_log_prob_sums(model: PreTrainedModel, batch: Batch, decoding: Decod
     return log_probs_of(model, read, tokens, mask, decoding)[0].sum(dim=1)
 
 
-def _rows(batch: Batch, chosen: Tensor) -> Batch:
+def _rows(batch: Tensors, chosen: Tensor) -> Tensors:
     """The ``chosen`` responses of a batch."""
     return {name: batch[name][chosen] for name in _BY_RESPONSE}
