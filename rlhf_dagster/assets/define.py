@@ -39,7 +39,7 @@ def loop_asset(
     """``dg.asset`` with the loop's conventions: io manager and schema by kind of output, round partition, GPU pool."""
 
     def declare(compute: Callable[..., Any]) -> dg.AssetsDefinition:
-        name = compute.__name__
+        name = options.get("name", compute.__name__)
         schema = TABLES.get(name)
         kinds = {"parquet"} if schema else options.pop("kinds")
         return dg.asset(

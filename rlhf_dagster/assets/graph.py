@@ -3,6 +3,7 @@
 import dagster as dg
 
 from rlhf_dagster.assets import data, evaluation, models, policy, preferences, release, reward
+from rlhf_dagster.assets.feedback import feedback
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.loop.candidate import CHOICE, policy_assets
 
@@ -15,7 +16,7 @@ READ_POLICIES = [evaluation.evaluation_completions, evaluation.eval_report, rele
 def loop_assets(config: LoopConfig) -> list[dg.AssetsDefinition]:
     """The assets of a loop. An arm that it does not train has none, and nothing waits for it."""
     arms = config.trained_arms()
-    made = [policy.ARM_ASSETS[arm] for arm in arms]
+    made = [policy.arm_asset(arm, config) for arm in arms] + ([feedback] if config.learns_from_feedback else [])
     choice = [policy.policy_choice([arm.asset for arm in arms])] if CHOICE in policy_assets(config) else []
     return [*_of_every_loop(), *made, *choice, *(declare(policy_assets(config)) for declare in READ_POLICIES)]
 

@@ -24,7 +24,7 @@ from rlhf_dagster.serving.switchboard import Switchboard
 
 POLICY_HEADER = "X-RLHF-Policy"
 PASSED_ON = ("/v1/chat/completions", "/v1/completions")
-FEEDBACK = "/v1/feedback"
+_FEEDBACK = "/v1/feedback"
 LARGEST_REQUEST = 16 * 2**20
 """Bytes."""
 _EVENT = b"data: {"
@@ -69,7 +69,7 @@ class FrontHandler(BaseHTTPRequestHandler):
         with self._board.backend() as backend:
             try:
                 values = self._asked()
-                if self.path == FEEDBACK:
+                if self.path == _FEEDBACK:
                     self._take_thumbs(values, backend.policy_id)
                 else:
                     self._pass_on(backend, values)
@@ -83,7 +83,7 @@ class FrontHandler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "").partition(":")[0]
         if host not in _HOSTS:  # a foreign page may have bound its name to us
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost.")
-        known = PASSED_ON if self._log is None else (*PASSED_ON, FEEDBACK)
+        known = PASSED_ON if self._log is None else (*PASSED_ON, _FEEDBACK)
         if self.path not in known:
             raise RefusedError(HTTPStatus.NOT_FOUND, f"There is no {self.path} here; there are {', '.join(known)}.")
         if self.headers.get_content_type() != "application/json":

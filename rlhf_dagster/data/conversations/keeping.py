@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.config.data import DataSettings
-from rlhf_dagster.data.conversations.logged import turns_in
+from rlhf_dagster.data.conversations.logged import opening_of
 from rlhf_dagster.data.conversations.taking import Taken, TakenPrompt, take
 from rlhf_dagster.data.imported import add_feedback
 from rlhf_dagster.data.rows import prompt_row
@@ -85,8 +85,8 @@ def _counts(taken: Taken) -> dict[str, Any]:
 def _row(one: TakenPrompt, data: DataSettings) -> dict[str, Any]:
     """A row of PROMPTS. All that a user asks is in one split; of nobody known, all that begins with the same turn."""
     user = pseudonym(one.user)
-    _, opening = next(iter(turns_in(one.prompt)))
-    return prompt_row(one.prompt, one.place.log, user, split_of(user or opening, data.validation, data.test))
+    split = split_of(user or opening_of(one.prompt), data.validation, data.test)
+    return prompt_row(one.prompt, one.place.log, user, split)
 
 
 def _lineage(one: TakenPrompt) -> dict[str, Any]:

@@ -141,3 +141,8 @@ def turns_in(prompt: Prompt) -> list[tuple[str, str]]:
     if not isinstance(prompt, Chat):
         return [("user", prompt)]
     return [(one.role, one.content) for one in prompt.messages if one.role != "system"]
+
+
+def opening_of(prompt: Prompt) -> str:
+    """The first turn, which stays the same when a conversation goes on; it decides the split where nobody is known."""
+    return turns_in(prompt)[0][1]

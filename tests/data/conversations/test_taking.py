@@ -8,10 +8,12 @@ import pytest
 from conversation_logs import chat_line, thumbs_line, write_log
 
 from rlhf_dagster.config.data import DataSettings
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.conversations.duplicates import BEGINS_AS_ANOTHER, TURN_OF_LONGER
 from rlhf_dagster.data.conversations.keeping import LINEAGE, keep_logs, sentences_on_logs
 from rlhf_dagster.data.conversations.taking import OVER_THE_LIMIT, UNKNOWN_RESPONSE, WITHOUT_CONSENT, Taken, take
 from rlhf_dagster.data.imported import imported
+from rlhf_dagster.data.tables import build_feedback, build_prompts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat
 from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
@@ -169,6 +171,23 @@ def test_each_prompt_has_its_lineage_and_thumbs_are_unpaired_feedback(tmp_path: 
     assert [row["prompt_id"] for row in keep_logs(data, tmp_path, store).rows] == [
         prompt_id(Chat.of([{"role": "user", "content": "Hi"}]))
     ]
+
+
+def test_thumbs_on_an_earlier_turn_are_in_the_split_of_the_conversation(tmp_path: Path) -> None:
+    lines = []
+    for number in range(60):
+        turns = [f"Of nobody {number}", "Yes.", "And then?"]
+        lines += [chat_line(*turns[:1], id=f"chatcmpl-{number}", thumbs="up"), chat_line(*turns)]
+    write_log(tmp_path / "log.jsonl", lines)
+    config = LoopConfig(data=settings(), sft={"chat": True}, label_store={"simulated_annotators": False})  # type: ignore[arg-type]
+    store = LocalStore(tmp_path / "store")
+    prompts = build_prompts(config, tmp_path, store, keep_logs(config.data, tmp_path, store).rows)
+    feedback, of_test = build_feedback(config, store, prompts)
+    splits = {
+        messages[0]["content"]: split for messages, split in zip(prompts["messages"], prompts["split"], strict=True)
+    }
+    assert of_test == list(splits.values()).count("test") > 0
+    assert feedback["split"].tolist() == [splits[text] for text in feedback["prompt"]]
 
 
 def test_a_log_that_is_not_there_yet_is_said(tmp_path: Path) -> None:
