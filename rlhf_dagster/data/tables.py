@@ -88,7 +88,7 @@ def build_demonstrations(
 def build_feedback(config: LoopConfig, store: Store, prompts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Imported feedback (schema FEEDBACK), empty where there is none, and how much of it the test split leaves out.
 
-    Its split is found as a demonstration's (:func:`build_demonstrations`). Where nobody is known, the first turn decides,
+    Its split is found as in :func:`build_demonstrations`. Where nobody is known, the first turn of a chat decides,
     as for logged prompts: no turn of a conversation is trained on whose last one is of the test split.
     """
     found = imported(store, "feedback", IMPORTED_FEEDBACK)
