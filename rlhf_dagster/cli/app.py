@@ -411,6 +411,14 @@ def check(
 
 
 @app.command()
+def doctor(loop: FolderArgument) -> None:
+    """Look whether a loop has what it needs to go on, and say what mends it where not. Exit code 1: something lacks."""
+    from rlhf_dagster.cli.upkeep.doctor import print_diagnoses
+
+    raise typer.Exit(print_diagnoses(loop))
+
+
+@app.command()
 def models(
     loop: FolderArgument,
     remove: Annotated[

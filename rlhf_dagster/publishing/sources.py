@@ -55,6 +55,8 @@ def _data(loop: LoopFolder) -> Iterator[LicensedSource]:
         yield LicensedSource(f"the texts of the task {_task_name(data.task)}", licence)
     if any(loop.store.list("imports")) or (data.source == "imports" and not list(_datasets_named(loop))):
         yield LicensedSource("the imported data", "")
+    if data.feedback.logs:
+        yield LicensedSource("what users have asked", "")
     if data.pretraining_files and loop.config.base_model.source == "tiny":
         yield LicensedSource("the pretraining files", "")
 

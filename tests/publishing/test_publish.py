@@ -22,6 +22,7 @@ from rlhf_dagster.loop.upkeep.references import check_journals
 from rlhf_dagster.publishing.card import write_policy_card
 from rlhf_dagster.publishing.contents import require_nothing_private, write_adapters_alone
 from rlhf_dagster.publishing.facts import facts_of
+from rlhf_dagster.publishing.licences import LicensedSource
 from rlhf_dagster.publishing.places import place_of
 from rlhf_dagster.publishing.sources import sources_of
 from rlhf_dagster.training.models.policies import load_tokenizer
@@ -234,6 +235,12 @@ def test_licences_are_read_where_they_stand(tmp_path: Path, hub: StandInHub) -> 
     loop.store.put("imports/prompts.parquet", b"x")
     found = {source.what: source.licence for source in sources_of(loop)}
     assert (found["the base model some/base"], found["the imported data"]) == ("", "")
+
+
+def test_nobody_has_licensed_what_users_have_asked(tmp_path: Path) -> None:
+    data = {"source": "imports", "feedback": {"logs": ["logs"]}}
+    loop = LoopFolder.open(write_loop(tmp_path, data=data, label_store={"simulated_annotators": False}))
+    assert LicensedSource("what users have asked", "") in sources_of(loop)
 
 
 def test_adapters_name_the_base_that_others_have(loop: LoopFolder, tmp_path: Path) -> None:
