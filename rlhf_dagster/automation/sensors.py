@@ -9,6 +9,7 @@ import dagster as dg
 
 from rlhf_dagster.assets.rounds import open_next_round, open_rounds
 from rlhf_dagster.automation import decide
+from rlhf_dagster.automation.conversations import conversation_sensors
 from rlhf_dagster.automation.decide import Launch, Wait
 from rlhf_dagster.automation.failures import failed_runs
 from rlhf_dagster.automation.pages import page_sensor
@@ -43,7 +44,8 @@ def loop_automation(config: LoopConfig) -> tuple[list[dg.ScheduleDefinition], li
     """The schedule and the sensors of a loop."""
     settings = config.automation
     acting = [new_labels(settings), opened_rounds(settings), judgments_complete(settings)]
-    return [open_round(settings)], [*acting, failed_runs(settings), page_sensor(settings)]
+    watching = [failed_runs(settings), page_sensor(settings), *conversation_sensors(config)]
+    return [open_round(settings)], [*acting, *watching]
 
 
 def open_round(settings: AutomationSettings) -> dg.ScheduleDefinition:

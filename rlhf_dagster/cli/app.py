@@ -332,11 +332,32 @@ def serve_(
     options: Annotated[
         list[str] | None, typer.Option("--option", help="Passed on to that server, as --option=--dtype=bfloat16.")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", help="Log conversations in a file (.jsonl) or, by day, in a folder; default: nowhere."),
+    ] = None,
 ) -> None:
     """Serve the champion by an OpenAI-compatible interface, and change over when another one becomes it."""
     from rlhf_dagster.cli.policies.serve import serve_champion
 
-    serve_champion(loop, port, backend, options or [])
+    serve_champion(loop, port, backend, options or [], log)
+
+
+@app.command("feedback")
+def feedback_(
+    loop: LoopOption,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would become prompts, and keep nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the prompts anew, with what the logs of `data.feedback` hold, and keep their thumbs; says what is left out.
+
+    The sensor `logged_conversations` does the same.
+    """
+    from rlhf_dagster.cli.data.feedback import take_feedback
+
+    take_feedback(loop, dry_run, as_json)
 
 
 @app.command()
