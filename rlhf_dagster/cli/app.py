@@ -149,6 +149,9 @@ def import_(
     partial: Annotated[
         bool, typer.Option("--partial", help="Import the rest although more than half is refused.")
     ] = False,
+    licence: Annotated[
+        str, typer.Option("--license", help="Of the file, as the Hub names it; kept, and said of what is exported.")
+    ] = "",
 ) -> None:
     """Bring existing data into a loop.
 
@@ -157,7 +160,8 @@ def import_(
     """
     from rlhf_dagster.cli.data import imports
 
-    imports.import_data(kind, file, loop, as_json, imports.options_of(form, column or (), strict, dry_run, partial))
+    options = imports.options_of(form, column or (), strict, dry_run, partial, licence)
+    imports.import_data(kind, file, loop, as_json, options)
 
 
 @app.command("export")
@@ -172,7 +176,9 @@ def export(
     form: Annotated[
         str, typer.Option(help="own, pair, trl, trl_messages, trl_implicit, openai, openai_preference, label_studio.")
     ] = "",
-    licence: Annotated[str, typer.Option("--license", help="Of the data set, as the Hub names it.")] = "unknown",
+    licence: Annotated[
+        str, typer.Option("--license", help="Of the data set, as the Hub names it; default: that of its sources.")
+    ] = "",
     push_to: Annotated[
         str, typer.Option(help="ORG/NAME of a data set on the Hub (a new one is private), or a folder such as ./NAME.")
     ] = "",

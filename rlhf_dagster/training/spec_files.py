@@ -22,7 +22,7 @@ MEANINGS = {
     "reward_model": "Folder of the reward model.",
     "pretraining_text": "Parquet table of documents (columns of PRETRAINING_TEXT).",
     "demonstrations": "Parquet table of prompts and responses (columns of DEMONSTRATIONS).",
-    "preferences": "Parquet table of labels (columns of PREFERENCES).",
+    "preferences": "Parquet table of labels (columns of PREFERENCES); null for `loss: kto` on `feedback` alone.",
     "feedback": "Parquet table of responses that people liked or did not (columns of FEEDBACK), for `loss: kto`.",
     "prompts": "Parquet table of prompts (columns of PROMPTS).",
     "seed": "Everything random in the training derives from it.",

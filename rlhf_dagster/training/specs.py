@@ -129,11 +129,12 @@ class PpoSpec:
 class DpoSpec:
     """Optimise ``sft`` on the `train` labels of a PREFERENCES table by DPO; its start is the fixed reference.
 
-    ``feedback`` is a FEEDBACK table, of responses that people liked or did not, which the loss `kto` learns from too.
+    ``feedback`` is a FEEDBACK table, of responses that people liked or did not, which the loss `kto` learns from too;
+    ``preferences`` may then be None.
     """
 
     sft: Path
-    preferences: Path
+    preferences: Path | None
     output: Path
     settings: DpoSettings = field(default_factory=DpoSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)

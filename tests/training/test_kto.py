@@ -195,6 +195,15 @@ def test_it_learns_what_labels_prefer(sft: Path, tables: Tables, tmp_path: Path)
     assert measure(policy, held_out, plain, 16)["accuracy"] > 0.7
 
 
+def test_feedback_needs_no_table_of_labels_and_other_losses_do(sft: Path, tables: Tables, tmp_path: Path) -> None:
+    spec = replace(of_thumbs(dpo_spec(sft, tables, tmp_path / "kto"), tmp_path), preferences=None)
+    spec = replace(spec, settings=spec.settings.changed(epochs=1))
+    assert train_dpo(spec).metrics["responses_train"] == 4 * 16
+    for lacking in (replace(spec, feedback=None), replace(spec, settings=DpoSettings())):
+        with pytest.raises(UserError, match="A table of preferences is missing"):
+            train_dpo(replace(lacking, output=tmp_path / "none"))
+
+
 def test_a_batch_in_parts_trains_the_same(sft: Path, tables: Tables, tmp_path: Path) -> None:
     spec = of_thumbs(dpo_spec(sft, tables, tmp_path / "whole"), tmp_path)
     spec = replace(spec, settings=spec.settings.changed(epochs=1))

@@ -1,11 +1,13 @@
 """The labels, and the feedback, that DPO's losses learn from, by split."""
 
+from pathlib import Path
+
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
-from rlhf_dagster.records.schemas import FEEDBACK, PREFERENCES
+from rlhf_dagster.records.schemas import FEEDBACK, PREFERENCES, table
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.dpo.pairs import Comparison, encode_comparisons
 from rlhf_dagster.training.dpo.singles import Opinion, beside_others, encode_singles, kind_weights
@@ -18,7 +20,14 @@ READ_BY_DPO = "sampling.response_tokens"
 
 
 def checked_labels(spec: DpoSpec) -> pd.DataFrame:
-    """The spec's table of labels, each of which a loss can be computed for; raises UserError."""
+    """The spec's table of labels, each of which a loss can be computed for; raises UserError.
+
+    Without a table there are none, which is enough for feedback alone.
+    """
+    if spec.preferences is None:
+        if spec.settings.loss == "kto" and spec.feedback is not None:
+            return table([], PREFERENCES).to_pandas()
+        raise UserError("A table of preferences is missing; without one, give `feedback` and the loss `kto`.")
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences)
     return frame
@@ -39,7 +48,7 @@ def encode_splits(
 def _pairs(
     spec: DpoSpec, labels: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, cuts: Cuts
 ) -> dict[str, list[Comparison]]:
-    train, own = rows_of_split(labels, "train", spec.preferences), tokenizer_digest(spec.sft)
+    train, own = rows_of_split(labels, "train", _place(spec)), tokenizer_digest(spec.sft)
     encoded = {"train": encode_comparisons(train, tokenizer, spec.sampling, cuts, own)}
     cuts.require_some(READ_BY_DPO)
     held_out = {
@@ -48,6 +57,11 @@ def _pairs(
         if len(rows := labels[labels["split"] == split])
     }
     return encoded | {split: rows for split, rows in held_out.items() if rows}
+
+
+def _place(spec: DpoSpec) -> Path:
+    """Where what is learned from stands, for sentences."""
+    return spec.preferences or spec.feedback or Path()
 
 
 def _singles(
@@ -62,12 +76,12 @@ def _singles(
 
     train = said("train", cuts)
     if not train:
-        raise UserError(f"{spec.preferences}: no label or feedback of split 'train' likes one response or another.")
+        raise UserError(f"{_place(spec)}: no label or feedback of split 'train' likes one response or another.")
     weights = kind_weights(train, spec.settings)
     encoded = {"train": beside_others(train, weights, spec.seed)}
     if not encoded["train"]:
         raise UserError(
-            f"{spec.preferences}: all {len(train):,} judged responses answer the same prompt; `dpo.loss: kto` measures "
+            f"{_place(spec)}: all {len(train):,} judged responses answer the same prompt; `dpo.loss: kto` measures "
             "its distance from SFT on responses to other prompts, and needs at least two prompts."
         )
     encoded |= {split: beside_others(rows, weights, spec.seed) for split in HELD_OUT_SPLITS if (rows := said(split))}

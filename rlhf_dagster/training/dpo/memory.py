@@ -17,15 +17,21 @@ from rlhf_dagster.training.input_sizes import model_sizes, responses_at_most, ro
 from rlhf_dagster.training.specs import DpoSpec
 
 
+def _rows(spec: DpoSpec) -> tuple[int, int, int]:
+    """Rows of a batch, and how many responses of each are trained on and read at most."""
+    if spec.settings.loss == "kto" or spec.preferences is None:
+        # Beside a single response one to another prompt is read, without a gradient.
+        return spec.settings.batch_size, 1, 2
+    responses = responses_at_most(spec.preferences)
+    return min(spec.settings.batch_size, rows_at_most(spec.preferences)), responses, responses
+
+
 def dpo_memory(spec: DpoSpec) -> Parts:
     """Memory at the peak. The reference is the policy before it is trained, so there is one model at any time."""
     model, settings, sampling, compute = model_sizes(spec.sft), spec.settings, spec.sampling, spec.compute
     length = sampling.prompt_tokens + sampling.response_tokens
-    # Of single responses, those to other prompts are read beside them, without a gradient.
-    singles = settings.loss == "kto"
-    responses = 2 if singles else responses_at_most(spec.preferences)
-    labels = settings.batch_size if singles else min(settings.batch_size, rows_at_most(spec.preferences))
-    own = math.ceil(own_rows(labels, compute) / settings.accumulate) * (1 if singles else responses)
+    labels, trained, responses = _rows(spec)
+    own = math.ceil(own_rows(labels, compute) / settings.accumulate) * trained
     predicted = own * sampling.response_tokens
     logits = logits_bytes(POLICY_LOGITS, model.shape, predicted, compute)
     logits += head_bytes(model, predicted, compute, settings.lora)
