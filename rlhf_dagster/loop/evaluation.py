@@ -43,6 +43,8 @@ from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.tables import records
 
+MEASURED_TRAIN_COMPARISONS = 1024
+
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
     """Accuracy by split and, on labels not trained on, by annotator, round and more; beside length baseline and chance.
@@ -56,24 +58,41 @@ def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences
 def label_accuracy(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings, scale: float
 ) -> dict[str, Any]:
-    """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder."""
-    return reward_accuracy(preferences, scores_of_compared(reward_model, preferences, sampling, compute), scale)
+    """:func:`~rlhf_dagster.evaluation.reward_accuracy.reward_accuracy` of a reward model's folder.
+
+    Of the split `train` the first 1,024 comparisons are measured: they only show how far the model has learned them by
+    heart, and scoring all of them takes as long as a third of an epoch of training.
+    """
+    measured = _measured(preferences)
+    return reward_accuracy(measured, scores_of_compared(reward_model, measured, sampling, compute), scale)
+
+
+def _measured(preferences: pd.DataFrame) -> pd.DataFrame:
+    """All labels that were not trained on, and the beginning of those that were."""
+    train = preferences.loc[preferences["split"] == "train", "comparison_id"]
+    left_out = preferences["comparison_id"].isin(train.unique()[MEASURED_TRAIN_COMPARISONS:])
+    return preferences[~(left_out & (preferences["split"] == "train"))].reset_index(drop=True)
 
 
 def scores_of_compared(
     reward_model: Path, preferences: pd.DataFrame, sampling: SamplingSettings, compute: ComputeSettings
 ) -> list[list[float]]:
-    """Scores of the responses that each row of PREFERENCES compares, by the reward model in a folder."""
+    """Scores of the responses that each row of PREFERENCES compares, by the reward model in a folder.
+
+    Several labels of one comparison have the same responses, which are scored once.
+    """
     from rlhf_dagster.training.models.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
 
-    responses = [list(texts) for texts in preferences["responses"]]
-    prompts = [prompt for prompt, texts in zip(prompts_of(preferences), responses, strict=True) for _ in texts]
+    keys = [(key, *texts) for key, texts in zip(preferences["comparison_id"], preferences["responses"], strict=True)]
+    own, rows = tokenizer_digest(reward_model), preferences[~pd.Series(keys, index=preferences.index).duplicated()]
+    responses = [list(texts) for texts in rows["responses"]]
+    prompts = [prompt for prompt, texts in zip(prompts_of(rows), responses, strict=True) for _ in texts]
     texts = [text for texts in responses for text in texts]
-    own = tokenizer_digest(reward_model)
-    drawn = [ids for row in records(preferences) for ids in own_ids(row, own)]
+    drawn = [ids for row in records(rows) for ids in own_ids(row, own)]
     flat = iter(score_responses(reward_model, prompts, texts, sampling, compute, drawn))
-    return [list(islice(flat, len(texts))) for texts in responses]
+    scores = {key: list(islice(flat, len(key) - 1)) for key in dict.fromkeys(keys)}
+    return [scores[key] for key in keys]
 
 
 def judge_scores(
