@@ -58,7 +58,7 @@ def answers(root: Path) -> dict[str, Any]:
     """What the loop says: status, labels, models, decisions, pages. Raises UserError where it says why not."""
     loop = LoopFolder.open(root)
     with open_instance(root) as instance:
-        keys = open_rounds(instance)
+        keys = open_rounds(instance, loop)
     said: dict[str, Any] = {"rounds": keys, "rows": round_rows(loop, keys), "champion": champion(loop)}
     for key in keys:
         labels, quarantined = read_labels(loop, key, "train")

@@ -12,9 +12,11 @@ import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 from yaml import YAMLError
 
-from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.automation.own_runs import ALIVE, alive_runs
 from rlhf_dagster.common.processes import is_alive, process_tag
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.loop_names import GPU_POOL
 
 CODE_LOCATION = "rlhf_dagster"
 """The code location's name in every workspace.yaml; runs made here belong to it in the UI."""
@@ -24,13 +26,6 @@ the working folder, which may name another loop in RLHF_LOOP."""
 # Tags under `.dagster/` are not shown.
 LOCATION_TAG = ".dagster/repository"
 PROCESS_TAG = ".dagster/rlhf_process"
-ALIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def dagster_home(root: Path) -> Path:
@@ -93,20 +88,20 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return closed
 
 
-def require_idle(instance: dg.DagsterInstance) -> None:
-    """Raise UserError while another process runs a job of this loop, or holds the GPU pool.
+def require_idle(instance: dg.DagsterInstance, loop: LoopFolder) -> None:
+    """Raise UserError while another process runs a job of this loop, or holds the pool of its steps.
 
     Two runs of one stage would write to one work folder, and a held pool would be waited for without a word.
     """
-    for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
+    for run in (record.dagster_run for record in alive_runs(instance, loop)):
         tag = run.tags.get(PROCESS_TAG, "")
         if tag and is_alive(tag) and not tag.startswith(f"{os.getpid()}:"):
             pid = tag.split(":")[0]
             raise UserError(f"Process {pid} is running {run.job_name} on this loop: wait until it ends, or stop it.")
-    holders = instance.event_log_storage.get_concurrency_info(GPU_POOL).active_run_ids
+    holders = instance.event_log_storage.get_concurrency_info(loop.names.pool).active_run_ids
     if holders:
         run_id = sorted(holders)[0]
         raise UserError(
-            f"Run {run_id[:8]} holds the `{GPU_POOL}` pool: wait until it ends, or, if its process is gone, terminate "
-            "it in the UI (Runs) or free the pool there (Deployment > Concurrency)."
+            f"Run {run_id[:8]} holds the `{loop.names.pool}` pool: wait until it ends, or, if its process is gone, "
+            "terminate it in the UI (Runs) or free the pool there (Deployment > Concurrency)."
         )

@@ -91,7 +91,7 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
         raise UserError(f"There is no job {job}; choose one of {', '.join(jobs)}.")
     runner = LoopRunner.open(loop)
     if round_key == IMPORT_ROUND:
-        open_import_round(runner.instance)
+        open_import_round(runner.instance, loop)
     key = None if job == "prepare" else _round(runner, round_key)
     if key:
         runner.require_ready(job, key)
@@ -139,7 +139,7 @@ def status(folder: Path, as_json: bool) -> None:
     from rlhf_dagster.loop.summary import round_rows
 
     loop = LoopFolder.open(folder)
-    keys = open_rounds(LoopRunner.open(loop).instance)
+    keys = open_rounds(LoopRunner.open(loop).instance, loop)
     rows = [row | _left_out(loop, row["round"]) for row in round_rows(loop, keys)]
     if sentence := unsettled_sentence(loop, keys):
         print(sentence, file=sys.stderr)
@@ -174,7 +174,7 @@ def _round(runner: Any, round_key: str | None) -> str:
 
     if round_key is not None:
         require_round_key(round_key)
-    keys = [key for key in open_rounds(runner.instance) if round_number(key) is not None]
+    keys = [key for key in open_rounds(runner.instance, runner.loop) if round_number(key) is not None]
     if not keys:
         raise UserError("No round is open; open one with `rlhf round open`.")
     if round_key is not None and round_key not in keys:

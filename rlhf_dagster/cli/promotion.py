@@ -23,7 +23,7 @@ def promote_policy(folder: Path, round_key: str | None, by: str, reason: str, an
     runner = LoopRunner.open(loop)
     key = round_key or _newest_report(loop)
     policy = _require_promotable(loop, key, anyway)
-    require_idle(runner.instance)
+    require_idle(runner.instance, loop)
     loop.registry.approve(policy, key, by, reason, anyway=anyway)
     decision = _run_promotion(runner, key)
     if not decision["promoted"]:

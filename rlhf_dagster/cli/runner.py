@@ -81,8 +81,9 @@ class LoopRunner:
         listener: EventListener | None = None,
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
-        require_idle(self.instance)
-        return execute(self.definitions, self.instance, job, round_key, assets, listener, run_tags())
+        require_idle(self.instance, self.loop)
+        tags, names = run_tags(), self.loop.names
+        return execute(self.definitions, self.instance, job, round_key, assets, listener, tags, names)
 
     def _records(self, round_key: str | None) -> Records:
         return Records(self.loop, self.instance, self.definitions.resolve_asset_graph(), round_key)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, SERVED_LOOP, dagster_home, open_instance
+from rlhf_dagster.automation.instance import CODE_LOCATION, SERVED_LOOP, dagster_home, open_instance
+from rlhf_dagster.automation.own_runs import ALIVE
 from rlhf_dagster.cli.label_studio import install_label_studio, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
 from rlhf_dagster.common.files import locked_at_once, write_atomically

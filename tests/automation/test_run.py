@@ -6,13 +6,13 @@ import pytest
 from loops import ROUND, TRAIN, open_runner, run_missing
 
 import rlhf_dagster.assets.reward as reward_assets
-from rlhf_dagster.assets.define import GPU_POOL
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.instance import PROCESS_TAG, close_dead_runs, run_tags
 from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.processes import process_tag
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.loop_names import GPU_POOL
 
 
 def runs_of(runner: LoopRunner, asset: str) -> int:

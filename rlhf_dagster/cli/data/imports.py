@@ -67,13 +67,13 @@ def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
     from rlhf_dagster.automation.jobs import job_assets
 
     with open_instance(loop.root) as instance:
-        key = open_import_round(instance)
-        jobs = {job: [dg.AssetKey(asset) for asset in assets] for job, assets in job_assets(loop.config).items()}
-        prepared = all(instance.get_latest_materialization_event(asset) for asset in jobs["prepare"])
+        key = open_import_round(instance, loop)
+        jobs, path = job_assets(loop.config), loop.names.path
+        prepared = all(instance.get_latest_materialization_event(dg.AssetKey(path(one))) for one in jobs["prepare"])
         commands = [] if prepared else [f"rlhf run prepare --loop {folder}"]
         for job in ("collect_round", "train_round"):
             # Without --again a job keeps what is materialised, even if it was made from fewer judgments.
-            made = any(key in instance.get_materialized_partitions(asset) for asset in jobs[job])
+            made = any(key in instance.get_materialized_partitions(dg.AssetKey(path(one))) for one in jobs[job])
             commands.append(f"rlhf run {job} --round {key} --loop {folder}{' --again' if made else ''}")
     return commands
 

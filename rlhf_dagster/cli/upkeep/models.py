@@ -34,7 +34,7 @@ def remove_models(folder: Path) -> None:
     if loop.config.models.keep == "all":
         raise UserError("`models.keep` is `all`, which removes nothing; set it to a number of rounds in loop.yaml.")
     with open_instance(loop.root) as instance:
-        require_idle(instance)
+        require_idle(instance, loop)
     removed = remove_unneeded(loop)
     for one in removed:
         print(f"{one.model_id}  {_mb(one.size)}  removed")

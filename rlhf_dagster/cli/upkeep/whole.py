@@ -37,7 +37,7 @@ def _check_partitions(loop: LoopFolder) -> Iterator[Finding]:
     """Findings about rounds that Dagster does not know any more."""
     try:
         with open_instance(loop.root) as instance:
-            said = unsettled_sentence(loop, open_rounds(instance))
+            said = unsettled_sentence(loop, open_rounds(instance, loop))
     except UserError as error:
         yield Finding(str(error), "mend this first, then run `rlhf check` again")
         return
