@@ -1,9 +1,9 @@
 """`RlhfLoop`: the loop as a Dagster component, configured in YAML."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster.components.utils import TranslatorResolvingInfo
@@ -15,7 +15,8 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.loop_names import ALONE, GPU_POOL, LoopNames
 from rlhf_dagster.storage.known import is_remote
 
-Translate = Callable[[dg.AssetSpec], dg.AssetSpec]
+if TYPE_CHECKING:
+    from rlhf_dagster.build import Translate
 
 
 class RlhfLoopAttributes(LoopConfig):
@@ -62,7 +63,9 @@ class RlhfLoopScaffolder(dg.Scaffolder):
 class RlhfLoop(dg.Component):
     """Reinforcement learning from human feedback, round after round, as one asset graph."""
 
-    def __init__(self, config: LoopConfig, root: Path, names: LoopNames = ALONE, translation: Translate | None = None):
+    def __init__(
+        self, config: LoopConfig, root: Path, names: LoopNames = ALONE, translation: "Translate | None" = None
+    ):
         self.config = config
         self.root = root
         self.names = names
@@ -84,7 +87,7 @@ class RlhfLoop(dg.Component):
             root = os.environ.get("RLHF_ROOT")
         try:
             config = LoopConfig.parse(resolved, str(context.path))
-            names = LoopNames(_parts(prefix), pool)
+            names = LoopNames(_parts(prefix), pool, said=_said(config, prefix, context.project_root))
         except UserError as error:
             raise dg.DagsterInvalidDefinitionError(str(error)) from None
         translation = _translation(getattr(attributes, "translation", None), context)
@@ -116,11 +119,15 @@ class RlhfLoop(dg.Component):
             raise dg.DagsterInvalidDefinitionError(str(error)) from None
 
 
+def _said(config: LoopConfig, prefix: str | list[str] | None, project: Path) -> str:
+    return f"{'/'.join(_parts(prefix)) or config.name} --project {project}"
+
+
 def _parts(prefix: str | list[str] | None) -> tuple[str, ...]:
     return tuple(prefix.split("/") if isinstance(prefix, str) else prefix or ())
 
 
-def _translation(attributes: BaseModel | str | None, context: dg.ComponentLoadContext) -> Translate | None:
+def _translation(attributes: BaseModel | str | None, context: dg.ComponentLoadContext) -> "Translate | None":
     if attributes is None:
         return None
     info = TranslatorResolvingInfo(attributes, context.resolution_context.at_path("attributes"), "translation")

@@ -29,7 +29,8 @@ def label_store_link(loop: LoopFolder, round_key: str, purpose: str) -> dict[str
 
 def page_link(loop: LoopFolder, key: str) -> dg.MetadataValue:
     """A link to a page of the loop where `rlhf ui` serves it, else where it is kept."""
-    if address := os.environ.get(PAGES_VARIABLE):
+    address = os.environ.get(PAGES_VARIABLE)
+    if address and not loop.names.prefix:  # it serves the pages of one loop
         return dg.MetadataValue.url(f"{address}/{key}")
     return dg.MetadataValue.path(f"{loop.store.address}/{key}")
 

@@ -33,7 +33,7 @@ def next_round(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
 def open_next_round(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
     """Add the partition after the newest round and return its key."""
     key = next_round(instance, loop)
-    add_round(instance, loop, key)
+    add_partition(instance, loop, key)
     return key
 
 
@@ -43,11 +43,11 @@ def close_round(instance: dg.DagsterInstance, loop: LoopFolder, key: str) -> Non
         instance.delete_dynamic_partition(loop.names.rounds, key)
 
 
-def add_round(instance: dg.DagsterInstance, loop: LoopFolder, key: str) -> None:
+def add_partition(instance: dg.DagsterInstance, loop: LoopFolder, key: str) -> None:
     """Add the partition of a round, where it is not there."""
     instance.add_dynamic_partitions(loop.names.rounds, [key])
 
 
 def open_import_round(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
-    add_round(instance, loop, IMPORT_ROUND)
+    add_partition(instance, loop, IMPORT_ROUND)
     return IMPORT_ROUND

@@ -7,7 +7,7 @@ import dagster as dg
 
 from rlhf_dagster.assets.evaluation import may_be_promoted
 from rlhf_dagster.assets.one_sentence import STOPPED_TAG
-from rlhf_dagster.automation.own_runs import is_of
+from rlhf_dagster.automation.own_runs import is_run_of
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.loop_names import ALONE, LoopNames, asset_of, asset_of_step
@@ -59,7 +59,7 @@ def failed_runs(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.Se
 
     def tell(context: dg.RunFailureSensorContext, loop: dg.ResourceParam[LoopFolder], notifier: Notifier) -> None:
         run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
-        if run.tags.get(_WILL_RETRY) == "true" or not is_of(run, loop):
+        if run.tags.get(_WILL_RETRY) == "true" or not is_run_of(run, loop):
             return
         records = context.instance.all_logs(run.run_id)
         failure = find_failure(record.dagster_event for record in records if record.dagster_event)

@@ -18,10 +18,10 @@ ALIVE = [
 def alive_runs(instance: dg.DagsterInstance, loop: LoopFolder) -> list[dg.RunRecord]:
     """The runs of a loop that have not ended, the newest first."""
     records = instance.get_run_records(dg.RunsFilter(statuses=ALIVE))
-    return [record for record in records if is_of(record.dagster_run, loop)]
+    return [record for record in records if is_run_of(record.dagster_run, loop)]
 
 
-def is_of(run: dg.DagsterRun, loop: LoopFolder) -> bool:
+def is_run_of(run: dg.DagsterRun, loop: LoopFolder) -> bool:
     """Whether a run is a loop's: by the assets that were chosen for it, or else by its tag, or else by its job.
 
     A run of assets may be of several loops, and its tag names one; runs of version 0.1 have no tag.

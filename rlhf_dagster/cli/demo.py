@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from rich.console import Console
 
-from rlhf_dagster.assets.rounds import add_round, open_rounds
+from rlhf_dagster.assets.rounds import add_partition, open_rounds
 from rlhf_dagster.automation.instance import prepare_home
 from rlhf_dagster.automation.pages import write_page
 from rlhf_dagster.cli.console import RunView, terminal
@@ -48,7 +48,7 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False, task: str
         _run(runner, view, "prepare", None)
         for number in range(1, n_rounds + 1):
             key = round_key(number)
-            add_round(runner.instance, loop, key)
+            add_partition(runner.instance, loop, key)
             _run(runner, view, "collect_round", key)
             _run_training(runner, view, key)
     summary = _write_summary(loop, runner.instance)

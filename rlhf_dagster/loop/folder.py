@@ -44,6 +44,11 @@ class LoopFolder:
     """By which Dagster knows its parts."""
 
     @property
+    def option(self) -> str:
+        """The option by which a command finds it."""
+        return f"--loop {self.names.said or self.root}"
+
+    @property
     def run_tag(self) -> dict[str, str]:
         """The tag of its runs."""
         return self.names.tag(self.config.name)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlhf_dagster.errors import UserError
 
@@ -29,6 +29,8 @@ class LoopNames:
     """The pool of the steps that need a device. It stands for the devices, so that loops that share them share it."""
     moved: tuple[tuple[str, ...], ...] = ()
     """Keys that do not begin with the prefix, each by its parts; the last one is the asset's name."""
+    said: str = field(default="", compare=False)
+    """What commands take after `--loop`, where that is not the loop's folder."""
 
     def __post_init__(self) -> None:
         for part in self.prefix:

@@ -7,6 +7,7 @@ from threading import Event, Thread
 from typing import cast, get_args
 
 from rlhf_dagster.cli.label_studio import stop_when_asked
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.common.ports import LOOPBACK, require_free
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
@@ -24,7 +25,7 @@ def serve_champion(folder: Path, port: int, kind: str, options: Sequence[str]) -
     """Serve until Ctrl-C; raises UserError where the first server cannot be started."""
     if kind not in get_args(BackendKind):
         raise UserError(f"--backend {kind}: choose one of {', '.join(get_args(BackendKind))}.")
-    command, loop = command_of(cast("BackendKind", kind), options), LoopFolder.open(folder)
+    command, loop = command_of(cast("BackendKind", kind), options), open_loop(folder)
     champion = named_policy(loop, CHAMPION).model_id
     require_free(port, f"--port {port}")
     stop_when_asked()
