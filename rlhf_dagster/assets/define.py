@@ -26,6 +26,7 @@ _NO_INPUTS = {"context", "config", *RESOURCES}
 class LoopAsset:
     """An asset of every loop: io manager and schema by kind of output, round partition, GPU pool."""
 
+    name: str
     compute: Callable[..., Any]
     group: str
     kinds: frozenset[str]
@@ -37,10 +38,6 @@ class LoopAsset:
     """Assets that it waits for besides its inputs, which are the function's parameters."""
     reads_policies: bool = False
     """Whether it waits for the policies of the round, which the loop's config names."""
-
-    @property
-    def name(self) -> str:
-        return self.compute.__name__
 
     def of(self, names: LoopNames, policies: Sequence[str] = ()) -> dg.AssetsDefinition:
         """The asset of one loop. ``policies`` are no inputs: an asset reads those alone that the round is judged by."""
@@ -63,11 +60,15 @@ class LoopAsset:
 
 
 def loop_asset(group: str, **options: Any) -> Callable[[Callable[..., Any]], LoopAsset]:
-    """Declare the asset that a function makes; the options are those of :class:`LoopAsset`."""
+    """Declare the asset that a function makes; the options are those of :class:`LoopAsset`.
+
+    It is called as the function is, unless ``name`` says otherwise.
+    """
 
     def declare(compute: Callable[..., Any]) -> LoopAsset:
-        chosen = options | (TABLE if compute.__name__ in TABLES else {})
-        return LoopAsset(compute, group, **_frozen(chosen))
+        chosen = {"name": compute.__name__} | options
+        kind = TABLE if chosen["name"] in TABLES else {}
+        return LoopAsset(compute=compute, group=group, **_frozen(chosen | kind))
 
     return declare
 

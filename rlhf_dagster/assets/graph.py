@@ -4,6 +4,7 @@ import dagster as dg
 
 from rlhf_dagster.assets import data, evaluation, models, policy, pool, preferences, release, reward
 from rlhf_dagster.assets.define import LoopAsset
+from rlhf_dagster.assets.feedback import feedback
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.loop.candidate import CHOICE, policy_assets
 from rlhf_dagster.records.loop_names import ALONE, LoopNames
@@ -17,7 +18,8 @@ READ_POLICIES = [evaluation.evaluation_completions, evaluation.eval_report, rele
 def loop_assets(config: LoopConfig, names: LoopNames = ALONE) -> list[dg.AssetsDefinition]:
     """The assets of a loop. An arm that it does not train has none, and nothing waits for it."""
     arms = config.trained_arms()
-    made = [policy.ARM_ASSETS[arm].of(names) for arm in arms]
+    fed = [feedback] if config.learns_from_feedback else []
+    made = [asset.of(names) for asset in (*(policy.arm_asset(arm, config) for arm in arms), *fed)]
     chosen_from = [arm.asset for arm in arms]
     choice = [policy.policy_choice.of(names, chosen_from)] if CHOICE in policy_assets(config) else []
     every = [asset.of(names) for asset in _of_every_loop()]

@@ -13,6 +13,7 @@ from rlhf_dagster.assets.report_metadata import choice_table
 from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
 from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, RlooSettings
 from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO, GRPO, PPO, RLOO, Arm
+from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.training import DpoSettings, PpoSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.arms.choice import choose_policy
@@ -126,14 +127,45 @@ def dpo_policy(
     `accuracy` is the share of pairs whose preferred response has become the likelier one against SFT, `reward_margin`
     by how many nats, times `dpo.beta`. It is reported beside the policy of `release.arm`, unless it is that one.
     """
-    settings, progress = for_this_run(loop.config.dpo, config), stage_progress(context)
+    return _dpo(context, config, loop, compute, sft_checkpoint, preference_dataset, None)
+
+
+@loop_asset("policy", by_round=True, gpu=True, name=DPO.asset, **MODEL)
+def dpo_policy_of_feedback(
+    context: dg.AssetExecutionContext,
+    config: _DpoLaunch,  # type: ignore[valid-type]
+    loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
+    sft_checkpoint: Checkpoint,
+    preference_dataset: Path,
+    feedback: Path,
+) -> dg.MaterializeResult[Checkpoint]:
+    """The policy after KTO on what people liked and did not, in labels and in feedback, without a reward model.
+
+    `accuracy` is the share of responses that stand on the right side of the reference point: those that were liked
+    have become likelier against SFT by more than responses to other prompts, those that were not by less.
+    `reward_margin` says by how many nats, times `dpo.beta`.
+    """
+    return _dpo(context, config, loop, compute, sft_checkpoint, preference_dataset, feedback)
+
+
+def _dpo(
+    context: dg.AssetExecutionContext,
+    config: Any,
+    loop: LoopFolder,
+    compute: Compute,
+    sft: Checkpoint,
+    preferences: Path,
+    feedback: Path | None,
+) -> dg.MaterializeResult[Checkpoint]:
     result = make_dpo_policy(
         compute.on(loop),
         context.partition_key,
-        settings,
-        sft=sft_checkpoint,
-        preferences=preference_dataset,
-        progress=progress,
+        for_this_run(loop.config.dpo, config),
+        sft=sft,
+        preferences=preferences,
+        feedback=feedback,
+        progress=stage_progress(context),
     )
     return model_result(result)
 
@@ -213,3 +245,8 @@ def _shown(result: StageResult) -> list[str]:
     """The metrics that the UI shows of a policy that PPO has trained."""
     shown = [name for name in (*COMPARED_BY_ROUND, *COUNTED) if name in result.metrics]
     return shown + [name for name in result.metrics if name.startswith("reward_from_")]
+
+
+def arm_asset(arm: Arm, config: LoopConfig) -> LoopAsset:
+    """The asset that is an arm's policy in a loop with this config."""
+    return dpo_policy_of_feedback if arm is DPO and config.learns_from_feedback else ARM_ASSETS[arm]

@@ -26,6 +26,7 @@ HEADLINES: dict[str, list[str]] = {
         "not_trained_on",
         "why_not",
     ],
+    "feedback": ["liked", "disliked", "left_out_of_test"],
     "reward_model": ["model_id", "loss_train", "accuracy_validation"],
     "reward_model_accuracy": ["accuracy_validation", "accuracy_held_out_annotators"],
     "reward_model_halves": ["unmeasured", "accuracy_a", "accuracy_b"],

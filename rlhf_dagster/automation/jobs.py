@@ -11,6 +11,7 @@ from rlhf_dagster.records.loop_names import ALONE, LoopNames
 PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]
 LEARN = ["preference_labels", "label_quality", "preference_dataset", "reward_model", "reward_model_accuracy"]
+LEARNED_BESIDE = "feedback"
 HALF_MODELS = "reward_model_halves"
 JUDGE = ["evaluation_completions", "eval_report", "evaluation_batch"]
 RELEASE = ["human_evaluation", "promotion"]
@@ -23,7 +24,8 @@ def job_assets(config: LoopConfig) -> dict[str, list[str]]:
 
     Where no people are asked to judge the policy, `train_round` goes on to the promotion.
     """
-    train = [*LEARN, HALF_MODELS, *policy_assets(config), *JUDGE]
+    learn = [*LEARN, LEARNED_BESIDE] if config.learns_from_feedback else LEARN
+    train = [*learn, HALF_MODELS, *policy_assets(config), *JUDGE]
     waits = config.evaluation.asks_people and not config.label_store.simulated_annotators
     return {
         "prepare": PREPARE,

@@ -11,7 +11,7 @@ from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
 from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, RlooSettings
 from rlhf_dagster.config.arm_settings.inheritance import with_inherited
 from rlhf_dagster.config.arm_settings.release import BEST, ReleaseSettings
-from rlhf_dagster.config.arms import BEST_OF_N, BEST_OF_N_SFT, PPO, TRAINED, Arm
+from rlhf_dagster.config.arms import BEST_OF_N, BEST_OF_N_SFT, DPO, PPO, TRAINED, Arm
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.config.base import LATER, Settings, overlaid, read_yaml
 from rlhf_dagster.config.data import DataSettings
@@ -222,6 +222,11 @@ class LoopConfig(Settings):
         """The arms whose policies each round trains, in the order of all arms."""
         released = PPO.name if self.release.arm == BEST else self.release.arm
         return [arm for name, arm in TRAINED.items() if name in (released, *self.arms)]
+
+    @property
+    def learns_from_feedback(self) -> bool:
+        """Whether a policy of each round learns from what people thought of single responses."""
+        return DPO in self.trained_arms() and self.dpo.loss == "kto"
 
     def promotable_arms(self) -> list[Arm]:
         """The arms of which one has the policy that may become the champion."""

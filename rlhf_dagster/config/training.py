@@ -371,15 +371,22 @@ class PpoSettings(Settings):
 class DpoSettings(Settings):
     """Optimising a policy on preference labels directly, without a reward model."""
 
-    loss: Literal["dpo", "ipo"] = "dpo"
-    """`dpo` (Rafailov et al. 2023), or `ipo` (Azar et al. 2023), whose log-ratios stay finite on labels that agree."""
+    loss: Literal["dpo", "ipo", "kto"] = "dpo"
+    """`dpo` (Rafailov et al. 2023); `ipo` (Azar et al. 2023), whose log-ratios stay finite on labels that agree; or
+    `kto` (Ethayarajh et al. 2024), which learns from single responses that people liked or did not: those imported by
+    `rlhf import feedback`, and the better and the worse response of every pair that labels compare, ties left out."""
     beta: float = Field(0.1, gt=0)
     """Weight of the KL to the SFT policy: the larger, the nearer the policy stays."""
+    desirable_weight: float | None = Field(None, gt=0, json_schema_extra=LATER)
+    """With `kto`, the weight of responses that were liked; null: so much that both kinds have the same weight in all
+    (the paper: 1 to 4/3 of the other kind's)."""
+    undesirable_weight: float = Field(1.0, gt=0, json_schema_extra=LATER)
+    """With `kto`, the weight of responses that were not liked."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     """Probability that a label is wrong (conservative DPO)."""
     epochs: float = Field(3.0, gt=0)
     batch_size: int = Field(64, ge=1)
-    """Comparisons in a batch; all their responses are read in the same forward pass."""
+    """Comparisons in a batch, whose responses are all read in the same forward pass; with `kto`, judged responses."""
     learning_rate: float = Field(1e-3, gt=0)
     schedule: ScheduleSettings = Field(PLAIN, json_schema_extra=LATER)
     adam_epsilon: float = Field(1e-5, gt=0)

@@ -17,7 +17,9 @@ from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
 from rlhf_dagster.records.schemas import (
     DEMONSTRATIONS,
+    FEEDBACK,
     IMPORTED_DEMONSTRATIONS,
+    IMPORTED_FEEDBACK,
     IMPORTED_PROMPTS,
     PRETRAINING_TEXT,
     PROMPTS,
@@ -62,7 +64,7 @@ def build_demonstrations(
     else:
         rows, given = [], [*_given_demonstrations(data, root, store, optional=bool(written)), *written]
     rows += [
-        demonstration_row(prompt_of_row(row), row["response"], row["source"], _demonstration_split(row, known, data))
+        demonstration_row(prompt_of_row(row), row["response"], row["source"], _record_split(row, known, data))
         for row in given
     ]
     kept = [row for row in _readable(rows, config) if row["split"] != "test"]
@@ -75,6 +77,19 @@ def build_demonstrations(
             "others, or lower `data.test`."
         )
     return _finish(kept, DEMONSTRATIONS, "demonstration_id", "demonstrations"), left_out
+
+
+def build_feedback(config: LoopConfig, store: Store, prompts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Imported feedback (schema FEEDBACK), empty where there is none, and how much of it the test split leaves out.
+
+    Its split is found as a demonstration's (:func:`build_demonstrations`).
+    """
+    found = imported(store, "feedback", IMPORTED_FEEDBACK)
+    known = dict(zip(prompts["prompt_id"], prompts["split"], strict=True))
+    given: list[dict[str, Any]] = [] if found is None else found.to_pylist()
+    rows = _readable([row | {"split": _record_split(row, known, config.data)} for row in given], config)
+    kept = [row for row in rows if row["split"] != "test"]
+    return _distinct(kept, FEEDBACK, "feedback_id"), len(rows) - len(kept)
 
 
 def build_pretraining_text(config: LoopConfig, root: Path, demonstrations: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +148,7 @@ def _given_demonstrations(data: DataSettings, root: Path, store: Store, optional
     return [row | {"source": dataset.name, "user": _user(row)} for row in read_dataset(dataset, root)]
 
 
-def _demonstration_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings) -> str:
+def _record_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings) -> str:
     """``known`` maps the id of a prompt to its split."""
     identity, user = prompt_id(prompt_of_row(row)), row["user"]
     splits = [known[identity]] if identity in known else []

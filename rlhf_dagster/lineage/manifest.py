@@ -31,6 +31,7 @@ def write_manifest(
     round_key: str = "",
     parents: Mapping[str, Mapping[str, str]] | None = None,
     dataset_hash: str | None = None,
+    feedback_hash: str | None = None,
     label_ids: Iterable[str] = (),
     seed: int | None = None,
     config: Mapping[str, Any] | None = None,
@@ -42,14 +43,16 @@ def write_manifest(
 
     ``kind`` is ``base``, ``sft``, ``reward``, or an arm's, such as ``ppo``. ``parents`` gives, by its role, the
     ``model_id`` and the ``digest`` of each checkpoint the model was trained from or with.
-    ``dataset_hash`` is the hash of the data's snapshot and ``label_ids`` the preference labels in it that the model was
-    trained on, in any order. ``config``, ``metrics`` and ``curves`` are plain JSON values, ``warnings`` sentences.
+    ``dataset_hash`` is the hash of the data's snapshot, ``feedback_hash`` that of feedback beside it, and
+    ``label_ids`` the preference labels in the snapshot that the model was trained on, in any order. ``config``,
+    ``metrics`` and ``curves`` are plain JSON values, ``warnings`` sentences.
     """
     content = {
         "kind": kind,
         "round": round_key,
         "parents": {role: dict(parent) for role, parent in (parents or {}).items()},
         "dataset": dataset_hash,
+        **({} if feedback_hash is None else {"feedback": feedback_hash}),
         "labels": _packed(label_ids),
         "seed": seed,
         "config": dict(config or {}),
@@ -75,12 +78,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def inputs_hash(manifest: Mapping[str, Any]) -> str:
-    """Content hash of what a manifest says a model was made from: parents, data, labels, seed and config.
+    """Content hash of what a manifest says a model was made from: parents, data, labels, feedback, seed and config.
 
     Results, versions and the time are left out: making the same model again gives the same hash.
     """
     parents = {role: parent["digest"] for role, parent in manifest["parents"].items()}
     claims = [manifest[name] for name in ("kind", "round", "dataset", "seed", "config")]
+    claims += [manifest["feedback"]] if "feedback" in manifest else []
     # The checksum of the ids, because the same ids may be compressed to other bytes.
     return content_hash("inputs", parents, manifest["labels"]["sha256"], *claims)
 

@@ -69,7 +69,7 @@ IMPORTED_GOLD = _with_later(
     ),
     **_CHAT,
 )
-IMPORTED_FEEDBACK = _schema(
+FEEDBACK = _schema(
     feedback_id=(STRING, "hash of prompt, response, what was thought of it and by whom"),
     prompt_id=(STRING, "the prompt"),
     prompt=(STRING, "the prompt's text"),
@@ -79,7 +79,9 @@ IMPORTED_FEEDBACK = _schema(
     weight=(FLOAT, "weight in the loss"),
     user=(STRING, "who said so, as a pseudonym; empty where it is not known"),
     source=(STRING, "where the feedback came from"),
+    split=(STRING, "split of its prompt, or of its user"),
 )
+IMPORTED_FEEDBACK = FEEDBACK.remove(FEEDBACK.get_field_index("split"))
 PRETRAINING_TEXT = _schema(
     text_id=(STRING, "hash of the text"),
     text=(STRING, "one document"),

@@ -51,6 +51,7 @@ TABLES_ON_DISK = (
     ),
     TableOnDisk("Labels", schemas.LABELS, "`assets/preference_labels/ROUND.parquet`."),
     TableOnDisk("Preferences", schemas.PREFERENCES, "`assets/preference_dataset/ROUND.parquet`."),
+    TableOnDisk("Feedback", schemas.FEEDBACK, "`assets/feedback/ROUND.parquet`, where `dpo.loss` is `kto`."),
     TableOnDisk("Quarantine", schemas.QUARANTINE, "`quarantine/PURPOSE-ROUND.parquet`."),
     TableOnDisk(
         "Quality of labels",

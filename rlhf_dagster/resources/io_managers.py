@@ -25,6 +25,7 @@ TABLES: dict[str, pa.Schema] = {
     "preference_batch": schemas.COMPARISONS,
     "preference_labels": schemas.LABELS,
     "preference_dataset": schemas.PREFERENCES,
+    "feedback": schemas.FEEDBACK,
     "evaluation_completions": schemas.EVALUATION_COMPLETIONS,
     "evaluation_batch": schemas.COMPARISONS,
 }

@@ -23,6 +23,7 @@ MEANINGS = {
     "pretraining_text": "Parquet table of documents (columns of PRETRAINING_TEXT).",
     "demonstrations": "Parquet table of prompts and responses (columns of DEMONSTRATIONS).",
     "preferences": "Parquet table of labels (columns of PREFERENCES).",
+    "feedback": "Parquet table of responses that people liked or did not (columns of FEEDBACK), for `loss: kto`.",
     "prompts": "Parquet table of prompts (columns of PROMPTS).",
     "seed": "Everything random in the training derives from it.",
     "reward_function": "In place of a reward model: module:function or file.py:function, called with lists of prompts "

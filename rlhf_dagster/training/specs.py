@@ -127,7 +127,10 @@ class PpoSpec:
 
 @dataclass(frozen=True)
 class DpoSpec:
-    """Optimise ``sft`` on the `train` labels of a PREFERENCES table by DPO; its start is the fixed reference."""
+    """Optimise ``sft`` on the `train` labels of a PREFERENCES table by DPO; its start is the fixed reference.
+
+    ``feedback`` is a FEEDBACK table, of responses that people liked or did not, which the loss `kto` learns from too.
+    """
 
     sft: Path
     preferences: Path
@@ -136,6 +139,7 @@ class DpoSpec:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     seed: int = 0
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    feedback: Path | None = field(default=None, metadata=LATER)
 
 
 _Spec = TypeVar("_Spec", bound=Spec)

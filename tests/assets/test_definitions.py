@@ -25,7 +25,7 @@ GROUPS = {
     "model": {"base_model", "sft_checkpoint"},
     "preferences": {
         *("round_manifest", "completions", "preference_batch", "preference_labels", "label_quality"),
-        "preference_dataset",
+        *("preference_dataset", "feedback"),
     },
     "reward": {"reward_model", "reward_model_accuracy", "reward_model_halves"},
     "policy": {"policy_choice", *(arm.asset for arm in TRAINED.values())},
@@ -35,8 +35,9 @@ GROUPS = {
 PAGE = "round_page"
 """Not made by a run: a sensor writes it after each."""
 ASSETS = {asset for assets in GROUPS.values() for asset in assets} - {PAGE}
-ALL_ARMS = {"arms": [*TRAINED], "release": {"arm": "best"}}
+ALL_ARMS = {"arms": [*TRAINED], "release": {"arm": "best"}, "dpo": {"loss": "kto"}}
 """Settings of a loop that has every asset."""
+OF_EVERY_LOOP = ASSETS - GROUPS["policy"] - {"feedback"}
 ONCE = GROUPS["data"] | GROUPS["model"]
 MODELS = GROUPS["model"] | {"reward_model", *(arm.asset for arm in TRAINED.values())}
 TORCH = MODELS | {
@@ -80,7 +81,7 @@ POLICIES = [
 @pytest.mark.parametrize(("settings", "policies"), POLICIES)
 def test_a_loop_has_the_policies_that_it_asks_for_and_waits_for_no_other(tmp_path, settings, policies) -> None:
     graph = build_loop(LoopConfig.parse(settings, "test"), tmp_path).resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {PAGE} | ASSETS - GROUPS["policy"] | policies
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {PAGE} | OF_EVERY_LOOP | policies
     for asset in ("evaluation_completions", "eval_report", "promotion"):
         assert parents_of(graph, asset) & GROUPS["policy"] == policies
     for choice in policies & {"policy_choice"}:
@@ -218,7 +219,7 @@ def test_the_code_location_loads_without_a_heavy_library(tmp_path, monkeypatch, 
     result = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    assets = sorted({PAGE, "ppo_policy"} | ASSETS - GROUPS["policy"])
+    assets = sorted({PAGE, "ppo_policy"} | OF_EVERY_LOOP)
     assert found == {"assets": assets, "jobs": sorted(DESCRIPTIONS), "owners": [owner], "heavy": []}
     if where == "RLHF_LOOP":
         # Dagster's own loading of a defs folder warns of its parameters in beta.

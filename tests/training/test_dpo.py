@@ -18,8 +18,9 @@ from rlhf_dagster.records.kinds import ORDERED_KINDS
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import read_table
 from rlhf_dagster.training.dpo.losses import dpo_loss, ipo_loss, pair_numbers, smoothed
+from rlhf_dagster.training.dpo.objectives import response_log_prob_sums
 from rlhf_dagster.training.dpo.pairs import Pair, collate_pairs, encode_comparisons, label_pairs, merged_pairs
-from rlhf_dagster.training.dpo.train import response_log_prob_sums, train_dpo
+from rlhf_dagster.training.dpo.train import train_dpo
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.sampling.sample import response_log_probs

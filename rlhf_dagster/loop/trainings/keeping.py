@@ -8,6 +8,7 @@ from rlhf_dagster.compute.run import Trained, Work
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import write_manifest
+from rlhf_dagster.lineage.model_folders import content_of
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.parquet import read_parquet
@@ -51,6 +52,7 @@ def keep_model(
     settings: dict[str, Settings],
     parents: dict[str, Checkpoint] | None = None,
     preferences: Path | None = None,
+    feedback: Path | None = None,
 ) -> StageResult:
     """Write the manifest, move the model to its place, and delete the work folder."""
     result = trained.result
@@ -63,6 +65,7 @@ def keep_model(
             role: {"model_id": parent.model_id, "digest": parent.digest} for role, parent in (parents or {}).items()
         },
         dataset_hash=None if snapshot is None else snapshot_hash(snapshot),
+        feedback_hash=None if feedback is None else content_of(feedback),
         label_ids=[] if snapshot is None else snapshot.loc[snapshot["split"] == "train", "label_id"],
         seed=seed,
         config={name: value.recorded() for name, value in settings.items()},
@@ -88,10 +91,20 @@ def keep_policy(
     settings: dict[str, Settings],
     parents: dict[str, Checkpoint],
     preferences: Path | None = None,
+    feedback: Path | None = None,
 ) -> StageResult:
     """:func:`keep_model` of a policy, which is registered with its parents as well."""
     kept = keep_model(
-        loop, kind, round_key, trained, work, seed=seed, settings=settings, parents=parents, preferences=preferences
+        loop,
+        kind,
+        round_key,
+        trained,
+        work,
+        seed=seed,
+        settings=settings,
+        parents=parents,
+        preferences=preferences,
+        feedback=feedback,
     )
     policy = kept.checkpoint
     named = list(dict.fromkeys(parent.model_id for role, parent in parents.items() if role != START))

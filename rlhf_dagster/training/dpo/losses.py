@@ -1,10 +1,11 @@
 """Losses of direct preference optimisation: pure functions on tensors.
 
-All of them compare two responses by h, the difference of their log-ratios to the reference policy:
+DPO and IPO compare two responses by h, the difference of their log-ratios to the reference policy:
 
     h = (log pi(y_1|x) - log ref(y_1|x)) - (log pi(y_2|x) - log ref(y_2|x))
 
-beta h is the difference of the responses' implicit rewards (Rafailov et al. 2023, arXiv 2305.18290, equation 5).
+beta h is the difference of the responses' implicit rewards (Rafailov et al. 2023, arXiv 2305.18290, equation 5). KTO
+judges one response, whose h is its log-ratio minus a reference point.
 """
 
 import torch
@@ -43,15 +44,28 @@ def ipo_loss(h: Tensor, preferred: Tensor, beta: float) -> Tensor:
     return preferred * (h - goal).square() + (1 - preferred) * (h + goal).square()
 
 
-PAIR_LOSSES = {"dpo": dpo_loss, "ipo": ipo_loss}
+def kto_loss(h: Tensor, liked: Tensor, beta: float) -> Tensor:
+    """[P] loss of Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306, equation 8).
+
+    Args:
+        h: [P] log-ratio of a response to the reference policy, minus the reference point z0.
+        liked: [P] share of what is said about the response that likes it: 1 or 0, or between where people differ. The
+            paper's weights of both kinds are part of what it is a share of, and of the weight that multiplies the loss.
+        beta: weight of the KL to the reference policy.
+    """
+    return liked * torch.sigmoid(-beta * h) + (1 - liked) * torch.sigmoid(beta * h)
+
+
+LOSSES = {"dpo": dpo_loss, "ipo": ipo_loss, "kto": kto_loss}
 
 
 def pair_numbers(h: Tensor, preferred: Tensor, weight: Tensor, beta: float) -> dict[str, Tensor]:
-    """Scalars over P pairs, ties left out, each pair counted by its weight.
+    """Scalars over P pairs, ties left out, each pair counted by its weight; of KTO's responses, see :func:`kto_loss`.
 
     `accuracy` is the share whose preferred response has the larger implicit reward; where the rewards differ by
     rounding alone, as before training, a pair counts a half. `reward_margin` is the mean lead of the preferred
     response's reward (nats of beta times the log-ratio). `decided` is the weight of the pairs; if it is 0, all are 0.
+    A single response that was liked should be above the reference point, and one that was not below.
     """
     side = torch.sign(preferred - 0.5)
     decided = weight * side.abs()

@@ -20,9 +20,12 @@ from rlhf_dagster.training.specs import DpoSpec
 def dpo_memory(spec: DpoSpec) -> Parts:
     """Memory at the peak. The reference is the policy before it is trained, so there is one model at any time."""
     model, settings, sampling, compute = model_sizes(spec.sft), spec.settings, spec.sampling, spec.compute
-    length, responses = sampling.prompt_tokens + sampling.response_tokens, responses_at_most(spec.preferences)
-    labels = min(settings.batch_size, rows_at_most(spec.preferences))
-    own = math.ceil(own_rows(labels, compute) / settings.accumulate) * responses
+    length = sampling.prompt_tokens + sampling.response_tokens
+    # Of single responses, those to other prompts are read beside them, without a gradient.
+    singles = settings.loss == "kto"
+    responses = 2 if singles else responses_at_most(spec.preferences)
+    labels = settings.batch_size if singles else min(settings.batch_size, rows_at_most(spec.preferences))
+    own = math.ceil(own_rows(labels, compute) / settings.accumulate) * (1 if singles else responses)
     predicted = own * sampling.response_tokens
     logits = logits_bytes(POLICY_LOGITS, model.shape, predicted, compute)
     logits += head_bytes(model, predicted, compute, settings.lora)

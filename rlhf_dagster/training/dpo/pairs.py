@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.config.training import SamplingSettings
-from rlhf_dagster.records.chats import prompt_of_row
+from rlhf_dagster.records.chats import Prompt, prompt_of_row
 from rlhf_dagster.records.tables import grouped
 from rlhf_dagster.training.models.responses import Drawn, own_ids, read_responses
 from rlhf_dagster.training.reward.terms import LEARNED
@@ -77,19 +77,29 @@ def encode_comparisons(
     """
     comparisons, cuts = [], cuts or Cuts()
     for rows in grouped(frame, "comparison_id"):
-        asked, texts = prompt_of_row(rows[0]), list(rows[0]["responses"])
+        asked = prompt_of_row(rows[0])
         prompt = encode_prompts(tokenizer, [asked], sampling.prompt_tokens, cuts)[0]
-        drawn = own_ids(rows[0], tokenizer_id)
-        responses = read_responses(tokenizer, [asked] * len(texts), texts, sampling, drawn)
-        cut = [_with_end(one, tokenizer, sampling)[: sampling.response_tokens] for one in responses]
-        pairs = merged_pairs(rows)
-        different = [pair for pair in pairs if cut[pair.first] != cut[pair.second]]
-        for one in responses:
-            cuts.responses.count(len(one.body), sampling.response_tokens)
+        cut = read_ids(tokenizer, asked, list(rows[0]["responses"]), sampling, own_ids(rows[0], tokenizer_id), cuts)
+        different = [pair for pair in merged_pairs(rows) if cut[pair.first] != cut[pair.second]]
         cuts.compare(not different)
         if different:
             comparisons.append(Comparison(prompt, cut, different))
     return comparisons
+
+
+def read_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Prompt,
+    texts: Sequence[str],
+    sampling: SamplingSettings,
+    drawn: Sequence[TokenIds | None],
+    cuts: Cuts,
+) -> list[TokenIds]:
+    """Responses to one prompt, cut to `sampling.response_tokens`: as ids that were drawn, or those of the text."""
+    responses = read_responses(tokenizer, [asked] * len(texts), texts, sampling, drawn)
+    for one in responses:
+        cuts.responses.count(len(one.body), sampling.response_tokens)
+    return [_with_end(one, tokenizer, sampling)[: sampling.response_tokens] for one in responses]
 
 
 def _with_end(response: Drawn, tokenizer: PreTrainedTokenizerBase, sampling: SamplingSettings) -> TokenIds:

@@ -1,27 +1,20 @@
 """Direct preference optimisation: a policy from preference labels alone, held to the SFT policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel
 
-from rlhf_dagster.config.training import DpoSettings
-from rlhf_dagster.lineage.model_folders import tokenizer_digest
-from rlhf_dagster.records.schemas import PREFERENCES
-from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.dpo.losses import PAIR_LOSSES, pair_numbers, smoothed
-from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs, encode_comparisons
-from rlhf_dagster.training.models.log_probs import Decoding, decoding_of
-from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
+from rlhf_dagster.training.dpo.inputs import READ_BY_DPO, checked_labels, encode_splits
+from rlhf_dagster.training.dpo.objectives import PairLoss, objective_of, response_log_prob_sums
+from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs
+from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
 from rlhf_dagster.training.models.shared_bases import bases_of
-from rlhf_dagster.training.reward.labels import check_labels
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_of_ranks
 from rlhf_dagster.training.runtime.output import writing_output
@@ -30,12 +23,9 @@ from rlhf_dagster.training.runtime.seeding import seed_everything
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.specs import DpoSpec, OnStep, TrainingResult, silent
 from rlhf_dagster.training.texts.cuts import Cuts
-from rlhf_dagster.training.texts.tokens import PaddedBatch
 from rlhf_dagster.training.trainer import KeptTrainer, fit_policy, own_parts, rows_at_once
 
 MEASURED_COMPARISONS = 1024
-READ_BY_DPO = "sampling.response_tokens"
-"""The setting that says how much of a response is read."""
 
 
 class Comparisons(Dataset[tuple[Comparison, Tensor]]):
@@ -53,23 +43,6 @@ class Comparisons(Dataset[tuple[Comparison, Tensor]]):
         return self.rows[index], self.reference[index]
 
 
-@dataclass(frozen=True)
-class PairLoss:
-    """The loss of a collated batch, and the numbers reported beside it."""
-
-    settings: DpoSettings
-    decoding: Decoding
-
-    def __call__(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of the batch's pairs by their weights, and :func:`pair_numbers`."""
-        ratios = response_log_prob_sums(model, batch, self.decoding) - batch["reference"]
-        h, weight = ratios[batch["first"]] - ratios[batch["second"]], batch["weight"]
-        preferred = smoothed(batch["preferred"], self.settings.label_smoothing)
-        losses = PAIR_LOSSES[self.settings.loss](h, preferred, self.settings.beta)
-        numbers = pair_numbers(h.detach(), batch["preferred"], weight, self.settings.beta)
-        return (weight * losses).sum() / weight.sum(), numbers
-
-
 class DpoTrainer(KeptTrainer):
     """A Trainer on comparisons, whose responses are all read in one forward pass."""
 
@@ -81,6 +54,12 @@ class DpoTrainer(KeptTrainer):
         self.pair_loss = pair_loss
         self.numbers: list[dict[str, Tensor]] = []
         """The numbers of each part of the current batch."""
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        parts = [cast("dict[str, Tensor]", self._prepare_inputs(part)) for part in inputs["parts"]]
+        model.train()
+        self.pair_loss.prepare(model, parts, lambda sums: sum_of_ranks(sums.to(parts[0]["weight"].device)))
+        return super().training_step(model, {"parts": parts}, num_items_in_batch)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -99,12 +78,13 @@ class DpoTrainer(KeptTrainer):
 
 
 def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpointing = KEEP_NOTHING) -> TrainingResult:
-    """Train on the `train` labels of every kind (:func:`encode_comparisons`), with the SFT policy as the reference.
+    """Train on the `train` labels of every kind, with the SFT policy as the reference (:func:`encode_splits`).
 
     The reference's log-probs are computed once, before training, and kept with the state: no second model is in memory.
-    Metrics, by split: `loss` (nats; IPO: squared nats), `accuracy` and `reward_margin` (:func:`pair_numbers`), and the
-    number of `comparisons`. Curves have one number for each step. Responses that are equal where they are cut are no
-    pair; comparisons without a pair are left out and counted as `equal_comparisons`, cut ones as `cut_responses`.
+    Metrics, by split: `loss` (nats; IPO: squared nats; KTO: between 0 and 1), `accuracy` and `reward_margin`
+    (:func:`pair_numbers`), and the number of `comparisons`, or of judged `responses` with KTO. Curves have one number
+    for each step. Responses that are equal where they are cut are no pair; comparisons without a pair are left out and
+    counted as `equal_comparisons`, cut ones as `cut_responses`.
 
     Raises:
         TrainingStopped: `checkpointing.stop` gave a reason.
@@ -115,24 +95,14 @@ def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
 
 
 def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
-    frame = read_table(spec.preferences, PREFERENCES)
-    check_labels(frame, spec.preferences)
+    labels = checked_labels(spec)
     policy = load_policy(spec.sft, spec.compute, bases_of(spec.settings.lora, spec.compute), trained=True)
     needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
     require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
-    tables = {"train": rows_of_split(frame, "train", spec.preferences)}
-    tables |= {split: rows for split in HELD_OUT_SPLITS if len(rows := frame[frame["split"] == split])}
-    cuts, own = Cuts(), tokenizer_digest(spec.sft)
-    encoded = {"train": encode_comparisons(tables.pop("train"), policy.tokenizer, spec.sampling, cuts, own)}
-    cuts.require_some(READ_BY_DPO)
-    held_out = {
-        split: encode_comparisons(rows, policy.tokenizer, spec.sampling, tokenizer_id=own)
-        for split, rows in tables.items()
-    }
-    encoded |= {split: rows for split, rows in held_out.items() if rows}
-    splits = with_reference(encoded, policy, spec, keeper)
+    cuts = Cuts()
+    splits = with_reference(encode_splits(spec, labels, policy.tokenizer, cuts), policy, spec, keeper)
     trained, curves = _fit(policy, splits["train"], spec, progress, keeper)
-    pair_loss = PairLoss(spec.settings, decoding_of(policy.tokenizer, spec.sampling))
+    pair_loss = objective_of(spec.settings, decoding_of(policy.tokenizer, spec.sampling))
     metrics = cuts.metrics() | {
         f"{name}_{split}": value
         for split, rows in splits.items()
@@ -141,18 +111,6 @@ def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     with writing_output(spec.output) as folder:
         save_policy(trained, spec.sampling, folder)
     return TrainingResult(spec.output, metrics, curves, cuts.warnings(READ_BY_DPO))
-
-
-def response_log_prob_sums(model: PreTrainedModel, batch: dict[str, Tensor], decoding: Decoding) -> Tensor:
-    """[N] log-probs of the responses of a collated batch, at the sampling temperature.
-
-    The sum over response tokens, not the mean: the optimum's log-ratio is one of whole responses (Rafailov et al. 2023,
-    equation 4). Tokens that the policy can never draw, such as an unknown word, count nothing under any policy.
-    """
-    read, tokens = PaddedBatch(batch["input_ids"], batch["attention_mask"]), batch["tokens"]
-    never = torch.tensor(decoding.suppressed, dtype=torch.long, device=tokens.device)
-    mask = batch["response_mask"] * ~torch.isin(tokens, never)
-    return log_probs_of(model, read, tokens, mask, decoding)[0].sum(dim=1)
 
 
 def with_reference(
@@ -189,9 +147,9 @@ def measure(policy: Policy, rows: Comparisons, pair_loss: PairLoss, batch_size: 
     `accuracy` and `reward_margin` are absent where all pairs tie.
     """
     sums = dict.fromkeys(("weight", "loss", "decided", "accuracy", "reward_margin"), 0.0)
-    for start in range(0, min(len(rows), MEASURED_COMPARISONS), batch_size):
-        part = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
-        batch = _on(policy.device, _collate(part, policy.tokenizer.pad_token_id))
+    batches = _batches(policy, rows, batch_size)
+    pair_loss.prepare(policy.model, batches)
+    for batch in batches:
         loss, numbers = pair_loss(policy.model, batch)
         weight, decided = float(batch["weight"].sum()), float(numbers["decided"])
         sums["weight"] += weight
@@ -199,10 +157,17 @@ def measure(policy: Policy, rows: Comparisons, pair_loss: PairLoss, batch_size: 
         sums["decided"] += decided
         for name in ("accuracy", "reward_margin"):
             sums[name] += decided * float(numbers[name])
-    measured = {"comparisons": float(len(rows)), "loss": sums["loss"] / sums["weight"]}
+    measured = {pair_loss.counted: float(len(rows)), "loss": sums["loss"] / sums["weight"]}
     if sums["decided"]:
         measured |= {name: sums[name] / sums["decided"] for name in ("accuracy", "reward_margin")}
     return measured
+
+
+def _batches(policy: Policy, rows: Comparisons, batch_size: int) -> list[dict[str, Tensor]]:
+    """The batches that are measured, collated."""
+    starts, pad_id = range(0, min(len(rows), MEASURED_COMPARISONS), batch_size), policy.tokenizer.pad_token_id
+    parts = ([rows[index] for index in range(start, min(start + batch_size, len(rows)))] for start in starts)
+    return [_on(policy.device, _collate(part, pad_id)) for part in parts]
 
 
 def _fit(
@@ -215,7 +180,7 @@ def _fit(
         partial(
             DpoTrainer,
             keeper,
-            PairLoss(settings, decoding_of(policy.tokenizer, spec.sampling)),
+            objective_of(settings, decoding_of(policy.tokenizer, spec.sampling)),
             schedule=settings.schedule,
         ),
         policy,
