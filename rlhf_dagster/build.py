@@ -89,7 +89,7 @@ def name_assets(config: LoopConfig, names: LoopNames, get_asset_spec: Translate 
 
 
 def _owned(config: LoopConfig, names: LoopNames) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    assets = [*loop_assets(config, names), page_spec(names)]
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*loop_assets(config, names), page_spec(names)]
     return _mapped(assets, lambda spec: spec.replace_attributes(owners=[config.owner]))
 
 

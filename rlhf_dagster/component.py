@@ -1,7 +1,7 @@
 """`RlhfLoop`: the loop as a Dagster component, configured in YAML."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,15 @@ class RlhfLoopAttributes(LoopConfig):
     """The loop's config, and where its files live."""
 
     root: str | None = None
-    """The loop's folder; by default `$RLHF_ROOT`, or `.rlhf/<name>` in the working folder. An address such as
-    `s3://bucket/loop` keeps there what the loop makes, and only unfinished work in the default folder."""
+    """The loop's folder; by default `$RLHF_ROOT` with the `key_prefix`, or `.rlhf/<name>` in the working folder. An
+    address such as `s3://bucket/loop` keeps there what the loop makes, and only unfinished work in the default folder.
+    """
     key_prefix: str | list[str] | None = None
     """Begins the keys of the loop's assets and the names of all that it has, as `support` or `nlp/support`; each loop
     of a code location needs one of its own, save one that stands alone among other assets."""
     pool: str = GPU_POOL
     """The pool of the steps that need a device; loops that share their devices share it."""
-    translation: dg.AssetAttributesModel | str | None = None
+    translation: dg.AssetAttributesModel | str | None = None  # type: ignore[valid-type]
     """Changes what assets look like: `owners`, `tags`, `group_name`, `automation_condition`, `key_prefix` ...; `spec`
     is the asset's spec in templates."""
 
@@ -81,17 +82,14 @@ class RlhfLoop(dg.Component):
         given.pop("translation", None)
         resolved = context.resolution_context.at_path("attributes").resolve_value(given)
         prefix, pool = resolved.pop("key_prefix", None), resolved.pop("pool", GPU_POOL)
-        if not is_remote(resolved.get("root") or ""):
-            root = resolved.pop("root", None) or os.environ.get("RLHF_ROOT")
-        else:
-            root = os.environ.get("RLHF_ROOT")
+        given_root = None if is_remote(resolved.get("root") or "") else resolved.pop("root", None)
         try:
             config = LoopConfig.parse(resolved, str(context.path))
             names = LoopNames(_parts(prefix), pool, said=_said(config, prefix, context.project_root))
         except UserError as error:
             raise dg.DagsterInvalidDefinitionError(str(error)) from None
         translation = _translation(getattr(attributes, "translation", None), context)
-        return cls(config, Path(root) if root else Path(".rlhf", config.name), names, translation)
+        return cls(config, Path(given_root) if given_root else _default_root(config, names), names, translation)
 
     def get_asset_spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:
         """What an asset is to look like, from what it looks like by itself; override it to change that.
@@ -104,6 +102,11 @@ class RlhfLoop(dg.Component):
         """Resources in the place of the loop's own, as :func:`~rlhf_dagster.build.build_loop` takes them."""
         return {}
 
+    @property
+    def address(self) -> str:
+        """Where the loop keeps its files."""
+        return self.config.root or str(self.root)
+
     def loop(self) -> LoopFolder:
         """The loop, with the names that its assets have here."""
         from rlhf_dagster.build import name_assets
@@ -114,9 +117,31 @@ class RlhfLoop(dg.Component):
         from rlhf_dagster.build import build_loop
 
         try:
+            require_apart(context.component_tree.get_all_components(of_type=RlhfLoop))
             return build_loop(self.config, self.root, self.get_resources(), self.names, self.get_asset_spec)
         except UserError as error:
             raise dg.DagsterInvalidDefinitionError(str(error)) from None
+
+
+def require_apart(loops: Sequence[RlhfLoop]) -> None:
+    """Raise UserError where two loops of a code location have the same names or the same files."""
+    for number, loop in enumerate(loops):
+        for other in loops[:number]:
+            both = f"The loops {other.config.name} and {loop.config.name}"
+            if other.names.prefix == loop.names.prefix:
+                prefix = "/".join(loop.names.prefix)
+                raise UserError(
+                    f"{both} have the same names ({f'key_prefix: {prefix}' if prefix else 'no key_prefix'}); "
+                    "give each a `key_prefix` of its own."
+                )
+            if (address := loop.address) == other.address:
+                raise UserError(f"{both} both keep their files in {address}; give each a `root` of its own.")
+
+
+def _default_root(config: LoopConfig, names: LoopNames) -> Path:
+    """`$RLHF_ROOT` is the folder of a loop that is alone; others have folders in it."""
+    root = os.environ.get("RLHF_ROOT")
+    return Path(root, *names.prefix) if root else Path(".rlhf", config.name)
 
 
 def _said(config: LoopConfig, prefix: str | list[str] | None, project: Path) -> str:

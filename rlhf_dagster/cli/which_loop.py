@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rlhf_dagster.component import RlhfLoop
     from rlhf_dagster.loop.folder import LoopFolder
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 PROJECT_FILES = ("pyproject.toml", "dg.toml")
 _project: ContextVar[Path | None] = ContextVar("project", default=None)
 """The `--project` of the command at work. Every command that has a loop takes it, and hands on the loop alone."""
@@ -54,12 +55,16 @@ ProjectOption = Annotated[
 class LoopTyper(typer.Typer):
     """Commands that also take `--project` where they take a loop."""
 
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Command], Command]:
         declare = super().command(name, **options)
-        return lambda function: declare(_with_project(function))
+
+        def decorate(function: Command) -> Command:
+            return declare(_with_project(function))
+
+        return decorate
 
 
-def _with_project(function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_project(function: Command) -> Command:
     signature = inspect.signature(function)
     if not any(one.annotation in (LoopOption, FolderArgument) for one in signature.parameters.values()):
         return function
@@ -74,7 +79,7 @@ def _with_project(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters=[*signature.parameters.values(), option]
     )
     command.__annotations__ = {**function.__annotations__, "project": ProjectOption}
-    return command
+    return cast("Command", command)
 
 
 def open_loop(place: Path) -> "LoopFolder":

@@ -23,7 +23,7 @@ from rlhf_dagster.automation.pages import page_sensor, write_page
 from rlhf_dagster.automation.sensors import loop_automation
 from rlhf_dagster.automation.watch import active_run, last_attempt
 from rlhf_dagster.build import build_loop
-from rlhf_dagster.component import RlhfLoop
+from rlhf_dagster.component import RlhfLoop, require_apart
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
@@ -314,6 +314,41 @@ def test_a_component_says_its_names_and_what_its_assets_look_like(tmp_path: Path
     assert specs["nlp/mine/prompts"].owners == ["team:data"]
     assert specs["nlp/mine/promotion"].automation_condition == dg.AutomationCondition.on_missing()
     assert specs["prompts"].owners == []
+
+
+APART = [
+    ([{"name": "one"}, {"name": "two"}], "The loops one and two have the same names (no key_prefix); give each"),
+    (
+        [{"name": "same", "key_prefix": "one"}, {"name": "same", "key_prefix": "two"}],
+        "The loops same and same both keep their files in .rlhf/same; give each a `root` of its own.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("loops", "sentence"), APART, ids=["names", "files"])
+def test_loops_that_would_be_one_are_refused(loops, sentence: str) -> None:
+    found = [
+        RlhfLoop(config, Path(".rlhf", config.name), LoopNames((one["key_prefix"],) if "key_prefix" in one else ()))
+        for one in loops
+        for config in [LoopConfig(name=one["name"])]
+    ]
+    with pytest.raises(UserError) as caught:
+        require_apart(found)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_two_loops_without_a_prefix_are_a_sentence_in_a_project(tmp_path: Path) -> None:
+    project = write_project(tmp_path, "two_alike", {"one": {"name": "one"}, "two": {"name": "two"}}, own="")
+    with pytest.raises(Exception) as caught:  # Dagster's own wrapper is not public
+        dg.ComponentTree.for_project(project).build_defs()
+    assert "give each a `key_prefix` of its own" in str(caught.value.__cause__)
+
+
+def test_loops_in_the_folder_of_the_environment_have_folders_of_their_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RLHF_ROOT", str(tmp_path / "loops"))
+    project = write_project(tmp_path, "two_in_one_root", {name: {"key_prefix": name} for name in ("one", "two")})
+    found = dg.ComponentTree.for_project(project).get_all_components(of_type=RlhfLoop)
+    assert sorted(loop.root for loop in found) == [tmp_path / "loops" / "one", tmp_path / "loops" / "two"]
 
 
 def test_a_prefix_that_cannot_be_one_is_a_sentence_of_the_component(tmp_path: Path) -> None:
