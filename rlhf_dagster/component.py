@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,17 +126,12 @@ class RlhfLoop(dg.Component):
 
 def require_apart(loops: Sequence[RlhfLoop]) -> None:
     """Raise UserError where two loops of a code location have the same names or the same files."""
-    for number, loop in enumerate(loops):
-        for other in loops[:number]:
-            both = f"The loops {other.config.name} and {loop.config.name}"
-            if other.names.prefix == loop.names.prefix:
-                prefix = "/".join(loop.names.prefix)
-                raise UserError(
-                    f"{both} have the same names ({f'key_prefix: {prefix}' if prefix else 'no key_prefix'}); "
-                    "give each a `key_prefix` of its own."
-                )
-            if (address := loop.address) == other.address:
-                raise UserError(f"{both} both keep their files in {address}; give each a `root` of its own.")
+    for one, other in combinations(loops, 2):
+        both = f"The loops {one.config.name} and {other.config.name}"
+        if one.names.prefix == other.names.prefix:
+            raise UserError(f"{both} have the same `key_prefix`, or none; give each one of its own.")
+        if one.address == other.address:
+            raise UserError(f"{both} both keep their files in {one.address}; give each a `root` of its own.")
 
 
 def _default_root(config: LoopConfig, names: LoopNames) -> Path:

@@ -49,6 +49,7 @@ def test_the_class_of_the_page_changes_what_it_says(tmp_path: Path) -> None:
     names = {"RlhfLoop": RlhfLoop, "dg": dg, "Mapping": Mapping, "Any": Any, "Pager": Notifier}
     exec(code, names)
     loop = names["SupportLoop"](LoopConfig(), tmp_path, LoopNames(("support",)))
-    built = loop.build_defs(dg.ComponentTree.for_test().load_context)
+    project = write_project(tmp_path, "page_class", {})
+    built = loop.build_defs(dg.ComponentTree.for_project(project).load_context)
     assert {spec.tags.get("domain") for spec in built.resolve_all_asset_specs()} == {"support"}
     assert isinstance(built.resources["support__notifier"], Notifier)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rlhf_dagster.component import RlhfLoop
     from rlhf_dagster.loop.folder import LoopFolder
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 PROJECT_FILES = ("pyproject.toml", "dg.toml")
 _project: ContextVar[Path | None] = ContextVar("project", default=None)
 """The `--project` of the command at work. Every command that has a loop takes it, and hands on the loop alone."""
@@ -55,16 +55,16 @@ ProjectOption = Annotated[
 class LoopTyper(typer.Typer):
     """Commands that also take `--project` where they take a loop."""
 
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Command], Command]:
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_Command], _Command]:
         declare = super().command(name, **options)
 
-        def decorate(function: Command) -> Command:
+        def decorate(function: _Command) -> _Command:
             return declare(_with_project(function))
 
         return decorate
 
 
-def _with_project(function: Command) -> Command:
+def _with_project(function: _Command) -> _Command:
     signature = inspect.signature(function)
     if not any(one.annotation in (LoopOption, FolderArgument) for one in signature.parameters.values()):
         return function
@@ -79,7 +79,7 @@ def _with_project(function: Command) -> Command:
         parameters=[*signature.parameters.values(), option]
     )
     command.__annotations__ = {**function.__annotations__, "project": ProjectOption}
-    return cast("Command", command)
+    return cast("_Command", command)
 
 
 def open_loop(place: Path) -> "LoopFolder":
@@ -95,11 +95,11 @@ def find_loop(place: Path) -> "LoopFolder":
     """The loop that a command names: by its folder, or by its name where it is a component of a Dagster project."""
     from rlhf_dagster.loop.folder import LoopFolder
 
-    project = _project.get()
-    if project is None and not (place / CONFIG_FILE).exists() and not place.is_absolute():
-        project = _project_around(Path.cwd())
-    if project is not None:
+    if project := _project.get():
         return find_declared(str(place), project)
+    file = place / CONFIG_FILE
+    if not (file.exists() or place.is_absolute()) and (around := _project_around(Path.cwd())):
+        return find_declared(str(place), around, f"{file}: no such file, and ")
     return LoopFolder(load_config(place), place.resolve(), replace(ALONE, said=str(place)))
 
 
@@ -113,8 +113,11 @@ def _is_project(folder: Path) -> bool:
     return any(file.is_file() and 'directory_type = "project"' in file.read_text(encoding="utf-8") for file in files)
 
 
-def find_declared(name: str, project: Path) -> "DeclaredLoop":
-    """The loop of a project by the name or by the key prefix of its component; raises UserError without it."""
+def find_declared(name: str, project: Path, elsewhere: str = "") -> "DeclaredLoop":
+    """The loop of a project by the name or by the key prefix of its component.
+
+    Raises UserError where the project declares none, which begins with where else it was looked for.
+    """
     found = _components(project.resolve())
     named = [loop for loop in found if name in _names_of(loop)]
     if len(named) == 1:
@@ -122,7 +125,7 @@ def find_declared(name: str, project: Path) -> "DeclaredLoop":
     if named:
         raise UserError(f"{project} declares several loops called {name}; name the one by its key_prefix.")
     declared = ", ".join(_names_of(loop)[-1] for loop in found) or "none"
-    raise UserError(f"{project} declares no loop called {name}; it declares {declared}.")
+    raise UserError(f"{elsewhere}{project} declares no loop called {name}; it declares {declared}.")
 
 
 def _names_of(loop: "DeclaredLoop") -> list[str]:
@@ -152,10 +155,11 @@ def _components(project: Path) -> list["DeclaredLoop"]:
 def _declared(component: "RlhfLoop", tree: Any) -> "DeclaredLoop":
     from rlhf_dagster.automation.declared import DeclaredLoop
 
+    component.root = (tree.project_root / component.root).resolve()
     loop = component.loop()
     return DeclaredLoop(
         loop.config,
-        (tree.project_root / loop.root).resolve(),
+        loop.root,
         loop.names,
         definitions=lambda: component.build_defs(tree.load_context),
         code_location=tree.code_location_name or "",

@@ -9,10 +9,10 @@ from rlhf_dagster.records.loop_names import LoopNames
 
 RESOURCES = ("loop", "tables", "json", "models", "compute", "notifier")
 """The resources of a loop, by the names that a loop alone has for them."""
-Function = TypeVar("Function", bound=Callable[..., Any])
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def with_own_resources(function: Function, names: LoopNames) -> Function:
+def with_own_resources(function: _Function, names: LoopNames) -> _Function:
     """The function as Dagster is to see it: where it asks for a resource, for the one under the loop's key."""
     signature = inspect.signature(function)
     asked = {names.own(name): name for name in signature.parameters if name in RESOURCES}

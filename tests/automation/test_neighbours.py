@@ -317,7 +317,10 @@ def test_a_component_says_its_names_and_what_its_assets_look_like(tmp_path: Path
 
 
 APART = [
-    ([{"name": "one"}, {"name": "two"}], "The loops one and two have the same names (no key_prefix); give each"),
+    (
+        [{"name": "one"}, {"name": "two"}],
+        "The loops one and two have the same `key_prefix`, or none; give each one of its own.",
+    ),
     (
         [{"name": "same", "key_prefix": "one"}, {"name": "same", "key_prefix": "two"}],
         "The loops same and same both keep their files in .rlhf/same; give each a `root` of its own.",
@@ -341,7 +344,7 @@ def test_two_loops_without_a_prefix_are_a_sentence_in_a_project(tmp_path: Path) 
     project = write_project(tmp_path, "two_alike", {"one": {"name": "one"}, "two": {"name": "two"}}, own="")
     with pytest.raises(Exception) as caught:  # Dagster's own wrapper is not public
         dg.ComponentTree.for_project(project).build_defs()
-    assert "give each a `key_prefix` of its own" in str(caught.value.__cause__)
+    assert "have the same `key_prefix`, or none" in str(caught.value.__cause__)
 
 
 def test_loops_in_the_folder_of_the_environment_have_folders_of_their_own(tmp_path: Path, monkeypatch) -> None:

@@ -54,6 +54,8 @@ def test_a_round_is_run_on_the_team_s_instance_from_the_terminal(project: Path) 
 
 def test_within_the_project_its_name_is_enough(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
+    unknown = rlhf_here("round", "status", "--loop", "sales")
+    assert_one_sentence(unknown, "sales/loop.yaml: no such file, and ", "declares no loop called sales")
     said = rlhf_here("round", "status", "--loop", "search")
     assert said.stdout.split() == ["No", "round", "is", "open.", "Next:", *said.stdout.split()[5:]]
     assert said.stdout.endswith(f"rlhf round open --loop nlp/search --project {project}\n")
@@ -85,8 +87,10 @@ def test_a_project_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 
 
 def test_names_that_two_loops_share_need_the_prefix(tmp_path: Path) -> None:
-    loops = {name: {"name": "same", "key_prefix": name} for name in ("one", "two")}
+    loops = {name: {"name": "same", "key_prefix": name, "root": f"files/{name}"} for name in ("one", "two")}
     project = write_project(tmp_path, "same_names", loops)
     with pytest.raises(UserError, match="several loops called same"):
         find_declared("same", project)
-    assert find_declared("two", project).names.prefix == ("two",)
+    found = find_declared("two", project)
+    assert (found.names.prefix, found.root) == (("two",), project / "files" / "two")
+    assert found.definitions().resources["two__loop"].root == found.root
