@@ -1,5 +1,7 @@
 """Group `data`: prompts, demonstrations and pretraining text."""
 
+from typing import Any
+
 import dagster as dg
 import pandas as pd
 
@@ -7,6 +9,7 @@ from rlhf_dagster.assets.define import loop_asset
 from rlhf_dagster.assets.metadata import as_list, table_result
 from rlhf_dagster.assets.rounds import open_import_round
 from rlhf_dagster.common.words import words
+from rlhf_dagster.data.conversations.keeping import keep_logs, sentences_on_logs
 from rlhf_dagster.data.import_file import import_dataset
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
 from rlhf_dagster.errors import UserError
@@ -30,11 +33,11 @@ def prompts(
     The reward model and PPO see only train prompts; the evaluation report measures on test prompts alone.
     """
     imported = _import_judgments(context.instance, loop)
-    frame = build_prompts(loop.config, loop.root, loop.store)
+    logged = keep_logs(loop.config.data, loop.root, loop.store)
+    frame = build_prompts(loop.config, loop.root, loop.store, logged.rows)
     require_prompts(loop.config, frame)
-    return table_result(
-        frame, ["prompt_id", "split"], **imported, **_by_split(frame), **_warnings(prompt_notices(loop.config, frame))
-    )
+    counts = imported | _from_logs(loop, logged.counts) | _by_split(frame)
+    return table_result(frame, ["prompt_id", "split"], **counts, **_warnings(prompt_notices(loop.config, frame)))
 
 
 @loop_asset("data")
@@ -88,6 +91,14 @@ def _import_judgments(instance: dg.DagsterInstance, loop: LoopFolder) -> dict[st
         raise UserError(f"The judgments of {dataset.name} are not imported: {why}. Set `form` or `columns`.")
     open_import_round(instance, loop)
     return {"judgments_added": report.added, "judgments_refused": report.refusals}
+
+
+def _from_logs(loop: LoopFolder, counts: dict[str, Any]) -> dict[str, Any]:
+    """What logs have brought, for the metadata; kept for commands and for the sensor too."""
+    if not counts:
+        return {}
+    loop.write_json("prompts", "", counts)
+    return {"prompts_from_logs": counts["prompts"], "logs": as_list(list(sentences_on_logs(counts)))}
 
 
 def _warnings(sentences: list[str]) -> dict[str, dg.MarkdownMetadataValue]:

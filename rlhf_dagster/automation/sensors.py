@@ -9,6 +9,7 @@ import dagster as dg
 
 from rlhf_dagster.assets.rounds import open_next_round, open_rounds
 from rlhf_dagster.automation import decide
+from rlhf_dagster.automation.conversations import conversation_sensors
 from rlhf_dagster.automation.decide import Launch, Wait
 from rlhf_dagster.automation.failures import failed_runs
 from rlhf_dagster.automation.pages import page_sensor
@@ -46,7 +47,8 @@ def loop_automation(
 ) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
     """The schedule and the sensors of a loop."""
     declared = (new_labels, opened_rounds, judgments_complete, failed_runs, page_sensor)
-    return [open_round(config.automation, names)], [sensor(config.automation, names) for sensor in declared]
+    sensors = [sensor(config.automation, names) for sensor in declared]
+    return [open_round(config.automation, names)], [*sensors, *conversation_sensors(config, names)]
 
 
 def open_round(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.ScheduleDefinition:

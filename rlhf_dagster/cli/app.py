@@ -135,6 +135,9 @@ def import_(
     partial: Annotated[
         bool, typer.Option("--partial", help="Import the rest although more than half is refused.")
     ] = False,
+    licence: Annotated[
+        str, typer.Option("--license", help="Of the file, as the Hub names it; kept, and said of what is exported.")
+    ] = "",
 ) -> None:
     """Bring existing data into a loop.
 
@@ -143,7 +146,8 @@ def import_(
     """
     from rlhf_dagster.cli.data import imports
 
-    imports.import_data(kind, file, loop, as_json, imports.options_of(form, column or (), strict, dry_run, partial))
+    options = imports.options_of(form, column or (), strict, dry_run, partial, licence)
+    imports.import_data(kind, file, loop, as_json, options)
 
 
 @app.command("export")
@@ -158,7 +162,9 @@ def export(
     form: Annotated[
         str, typer.Option(help="own, pair, trl, trl_messages, trl_implicit, openai, openai_preference, label_studio.")
     ] = "",
-    licence: Annotated[str, typer.Option("--license", help="Of the data set, as the Hub names it.")] = "unknown",
+    licence: Annotated[
+        str, typer.Option("--license", help="Of the data set, as the Hub names it; default: that of its sources.")
+    ] = "",
     push_to: Annotated[
         str, typer.Option(help="ORG/NAME of a data set on the Hub (a new one is private), or a folder such as ./NAME.")
     ] = "",
@@ -312,11 +318,32 @@ def serve_(
     options: Annotated[
         list[str] | None, typer.Option("--option", help="Passed on to that server, as --option=--dtype=bfloat16.")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", help="Log conversations in a file (.jsonl) or, by day, in a folder; default: nowhere."),
+    ] = None,
 ) -> None:
     """Serve the champion by an OpenAI-compatible interface, and change over when another one becomes it."""
     from rlhf_dagster.cli.policies.serve import serve_champion
 
-    serve_champion(loop, port, backend, options or [])
+    serve_champion(loop, port, backend, options or [], log)
+
+
+@app.command("feedback")
+def feedback_(
+    loop: LoopOption,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would become prompts, and keep nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the prompts anew, with what the logs of `data.feedback` hold, and keep their thumbs; says what is left out.
+
+    The sensor `logged_conversations` does the same.
+    """
+    from rlhf_dagster.cli.data.feedback import take_feedback
+
+    take_feedback(loop, dry_run, as_json)
 
 
 @app.command()

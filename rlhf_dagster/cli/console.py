@@ -28,20 +28,25 @@ def terminal(quiet: bool = False) -> Console:
         return Console(quiet=quiet)
 
 
+def progress_bars(console: Console, width: int) -> Progress:
+    """Bars with room for ``width`` letters of what they show; a task's `tail` stands behind its bar."""
+    return Progress(
+        TextColumn(f"  {{task.description:<{width}}}"),
+        BarColumn(24),
+        TextColumn("{task.fields[tail]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class RunView:
     """Listens to Dagster's events and the stages' progress."""
 
     def __init__(self, console: Console):
         self.console = console
-        self._bars = Progress(
-            TextColumn("  {task.description:<24}"),
-            BarColumn(24),
-            TextColumn("{task.fields[tail]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bars = progress_bars(console, 24)
         # One bar for all assets: a display that shrinks to nothing leaves the cursor in the wrong place.
         self._bar = self._bars.add_task("", total=None, tail="")
         self._last_line = 0.0

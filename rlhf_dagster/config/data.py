@@ -57,6 +57,72 @@ class JudgmentsDataset(Settings):
     """Our names of columns, each with that of the data set, as `--column` takes them."""
 
 
+PersonalData = Literal[
+    "EMAIL_ADDRESS",
+    "PHONE_NUMBER",
+    "CREDIT_CARD",
+    "IBAN_CODE",
+    "IP_ADDRESS",
+    "MAC_ADDRESS",
+    "CRYPTO",
+    "US_SSN",
+    "URL",
+    "DE_TAX_ID",
+    "ES_NIF",
+    "FI_PERSONAL_IDENTITY_CODE",
+    "IN_PAN",
+    "IT_FISCAL_CODE",
+    "PL_PESEL",
+    "SE_PERSONNUMMER",
+    "TH_TNIN",
+    "UK_NHS",
+    "UK_NINO",
+]
+"""Kinds of personal data, as Presidio calls them, that it finds by patterns and check digits, without a model."""
+
+
+class FeedbackSettings(Settings):
+    """Prompts from what users have said to the served champion: logs of `rlhf serve --log`, or others in OpenAI's form.
+
+    `rlhf feedback` reads them anew, and so do the asset `prompts` and a sensor; a line that is taken out of a log takes
+    its prompt with it.
+    """
+
+    logs: list[str] = Field([])
+    """Files of JSON lines, or folders of them, relative to the config; needs `source: imports`."""
+    consent: bool = True
+    """Take only conversations whose record says that their user has agreed (`consent` of the line, or of the request's
+    metadata)."""
+    per_user: int | None = Field(200, ge=1)
+    """Most prompts of one user, the newest ones (Ouyang et al. 2022), and most thumbs. Conversations that name no user
+    count as those of one. Null: as many as there are."""
+    common_prefix: int | None = Field(200, ge=1)
+    """Conversations that begin with so many equal characters, without system messages, are one, and the first one stays
+    (Ouyang et al. 2022). Null: only those that are equal."""
+    personal_data: Literal["leave_out", "mask", "keep"] = "leave_out"
+    """What becomes of a conversation in which some is found: it is left out, or has a mark such as `<EMAIL_ADDRESS>` in
+    place of what was found, or stays as it is. The first two need the extra `privacy`. Names and postal addresses are
+    not found, and often stand beside what is; so the default is `leave_out`."""
+    personal_data_kinds: list[PersonalData] = Field(
+        [
+            "EMAIL_ADDRESS",
+            "PHONE_NUMBER",
+            "CREDIT_CARD",
+            "IBAN_CODE",
+            "IP_ADDRESS",
+            "MAC_ADDRESS",
+            "CRYPTO",
+            "US_SSN",
+        ],
+        min_length=1,
+    )
+    """What is looked for, by the names of Presidio (the extra `privacy`)."""
+    phone_regions: list[str] = Field(["US", "GB", "DE", "FR", "IL", "IN", "CA", "BR"], min_length=1)
+    """Countries, by two letters, whose phone numbers are known without a country code. Each costs time."""
+    min_new: int = Field(100, ge=1)
+    """The sensor prepares the prompts anew once the logs hold so many more lines."""
+
+
 class DataSettings(Settings):
     """Where prompts, demonstrations and pretraining text come from.
 
@@ -87,6 +153,7 @@ class DataSettings(Settings):
     pretraining_dataset: HubDataset | None = None
     judgments_dataset: JudgmentsDataset | None = Field(None, json_schema_extra=LATER)
     """Judgments that the asset `prompts` imports as `round-0000`, with their prompts; needs `source: imports`."""
+    feedback: FeedbackSettings = Field(FeedbackSettings(), json_schema_extra=LATER)
     validation: float = Field(0.1, ge=0, lt=1)
     """Share of prompts (by user where known) kept for decisions during development."""
     test: float = Field(0.1, ge=0, lt=1)
@@ -118,6 +185,14 @@ class DataSettings(Settings):
     def _judgments_of_imports(self) -> Self:
         if self.judgments_dataset and self.source != "imports":
             raise ValueError("judgments_dataset is imported; it needs `source: imports`")
+        return self
+
+    @model_validator(mode="after")
+    def _people_judge_what_people_ask(self) -> Self:
+        if self.feedback.logs and self.source != "imports":
+            raise ValueError(
+                "feedback.logs hold prompts of people, which no task can judge; they need `source: imports`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_dagster.config.data import JudgmentsDataset
+from rlhf_dagster.data.import_licences import SaidLicence
 from rlhf_dagster.data.import_rows import RecordReader, better_command, reader_of
 from rlhf_dagster.data.imported import add_demonstrations, add_feedback, add_gold, add_prompts
 from rlhf_dagster.data.judgments import add_judgments
@@ -40,6 +41,8 @@ class ImportOptions:
     """Read everything, and import nothing."""
     partial: bool = False
     """Import the rest although more than half is refused."""
+    licence: str = ""
+    """Under which the file is, by its identifier; empty: nobody says."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,14 @@ def import_source(
     options = options or ImportOptions()
     first = _first_rows(source, options)
     reader = reader_of(kind, source, first, options.form, options.strict)
-    tally = ReadTally()
+    tally, said = ReadTally(), SaidLicence(files, options.licence, source.name)
     try:
-        added, there = _add(kind, _all_or_none(reader, source, options, tally), files, store, source.name, tally)
+        records = said.of(_all_or_none(reader, source, options, tally))
+        added, there = _add(kind, records, files, store, source.name, tally)
     except _HeldBackError as why:
         hint = better_command(kind, source, first, reader.form) if tally.mostly_refused else ""
         return replace(_report(tally, source, reader), held_back=str(why), better_command=hint)
+    said.keep()
     return _report(tally, source, reader, added, there)
 
 

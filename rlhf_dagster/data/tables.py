@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rlhf_dagster.config.data import DataSettings, HubDataset
 from rlhf_dagster.config.loop import LoopConfig
+from rlhf_dagster.data.conversations.logged import opening_of
 from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.data.imported import imported, imported_key, is_imported
 from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
@@ -31,19 +32,24 @@ from rlhf_dagster.tasks.base import SPLITS, Task
 from rlhf_dagster.tasks.known import get_task
 
 
-def build_prompts(config: LoopConfig, root: Path, store: Store) -> pd.DataFrame:
-    """Deduplicated prompts with their split (schema PROMPTS)."""
+def build_prompts(config: LoopConfig, root: Path, store: Store, logged: Sequence[dict[str, Any]] = ()) -> pd.DataFrame:
+    """Deduplicated prompts with their split (schema PROMPTS).
+
+    ``logged`` are rows of it from logs of conversations; of equal prompts that of the source stays.
+    """
     data = config.data
     if data.prompts_dataset:
         rows = _dataset_prompts(data.prompts_dataset, root, data)
     elif config.has_task:
         rows = _task_prompts(_task(config, root), config)
+    elif logged and not is_imported(store, "prompts"):
+        rows = []
     else:
         rows = [
             row | {"split": split_of(row["user"] or row["text"], data.validation, data.test)}
             for row in _imported(store, "prompts", IMPORTED_PROMPTS, root)
         ]
-    return _finish(_readable(rows, config), PROMPTS, "prompt_id", "prompts")
+    return _finish(_readable([*rows, *logged], config), PROMPTS, "prompt_id", "prompts")
 
 
 def build_demonstrations(
@@ -82,12 +88,14 @@ def build_demonstrations(
 def build_feedback(config: LoopConfig, store: Store, prompts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Imported feedback (schema FEEDBACK), empty where there is none, and how much of it the test split leaves out.
 
-    Its split is found as a demonstration's (:func:`build_demonstrations`).
+    Its split is found as in :func:`build_demonstrations`. Where nobody is known, the first turn of a chat decides,
+    as for logged prompts: no turn of a conversation is trained on whose last one is of the test split.
     """
     found = imported(store, "feedback", IMPORTED_FEEDBACK)
     known = dict(zip(prompts["prompt_id"], prompts["split"], strict=True))
     given: list[dict[str, Any]] = [] if found is None else found.to_pylist()
-    rows = _readable([row | {"split": _record_split(row, known, config.data)} for row in given], config)
+    splits = (_record_split(row, known, config.data, opening_of(prompt_of_row(row))) for row in given)
+    rows = _readable([row | {"split": split} for row, split in zip(given, splits, strict=True)], config)
     kept = [row for row in rows if row["split"] != "test"]
     return _distinct(kept, FEEDBACK, "feedback_id"), len(rows) - len(kept)
 
@@ -148,12 +156,12 @@ def _given_demonstrations(data: DataSettings, root: Path, store: Store, optional
     return [row | {"source": dataset.name, "user": _user(row)} for row in read_dataset(dataset, root)]
 
 
-def _record_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings) -> str:
-    """``known`` maps the id of a prompt to its split."""
+def _record_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings, text: str = "") -> str:
+    """``known`` maps the id of a prompt to its split; where nobody is known ``text`` decides, or the prompt."""
     identity, user = prompt_id(prompt_of_row(row)), row["user"]
     splits = [known[identity]] if identity in known else []
     if user or not splits:
-        splits.append(split_of(user or row["prompt"], data.validation, data.test))
+        splits.append(split_of(user or text or row["prompt"], data.validation, data.test))
     return max(splits, key=SPLITS.index)
 
 

@@ -40,7 +40,7 @@ def feedback_line_of(row: RowValues) -> tuple[FeedbackLine, set[str]]:
     values, chat = _split(row)
     prompt, used = prompt_from(values)
     column, response = _response(values)
-    liked = next((name for name in _LIKED if not is_missing(row.get(name))), "")
+    liked = _liked_column(row)
     if not liked:
         raise BadLineError("`label` is missing")
     weight = number_of(row, "weight")
@@ -51,6 +51,12 @@ def feedback_line_of(row: RowValues) -> tuple[FeedbackLine, set[str]]:
     if line.weight <= 0:
         raise BadLineError(f"`weight` is {line.weight:g}, which is not above 0")
     return line, used | {column, chat, liked, "weight"} | _ABOUT
+
+
+def liked_of(row: RowValues) -> bool | None:
+    """Whether somebody liked a response; None where the row does not say; raises BadLineError."""
+    column = _liked_column(row)
+    return _is_liked(row[column], column) if column else None
 
 
 def fitting_command(rows: list[RowValues], kind: str) -> str:
@@ -87,6 +93,10 @@ def _response(row: RowValues) -> tuple[str, str]:
     if not column:
         raise BadLineError("`response` is missing")
     return column, response_from(row[column], f"`{column}`")
+
+
+def _liked_column(row: RowValues) -> str:
+    return next((name for name in _LIKED if not is_missing(row.get(name))), "")
 
 
 def _is_liked(value: Any, column: str) -> bool:

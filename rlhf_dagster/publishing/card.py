@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rlhf_dagster.lineage.weight_files import CONFIG
-from rlhf_dagster.publishing.licences import LicensedSource
+from rlhf_dagster.records.licences import LicensedSource
 
 POLICY_CARD = "README.md"
 _FRONT = "---\n"

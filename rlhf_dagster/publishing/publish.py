@@ -14,9 +14,9 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.publishing.card import embedding_rows, write_policy_card
 from rlhf_dagster.publishing.contents import require_nothing_private, write_adapters_alone, write_whole
 from rlhf_dagster.publishing.facts import facts_of
-from rlhf_dagster.publishing.licences import LicensedSource, agreed_licence
 from rlhf_dagster.publishing.places import PublishingPlace
 from rlhf_dagster.publishing.sources import sources_of
+from rlhf_dagster.records.licences import LicensedSource, agreed_licence
 
 Weights = Literal["whole", "adapters"]
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.config.data import HubDataset
+from rlhf_dagster.data.import_licences import imported_licences, imported_sources
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.publishing.licences import NO_LICENCE, LicensedSource
+from rlhf_dagster.records.licences import NO_LICENCE, OURS, LicensedSource
 from rlhf_dagster.tasks.known import EMBEDDED_TASKS
 
 _CARD = "README.md"
-OURS = "apache-2.0"
-"""The licence of this package, whose grammars write the texts of the embedded tasks."""
 
 
 def sources_of(loop: LoopFolder) -> list[LicensedSource]:
@@ -54,9 +53,18 @@ def _data(loop: LoopFolder) -> Iterator[LicensedSource]:
         licence = OURS if data.task in EMBEDDED_TASKS else ""
         yield LicensedSource(f"the texts of the task {_task_name(data.task)}", licence)
     if any(loop.store.list("imports")) or (data.source == "imports" and not list(_datasets_named(loop))):
-        yield LicensedSource("the imported data", "")
+        yield from _imports(loop)
     if data.pretraining_files and loop.config.base_model.source == "tiny":
         yield LicensedSource("the pretraining files", "")
+
+
+def _imports(loop: LoopFolder) -> Iterator[LicensedSource]:
+    """The sources of imported records, each with the licence that was said at its import."""
+    licences, sources = imported_licences(loop.store), imported_sources(loop.store)
+    for source in sources & licences.keys():
+        yield LicensedSource(f"the imported data of {source}", licences[source])
+    if sources - licences.keys() or not sources:
+        yield LicensedSource("the imported data", "")
 
 
 def _datasets_named(loop: LoopFolder) -> Iterator[HubDataset]:

@@ -82,6 +82,14 @@ FEEDBACK = _schema(
     split=(STRING, "split of its prompt, or of its user"),
 )
 IMPORTED_FEEDBACK = FEEDBACK.remove(FEEDBACK.get_field_index("split"))
+PROMPT_LINEAGE = _schema(
+    prompt_id=(STRING, "the prompt"),
+    log=(STRING, "the log, as `data.feedback.logs` names it"),
+    line=(INT, "the conversation's line there, counted from 1"),
+    user=(STRING, "who asked, as in the table of prompts; empty where it is not known"),
+    policy_id=(STRING, "who answered; empty where it is not known"),
+    conversation=(STRING, "the response's id; empty where it has none"),
+)
 PRETRAINING_TEXT = _schema(
     text_id=(STRING, "hash of the text"),
     text=(STRING, "one document"),

@@ -27,6 +27,11 @@ def _parts(name: str) -> str:
 TABLES_ON_DISK = (
     TableOnDisk("Prompts", schemas.PROMPTS, "`assets/prompts.parquet`."),
     TableOnDisk(
+        "Lineage of prompts",
+        schemas.PROMPT_LINEAGE,
+        "`assets/prompts/lineage.parquet`, of the prompts from logs (`data.feedback`).",
+    ),
+    TableOnDisk(
         "Demonstrations",
         schemas.DEMONSTRATIONS,
         "`assets/demonstrations.parquet`; those of the test split, on which nothing is trained and with which "

@@ -12,6 +12,7 @@ from loops import asset_path, open_runner, run_missing, write_loop
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.data.import_file import ImportOptions, ImportReport, import_file
+from rlhf_dagster.data.import_licences import imported_licences, imported_sources
 from rlhf_dagster.data.imported import imported
 from rlhf_dagster.data.reading.mapping import column_map
 from rlhf_dagster.errors import UserError
@@ -223,3 +224,28 @@ def test_a_data_set_comes_in_by_the_asset_of_prompts(tmp_path, monkeypatch) -> N
 def test_a_data_set_of_judgments_needs_the_source_imports() -> None:
     with pytest.raises(ValueError, match="it needs `source: imports`"):
         DataSettings(source="task", judgments_dataset={"name": "prefs"})
+
+
+def test_a_licence_is_kept_by_the_sources_that_rows_name(load, tmp_path: Path) -> None:
+    rows = [{"prompt": "one"}, {"prompt": "two", "source": "forum"}]
+    load("prompts", rows, licence="cc-by-4.0")
+    files = LocalStore(tmp_path)
+    assert imported_licences(files) == {"rows.jsonl": "cc-by-4.0", "forum": "cc-by-4.0"}
+    assert imported_sources(files) == {"rows.jsonl", "forum"}
+    load("prompts", [{"prompt": "three", "source": "books"}])
+    assert imported_sources(files) - imported_licences(files).keys() == {"books"}
+
+
+def test_a_source_has_one_licence_and_nothing_is_imported_under_another(load, tmp_path: Path) -> None:
+    load("prompts", [{"prompt": "one", "source": "forum"}], licence="cc-by-4.0")
+    with pytest.raises(UserError, match=r"--license mit: what came from forum was imported under cc-by-4\.0"):
+        load("prompts", [{"prompt": "two", "source": "forum"}], licence="mit")
+    with pytest.raises(UserError, match="give the identifier of a licence"):
+        load("prompts", [{"prompt": "two"}], licence="free for all")
+    assert len(imported(LocalStore(tmp_path), "prompts", IMPORTED_PROMPTS)) == 1
+    assert imported_licences(LocalStore(tmp_path)) == {"forum": "cc-by-4.0"}
+
+
+def test_a_dry_run_keeps_no_licence(load, tmp_path: Path) -> None:
+    load("prompts", [{"prompt": "one"}], licence="mit", dry_run=True)
+    assert imported_licences(LocalStore(tmp_path)) == {}

@@ -21,7 +21,7 @@ def browser(label_studio: LabelStudioServer) -> Iterator[WebDriver]:
         yield driver
 
 
-@pytest.mark.parametrize("name", pages("pair", "best of four", "ranking", "rating", "A/B", "demonstration"))
+@pytest.mark.parametrize("name", pages("best of four", "ranking", "rating", "A/B", "demonstration"))
 def test_what_is_stored_is_what_was_chosen(browser: WebDriver, label_studio: LabelStudioServer, name: str) -> None:
     page = PAGES[name]
     rows = page.rows(4)
@@ -86,7 +86,7 @@ def test_untouched_or_unfinished_ranking_is_not_taken_for_one(
     assert "not finished" in said(work, 2, page, rows)["unreadable"]
 
 
-@pytest.mark.parametrize("name", ["best of four", "ranking"])
+@pytest.mark.parametrize("name", [pytest.param("best of four", marks=pytest.mark.long), "ranking"])
 def test_comparison_of_fewer_responses_shows_only_these(
     browser: WebDriver, label_studio: LabelStudioServer, name: str
 ) -> None:

@@ -10,6 +10,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.long
 def test_annotators_wait_for_a_server_that_was_killed_and_label_nothing_twice(
     label_studio, tmp_path, monkeypatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_cancelled_in_the_ui_everything_is_gone_and_a_retry_goes_on(kind: str, t
     _cancel_and_retry(training, training.run)
 
 
+@pytest.mark.long
 def test_killed_it_goes_on_in_the_same_run_and_in_another_and_cancelled_it_waits_for_a_retry(
     train: Callable[..., Training],
 ) -> None:

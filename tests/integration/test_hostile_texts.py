@@ -65,7 +65,7 @@ def canary() -> Iterator[tuple[str, list[str]]]:
     server.shutdown()
 
 
-@pytest.mark.parametrize("name", pages("pair", "ranking", "rating", "demonstration"))
+@pytest.mark.parametrize("name", pages("pair", "ranking", "demonstration"))
 def test_nothing_in_a_text_runs_loads_or_styles(
     browser: WebDriver, label_studio: LabelStudioServer, canary: tuple[str, list[str]], name: str
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_second_one_on_the_same_port_is_refused(running: Up) -> None:
     assert is_up(running.url)
 
 
+@pytest.mark.long
 def test_it_ends_with_its_server_and_starts_again_with_its_data(tmp_path) -> None:
     """By Ctrl-C, and the second time by SIGTERM."""
     loop = loop_at(tmp_path / "loop", free_port())
@@ -280,6 +281,7 @@ def test_dagsters_ui_starts_it_too_and_stops_it(tmp_path) -> None:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.long
 def test_dagsters_ui_leaves_a_server_alone_that_already_runs(running: Up) -> None:
     pytest.importorskip("dagster_webserver")
     with up(running.folder.parent, "ui", "--port", free_port(), lines=2) as found:

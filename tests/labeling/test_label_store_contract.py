@@ -25,7 +25,14 @@ def open_embedded(folder: Path) -> LabelStore:
     return EmbeddedLabelStore(folder / "labels.sqlite")
 
 
-@pytest.fixture(params=["embedded", "embedded-postgres", "label_studio", "label_studio-postgres"])
+@pytest.fixture(
+    params=[
+        "embedded",
+        "embedded-postgres",
+        "label_studio",
+        pytest.param("label_studio-postgres", marks=pytest.mark.long),
+    ]
+)
 def open_store(request) -> Open:
     """Opens a store whose files are in a folder; two on one folder are one store."""
     kind, _, database = request.param.partition("-")

@@ -32,7 +32,9 @@ def collect(runner: LoopRunner) -> pd.DataFrame:
     return pd.read_parquet(asset_path(runner.loop, "preference_batch", key))
 
 
-@pytest.mark.parametrize("kind", ["pair", "best_of_k", "ranking", "rating"])
+@pytest.mark.parametrize(
+    "kind", ["pair", "rating", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("best_of_k", "ranking"))]
+)
 def test_every_kind_goes_from_samples_to_a_trained_reward_model(stages, copy_of, kind) -> None:
     runner = copy_of(stages.prepared, labeling={**MIXED, "kind": kind, "overlap": 0.5})
     batch = collect(runner)

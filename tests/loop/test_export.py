@@ -11,7 +11,9 @@ import pytest
 from label_simulations import comparison_of, label_row
 from loops import write_loop
 
+from rlhf_dagster.common.sealed import seal
 from rlhf_dagster.data.export.pushing import push_folder
+from rlhf_dagster.data.import_licences import KEY
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.export.exports import export_records
 from rlhf_dagster.loop.export.tables import ExportKind
@@ -97,13 +99,37 @@ def test_a_folder_has_a_file_for_each_split_a_card_and_croissant(loop: LoopFolde
         "data/validation.parquet",
     ]
     card = (out / "README.md").read_text(encoding="utf-8")
-    for said in ("license: cc-by-4.0", "- split: validation", "| train | 2 |", "| survey | 2 |", "| people | 1 |"):
+    for said in (
+        "license: cc-by-4.0",
+        "- split: validation",
+        "| train | 2 |",
+        "| survey | 2 | unknown |",
+        "| people | 1 |",
+    ):
         assert said in card
     assert exported.rows == {"train": 2, "validation": 1}
     described = json.loads((out / "croissant.json").read_text(encoding="utf-8"))
     assert [one["contentUrl"] for one in described["distribution"]] == ["data/train.parquet", "data/validation.parquet"]
     columns = pq.read_schema(out / "data" / "train.parquet").names
     assert [field["source"]["extract"]["column"] for field in described["recordSet"][0]["field"]] == columns
+
+
+def card_of(loop: LoopFolder, out: Path, licence: str = "") -> str:
+    export_records(loop, "preferences", out, licence=licence)
+    return (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_has_the_licences_of_the_sources(loop: LoopFolder, tmp_path: Path) -> None:
+    assert "license: unknown" in card_of(loop, tmp_path / "unknown")
+    said = {"survey": "cc-by-sa-4.0", "books": "mit", "elsewhere": "gpl-3.0"}
+    loop.store.put(KEY, seal({"licences": said}))
+    card = card_of(loop, tmp_path / "known")
+    assert "license: cc-by-sa-4.0" in card
+    assert "| survey | 2 | cc-by-sa-4.0 |" in card
+    assert "gpl" not in card
+    with pytest.raises(UserError, match=r"--license mit: what came from survey is under cc-by-sa-4\.0, which binds"):
+        card_of(loop, tmp_path / "other", "mit")
+    assert not (tmp_path / "other").exists()
 
 
 def test_datasets_opens_the_folder(loop: LoopFolder, tmp_path: Path) -> None:

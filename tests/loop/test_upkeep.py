@@ -8,6 +8,7 @@ import pytest
 from loops import ROUND, asset_path, checkpoint, open_runner, rlhf_here, run_missing
 
 from rlhf_dagster.common.sealed import seal
+from rlhf_dagster.common.user_hash import users_key
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
@@ -125,9 +126,11 @@ def test_a_backup_comes_back_as_it_was_and_waits_for_a_person(loop, tmp_path, re
     to = str(tmp_path / "backup")
     if kind == "bucket":
         to = f"s3://{request.getfixturevalue('s3').new_bucket()}/monday"
+    key = users_key(loop.root)
     assert rlhf_here("backup", str(loop.root), to).returncode == 0
     result = rlhf_here("restore", to, str(tmp_path / "back"))
     assert result.returncode == 0, result.stderr
+    assert users_key(tmp_path / "back") == key
     back = LoopFolder.open(tmp_path / "back")
     assert files_of(back) == files_of(loop)
     assert back.ledger.state() == loop.ledger.state()

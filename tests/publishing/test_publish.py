@@ -12,6 +12,7 @@ from kept_models import keep
 from loops import assert_one_sentence, rlhf_here, write_loop
 from transformers import AutoModelForCausalLM
 
+from rlhf_dagster.data.import_file import ImportOptions, import_file
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.adapter_folders import ADAPTER_WEIGHTS, named_base, write_base
 from rlhf_dagster.lineage.manifest import write_manifest
@@ -231,9 +232,12 @@ def test_licences_are_read_where_they_stand(tmp_path: Path, hub: StandInHub) -> 
         "the data in local": "mit",
     }
     hub.licences = {}
-    loop.store.put("imports/prompts.parquet", b"x")
+    for name, licence in (("site.jsonl", "cc-by-sa-4.0"), ("forum.jsonl", "")):
+        (loop.root / name).write_text(json.dumps({"prompt": f"asked on {name}"}) + "\n")
+        import_file("prompts", loop.root / name, loop.store, options=ImportOptions(licence=licence))
     found = {source.what: source.licence for source in sources_of(loop)}
     assert (found["the base model some/base"], found["the imported data"]) == ("", "")
+    assert found["the imported data of site.jsonl"] == "cc-by-sa-4.0"
 
 
 def test_adapters_name_the_base_that_others_have(loop: LoopFolder, tmp_path: Path) -> None:

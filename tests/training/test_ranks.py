@@ -65,6 +65,7 @@ def specs(
     return {
         "dpo": ("dpo", dpo),
         "dpo_lora": ("dpo", replace(dpo, settings=adapted, output=folder / "dpo_lora")),
+        "kto": ("dpo", replace(dpo, settings=adapted.changed(loss="kto", epochs=1), output=folder / "kto")),
         "sft": ("sft", replace(demonstrations, settings=demonstrations.settings.changed(batch_size=23, epochs=2))),
         "reward_model": ("reward_model", labels),
         "ppo": ("ppo", ppo),
@@ -97,7 +98,7 @@ def weights(file: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", ["sft", "reward_model", "ppo", "ppo_ending", "dpo", "dpo_lora"])
+@pytest.mark.parametrize("name", ["sft", "reward_model", "ppo", "ppo_ending", "dpo", "dpo_lora", "kto"])
 def test_two_ranks_train_what_one_process_trains(
     name: str, alone: dict[str, TrainingResult], together: tuple[Path, list[dict[str, dict[str, Any]]]]
 ) -> None:

@@ -122,8 +122,17 @@ def test_a_training_goes_on_bit_for_bit(stage: str, name: str, of: Base, few: Ta
     require_the_same_after_a_stop(stage, spec_of(stage, of(name), few, tmp_path / "output"), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["mixtral", pytest.param("zamba", marks=pytest.mark.long), "gpt2"])
-@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("sft", "mixtral"),
+        ("dpo", "gpt2"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("sft", "gpt2"), ("sft", "zamba"), ("dpo", "mixtral"), ("dpo", "zamba"))
+        ),
+    ],
+)
 def test_adapters_go_on_bit_for_bit(stage: str, name: str, of: Base, few: Tables, tmp_path: Path) -> None:
     spec = spec_of(stage, of(name), few, tmp_path / "output", lora=LORA)
     require_the_same_after_a_stop(stage, spec, tmp_path)
@@ -146,8 +155,15 @@ def as_version_0_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KeptTrainer, "_save", Trainer._save)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gemma"])
-@pytest.mark.parametrize("changes", [{}, {"lora": LORA}], ids=["all", "lora"])
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        pytest.param({}, "gpt2", id="all-gpt2"),
+        pytest.param({"lora": LORA}, "gemma", id="lora-gemma"),
+        pytest.param({}, "gemma", id="all-gemma", marks=pytest.mark.long),
+        pytest.param({"lora": LORA}, "gpt2", id="lora-gpt2", marks=pytest.mark.long),
+    ],
+)
 def test_a_state_of_version_0_1_goes_on_where_its_names_are_the_models(
     name: str, changes: dict[str, Any], of: Base, few: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,7 +118,7 @@ def test_no_training_fails_for_a_copy(
     assert f"{COPIES} was not removed" in caplog.text
 
 
-@pytest.mark.parametrize("launch", ["in_process", "process"])
+@pytest.mark.parametrize("launch", ["in_process", pytest.param("process", marks=pytest.mark.long)])
 def test_a_training_goes_on_on_another_machine(
     launch: str, tables: Tables, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

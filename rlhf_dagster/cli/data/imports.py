@@ -17,11 +17,13 @@ _ALWAYS = ("read", "added", "already_there", "refused")
 """Keys that the report has in JSON whatever they say; the others are there where they say something."""
 
 
-def options_of(form: str, columns: Sequence[str], strict: bool, dry_run: bool, partial: bool) -> "ImportOptions":
+def options_of(
+    form: str, columns: Sequence[str], strict: bool, dry_run: bool, partial: bool, licence: str = ""
+) -> "ImportOptions":
     from rlhf_dagster.data.import_file import ImportOptions
     from rlhf_dagster.data.reading.mapping import column_map
 
-    return ImportOptions(form, column_map(columns), strict, dry_run, partial)
+    return ImportOptions(form, column_map(columns), strict, dry_run, partial, licence)
 
 
 def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, options: "ImportOptions") -> None:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 
+from rlhf_dagster.cli.console import progress_bars
 from rlhf_dagster.replication.judging import Replication
 from rlhf_dagster.replication.page.render import seeds_named
 from rlhf_dagster.replication.running.costs import Costs
@@ -26,15 +27,7 @@ class ReplicationView:
         self._console, self._plan, self._costs, self._jobs = console, plan, costs, jobs
         self._left = plan.unfinished()
         self._total, self._start = len(self._left), time.monotonic()
-        self._bars = Progress(
-            TextColumn("  {task.description:<40}"),
-            BarColumn(24),
-            TextColumn("{task.fields[tail]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bars = progress_bars(console, 40)
         self._bar_of: dict[str, TaskID] = {}
         self._last_line: dict[str, float] = {}
 

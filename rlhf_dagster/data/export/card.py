@@ -46,6 +46,8 @@ class About:
     """As the Hub names licences; UNKNOWN_LICENCE where nobody has said."""
     sources: Mapping[str, int]
     """Rows by where their prompts came from."""
+    licences: Mapping[str, str]
+    """Of those sources of which it is known."""
     annotators: Mapping[str, int]
     """How many people, machines and sources judged; empty where nobody has."""
 
@@ -75,7 +77,7 @@ def _tables(exported: Exported, columns: Columns, about: About, meanings: Mappin
     return [
         *_table(("split", "rows"), list(exported.rows.items())),
         *_table(("column", "type", "meaning"), described),
-        *_section("Sources of the prompts", _table(("source", "rows"), list(about.sources.items()))),
+        *_section("Sources of the prompts", _sources(about)),
         *_section("Who judged", _table(("kind of annotator", "how many"), list(about.annotators.items()))),
         *_section("Left out", _table(("reason", "records"), list(exported.left_out.items()))),
         *_section("What this form does not hold", lost),
@@ -86,6 +88,11 @@ def _tables(exported: Exported, columns: Columns, about: About, meanings: Mappin
         f"Written by rlhf_dagster {__version__}, in the form `{exported.form}`.",
         "",
     ]
+
+
+def _sources(about: About) -> list[str]:
+    rows = [(source, rows, about.licences.get(source, UNKNOWN_LICENCE)) for source, rows in about.sources.items()]
+    return _table(("source", "rows", "licence"), rows)
 
 
 def _is_unknown(about: About) -> bool:

@@ -71,8 +71,13 @@ def _format_of(path: Path) -> _Format:
     return found or named
 
 
+def sources_in(path: Path) -> list[RowSource]:
+    """The files of a folder that hold rows, in the order of their names; or the file itself."""
+    return [open_source(file) for file in _files_of(path)] if stat.S_ISDIR(_mode(path)) else [open_source(path)]
+
+
 def _folder(path: Path) -> RowSource:
-    files = [open_source(file) for file in _files_of(path)]
+    files = sources_in(path)
     if not files:
         raise UserError(f"{path}: no such file in the folder; rows are read from {', '.join(SUFFIXES)}, packed or not.")
     return RowSource(path.name, str(path), "row", lambda: _one_after_another(files))

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from rlhf_dagster.data.export.meanings import COLUMN_MEANINGS
 from rlhf_dagster.data.export.outgoing import OutgoingJudgment, label_judgments, preference_judgments, rows_in
 from rlhf_dagster.data.export.row_files import Columns, ending
 from rlhf_dagster.data.export.text_forms import text_form
+from rlhf_dagster.loop.export.licences import source_licences
 from rlhf_dagster.loop.export.tables import (
     ExportKind,
     RecordTables,
@@ -24,23 +25,26 @@ from rlhf_dagster.loop.export.tables import (
     left_out_of_preferences,
 )
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.licences import LicensedSource, agreed_licence
 
 
 def export_records(
-    loop: LoopFolder, kind: ExportKind, out: Path, round_key: str = "", form: str = "", licence: str = UNKNOWN_LICENCE
+    loop: LoopFolder, kind: ExportKind, out: Path, round_key: str = "", form: str = "", licence: str = ""
 ) -> Exported:
     """Write records of a loop to ``out``: a file by its name's ending, or a folder with a card and Croissant.
 
     ``round_key`` is that of preferences, labels and completions, by default the newest that has them; ``form`` is one
     of :data:`~rlhf_dagster.data.export.judgment_forms.known.OUTGOING_FORMS`, or of
     :data:`~rlhf_dagster.data.export.text_forms.TEXT_FORMS`. Raises UserError where there is nothing to export, or where
-    ``out`` is there already or cannot hold the form.
+    ``out`` is there already or cannot hold the form, or where the licences of the prompts' sources exclude ``licence``,
+    the one that a person names, or each other. Without it the card says theirs, where all are known.
     """
     tables = RecordTables(loop, kind, export_round(loop, kind, round_key))
     write = _write_judgments if kind in ("preferences", "labels") else _write_texts
+    about = _about(tables, licence)
     exported, columns = write(tables, out, form)
     if not ending(out):
-        write_card(out, exported, columns, _about(tables, licence), COLUMN_MEANINGS)
+        write_card(out, exported, columns, about, COLUMN_MEANINGS)
     return exported
 
 
@@ -88,4 +92,17 @@ def _about(tables: RecordTables, licence: str) -> About:
     judged = "annotator" in tables.records.column_names
     annotators = kinds_of_annotators(tables.records["annotator"].to_pandas()) if judged else {}
     what = f"{kind.capitalize()} of the loop {name}{f', {key}' if key else ''}, exported from rlhf_dagster."
-    return About("-".join(filter(None, (name, kind, key))), what, licence, dict(counts.most_common()), annotators)
+    known = source_licences(tables.loop)
+    licences = {source: known[source] for source in counts if source in known}
+    agreed = _agreed(counts, licences, licence)
+    return About(
+        "-".join(filter(None, (name, kind, key))), what, agreed, dict(counts.most_common()), licences, annotators
+    )
+
+
+def _agreed(sources: Iterable[str], licences: Mapping[str, str], given: str) -> str:
+    """The licence of what has these sources; UNKNOWN_LICENCE where one is not known and nobody has given any."""
+    named = [LicensedSource(f"what came from {source}", licences.get(source, "")) for source in sources]
+    if not given and not all(source.licence for source in named):
+        return UNKNOWN_LICENCE
+    return agreed_licence(named, given)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rlhf_dagster.common.files import reading, writing
 from rlhf_dagster.common.sealed import seal
+from rlhf_dagster.common.user_hash import USERS_KEY
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
@@ -28,7 +29,8 @@ from rlhf_dagster.storage.known import open_store
 
 STORE_FILES, FOLDER_FILES, LEDGER_COPY = "store", "folder", "ledger.sqlite"
 """Where a backup has the loop's store, the files of its folder on this machine, and its ledger."""
-NAMES_FILE = "annotators.json"
+PRIVATE_FILES = ("annotators.json", USERS_KEY)
+"""Of a loop's folder: what names stand for, which its owner alone can read."""
 _SINGLE = (FORMAT_FILE, MARK_FILE, ROUNDS_PAGE)
 _ATTEMPTS = 50
 Tell = Callable[[str], None]
@@ -135,16 +137,19 @@ def digest_of(file: Path) -> str:
 def _copy_folder(root: Path, target: Store) -> dict[str, str]:
     """Dagster's records, where they are files, each database as it is at one moment; and who the annotators are."""
     digests = {}
-    for path in [*sorted((root / "dagster").rglob("*")), *root.glob(NAMES_FILE)]:
+    for path in [
+        *sorted((root / "dagster").rglob("*")),
+        *filter(Path.is_file, (root / name for name in PRIVATE_FILES)),
+    ]:
         name = f"{FOLDER_FILES}/{path.relative_to(root).as_posix()}"
         if path.suffix == ".db":
             data = _database(path)
-        elif path.name in ("dagster.yaml", NAMES_FILE):
+        elif path.name in ("dagster.yaml", *PRIVATE_FILES):
             with reading(path):
                 data = path.read_bytes()
         else:
             continue
-        target.put(name, data, private=path.name == NAMES_FILE)
+        target.put(name, data, private=path.name in PRIVATE_FILES)
         digests[name] = hashlib.sha256(data).hexdigest()
     config = target.get(f"{FOLDER_FILES}/{CONFIG_FILE}")
     return digests | {f"{FOLDER_FILES}/{CONFIG_FILE}": hashlib.sha256(config.data if config else b"").hexdigest()}

@@ -12,7 +12,15 @@ from rlhf_dagster.labeling.ledger.copying import copy_ledger
 from rlhf_dagster.lineage.formats import KEPT_FOLDERS
 from rlhf_dagster.lineage.stop_cord import STOP_FILE, pull
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.upkeep.backup import FOLDER_FILES, LEDGER_COPY, NAMES_FILE, STORE_FILES, Backup, Tell, digest_of
+from rlhf_dagster.loop.upkeep.backup import (
+    FOLDER_FILES,
+    LEDGER_COPY,
+    PRIVATE_FILES,
+    STORE_FILES,
+    Backup,
+    Tell,
+    digest_of,
+)
 from rlhf_dagster.storage.base import LAST, Store
 from rlhf_dagster.storage.known import is_remote, open_store
 
@@ -30,7 +38,7 @@ def bring_back(source: str, folder: Path, say: Tell) -> tuple[LoopFolder, Backup
     local = open_store(str(folder))
     for key in [key for key in backup.files if key.startswith(f"{FOLDER_FILES}/") and not key.endswith(CONFIG_FILE)]:
         name = key.removeprefix(f"{FOLDER_FILES}/")
-        local.put(name, _file(store, key), private=name == NAMES_FILE)
+        local.put(name, _file(store, key), private=name in PRIVATE_FILES)
     config = _config(store, folder)
     loop = LoopFolder(config, folder.resolve())
     if is_remote(loop.address) and any(loop.store.list(kept) for kept in KEPT_FOLDERS):

@@ -3,7 +3,7 @@
 import pytest
 
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.publishing.licences import LicensedSource, agreed_licence
+from rlhf_dagster.records.licences import LicensedSource, agreed_licence
 
 
 def made_from(*licences: str) -> list[LicensedSource]:

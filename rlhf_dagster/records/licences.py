@@ -1,4 +1,4 @@
-"""Under which licence a policy can be given away: what those of its base model and of its data leave open.
+"""Under which licence something can be given away: what the licences of what it was made from leave open.
 
 Licences are read by their name, in the identifiers of the Hugging Face Hub; nobody has read their text. A licence that
 asks for more than a mention of its source binds what is made from it, so that the policy must have the same one.
@@ -34,6 +34,8 @@ PERMISSIVE = {
     "zlib",
 }
 """Licences that let what is made from a work have another one."""
+OURS = "apache-2.0"
+"""The licence of this package, whose grammars write the texts of the embedded tasks."""
 NO_LICENCE = {"", "other", "unknown"}
 """What stands in cards in the place of a licence that one could know."""
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -41,7 +43,7 @@ _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 @dataclass(frozen=True)
 class LicensedSource:
-    """Something that a policy was made from."""
+    """Something that a model or a data set was made from."""
 
     what: str
     """As sentences name it."""
@@ -58,7 +60,7 @@ def agreed_licence(sources: Sequence[LicensedSource], given: str = "") -> str:
         UserError: a source's licence is not known and none is given, two licences exclude each other, or the one given
             is not the one that binds.
     """
-    _require_identifier(given)
+    require_identifier(given)
     unknown = [source.what for source in sources if not source.licence]
     if unknown and not given:
         raise UserError(
@@ -79,6 +81,7 @@ def agreed_licence(sources: Sequence[LicensedSource], given: str = "") -> str:
     return licence
 
 
-def _require_identifier(given: str) -> None:
+def require_identifier(given: str) -> None:
+    """Raise UserError where ``given``, unless it is empty, is no identifier of a licence."""
     if given and (given in NO_LICENCE or not _IDENTIFIER.fullmatch(given)):
         raise UserError(f"--license {given}: give the identifier of a licence, such as apache-2.0 or cc-by-4.0.")

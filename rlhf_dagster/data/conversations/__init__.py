@@ -1,0 +1,1 @@
+"""Logs of conversations with a served policy, which become prompts and unpaired feedback."""
