@@ -33,7 +33,8 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from rlhf_dagster.automation.instance import ALIVE, dagster_home
+from rlhf_dagster.automation.instance import dagster_home
+from rlhf_dagster.automation.own_runs import ALIVE
 from rlhf_dagster.cli.ui import free_port
 from rlhf_dagster.labeling.label_studio.server import answers
 from rlhf_dagster.loop.folder import LoopFolder

@@ -57,8 +57,8 @@ def kinds_of(root: Path) -> dict[str, list[Path]]:
 def answers(root: Path) -> dict[str, Any]:
     """What the loop says: status, labels, models, decisions, pages. Raises UserError where it says why not."""
     loop = LoopFolder.open(root)
-    with open_instance(root) as instance:
-        keys = open_rounds(instance)
+    with open_instance(loop) as instance:
+        keys = open_rounds(instance, loop)
     said: dict[str, Any] = {"rounds": keys, "rows": round_rows(loop, keys), "champion": champion(loop)}
     for key in keys:
         labels, quarantined = read_labels(loop, key, "train")

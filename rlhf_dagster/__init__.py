@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # the names of EXPORTS once more, for type checkers and the i
     from rlhf_dagster.labeling.store import SendResult as SendResult
     from rlhf_dagster.labeling.store import Submission as Submission
     from rlhf_dagster.loop.folder import LoopFolder as LoopFolder
+    from rlhf_dagster.records.loop_names import LoopNames as LoopNames
     from rlhf_dagster.resources.compute import Compute as Compute
     from rlhf_dagster.resources.label_studio import LabelStudio as LabelStudio
     from rlhf_dagster.resources.notifier import Notifier as Notifier
@@ -53,11 +54,12 @@ if TYPE_CHECKING:  # the names of EXPORTS once more, for type checkers and the i
     from rlhf_dagster.training.specs import TrainingResult as TrainingResult
 
 EXPORTS = {
-    # A loop: its settings, its definitions, its folder
+    # A loop: its settings, its definitions, its folder, its names in Dagster
     "LoopConfig": "config.loop",
     "build_loop": "build",
     "RlhfLoop": "component",
     "LoopFolder": "loop.folder",
+    "LoopNames": "records.loop_names",
     "UserError": "errors",
     # Where labels come from
     "LabelStore": "labeling.store",

@@ -1,23 +1,40 @@
 """`RlhfLoop`: the loop as a Dagster component, configured in YAML."""
 
 import os
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster.components.utils import TranslatorResolvingInfo
 from pydantic import BaseModel, field_validator
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.loop_names import ALONE, GPU_POOL, LoopNames
 from rlhf_dagster.storage.known import is_remote
+
+if TYPE_CHECKING:
+    from rlhf_dagster.build import Translate
 
 
 class RlhfLoopAttributes(LoopConfig):
     """The loop's config, and where its files live."""
 
     root: str | None = None
-    """The loop's folder; by default `$RLHF_ROOT`, or `.rlhf/<name>` in the working folder. An address such as
-    `s3://bucket/loop` keeps there what the loop makes, and only unfinished work in the default folder."""
+    """The loop's folder; by default `$RLHF_ROOT` with the `key_prefix`, or `.rlhf/<name>` in the working folder. An
+    address such as `s3://bucket/loop` keeps there what the loop makes, and only unfinished work in the default folder.
+    """
+    key_prefix: str | list[str] | None = None
+    """Begins the keys of the loop's assets and the names of all that it has, as `support` or `nlp/support`; each loop
+    of a code location needs one of its own, save one that stands alone among other assets."""
+    pool: str = GPU_POOL
+    """The pool of the steps that need a device; loops that share their devices share it."""
+    translation: dg.AssetAttributesModel | str | None = None  # type: ignore[valid-type]
+    """Changes what assets look like: `owners`, `tags`, `group_name`, `automation_condition`, `key_prefix` ...; `spec`
+    is the asset's spec in templates."""
 
     @field_validator("root")
     @classmethod
@@ -38,7 +55,9 @@ class RlhfLoopScaffolder(dg.Scaffolder):
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
         name = request.target_path.name.replace("-", "_")
         dg.scaffold_component(
-            request, {"name": name, "seed": 0, "preset": "tiny", "data": {"source": "task", "task": "sentiment"}}
+            request,
+            {"name": name, "key_prefix": name, "seed": 0, "preset": "tiny"}
+            | {"data": {"source": "task", "task": "sentiment"}},
         )
 
 
@@ -46,9 +65,13 @@ class RlhfLoopScaffolder(dg.Scaffolder):
 class RlhfLoop(dg.Component):
     """Reinforcement learning from human feedback, round after round, as one asset graph."""
 
-    def __init__(self, config: LoopConfig, root: Path):
+    def __init__(
+        self, config: LoopConfig, root: Path, names: LoopNames = ALONE, translation: "Translate | None" = None
+    ):
         self.config = config
         self.root = root
+        self.names = names
+        self.translation = translation
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -57,18 +80,76 @@ class RlhfLoop(dg.Component):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "RlhfLoop":
         given: dict[str, Any] = attributes.model_dump(exclude_unset=True) if attributes else {}
+        given.pop("translation", None)
         resolved = context.resolution_context.at_path("attributes").resolve_value(given)
-        if not is_remote(resolved.get("root") or ""):
-            root = resolved.pop("root", None) or os.environ.get("RLHF_ROOT")
-        else:
-            root = os.environ.get("RLHF_ROOT")
+        prefix, pool = resolved.pop("key_prefix", None), resolved.pop("pool", GPU_POOL)
+        given_root = None if is_remote(resolved.get("root") or "") else resolved.pop("root", None)
         try:
             config = LoopConfig.parse(resolved, str(context.path))
+            names = LoopNames(_parts(prefix), pool, said=_said(config, prefix, context.project_root))
         except UserError as error:
             raise dg.DagsterInvalidDefinitionError(str(error)) from None
-        return cls(config, Path(root) if root else Path(".rlhf", config.name))
+        translation = _translation(getattr(attributes, "translation", None), context)
+        return cls(config, Path(given_root) if given_root else _default_root(config, names), names, translation)
+
+    def get_asset_spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """What an asset is to look like, from what it looks like by itself; override it to change that.
+
+        Key (the last part stays), group, owners, tags, automation condition, description and metadata may change.
+        """
+        return self.translation(spec) if self.translation else spec
+
+    def get_resources(self) -> Mapping[str, Any]:
+        """Resources in the place of the loop's own, as :func:`~rlhf_dagster.build.build_loop` takes them."""
+        return {}
+
+    @property
+    def address(self) -> str:
+        """Where the loop keeps its files."""
+        return self.config.root or str(self.root)
+
+    def loop(self) -> LoopFolder:
+        """The loop, with the names that its assets have here."""
+        from rlhf_dagster.build import name_assets
+
+        return LoopFolder(self.config, self.root, name_assets(self.config, self.names, self.get_asset_spec).names)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         from rlhf_dagster.build import build_loop
 
-        return build_loop(self.config, self.root)
+        try:
+            require_apart(context.component_tree.get_all_components(of_type=RlhfLoop))
+            return build_loop(self.config, self.root, self.get_resources(), self.names, self.get_asset_spec)
+        except UserError as error:
+            raise dg.DagsterInvalidDefinitionError(str(error)) from None
+
+
+def require_apart(loops: Sequence[RlhfLoop]) -> None:
+    """Raise UserError where two loops of a code location have the same names or the same files."""
+    for one, other in combinations(loops, 2):
+        both = f"The loops {one.config.name} and {other.config.name}"
+        if one.names.prefix == other.names.prefix:
+            raise UserError(f"{both} have the same `key_prefix`, or none; give each one of its own.")
+        if one.address == other.address:
+            raise UserError(f"{both} both keep their files in {one.address}; give each a `root` of its own.")
+
+
+def _default_root(config: LoopConfig, names: LoopNames) -> Path:
+    """`$RLHF_ROOT` is the folder of a loop that is alone; others have folders in it."""
+    root = os.environ.get("RLHF_ROOT")
+    return Path(root, *names.prefix) if root else Path(".rlhf", config.name)
+
+
+def _said(config: LoopConfig, prefix: str | list[str] | None, project: Path) -> str:
+    return f"{'/'.join(_parts(prefix)) or config.name} --project {project}"
+
+
+def _parts(prefix: str | list[str] | None) -> tuple[str, ...]:
+    return tuple(prefix.split("/") if isinstance(prefix, str) else prefix or ())
+
+
+def _translation(attributes: BaseModel | str | None, context: dg.ComponentLoadContext) -> "Translate | None":
+    if attributes is None:
+        return None
+    info = TranslatorResolvingInfo(attributes, context.resolution_context.at_path("attributes"), "translation")
+    return lambda spec: info.get_asset_spec(spec, {"spec": spec})

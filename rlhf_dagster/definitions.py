@@ -17,4 +17,5 @@ def defs() -> dg.Definitions:
     from rlhf_dagster.loop.folder import LoopFolder
 
     loop = LoopFolder.open(Path(folder))
-    return build_loop(loop.config, loop.root)
+    alone = dg.Definitions(executor=dg.in_process_executor)
+    return dg.Definitions.merge(build_loop(loop.config, loop.root), alone)

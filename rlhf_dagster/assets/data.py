@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import as_list, loop_asset, table_result
+from rlhf_dagster.assets.define import loop_asset
+from rlhf_dagster.assets.metadata import as_list, table_result
 from rlhf_dagster.assets.rounds import open_import_round
 from rlhf_dagster.common.words import words
 from rlhf_dagster.data.conversations.keeping import keep_logs, sentences_on_logs
@@ -88,7 +89,7 @@ def _import_judgments(instance: dg.DagsterInstance, loop: LoopFolder) -> dict[st
     if report.held_back or report.refusals == report.read:
         why = "; ".join(f"row {number}: {reason}" for number, reason in report.refused[:3]) or "it holds none"
         raise UserError(f"The judgments of {dataset.name} are not imported: {why}. Set `form` or `columns`.")
-    open_import_round(instance)
+    open_import_round(instance, loop)
     return {"judgments_added": report.added, "judgments_refused": report.refusals}
 
 

@@ -5,16 +5,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import (
-    JSON,
-    after_policies,
+from rlhf_dagster.assets.define import JSON, after_policies, loop_asset, round_check, stage_progress
+from rlhf_dagster.assets.metadata import (
     label_store_link,
-    loop_asset,
     markdown_table,
     numbers,
     page_link,
-    round_check,
-    stage_progress,
     table_result,
     win_rates_table,
 )

@@ -3,7 +3,8 @@
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import loop_asset, table_result
+from rlhf_dagster.assets.define import loop_asset
+from rlhf_dagster.assets.metadata import table_result
 from rlhf_dagster.data.tables import build_feedback
 from rlhf_dagster.loop.folder import LoopFolder
 

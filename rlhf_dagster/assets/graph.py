@@ -2,10 +2,12 @@
 
 import dagster as dg
 
-from rlhf_dagster.assets import data, evaluation, models, policy, preferences, release, reward
+from rlhf_dagster.assets import data, evaluation, models, policy, pool, preferences, release, reward
+from rlhf_dagster.assets.define import LoopAsset
 from rlhf_dagster.assets.feedback import feedback
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.loop.candidate import CHOICE, policy_assets
+from rlhf_dagster.records.loop_names import ALONE, LoopNames
 
 MODULES = [data, models, preferences, reward, evaluation]
 """The modules of which every loop has all assets."""
@@ -13,18 +15,23 @@ READ_POLICIES = [evaluation.evaluation_completions, evaluation.eval_report, rele
 """What reads the policies of a round, whichever a loop trains."""
 
 
-def loop_assets(config: LoopConfig) -> list[dg.AssetsDefinition]:
+def loop_assets(config: LoopConfig, names: LoopNames = ALONE) -> list[dg.AssetsDefinition]:
     """The assets of a loop. An arm that it does not train has none, and nothing waits for it."""
     arms = config.trained_arms()
-    made = [policy.arm_asset(arm, config) for arm in arms] + ([feedback] if config.learns_from_feedback else [])
-    choice = [policy.policy_choice([arm.asset for arm in arms])] if CHOICE in policy_assets(config) else []
-    return [*_of_every_loop(), *made, *choice, *(declare(policy_assets(config)) for declare in READ_POLICIES)]
+    fed = [feedback] if config.learns_from_feedback else []
+    made = [asset.of(names) for asset in (*(policy.arm_asset(arm, config) for arm in arms), *fed)]
+    chosen_from = [arm.asset for arm in arms]
+    choice = [policy.policy_choice.of(names, chosen_from)] if CHOICE in policy_assets(config) else []
+    every = [asset.of(names) for asset in _of_every_loop()]
+    return [*every, *made, *choice, *(asset.of(names, policy_assets(config)) for asset in READ_POLICIES)]
 
 
-def loop_checks() -> list[dg.AssetChecksDefinition]:
+def loop_checks(names: LoopNames = ALONE) -> list[dg.AssetChecksDefinition]:
     """The checks of a loop's assets."""
-    return [evaluation.may_be_promoted, reward.better_than_guessing]
+    checks = (evaluation.may_be_promoted, reward.better_than_guessing, pool.pool_is_limited)
+    return [check.of(names) for check in checks]
 
 
-def _of_every_loop() -> list[dg.AssetsDefinition]:
-    return [asset for asset in dg.load_assets_from_modules(MODULES) if isinstance(asset, dg.AssetsDefinition)]
+def _of_every_loop() -> list[LoopAsset]:
+    declared = [one for module in MODULES for one in vars(module).values() if isinstance(one, LoopAsset)]
+    return [asset for asset in declared if not asset.reads_policies]

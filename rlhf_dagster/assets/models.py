@@ -4,8 +4,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import MODEL, loop_asset, model_result, stage_progress
+from rlhf_dagster.assets.define import MODEL, loop_asset, stage_progress
 from rlhf_dagster.assets.launch import for_this_run, launch_config
+from rlhf_dagster.assets.metadata import model_result
 from rlhf_dagster.config.training import SftSettings
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder

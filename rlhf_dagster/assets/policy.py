@@ -6,8 +6,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import JSON, MODEL, after_policies, loop_asset, model_result, stage_progress
+from rlhf_dagster.assets.define import JSON, MODEL, LoopAsset, after_policies, loop_asset, stage_progress
 from rlhf_dagster.assets.launch import for_this_run, launch_config
+from rlhf_dagster.assets.metadata import model_result
 from rlhf_dagster.assets.report_metadata import choice_table
 from rlhf_dagster.config.arm_settings.best_of_n_sft import BestOfNSftSettings
 from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, RlooSettings
@@ -41,7 +42,7 @@ _DpoLaunch = launch_config(DpoSettings)
 _BestOfNSftLaunch = launch_config(BestOfNSftSettings)
 
 
-def _policy_by_reward(arm: Arm, launch: type[dg.Config], about: str) -> dg.AssetsDefinition:
+def _policy_by_reward(arm: Arm, launch: type[dg.Config], about: str) -> LoopAsset:
     """The asset of an arm that PPO's loop trains against a reward; ``about`` is what it says of itself."""
 
     def policy(
@@ -246,6 +247,6 @@ def _shown(result: StageResult) -> list[str]:
     return shown + [name for name in result.metrics if name.startswith("reward_from_")]
 
 
-def arm_asset(arm: Arm, config: LoopConfig) -> dg.AssetsDefinition:
+def arm_asset(arm: Arm, config: LoopConfig) -> LoopAsset:
     """The asset that is an arm's policy in a loop with this config."""
     return dpo_policy_of_feedback if arm is DPO and config.learns_from_feedback else ARM_ASSETS[arm]

@@ -5,17 +5,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import (
-    JSON,
-    as_list,
-    label_store_link,
-    loop_asset,
-    markdown_table,
-    numbers,
-    rate_cell,
-    stage_progress,
-    table_result,
-)
+from rlhf_dagster.assets.define import JSON, loop_asset, stage_progress
+from rlhf_dagster.assets.metadata import as_list, label_store_link, markdown_table, numbers, rate_cell, table_result
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.labeling.not_trained_on import NOT_TRAINED_ON
 from rlhf_dagster.labeling.parse import machine_labels, usable_labels
@@ -36,6 +27,7 @@ from rlhf_dagster.loop.sampling import pin_round, sample_completions
 from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.records.machines import by_people
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, require_round_key
+from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.training.texts.cuts import Cuts
 
 SHOWN = [
@@ -61,7 +53,7 @@ def round_manifest(
 
 @loop_asset("preferences", by_round=True, gpu=True)
 def completions(
-    loop: dg.ResourceParam[LoopFolder], round_manifest: dict[str, str], prompts: pd.DataFrame
+    loop: dg.ResourceParam[LoopFolder], compute: Compute, round_manifest: dict[str, str], prompts: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Samples of the pinned policy for training prompts, with the log-probability of every token.
 
@@ -70,7 +62,7 @@ def completions(
     """
     require_prompts(loop.config, prompts)
     cuts = Cuts()
-    frame = sample_completions(loop, round_manifest, prompts, cuts)
+    frame = sample_completions(compute.on(loop), round_manifest, prompts, cuts)
     return table_result(
         frame,
         ["completion_id", "text"],
@@ -219,7 +211,7 @@ def preference_dataset(
     `validation` holds comparisons that are not trained on, `held_out_annotators` labels of people who are never trained
     on. Prompts of the test split are in none of the three. `why_not` says why labels are `not_trained_on`.
     """
-    key, partitions = context.partition_key, open_rounds(context.instance)
+    key, partitions = context.partition_key, open_rounds(context.instance, loop)
     require_prompts(loop.config, prompts)
     left = left_behind(loop, key, partitions)
     frame, summary = snapshot_preferences(loop, key, preference_labels, preference_batch, prompts, left)

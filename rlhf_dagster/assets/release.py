@@ -4,7 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import JSON, after_policies, as_list, markdown_table
+from rlhf_dagster.assets.define import JSON, after_policies
+from rlhf_dagster.assets.metadata import as_list, markdown_table
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.loop.candidate import round_candidate

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import markdown_table, numbers, rate_cell, win_rates_table
+from rlhf_dagster.assets.metadata import markdown_table, numbers, rate_cell, win_rates_table
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import POLICY
 

@@ -7,17 +7,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from rlhf_dagster.assets.define import (
-    JSON,
-    MODEL,
-    loop_asset,
-    markdown_table,
-    model_result,
-    numbers,
-    round_check,
-    stage_progress,
-)
+from rlhf_dagster.assets.define import JSON, MODEL, loop_asset, round_check, stage_progress
 from rlhf_dagster.assets.launch import for_this_run, launch_config
+from rlhf_dagster.assets.metadata import markdown_table, model_result, numbers
 from rlhf_dagster.config.training import RewardModelSettings
 from rlhf_dagster.evaluation.chance import not_above_chance
 from rlhf_dagster.lineage.models import Checkpoint
@@ -141,7 +133,7 @@ def reward_model_accuracy(
     )
 
 
-@round_check(reward_model_accuracy)
+@round_check("reward_model_accuracy")
 def better_than_guessing(
     context: dg.AssetCheckExecutionContext, loop: dg.ResourceParam[LoopFolder], reward_model_accuracy: dict[str, Any]
 ) -> dg.AssetCheckResult:

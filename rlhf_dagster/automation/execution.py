@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from rlhf_dagster.automation.failures import RunFailure, find_failure
+from rlhf_dagster.records.loop_names import ALONE, LoopNames
 
 EventListener = Callable[[dg.DagsterEvent], None]
 _listener: EventListener | None = None
@@ -54,15 +55,19 @@ def execute(
     assets: Sequence[str] | None = None,
     listener: EventListener | None = None,
     tags: Mapping[str, str] | None = None,
+    names: LoopNames = ALONE,
 ) -> RunOutcome:
-    """Execute a job of definitions :func:`with_listener`, or some of its assets, for one round."""
+    """Execute a job of definitions :func:`with_listener`, or some of its assets, for one round.
+
+    ``names`` are those of the loop in the definitions; ``job`` and ``assets`` are what a loop alone calls them.
+    """
     global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone
     _listener = listener
     try:
-        result = definitions.resolve_job_def(job).execute_in_process(
+        result = definitions.resolve_job_def(names.own(job)).execute_in_process(
             instance=instance,
             partition_key=round_key,
-            asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
+            asset_selection=[dg.AssetKey(names.path(asset)) for asset in assets] if assets else None,
             run_config={"loggers": {"events": {}}},
             tags=dict(tags or {}),
             raise_on_error=False,

@@ -5,10 +5,14 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import STOPPED_TAG
 from rlhf_dagster.assets.evaluation import may_be_promoted
+from rlhf_dagster.assets.one_sentence import STOPPED_TAG
+from rlhf_dagster.automation.own_runs import is_run_of
 from rlhf_dagster.config.automation import AutomationSettings
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.loop_names import ALONE, LoopNames, asset_of, asset_of_step
 from rlhf_dagster.resources.notifier import Notifier
+from rlhf_dagster.resources.own_keys import with_own_resources
 
 _WILL_RETRY = "dagster/will_retry"
 
@@ -31,10 +35,10 @@ def find_failure(events: Iterable[dg.DagsterEvent]) -> RunFailure | None:
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking:
-                by_gate = check.asset_check_key in may_be_promoted.check_keys
-                return RunFailure(check.asset_key.path[-1], check.description or "", by_gate)
+                by_gate = may_be_promoted.is_of(check.asset_check_key)
+                return RunFailure(asset_of(check.asset_key.path), check.description or "", by_gate)
         if event.is_step_failure:
-            return RunFailure((event.step_key or "").split(".")[0], sentence(event))
+            return RunFailure(asset_of_step(event.step_key), sentence(event))
     return None
 
 
@@ -49,19 +53,13 @@ def sentence(event: dg.DagsterEvent) -> str:
     return error.message.strip() if error else "no reason given"
 
 
-def failed_runs(settings: AutomationSettings) -> dg.SensorDefinition:
-    """One message for each run that failed and is not retried by itself."""
+def failed_runs(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.SensorDefinition:
+    """One message for each run of the loop that failed and is not retried by itself."""
     status = dg.DefaultSensorStatus.RUNNING if settings.running else dg.DefaultSensorStatus.STOPPED
 
-    @dg.run_failure_sensor(
-        name="failed_runs",
-        minimum_interval_seconds=settings.poll_seconds,
-        default_status=status,
-        description="Sends one message for a run that failed: the stage, the reason and the link.",
-    )
-    def sensor(context: dg.RunFailureSensorContext, notifier: Notifier) -> None:
+    def tell(context: dg.RunFailureSensorContext, loop: dg.ResourceParam[LoopFolder], notifier: Notifier) -> None:
         run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
-        if run.tags.get(_WILL_RETRY) == "true":
+        if run.tags.get(_WILL_RETRY) == "true" or not is_run_of(run, loop):
             return
         records = context.instance.all_logs(run.run_id)
         failure = find_failure(record.dagster_event for record in records if record.dagster_event)
@@ -77,7 +75,12 @@ def failed_runs(settings: AutomationSettings) -> dg.SensorDefinition:
         failure = replace(failure, stopped=STOPPED_TAG in run.tags)
         notifier.send(message(facts, failure), facts, context.log)
 
-    return sensor
+    return dg.run_failure_sensor(
+        name=names.own("failed_runs"),
+        minimum_interval_seconds=settings.poll_seconds,
+        default_status=status,
+        description="Sends one message for a run that failed: the stage, the reason and the link.",
+    )(with_own_resources(tell, names))
 
 
 def message(facts: dict[str, str], failure: RunFailure) -> str:

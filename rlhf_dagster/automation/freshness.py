@@ -13,6 +13,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.candidate import CHOICE, policy_assets
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import is_decided, newest_promoted
+from rlhf_dagster.records.loop_names import asset_of
 from rlhf_dagster.resources.io_managers import TABLES
 
 DATA_VERSION, GIVEN_VERSION = "dagster/data_version", "dagster/data_version_is_user_provided"
@@ -74,7 +75,7 @@ class Records:
         return next((parent for parent in newer if not self._stays(asset, parent)), "")
 
     def parents(self, asset: str) -> list[str]:
-        return sorted(key.path[-1] for key in self.graph.get(dg.AssetKey(asset)).parent_keys)
+        return sorted(asset_of(key.path) for key in self.graph.get(self._asset_key(asset)).parent_keys)
 
     def _made_from(self, asset: str) -> list[str]:
         """The parents of an asset, without those that it did not have yet in the release that has made it.
@@ -133,11 +134,14 @@ class Records:
     def _record(self, asset: str, before: int | None = None) -> dg.EventLogRecord | None:
         """The newest record of an asset, in this round if it is made by round."""
         partitions = [self.round_key] if self.round_key and self._is_of_round(asset) else None
-        wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=partitions, before_storage_id=before)
+        wanted = dg.AssetRecordsFilter(self._asset_key(asset), asset_partitions=partitions, before_storage_id=before)
         return next(iter(self.instance.fetch_materializations(wanted, limit=1).records), None)
 
     def _is_of_round(self, asset: str) -> bool:
-        return bool(self.graph.get(dg.AssetKey(asset)).is_partitioned)
+        return bool(self.graph.get(self._asset_key(asset)).is_partitioned)
+
+    def _asset_key(self, asset: str) -> dg.AssetKey:
+        return dg.AssetKey(self.loop.names.path(asset))
 
     def _key_of(self, asset: str) -> str:
         return self.round_key if self.round_key and self._is_of_round(asset) else ""
@@ -158,13 +162,13 @@ class Records:
 def _parents_then(made: dg.EventLogRecord | None) -> set[str]:
     """The parents that an asset had when it was made; empty where that is not on record."""
     tags = _tags(made) if made else {}
-    return {tag.removeprefix(NEWEST_SEEN) for tag in tags if tag.startswith(NEWEST_SEEN)}
+    return {asset_of(tag.split("/")) for tag in tags if tag.startswith(NEWEST_SEEN)}
 
 
 def _newest_seen(made: dg.EventLogRecord, parent: str) -> int:
     """The newest record of a parent when the step began that made an asset; where that is unknown, when it ended."""
-    seen = _tags(made).get(NEWEST_SEEN + parent, "")
-    return int(seen) if seen.isdigit() else made.storage_id
+    seen = {asset_of(tag.split("/")): said for tag, said in _tags(made).items() if tag.startswith(NEWEST_SEEN)}
+    return int(seen[parent]) if seen.get(parent, "").isdigit() else made.storage_id
 
 
 def _same_content(one: dg.EventLogRecord, other: dg.EventLogRecord) -> bool:

@@ -12,9 +12,12 @@ import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
 from yaml import YAMLError
 
-from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.automation.declared import DeclaredLoop
+from rlhf_dagster.automation.own_runs import ALIVE, alive_runs
 from rlhf_dagster.common.processes import is_alive, process_tag
 from rlhf_dagster.errors import UserError, first_line
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.loop_names import GPU_POOL
 
 CODE_LOCATION = "rlhf_dagster"
 """The code location's name in every workspace.yaml; runs made here belong to it in the UI."""
@@ -24,13 +27,6 @@ the working folder, which may name another loop in RLHF_LOOP."""
 # Tags under `.dagster/` are not shown.
 LOCATION_TAG = ".dagster/repository"
 PROCESS_TAG = ".dagster/rlhf_process"
-ALIVE = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def dagster_home(root: Path) -> Path:
@@ -51,7 +47,24 @@ def prepare_home(root: Path) -> Path:
     return home
 
 
-def open_instance(root: Path) -> dg.DagsterInstance:
+def open_instance(loop: LoopFolder) -> dg.DagsterInstance:
+    """The instance that holds a loop's runs: its own, or the configured one where a project declares the loop."""
+    return _configured_instance() if isinstance(loop, DeclaredLoop) else _own_instance(loop.root)
+
+
+def _configured_instance() -> dg.DagsterInstance:
+    """The instance of `$DAGSTER_HOME`, as it is: its pools and its dead runs are its owners'."""
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        raise UserError(
+            "DAGSTER_HOME is not set; a project's loop has its runs on the instance of that folder, which "
+            "`dg dev` must be given too."
+        )
+    with readable_records(Path(home)):
+        return dg.DagsterInstance.get()
+
+
+def _own_instance(root: Path) -> dg.DagsterInstance:
     """The loop's own instance, with the GPU pool's limit set and runs of dead processes closed."""
     home = prepare_home(root)
     os.environ["DAGSTER_HOME"] = str(home)
@@ -76,9 +89,10 @@ def readable_records(home: Path) -> Iterator[None]:
         ) from None
 
 
-def run_tags() -> dict[str, str]:
+def run_tags(loop: LoopFolder) -> dict[str, str]:
     """Which process executes a run, and the code location whose jobs and assets list it."""
-    return {PROCESS_TAG: process_tag(os.getpid()), LOCATION_TAG: f"__repository__@{CODE_LOCATION}"}
+    location = loop.code_location if isinstance(loop, DeclaredLoop) else CODE_LOCATION
+    return {PROCESS_TAG: process_tag(os.getpid()), LOCATION_TAG: f"__repository__@{location}"}
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -93,20 +107,22 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     return closed
 
 
-def require_idle(instance: dg.DagsterInstance) -> None:
-    """Raise UserError while another process runs a job of this loop, or holds the GPU pool.
+def require_idle(instance: dg.DagsterInstance, loop: LoopFolder) -> None:
+    """Raise UserError while another process runs a job of this loop, or holds the pool of its steps.
 
     Two runs of one stage would write to one work folder, and a held pool would be waited for without a word.
     """
-    for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
+    for run in (record.dagster_run for record in alive_runs(instance, loop)):
         tag = run.tags.get(PROCESS_TAG, "")
+        if not tag and isinstance(loop, DeclaredLoop) and run.status != dg.DagsterRunStatus.QUEUED:
+            raise UserError(f"Run {run.run_id[:8]} of {run.job_name} is at work on this loop: wait until it ends.")
         if tag and is_alive(tag) and not tag.startswith(f"{os.getpid()}:"):
             pid = tag.split(":")[0]
             raise UserError(f"Process {pid} is running {run.job_name} on this loop: wait until it ends, or stop it.")
-    holders = instance.event_log_storage.get_concurrency_info(GPU_POOL).active_run_ids
+    holders = instance.event_log_storage.get_concurrency_info(loop.names.pool).active_run_ids
     if holders:
         run_id = sorted(holders)[0]
         raise UserError(
-            f"Run {run_id[:8]} holds the `{GPU_POOL}` pool: wait until it ends, or, if its process is gone, terminate "
-            "it in the UI (Runs) or free the pool there (Deployment > Concurrency)."
+            f"Run {run_id[:8]} holds the `{loop.names.pool}` pool: wait until it ends, or, if its process is gone, "
+            "terminate it in the UI (Runs) or free the pool there (Deployment > Concurrency)."
         )

@@ -6,6 +6,7 @@ import dagster as dg
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.loop.candidate import policy_assets
+from rlhf_dagster.records.loop_names import ALONE, LoopNames
 
 PREPARE = ["prompts", "demonstration_batch", "demonstrations", "pretraining_text", "base_model", "sft_checkpoint"]
 COLLECT = ["round_manifest", "completions", "preference_batch"]
@@ -42,12 +43,13 @@ DESCRIPTIONS = {
 }
 
 
-def loop_jobs(config: LoopConfig) -> list[Any]:
+def loop_jobs(config: LoopConfig, names: LoopNames = ALONE) -> list[Any]:
     return [
         dg.define_asset_job(
-            name,
-            selection=dg.AssetSelection.assets(*assets),
+            names.own(name),
+            selection=dg.AssetSelection.assets(*(dg.AssetKey(names.path(asset)) for asset in assets)),
             description=DESCRIPTIONS[name],
+            tags=names.tag(config.name),
         )
         for name, assets in job_assets(config).items()
     ]

@@ -4,57 +4,58 @@ from datetime import datetime
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import page_link
+from rlhf_dagster.assets.metadata import page_link
 from rlhf_dagster.assets.rounds import open_rounds
-from rlhf_dagster.automation.instance import ALIVE
+from rlhf_dagster.automation.own_runs import alive_runs
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.pages.server import ROUNDS_PAGE
+from rlhf_dagster.records.loop_names import ALONE, LoopNames
+from rlhf_dagster.resources.own_keys import with_own_resources
 
 ROUND_PAGE = "round_page"
-SPEC = dg.AssetSpec(
-    ROUND_PAGE,
-    deps=["promotion"],
-    group_name="release",
-    kinds={"html"},
-    description="All rounds on one page: what was sampled, labelled, trained and judged, and who waits for whom.",
-)
 
 
-def page_sensor(settings: AutomationSettings) -> dg.SensorDefinition:
-    """Writes the page when a run has changed; the cursor is the time of the newest change."""
-
-    @dg.sensor(
-        name="round_page_after_runs",
-        minimum_interval_seconds=settings.poll_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Writes the page of all rounds anew after each run.",
+def page_spec(names: LoopNames = ALONE) -> dg.AssetSpec:
+    """The page as an asset, which no run makes."""
+    return dg.AssetSpec(
+        dg.AssetKey(names.path(ROUND_PAGE)),
+        deps=[dg.AssetKey(names.path("promotion"))],
+        group_name=names.own("release"),
+        kinds={"html"},
+        description="All rounds on one page: what was sampled, labelled, trained and judged, and who waits for whom.",
     )
-    def sensor(context: dg.SensorEvaluationContext, loop: dg.ResourceParam[LoopFolder]) -> dg.SensorResult:
-        newest = context.instance.get_run_records(limit=1, order_by="update_timestamp")
+
+
+def page_sensor(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.SensorDefinition:
+    """Writes the page when a run of the loop has changed; the cursor is the time of the newest change."""
+
+    def look(context: dg.SensorEvaluationContext, loop: dg.ResourceParam[LoopFolder]) -> dg.SensorResult:
+        own = dg.RunsFilter(tags=loop.run_tag)
+        newest = context.instance.get_run_records(own, limit=1, order_by="update_timestamp")
         seen = newest[0].update_timestamp.isoformat() if newest else ""
         if seen == (context.cursor or "") and loop.store.exists(ROUNDS_PAGE):
             return dg.SensorResult(skip_reason="No run has changed since the page was written.", cursor=seen)
         key = write_page(context.instance, loop)
         return dg.SensorResult(skip_reason=f"{loop.store.address}/{key} is written.", cursor=seen)
 
-    return sensor
+    return dg.sensor(
+        name=names.own("round_page_after_runs"),
+        minimum_interval_seconds=settings.poll_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Writes the page of all rounds anew after each run.",
+    )(with_own_resources(look, names))
 
 
 def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
     """Write the page and report it to Dagster, where the asset's page links to it."""
     from rlhf_dagster.loop.round_page import write_round_page
 
-    key = write_round_page(loop, open_rounds(instance), running=_running(instance))
-    metadata = {"page": page_link(loop, key)}
-    instance.report_runless_asset_event(dg.AssetMaterialization(ROUND_PAGE, metadata=metadata))
+    running = [_sentence(record) for record in alive_runs(instance, loop)]
+    key = write_round_page(loop, open_rounds(instance, loop), running=running)
+    page = dg.AssetMaterialization(loop.names.path(ROUND_PAGE), metadata={"page": page_link(loop, key)})
+    instance.report_runless_asset_event(page)
     return key
-
-
-def _running(instance: dg.DagsterInstance) -> list[str]:
-    """A sentence for each active run."""
-    records = instance.get_run_records(dg.RunsFilter(statuses=ALIVE))
-    return [_sentence(record) for record in records]
 
 
 def _sentence(record: dg.RunRecord) -> str:

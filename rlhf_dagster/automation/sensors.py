@@ -30,6 +30,8 @@ from rlhf_dagster.lineage.stop_cord import pull, read_stop, resumes
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
 from rlhf_dagster.loop.round_state import RoundState
+from rlhf_dagster.records.loop_names import ALONE, LoopNames
+from rlhf_dagster.resources.own_keys import with_own_resources
 
 _REASONS_SHOWN = 3
 """How many reasons a skipped tick names: those of the newest rounds."""
@@ -40,26 +42,19 @@ class TickFailed(Exception):  # noqa: N818
     """A tick could not read the state of the rounds: the label server is down, or a setting is wrong."""
 
 
-def loop_automation(config: LoopConfig) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
+def loop_automation(
+    config: LoopConfig, names: LoopNames = ALONE
+) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
     """The schedule and the sensors of a loop."""
-    settings = config.automation
-    acting = [new_labels(settings), opened_rounds(settings), judgments_complete(settings)]
-    watching = [failed_runs(settings), page_sensor(settings), *conversation_sensors(config)]
-    return [open_round(settings)], [*acting, *watching]
+    declared = (new_labels, opened_rounds, judgments_complete, failed_runs, page_sensor)
+    sensors = [sensor(config.automation, names) for sensor in declared]
+    return [open_round(config.automation, names)], [*sensors, *conversation_sensors(config, names)]
 
 
-def open_round(settings: AutomationSettings) -> dg.ScheduleDefinition:
+def open_round(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.ScheduleDefinition:
     status = dg.DefaultScheduleStatus.RUNNING if settings.running else dg.DefaultScheduleStatus.STOPPED
 
-    @dg.schedule(
-        name="open_round",
-        job_name="collect_round",
-        cron_schedule=settings.open_round_cron,
-        execution_timezone=settings.timezone,
-        default_status=status,
-        description="Opens the next round and collects it, unless too much is unlabelled or training is behind.",
-    )
-    def schedule(context: dg.ScheduleEvaluationContext, loop: Loop) -> dg.RunRequest | dg.SkipReason:
+    def tick(context: dg.ScheduleEvaluationContext, loop: Loop) -> dg.RunRequest | dg.SkipReason:
         def look() -> dg.RunRequest | dg.SkipReason:
             if stop := read_stop(loop.store):
                 return dg.SkipReason(stop.sentence)
@@ -74,18 +69,25 @@ def open_round(settings: AutomationSettings) -> dg.ScheduleDefinition:
 
         return _look(look)
 
-    return schedule
+    return dg.schedule(
+        name=names.own("open_round"),
+        job_name=names.own("collect_round"),
+        cron_schedule=settings.open_round_cron,
+        execution_timezone=settings.timezone,
+        default_status=status,
+        description="Opens the next round and collects it, unless too much is unlabelled or training is behind.",
+    )(with_own_resources(tick, names))
 
 
-def new_labels(settings: AutomationSettings) -> dg.SensorDefinition:
-    @_sensor(settings, "new_labels", "train_round")
+def new_labels(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.SensorDefinition:
+    @_sensor(settings, names, "new_labels", "train_round")
     def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
         """Trains a round once enough labels are new and its annotators are quiet, done, or waited for long enough."""
         states = rounds_in_progress(context.instance, loop)
         cursor = _obey_flags(loop, states, settings, context.cursor)
         if stop := read_stop(loop.store):
             return dg.SensorResult(skip_reason=stop.sentence, cursor=cursor)
-        if active := active_run(context.instance, "train_round"):
+        if active := active_run(context.instance, loop, "train_round"):
             return dg.SensorResult(skip_reason=f"{active}; one training at a time.", cursor=cursor)
         now, epoch = datetime.now(UTC), resumes(loop.store)
         decisions = [
@@ -99,8 +101,8 @@ def new_labels(settings: AutomationSettings) -> dg.SensorDefinition:
     return sensor
 
 
-def opened_rounds(settings: AutomationSettings) -> dg.SensorDefinition:
-    @_sensor(settings, "opened_rounds", "collect_round")
+def opened_rounds(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.SensorDefinition:
+    @_sensor(settings, names, "opened_rounds", "collect_round")
     def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
         """Collects a round that a person opened, or whose collecting was stopped."""
         if stop := read_stop(loop.store):
@@ -109,7 +111,7 @@ def opened_rounds(settings: AutomationSettings) -> dg.SensorDefinition:
         seen, epoch = set(json.loads(context.cursor or "[]")), resumes(loop.store)
         decisions = [
             decide.collect_decision(
-                state, last_attempt(context.instance, "collect_round", state.round), state.round in seen, epoch
+                state, last_attempt(context.instance, loop, "collect_round", state.round), state.round in seen, epoch
             )
             for state in states
         ]
@@ -118,8 +120,8 @@ def opened_rounds(settings: AutomationSettings) -> dg.SensorDefinition:
     return sensor
 
 
-def judgments_complete(settings: AutomationSettings) -> dg.SensorDefinition:
-    @_sensor(settings, "judgments_complete", "release_round")
+def judgments_complete(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.SensorDefinition:
+    @_sensor(settings, names, "judgments_complete", "release_round")
     def sensor(context: dg.SensorEvaluationContext, loop: LoopFolder) -> dg.SensorResult:
         """Decides on a round's policy once its A/B comparisons are judged."""
         if stop := read_stop(loop.store):
@@ -136,23 +138,22 @@ def judgments_complete(settings: AutomationSettings) -> dg.SensorDefinition:
 
 
 def _sensor(
-    settings: AutomationSettings, name: str, job: str
+    settings: AutomationSettings, names: LoopNames, name: str, job: str
 ) -> Callable[[Callable[..., dg.SensorResult]], dg.SensorDefinition]:
     """A sensor of one job, whose function is given a loop that does not wait long for a slow label server."""
     status = dg.DefaultSensorStatus.RUNNING if settings.running else dg.DefaultSensorStatus.STOPPED
 
     def declare(function: Callable[..., dg.SensorResult]) -> dg.SensorDefinition:
-        @dg.sensor(
-            name=name,
-            job_name=job,
+        def tick(context: dg.SensorEvaluationContext, loop: Loop) -> dg.SensorResult:
+            return _look(lambda: function(context, impatient(loop)))
+
+        return dg.sensor(
+            name=names.own(name),
+            job_name=names.own(job),
             minimum_interval_seconds=settings.poll_seconds,
             default_status=status,
             description=function.__doc__,
-        )
-        def sensor(context: dg.SensorEvaluationContext, loop: Loop) -> dg.SensorResult:
-            return _look(lambda: function(context, impatient(loop)))
-
-        return sensor
+        )(with_own_resources(tick, names))
 
     return declare
 
@@ -167,7 +168,7 @@ def _look(look: Callable[[], Any]) -> Any:
 
 def _unsettled(context: dg.SensorEvaluationContext, loop: LoopFolder) -> list[str]:
     """What people have to settle about rounds that were deleted."""
-    said = unsettled_sentence(loop, open_rounds(context.instance))
+    said = unsettled_sentence(loop, open_rounds(context.instance, loop))
     return [said] if said else []
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import dagster as dg
 
-from rlhf_dagster.assets.define import STOPPED_TAG
+from rlhf_dagster.assets.one_sentence import STOPPED_TAG
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.decide import Attempt, Scene, Waiting
-from rlhf_dagster.automation.instance import ALIVE
+from rlhf_dagster.automation.own_runs import ALIVE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.round_state import RoundState, labels_used, undecided_rounds
 from rlhf_dagster.records.round_keys import round_number
@@ -27,12 +27,12 @@ def impatient(loop: LoopFolder) -> LoopFolder:
 
 def rounds_in_progress(instance: dg.DagsterInstance, loop: LoopFolder) -> list[RoundState]:
     """Rounds that something is still to be done for, oldest first; partitions of other names are no rounds."""
-    return undecided_rounds(loop, [key for key in open_rounds(instance) if round_number(key) is not None])
+    return undecided_rounds(loop, [key for key in open_rounds(instance, loop) if round_number(key) is not None])
 
 
 def waiting_for(instance: dg.DagsterInstance, loop: LoopFolder, job: str, state: RoundState) -> Waiting:
     """A round with the newest run of ``job`` on it."""
-    attempt = last_attempt(instance, job, state.round)
+    attempt = last_attempt(instance, loop, job, state.round)
     if job != "train_round" or attempt is None or not attempt.failed:
         return Waiting(state, attempt)
     if attempt.position <= labels_used(loop.json("eval_report", state.round)):
@@ -41,9 +41,9 @@ def waiting_for(instance: dg.DagsterInstance, loop: LoopFolder, job: str, state:
     return Waiting(state, attempt, loop.label_store.count(state.round, "train", since=attempt.position))
 
 
-def last_attempt(instance: dg.DagsterInstance, job: str, round_key: str) -> Attempt | None:
+def last_attempt(instance: dg.DagsterInstance, loop: LoopFolder, job: str, round_key: str) -> Attempt | None:
     """The newest run of a job on a round. One that is about to be retried counts as active."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=job, tags={_PARTITION: round_key}), limit=1)
+    runs = instance.get_runs(dg.RunsFilter(job_name=loop.names.own(job), tags={_PARTITION: round_key}), limit=1)
     if not runs:
         return None
     run = runs[0]
@@ -52,9 +52,9 @@ def last_attempt(instance: dg.DagsterInstance, job: str, round_key: str) -> Atte
     return Attempt(run.run_id, active, failed, int(run.tags.get(POSITION_TAG, 0)))
 
 
-def active_run(instance: dg.DagsterInstance, job: str) -> str:
+def active_run(instance: dg.DagsterInstance, loop: LoopFolder, job: str) -> str:
     """A sentence about an active run of a job, such as ``train_round of round-0002 is running (run 1a2b3c4d)``."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=ALIVE), limit=1)
+    runs = instance.get_runs(dg.RunsFilter(job_name=loop.names.own(job), statuses=ALIVE), limit=1)
     if not runs:
         return ""
     status = "waiting for its turn" if runs[0].status == dg.DagsterRunStatus.QUEUED else "running"
@@ -62,5 +62,5 @@ def active_run(instance: dg.DagsterInstance, job: str) -> str:
 
 
 def scene(instance: dg.DagsterInstance, loop: LoopFolder) -> Scene:
-    active = [active_run(instance, job) for job in ("collect_round", "train_round", "release_round")]
+    active = [active_run(instance, loop, job) for job in ("collect_round", "train_round", "release_round")]
     return Scene(loop.registry.champion() is not None, [sentence for sentence in active if sentence])

@@ -1,43 +1,29 @@
 """Commands of `rlhf`, each a thin call of a plain function."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rlhf_dagster.cli import loops
+from rlhf_dagster.cli.which_loop import FolderArgument, LoopOption, LoopTyper
 from rlhf_dagster.common.processes import user_name
 from rlhf_dagster.errors import UserError
 
-
-def _say_which(context: typer.Context, option: typer.CallbackParam, folder: Path) -> Path:
-    """Name the loop where the environment says which: nobody has typed it."""
-    source = context.get_parameter_source(option.name or "")
-    if source is not None and source.name == "ENVIRONMENT":
-        print(f"rlhf: the loop {folder}, from RLHF_LOOP.", file=sys.stderr)
-    return folder
-
-
-LoopOption = Annotated[
-    Path,
-    typer.Option("--loop", help="The loop's folder, which holds loop.yaml.", envvar="RLHF_LOOP", callback=_say_which),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
-app = typer.Typer(
+app = LoopTyper(
     help="Reinforcement learning from human feedback as a Dagster asset graph.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-round_app = typer.Typer(help="Open a labelling round, or see where the rounds stand.", no_args_is_help=True)
+round_app = LoopTyper(help="Open a labelling round, or see where the rounds stand.", no_args_is_help=True)
 app.add_typer(round_app, name="round")
-label_studio_app = typer.Typer(help="A Label Studio server for a loop, on this machine.", no_args_is_help=True)
+label_studio_app = LoopTyper(help="A Label Studio server for a loop, on this machine.", no_args_is_help=True)
 app.add_typer(label_studio_app, name="label-studio")
-FolderArgument = Annotated[Path, typer.Argument(help="The loop's folder, which holds loop.yaml.")]
 ledger_app = typer.Typer(help="Where a loop keeps its comparisons and annotations.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 

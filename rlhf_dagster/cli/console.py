@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rlhf_dagster.automation.headlines import asset_line
 from rlhf_dagster.common.progress import describe, listening
+from rlhf_dagster.records.loop_names import asset_of_step
 
 SHOWN_NUMBERS = 3
 """How many of a stage's numbers are shown; its first ones are the ones to watch."""
@@ -61,7 +62,7 @@ class RunView:
         self.console.print(line, style=style, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def event(self, event: dg.DagsterEvent) -> None:
-        asset = (event.step_key or "").split(".")[0]
+        asset = asset_of_step(event.step_key)
         if event.event_type == dg.DagsterEventType.STEP_START:
             self._start(asset)
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
@@ -71,7 +72,8 @@ class RunView:
             self._started.pop(asset, None)
             check = event.asset_check_evaluation_data
             verdict = "passed" if check.passed else f"failed: {check.description}"
-            self.say(f"  {check.check_name:<24} {verdict}")
+            if check.blocking or not check.passed:
+                self.say(f"  {check.check_name:<24} {verdict}")
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and asset in self._started:
             self.say(f"  {asset:<24} [red]failed[/red]")
 

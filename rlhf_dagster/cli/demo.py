@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from rich.console import Console
 
-from rlhf_dagster.assets.rounds import open_rounds, rounds
+from rlhf_dagster.assets.rounds import add_partition, open_rounds
 from rlhf_dagster.automation.instance import prepare_home
 from rlhf_dagster.automation.pages import write_page
 from rlhf_dagster.cli.console import RunView, terminal
@@ -48,7 +48,7 @@ def run_demo(out: Path, n_rounds: int, seed: int, quiet: bool = False, task: str
         _run(runner, view, "prepare", None)
         for number in range(1, n_rounds + 1):
             key = round_key(number)
-            runner.instance.add_dynamic_partitions(str(rounds.name), [key])
+            add_partition(runner.instance, loop, key)
             _run(runner, view, "collect_round", key)
             _run_training(runner, view, key)
     summary = _write_summary(loop, runner.instance)
@@ -105,7 +105,7 @@ def _run_training(runner: LoopRunner, view: RunView, key: str) -> None:
 
 def _write_summary(loop: LoopFolder, instance: dg.DagsterInstance) -> dict[str, Any]:
     sft = loop.checkpoint("sft_checkpoint")
-    keys = open_rounds(instance)
+    keys = open_rounds(instance, loop)
     summary = {
         "task": loop.config.data.task,
         "seed": loop.config.seed,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio import server
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
@@ -27,7 +28,7 @@ def install_label_studio() -> None:
 
 def up(folder: Path, port: int | None) -> None:
     """Serve Label Studio for a loop until Ctrl-C."""
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     url = loop.config.label_store.url
     if not is_local(url):
         raise UserError(f"label_store.url is {url}, which is not this machine; start Label Studio there.")
@@ -47,7 +48,7 @@ def accept_deletions(folder: Path, round_key: str | None, by: str) -> None:
     from rlhf_dagster.cli.loops import _round
     from rlhf_dagster.cli.runner import LoopRunner
 
-    store, key = _store_of(folder), _round(LoopRunner.open(LoopFolder.open(folder)), round_key)
+    store, key = _store_of(folder), _round(LoopRunner.open(open_loop(folder)), round_key)
     deleted = store.accept_deletions(key, by)
     print(f"{key}: {deleted:,} labels are recorded as deleted, on the word of {by}.")
 
@@ -65,7 +66,7 @@ def rejoin_server(folder: Path, by: str) -> None:
 def _store_of(folder: Path) -> "LabelStudioStore":
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
-    store = LoopFolder.open(folder).label_store
+    store = open_loop(folder).label_store
     if not isinstance(store, LabelStudioStore):
         raise UserError(f"{folder}: label_store.kind is not label_studio, so there is no server to ask.")
     return store
@@ -98,5 +99,5 @@ def show(loop: LoopFolder, running: server.Server) -> None:
     elif running.url != settings.url:
         print(f"  next       set label_store.url in {loop.root}/loop.yaml to {running.url}, so that tasks come here")
     elif not loop.config.automation.running:
-        print(f"  next       rlhf run collect_round --loop {loop.root}  (sends a round's comparisons here)")
+        print(f"  next       rlhf run collect_round {loop.option}  (sends a round's comparisons here)")
     sys.stdout.flush()

@@ -83,15 +83,15 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
     from rlhf_dagster.automation.pages import write_page
     from rlhf_dagster.cli.console import RunView, terminal
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.cli.which_loop import open_loop
     from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     if job not in (jobs := job_assets(loop.config)):
         raise UserError(f"There is no job {job}; choose one of {', '.join(jobs)}.")
     runner = LoopRunner.open(loop)
     if round_key == IMPORT_ROUND:
-        open_import_round(runner.instance)
+        open_import_round(runner.instance, loop)
     key = None if job == "prepare" else _round(runner, round_key)
     if key:
         runner.require_ready(job, key)
@@ -123,23 +123,23 @@ def _missing(runner: "LoopRunner", job: str, key: str | None, until: str | None)
 def add_round(folder: Path) -> None:
     from rlhf_dagster.assets.rounds import open_next_round
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.cli.which_loop import open_loop
 
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     key = open_next_round(LoopRunner.open(loop).instance, loop)
-    print(f"{key} is open. Next: rlhf run collect_round --loop {folder}")
+    print(f"{key} is open. Next: rlhf run collect_round {loop.option}")
 
 
 def status(folder: Path, as_json: bool) -> None:
     from rlhf_dagster.assets.rounds import open_rounds
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.cli.which_loop import open_loop
     from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
     from rlhf_dagster.loop.guards.left_out import data_notices
     from rlhf_dagster.loop.summary import round_rows
 
-    loop = LoopFolder.open(folder)
-    keys = open_rounds(LoopRunner.open(loop).instance)
+    loop = open_loop(folder)
+    keys = open_rounds(LoopRunner.open(loop).instance, loop)
     rows = [row | _left_out(loop, row["round"]) for row in round_rows(loop, keys)]
     if sentence := unsettled_sentence(loop, keys):
         print(sentence, file=sys.stderr)
@@ -148,7 +148,7 @@ def status(folder: Path, as_json: bool) -> None:
         print("".join(f"{sentence}\n" for sentence in data_notices(loop)), end="", file=sys.stderr)
         return
     if not rows:
-        print(f"No round is open. Next: rlhf round open --loop {folder}")
+        print(f"No round is open. Next: rlhf round open {loop.option}")
         return
     from rlhf_dagster.cli.tables import rounds_table, what_is_left_out, why_not
 
@@ -174,7 +174,7 @@ def _round(runner: Any, round_key: str | None) -> str:
 
     if round_key is not None:
         require_round_key(round_key)
-    keys = [key for key in open_rounds(runner.instance) if round_number(key) is not None]
+    keys = [key for key in open_rounds(runner.instance, runner.loop) if round_number(key) is not None]
     if not keys:
         raise UserError("No round is open; open one with `rlhf round open`.")
     if round_key is not None and round_key not in keys:

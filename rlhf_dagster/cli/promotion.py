@@ -17,13 +17,13 @@ def promote_policy(folder: Path, round_key: str | None, by: str, reason: str, an
     """
     from rlhf_dagster.automation.instance import require_idle
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.cli.which_loop import open_loop
 
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     runner = LoopRunner.open(loop)
     key = round_key or _newest_report(loop)
     policy = _require_promotable(loop, key, anyway)
-    require_idle(runner.instance)
+    require_idle(runner.instance, loop)
     loop.registry.approve(policy, key, by, reason, anyway=anyway)
     decision = _run_promotion(runner, key)
     if not decision["promoted"]:
@@ -31,18 +31,18 @@ def promote_policy(folder: Path, round_key: str | None, by: str, reason: str, an
     print(f"{policy} of {key} is the champion: by {by}, {reason}")
     for sentence in _against(decision):
         print(f"  against the gate: {sentence}")
-    print(f"The next round samples from it. The way back: rlhf rollback --loop {folder} --reason WHY")
+    print(f"The next round samples from it. The way back: rlhf rollback {loop.option} --reason WHY")
 
 
 def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     """Make an earlier champion, the one before by default, the champion again."""
     from rlhf_dagster.cli.policies.publish import still_published
-    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.cli.which_loop import open_loop
     from rlhf_dagster.loop.reporting.standing import refresh_reports
 
     if not (by.strip() and reason.strip()):
         raise UserError("A rollback stays on record: give your name and a reason.")
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     before, target = loop.registry.champion(), policy or loop.registry.previous_champion()
     if before is None or target is None:
         raise UserError("There is no earlier champion to go back to; `rlhf round status` shows what was promoted.")

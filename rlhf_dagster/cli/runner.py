@@ -5,6 +5,7 @@ from functools import cached_property
 
 import dagster as dg
 
+from rlhf_dagster.automation.declared import DeclaredLoop
 from rlhf_dagster.automation.execution import EventListener, RunOutcome, execute, with_listener
 from rlhf_dagster.automation.freshness import Freshness, Records
 from rlhf_dagster.automation.instance import open_instance, require_idle, run_tags
@@ -24,11 +25,14 @@ class LoopRunner:
 
     @classmethod
     def open(cls, loop: LoopFolder) -> "LoopRunner":
-        return cls(loop, open_instance(loop.root))
+        return cls(loop, open_instance(loop))
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        return with_listener(build_loop(self.loop.config, self.loop.root))
+        loop = self.loop
+        if isinstance(loop, DeclaredLoop):
+            return with_listener(loop.definitions())
+        return with_listener(build_loop(loop.config, loop.root, names=loop.names))
 
     def assets(self, job: str, until: str | None = None) -> list[str]:
         """Assets of a job, upstream first, optionally up to ``until``."""
@@ -55,7 +59,7 @@ class LoopRunner:
         """
         records, own = self._records(round_key), self.assets(job)
         for earlier in ROUND_JOBS[: ROUND_JOBS.index(job)]:
-            command = f"run `rlhf run {earlier} --round {round_key} --loop {self.loop.root}` first."
+            command = f"run `rlhf run {earlier} --round {round_key} {self.loop.option}` first."
             for asset in self.assets(earlier):
                 needed = any(asset in records.parents(child) for child in own)
                 if asset in own or (not needed and not records.is_there(asset)):
@@ -81,8 +85,9 @@ class LoopRunner:
         listener: EventListener | None = None,
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
-        require_idle(self.instance)
-        return execute(self.definitions, self.instance, job, round_key, assets, listener, run_tags())
+        require_idle(self.instance, self.loop)
+        tags, names = run_tags(self.loop), self.loop.names
+        return execute(self.definitions, self.instance, job, round_key, assets, listener, tags, names)
 
     def _records(self, round_key: str | None) -> Records:
         return Records(self.loop, self.instance, self.definitions.resolve_asset_graph(), round_key)

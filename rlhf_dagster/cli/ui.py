@@ -12,9 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from rlhf_dagster.automation.instance import ALIVE, CODE_LOCATION, SERVED_LOOP, dagster_home, open_instance
+from rlhf_dagster.automation.declared import DeclaredLoop
+from rlhf_dagster.automation.instance import CODE_LOCATION, SERVED_LOOP, dagster_home, open_instance
+from rlhf_dagster.automation.own_runs import ALIVE
 from rlhf_dagster.cli.label_studio import install_label_studio, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.common.files import locked_at_once, write_atomically
 from rlhf_dagster.common.ports import LOOPBACK, require_free, why_not_free
 from rlhf_dagster.common.sealed import seal, unseal
@@ -34,7 +37,9 @@ def serve(folder: Path, port: int) -> None:
     """Serve the Dagster UI until Ctrl-C. What Dagster has to say goes to ``dagster/ui.log`` in the loop's folder."""
     if find_spec("dagster_webserver") is None:
         raise UserError("The UI needs dagster-webserver: pip install 'rlhf-dagster[ui]'.")
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
+    if isinstance(loop, DeclaredLoop):
+        raise UserError("`dg dev` serves the loops of a project; `rlhf ui` serves one in a folder of its own.")
     with locked_at_once(dagster_home(loop.root) / "ui.lock") as alone:
         if not alone:
             raise UserError(_served_already(loop))
@@ -44,7 +49,7 @@ def serve(folder: Path, port: int) -> None:
 
 
 def _serve_alone(loop: LoopFolder, port: int) -> None:
-    open_instance(loop.root).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
+    open_instance(loop).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
     stop_when_asked()  # services would inherit ignored signals, but not our handlers
     # A fixed port, so that links to pages hold when the UI is started again.
     label_studio, pages_port = _label_studio(loop), free_port() if why_not_free(port + 1) else port + 1
@@ -153,7 +158,7 @@ def _say_what_goes_on(loop: LoopFolder) -> None:
     """Say which runs go on without the UI, and how to end them."""
     import dagster as dg
 
-    with open_instance(loop.root) as instance:
+    with open_instance(loop) as instance:
         runs = instance.get_runs(dg.RunsFilter(statuses=ALIVE))
     for run in runs:
         partition: Mapping[str, str] = run.tags

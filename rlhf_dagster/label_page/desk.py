@@ -73,7 +73,7 @@ class Desk:
         if round_key is not None and not any(loop.has_table(asset, round_key) for asset in BATCHES.values()):
             raise UserError(
                 f"{round_key} has nothing to label yet; run `rlhf run collect_round --round {round_key} "
-                f"--loop {loop.root}` first."
+                f"{loop.option}` first."
             )
 
     @property
@@ -174,12 +174,12 @@ def command_after(loop: LoopFolder, batches: Sequence[OpenBatch]) -> str:
     """The command that goes on where nothing is left to label."""
     rounds = {purpose: key for key, purpose in batches}  # the newest of each, as batches are in their order
     if "evaluation" in rounds and rounds["evaluation"] >= rounds.get("train", ""):
-        return f"rlhf run release_round --round {rounds['evaluation']} --loop {loop.root}"
+        return f"rlhf run release_round --round {rounds['evaluation']} {loop.option}"
     if "train" in rounds:
-        return f"rlhf run train_round --round {rounds['train']} --loop {loop.root}"
+        return f"rlhf run train_round --round {rounds['train']} {loop.option}"
     if DEMONSTRATION_ROUND in rounds:
-        return f"rlhf run prepare --loop {loop.root}"
-    return f"rlhf round open --loop {loop.root}"
+        return f"rlhf run prepare {loop.option}"
+    return f"rlhf round open {loop.option}"
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ def read_written(loop: LoopFolder) -> list[dict[str, Any]]:
     if not written and not _others(loop):
         raise UserError(
             f"None of the {len(comparisons)} demonstrations asked for is written yet; let people write them in the "
-            f"label store, then run `rlhf run prepare --loop {loop.root}` again."
+            f"label store, then run `rlhf run prepare {loop.option}` again."
         )
     return written
 

@@ -17,6 +17,7 @@ from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
 from rlhf_dagster.lineage.removals import Removals
 from rlhf_dagster.loop.label_store import LedgerOfLoop, LoopLedger, open_label_studio
+from rlhf_dagster.records.loop_names import ALONE, LoopNames
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.round_keys import round_number
 from rlhf_dagster.storage.base import Store
@@ -39,6 +40,18 @@ class LoopFolder:
 
     config: LoopConfig
     root: Path
+    names: LoopNames = ALONE
+    """By which Dagster knows its parts."""
+
+    @property
+    def option(self) -> str:
+        """The option by which a command finds it."""
+        return f"--loop {self.names.said or self.root}"
+
+    @property
+    def run_tag(self) -> dict[str, str]:
+        """The tag of its runs."""
+        return self.names.tag(self.config.name)
 
     @property
     def address(self) -> str:

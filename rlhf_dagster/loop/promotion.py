@@ -57,7 +57,7 @@ def require_current(loop: LoopFolder, round_key: str, policy_id: str) -> None:
     too: its report says nothing about what the round has become.
     """
     manifest = read_manifest(loop.policy(policy_id).folder)
-    again = f"run `rlhf run train_round --round {round_key} --loop {loop.root}`, which makes it again"
+    again = f"run `rlhf run train_round --round {round_key} {loop.option}`, which makes it again"
     reward_model = loop.checkpoint("reward_model", round_key)
     learned_from = manifest["parents"].get("reward_model", {}).get("digest")
     if reward_model and learned_from not in (None, reward_model.digest):
@@ -86,7 +86,7 @@ def consider(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | N
 
 
 def how_to_approve(loop: LoopFolder, round_key: str) -> str:
-    command = f'rlhf promote --loop {loop.root} --round {round_key} --by NAME --reason "..."'
+    command = f'rlhf promote {loop.option} --round {round_key} --by NAME --reason "..."'
     return f"The gate passes, and a person must approve: {command}"
 
 

@@ -89,7 +89,7 @@ def waits_for(loop: LoopFolder, state: RoundState) -> str:
         return _waits_for_people(state.round, state.judgments, "release_round", "A/B comparisons")
     if state.phase == "approval":
         return (
-            f"{state.round} waits for a person: rlhf promote --loop {loop.root} --round {state.round} "
+            f"{state.round} waits for a person: rlhf promote {loop.option} --round {state.round} "
             '--by NAME --reason "..."'
         )
     return ""

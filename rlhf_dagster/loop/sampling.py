@@ -207,6 +207,6 @@ def imported_table(loop: LoopFolder, name: str, schema: pa.Schema) -> pd.DataFra
     if found is None:
         raise UserError(
             f"{IMPORT_ROUND} holds imported judgments, and there are none; "
-            f"run `rlhf import judgments FILE --loop {loop.root}`."
+            f"run `rlhf import judgments FILE {loop.option}`."
         )
     return found.to_pandas()

@@ -11,6 +11,7 @@ from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.errors import Damaged
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.records import schemas
+from rlhf_dagster.records.loop_names import asset_of
 from rlhf_dagster.records.parquet import check_parquet, read_parquet, to_parquet
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
@@ -53,7 +54,7 @@ class _StoredFiles(dg.UPathIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
         """What an asset reads; one sentence, and no error of a library, where it is not there or is damaged."""
-        key, asset = path.as_posix(), context.asset_key.path[-1]
+        key, asset = path.as_posix(), asset_of(context.asset_key.path)
         of_round = f" of {path.stem}" if path.stem != asset else ""
         found = self.store.get(key)
         if found is None:
@@ -65,7 +66,11 @@ class _StoredFiles(dg.UPathIOManager):
             raise dg.Failure(sentence, allow_retries=False) from None
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
-        self.store.put(path.as_posix(), self.write(context.asset_key.path[-1], obj))
+        self.store.put(path.as_posix(), self.write(asset_of(context.asset_key.path), obj))
+
+    def get_asset_relative_path(self, context: dg.InputContext | dg.OutputContext) -> UPath:
+        """The asset's name alone: where a loop keeps its files does not hang on what Dagster calls them."""
+        return UPath(asset_of(context.asset_key.path))
 
     def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
         paths = self._get_paths_for_partitions(context).values() if context.has_asset_partitions else ()
@@ -96,7 +101,7 @@ class ParquetFiles(_StoredFiles):
             check_parquet(data, key)
             return self.store.local(key)
         frame = read_parquet(data, key).to_pandas()
-        return schemas.with_later_columns(frame, TABLES[context.asset_key.path[-1]])
+        return schemas.with_later_columns(frame, TABLES[asset_of(context.asset_key.path)])
 
     def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
         return super().get_metadata(context, obj) | {"dagster/row_count": dg.MetadataValue.int(len(obj))}

@@ -6,7 +6,6 @@ import dagster as dg
 import pytest
 from loops import small, write_loop
 
-from rlhf_dagster.assets.define import GPU_POOL
 from rlhf_dagster.assets.rounds import open_next_round, rounds
 from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import DESCRIPTIONS, job_assets
@@ -16,6 +15,7 @@ from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.loop_names import GPU_POOL
 from rlhf_dagster.records.schemas import COMPLETIONS
 from rlhf_dagster.resources.io_managers import TABLES
 from rlhf_dagster.resources.notifier import Notifier
@@ -132,9 +132,14 @@ CHECKS = {"eval_report": "may_be_promoted", "reward_model_accuracy": "better_tha
 
 def test_the_report_and_the_reward_model_s_accuracy_have_blocking_checks_by_round(definitions) -> None:
     specs = [spec for check in definitions.asset_checks for spec in check.check_specs]
-    assert {spec.asset_key.to_user_string(): spec.name for spec in specs} == CHECKS
-    assert all(spec.blocking for spec in specs)
-    assert all(spec.partitions_def == rounds for spec in specs)
+    blocking = [spec for spec in specs if spec.blocking]
+    assert {spec.asset_key.to_user_string(): spec.name for spec in blocking} == CHECKS
+    assert all(spec.partitions_def == rounds for spec in blocking)
+
+
+def test_nothing_waits_for_the_check_of_the_pool(definitions) -> None:
+    (spec,) = [spec for check in definitions.asset_checks for spec in check.check_specs if not spec.blocking]
+    assert (spec.asset_key.to_user_string(), spec.name, spec.partitions_def) == ("base_model", "pool_is_limited", None)
 
 
 def test_the_reward_model_is_measured_before_anything_learns_from_it(definitions) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from loops import ROUND, asset_path, checkpoint, run_missing
 
-from rlhf_dagster.assets.define import page_link
+from rlhf_dagster.assets.metadata import page_link
 from rlhf_dagster.automation.execution import event_logger
 from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import job_assets

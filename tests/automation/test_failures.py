@@ -31,7 +31,7 @@ def tell(runner: LoopRunner) -> None:
         dagster_event=ended[-1].dagster_event,
         dagster_instance=instance,
         dagster_run=run,
-        resources={"notifier": Notifier(kind="webhook", variable="HOOK")},
+        resources={"loop": runner.loop, "notifier": Notifier(kind="webhook", variable="HOOK")},
     ).for_run_failure()
     failed_runs(runner.loop.config.automation)(context)
 

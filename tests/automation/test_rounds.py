@@ -16,16 +16,16 @@ def test_keys_sort_in_the_order_of_rounds(number) -> None:
 def test_rounds_open_one_after_the_other_and_imports_come_first(tmp_path) -> None:
     loop = LoopFolder(LoopConfig(), tmp_path)
     with dg.DagsterInstance.local_temp() as instance:
-        assert open_rounds(instance) == []
+        assert open_rounds(instance, loop) == []
         assert [open_next_round(instance, loop) for _ in range(2)] == ["round-0001", "round-0002"]
-        assert open_import_round(instance) == IMPORT_ROUND == round_key(0)
-        assert open_import_round(instance) == IMPORT_ROUND
-        assert open_rounds(instance) == ["round-0000", "round-0001", "round-0002"]
+        assert open_import_round(instance, loop) == IMPORT_ROUND == round_key(0)
+        assert open_import_round(instance, loop) == IMPORT_ROUND
+        assert open_rounds(instance, loop) == ["round-0000", "round-0001", "round-0002"]
         assert open_next_round(instance, loop) == "round-0003"
 
 
 def test_the_first_round_after_an_import_is_round_one(tmp_path) -> None:
     loop = LoopFolder(LoopConfig(), tmp_path)
     with dg.DagsterInstance.local_temp() as instance:
-        open_import_round(instance)
+        open_import_round(instance, loop)
         assert open_next_round(instance, loop) == "round-0001"

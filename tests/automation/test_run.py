@@ -6,13 +6,13 @@ import pytest
 from loops import ROUND, TRAIN, open_runner, run_missing
 
 import rlhf_dagster.assets.reward as reward_assets
-from rlhf_dagster.assets.define import GPU_POOL
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.instance import PROCESS_TAG, close_dead_runs, run_tags
 from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.processes import process_tag
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records.loop_names import GPU_POOL
 
 
 def runs_of(runner: LoopRunner, asset: str) -> int:
@@ -120,7 +120,7 @@ def _dead_process() -> str:
 def test_a_run_whose_process_is_gone_is_closed_and_its_place_in_the_pool_is_free(stages, copy_of, dead) -> None:
     runner = copy_of(stages.prepared)
     instance, storage = runner.instance, runner.instance.event_log_storage
-    tags = {PROCESS_TAG: _dead_process()} if dead else run_tags()
+    tags = {PROCESS_TAG: _dead_process()} if dead else run_tags(runner.loop)
     run = instance.create_run_for_job(
         runner.definitions.resolve_job_def("prepare"), status=dg.DagsterRunStatus.STARTED, tags=tags
     )
@@ -141,7 +141,7 @@ def test_runs_that_others_execute_are_left_alone(stages, copy_of) -> None:
 def test_a_pid_that_another_process_has_now_is_dead(stages, copy_of) -> None:
     """The tag holds when the process started, so that a reused pid is not taken for it."""
     runner = copy_of(stages.prepared)
-    pid, started = run_tags()[PROCESS_TAG].split(":")
+    pid, started = run_tags(runner.loop)[PROCESS_TAG].split(":")
     job = runner.definitions.resolve_job_def("prepare")
     run = runner.instance.create_run_for_job(
         job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: f"{pid}:{int(started) - 1}"}

@@ -85,14 +85,14 @@ def create_run(runner: LoopRunner, job: str, status: dg.DagsterRunStatus, **tags
 def test_the_schedule_opens_a_round_and_collects_it(prepared: LoopRunner) -> None:
     result = tick(prepared, "open_round")
     assert [request.partition_key for request in result.run_requests] == [ROUND]
-    assert open_rounds(prepared.instance) == [ROUND]
+    assert open_rounds(prepared.instance, prepared.loop) == [ROUND]
 
 
 def test_the_schedule_waits_for_labels_and_says_so(collected: LoopRunner) -> None:
     result = tick(collected, "open_round")
     assert not result.run_requests
     assert result.skip_message.endswith("comparisons of open rounds still want labels; a round opens at 5 or fewer.")
-    assert open_rounds(collected.instance) == [ROUND]
+    assert open_rounds(collected.instance, collected.loop) == [ROUND]
 
 
 def test_the_schedule_needs_a_champion(tmp_path: Path, copy_of: Callable[..., LoopRunner], stages: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from loops import ROUND, checkpoint, rlhf_here, run_missing
 
-from rlhf_dagster.assets.define import STOPPED_TAG
+from rlhf_dagster.assets.one_sentence import STOPPED_TAG
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.progress import listening

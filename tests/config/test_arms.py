@@ -29,7 +29,7 @@ def test_every_arm_that_trains_may_be_promoted_and_no_other() -> None:
 def test_an_arm_that_trains_has_settings_and_an_asset() -> None:
     for name, arm in TRAINED.items():
         assert isinstance(getattr(LoopConfig(), name), Settings)
-        assert ARM_ASSETS[arm].key.path[-1] == arm.asset
+        assert ARM_ASSETS[arm].name == arm.asset
         assert arm_of(arm.kind) is arm
     assert arm_of("sft") is None
     assert arm_of("") is None

@@ -216,7 +216,7 @@ def test_a_data_set_comes_in_by_the_asset_of_prompts(tmp_path, monkeypatch) -> N
     pd.DataFrame(rows).to_parquet(root / "prefs" / "train.parquet")
     runner = open_runner(root)
     assert run_missing(runner, "prepare", until="prompts").success
-    assert open_rounds(runner.instance) == [IMPORT_ROUND]
+    assert open_rounds(runner.instance, runner.loop) == [IMPORT_ROUND]
     assert len(runner.loop.ledger.comparisons(IMPORT_ROUND, "train")) == 60
     assert set(pd.read_parquet(asset_path(runner.loop, "prompts"))["text"]) == {row["prompt"] for row in rows}
 

@@ -42,10 +42,10 @@ def test_labels_of_a_deleted_round_train_nothing_until_it_is_back(two_rounds, co
     assert said.splitlines()[0] == f"{ROUND} is deleted by ada: a bot labelled it"
     usable = runner.loop.ledger.count(ROUND, "train").usable
     assert f"Its {usable} usable labels train nothing from now on" in said
-    assert open_rounds(runner.instance) == [SECOND]
+    assert open_rounds(runner.instance, runner.loop) == [SECOND]
     assert trained_on(runner) == {SECOND}
     decide("restore", runner, reason="it was no bot")
-    assert open_rounds(runner.instance) == [ROUND, SECOND]
+    assert open_rounds(runner.instance, runner.loop) == [ROUND, SECOND]
     assert trained_on(runner) == {ROUND, SECOND}
     assert [entry.deleted for entry in runner.loop.deletions.entries()] == [True, False]
 
@@ -72,7 +72,7 @@ def test_the_number_of_a_round_is_never_used_twice(stages, copy_of) -> None:
 
 def test_a_partition_deleted_in_the_ui_keeps_its_number_and_is_asked_about(two_rounds, copy_of) -> None:
     runner = copy_of(two_rounds.loop.root)
-    assert unsettled_rounds(runner.loop, open_rounds(runner.instance)) == []
+    assert unsettled_rounds(runner.loop, open_rounds(runner.instance, runner.loop)) == []
     delete_partition(runner)
     delete_partition(runner, SECOND)
     assert next_round(runner.instance, runner.loop) == "round-0003"
@@ -83,7 +83,7 @@ def test_a_partition_deleted_in_the_ui_keeps_its_number_and_is_asked_about(two_r
         assert f"`rlhf round {command} {ROUND} --loop {runner.loop.root} --reason WHY`" in result.stderr
     assert trained_on(runner) == {SECOND}
     decide("restore", runner)
-    assert unsettled_sentence(runner.loop, open_rounds(runner.instance)) == ""
+    assert unsettled_sentence(runner.loop, open_rounds(runner.instance, runner.loop)) == ""
     assert trained_on(runner) == {ROUND, SECOND}
 
 
@@ -116,7 +116,7 @@ def test_rounds_that_never_were_and_rounds_that_are_there(stages, copy_of) -> No
     decide("delete", runner)
     twice = rlhf_here("round", "delete", ROUND, "--loop", loop, "--reason", "x")
     assert_one_sentence(twice, f"{ROUND} was deleted on ", "by ada: a bot labelled it")
-    assert open_rounds(open_runner(loop).instance) == []
+    assert open_rounds(open_runner(loop).instance, runner.loop) == []
 
 
 def test_a_round_that_only_the_ledger_knows_keeps_its_number(tmp_path) -> None:

@@ -146,7 +146,7 @@ def test_imported_judgments_are_round_zero_and_train_with_the_first_round(stages
     file = tmp_path / "judgments.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert import_file("judgments", file, loop.store, loop.label_store).added == 12
-    key = open_import_round(runner.instance)
+    key = open_import_round(runner.instance, runner.loop)
     assert key == IMPORT_ROUND
     assert run_missing(runner, "collect_round", key).success
     assert run_missing(runner, "train_round", key, until="preference_dataset").success

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def take_feedback(folder: Path, dry_run: bool, as_json: bool) -> None:
     """Read the logs that the loop names, make its prompts anew, and say what became of each conversation."""
+    from rlhf_dagster.cli.which_loop import open_loop
     from rlhf_dagster.data.conversations.keeping import read_logs, sentences_on_logs
-    from rlhf_dagster.loop.folder import LoopFolder
 
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     data = loop.config.data
     if not data.feedback.logs:
         raise UserError(f"{folder}: `data.feedback.logs` names no log; `rlhf serve --log FOLDER` writes one.")

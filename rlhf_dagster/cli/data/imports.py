@@ -27,18 +27,18 @@ def options_of(
 
 
 def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, options: "ImportOptions") -> None:
+    from rlhf_dagster.cli.which_loop import open_loop
     from rlhf_dagster.data.import_file import IMPORT_KINDS
     from rlhf_dagster.lineage.formats import prepare_store
-    from rlhf_dagster.loop.folder import LoopFolder
 
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     if kind not in IMPORT_KINDS:
         raise UserError(f"{kind} cannot be imported; choose one of {', '.join(IMPORT_KINDS)}.")
     prepare_store(loop.store)
     report = _imported(kind, file, loop, options)
     next_commands = []
     if kind == "judgments" and report.refusals < report.read and not (report.held_back or options.dry_run):
-        next_commands = _open_import_round(loop, folder)
+        next_commands = _open_import_round(loop)
     if as_json:
         print(json.dumps(_as_json(report), indent=1))
     else:
@@ -60,7 +60,7 @@ def _imported(kind: "Kind", file: Path | None, loop: "LoopFolder", options: "Imp
     return import_dataset(dataset, loop.root, loop.store, loop.ledger, options)
 
 
-def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
+def _open_import_round(loop: "LoopFolder") -> list[str]:
     """Open the round of imported judgments; returns the commands that take what was imported into it."""
     import dagster as dg
 
@@ -68,15 +68,15 @@ def _open_import_round(loop: "LoopFolder", folder: Path) -> list[str]:
     from rlhf_dagster.automation.instance import open_instance
     from rlhf_dagster.automation.jobs import job_assets
 
-    with open_instance(loop.root) as instance:
-        key = open_import_round(instance)
-        jobs = {job: [dg.AssetKey(asset) for asset in assets] for job, assets in job_assets(loop.config).items()}
-        prepared = all(instance.get_latest_materialization_event(asset) for asset in jobs["prepare"])
-        commands = [] if prepared else [f"rlhf run prepare --loop {folder}"]
+    with open_instance(loop) as instance:
+        key = open_import_round(instance, loop)
+        jobs, path = job_assets(loop.config), loop.names.path
+        prepared = all(instance.get_latest_materialization_event(dg.AssetKey(path(one))) for one in jobs["prepare"])
+        commands = [] if prepared else [f"rlhf run prepare {loop.option}"]
         for job in ("collect_round", "train_round"):
             # Without --again a job keeps what is materialised, even if it was made from fewer judgments.
-            made = any(key in instance.get_materialized_partitions(asset) for asset in jobs[job])
-            commands.append(f"rlhf run {job} --round {key} --loop {folder}{' --again' if made else ''}")
+            made = any(key in instance.get_materialized_partitions(dg.AssetKey(path(one))) for one in jobs[job])
+            commands.append(f"rlhf run {job} --round {key} {loop.option}{' --again' if made else ''}")
     return commands
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -25,7 +26,7 @@ def give_labels(
         raise UserError(f"--purpose {purpose}: choose train or evaluation.")
     if per_minute is not None and not 0 < per_minute < float("inf"):
         raise UserError(f"--per-minute {per_minute:g}: give a number above 0.")
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     if not loop.config.has_task:
         raise UserError(f"{folder}: simulated annotators exist for embedded tasks only; here people label.")
     if follow:

@@ -5,9 +5,9 @@ import webbrowser
 from contextlib import suppress
 from pathlib import Path
 
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.common.ports import require_free
 from rlhf_dagster.label_page.desk import Desk
-from rlhf_dagster.loop.folder import LoopFolder
 
 SEVERAL = (
     "For several people, pages with their own logins and a record of who saw what: `label_store: {kind: label_studio}`."
@@ -16,7 +16,7 @@ SEVERAL = (
 
 def ask_person(folder: Path, round_key: str | None, by: str, terminal: bool, port: int, browser: bool) -> None:
     """Ask one person until nothing is left, or until Ctrl-C."""
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     desk = Desk(loop, by, round_key)
     if loop.config.label_store.simulated_annotators and loop.config.has_task:
         print("label_store.simulated_annotators is on: they answer a batch when it is sent, so nothing may be left.")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rlhf_dagster.cli.policies.generate import HowToDraw
 from rlhf_dagster.cli.policies.shown import notes_on, printable
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.inference.answers import OpenPolicy, open_policy
 from rlhf_dagster.loop.inference.named_policy import named_policy
 from rlhf_dagster.records.chats import Chat, Message
@@ -43,12 +43,12 @@ class Conversation:
 
 def chat_with(folder: Path, name: str, greedy: bool, seed: int | None) -> None:
     """Talk until the end of the input; raises UserError for a policy that reads texts and no chats."""
-    chosen, loop = HowToDraw(1, greedy, seed).chosen_seed(), LoopFolder.open(folder)
+    chosen, loop = HowToDraw(1, greedy, seed).chosen_seed(), open_loop(folder)
     policy = open_policy(loop, named_policy(loop, name))
     if not policy.reads_chats:
         raise UserError(
             f'{policy.policy_id} goes on with texts and reads no chats; ask it with `rlhf generate "TEXT" --policy '
-            f"{name} --loop {folder}`."
+            f"{name} {loop.option}`."
         )
     how = "the likeliest tokens" if chosen is None else f"seed {chosen}"
     print(f"{policy.policy_id}, {how}. {RESET} begins anew, Ctrl-D ends.")

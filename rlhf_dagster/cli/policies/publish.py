@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.publications import Publications
 from rlhf_dagster.loop.folder import LoopFolder
@@ -28,18 +29,18 @@ class HowToPublish:
 
 def publish_policy(folder: Path, to: str, name: str | None, how: HowToPublish, by: str) -> None:
     """Publish the policy called ``name``, and say where it is."""
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     wish = Wish(named_policy(loop, name or CHAMPION), "adapters" if how.adapters else "whole", how.licence, how.anyway)
     done = publish(loop, wish, place_of(to, public=how.public), by)
     revision = f", commit {done.revision}" if done.revision else ""
     print(f"{done.policy_id} is published at {done.to} as {done.tag}{revision}, under {done.licence}.")
-    print(f'The way back: rlhf publish --withdraw --to {to} --reason "..." --loop {folder}')
+    print(f'The way back: rlhf publish --withdraw --to {to} --reason "..." {loop.option}')
 
 
 def withdraw_policy(folder: Path, to: str, name: str | None, how: HowToPublish, by: str, reason: str) -> None:
     """Withdraw the newest publication at a place, or that of the policy called ``name``, and say what stands now."""
     how.require_none()
-    loop, place = LoopFolder.open(folder), place_of(to)
+    loop, place = open_loop(folder), place_of(to)
     done = withdraw(loop, place, _id_of(loop, name), by, reason)
     print(f"{done.policy_id} is withdrawn at {done.to}: its card says so, and its tag is {done.tag}-withdrawn now.")
     standing = [one.policy_id for one in Publications(loop.store).standing(to=done.to)]
@@ -57,6 +58,6 @@ def still_published(loop: LoopFolder, policy_id: str) -> list[str]:
     """Sentences on where a policy that is the champion no more is published, and what withdraws it."""
     return [
         f"{policy_id} is published at {one.to} as {one.tag}. To withdraw it: rlhf publish --withdraw --to {one.to} "
-        f'--policy {policy_id} --reason "..." --loop {loop.root}'
+        f'--policy {policy_id} --reason "..." {loop.option}'
         for one in Publications(loop.store).standing(policy_id=policy_id)
     ]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
@@ -25,7 +26,7 @@ def copy(source: str, target: str) -> None:
 
 def go_on(folder: Path) -> None:
     """Let a loop go on with the ledger that is there."""
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     lost = loop.ledger_place.go_on()
     print(f"The ledger {lost}." if lost else "Nothing that was read is missing.")
     print(f"The loop goes on with the ledger {loop.ledger.address}; positions continue after {loop.ledger.position()}.")

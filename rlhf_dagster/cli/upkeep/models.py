@@ -6,8 +6,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.upkeep.retention import StoredModel, remove_unneeded, stored_models
 
 _NOT_NEEDED = "nothing needs it: removed at the next decision"
@@ -15,7 +15,7 @@ _NOT_NEEDED = "nothing needs it: removed at the next decision"
 
 def list_models(folder: Path) -> None:
     """Print a line for each model of a loop, and how much was removed."""
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     models, removed = stored_models(loop), loop.removals.removed()
     Console().print(_table(models))
     print(f"{len(models):,} models take {_mb(sum(model.size for model in models))}.")
@@ -30,11 +30,11 @@ def remove_models(folder: Path) -> None:
     """Remove what nothing needs now, and say what went. Raises UserError where `models.keep` keeps all."""
     from rlhf_dagster.automation.instance import open_instance, require_idle
 
-    loop = LoopFolder.open(folder)
+    loop = open_loop(folder)
     if loop.config.models.keep == "all":
         raise UserError("`models.keep` is `all`, which removes nothing; set it to a number of rounds in loop.yaml.")
-    with open_instance(loop.root) as instance:
-        require_idle(instance)
+    with open_instance(loop) as instance:
+        require_idle(instance, loop)
     removed = remove_unneeded(loop)
     for one in removed:
         print(f"{one.model_id}  {_mb(one.size)}  removed")

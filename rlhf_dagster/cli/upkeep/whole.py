@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rlhf_dagster.assets.rounds import open_rounds
+from rlhf_dagster.automation.declared import DeclaredLoop
 from rlhf_dagster.automation.instance import open_instance
-from rlhf_dagster.config.loop import load_config
+from rlhf_dagster.cli.which_loop import find_loop, open_loop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
@@ -17,7 +18,7 @@ from rlhf_dagster.loop.upkeep.restore import bring_back
 
 def print_findings(folder: Path, repair: bool) -> int:
     """Print the findings, and what was done about them; returns the exit code."""
-    loop = LoopFolder(load_config(folder), folder.resolve())
+    loop = find_loop(folder)
     findings = [*check_loop(loop), *_check_partitions(loop)]
     for finding in findings:
         print(finding.sentence)
@@ -36,8 +37,8 @@ def print_findings(folder: Path, repair: bool) -> int:
 def _check_partitions(loop: LoopFolder) -> Iterator[Finding]:
     """Findings about rounds that Dagster does not know any more."""
     try:
-        with open_instance(loop.root) as instance:
-            said = unsettled_sentence(loop, open_rounds(instance))
+        with open_instance(loop) as instance:
+            said = unsettled_sentence(loop, open_rounds(instance, loop))
     except UserError as error:
         yield Finding(str(error), "mend this first, then run `rlhf check` again")
         return
@@ -46,7 +47,13 @@ def _check_partitions(loop: LoopFolder) -> Iterator[Finding]:
 
 
 def back_up_loop(folder: Path, to: str) -> None:
-    backup = back_up(LoopFolder.open(folder), to, print)
+    loop = open_loop(folder)
+    if isinstance(loop, DeclaredLoop):
+        raise UserError(
+            f"A backup holds a loop with a loop.yaml and an instance of its own; of this one copy {loop.address}, the "
+            "project and its instance."
+        )
+    backup = back_up(loop, to, print)
     print(f"{to} holds {backup.loop} as it was at {backup.at}, with {backup.annotations:,} annotations.")
     print(f"  back       rlhf restore {to} FOLDER")
 
@@ -59,4 +66,4 @@ def restore_loop(source: str, folder: Path) -> None:
     print(f"  next       rlhf check {folder}")
     if loop.config.label_store.kind == "label_studio":
         print("             The label server may have moved on; what it has is compared when labels are read.")
-    print(f"             rlhf resume --loop {folder}")
+    print(f"             rlhf resume {loop.option}")

@@ -21,7 +21,7 @@ def require_not_deleted(loop: LoopFolder, round_key: str) -> None:
     record = loop.deletions.deleted().get(round_key)
     if record is not None:
         raise UserError(
-            f"{record.sentence} `rlhf round restore {round_key} --loop {loop.root} --reason WHY` brings it back."
+            f"{record.sentence} `rlhf round restore {round_key} {loop.option} --reason WHY` brings it back."
         )
 
 
@@ -40,8 +40,8 @@ def unsettled_sentence(loop: LoopFolder, partitions: Collection[str]) -> str:
     return (
         f"{', '.join(keys)} {'has' if len(keys) == 1 else 'have'} no partition in Dagster any more, and "
         f"{labels:,} usable labels there train nothing until a person decides: "
-        f"`rlhf round delete {keys[0]} --loop {loop.root} --reason WHY` deletes it for good, "
-        f"`rlhf round restore {keys[0]} --loop {loop.root} --reason WHY` brings it back."
+        f"`rlhf round delete {keys[0]} {loop.option} --reason WHY` deletes it for good, "
+        f"`rlhf round restore {keys[0]} {loop.option} --reason WHY` brings it back."
     )
 
 

@@ -28,14 +28,14 @@ def named_policy(loop: LoopFolder, name: str) -> Checkpoint:
 def _champion(loop: LoopFolder) -> Checkpoint:
     champion = loop.registry.champion()
     if champion is None:
-        raise UserError(f"There is no champion yet; run `rlhf run prepare --loop {loop.root}` first.")
+        raise UserError(f"There is no champion yet; run `rlhf run prepare {loop.option}` first.")
     return loop.policy(champion.policy_id)
 
 
 def _made(loop: LoopFolder, name: str) -> Checkpoint:
     found = loop.checkpoint(_ASSETS[name])
     if found is None:
-        raise UserError(f"There is no {_ASSETS[name]} yet; run `rlhf run prepare --loop {loop.root}` first.")
+        raise UserError(f"There is no {_ASSETS[name]} yet; run `rlhf run prepare {loop.option}` first.")
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from rlhf_dagster.assets.rounds import rounds
+from rlhf_dagster.assets.rounds import add_partition
 from rlhf_dagster.automation.execution import execute, with_listener
 from rlhf_dagster.automation.headlines import asset_line
 from rlhf_dagster.build import build_loop
@@ -118,7 +118,7 @@ class _VariantRun:
         """Make the missing assets of a step; that the gate refuses a policy is a result."""
         self.watch.round_key = step.round_key or ""
         if step.round_key:
-            self.instance.add_dynamic_partitions(str(rounds.name), [step.round_key])
+            add_partition(self.instance, self.loop, step.round_key)
         missing = self.made.missing(step)
         if not missing.assets:
             return

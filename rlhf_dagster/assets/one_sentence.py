@@ -1,0 +1,80 @@
+"""How an asset ends that cannot be made: with one sentence where the user can mend the cause."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
+from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.formats import prepare_store
+from rlhf_dagster.lineage.stop_cord import read_stop
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.deleted_rounds import require_not_deleted
+from rlhf_dagster.records.loop_names import LOOP_TAG
+from rlhf_dagster.training.runtime.resuming import TrainingStopped
+
+STOPPED_TAG = "rlhf/stopped"
+"""Tag of runs that the stop cord has ended."""
+RETRY_AFTER = 5
+"""Seconds before a training whose process died is taken up again."""
+
+
+def in_one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the user can mend the cause, the asset fails with one sentence and without a stack trace.
+
+    An asset of a stopped loop does not start. A training whose process died is taken up again from its last state.
+    """
+
+    @functools.wraps(compute)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        loop: LoopFolder = kwargs["loop"]
+        try:
+            prepare_store(loop.store)
+            _mark_loop(loop)
+            _require_going(loop)
+            _require_round(loop)
+            return compute(*args, **kwargs)
+        except (UserError, TrainingFailed) as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        except TrainingStopped as stopped:
+            _mark_stopped()
+            raise dg.Failure(str(stopped), allow_retries=False) from None
+        except TrainingDied as died:
+            raise _retry(died, kwargs["compute"].retries) from None
+
+    return run
+
+
+def _mark_loop(loop: LoopFolder) -> None:
+    """Tag a run that was launched for assets alone, and so has not the tag of the loop's jobs."""
+    context = dg.AssetExecutionContext.get()
+    if LOOP_TAG not in context.run.tags:
+        context.instance.add_run_tags(context.run.run_id, loop.run_tag)
+
+
+def _require_going(loop: LoopFolder) -> None:
+    if stop := read_stop(loop.store):
+        raise TrainingStopped(stop.sentence)
+
+
+def _require_round(loop: LoopFolder) -> None:
+    """Raise UserError where the asset's round was deleted: the UI lets people add its partition again."""
+    context = dg.AssetExecutionContext.get()
+    if context.has_partition_key:
+        require_not_deleted(loop, context.partition_key)
+
+
+def _mark_stopped() -> None:
+    """Tell the sensors that this run did not fail: it may be launched again once the loop goes on."""
+    context = dg.AssetExecutionContext.get()
+    context.instance.add_run_tags(context.run.run_id, {STOPPED_TAG: "true"})
+
+
+def _retry(died: TrainingDied, retries: int) -> Exception:
+    context = dg.AssetExecutionContext.get()
+    context.log.warning(str(died))
+    if context.retry_number >= retries:
+        return dg.Failure(f"{died}\nIt was tried {retries + 1} times; its last state is kept for the next.")
+    return dg.RetryRequested(max_retries=retries, seconds_to_wait=RETRY_AFTER)
