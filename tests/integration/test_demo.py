@@ -164,7 +164,8 @@ def test_every_table_has_its_schema(killed_and_finished) -> None:
         assert pq.read_schema(path).equals(TABLES[asset], check_metadata=False), path
         found[asset] = found.get(asset, 0) + 1
     once = {"prompts", "demonstration_batch", "demonstrations", "pretraining_text"}
-    assert found == {asset: 1 if asset in once else 2 for asset in TABLES}
+    other_loops = {"feedback"}  # of those alone that learn from it
+    assert found == {asset: 1 if asset in once else 2 for asset in TABLES if asset not in other_loops}
 
 
 def test_nothing_is_left_over(killed_and_finished) -> None:
