@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlhf_dagster.assets.define import GPU_POOL
+from rlhf_dagster.assets.pool import pool_problem
 from rlhf_dagster.assets.rounds import open_rounds
+from rlhf_dagster.automation.declared import DeclaredLoop
 from rlhf_dagster.automation.instance import open_instance
-from rlhf_dagster.config.loop import CONFIG_FILE, load_config
+from rlhf_dagster.cli.which_loop import find_loop
+from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
@@ -31,11 +33,12 @@ def print_diagnoses(folder: Path) -> int:
 
 def _diagnoses(folder: Path) -> Iterator[Diagnosis]:
     try:
-        loop = LoopFolder(load_config(folder), folder.resolve())
+        loop = find_loop(folder)
     except UserError as error:
         yield Diagnosis("settings", str(error), f"correct {folder / CONFIG_FILE}, or `rlhf init {folder}`")
         return
-    yield Diagnosis("settings", f"{folder / CONFIG_FILE} holds the loop {loop.config.name}.")
+    place = "a component of its project" if isinstance(loop, DeclaredLoop) else f"in {folder / CONFIG_FILE}"
+    yield Diagnosis("settings", f"The loop {loop.config.name} is declared: {place}.")
     yield from diagnoses_of(loop)
     yield from _of_dagster(loop)
 
@@ -43,10 +46,11 @@ def _diagnoses(folder: Path) -> Iterator[Diagnosis]:
 def _of_dagster(loop: LoopFolder) -> Iterator[Diagnosis]:
     """What Dagster's records say: places in the pool of GPUs, rounds, and whether anybody acts on the loop."""
     try:
-        with open_instance(loop.root) as instance:
-            pools = {limit.name: limit.limit for limit in instance.event_log_storage.get_pool_limits()}
-            yield Diagnosis("pool", f"{pools.get(GPU_POOL)} trainings at a time (pool `{GPU_POOL}`).")
-            yield _rounds(loop, open_rounds(instance))
+        with open_instance(loop) as instance:
+            problem = pool_problem(instance, loop.names.pool)
+            mend = f"dagster instance concurrency set {loop.names.pool} 1" if problem else ""
+            yield Diagnosis("pool", problem or f"The pool `{loop.names.pool}` has a limit.", mend)
+            yield _rounds(loop, open_rounds(instance, loop))
             beats = [beat.timestamp for beat in instance.get_daemon_heartbeats().values()]
             yield _daemon(loop, max(beats, default=0.0))
     except UserError as error:
@@ -66,4 +70,4 @@ def _daemon(loop: LoopFolder, last: float) -> Diagnosis:
         return Diagnosis("daemon", f"Dagster's daemon gave a sign of life {silent:.0f} seconds ago.")
     sentence = "No daemon of Dagster is at work, so schedule and sensors do not act."
     wanted = loop.config.automation.running
-    return Diagnosis("daemon", sentence, f"rlhf ui --loop {loop.root}" if wanted else "")
+    return Diagnosis("daemon", sentence, f"rlhf ui {loop.option}" if wanted else "")

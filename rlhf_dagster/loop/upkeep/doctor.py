@@ -92,7 +92,7 @@ def _files(loop: LoopFolder) -> Diagnosis:
 def _stop_cord(loop: LoopFolder) -> Diagnosis:
     stop = read_stop(loop.store)
     return (
-        Diagnosis("stop cord", stop.sentence, f"rlhf resume --loop {loop.root}")
+        Diagnosis("stop cord", stop.sentence, f"rlhf resume {loop.option}")
         if stop
         else Diagnosis("stop cord", "Nobody has stopped the loop.")
     )
@@ -101,9 +101,9 @@ def _stop_cord(loop: LoopFolder) -> Diagnosis:
 def _data(loop: LoopFolder) -> Diagnosis:
     prompts, demonstrations = loop.table("prompts"), loop.table("demonstrations")
     if lacking := _not_imported(loop):
-        return Diagnosis("data", f"No {lacking} are imported.", f"rlhf import {lacking} FILE --loop {loop.root}")
+        return Diagnosis("data", f"No {lacking} are imported.", f"rlhf import {lacking} FILE {loop.option}")
     if prompts is None or demonstrations is None:
-        return Diagnosis("data", "Prompts and demonstrations are not made yet.", f"rlhf run prepare --loop {loop.root}")
+        return Diagnosis("data", "Prompts and demonstrations are not made yet.", f"rlhf run prepare {loop.option}")
     require_prompts(loop.config, prompts)
     require_demonstrations(demonstrations)
     sizes = prompts["split"].value_counts()
@@ -125,7 +125,7 @@ def _not_imported(loop: LoopFolder) -> str:
 def _models(loop: LoopFolder) -> Diagnosis:
     sft, champion = loop.checkpoint("sft_checkpoint"), loop.registry.champion()
     if sft is None or champion is None:
-        return Diagnosis("models", "There is no SFT policy yet.", f"rlhf run prepare --loop {loop.root}")
+        return Diagnosis("models", "There is no SFT policy yet.", f"rlhf run prepare {loop.option}")
     _ = loop.policy(champion.policy_id).folder
     return Diagnosis("models", f"The champion is {champion.policy_id}.")
 
@@ -140,7 +140,7 @@ def _label_store(loop: LoopFolder) -> Diagnosis:
         _ = store.client
     except UserError as error:
         local = settings.kind == "label_studio" and is_local(settings.url)
-        mend = f"rlhf label-studio up --loop {loop.root}" if local else f"correct `label_store` in {CONFIG_FILE}"
+        mend = f"rlhf label-studio up {loop.option}" if local else f"correct `label_store` in {CONFIG_FILE}"
         return Diagnosis("label store", str(error), mend)
     return Diagnosis("label store", f"Label Studio answers at {settings.url}.")
 
@@ -150,5 +150,5 @@ def _logs(loop: LoopFolder) -> Diagnosis:
     missing = Logs.of(names, loop.root).missing
     if missing:
         sentence = f"{missing[0]} of data.feedback.logs is not there yet."
-        return Diagnosis("logs", sentence, f"rlhf serve --log {loop.root / missing[0]} --loop {loop.root}")
+        return Diagnosis("logs", sentence, f"rlhf serve --log {loop.root / missing[0]} {loop.option}")
     return Diagnosis("logs", f"{len(names)} logs of conversations are read." if names else "No log is to be read.")
