@@ -71,8 +71,11 @@ def _with_project(function: _Command) -> _Command:
 
     @functools.wraps(function)
     def command(*args: Any, project: Path | None, **kwargs: Any) -> Any:
-        _project.set(project)
-        return function(*args, **kwargs)
+        before = _project.set(project)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _project.reset(before)
 
     option = inspect.Parameter("project", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ProjectOption)
     command.__signature__ = signature.replace(  # type: ignore[attr-defined]
