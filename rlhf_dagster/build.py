@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from rlhf_dagster.assets.graph import loop_assets, loop_checks
+from rlhf_dagster.automation.device_tags import require_known_tags
 from rlhf_dagster.automation.jobs import loop_jobs
 from rlhf_dagster.automation.pages import page_spec
 from rlhf_dagster.automation.sensors import loop_automation
@@ -51,8 +52,10 @@ def build_loop(
         is that of the code location.
 
     Raises:
-        UserError: a resource has a name that nothing in the loop asks for, or a key does not end in its asset.
+        UserError: a resource has a name that nothing in the loop asks for, a key does not end in its asset, or `tags`
+            say of Kubernetes what dagster-k8s does not know.
     """
+    require_known_tags(config.tags)
     named = name_assets(config, names, get_asset_spec)
     schedules, sensors = loop_automation(config, named.names)
     own = _own_resources(LoopFolder(config, root.resolve(), named.names))

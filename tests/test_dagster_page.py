@@ -24,11 +24,12 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_the_settings_of_the_page_load_beside_a_team_s_assets(tmp_path: Path) -> None:
-    first, _, translated = map(yaml.safe_load, blocks("yaml"))
-    attributes = first["attributes"] | translated["attributes"] | {"root": str(tmp_path / "loop")}
+    first, _, tagged, translated = map(yaml.safe_load, blocks("yaml"))
+    attributes = first["attributes"] | tagged | translated["attributes"] | {"root": str(tmp_path / "loop")}
     tree = dg.ComponentTree.for_project(write_project(tmp_path, "page_project", {"support": attributes}))
     definitions = tree.build_defs()
     dg.Definitions.validate_loadable(definitions)
+    assert '"nvidia.com/gpu": 1' in definitions.resolve_job_def("support__prepare").tags["dagster-k8s/config"]
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
     costs = {spec.tags["cost"] for key, spec in specs.items() if key.startswith("support/")}
     assert (specs["support/reward_model"].tags["cost"], costs) == ("high", {"high", "low"})

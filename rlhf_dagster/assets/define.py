@@ -19,6 +19,7 @@ from rlhf_dagster.resources.own_keys import RESOURCES, with_own_resources
 JSON: dict[str, Any] = {"kinds": {"json"}, "io_manager_key": "json"}
 MODEL: dict[str, Any] = {"kinds": {"huggingface"}, "io_manager_key": "models"}
 TABLE: dict[str, Any] = {"kinds": {"parquet"}, "io_manager_key": "tables"}
+NO_TAGS: Mapping[str, Any] = {}
 _NO_INPUTS = {"context", "config", *RESOURCES}
 
 
@@ -39,8 +40,13 @@ class LoopAsset:
     reads_policies: bool = False
     """Whether it waits for the policies of the round, which the loop's config names."""
 
-    def of(self, names: LoopNames, policies: Sequence[str] = ()) -> dg.AssetsDefinition:
-        """The asset of one loop. ``policies`` are no inputs: an asset reads those alone that the round is judged by."""
+    def of(
+        self, names: LoopNames, policies: Sequence[str] = (), device_tags: Mapping[str, Any] = NO_TAGS
+    ) -> dg.AssetsDefinition:
+        """The asset of one loop. ``policies`` are no inputs: an asset reads those alone that the round is judged by.
+
+        ``device_tags`` are for its step, if it needs a device.
+        """
         waits_for = [*self.deps, *(policies if self.reads_policies else ())]
         return dg.asset(
             key=_key(names, self.name),
@@ -51,6 +57,7 @@ class LoopAsset:
             io_manager_key=names.own(self.io_manager_key),
             partitions_def=rounds_of(names) if self.by_round else None,
             pool=names.pool if self.gpu else None,
+            op_tags=device_tags if self.gpu else None,
             code_version=self.code_version,
             metadata={"dagster/column_schema": _column_schema(self.name)} if self.name in TABLES else None,
         )(with_own_resources(in_one_sentence(self.compute), names))
@@ -133,15 +140,17 @@ def _column_schema(name: str) -> dg.TableSchema:
 
 
 def stage_progress(context: dg.AssetExecutionContext) -> Progress:
-    """Progress as lines in the run's log. Each line also checks whether the run is being cancelled.
+    """Progress as lines in the run's log. Each line also checks whether the run is being cancelled, or was ended.
 
-    Dagster's signal alone is not enough: where it arrives while Python collects garbage, its exception is dropped.
+    Dagster's signal alone is not enough: where it arrives while Python collects garbage, its exception is dropped, and
+    a host that cannot reach this one sends none. A run that others gave up for dead ends as well: it may be taken up
+    again elsewhere.
     """
 
     def say(text: str) -> None:
         context.log.info(text)
         run = context.instance.get_run_by_id(context.run.run_id)
-        if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
+        if run is not None and (run.status == dg.DagsterRunStatus.CANCELING or run.is_finished):
             raise dg.DagsterExecutionInterruptedError
 
     return Progress(asset_of(context.asset_key.path), say)

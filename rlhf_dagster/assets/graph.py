@@ -17,19 +17,28 @@ READ_POLICIES = [evaluation.evaluation_completions, evaluation.eval_report, rele
 
 def loop_assets(config: LoopConfig, names: LoopNames = ALONE) -> list[dg.AssetsDefinition]:
     """The assets of a loop. An arm that it does not train has none, and nothing waits for it."""
-    arms = config.trained_arms()
-    fed = [feedback] if config.learns_from_feedback else []
-    made = [asset.of(names) for asset in (*(policy.arm_asset(arm, config) for arm in arms), *fed)]
-    chosen_from = [arm.asset for arm in arms]
-    choice = [policy.policy_choice.of(names, chosen_from)] if CHOICE in policy_assets(config) else []
-    every = [asset.of(names) for asset in _of_every_loop()]
-    return [*every, *made, *choice, *(asset.of(names, policy_assets(config)) for asset in READ_POLICIES)]
+    policies, tags = policy_assets(config), config.tags.steps
+    chosen_from = [arm.asset for arm in config.trained_arms()]
+    waits_for = {policy.policy_choice.name: chosen_from} | {asset.name: policies for asset in READ_POLICIES}
+    return [asset.of(names, waits_for.get(asset.name, ()), tags) for asset in _declared(config)]
+
+
+def device_assets(config: LoopConfig) -> set[str]:
+    """The assets of a loop that train or sample, by name."""
+    return {asset.name for asset in _declared(config) if asset.gpu}
 
 
 def loop_checks(names: LoopNames = ALONE) -> list[dg.AssetChecksDefinition]:
     """The checks of a loop's assets."""
     checks = (evaluation.may_be_promoted, reward.better_than_guessing, pool.pool_is_limited)
     return [check.of(names) for check in checks]
+
+
+def _declared(config: LoopConfig) -> list[LoopAsset]:
+    made = [policy.arm_asset(arm, config) for arm in config.trained_arms()]
+    fed = [feedback] if config.learns_from_feedback else []
+    choice = [policy.policy_choice] if CHOICE in policy_assets(config) else []
+    return [*_of_every_loop(), *made, *fed, *choice, *READ_POLICIES]
 
 
 def _of_every_loop() -> list[LoopAsset]:

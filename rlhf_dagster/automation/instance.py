@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from rlhf_dagster.automation.declared import DeclaredLoop
 from rlhf_dagster.automation.own_runs import ALIVE, alive_runs
-from rlhf_dagster.common.processes import is_alive, process_tag
+from rlhf_dagster.common.processes import is_alive, is_gone, other_host, process_tag
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.loop_names import GPU_POOL
@@ -96,11 +96,14 @@ def run_tags(loop: LoopFolder) -> dict[str, str]:
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail the runs whose process is gone and free their places in the pools; returns their ids."""
+    """Fail the runs whose process is gone and free their places in the pools; returns their ids.
+
+    Runs of other hosts are theirs to close.
+    """
     closed = []
     for run in instance.get_runs(dg.RunsFilter(statuses=ALIVE)):
         tag = run.tags.get(PROCESS_TAG)
-        if tag and not is_alive(tag):
+        if tag and is_gone(tag):
             instance.report_run_failed(run, "The process that executed this run is gone.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             closed.append(run.run_id)
@@ -116,6 +119,11 @@ def require_idle(instance: dg.DagsterInstance, loop: LoopFolder) -> None:
         tag = run.tags.get(PROCESS_TAG, "")
         if not tag and isinstance(loop, DeclaredLoop) and run.status != dg.DagsterRunStatus.QUEUED:
             raise UserError(f"Run {run.run_id[:8]} of {run.job_name} is at work on this loop: wait until it ends.")
+        if tag and (host := other_host(tag)):
+            raise UserError(
+                f"Run {run.run_id[:8]} of {run.job_name} is at work on this loop on {host}: wait until it ends, or, if "
+                "that host is gone, terminate the run in the UI (Runs)."
+            )
         if tag and is_alive(tag) and not tag.startswith(f"{os.getpid()}:"):
             pid = tag.split(":")[0]
             raise UserError(f"Process {pid} is running {run.job_name} on this loop: wait until it ends, or stop it.")

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from rlhf_dagster.automation.device_tags import job_tags
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.loop.candidate import policy_assets
 from rlhf_dagster.records.loop_names import ALONE, LoopNames
@@ -49,7 +50,7 @@ def loop_jobs(config: LoopConfig, names: LoopNames = ALONE) -> list[Any]:
             names.own(name),
             selection=dg.AssetSelection.assets(*(dg.AssetKey(names.path(asset)) for asset in assets)),
             description=DESCRIPTIONS[name],
-            tags=names.tag(config.name),
+            tags={**job_tags(config, assets), **names.tag(config.name)},
         )
         for name, assets in job_assets(config).items()
     ]

@@ -1,8 +1,11 @@
-"""Launches each run as a process of its own on this machine, and can tell whether that process is still alive.
+"""Launches each run as a process of its own on this host, and can tell whether that process is still alive.
 
 Dagster's default launcher starts runs inside the code server and does not watch them: a run whose process is killed
 stays "started", with its place in the pools, and a code server that is killed takes the means to cancel its runs with
 it. Here a run depends on neither code server nor daemon, and run monitoring sees at once that its process is gone.
+
+Where hosts share an instance, each looks at processes of its own alone: of a run elsewhere it says that it runs, and
+leaves its end to the run, which looks at its status whenever it says how far it is.
 """
 
 import os
@@ -20,13 +23,14 @@ from dagster._serdes import ConfigurableClass
 from dagster._serdes.config_class import ConfigurableClassData
 
 from rlhf_dagster.automation.instance import PROCESS_TAG
-from rlhf_dagster.common.processes import is_alive, process_tag, processes_with
+from rlhf_dagster.common.processes import is_alive, other_host, process_tag, processes_with
+from rlhf_dagster.errors import UserError
 
 LOGS = "run_logs"
 
 
 class ProcessRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
-    """Runs as processes of this machine, in sessions of their own."""
+    """Runs as processes of this host, in sessions of their own."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data
@@ -65,6 +69,9 @@ class ProcessRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         if run is None or run.is_finished:
             return False
         self._instance.report_run_canceling(run)
+        if host := _host(run):
+            self._instance.report_engine_event(f"The run is on {host}; it ends when it next says how far it is.", run)
+            return True
         process = _process(run)
         if process is None:
             self._instance.report_run_canceled(run, "The process of the run was gone already.")
@@ -78,6 +85,8 @@ class ProcessRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         self._reap()
+        if host := _host(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"The run is on {host}, where its process can be seen.")
         if _process(run) is not None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, "The process that executed this run is gone.")
@@ -98,6 +107,25 @@ class ProcessRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         folder = Path(self._instance.root_directory, LOGS)
         folder.mkdir(exist_ok=True)
         return folder / f"{run_id}.log"
+
+
+def require_unwatched(instance: dg.DagsterInstance) -> None:
+    """Raise UserError where the instance would take a run of this process for dead.
+
+    Run monitoring asks the launcher, and other launchers know the containers and jobs alone that they have started.
+    """
+    launcher = instance.run_launcher
+    own = isinstance(launcher, ProcessRunLauncher)
+    if instance.run_monitoring_enabled and launcher.supports_check_run_worker_health and not own:
+        raise UserError(
+            f"This instance watches its runs by {type(launcher).__name__}, which would take one in this process for "
+            "dead: launch the job in the UI, or by `dagster job launch`."
+        )
+
+
+def _host(run: dg.DagsterRun) -> str:
+    """The host that a run is on, where it is not this one."""
+    return other_host(run.tags.get(PROCESS_TAG, ""))
 
 
 def _process(run: dg.DagsterRun) -> int | None:

@@ -10,6 +10,7 @@ from rlhf_dagster.automation.execution import EventListener, RunOutcome, execute
 from rlhf_dagster.automation.freshness import Freshness, Records
 from rlhf_dagster.automation.instance import open_instance, require_idle, run_tags
 from rlhf_dagster.automation.jobs import ROUND_JOBS, job_assets
+from rlhf_dagster.automation.launcher import require_unwatched
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.evaluation import decide
@@ -85,6 +86,7 @@ class LoopRunner:
         listener: EventListener | None = None,
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
+        require_unwatched(self.instance)
         require_idle(self.instance, self.loop)
         tags, names = run_tags(self.loop), self.loop.names
         return execute(self.definitions, self.instance, job, round_key, assets, listener, tags, names)

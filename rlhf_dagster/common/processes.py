@@ -1,7 +1,8 @@
-"""Processes of this machine: the descendants of one, whether one still runs, and which run a command."""
+"""Processes of this host: the descendants of one, whether one still runs, and which run a command."""
 
 import getpass
 import os
+import socket
 import sys
 
 import psutil
@@ -33,23 +34,42 @@ def descendants(root: int) -> list[int]:
 
 
 def process_tag(pid: int) -> str:
-    """Names a process for ever, as ``PID:STARTED``: a pid alone is used again."""
-    return f"{pid}:{_started(pid)}"
+    """Names a process of this host for ever, as ``PID:STARTED@HOST``: a pid alone is used again, also elsewhere."""
+    return f"{pid}:{_started(pid)}@{socket.gethostname()}"
+
+
+def other_host(tag: str) -> str:
+    """The host of a :func:`process_tag` where it is another than this one; empty where it is this one.
+
+    Tags of version 0.1 name none: they are this host's.
+    """
+    host = tag.partition("@")[2]
+    return "" if host == socket.gethostname() else host
 
 
 def is_alive(tag: str) -> bool:
-    """Whether the process of a :func:`process_tag` is still there."""
-    pid, _, started = tag.partition(":")
-    now = _started(int(pid))
-    if not now or not started:
-        return False
-    return started == _UNKNOWN or abs(int(started) - int(now)) <= SLACK
+    """Whether the process of a :func:`process_tag` is still there; False as well where its host is another one."""
+    return not other_host(tag) and _is_there(tag)
+
+
+def is_gone(tag: str) -> bool:
+    """Whether the process of a :func:`process_tag` has ended; False where its host is another one, and nobody knows."""
+    return not other_host(tag) and not _is_there(tag)
 
 
 def processes_with(*words: str) -> list[int]:
     """Ids, smallest first, of the processes in whose command line each of ``words`` stands."""
     commands = {process.pid: "\0".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
     return sorted(pid for pid, command in commands.items() if all(word in command for word in words))
+
+
+def _is_there(tag: str) -> bool:
+    """Whether this host has the process of a tag."""
+    pid, _, started = tag.partition("@")[0].partition(":")
+    now = _started(int(pid))
+    if not now or not started:
+        return False
+    return started == _UNKNOWN or abs(int(started) - int(now)) <= SLACK
 
 
 def _started(pid: int) -> str:

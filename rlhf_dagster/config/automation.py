@@ -1,9 +1,10 @@
-"""When rounds open, when training starts, and who is told what. Importing this imports no Dagster."""
+"""When rounds open, when training starts, who is told what, and what runs are tagged with. This imports no Dagster."""
 
-from typing import Literal, Self
+import json
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.cron import cron_problem
@@ -64,3 +65,29 @@ class AutomationSettings(Settings):
                 f"automation.timezone {self.timezone!r} is not known; give a name such as `UTC` or `Europe/Berlin`"
             ) from None
         return self
+
+
+class TagSettings(Settings):
+    """Dagster tags by which run launchers and executors learn what the steps that train or sample need.
+
+    Where each run is a pod (K8sRunLauncher), set `jobs`; where each step is one (k8s_job_executor), set `steps`.
+    """
+
+    steps: dict[str, Any] = Field({})
+    """Tags of each step that trains or samples, such as `dagster-k8s/config: {container_config: {resources: {limits:
+    {nvidia.com/gpu: 1}}}}`; an executor with a pod for each step reads them."""
+    jobs: dict[str, Any] = Field({})
+    """Tags of the jobs with such a step; the run launcher reads them. Runs of assets that are chosen by hand in the UI
+    have none, unless they are given there."""
+
+    @field_validator("steps", "jobs")
+    @classmethod
+    def _can_be_written(cls, tags: dict[str, Any]) -> dict[str, Any]:
+        for name, value in tags.items():
+            try:
+                same = json.loads(json.dumps(value)) == value
+            except (TypeError, ValueError):
+                same = False
+            if not same:
+                raise ValueError(f"the value of `{name}` is none that JSON can hold")
+        return tags

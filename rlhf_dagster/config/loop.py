@@ -12,7 +12,7 @@ from rlhf_dagster.config.arm_settings.group_advantages import GrpoSettings, Rloo
 from rlhf_dagster.config.arm_settings.inheritance import with_inherited
 from rlhf_dagster.config.arm_settings.release import BEST, ReleaseSettings
 from rlhf_dagster.config.arms import BEST_OF_N, BEST_OF_N_SFT, DPO, PPO, TRAINED, Arm
-from rlhf_dagster.config.automation import AutomationSettings
+from rlhf_dagster.config.automation import AutomationSettings, TagSettings
 from rlhf_dagster.config.base import LATER, Settings, overlaid, read_yaml
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
@@ -80,6 +80,7 @@ class LoopConfig(Settings):
     models: ModelsSettings = ModelsSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
+    tags: TagSettings = Field(TagSettings(), json_schema_extra=LATER)
     arms: list[str] = Field(
         [],
         description="Policies that each round trains beside that of `release.arm`, on the same labels, and reports "

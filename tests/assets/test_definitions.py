@@ -270,3 +270,27 @@ def test_a_label_store_is_replaced_with_the_loop_that_opens_it(stages, copy_of) 
     assert job.execute_in_process(instance=runner.instance, partition_key=key).success
     comparisons = loop.label_store.comparisons(key, "train")
     assert len(comparisons) == loop.config.labeling.comparisons_per_round
+
+
+def test_steps_and_jobs_that_need_a_device_have_the_tags_of_the_config(tmp_path) -> None:
+    """A launcher with a pod for each run reads those of jobs, an executor with a pod for each step those of steps."""
+    gpu = {"container_config": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
+    tags = {"steps": {"dagster-k8s/config": gpu}, "jobs": {"team/queue": "big"}}
+    built = build_loop(LoopConfig(tags=tags, arms=["dpo"]), tmp_path)
+    steps = {asset.op.name: asset.op.tags.get("dagster-k8s/config") for asset in built.assets if hasattr(asset, "op")}
+    tagged = {name for name, value in steps.items() if value is not None}
+    assert {
+        json.loads(steps[name])["container_config"]["resources"]["limits"]["nvidia.com/gpu"] for name in tagged
+    } == {1}
+    assert tagged == {name for name in TORCH if name in steps}
+    jobs = {job.name: job.tags.get("team/queue") for job in built.jobs}
+    assert jobs == {"prepare": "big", "collect_round": "big", "train_round": "big", "release_round": None}
+    assert {job.tags["rlhf/loop"] for job in built.jobs} == {"sentiment"}
+
+
+def test_tags_that_a_launcher_would_not_read_are_refused(tmp_path) -> None:
+    wrong = {"container_config": {"resources": {}}, "pod_spec": {"node_selector": {"gpu": "h100"}}}
+    with pytest.raises(UserError, match=r"`tags.jobs`: dagster-k8s/config .* \"pod_spec\""):
+        build_loop(LoopConfig(tags={"jobs": {"dagster-k8s/config": wrong}}), tmp_path)
+    with pytest.raises(UserError, match=r"`tags.steps`: the value of `a` is none that JSON can hold"):
+        LoopConfig.parse({"tags": {"steps": {"a": {1: 2}}}}, "loop.yaml")

@@ -13,6 +13,7 @@ import pytest
 from dagster._core.launcher.base import WorkerStatus
 from loops import ROUND
 
+from rlhf_dagster.assets.define import stage_progress
 from rlhf_dagster.automation.instance import PROCESS_TAG
 from rlhf_dagster.automation.launcher import ProcessRunLauncher
 from rlhf_dagster.cli.runner import LoopRunner
@@ -68,6 +69,41 @@ def test_cancelling_a_run_whose_process_is_gone_ends_it(stages, copy_of) -> None
     assert runner.instance.run_launcher.terminate(run.run_id)
     assert runner.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELED
     assert not runner.instance.run_launcher.terminate(run.run_id)
+
+
+def test_a_run_on_another_host_is_asked_by_its_status_alone(stages, copy_of, worker) -> None:
+    """The same pid here is somebody else's process."""
+    runner = copy_of(stages.prepared)
+    run = started(runner, {PROCESS_TAG: process_tag(worker.pid).partition("@")[0] + "@gpu-7"})
+    launcher = runner.instance.run_launcher
+    health = launcher.check_run_worker_health(run)
+    assert (health.status, health.msg) == (WorkerStatus.RUNNING, "The run is on gpu-7, where its process can be seen.")
+    assert launcher.terminate(run.run_id)
+    assert runner.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELING
+    assert worker.poll() is None
+
+
+@pytest.mark.parametrize("ended", [dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.FAILURE])
+def test_a_run_that_others_have_ended_ends_when_it_says_how_far_it_is(ended: dg.DagsterRunStatus) -> None:
+    """A host that was cut off is taken for dead, and its run may have been taken up again elsewhere."""
+    said = []
+
+    @dg.asset
+    def training(context: dg.AssetExecutionContext) -> None:
+        progress = stage_progress(context)
+        progress.log("step 1 of 2")
+        said.append("step 1 of 2")
+        report = {
+            dg.DagsterRunStatus.CANCELING: context.instance.report_run_canceling,
+            dg.DagsterRunStatus.FAILURE: context.instance.report_run_failed,
+        }
+        report[ended](context.run)
+        progress.log("step 2 of 2")
+        said.append("step 2 of 2")
+
+    with dg.instance_for_test() as instance, pytest.raises(dg.DagsterExecutionInterruptedError):
+        dg.materialize([training], instance=instance)
+    assert said == ["step 1 of 2"]
 
 
 def test_a_process_that_was_not_noted_is_found_by_its_command(stages, copy_of) -> None:

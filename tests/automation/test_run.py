@@ -3,12 +3,14 @@ import sys
 
 import dagster as dg
 import pytest
+from dagster._core.launcher import DefaultRunLauncher
 from loops import ROUND, TRAIN, open_runner, run_missing
 
 import rlhf_dagster.assets.reward as reward_assets
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.instance import PROCESS_TAG, close_dead_runs, run_tags
 from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE
+from rlhf_dagster.automation.launcher import require_unwatched
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.common.processes import process_tag
 from rlhf_dagster.errors import UserError
@@ -141,7 +143,7 @@ def test_runs_that_others_execute_are_left_alone(stages, copy_of) -> None:
 def test_a_pid_that_another_process_has_now_is_dead(stages, copy_of) -> None:
     """The tag holds when the process started, so that a reused pid is not taken for it."""
     runner = copy_of(stages.prepared)
-    pid, started = run_tags(runner.loop)[PROCESS_TAG].split(":")
+    pid, started = run_tags(runner.loop)[PROCESS_TAG].partition("@")[0].split(":")
     job = runner.definitions.resolve_job_def("prepare")
     run = runner.instance.create_run_for_job(
         job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: f"{pid}:{int(started) - 1}"}
@@ -170,6 +172,36 @@ def test_a_loop_that_another_process_works_on_is_left_alone(stages, copy_of) -> 
             runner.run("train_round", ROUND, ["label_quality"])
     finally:
         other.communicate(b"\n")
+
+
+def test_a_run_of_another_host_is_neither_closed_nor_joined(stages, copy_of) -> None:
+    runner = copy_of(stages.unjudged)
+    job = runner.definitions.resolve_job_def("train_round")
+    run = runner.instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: f"{_dead_process()}@gpu-7"}
+    )
+    assert close_dead_runs(runner.instance) == []
+    with pytest.raises(UserError, match=rf"Run {run.run_id[:8]} of train_round is at work on this loop on gpu-7"):
+        runner.run("train_round", ROUND, ["label_quality"])
+
+
+def test_a_launcher_that_would_take_a_run_of_this_process_for_dead_is_refused(tmp_path, stages, copy_of) -> None:
+    runner = copy_of(stages.unjudged)
+    watched = {"run_launcher": {"module": __name__, "class": "Watching"}, "run_monitoring": {"enabled": True}}
+    unwatched = {"run_launcher": watched["run_launcher"], "run_monitoring": {"enabled": False}}
+    with dg.instance_for_test(overrides=unwatched) as instance:
+        require_unwatched(instance)
+    with (
+        dg.instance_for_test(overrides=watched) as instance,
+        pytest.raises(UserError, match=r"watches its runs by Watching, .* `dagster job launch`"),
+    ):
+        LoopRunner(runner.loop, instance).run("train_round", ROUND, ["label_quality"])
+
+
+class Watching(DefaultRunLauncher):
+    """As the launchers that start containers: it looks for the worker of every run."""
+
+    supports_check_run_worker_health = True
 
 
 def test_a_pool_that_a_run_of_the_ui_holds_is_said(stages, copy_of) -> None:

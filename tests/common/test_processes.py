@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,7 +8,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rlhf_dagster.common.processes import SLACK, descendants, is_alive, process_tag, processes_with
+from rlhf_dagster.common.processes import (
+    SLACK,
+    descendants,
+    is_alive,
+    is_gone,
+    other_host,
+    process_tag,
+    processes_with,
+)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="compares with /proc")
 
@@ -29,12 +38,12 @@ def test_a_process_is_alive_until_it_ends(other: subprocess.Popen[bytes]) -> Non
     assert other.pid not in descendants(os.getpid())
     other.wait()
     assert not is_alive(tag)
-    assert process_tag(other.pid) == f"{other.pid}:"
+    assert process_tag(other.pid) == f"{other.pid}:@{socket.gethostname()}"
     assert not is_alive(process_tag(other.pid))
 
 
 def test_a_pid_that_another_process_has_now_is_dead(other: subprocess.Popen[bytes]) -> None:
-    pid, started = process_tag(other.pid).split(":")
+    pid, started = process_tag(other.pid).partition("@")[0].split(":")
     assert not is_alive(f"{pid}:{int(started) - SLACK - 1}")
     assert not is_alive(f"{pid}:")
 
@@ -43,7 +52,7 @@ def test_a_pid_that_another_process_has_now_is_dead(other: subprocess.Popen[byte
 def test_tags_are_those_that_version_0_1_read_from_proc(other: subprocess.Popen[bytes]) -> None:
     for pid in (other.pid, os.getpid(), os.getppid()):
         started = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-        assert process_tag(pid) == f"{pid}:{started}"
+        assert process_tag(pid).partition("@")[0] == f"{pid}:{started}"
 
 
 def test_a_tag_of_version_0_1_without_a_time_says_that_there_is_a_process(other: subprocess.Popen[bytes]) -> None:
@@ -51,6 +60,19 @@ def test_a_tag_of_version_0_1_without_a_time_says_that_there_is_a_process(other:
     other.kill()
     other.wait()
     assert not is_alive(f"{other.pid}:unknown")
+
+
+def test_a_process_of_another_host_is_not_looked_for_here(other: subprocess.Popen[bytes]) -> None:
+    tag = process_tag(other.pid)
+    elsewhere = tag.replace("@", "@not-")
+    assert (other_host(tag), other_host(elsewhere)) == ("", f"not-{socket.gethostname()}")
+    assert (is_alive(tag), is_gone(tag)) == (True, False)
+    assert (is_alive(elsewhere), is_gone(elsewhere)) == (False, False)
+    of_old = tag.partition("@")[0]
+    assert (other_host(of_old), is_alive(of_old), is_gone(of_old)) == ("", True, False)
+    other.kill()
+    other.wait()
+    assert [is_gone(one) for one in (tag, of_old, elsewhere)] == [True, True, False]
 
 
 def test_a_clock_that_is_set_changes_no_tag(other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:

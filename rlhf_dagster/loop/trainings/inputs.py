@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_dagster.common.files import make_folder, writing
-from rlhf_dagster.common.processes import is_alive, process_tag
+from rlhf_dagster.common.processes import is_gone, process_tag
 from rlhf_dagster.compute.run import Work
 
 
@@ -39,9 +39,9 @@ def _copied(table: Path, folder: Path) -> Path:
 
 
 def _remove_left(work: Work) -> None:
-    """Remove the copies of processes that were killed."""
+    """Remove the copies of processes that were killed; those of another host, on a disk that both have, are its own."""
     for left in work.folder.parent.glob(f"{_prefix(work)}*"):
-        if not is_alive(left.name.removeprefix(_prefix(work))):
+        if is_gone(left.name.removeprefix(_prefix(work))):
             shutil.rmtree(left, ignore_errors=True)
 
 
