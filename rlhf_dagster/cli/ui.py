@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -19,6 +20,7 @@ from rlhf_dagster.cli.label_studio import install_label_studio, port_of, show, s
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
 from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.common.files import locked_at_once, write_atomically
+from rlhf_dagster.common.http.own_requests import OWN_NAMES
 from rlhf_dagster.common.ports import LOOPBACK, require_free, why_not_free
 from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.errors import Damaged, UserError
@@ -98,10 +100,10 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         "RLHF_LOOP": str(loop.root),
         SERVED_LOOP: str(loop.root),
         "DAGSTER_HOME": str(home),
-        PAGES_VARIABLE: f"http://{LOOPBACK}:{pages_port}",
+        PAGES_VARIABLE: loop.config.automation.pages_url or f"http://{LOOPBACK}:{pages_port}",
     }
-    python = [sys.executable, "-m"]
-    pages = [*python, "rlhf_dagster.pages.server", loop.store.address, str(pages_port)]
+    python, named = [sys.executable, "-m"], loop.config.automation
+    pages = [*python, "rlhf_dagster.pages.server", loop.store.address, str(pages_port), *_names(named.pages_url)]
     code = [
         *python,
         "dagster",
@@ -114,7 +116,7 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         "-p",
         str(code_port),
     ]
-    web = [*python, "dagster_webserver", "-w", str(workspace), "-h", LOOPBACK, "-p", str(port)]
+    web = [*python, "rlhf_dagster.automation.web_server", str(workspace), str(port), *_names(named.ui_url)]
     daemon = [*python, "dagster._daemon", "run", "-w", str(workspace)]
 
     def service(name: str, command: list[str], is_ready: Callable[[], bool] = lambda: True) -> Service:
@@ -128,6 +130,12 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         service("web server", web, lambda: answers(f"http://{LOOPBACK}:{port}/server_info")),
         service("daemon", daemon),
     ]
+
+
+def _names(address: str) -> list[str]:
+    """Options by which a server also answers under the name that an address has, if any."""
+    name = urlsplit(address).hostname
+    return ["--name", name] if name and name not in OWN_NAMES else []
 
 
 def _label_studio(loop: LoopFolder) -> Service | None:

@@ -42,7 +42,10 @@ class AutomationSettings(Settings):
     slack_channel: str = ""
     """Channel of the messages (`notify: slack`)."""
     ui_url: str = Field("http://127.0.0.1:3000", pattern=r"^https?://[^\s]+[^/\s]$")
-    """Address of the Dagster UI, for the links in messages."""
+    """Address of the Dagster UI, for the links in messages. Where a proxy serves `rlhf ui` under a name of its own, the
+    UI answers under that name and those of this machine, and under no other."""
+    pages_url: str = Field("", pattern=r"^(https?://[^\s]+[^/\s])?$")
+    """Address of the loop's pages, for the links to them, where a proxy serves those of `rlhf ui`."""
 
     @model_validator(mode="after")
     def _slack_has_a_channel(self) -> Self:

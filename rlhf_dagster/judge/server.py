@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rlhf_dagster.common.http_limits import TOO_LARGE, WHOLE_ANSWER, read_whole, set_time_limit
+from rlhf_dagster.common.http.limits import TOO_LARGE, WHOLE_ANSWER, read_whole, set_time_limit
 from rlhf_dagster.config.judging.judge import JudgeService
 from rlhf_dagster.errors import UserError
 

@@ -14,15 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
+from rlhf_dagster.common.http.own_requests import refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.label_page.desk import Desk, command_after
 from rlhf_dagster.labeling.forms import FLAGS
 
-HOSTS = (LOOPBACK, "localhost")
-"""Names that a request may have. With any other, a foreign page may have bound its name to us (DNS rebinding)."""
 MOST_BYTES = 1 << 20
 """Bytes; a demonstration is the longest answer."""
 TOKEN_HEADER = "X-Label-Token"  # noqa: S105
@@ -48,8 +46,8 @@ class LabelHandler(BaseHTTPRequestHandler):
         super().__init__(*connection)  # type: ignore[arg-type]  # request, address and server, from the server
 
     def do_GET(self) -> None:
-        if not self._is_ours():
-            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost")
+        if refused := refusal(self.command, self.headers.items()):
+            self.send_error(refused.status, refused.sentence)
         elif self.path != "/":
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
@@ -98,8 +96,6 @@ class LabelHandler(BaseHTTPRequestHandler):
     def _asked(self) -> dict[str, Any]:
         """The JSON of a request that may be made; raises Refused for any other."""
         self._require_own_page()
-        if self.headers.get_content_type() != "application/json":
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON.")
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MOST_BYTES:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request has at most {MOST_BYTES:,} bytes.")
@@ -112,19 +108,10 @@ class LabelHandler(BaseHTTPRequestHandler):
         return asked
 
     def _require_own_page(self) -> None:
-        if not self._is_ours():
-            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost.")
-        origin = self.headers.get("Origin")
-        if origin is not None and origin != f"http://{self.headers.get('Host')}":
-            raise Refused(HTTPStatus.FORBIDDEN, f"Another page asks; {WHOLE_ADDRESS}")
+        if refused := refusal(self.command, self.headers.items()):
+            raise Refused(refused.status, refused.sentence)
         if not hmac.compare_digest(self.headers.get(TOKEN_HEADER, "").encode(), self._token.encode()):
             raise Refused(HTTPStatus.FORBIDDEN, f"The token is missing; {WHOLE_ADDRESS}")
-
-    def _is_ours(self) -> bool:
-        try:
-            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in HOSTS
-        except ValueError:
-            return False
 
     def _send_page(self) -> None:
         nonce = secrets.token_urlsafe(16)

@@ -1,6 +1,6 @@
 """Serves a loop's pages, and nothing else of its folder, to browsers on this machine.
 
-    python -m rlhf_dagster.pages.server ROOT PORT
+    python -m rlhf_dagster.pages.server ROOT PORT [--name NAME]
 
 ``rounds.html`` (also as ``/``) and ``assets/eval_report/*.html`` are all that there is; data, models and credentials
 lie beside them. A request names one of these literally or gets 404: nothing is decoded, normalised or listed, and no
@@ -20,14 +20,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
-from urllib.parse import urlsplit
 
+from rlhf_dagster.common.http.own_requests import OWN_NAMES, refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.common.sealed import is_whole_page
 from rlhf_dagster.storage.known import is_remote, open_store
 
-_NAMES = (LOOPBACK, "localhost")
-"""Host names that a request may have. With any other, a foreign page may have bound its name to us (DNS rebinding)."""
 ROUNDS_PAGE = "rounds.html"
 PAGES_VARIABLE = "RLHF_PAGES"
 """Environment variable with the server's address, for those who write links to its pages."""
@@ -54,13 +52,13 @@ class PageHandler(BaseHTTPRequestHandler):
     timeout = 10.0
     """Seconds after which a client that sends nothing is dropped."""
 
-    def __init__(self, address: str, *connection: object) -> None:
-        self._address = address
+    def __init__(self, address: str, names: Sequence[str], *connection: object) -> None:
+        self._address, self._names = address, names
         super().__init__(*connection)  # type: ignore[arg-type]  # request, address and server, from the server
 
     def do_GET(self) -> None:
-        if _host_name(self.headers.get("Host", "")) not in _NAMES:
-            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost")
+        if refused := refusal(self.command, self.headers.items(), self._names):
+            self.send_error(refused.status, refused.sentence)
             return
         page = _requested(self.path)
         content = _content(self._address, page) if page else None
@@ -92,10 +90,13 @@ class PageHandler(BaseHTTPRequestHandler):
         """Requests are not logged."""
 
 
-def make_server(address: str, port: int) -> ThreadingHTTPServer:
-    """A server of the loop's store at ``address``, bound to the loopback address; 0 takes a free port."""
+def make_server(address: str, port: int, names: Sequence[str] = ()) -> ThreadingHTTPServer:
+    """A server of the loop's store at ``address``, bound to the loopback address; 0 takes a free port.
+
+    ``names`` are host names under which it is asked besides those of this machine.
+    """
     where = address if is_remote(address) else str(Path(address).resolve())
-    return ThreadingHTTPServer((LOOPBACK, port), partial(PageHandler, where))
+    return ThreadingHTTPServer((LOOPBACK, port), partial(PageHandler, where, (*OWN_NAMES, *names)))
 
 
 def _content(address: str, page: str) -> bytes | None:
@@ -131,13 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="rlhf_dagster.pages.server", description="Serve a loop's pages.")
     parser.add_argument("root", help="the loop's folder, or the address of its store")
     parser.add_argument("port", type=int, help=f"port on {LOOPBACK}")
+    parser.add_argument("--name", action="append", default=[], help="a host name under which a proxy asks")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     if not is_remote(options.root) and not Path(options.root).is_dir():
         parser.error(f"{options.root} is not a folder; give the loop's.")
     try:
-        server = make_server(options.root, options.port)
+        server = make_server(options.root, options.port, options.name)
     except (OSError, OverflowError) as error:
         parser.error(f"port {options.port}: {getattr(error, 'strerror', None) or error}; choose another one.")
     with server:
@@ -151,13 +153,6 @@ def _requested(target: str) -> str | None:
         return ROUNDS_PAGE
     report = REPORT.fullmatch(path)
     return report[1] if report else None
-
-
-def _host_name(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
 
 
 def _open(path: Path | str, flags: int, folder: int | None, opened: ExitStack) -> int:

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from rlhf_dagster.common.http.own_requests import refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.loop.inference.named_policy import CHAMPION
 from rlhf_dagster.serving.backend import Backend
@@ -29,7 +30,6 @@ LARGEST_REQUEST = 16 * 2**20
 """Bytes."""
 _EVENT = b"data: {"
 _RESPONSE_ID = re.compile(r"(chatcmpl|cmpl)-[0-9a-f]{32}")
-_HOSTS = (LOOPBACK, "localhost")
 
 
 class RefusedError(Exception):
@@ -80,14 +80,11 @@ class FrontHandler(BaseHTTPRequestHandler):
 
     def _asked(self) -> dict[str, Any]:
         """What is asked, from somebody who may ask it here."""
-        host = self.headers.get("Host", "").partition(":")[0]
-        if host not in _HOSTS:  # a foreign page may have bound its name to us
-            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "Ask for 127.0.0.1 or localhost.")
+        if refused := refusal(self.command, self.headers.items()):
+            raise RefusedError(*refused)
         known = PASSED_ON if self._log is None else (*PASSED_ON, _FEEDBACK)
         if self.path not in known:
             raise RefusedError(HTTPStatus.NOT_FOUND, f"There is no {self.path} here; there are {', '.join(known)}.")
-        if self.headers.get_content_type() != "application/json":
-            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
         return _json_object(self._body())
 
     def _for_backend(self, values: dict[str, Any], backend: Backend) -> bytes:

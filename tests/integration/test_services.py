@@ -19,7 +19,7 @@ pytestmark = [
 SERVICES = {
     "daemon": "dagster._daemon",
     "code server": "dagster code-server start",
-    "web server": "dagster_webserver",
+    "web server": "rlhf_dagster.automation.web_server",
     "page server": "rlhf_dagster.pages.server",
 }
 LOCATION = """

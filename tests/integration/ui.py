@@ -83,11 +83,11 @@ def serving(loop: Path, folder: Path | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def browsing() -> Iterator[WebDriver]:
-    """A headless Chromium."""
+def browsing(*further: str) -> Iterator[WebDriver]:
+    """A headless Chromium, with ``further`` arguments."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    for argument in CHROMIUM_ARGUMENTS:
+    for argument in (*CHROMIUM_ARGUMENTS, *further):
         options.add_argument(argument)
     service = Service(shutil.which("chromedriver"), popen_kw={"start_new_session": True})
     driver = webdriver.Chrome(options=options, service=service)

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from rlhf_dagster.common.http_limits import WHOLE_ANSWER, read_whole, set_time_limit
+from rlhf_dagster.common.http.limits import WHOLE_ANSWER, read_whole, set_time_limit
 from rlhf_dagster.labeling.label_studio.server import is_local
 from rlhf_dagster.labeling.label_studio.transport import answers
 from rlhf_dagster.labeling.label_studio.transport.errors import (

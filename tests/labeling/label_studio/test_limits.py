@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
-from rlhf_dagster.common import http_limits
+from rlhf_dagster.common.http import limits as http_limits
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
 from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioNonsense, LabelStudioTimeout

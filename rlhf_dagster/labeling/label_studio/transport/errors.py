@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rlhf_dagster.common.http_limits import LARGEST_ANSWER, TOO_LARGE, TOO_SLOW, WHOLE_ANSWER
+from rlhf_dagster.common.http.limits import LARGEST_ANSWER, TOO_LARGE, TOO_SLOW, WHOLE_ANSWER
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
 from rlhf_dagster.labeling.store import LabelStoreUnavailable

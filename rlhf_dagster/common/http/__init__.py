@@ -1,0 +1,1 @@
+"""What we ask of servers, and what others may ask of ours."""
