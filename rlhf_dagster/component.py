@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
 from dagster.components.utils import TranslatorResolvingInfo
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
@@ -42,11 +42,23 @@ class RlhfLoopAttributes(LoopConfig):
         """Folders as well, here."""
         return root
 
-    @field_validator("owner")
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _known_to_dagster(cls, owner: str) -> str:
-        """In YAML the owner may be a template such as `{{ env.OWNER }}`; its value is checked once it is resolved."""
-        return owner
+    def _templates_first(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        """In YAML any setting may be a template such as `{{ env.OWNER }}`; all are checked once it is resolved."""
+        if not isinstance(values, dict):
+            return check(values)
+        given = {name: value for name, value in values.items() if name != "translation"}
+        later = _holds_template(given)
+        model = check({name: values[name] for name in values.keys() - given.keys()} if later else values)
+        model._given = given if later else model.model_dump(exclude_unset=True, exclude={"translation"})
+        return model
+
+    def given(self) -> dict[str, Any]:
+        """The settings that the YAML has, before its templates are resolved."""
+        return self._given
 
 
 class RlhfLoopScaffolder(dg.Scaffolder):
@@ -79,8 +91,7 @@ class RlhfLoop(dg.Component):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> "RlhfLoop":
-        given: dict[str, Any] = attributes.model_dump(exclude_unset=True) if attributes else {}
-        given.pop("translation", None)
+        given = attributes.given() if isinstance(attributes, RlhfLoopAttributes) else {}
         resolved = context.resolution_context.at_path("attributes").resolve_value(given)
         prefix, pool = resolved.pop("key_prefix", None), resolved.pop("pool", GPU_POOL)
         given_root = None if is_remote(resolved.get("root") or "") else resolved.pop("root", None)
@@ -132,6 +143,14 @@ def require_apart(loops: Sequence[RlhfLoop]) -> None:
             raise UserError(f"{both} have the same `key_prefix`, or none; give each one of its own.")
         if one.address == other.address:
             raise UserError(f"{both} both keep their files in {one.address}; give each a `root` of its own.")
+
+
+def _holds_template(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_template, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_template, value))
+    return isinstance(value, str) and "{{" in value
 
 
 def _default_root(config: LoopConfig, names: LoopNames) -> Path:

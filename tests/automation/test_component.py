@@ -84,6 +84,25 @@ def test_a_template_is_checked_once_it_is_resolved(load, monkeypatch) -> None:
     assert "`owner`: must be an e-mail address or `team:NAME` (found 'nobody')." in text
 
 
+def test_every_setting_may_be_a_template(load, monkeypatch) -> None:
+    monkeypatch.setenv("LABELS", "https://labels.example.com")
+    monkeypatch.setenv("UPDATES", "7")
+    attributes = {
+        "label_store": {"kind": "label_studio", "url": "{{ env.LABELS }}"},
+        "ppo": {"updates": "{{ env.UPDATES }}"},
+    }
+    config = load(**attributes)[0].config
+    assert (config.label_store.url, config.ppo.updates) == ("https://labels.example.com", 7)
+    monkeypatch.setenv("UPDATES", "0")
+    for wrong, sentence in (
+        (attributes, "`ppo.updates`: input"),
+        (attributes | {"sead": 1}, "`sead` is not a setting"),
+    ):
+        with pytest.raises(Exception) as caught:
+            load(**wrong)
+        assert sentence in innermost(caught.value)
+
+
 def test_the_scaffolder_writes_a_file_that_loads() -> None:
     with create_defs_folder_sandbox() as sandbox:
         path = sandbox.scaffold_component(component_cls=RlhfLoop, defs_path="my-loop")

@@ -1,0 +1,1 @@
+"""A folder for each loop, with a `defs.yaml`."""
