@@ -174,6 +174,17 @@ class LoopConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _codes_stay_whole(self) -> Self:
+        coded = {name: getattr(self, name).lora for name in ("sft", "reward_model", *self._named_arms())}
+        for name, lora in coded.items():
+            if self.compute.sharding == "full" and lora is not None and lora.base_bits is not None:
+                raise ValueError(
+                    f"{name}.lora.base_bits and `compute.sharding: full` exclude each other, as codes cannot be held "
+                    "in parts; leave out one of the two"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _gate_can_pass(self) -> Self:
         evaluation, least = self.evaluation, self.gate.min_judgments
         prompts, given = evaluation.prompts, evaluation.human_judgments
@@ -216,13 +227,16 @@ class LoopConfig(Settings):
         """The settings, as `section.name`, that are for the embedded task's model, and that nobody has set."""
         if self.preset != "tiny":
             return []
-        trained = ("sampling", "sft", "reward_model", *(arm.name for arm in self.trained_arms()))
+        trained = ("sampling", "sft", "reward_model", *self._named_arms())
         return left_to_the_toy({name: getattr(self, name) for name in trained})
 
     def trained_arms(self) -> list[Arm]:
         """The arms whose policies each round trains, in the order of all arms."""
         released = PPO.name if self.release.arm == BEST else self.release.arm
         return [arm for name, arm in TRAINED.items() if name in (released, *self.arms)]
+
+    def _named_arms(self) -> list[str]:
+        return [arm.name for arm in self.trained_arms()]
 
     @property
     def learns_from_feedback(self) -> bool:

@@ -46,6 +46,10 @@ class ComputeSettings(Settings):
     processes: int = Field(1, ge=1)
     """Training processes (`launch: process`), under `torchrun` where there are several; each takes one GPU. Batch sizes
     are those of all processes together."""
+    sharding: Literal["none", "full"] = Field("none", json_schema_extra=LATER)
+    """How several `processes` hold a training's models: `none`, whole on each; `full`, in parts, one on each (FSDP2),
+    with gradients, optimiser, reference and reward model. Weights are whole on all of them while responses are
+    sampled."""
     checkpoint_seconds: float = Field(120.0, ge=0)
     """Seconds between the states from which a retry goes on; 0 writes one after every step."""
     grace_seconds: float = Field(60.0, gt=0)
@@ -63,6 +67,20 @@ class ComputeSettings(Settings):
     def _several_in_processes_of_their_own(self) -> Self:
         if self.processes > 1 and self.launch != "process":
             raise ValueError(f"compute.processes is {self.processes}, which needs `compute.launch: process`")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_what_can_be(self) -> Self:
+        if self.sharding == "none":
+            return self
+        if self.processes == 1:
+            raise ValueError(f"`compute.sharding: {self.sharding}` needs compute.processes above 1; set it to none")
+        others = {"optimizer": "adamw", "trained_weights": "fp32", "rollout_backend": "native"}
+        wrong = next((name for name, value in others.items() if getattr(self, name) != value), None)
+        if wrong is not None:
+            raise ValueError(
+                f"`compute.sharding: {self.sharding}` needs `compute.{wrong}: {others[wrong]}`; set one of the two"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from rlhf_dagster.training.runtime.divergence import require_finite_loss
 from rlhf_dagster.training.runtime.learning_rates import rate_share
 from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
+from rlhf_dagster.training.runtime.sharding.tensors import shards
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.runtime.trainer_weights import take_weights, weights_misfit
 from rlhf_dagster.training.runtime.weights import write_weights
@@ -55,6 +56,8 @@ class KeptTrainer(Trainer):
         compute: ComputeSettings,
         **arguments: Any,
     ) -> None:
+        if shards(compute):
+            raise UserError("`compute.sharding: full` is for PPO so far; set it to none.")
         config: Any = getattr(arguments.get("model"), "config", None)
         cached = getattr(config, "use_cache", None)
         super().__init__(**arguments, optimizer_cls_and_kwargs=_optimizer(compute, arguments["args"]))

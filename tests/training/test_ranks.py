@@ -38,12 +38,12 @@ class Asked:
         return [self.stage, spec_to_json(self.spec), self.state and str(self.state), self.reason]
 
 
-def train_on_ranks(folder: Path, asked: Sequence[Asked]) -> list[list[dict[str, Any]]]:
-    """What each rank got, for each training asked for."""
+def train_on_ranks(folder: Path, asked: Sequence[Asked], world: int = WORLD) -> list[list[dict[str, Any]]]:
+    """What each of ``world`` ranks got, for each training asked for."""
     (folder / "asked.json").write_text(json.dumps([training.row() for training in asked]))
     port = free_port()
-    join_all([forked(ranks.main, folder / "asked.json", rank, WORLD, port) for rank in range(WORLD)])
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(WORLD)]
+    join_all([forked(ranks.main, folder / "asked.json", rank, world, port) for rank in range(world)])
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.own_adapters import own_adapters, write_adapters
 from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
+from rlhf_dagster.training.models.sharding.weights import reshard
 from rlhf_dagster.training.ppo.frozen_layers import replayed
 from rlhf_dagster.training.ppo.kl_penalty import AdaptiveKl, KlController
 from rlhf_dagster.training.reward.scores import with_bias
@@ -58,6 +59,7 @@ class PpoPolicy(nn.Module):
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
+        reshard(self)  # of a part that is whole others would be listed, which the optimiser does not know
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
 

@@ -15,6 +15,7 @@ from rlhf_dagster.training.models.kl_estimators import sequence_kl
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.lora import without_adapters
 from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
+from rlhf_dagster.training.models.sharding.weights import has_shards, reshard, whole_weights
 from rlhf_dagster.training.models.token_statistics import masked_mean, masked_var, whiten
 from rlhf_dagster.training.ppo.advantages import gae, group_normalised, leave_one_out
 from rlhf_dagster.training.ppo.frozen_layers import recorded
@@ -22,7 +23,7 @@ from rlhf_dagster.training.ppo.kl_penalty import token_rewards
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import Reward, Score, TextScore, WeightedSum, combined
 from rlhf_dagster.training.ppo.truncation import Truncation, penalised
-from rlhf_dagster.training.runtime.distributed import gather_rows
+from rlhf_dagster.training.runtime.distributed import gather_rows, largest_of_ranks
 from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model
 from rlhf_dagster.training.sampling.native import NativeRollouts
@@ -136,13 +137,24 @@ def collect(
     forward pass; where another program samples, one forward pass gives them. ``texts`` are the prompts,
     for a score that reads text. Where this package samples, `episodes.rows_at_once` are done at a time.
     """
-    rows = episodes.sampled_at_once(len(prompts.input_ids))
-    parts = [slice(first, first + rows) for first in range(0, len(prompts.input_ids), rows)]
     rollouts = [
         _collect(policy, episodes, PaddedBatch(*(side[own] for side in prompts)), uniforms[own], settings, texts[own])
-        for own in parts
+        for own in _parts(len(prompts.input_ids), episodes, has_shards(policy))
     ]
     return rollouts[0] if len(rollouts) == 1 else Rollout.of_parts(rollouts)
+
+
+def _parts(count: int, episodes: Episodes, together: bool) -> list[slice]:
+    """The rows that are done at a time of this rank's ``count``.
+
+    Where weights are in parts, all ranks must make the same number of passes ``together``, though some have a row less.
+    """
+    if not together:
+        rows = episodes.sampled_at_once(count)
+        return [slice(first, first + rows) for first in range(0, count, rows)]
+    most = largest_of_ranks(count)
+    passes = -(-most // episodes.sampled_at_once(most))
+    return [slice(count * number // passes, count * (number + 1) // passes) for number in range(passes)]
 
 
 def _collect(
@@ -154,7 +166,8 @@ def _collect(
     texts: Sequence[Prompt],
 ) -> Rollout:
     decoding, backend = episodes.decoding, episodes.backend
-    responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
+    with whole_weights(policy.model, policy.value_head):
+        responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
     truncation = Truncation(decoding.end_ids, episodes.truncate_id, settings.truncate_after)
     kept = truncation.kept(responses.tokens, responses.mask)
     reward = _reward(episodes, prompts, texts, responses.tokens, kept, settings.spread_coef)
@@ -163,6 +176,7 @@ def _collect(
     batch = _join(prompts, tokens, mask)
     with without_adapters(episodes.reference) as reference, recorded(reference) as trunk:
         reference_log_probs, _ = log_probs_of(reference, batch, tokens, mask, decoding)
+        reshard(reference)
     measure = _recorded if backend.own_arithmetic else _measured
     log_probs, values = measure(policy, batch, responses, decoding)
     return Rollout(

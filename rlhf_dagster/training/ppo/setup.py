@@ -1,7 +1,8 @@
 """From a PPO spec to the policy that is trained, the reference that it is held to, and the reward."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_dagster.config.judging.reward import ModelReward, RewardTerm, terms_of
-from rlhf_dagster.config.training import PpoSettings
+from rlhf_dagster.config.training import ComputeSettings, PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest, holds_adapters
 from rlhf_dagster.records.chats import Prompt, prompts_of
@@ -22,7 +23,10 @@ from rlhf_dagster.training.functions import decisive_reward
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.lora import inner_model
 from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
+from rlhf_dagster.training.models.passes.narrow_weights import prepare_training
 from rlhf_dagster.training.models.policies import Policy, load_model, load_policy, load_tokenizer, save_policy
+from rlhf_dagster.training.models.sharding.opening import Sharding, sharding_models
+from rlhf_dagster.training.models.sharding.twin import PlainTwin
 from rlhf_dagster.training.models.shared_bases import SharedBases
 from rlhf_dagster.training.models.windows import text_windows
 from rlhf_dagster.training.ppo.freezing import freeze_layers
@@ -44,8 +48,10 @@ from rlhf_dagster.training.reward.scores import RewardModel, load_reward_model, 
 from rlhf_dagster.training.rewards.python_function import load_reward_function
 from rlhf_dagster.training.rewards.terms import Surroundings, text_reward
 from rlhf_dagster.training.runtime.device import require_a_row_for_each_rank
-from rlhf_dagster.training.runtime.distributed import world
+from rlhf_dagster.training.runtime.distributed import on_main, world
 from rlhf_dagster.training.runtime.seeding import seed_everything
+from rlhf_dagster.training.runtime.sharding.tensors import shards
+from rlhf_dagster.training.sampling.drawing import drawing_of
 from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import PpoSpec
 from rlhf_dagster.training.texts.chats.ends import end_id_of
@@ -65,9 +71,16 @@ class PpoSetup:
     """Those of the policy's models that have adapters."""
     cuts: Cuts = field(default_factory=Cuts)
     """What is lost of the prompts."""
+    twin: PlainTwin | None = None
+    """Where the models are in parts: a plain copy of the policy and of those with adapters, to be put together."""
 
     def save(self, spec: PpoSpec, folder: Path) -> None:
         """Write the policy, adapters merged unless they stay, and beside it what a later run goes on from."""
+        if self.twin is not None:
+            policy, *adapted = self.twin.put_together()
+            plain = replace(self, policy=cast("PpoPolicy", policy), adapted=cast("Any", adapted), twin=None)
+            on_main(lambda: plain.save(spec, folder))
+            return
         for model in self.adapted:
             assert spec.settings.lora is not None  # noqa: S101  # nothing is adapted without it
             end_adapters(model, spec.settings.lora)
@@ -76,11 +89,20 @@ class PpoSetup:
 
 
 def prepare_ppo(spec: PpoSpec) -> PpoSetup:
-    """Open the models and tables of ``spec``; raises UserError for what cannot be trained."""
-    bases = SharedBases(spec.compute, spec.settings.lora)
-    start = load_policy(spec.start, spec.compute, _shared(spec, spec.start, bases), trained=True)
-    sft = None if _own_reference(spec) else _reference(spec, bases)
-    reward_model = _reward_model(spec, bases)
+    """Open the models and tables of ``spec``, ready to be trained; raises UserError for what cannot be."""
+    with sharding_models(spec.compute, shards(spec.compute)) as sharding:
+        return _prepare(spec, sharding)
+
+
+def _prepare(spec: PpoSpec, sharding: Sharding) -> PpoSetup:
+    opening = replace(spec, compute=sharding.opening)
+    bases = SharedBases(opening.compute, spec.settings.lora)
+    start = load_policy(spec.start, opening.compute, _shared(spec, spec.start, bases), trained=True)
+    sft = None if _own_reference(spec) else _reference(opening, bases)
+    shares_layers = spec.settings.frozen_layers > 0
+    sharding.shard_read(None if sft is None or shares_layers else sft.model)
+    reward_model = _reward_model(opening, bases)
+    sharding.shard_read(None if reward_model is None else reward_model.model)
     _check(spec, start, load_tokenizer(spec.sft) if sft is None else sft.tokenizer, reward_model)
     prompts, cuts = prompts_of(_prompts(spec, "train"), "text"), Cuts()
     seed_everything(spec.seed)
@@ -100,10 +122,23 @@ def prepare_ppo(spec: PpoSpec) -> PpoSetup:
         held_out_texts=held_out,
         rows_at_once=spec.sampling.batch_size,
     )
-    policy = _with_values(spec, model, adapted, bases).to(start.device)
+    sharding.shard_read(sft.model if sft is not None and shares_layers else None)
+    policy = _with_values(opening, model, adapted, bases).to(start.device)
     controller = kl_controller(spec.settings)
     resume_ppo_state(policy, controller, spec.start)
-    return PpoSetup(policy, controller, episodes, start.tokenizer, adapted, cuts)
+    _make_ready(policy, spec.compute)
+    twin = sharding.twin(policy, *adapted)
+    sharding.shard(*policy.language_models())
+    sharding.shard_head(policy.value_head)
+    return PpoSetup(policy, controller, episodes, start.tokenizer, adapted, cuts, twin)
+
+
+def _make_ready(policy: PpoPolicy, compute: ComputeSettings) -> None:
+    """Hold what is trained as ``compute`` says."""
+    if compute.trained_weights == "bf16":
+        drawing_of(policy.model)  # found out while weights are in float32
+    for model in policy.language_models():
+        prepare_training(model, compute)
 
 
 def _reference(spec: PpoSpec, bases: SharedBases) -> Policy:
@@ -301,6 +336,11 @@ def _check_batches(spec: PpoSpec) -> None:
         )
     rows = settings.batch_size // settings.minibatches
     require_a_row_for_each_rank(rows, "A minibatch of PPO (ppo.minibatches)")
+    if shards(spec.compute) and spec.sampling.batch_size == 1:
+        raise UserError(
+            "sampling.batch_size is 1, with which one process would read a response while another has none left; raise "
+            "it, or set compute.sharding to none."
+        )
     if rows // world() < settings.accumulate:
         raise UserError(
             f"ppo.accumulate is {settings.accumulate}, more than the {rows // world()} rows of a process's minibatch."

@@ -11,6 +11,7 @@ from torch import Tensor
 from rlhf_dagster.training.ppo.kl_penalty import KlController
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
+from rlhf_dagster.training.runtime.sharding.tensors import sharded_like, states_like
 from rlhf_dagster.training.runtime.weight_average import WeightAverage
 from rlhf_dagster.training.runtime.weights import copy_into, misfit
 
@@ -112,11 +113,12 @@ class PpoRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.take_weights(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(states_like(state["optimizer"], self.optimizer))
         self.controller.load_state_dict(state["controller"])
         self.generator.set_state(state["generator"])
         self.prompts.waiting = state["waiting"]
-        self.curves, self.kept = state["curves"], state["kept"]
+        self.curves, own = state["curves"], self.weights()
+        self.kept = {name: sharded_like(weight, own[name]) for name, weight in state["kept"].items()}
         if self.average is not None:
             copy_into(self.average.weights, state["average"])
         restore_random_state(state["random"])

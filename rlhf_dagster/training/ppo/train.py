@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlhf_dagster.config.training import ComputeSettings, PpoSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
+from rlhf_dagster.training.models.passes.narrow_weights import widen_weights
 from rlhf_dagster.training.ppo.alarms import alarms, mostly_start
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.policy import PpoPolicy
@@ -25,9 +25,9 @@ from rlhf_dagster.training.runtime.learning_rates import rate_share
 from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
+from rlhf_dagster.training.runtime.sharding.tensors import shards
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.runtime.weight_average import WeightAverage
-from rlhf_dagster.training.sampling.drawing import drawing_of
 from rlhf_dagster.training.sampling.importance import sampler_numbers
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
@@ -49,15 +49,11 @@ def train_ppo(spec: PpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
         UserError: what the spec names cannot be trained, or the training diverged.
     """
     with training_on(spec.compute):
-        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec), shards(spec.compute)))
 
 
 def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     setup, settings = prepare_ppo(spec), spec.settings
-    if spec.compute.trained_weights == "bf16":
-        drawing_of(setup.policy.model)  # found out while weights are in float32
-    for model in setup.policy.language_models():
-        prepare_training(model, spec.compute)
     with rollout_backend(spec.compute, settings.batch_size) as backend:
         episodes = replace(setup.episodes, backend=backend)
         curves = run_ppo(setup.policy, episodes, settings, spec.seed, progress, setup.controller, keeper, spec.compute)
@@ -107,7 +103,8 @@ def run_ppo(
     run = PpoRun(policy, optimizer, controller or kl_controller(settings), generator, prompts)
     run.average = WeightAverage.of(settings.ema_decay, run.weights())
     keeper = keeper or StateKeeper(KEEP_NOTHING, "")
-    if (state := keeper.load(torch.device("cpu"), run.misfit)) is not None:
+    device = policy.model.device if keeper.sharded else torch.device("cpu")
+    if (state := keeper.load(device, run.misfit)) is not None:
         run.load_state_dict(state)
     elif is_due(0, settings):
         _validate(run, episodes, settings, seed)

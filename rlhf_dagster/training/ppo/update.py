@@ -43,7 +43,8 @@ def optimise(
     its part of each minibatch, in `accumulate` passes; the sum over ranks is the minibatch's gradient.
     """
     steps: list[Numbers] = []
-    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    # Not those of the policy: a part of it that is whole at the moment lists others, without gradients.
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for _ in range(settings.epochs):
         order = torch.randperm(len(rollout.tokens), generator=generator)
         for rows in order.tensor_split(settings.minibatches):

@@ -4,12 +4,16 @@ Ranks are those of `torchrun` (RANK, WORLD_SIZE, LOCAL_RANK). In one process eve
 """
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from rlhf_dagster.errors import UserError
 
 TEXT_BYTES = 4096
 """Longest text that is broadcast; the rest is cut."""
@@ -50,6 +54,13 @@ def barrier() -> None:
         dist.all_reduce(torch.zeros(1))
 
 
+def is_sharded(tensor: Any) -> bool:
+    """Whether a rank holds a part of ``tensor`` alone (:mod:`rlhf_dagster.training.runtime.sharding.tensors`)."""
+    # Nobody has made one where its module was not imported.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
 def own_slice(count: int) -> slice:
     """This rank's part of ``count`` rows: contiguous, as even as can be; empty where there are too few for all."""
     return slice(count * rank() // world(), count * (rank() + 1) // world())
@@ -76,11 +87,35 @@ def sum_of_ranks(values: Tensor) -> Tensor:
     return total
 
 
+def largest_of_ranks(number: int) -> int:
+    """The largest ``number`` of all ranks."""
+    return int(gather_rows(torch.tensor([number]), world()).max())
+
+
+def on_main(act: Callable[[], object]) -> None:
+    """Call ``act`` on the main rank alone, while the others wait; what it raises there, every rank raises as UserError,
+    and the main rank as it is."""
+    failure: Exception | None = None
+    if is_main():
+        try:
+            act()
+        except Exception as error:  # said on all ranks, which would wait for hours
+            failure = error
+    said = broadcast_text("" if failure is None else str(failure) or type(failure).__name__)
+    if failure is not None:
+        raise failure
+    if said:
+        raise UserError(said)
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their sum over ranks, in one exchange."""
+    """Replace gradients by their sum over ranks, in one exchange; those that are in parts are sums already."""
     if world() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [gradient for gradient in gradients if not is_sharded(gradient)]
+    if not gradients:
+        return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):

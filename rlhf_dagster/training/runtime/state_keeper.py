@@ -4,8 +4,9 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +15,7 @@ from torch import Tensor
 from rlhf_dagster.errors import first_line
 from rlhf_dagster.training.runtime.distributed import barrier, broadcast_text, is_main
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
+from rlhf_dagster.training.runtime.sharding.states import holds_shards, outline_of, read_sharded, write_sharded
 from rlhf_dagster.training.runtime.state_folders import (
     BESIDE,
     damage,
@@ -46,11 +48,11 @@ class StateKeeper:
     removed only afterwards, so that a full disk, a power loss, or a kill at any moment leaves the last good state; one
     whose files are not what was written is not used. States of another ``identity`` (see
     :func:`~rlhf_dagster.training.runtime.resuming.fingerprint`) are removed. With several ranks, the main rank decides
-    and writes, and every rank must call the same methods.
+    and writes, and every rank must call the same methods; where the training is ``sharded``, each writes its parts.
     """
 
-    def __init__(self, checkpointing: Checkpointing, identity: str) -> None:
-        self._checkpointing = checkpointing
+    def __init__(self, checkpointing: Checkpointing, identity: str, sharded: bool = False) -> None:
+        self._checkpointing, self.sharded = checkpointing, sharded
         self._folder, self._identity = checkpointing.folder, identity
         self._written = time.monotonic()
         if self._folder is not None and is_main():
@@ -68,8 +70,13 @@ class StateKeeper:
 
         A state for which ``misfit`` gives a reason is removed as a damaged one is, and said.
         """
-        newest = self.newest(lambda folder: misfit(_tensors(folder, "cpu", mmap=True)))
-        return None if newest is None else _tensors(newest, device)
+        newest = self.newest(lambda folder: misfit(_outline(folder)))
+        if newest is None:
+            return None
+        if holds_shards(newest):
+            return cast("dict[str, Any]", read_sharded(newest, device, self.sharded))
+        # Of whole tensors a rank that is to have parts takes those alone.
+        return _tensors(newest, device, mmap=self.sharded)
 
     def after_step(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Write ``state()`` where a state is due; raises TrainingStopped where the training is to stop.
@@ -77,7 +84,9 @@ class StateKeeper:
         The state has only tensors, numbers, texts, lists, tuples and dicts, so that reading it runs no code.
         """
         due, reason = self.verdict()
-        if due:
+        if due and self.sharded:
+            self.write_together(step, lambda folder: write_sharded(state(), folder))
+        elif due:
             self.write(step, lambda folder: torch.save(state(), folder / TENSORS))
         if reason:
             raise TrainingStopped(reason)
@@ -105,6 +114,17 @@ class StateKeeper:
         self._written = time.monotonic()
         barrier()
 
+    def write_together(self, step: int, fill: Callable[[Path], None]) -> None:
+        """As :meth:`write`, but every rank calls ``fill`` with the same folder, on a disk that all of them see."""
+        if self._folder is None:
+            return
+        if is_main():
+            self._write_together(self._folder, step, fill)
+        else:
+            _fill_announced(fill)
+        self._written = time.monotonic()
+        barrier()
+
     def _verdict(self) -> str:
         if reason := self._checkpointing.stop():
             return _STOP + reason
@@ -121,6 +141,18 @@ class StateKeeper:
             shutil.rmtree(old, ignore_errors=True)
         if self._checkpointing.copies is not None:
             self._checkpointing.copies.upload(state)
+
+    def _write_together(self, folder: Path, step: int, fill: Callable[[Path], None]) -> None:
+        announced: list[Path] = []
+
+        def announce_and_fill(beside: Path) -> None:
+            announced.append(beside)
+            broadcast_text(str(beside))
+            fill(beside)
+
+        self._write(folder, step, announce_and_fill)
+        if not announced:  # for want of a folder, which the others wait for
+            broadcast_text("")
 
     def _keep_once(self, made: Tensor, kept: Path) -> None:
         """A failure is only logged, as the tensor can be made again."""
@@ -154,6 +186,21 @@ class StateKeeper:
             return newest
         after = -1 if newest is None else step_of(newest.name)
         return self._checkpointing.copies.fetch(folder, self._identity, after) or newest
+
+
+def _fill_announced(fill: Callable[[Path], None]) -> None:
+    """Fill the folder that the main rank has made. What fails there fails on the main rank too, which says it."""
+    folder = broadcast_text("")
+    with suppress(*_FAILURES):
+        if folder:
+            fill(Path(folder))
+
+
+def _outline(state: Path) -> dict[str, Any]:
+    """A state to be compared with a training; tensors in parts have no numbers."""
+    if holds_shards(state):
+        return cast("dict[str, Any]", outline_of(state))
+    return _tensors(state, "cpu", mmap=True)
 
 
 def _fault(state: Path, misfit: Misfit) -> str:

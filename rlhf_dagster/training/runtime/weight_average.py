@@ -6,6 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from rlhf_dagster.training.runtime.sharding.tensors import own_part
+
 
 class WeightAverage:
     """After each update, decay x average + (1 - decay) x weights (InstructGPT, appendix C.4: decay 0.992).
@@ -27,7 +29,7 @@ class WeightAverage:
     @torch.no_grad()
     def add(self, weights: Mapping[str, Tensor]) -> None:
         for name, average in self.weights.items():
-            average.lerp_(weights[name].detach().float(), 1 - self.decay)
+            own_part(average).lerp_(own_part(weights[name].detach()).float(), 1 - self.decay)
 
     def like(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The average in the types of ``weights``."""

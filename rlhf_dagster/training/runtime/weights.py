@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rlhf_dagster.training.runtime.sharding.tensors import sharded_like
+
 STATE_WEIGHTS = "weights.pt"
 
 
@@ -51,4 +53,4 @@ def copy_into(own: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
     if why := misfit(own, kept):
         raise RuntimeError(f"The state is not one of this model: {why}.")
     for name, tensor in own.items():
-        tensor.copy_(kept[name])
+        tensor.copy_(sharded_like(kept[name], tensor))

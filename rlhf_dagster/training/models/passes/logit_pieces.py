@@ -121,7 +121,8 @@ class _Head:
         one = torch.zeros(1, 1, dtype=torch.long, device=states.device)
         given = accepted(self.model, input_ids=one, attention_mask=torch.ones_like(one), use_cache=False)
         with _giving(self.trunk, self.trunk_output), head_states(self.model, lambda _: states[None]):
-            return cast("Tensor", self.model(**given).logits[0])
+            # Without the hooks of the whole model: in its backward pass a sharded one would gather weights once more.
+            return cast("Tensor", self.model.forward(**given).logits[0])
 
     def trained(self, states: Tensor) -> list[Tensor]:
         """The weights that the logits depend on and that are trained: the leaves of their graph."""

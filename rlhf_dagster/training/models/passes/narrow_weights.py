@@ -50,7 +50,7 @@ def narrow_weights(model: PreTrainedModel) -> None:
 def widen_weights(model: nn.Module) -> None:
     """Hold trained weights in float32 again, the same numbers, so that a checkpoint has one precision."""
     for weight in model.parameters():
-        if weight.requires_grad:
+        if weight.requires_grad and weight.dtype != torch.float32:
             weight.data = weight.data.float()
 
 
