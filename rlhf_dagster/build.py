@@ -9,6 +9,7 @@ import dagster as dg
 
 from rlhf_dagster.assets.graph import loop_assets, loop_checks
 from rlhf_dagster.automation.device_tags import require_known_tags
+from rlhf_dagster.automation.interventions.known import intervention_jobs
 from rlhf_dagster.automation.jobs import loop_jobs
 from rlhf_dagster.automation.pages import page_spec
 from rlhf_dagster.automation.sensors import loop_automation
@@ -63,7 +64,7 @@ def build_loop(
     return dg.Definitions(
         assets=named.assets,
         asset_checks=loop_checks(named.names),
-        jobs=loop_jobs(config, named.names),
+        jobs=[*loop_jobs(config, named.names), *intervention_jobs(config, named.names)],
         schedules=schedules,
         sensors=sensors,
         resources={named.names.own(name): resource for name, resource in replaced.items()},

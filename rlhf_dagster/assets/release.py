@@ -26,24 +26,26 @@ def promotion(
 
     It asks the gate itself, so that running it alone after a failed check promotes nothing. `alarms` names the rules
     that stand in the way, `reports` the rounds whose reports now begin with what has become of their policies. With
-    `gate.approval` a policy that passes waits for `rlhf promote`.
+    `gate.approval` a policy that passes waits for the job `approve`, or for `rlhf promote`.
     """
-    policy = round_candidate(loop, context.partition_key).policy
-    # No input of this asset: after a failed check, which a person may overrule, nobody was asked to judge.
-    human = loop.json("human_evaluation", context.partition_key)
-    decision = promote_round(loop, context.partition_key, policy, eval_report, human)
-    reports = refresh_reports(loop, {context.partition_key: decision})
-    removed = _remove_unneeded(loop)
-    shown = {key: decision[key] for key in ("promoted", "outcome", "policy", "champion")}
+    return decide_round(loop, context.partition_key, eval_report)
+
+
+def decide_round(loop: LoopFolder, key: str, report: dict[str, Any]) -> dg.MaterializeResult[dict[str, Any]]:
+    """Decide on the policy that a round's report is about, and have the reports say so."""
+    # People's judgments are no input of the asset: after a failed check, which a person may overrule, nobody was asked.
+    decision = promote_round(loop, key, round_candidate(loop, key).policy, report, loop.json("human_evaluation", key))
+    reports = refresh_reports(loop, {key: decision})
+    shown = {name: decision[name] for name in ("promoted", "outcome", "policy", "champion")}
     return dg.MaterializeResult(
         value=decision,
         metadata=shown
         | {
             "alarms": ", ".join(alarm_names(decision["rules"])) or "none",
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision["reasons"])),
+            "reasons": as_list(decision["reasons"]),
             "rules": markdown_table(decision["rules"]),
             "reports": ", ".join(reports),
-            **removed,
+            **_remove_unneeded(loop),
         },
     )
 

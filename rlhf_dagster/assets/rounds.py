@@ -3,9 +3,9 @@
 import dagster as dg
 
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.guards.deleted_rounds import known_rounds
+from rlhf_dagster.loop.interventions.rounds import round_to_open
 from rlhf_dagster.records.loop_names import ALONE, LoopNames
-from rlhf_dagster.records.round_keys import IMPORT_ROUND, round_key, round_number
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
 
 def rounds_of(names: LoopNames) -> dg.DynamicPartitionsDefinition:
@@ -21,18 +21,14 @@ def open_rounds(instance: dg.DagsterInstance, loop: LoopFolder) -> list[str]:
     return sorted(instance.get_dynamic_partitions(loop.names.rounds))
 
 
-def next_round(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
-    """The key after those of all rounds that there are or ever were: no number is used twice."""
-    keys = [*open_rounds(instance, loop), *known_rounds(loop)]
-    number = max((round_number(key) or 0 for key in keys), default=0) + 1
-    while any(loop.ledger.size(round_key(number), "train")):
-        number += 1
-    return round_key(number)
+def next_round(instance: dg.DagsterInstance, loop: LoopFolder, wanted: str = "") -> str:
+    """The key of the round to open; raises UserError where another one is ``wanted``."""
+    return round_to_open(loop, open_rounds(instance, loop), wanted)
 
 
-def open_next_round(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
-    """Add the partition after the newest round and return its key."""
-    key = next_round(instance, loop)
+def open_next_round(instance: dg.DagsterInstance, loop: LoopFolder, wanted: str = "") -> str:
+    """Add the partition after the newest round and return its key; raises UserError where another one is ``wanted``."""
+    key = next_round(instance, loop, wanted)
     add_partition(instance, loop, key)
     return key
 

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from rlhf_dagster.automation.jobs import job_assets
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.loop_names import LOOP_TAG
 
@@ -33,3 +34,13 @@ def is_run_of(run: dg.DagsterRun, loop: LoopFolder) -> bool:
     if tag := run.tags.get(LOOP_TAG):
         return tag == loop.run_tag[LOOP_TAG]
     return run.job_name in {loop.names.own(job) for job in jobs}
+
+
+def require_none_at_work(instance: dg.DagsterInstance, loop: LoopFolder, round_key: str = "") -> None:
+    """Raise UserError while assets of a loop, or only those of a round, are being made."""
+    for run in (record.dagster_run for record in alive_runs(instance, loop)):
+        makes_assets = run.asset_selection or run.job_name in {loop.names.own(job) for job in job_assets(loop.config)}
+        of_round = run.tags.get("dagster/partition", "")
+        if makes_assets and round_key in ("", of_round):
+            where = f" of {of_round}" if of_round else ""
+            raise UserError(f"{run.job_name}{where} is at work (run {run.run_id[:8]}): wait until it ends.")

@@ -377,6 +377,19 @@ def promote(
     promotion.promote_policy(loop, round_key, by or user_name(), reason, anyway)
 
 
+@app.command("refuse")
+def refuse_(
+    loop: LoopOption,
+    reason: ReasonOption,
+    round_key: Annotated[str | None, typer.Option("--round", help="The round; default: the newest.")] = None,
+    by: ByOption = None,
+) -> None:
+    """Refuse a round's policy whatever the gate says: the champion stays."""
+    from rlhf_dagster.cli import promotion
+
+    promotion.refuse_policy(loop, round_key, by or user_name(), reason)
+
+
 @app.command()
 def rollback(
     loop: LoopOption,
@@ -416,11 +429,23 @@ def models(
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove now what nothing needs, by `models.keep` in loop.yaml.")
     ] = False,
+    retire: Annotated[
+        str, typer.Option("--retire", help="Remove this model, by its id, unless something else than that keeps it.")
+    ] = "",
+    reason: Annotated[str, typer.Option(help="Why it is retired, kept on record.")] = "",
+    by: ByOption = None,
 ) -> None:
     """List a loop's trained models with their size and why each stays; what goes stays on record."""
-    from rlhf_dagster.cli.upkeep.models import list_models, remove_models
+    from rlhf_dagster.cli.upkeep.models import list_models, remove_models, retire_one
 
-    (remove_models if remove else list_models)(loop)
+    if retire and remove:
+        raise UserError("--remove removes what nothing needs, --retire one model; give one of the two.")
+    if retire:
+        retire_one(loop, retire, by or user_name(), reason)
+    elif reason:
+        raise UserError("--reason says why a model is retired; it needs --retire.")
+    else:
+        (remove_models if remove else list_models)(loop)
 
 
 @app.command("check-model")

@@ -3,22 +3,18 @@
 from pathlib import Path
 
 from rlhf_dagster.common.processes import user_name
-from rlhf_dagster.errors import UserError
-from rlhf_dagster.lineage.stop_cord import pull, read_stop, reset
+from rlhf_dagster.loop.interventions.stops import let_go_on, stop_trainings
 
 
 def stop_loop(folder: Path, reason: str, by: str | None) -> None:
     """Pull the stop cord."""
     from rlhf_dagster.cli.which_loop import open_loop
 
-    if not reason.strip():
-        raise UserError('Say why, for those who find the loop stopped: rlhf stop "the labels of Tuesday are wrong".')
     loop = open_loop(folder)
-    before = read_stop(loop.store)
-    if before is not None:
-        print(f"{before.sentence} It was stopped at {before.at}.")
+    found = stop_trainings(loop, by or user_name(), reason)
+    if found.before:
+        print(f"{found.stop.sentence} It was stopped at {found.stop.at}.")
         return
-    pull(loop.store, by or user_name(), reason)
     print("Stopped. Trainings end at their next checkpoint, and nothing new starts.")
     print(f"Next: rlhf resume {loop.option}")
 
@@ -28,7 +24,7 @@ def resume_loop(folder: Path, by: str | None) -> None:
     from rlhf_dagster.cli.which_loop import open_loop
 
     loop = open_loop(folder)
-    stopped = reset(loop.store, by or user_name())
+    stopped = let_go_on(loop, by or user_name())
     if stopped is None:
         print("The loop was not stopped.")
         return

@@ -65,7 +65,7 @@ class GateSettings(Settings):
     """Over-optimisation alarm: reward models trained on halves of the labels, and the one on all, may differ in the
     policy's win rate against SFT by at most this, beyond chance; null also saves the training of the two."""
     approval: bool = False
-    """A policy that passes waits for a person, who promotes it with `rlhf promote` and a reason."""
+    """A policy that passes waits for a person, who approves it with a reason: the job `approve`, or `rlhf promote`."""
 
 
 def judgments_for(half_width: float) -> int:

@@ -2,7 +2,7 @@
 
 In the loop's store, below ``registry/``: ``policies/ID.json`` and ``pins/ROUND.json``, each created once, and three
 journals (:mod:`rlhf_dagster.lineage.journal`): ``history/``, an entry for every change of the champion, the last of
-which names the champion, and ``approvals/``, an entry for every approval by a person.
+which names the champion, and ``approvals/``, an entry for every approval and every refusal by a person.
 """
 
 import re
@@ -61,7 +61,7 @@ class PromotionResult:
 
 @dataclass(frozen=True)
 class ApprovalRecord:
-    """A person's word that a policy may become the champion."""
+    """A person's word that a policy may become the champion, or that it may not."""
 
     round_key: str
     policy_id: str
@@ -71,6 +71,8 @@ class ApprovalRecord:
     """When, as ISO 8601 in UTC."""
     anyway: bool = False
     """Whether the approval holds even where the gate refuses the policy."""
+    refused: bool = False
+    """Whether it is a refusal."""
 
 
 class PolicyRegistry:
@@ -192,16 +194,21 @@ class PolicyRegistry:
         self.get(policy_id)
         if not (by.strip() and reason.strip()):
             raise UserError("An approval stays on record: give the name of who approves, and a reason.")
-        record = ApprovalRecord(round_key, policy_id, by, reason, _now(), anyway)
-        self._approvals.append(lambda _: asdict(record))
-        return record
+        return self._say(ApprovalRecord(round_key, policy_id, by, reason, _now(), anyway))
+
+    def refuse(self, policy_id: str, round_key: str, by: str, reason: str) -> ApprovalRecord:
+        """Put a person's refusal on record; raises :class:`UserError` without a name or a reason."""
+        self.get(policy_id)
+        if not (by.strip() and reason.strip()):
+            raise UserError("A refusal stays on record: give the name of who refuses, and a reason.")
+        return self._say(ApprovalRecord(round_key, policy_id, by, reason, _now(), refused=True))
 
     def approvals(self) -> list[ApprovalRecord]:
-        """Every approval, oldest first."""
+        """Every approval and every refusal, oldest first."""
         return [read_as(ApprovalRecord, values, APPROVALS) for values in self._approvals.entries()]
 
-    def approval(self, policy_id: str) -> ApprovalRecord | None:
-        """The last approval of exactly this policy."""
+    def last_word(self, policy_id: str) -> ApprovalRecord | None:
+        """The last that a person has said about exactly this policy."""
         return next((entry for entry in reversed(self.approvals()) if entry.policy_id == policy_id), None)
 
     def rollback(self, to_policy_id: str, by: str, reason: str) -> PromotionResult:
@@ -220,6 +227,10 @@ class PolicyRegistry:
     def journals(self) -> tuple[Journal, ...]:
         """The registry's journals, for those who look whether they are whole."""
         return self._history, self._approvals
+
+    def _say(self, record: ApprovalRecord) -> ApprovalRecord:
+        self._approvals.append(lambda _: asdict(record))
+        return record
 
     def _append(
         self,

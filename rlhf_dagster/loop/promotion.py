@@ -14,7 +14,8 @@ from rlhf_dagster.lineage.registry import ApprovalRecord
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
 
-CHAMPION_RULE = "champion"
+CHAMPION_RULE, PERSON_RULE = "champion", "person"
+"""What a decision asks for besides the gate's rules."""
 AGAINST_THE_GATE = "against the gate: "
 """Begins the reason on record of a promotion that the gate does not let pass."""
 
@@ -26,14 +27,17 @@ def promote_round(
 
     Promotion only moves forward: running it again for a round older than the champion's changes nothing. A person's
     approval of exactly this policy promotes it where the gate passes, and against the gate where the approval says so.
+    A person's refusal of it promotes nothing. The last word counts.
 
     Raises UserError where the policy would be promoted, and cannot be opened or is not the round's any more.
     """
     _require_report_of(policy.model_id, report)
     _refuse_other_arms(loop, policy.model_id)
     registry, decided = loop.registry, partial(_decision, loop, round_key, policy.model_id)
-    refusal, approval = registry.refusal(policy.model_id, round_key), registry.approval(policy.model_id)
+    refusal, approval = registry.refusal(policy.model_id, round_key), registry.last_word(policy.model_id)
     found = decide(loop, report, human or {}) if refusal else consider(loop, report, human)
+    if approval and approval.refused and not refusal:
+        return decided(_refused_by(found, approval), promoted=False)
     if not (found.passed or (approval and approval.anyway)):
         return decided(found, promoted=False)
     if refusal:
@@ -87,7 +91,7 @@ def consider(loop: LoopFolder, report: dict[str, Any], human: dict[str, Any] | N
 
 def how_to_approve(loop: LoopFolder, round_key: str) -> str:
     command = f'rlhf promote {loop.option} --round {round_key} --by NAME --reason "..."'
-    return f"The gate passes, and a person must approve: {command}"
+    return f"The gate passes, and a person must approve (in the UI: the job `{loop.names.own('approve')}`): {command}"
 
 
 def _require_report_of(policy_id: str, report: dict[str, Any]) -> None:
@@ -103,6 +107,11 @@ def _refuse_other_arms(loop: LoopFolder, policy_id: str) -> None:
             f"{policy_id} is a policy of {arm.title}, which is compared with the candidate, not promoted: "
             f"`release.arm` is {config.release.arm}."
         )
+
+
+def _refused_by(found: GateDecision, word: ApprovalRecord) -> GateDecision:
+    sentence = f"Refused by {word.by}: {word.reason}"
+    return decision_of([Verdict(PERSON_RULE, "fail", sentence), *found.rules])
 
 
 def _by_whom(found: GateDecision, approval: ApprovalRecord | None) -> tuple[str, str]:

@@ -35,7 +35,7 @@ RULES = [
     *("max_repetition", "max_copying", "max_perplexity_ratio", "max_reward_drift"),
 ]
 AFTER_THE_CHECK = ["evaluation_batch", "human_evaluation", "promotion"]
-BAD: list[dict[str, Any]] = [{"min_win_rate": 0.999}, {"max_kl": 1e-6}]
+BAD: list[dict[str, Any]] = [{"min_win_rate": 0.999}, {"min_length_controlled_win_rate": 0.999}]
 
 
 def decision(runner: LoopRunner, key: str) -> dict[str, Any]:

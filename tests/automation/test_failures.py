@@ -50,14 +50,14 @@ def test_a_user_error_is_told_with_its_stage_and_sentence(stages, copy_of, hook:
 
 
 def test_a_policy_that_the_gate_stops_and_a_stopped_loop_are_no_failures(stages, copy_of, hook: FakeServer) -> None:
-    runner = copy_of(stages.unjudged, gate={"max_kl": 1e-6})
+    runner = copy_of(stages.unjudged, gate={"min_win_rate": 0.999})
     assert run_missing(runner, "train_round", ROUND).stopped_by_gate
     tell(runner)
     pull(runner.loop.store, "Ada", "the labels are wrong")
     assert not runner.run("train_round", ROUND, ["reward_model"]).success
     tell(runner)
     texts = [json.loads(asked.body)["text"] for asked in hook.asked]
-    assert texts[0].startswith(f"train_round of {ROUND} stops at the gate: The sequence KL to SFT is ")
+    assert texts[0].startswith(f"train_round of {ROUND} stops at the gate: Preferred to the champion on ")
     assert texts[1].startswith(f"train_round of {ROUND} stops at reward_model: Stopped by Ada: the labels are wrong. ")
 
 

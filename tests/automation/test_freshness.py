@@ -135,7 +135,7 @@ def test_a_round_that_is_not_collected_is_not_trained(stages, copy_of) -> None:
 
 
 def test_a_round_that_the_gate_refused_is_not_released(stages, copy_of) -> None:
-    runner = copy_of(stages.unjudged, gate={"max_kl": 1e-6})
+    runner = copy_of(stages.unjudged, gate={"min_win_rate": 0.999})
     assert run_missing(runner, "train_round", ROUND).stopped_by_gate
     result = rlhf_here("run", "release_round", "--loop", runner.loop.root)
-    assert_one_sentence(result, f"of {ROUND} was refused by the gate: ", "over the budget of 1e-06")
+    assert_one_sentence(result, f"of {ROUND} was refused by the gate: ", "must be above 99.9%, and is not")

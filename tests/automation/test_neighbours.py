@@ -17,6 +17,7 @@ from rlhf_dagster.assets.rounds import add_partition, open_next_round, open_roun
 from rlhf_dagster.automation.execution import execute, with_listener
 from rlhf_dagster.automation.failures import failed_runs
 from rlhf_dagster.automation.freshness import Records
+from rlhf_dagster.automation.interventions.known import INTERVENTIONS
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.automation.own_runs import alive_runs, is_run_of
 from rlhf_dagster.automation.pages import page_sensor, write_page
@@ -89,7 +90,7 @@ def test_a_job_makes_the_assets_of_its_loop_and_its_runs_say_so(team: dg.Definit
 def test_a_loop_alone_has_the_names_that_it_always_had(tmp_path: Path) -> None:
     built = build_loop(LoopConfig(), tmp_path)
     assert set(built.resources or {}) == {"loop", "tables", "json", "models", "compute", "notifier"}
-    assert {job.name for job in built.jobs or []} == set(job_assets(LoopConfig()))
+    assert {job.name for job in built.jobs or []} == {*job_assets(LoopConfig()), *(one.name for one in INTERVENTIONS)}
     assert {sensor.name for sensor in built.sensors or []} == {
         *("new_labels", "opened_rounds", "judgments_complete", "failed_runs", "round_page_after_runs")
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_dagster.automation.web_server import UI_HEADERS, LARGEST_QUERY, GuardedApp
+from rlhf_dagster.automation.web_server import LARGEST_QUERY, UI_HEADERS, GuardedApp
 
 HOST = "127.0.0.1:3000"
 OWN = {"host": HOST, "origin": f"http://{HOST}", "content-type": "application/json", "content-length": "2"}

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from loops import ROUND, assert_one_sentence, asset_path, checkpoint, rlhf_here, run_missing
 
-from rlhf_dagster.cli.promotion import promote_policy, roll_back
+from rlhf_dagster.cli.promotion import promote_policy, refuse_policy, roll_back
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.loop.round_state import round_state
 
 
 def champion(runner: LoopRunner) -> str:
@@ -40,7 +41,11 @@ def waiting(stages, copy_of) -> LoopRunner:
 def refused(stages, copy_of) -> LoopRunner:
     """A loop whose policy failed the gate, before anybody was asked to judge it."""
     runner = copy_of(stages.unjudged, gate={"max_kl": 1e-6})
-    assert run_missing(runner, "train_round", ROUND).stopped_by_gate
+    run_missing(runner, "train_round", ROUND, until="eval_report")
+    report = runner.loop.json("eval_report", ROUND)
+    assert report
+    report["policies"]["policy"]["kl"]["value"] = 5.0  # a policy that has hardly learned may have any sign
+    runner.loop.write_json("eval_report", ROUND, report)
     return runner
 
 
@@ -57,6 +62,16 @@ def test_an_approval_promotes_what_waits_for_it(waiting, capsys) -> None:
     assert "against the gate" not in shown
     with pytest.raises(UserError, match="already the champion"):
         promote_policy(waiting.loop.root, ROUND, "ada", "again", anyway=False)
+
+
+def test_a_refusal_is_a_decision_whatever_the_gate_says(waiting, capsys) -> None:
+    refuse_policy(waiting.loop.root, None, "ben", "it swears")
+    assert (decision(waiting)["outcome"], decision(waiting)["reasons"]) == ("fail", ["Refused by ben: it swears"])
+    assert f"{policy(waiting)} of {ROUND} is refused: by ben, it swears" in capsys.readouterr().out
+    assert champion(waiting).startswith("sft-")
+    assert round_state(waiting.loop, ROUND).phase == "refused"
+    again = rlhf_here("refuse", "--loop", waiting.loop.root, "--reason", "once more")
+    assert_one_sentence(again, "is refused already: Refused by ben: it swears")
 
 
 def test_the_gates_no_is_an_error_that_says_why(refused) -> None:
@@ -84,6 +99,8 @@ def test_a_round_without_a_report_cannot_be_promoted(stages) -> None:
 def test_who_and_why_are_needed(waiting, by: str, reason: str) -> None:
     with pytest.raises(UserError, match="on record"):
         promote_policy(waiting.loop.root, ROUND, by, reason, anyway=False)
+    with pytest.raises(UserError, match="on record"):
+        refuse_policy(waiting.loop.root, ROUND, by, reason)
     with pytest.raises(UserError, match="on record"):
         roll_back(waiting.loop.root, None, by, reason)
     assert waiting.loop.registry.approvals() == []

@@ -142,15 +142,15 @@ def test_a_refusal_is_said_before_anything_is_moved(registry) -> None:
 
 
 def test_an_approval_is_of_one_policy_and_the_last_one_counts(registry) -> None:
-    assert (registry.approval("ppo-1"), registry.approvals()) == (None, [])
+    assert (registry.last_word("ppo-1"), registry.approvals()) == (None, [])
     first = registry.approve("ppo-1", "round-0001", "ada", "looks good")
     assert (first.round_key, first.policy_id, first.by, first.reason, first.anyway) == (
         *("round-0001", "ppo-1", "ada", "looks good"),
         False,
     )
     second = registry.approve("ppo-1", "round-0001", "bob", "the judges were wrong", anyway=True)
-    assert registry.approval("ppo-1") == second
-    assert registry.approval("ppo-2") is None
+    assert registry.last_word("ppo-1") == second
+    assert registry.last_word("ppo-2") is None
     assert registry.approvals() == [first, second]
     files = sorted((registry.store.root / "registry" / "approvals").iterdir())
     assert [json.loads(file.read_text(encoding="utf-8"))["by"] for file in files] == ["ada", "bob"]

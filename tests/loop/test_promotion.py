@@ -141,7 +141,9 @@ def test_a_policy_that_passes_waits_for_a_person(asking) -> None:
     found = decide(asking)
     assert (found["promoted"], found["outcome"], found["champion"]) == (False, "waiting for approval", "sft")
     command = f'rlhf promote --loop {asking.root} --round round-0001 --by NAME --reason "..."'
-    assert found["reasons"][0] == f"The gate passes, and a person must approve: {command}"
+    assert (
+        found["reasons"][0] == f"The gate passes, and a person must approve (in the UI: the job `approve`): {command}"
+    )
     assert found["reasons"][1:] == [rule["sentence"] for rule in found["rules"]]
     assert failed(found) == []
 
@@ -170,6 +172,22 @@ def test_an_approval_does_not_overrule_the_gate_unless_it_says_so(asking) -> Non
     assert "and is not" in found["reasons"][1]
     assert asking.registry.history()[-1].reason == "against the gate: the judges were wrong"
     assert decide(asking, judgments=people(low=0.4))["promoted"]
+
+
+def test_a_refusal_by_a_person_holds_until_another_word(loop) -> None:
+    loop.registry.refuse("ppo-1", "round-0001", "ada", "it swears")
+    found = decide(loop)
+    assert (found["promoted"], found["outcome"], failed(found)) == (False, "fail", ["person"])
+    assert (found["reasons"], champion(loop)) == (["Refused by ada: it swears"], "sft")
+    loop.registry.approve("ppo-1", "round-0001", "ben", "it does not")
+    assert decide(loop)["promoted"]
+    assert loop.registry.history()[-1].by == "ben"
+
+
+def test_a_refusal_after_a_promotion_changes_nothing(loop) -> None:
+    assert decide(loop)["promoted"]
+    loop.registry.refuse("ppo-1", "round-0001", "ada", "it swears")
+    assert (decide(loop)["outcome"], champion(loop)) == ("pass", "ppo-1")
 
 
 def test_a_person_who_would_overrule_a_gate_that_passes_is_not_recorded_against_it(loop) -> None:

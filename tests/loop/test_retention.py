@@ -11,6 +11,7 @@ from rounds_on_disk import keep, key, promote, refuse, register, report, store
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.interventions.models import retire
 from rlhf_dagster.loop.upkeep.check import check_loop
 from rlhf_dagster.loop.upkeep.retention import remove_unneeded, stored_models
 
@@ -120,6 +121,55 @@ def test_the_base_of_adapters_stays_with_them_and_its_own_base(loop) -> None:
     assert found["reward-1"] == ["the base of ppo-4"]
     assert found["ppo-1"] == ["the base of reward-1"]
     assert found["reward-3"] == []  # nothing needs the adapters that stand on it
+
+
+def test_a_round_that_has_made_no_model_yet_keeps_the_policy_that_it_samples_from(loop) -> None:
+    loop.registry.pin(key(6), "ppo-1")
+    assert why(loop)["ppo-1"] == ["round-0006 samples from it"]
+
+
+def test_a_model_is_retired_that_only_the_setting_keeps(tmp_path) -> None:
+    loop = loop_of(tmp_path / "loop", keep="all")
+    fill(loop)
+    gone = retire(loop, "reward-4", "ann", "It was trained on labels that we may not keep.")
+    assert "reward-4" not in ids(loop)
+    assert gone.sentence.endswith(", by ann: It was trained on labels that we may not keep.")
+    assert loop.removals.removed()["reward-4"] == gone
+
+
+STAYS = {
+    "ppo-4": "ppo-4 stays: the champion; round-0005 samples from it.",
+    "ppo-2": "ppo-2 stays: the champion before, to which a rollback leads.",
+    "sft": "sft stays: rounds are built on it.",
+    "reward-5": "reward-5 stays: round-0005 is not decided.",
+    "nobody": "There is no model nobody: `rlhf models ",
+}
+
+
+@pytest.mark.parametrize("model", STAYS)
+def test_what_is_needed_is_not_retired(loop, model: str) -> None:
+    before = ids(loop)
+    with pytest.raises(UserError) as caught:
+        retire(loop, model, "ann", "too big")
+    assert str(caught.value).startswith(STAYS[model])
+    assert ids(loop) == before
+
+
+def test_what_is_gone_already_says_so_and_nobody_retires_without_a_name(loop) -> None:
+    remove_unneeded(loop)
+    with pytest.raises(UserError, match=r"There is no model ppo-1: ppo-1 was removed on .*, by models.keep: 1\."):
+        retire(loop, "ppo-1", "ann", "too big")
+    with pytest.raises(UserError, match="give your name and a reason"):
+        retire(loop, "reward-4", "ann", " ")
+
+
+def test_the_command_retires_one_model(tmp_path) -> None:
+    loop = loop_of(tmp_path / "loop", keep="all")
+    fill(loop)
+    done = rlhf_here("models", loop.root, "--retire", "reward-1", "--by", "ann", "--reason", "too big")
+    assert done.stdout.startswith("reward-1  ") and "reward-1" not in ids(loop)
+    assert_one_sentence(rlhf_here("models", loop.root, "--retire", "reward-2"), "give your name and a reason")
+    assert_one_sentence(rlhf_here("models", loop.root, "--reason", "too big"), "it needs --retire")
 
 
 def test_a_challenger_stays_where_the_next_round_asks_for_it(tmp_path) -> None:

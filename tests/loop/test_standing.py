@@ -72,6 +72,13 @@ def test_a_policy_that_people_refuse_is_not_praised(loop) -> None:
     assert [rule["outcome"] for rule in standing.rules if rule["rule"] == "min_win_rate"] == ["fail"]
 
 
+def test_a_policy_that_a_person_refuses_says_who(loop) -> None:
+    loop.registry.refuse("ppo-1", "round-0001", "ada", "it swears")
+    decision = judged(loop, "ppo-1", people())
+    assert said(loop, "ppo-1") == "ppo-1 was refused by ada."
+    assert decision["rules"][0]["sentence"] == "Refused by ada: it swears"
+
+
 def test_too_few_judgments_are_waited_for(loop) -> None:
     judged(loop, "ppo-1", people(n=9))
     assert said(loop, "ppo-1") == "ppo-1 waits for more judgments by people."

@@ -7,11 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_dagster.errors import UserError
-
 if TYPE_CHECKING:
-    from rlhf_dagster.data.import_file import ImportOptions, ImportReport, Kind
-    from rlhf_dagster.loop.folder import LoopFolder
+    from rlhf_dagster.data.import_file import ImportOptions, ImportReport
 
 _ALWAYS = ("read", "added", "already_there", "refused")
 """Keys that the report has in JSON whatever they say; the others are there where they say something."""
@@ -27,18 +24,17 @@ def options_of(
 
 
 def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, options: "ImportOptions") -> None:
+    from rlhf_dagster.automation.instance import open_instance
+    from rlhf_dagster.automation.interventions.imported_round import open_imported
     from rlhf_dagster.cli.which_loop import open_loop
-    from rlhf_dagster.data.import_file import IMPORT_KINDS
-    from rlhf_dagster.lineage.formats import prepare_store
+    from rlhf_dagster.loop.interventions.imports import has_judgments, import_into
 
     loop = open_loop(folder)
-    if kind not in IMPORT_KINDS:
-        raise UserError(f"{kind} cannot be imported; choose one of {', '.join(IMPORT_KINDS)}.")
-    prepare_store(loop.store)
-    report = _imported(kind, file, loop, options)
+    report = import_into(loop, kind, file, options)
     next_commands = []
-    if kind == "judgments" and report.refusals < report.read and not (report.held_back or options.dry_run):
-        next_commands = _open_import_round(loop)
+    if has_judgments(kind, report):
+        with open_instance(loop) as instance:
+            next_commands = open_imported(instance, loop)
     if as_json:
         print(json.dumps(_as_json(report), indent=1))
     else:
@@ -47,37 +43,6 @@ def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, optio
     # A few refused lines do not stop a script; a file of which nothing is imported does, but for a dry run.
     if report.refusals == report.read or (report.held_back and not options.dry_run):
         raise SystemExit(2)
-
-
-def _imported(kind: "Kind", file: Path | None, loop: "LoopFolder", options: "ImportOptions") -> "ImportReport":
-    from rlhf_dagster.data.import_file import import_dataset, import_file
-
-    if file is not None:
-        return import_file(kind, file, loop.store, loop.ledger, options)
-    dataset = loop.config.data.judgments_dataset
-    if kind != "judgments" or dataset is None:
-        raise UserError("No FILE is given; only `rlhf import judgments` goes without, of `data.judgments_dataset`.")
-    return import_dataset(dataset, loop.root, loop.store, loop.ledger, options)
-
-
-def _open_import_round(loop: "LoopFolder") -> list[str]:
-    """Open the round of imported judgments; returns the commands that take what was imported into it."""
-    import dagster as dg
-
-    from rlhf_dagster.assets.rounds import open_import_round
-    from rlhf_dagster.automation.instance import open_instance
-    from rlhf_dagster.automation.jobs import job_assets
-
-    with open_instance(loop) as instance:
-        key = open_import_round(instance, loop)
-        jobs, path = job_assets(loop.config), loop.names.path
-        prepared = all(instance.get_latest_materialization_event(dg.AssetKey(path(one))) for one in jobs["prepare"])
-        commands = [] if prepared else [f"rlhf run prepare {loop.option}"]
-        for job in ("collect_round", "train_round"):
-            # Without --again a job keeps what is materialised, even if it was made from fewer judgments.
-            made = any(key in instance.get_materialized_partitions(dg.AssetKey(path(one))) for one in jobs[job])
-            commands.append(f"rlhf run {job} --round {key} {loop.option}{' --again' if made else ''}")
-    return commands
 
 
 def _show_import(kind: str, file: Path | None, report: "ImportReport", next_commands: list[str]) -> None:

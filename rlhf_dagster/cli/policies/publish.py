@@ -52,12 +52,3 @@ def _id_of(loop: LoopFolder, name: str | None) -> str:
     if not name or name in loop.registry.policies():
         return name or ""
     return named_policy(loop, name).model_id
-
-
-def still_published(loop: LoopFolder, policy_id: str) -> list[str]:
-    """Sentences on where a policy that is the champion no more is published, and what withdraws it."""
-    return [
-        f"{policy_id} is published at {one.to} as {one.tag}. To withdraw it: rlhf publish --withdraw --to {one.to} "
-        f'--policy {policy_id} --reason "..." {loop.option}'
-        for one in Publications(loop.store).standing(policy_id=policy_id)
-    ]

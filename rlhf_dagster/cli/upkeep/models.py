@@ -1,4 +1,4 @@
-"""`rlhf models`: the trained models of a loop, their size, and why each of them stays."""
+"""`rlhf models`: the trained models of a loop, their size, why each of them stays, and what goes."""
 
 from pathlib import Path
 
@@ -39,6 +39,19 @@ def remove_models(folder: Path) -> None:
     for one in removed:
         print(f"{one.model_id}  {_mb(one.size)}  removed")
     print(f"{len(removed):,} models were removed, {_mb(sum(one.size for one in removed))}.")
+
+
+def retire_one(folder: Path, model: str, by: str, reason: str) -> None:
+    """Remove one model that only `models.keep` keeps, and say so."""
+    from rlhf_dagster.automation.instance import open_instance, require_idle
+    from rlhf_dagster.loop.interventions.models import retire
+
+    loop = open_loop(folder)
+    with open_instance(loop) as instance:
+        require_idle(instance, loop)
+    done = retire(loop, model, by, reason)
+    print(f"{done.model_id}  {_mb(done.size)}  removed")
+    print("Its manifest stays in registry/removed, and why it went in registry/removals.")
 
 
 def _table(models: list[StoredModel]) -> Table:

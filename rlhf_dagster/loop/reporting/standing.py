@@ -10,6 +10,7 @@ from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, find_win_rate
 from rlhf_dagster.lineage.registry import ChampionRecord
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.promotion import PERSON_RULE
 from rlhf_dagster.pages.report import with_standing
 
 _PREFERENCE_RULES = ("min_win_rate", "min_length_controlled_win_rate")
@@ -63,6 +64,9 @@ def _undecided_or_refused(loop: LoopFolder, round_key: str, decision: dict[str, 
     if decision["outcome"] == "pass":
         return Standing(f"{policy} passes the gate and is not promoted.", "warn", rules, reasons)
     failed = [rule["rule"] for rule in rules if rule["outcome"] not in NOT_IN_THE_WAY]
+    if PERSON_RULE in failed:
+        word = loop.registry.last_word(policy)
+        return Standing(f"{policy} was refused by {word.by if word else 'a person'}.", "fail", rules)
     by_people = _by_people(loop, round_key, policy) if set(failed) & set(_PREFERENCE_RULES) else ""
     return Standing(f"{policy} was refused{by_people or ' by the gate'}.", "fail", rules)
 

@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rlhf_dagster.common.sealed import unseal
 from rlhf_dagster.errors import UserError
@@ -36,15 +36,16 @@ class StoredModel:
         return f"{_FOLDER}/{self.model_id}"
 
 
-def stored_models(loop: LoopFolder) -> list[StoredModel]:
+def stored_models(loop: LoopFolder, keep: int | Literal["all"] | None = None) -> list[StoredModel]:
     """Every model that the loop has made, oldest round first, with why it stays.
 
     With `models.keep: all` nothing goes, and that is the reason of those that nothing else needs. A folder without a
-    readable manifest is not among them: it is nothing that can be told about.
+    readable manifest is not among them: it is nothing that can be told about. ``keep`` is another number of rounds than
+    that of the setting; 0 leaves what is needed without it.
     """
     keys = _files(loop)
     manifests = {model: found for model in keys if (found := _manifest(loop, model)) is not None}
-    reasons = _reasons(loop, manifests, keys)
+    reasons = _reasons(loop, manifests, keys, loop.config.models.keep if keep is None else keep)
     models = [
         StoredModel(
             model,
@@ -71,10 +72,11 @@ def remove_unneeded(loop: LoopFolder) -> list[RemovalRecord]:
 
 
 def _reasons(
-    loop: LoopFolder, manifests: Mapping[str, Mapping[str, Any]], keys: Mapping[str, list[str]]
+    loop: LoopFolder, manifests: Mapping[str, Mapping[str, Any]], keys: Mapping[str, list[str]], keep: int | str
 ) -> dict[str, list[str]]:
     """Why models stay, by id."""
-    rounds = _kept_rounds(loop, {manifest["round"] for manifest in manifests.values()})
+    there = {*(manifest["round"] for manifest in manifests.values()), *loop.registry.pins()}
+    rounds = _kept_rounds(loop, there, keep)
     found: dict[str, list[str]] = defaultdict(list)
     for model, why in (*_by_round(manifests, rounds), *_by_policy(loop, rounds)):
         found[model].append(why)
@@ -87,12 +89,12 @@ def _reasons(
     return found
 
 
-def _kept_rounds(loop: LoopFolder, rounds: set[str]) -> dict[str, str]:
+def _kept_rounds(loop: LoopFolder, rounds: set[str], keep: int | str) -> dict[str, str]:
     """The rounds of which all models stay, with why. What no round has made stays as well: rounds are built on it."""
-    keep, deleted = loop.config.models.keep, loop.deletions.deleted()
+    deleted = loop.deletions.deleted()
     there = sorted(rounds - {""} - deleted.keys())
     decided = [key for key in there if is_decided(loop, key)]
-    newest = decided if keep == "all" else decided[-keep:]
+    newest = decided if isinstance(keep, str) else decided[max(0, len(decided) - keep) :]
     found = {"": "rounds are built on it"}
     found |= dict.fromkeys(newest, "models.keep: all" if keep == "all" else f"of the newest {keep} decided rounds")
     return found | {key: f"{key} is not decided" for key in there if key not in decided}
