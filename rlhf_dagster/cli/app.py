@@ -472,9 +472,42 @@ def check_memory(
     as_json: JsonOption = False,
 ) -> None:
     """Estimate the memory of each stage, and find settings with which it fits. Exit code 1: a stage does not fit."""
-    from rlhf_dagster.cli import memory
+    from rlhf_dagster.cli.sizing import memory
 
     raise typer.Exit(memory.print_memory(memory.Asked(what, revision, loop, preset, free), as_json))
+
+
+@app.command("plan")
+def plan_(
+    model: Annotated[
+        str,
+        typer.Option(help="A size such as 8B or 70B, a model's folder, or ORG/NAME on the Hub (config alone)."),
+    ],
+    labels_per_day: Annotated[float, typer.Option(help="Labels that people give a day.")],
+    prompts_per_second: Annotated[float, typer.Option(help="Prompts that the champion answers for its users.")],
+    gpu: Annotated[str, typer.Option(help="A100, H100 or H200: their peak rates and memory.")] = "H100",
+    gpu_gib: Annotated[float | None, typer.Option(help="GiB of a GPU; default: what that kind has.")] = None,
+    train: Annotated[str, typer.Option(help="all (weights) or adapters: the presets `small` and `lora`.")] = "all",
+    loop: Annotated[
+        Path | None, typer.Option("--loop", help="A loop's folder, whose settings are taken in place of a preset's.")
+    ] = None,
+    prompt_tokens: Annotated[float, typer.Option(help="Mean length of a prompt.")] = 512,
+    response_tokens: Annotated[float, typer.Option(help="Mean length of a response.")] = 256,
+    seconds_per_label: Annotated[float, typer.Option(help="That a person takes for a label.")] = 60,
+    round_days: Annotated[float, typer.Option(help="Days from one training to the next.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Plan a loop on paper: people, label store, GPUs, hours and storage, with the arithmetic and every source shown.
+
+    Nothing is measured here; what runs where, and what moves first, is in docs/scale.md.
+    """
+    from rlhf_dagster.cli.sizing.plan import print_plan
+    from rlhf_dagster.planning.devices import find_gpu
+    from rlhf_dagster.planning.question import PlanQuestion
+
+    device = find_gpu(gpu, gpu_gib)
+    lengths = (prompt_tokens, response_tokens, seconds_per_label, round_days)
+    print_plan(PlanQuestion(model, labels_per_day, prompts_per_second, device, *lengths), train, loop, as_json)
 
 
 @app.command()

@@ -2,26 +2,24 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rlhf_dagster.cli.sizing.outlines import named_model, outline_of
 from rlhf_dagster.compute.fitting import Way, ways_to_fit
 from rlhf_dagster.compute.free_memory import Free, free_memory
 from rlhf_dagster.compute.memory import placed, required_bytes
 from rlhf_dagster.compute.stages import BORROWED, loop_specs
 from rlhf_dagster.compute.trainings import training_of
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig, load_config
-from rlhf_dagster.config.training import BaseModelSettings, TinyModelSettings
+from rlhf_dagster.config.training import BaseModelSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.footprint.parts import Parts
-from rlhf_dagster.training.input_sizes import parameters_of
 from rlhf_dagster.training.specs import Spec
 
 GIGA = 1e9
@@ -66,8 +64,10 @@ def print_memory(asked: Asked, as_json: bool) -> int:
     if asked.free is not None and config.compute.device == "auto":
         config = config.changed(compute=config.compute.changed(device="cuda"))
     free = _free(asked, config)
-    config = config.changed(base_model=_in_loop(asked, config) if _is_loop(asked) else _named(asked))
-    with _model(config.base_model) as model:
+    config = config.changed(
+        base_model=_in_loop(asked, config) if _is_loop(asked) else named_model(asked.what, asked.revision)
+    )
+    with outline_of(config.base_model) as model:
         rows = [_row(stage, spec, free) for stage, spec in loop_specs(model, config).items()]
     if as_json:
         print(json.dumps({"free_bytes": free.bytes, "where": free.where, "stages": [_record(row) for row in rows]}))
@@ -112,16 +112,6 @@ def _free(asked: Asked, config: LoopConfig) -> Free:
     return free_memory(config.compute)
 
 
-@contextmanager
-def _model(settings: BaseModelSettings) -> Iterator[Path]:
-    """A folder with the model's config and at least the header of its weights."""
-    with TemporaryDirectory() as name:
-        if settings.source == "tiny":
-            yield _tiny_outline(settings.tiny, Path(name))
-        else:
-            yield _outline(settings, Path(name))
-
-
 def _in_loop(asked: Asked, config: LoopConfig) -> BaseModelSettings:
     """The base model that the loop has, or else the one that it will take or make."""
     from rlhf_dagster.loop.folder import LoopFolder
@@ -132,43 +122,6 @@ def _in_loop(asked: Asked, config: LoopConfig) -> BaseModelSettings:
     settings = config.base_model
     in_folder = settings.source == "folder" and bool(settings.name)
     return settings.changed(name=str(Path(asked.what) / settings.name)) if in_folder else settings
-
-
-def _named(asked: Asked) -> BaseModelSettings:
-    kind = "folder" if Path(asked.what).is_dir() else "hub"
-    return BaseModelSettings(source=kind, name=asked.what, revision=asked.revision)
-
-
-def _outline(settings: BaseModelSettings, folder: Path) -> Path:
-    """The model's own folder where its weights are there; of a model on the Hub, the config alone is fetched."""
-    place = Path(settings.name)
-    if settings.source == "folder" and parameters_of(place):
-        return place
-    from transformers import AutoConfig
-
-    from rlhf_dagster.training.checkpoints.outlines import write_outline
-    from rlhf_dagster.training.checkpoints.sources import Source, foreign_errors
-
-    source = Source(settings.name, (settings.revision or "main") if settings.source == "hub" else None)
-    with foreign_errors(source.place, "the config", "check the name, the revision and the network"):
-        return write_outline(AutoConfig.from_pretrained(**source.arguments), folder)
-
-
-def _tiny_outline(tiny: TinyModelSettings, folder: Path) -> Path:
-    from transformers import GPT2Config
-
-    from rlhf_dagster.training.checkpoints.outlines import write_outline
-
-    config = GPT2Config(
-        vocab_size=tiny.vocabulary,
-        n_positions=tiny.context,
-        n_embd=tiny.width,
-        n_layer=tiny.layers,
-        n_head=tiny.heads,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    return write_outline(config, folder)
 
 
 def _record(row: StageMemory) -> dict[str, Any]:
