@@ -6,7 +6,7 @@ from typing import Any
 
 from rlhf_dagster.data.judgment_forms.base import JudgmentForm, LeftOut, RowContent, RowValues
 from rlhf_dagster.data.judgment_forms.known import FORMS, form_named, recognised
-from rlhf_dagster.data.line_records import JudgmentLine, parse_gold
+from rlhf_dagster.data.line_records import JudgmentLine, JudgmentParts, parse_gold
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.reading.source import NumberedRow, RowSource
 from rlhf_dagster.data.reading.tally import ReadTally
@@ -75,7 +75,7 @@ def _recognised(source: RowSource, first: Sequence[RowValues]) -> JudgmentForm:
 
 
 def _judgments(form: JudgmentForm, strict: bool) -> RecordsOf:
-    def records(rows: Iterable[NumberedRow], tally: ReadTally) -> Iterator[tuple[int, JudgmentLine]]:
+    def records(rows: Iterable[NumberedRow], tally: ReadTally) -> Iterator[tuple[int, JudgmentLine | JudgmentParts]]:
         for number, found in form.read(rows):
             checked = _without_unknown(found, form) if strict else found
             if isinstance(checked, LeftOut):
@@ -84,9 +84,10 @@ def _judgments(form: JudgmentForm, strict: bool) -> RecordsOf:
             tally.read += 1
             if isinstance(checked, BadLineError):
                 tally.refuse(number, str(checked))
-            else:
+                continue
+            if isinstance(checked, JudgmentLine):
                 tally.axes.update(checked.ratings or ())
-                yield number, checked
+            yield number, checked
 
     return records
 

@@ -1,18 +1,18 @@
 """Imported judgments: completions and comparisons of their own round, and annotations in the ledger."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.data.imported import Appending, prompt_rows
 from rlhf_dagster.data.judged.answers import Answers
+from rlhf_dagster.data.judged.batch import JudgedBatch
 from rlhf_dagster.data.judged.finder import ComparisonFinder
 from rlhf_dagster.data.judged.rows import PROJECT
 from rlhf_dagster.data.judged.showings import Showings
-from rlhf_dagster.data.judged.spool import GivenJudgment, Numbered, Spool
+from rlhf_dagster.data.judged.spool import Numbered, Spool
 from rlhf_dagster.data.judged.tables import JudgedTables
-from rlhf_dagster.data.line_records import JudgmentLine, PromptLine
+from rlhf_dagster.data.line_records import PromptLine
 from rlhf_dagster.data.parts.table import ImportedTable
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.contents import sendable
@@ -56,8 +56,8 @@ def add_judgments(
     Refused are a comparison that an earlier line or an earlier import gave other responses, and a judgment that
     contradicts an earlier line of the same annotator without being later.
     """
-    spool = Spool(_BATCH)
-    spool.fill((number, _by_somebody(line, source)) for number, line in judgments)
+    spool = Spool(_BATCH, source_name(source))
+    spool.fill(judgments)
     adding, done = _Adding(files, store, source), 0
     for batch in spool.batches():
         adding.add(batch)
@@ -78,9 +78,9 @@ class _Adding:
         self._people: set[str] = set()
         self._new, self._refused = 0, list[tuple[int, str]]()
 
-    def add(self, batch: Sequence[GivenJudgment]) -> None:
+    def add(self, batch: JudgedBatch) -> None:
         """Names and prompts first, then the ledger, then what follows it: what is missing is found by the next one."""
-        self._add_people(batch)
+        self._add_people(batch.columns.annotators)
         with self._store.writing() as writer:
             targets, newest = ComparisonFinder(writer.rows, self._names), dict[str, LedgerRow]()
             judged = targets.find(batch, self._showings)
@@ -99,9 +99,9 @@ class _Adding:
         prompts = dict.fromkeys(prompt_of_row(row) for row in comparisons)
         self._prompts.append(prompt_rows((PromptLine(prompt, source="", user="") for prompt in prompts), self._source))
 
-    def _add_people(self, batch: Iterable[GivenJudgment]) -> None:
+    def _add_people(self, annotators: Iterable[str]) -> None:
         """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""
-        names = {given.line.annotator for given in batch} - self._people
+        names = set(annotators) - self._people
         self._people |= names
         new = {pseudonym(name): name for name in names if not is_source(name)}
 
@@ -111,8 +111,3 @@ class _Adding:
 
         if new:
             update(self._files, NAMES, add, private=True)
-
-
-def _by_somebody(line: JudgmentLine, source: str) -> JudgmentLine:
-    """``line`` by what stands for the annotators of the file, where it names none."""
-    return line if line.annotator else replace(line, annotator=source_name(source))

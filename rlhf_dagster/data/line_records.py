@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlhf_dagster.data.line_values import name_of, optional_text, whole_number
 from rlhf_dagster.data.lines import BadLineError
@@ -77,8 +77,56 @@ class JudgmentLine:
     @property
     def name(self) -> str:
         """The comparison's name, or a hash of prompt and responses, in any order, where it has none."""
-        content = (messages_of(self.prompt) or self.prompt, sorted(self.responses))
-        return self.comparison or content_hash("unnamed comparison", *content)
+        return self.listing.name
+
+    @property
+    def listing(self) -> "Listing":
+        return Listing(self.comparison, self.prompt, self.responses, self.policies)
+
+    @property
+    def parts(self) -> "JudgmentParts":
+        decision = Decision(*(getattr(self, name) for name in Decision._fields))
+        return JudgmentParts(self.listing, self.annotator, decision)
+
+
+class Listing(NamedTuple):
+    """What a :class:`JudgmentLine` compares, with responses and policies in its order; many lines may share one."""
+
+    comparison: str
+    prompt: Prompt
+    responses: tuple[str, ...]
+    policies: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        if self.comparison:
+            return self.comparison
+        return content_hash("unnamed comparison", messages_of(self.prompt) or self.prompt, sorted(self.responses))
+
+
+class Decision(NamedTuple):
+    """What a :class:`JudgmentLine` says of that; many lines may share one."""
+
+    ranks: tuple[int, ...] | None
+    kind: str
+    order_known: bool = True
+    ratings: Mapping[str, tuple[int, ...]] | None = None
+    strength: float | None = None
+    flags: tuple[str, ...] = ()
+    reason: str = ""
+    started_at: datetime | None = None
+    submitted_at: datetime | None = None
+    seconds: float | None = None
+    withdrawn: bool = False
+    metadata: Mapping[str, Any] = {}  # nobody changes it
+
+
+class JudgmentParts(NamedTuple):
+    """A :class:`JudgmentLine` in the parts that it may share with others."""
+
+    listing: Listing
+    annotator: str
+    decision: Decision
 
 
 @dataclass(frozen=True)

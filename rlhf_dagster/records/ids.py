@@ -1,20 +1,20 @@
 """Record ids: hashes of content, so that making the same record again makes the same id and nothing counts twice."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from rlhf_dagster.records.chats import Prompt, messages_of
+from rlhf_dagster.records.json_text import json_encoding
 from rlhf_dagster.records.machines import is_person
 
 ID_LENGTH = 20
-_AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+_as_json = json_encoding(sort_keys=True, compact=True)
 
 
 def content_hash(*parts: Any) -> str:
     """The first 20 hex digits (80 bits) of SHA-256 over the parts' canonical JSON."""
-    return hashlib.sha256(_AS_JSON.encode(parts).encode("utf-8")).hexdigest()[:ID_LENGTH]
+    return hashlib.sha256(_as_json(parts).encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
 def prompt_id(prompt: Prompt) -> str:

@@ -3,14 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from rlhf_dagster.data.judged.batch import GivenJudgment
 from rlhf_dagster.data.judged.finder import Judged
+from rlhf_dagster.data.judged.first_answers import FirstAnswers
 from rlhf_dagster.data.judged.rows import PROJECT, answer_of, extras_of, listed_order, order_of
-from rlhf_dagster.data.line_records import JudgmentLine
+from rlhf_dagster.data.line_records import Decision
 from rlhf_dagster.labeling.embedded import annotation_id
 from rlhf_dagster.labeling.ledger.contents import annotation_of
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
+from rlhf_dagster.labeling.ledger.versions import FirstVersion
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.tables import Row
@@ -22,6 +27,13 @@ _CONTRADICTS = (
     "the annotator has already judged this comparison, and chose otherwise; a later `submitted_at` makes it a "
     "correction"
 )
+
+
+class _One(NamedTuple):
+    """A judgment and the comparison that it is about (a row of COMPARISONS)."""
+
+    given: GivenJudgment
+    row: Row
 
 
 class Answers:
@@ -41,12 +53,25 @@ class Answers:
         self._submitted: dict[str, datetime | None] = {}
         """Of annotations that the file speaks of more than once, when its last version of them was submitted."""
 
-    def new(self, judged: Sequence[Judged], rows: LedgerRows, newest: dict[str, LedgerRow]) -> Iterator[Annotation]:
+    def new(
+        self, judged: Judged, rows: LedgerRows, newest: dict[str, LedgerRow]
+    ) -> Iterator[Annotation | FirstVersion]:
         """The new versions of a batch; what the ledger has of these annotations is put into ``newest``."""
-        at = datetime.now(UTC)
-        ids = [annotation_id(one.row["comparison_id"], self._pseudonym(one.given.line.annotator)) for one in judged]
-        histories = self._histories([key for key, one in zip(ids, judged, strict=True) if not one.is_new], rows, newest)
-        for identity, one in zip(ids, judged, strict=True):
+        at, batch = datetime.now(UTC), judged.batch
+        people = [self._pseudonym(name) for name in batch.columns.annotators]
+        ids = [
+            annotation_id(judged.rows[row]["comparison_id"], people[annotator])
+            for row, annotator in zip(judged.row_of, batch.columns.annotator_of[judged.lines], strict=True)
+        ]
+        old = np.flatnonzero(~np.array(judged.is_new, dtype=bool)[judged.row_of])
+        histories = self._histories([ids[place] for place in old.tolist()], rows, newest)
+        alone = _are_alone(judged)
+        first = FirstAnswers(judged, people, at)
+        for place, identity in enumerate(ids):
+            if alone[place] and identity not in histories:
+                yield first.version(place, identity)
+                continue
+            one = _One(batch.given(judged.lines[place]), judged.rows[judged.row_of[place]])
             version = self._version(identity, one, histories.get(identity, []), at)
             if version is not None:
                 histories.setdefault(identity, []).append(version)
@@ -62,17 +87,17 @@ class Answers:
             histories.setdefault(row["annotation_id"], []).append(annotation_of(row))
         return histories
 
-    def _version(self, identity: str, one: Judged, history: Sequence[Annotation], at: datetime) -> Annotation | None:
+    def _version(self, identity: str, one: _One, history: Sequence[Annotation], at: datetime) -> Annotation | None:
         """The next version of an annotation; None where there is none."""
-        line, row = one.given.line, one.row
-        result = self._withdrawal(one, history) if line.withdrawn else self._result(identity, one, history)
+        decision, row = one.given.decision, one.row
+        result = self._withdrawal(one, history) if decision.withdrawn else self._result(identity, one, history)
         if result is None:
             return None
         self._note(identity, one)
         status, by, when = (
-            "deleted" if line.withdrawn else "submitted",
-            self._pseudonym(line.annotator),
-            line.submitted_at,
+            "deleted" if decision.withdrawn else "submitted",
+            self._pseudonym(one.given.annotator),
+            decision.submitted_at,
         )
         return Annotation(
             identity,
@@ -81,12 +106,12 @@ class Answers:
             1,
             status,
             result,
-            line.seconds,
+            decision.seconds,
             created_at=when or at,
             updated_at=when or at,
         )
 
-    def _withdrawal(self, one: Judged, history: Sequence[Annotation]) -> Row | None:
+    def _withdrawal(self, one: _One, history: Sequence[Annotation]) -> Row | None:
         if history and history[-1].status == "submitted":
             return {}
         if history:
@@ -95,35 +120,44 @@ class Answers:
             self.refused.append((one.given.number, "a judgment that is not there cannot be withdrawn"))
         return None
 
-    def _result(self, identity: str, one: Judged, history: Sequence[Annotation]) -> Row | None:
+    def _result(self, identity: str, one: _One, history: Sequence[Annotation]) -> Row | None:
         """The result of the next version; None where the line is none."""
-        line, row = one.given.line, one.row
-        order = listed_order(row, line)
-        said, shown = answer_of(line, row, order) | extras_of(line), order_of(line, row, order)
+        decision, row = one.given.decision, one.row
+        order = listed_order(row, one.given.listing)
+        said, shown = answer_of(decision, row, order) | extras_of(decision), order_of(decision, row, order)
         if not history:
             return said | shown
         newest = history[-1]
-        if _says(newest, said) or (any(_says(version, said) for version in history) and not _is_later(line, newest)):
+        if _says(newest, said) or (
+            any(_says(version, said) for version in history) and not _is_later(decision, newest)
+        ):
             self.there += 1
             self._note(identity, one)
             return None
         changed = _answer(said) != _answer(newest.result)
-        if changed and not self._may_change(identity, line):
+        if changed and not self._may_change(identity, decision):
             self.refused.append((one.given.number, _CONTRADICTS))
             return None
         kept = {} if changed else {key: newest.result[key] for key in _KEPT if key in newest.result}
         return kept | said | shown
 
-    def _note(self, identity: str, one: Judged) -> None:
+    def _note(self, identity: str, one: _One) -> None:
         if one.given.same > 1:
-            self._submitted[identity] = one.given.line.submitted_at
+            self._submitted[identity] = one.given.decision.submitted_at
 
-    def _may_change(self, identity: str, line: JudgmentLine) -> bool:
+    def _may_change(self, identity: str, decision: Decision) -> bool:
         """Whether a line can take the place of what was said before: by an earlier import, or earlier in time."""
         if identity not in self._submitted:
             return True
         before = self._submitted[identity]
-        return before is not None and line.submitted_at is not None and line.submitted_at > before
+        return before is not None and decision.submitted_at is not None and decision.submitted_at > before
+
+
+def _are_alone(judged: Judged) -> list[bool]:
+    """Whether each judgment is the only one in the file of its annotator about its comparison, and says something."""
+    batch = judged.batch
+    alone: list[bool] = ((batch.same == 1) & ~batch.withdrawn)[judged.lines].tolist()
+    return alone
 
 
 def _answer(result: Mapping[str, Any]) -> Row:
@@ -137,5 +171,5 @@ def _says(version: Annotation, said: Mapping[str, Any]) -> bool:
     return all(version.result.get(key) == said[key] for key in _KEPT if key in said)
 
 
-def _is_later(line: JudgmentLine, version: Annotation) -> bool:
-    return line.submitted_at is not None and line.submitted_at > version.updated_at
+def _is_later(decision: Decision, version: Annotation) -> bool:
+    return decision.submitted_at is not None and decision.submitted_at > version.updated_at

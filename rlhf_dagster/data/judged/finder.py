@@ -1,9 +1,11 @@
 """Which comparison each imported judgment is about: one that the ledger has, or a new one."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from rlhf_dagster.data.judged.batch import JudgedBatch
 from rlhf_dagster.data.judged.rows import (
     Response,
     comparison_of_line,
@@ -12,9 +14,8 @@ from rlhf_dagster.data.judged.rows import (
     repeat_of,
     responses_of,
 )
-from rlhf_dagster.data.judged.showings import Showings, comparison_name
-from rlhf_dagster.data.judged.spool import GivenJudgment
-from rlhf_dagster.data.line_records import JudgmentLine
+from rlhf_dagster.data.judged.showings import Showings, comparison_name, lines_apart
+from rlhf_dagster.data.line_records import Listing
 from rlhf_dagster.data.parts.known import SeenTexts
 from rlhf_dagster.labeling.ledger.contents import comparison_of
 from rlhf_dagster.labeling.ledger.rows import LedgerRows
@@ -28,15 +29,19 @@ _SHOWN_NAME = 80
 """Letters of a comparison's name in a sentence."""
 
 
-class Judged(NamedTuple):
-    """A judgment and the comparison that it is about (a row of COMPARISONS)."""
+@dataclass(frozen=True)
+class Judged:
+    """Lines of a batch and the comparisons that they are about."""
 
-    given: GivenJudgment
-    row: Row
-    showing: int
-    """How often its annotator was shown the comparison before."""
-    is_new: bool
-    """Whether nobody has judged it yet."""
+    batch: JudgedBatch
+    lines: np.ndarray
+    """Places in the batch, ascending: (judged,) int64."""
+    rows: list[Row]
+    """Rows of COMPARISONS."""
+    row_of: np.ndarray
+    """Which of these each of ``lines`` is about: (judged,) int64."""
+    is_new: list[bool]
+    """Of each row, whether nobody has judged it yet."""
 
 
 @dataclass
@@ -44,22 +49,22 @@ class _Group:
     """The lines of a batch that say the same of the comparison ``name``: prompt, responses and policies."""
 
     name: str
+    listing: Listing
+    """As the first line lists it."""
     members: list[Row]
     """Its completions."""
-    lines: list[GivenJudgment] = field(default_factory=list)
+    kind: str
+    """That of the first line that decides something, which shows it; without any, of the first line."""
+    decided: bool
+    """Whether a line decides something."""
+    people: int
     row: Row | None = None
     """The comparison, once it is known."""
     is_new: bool = True
 
-    @property
-    def speaker(self) -> JudgmentLine:
-        """The first line that decides something, which shows the kind; without any, the first."""
-        return next((given.line for given in self.lines if given.line.ranks is not None), self.lines[0].line)
-
     def kinds(self) -> list[str]:
         """What kind the comparison can be, the likeliest first: an undecided line does not show it."""
-        own = self.speaker.kind
-        return [own] if self.speaker.ranks is not None else [own, *(kind for kind in RANKED_KINDS if kind != own)]
+        return [self.kind] if self.decided else [self.kind, *(kind for kind in RANKED_KINDS if kind != self.kind)]
 
     def ids(self) -> list[str]:
         """What the id of the comparison can be."""
@@ -80,31 +85,37 @@ class ComparisonFinder:
         self.completions: list[Row] = []
         """Theirs."""
 
-    def find(self, batch: Iterable[GivenJudgment], showings: Showings) -> list[Judged]:
-        """The judgments of a batch that do not contradict others, in their order, with their comparisons."""
-        judged = []
-        for group in self._chosen(_groups(batch)):
-            row = group.row or self._add(group)
-            fitting = [given for given in group.lines if self._fits(given, group.name, row)]
-            judged += [Judged(given, row, showings.of(given), group.is_new) for given in fitting]
-        judged.sort(key=lambda one: one.given.number)
-        return self._with_repeats(judged)
-
-    def _chosen(self, groups: Sequence[_Group]) -> list[_Group]:
-        """For each name the group that says what the ledger says or, where it is a new name, the first."""
+    def find(self, batch: JudgedBatch, showings: Showings) -> Judged:
+        """The judgments of a batch that do not contradict others, with their comparisons."""
+        groups, group_of = _groups(batch)
         self._look_up(groups)
-        by_name: dict[str, list[_Group]] = {}
-        for group in groups:
-            by_name.setdefault(group.name, []).append(group)
-        chosen = []
-        for name, rivals in by_name.items():
-            known = [group for group in rivals if not group.is_new]
-            first = (known or ([] if name in self._names else rivals))[:1]
-            for group in rivals:
-                if group not in first:
-                    self.refused += [(given.number, _contradiction(name, given)) for given in group.lines]
-            chosen += first
+        chosen = self._chosen(groups)
+        self._refuse_rivals(batch, groups, group_of, chosen)
+        rows = [(group.row or self._add(group)) if taken else {} for group, taken in zip(groups, chosen, strict=True)]
+        lines = self._fitting(batch, np.flatnonzero(chosen[group_of]), group_of, rows)
+        judged = Judged(batch, lines, rows, group_of[lines], [group.is_new for group in groups])
+        return self._with_repeats(judged, showings.of_lines(batch, lines))
+
+    def _chosen(self, groups: Sequence[_Group]) -> np.ndarray:
+        """Which group of each name says what the ledger says or, where it is a new name, is the first: (groups,)."""
+        by_name: dict[str, list[int]] = {}
+        for place, group in enumerate(groups):
+            by_name.setdefault(group.name, []).append(place)
+        there = self._names.known(list(by_name))
+        chosen = np.zeros(len(groups), dtype=bool)
+        for rivals, is_there in zip(by_name.values(), there, strict=True):
+            known = [place for place in rivals if not groups[place].is_new]
+            chosen[(known or ([] if is_there else rivals))[:1]] = True
         return chosen
+
+    def _refuse_rivals(
+        self, batch: JudgedBatch, groups: Sequence[_Group], group_of: np.ndarray, chosen: np.ndarray
+    ) -> None:
+        for place in np.flatnonzero(~chosen[group_of]).tolist():
+            number, first = int(batch.columns.numbers[place]), int(batch.first[place])
+            before = f"on line {first}" if first < number else "in an earlier import"
+            name = groups[group_of[place]].name[:_SHOWN_NAME]
+            self.refused.append((number, f"comparison {name} has another prompt or other responses than {before}"))
 
     def _look_up(self, groups: Sequence[_Group]) -> None:
         ids = [group.ids() for group in groups]
@@ -115,53 +126,82 @@ class ComparisonFinder:
                 group.row, group.is_new = comparison_of(found), False
 
     def _add(self, group: _Group) -> Row:
-        row = comparison_of_line(group.name, group.lines[0].line, group.speaker.kind, group.members)
-        row["labels_wanted"] = group.lines[0].people
+        row = comparison_of_line(group.name, group.listing, group.kind, group.members)
+        row["labels_wanted"] = group.people
         self.comparisons.append(row)
         self.completions += group.members
         return row
 
-    def _fits(self, given: GivenJudgment, name: str, row: Row) -> bool:
-        """Whether a line is of its comparison's kind; refused where it is not."""
-        kind = given.line.kind
-        if given.line.ranks is None or kind == row["kind"]:
-            return True
-        self.refused.append((given.number, f"comparison {name[:_SHOWN_NAME]} is of kind {row['kind']}, not {kind}"))
-        return False
+    def _fitting(self, batch: JudgedBatch, lines: np.ndarray, group_of: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+        """Those of some lines that are of their comparisons' kinds; the others are refused."""
+        own = np.array([one.kind for one in batch.columns.decisions])[batch.columns.decision_of[lines]]
+        wanted = np.array([row.get("kind", "") for row in rows])[group_of[lines]]
+        odd = batch.decided[lines] & (own != wanted)
+        for place in lines[odd].tolist():
+            given, row = batch.given(place), rows[group_of[place]]
+            name, kind = row["name"][:_SHOWN_NAME], given.decision.kind
+            self.refused.append((given.number, f"comparison {name} is of kind {row['kind']}, not {kind}"))
+        return lines[~odd]
 
-    def _with_repeats(self, judged: Sequence[Judged]) -> list[Judged]:
-        """The judgments, those that were not the annotator's first about a repeat of their comparison."""
-        ids = {one.given.number: repeat_id(one.row, one.showing) for one in judged if one.showing}
-        there = {key: comparison_of(row) for key, row in self._rows.comparisons_by_id(ids.values()).items()}
-        new: dict[str, Row] = {}
-        for one in judged:
-            identity = ids.get(one.given.number)
-            if identity and identity not in there:
-                new.setdefault(identity, repeat_of(one.row, one.showing, one.given.line))
-        self.comparisons += new.values()
-        return [
-            one if one.given.number not in ids else _about_repeat(one, ids[one.given.number], there, new)
-            for one in judged
-        ]
-
-
-def _about_repeat(one: Judged, identity: str, there: Mapping[str, Row], new: Mapping[str, Row]) -> Judged:
-    is_new = identity in new
-    return one._replace(row=(new if is_new else there)[identity], is_new=is_new)
-
-
-def _groups(batch: Iterable[GivenJudgment]) -> list[_Group]:
-    """In the order of their first lines."""
-    groups: dict[tuple[str, Prompt, tuple[Response, ...]], _Group] = {}
-    for given in batch:
-        name, line = comparison_name(given), given.line
-        content = (name, line.prompt, tuple(sorted(responses_of(line))))
-        if content not in groups:
-            groups[content] = _Group(name, completions_of(name, line.prompt, content[2]))
-        groups[content].lines.append(given)
-    return list(groups.values())
+    def _with_repeats(self, judged: Judged, showings: Mapping[int, int]) -> Judged:
+        """``judged``, with those that were not the annotator's first about a repeat of their comparison."""
+        if not showings:
+            return judged
+        places = np.searchsorted(judged.lines, list(showings)).tolist()
+        rows = [judged.rows[judged.row_of[place]] for place in places]
+        ids = [repeat_id(row, showing) for row, showing in zip(rows, showings.values(), strict=True)]
+        repeats = {key: comparison_of(row) for key, row in self._rows.comparisons_by_id(ids).items()}
+        there, places_of = set(repeats), dict[str, int]()
+        for line, row, identity in zip(showings, rows, ids, strict=True):
+            if identity not in repeats:
+                repeats[identity] = repeat_of(row, showings[line], judged.batch.given(line).listing)
+                self.comparisons.append(repeats[identity])
+            places_of.setdefault(identity, len(judged.rows) + len(places_of))
+        row_of = judged.row_of.copy()
+        row_of[places] = [places_of[identity] for identity in ids]
+        more = [repeats[identity] for identity in places_of]
+        is_new = [identity not in there for identity in places_of]
+        return Judged(judged.batch, judged.lines, judged.rows + more, row_of, judged.is_new + is_new)
 
 
-def _contradiction(name: str, given: GivenJudgment) -> str:
-    before = f"on line {given.first}" if given.first < given.number else "in an earlier import"
-    return f"comparison {name[:_SHOWN_NAME]} has another prompt or other responses than {before}"
+def _groups(batch: JudgedBatch) -> tuple[list[_Group], np.ndarray]:
+    """In the order of their first lines, and which of them each line is of: (lines,) int64."""
+    columns, apart = batch.columns, lines_apart(batch)
+    _, first, of = np.unique(
+        columns.listing_of * (apart.max(initial=0) + 1) + apart, return_index=True, return_inverse=True
+    )
+    contents: dict[tuple[str, Prompt, tuple[Response, ...]], int] = {}
+    place_of = np.empty(len(first), dtype=np.int64)
+    for asked in np.argsort(first).tolist():
+        listing = columns.listing_of[first[asked]]
+        content = _content(columns.names[listing], int(apart[first[asked]]), columns.listings[listing])
+        place_of[asked] = contents.setdefault(content, len(contents))
+    group_of = place_of[of]
+    begins = _first_lines(group_of, np.arange(len(batch)), len(contents))
+    speaks = _first_lines(group_of, np.flatnonzero(batch.decided), len(contents))
+    return [_group(batch, *one) for one in zip(contents, begins, speaks, strict=True)], group_of
+
+
+def _content(name: str, apart: int, listing: Listing) -> tuple[str, Prompt, tuple[Response, ...]]:
+    return comparison_name(name, apart), listing.prompt, tuple(sorted(responses_of(listing)))
+
+
+def _first_lines(group_of: np.ndarray, lines: np.ndarray, groups: int) -> list[int]:
+    """The first of some ascending ``lines`` of each group; -1 where there is none: (groups,)."""
+    found = np.full(groups, -1)
+    found[group_of[lines[::-1]]] = lines[::-1]  # of several, the last one given is kept
+    kept: list[int] = found.tolist()
+    return kept
+
+
+def _group(batch: JudgedBatch, content: tuple[str, Prompt, tuple[Response, ...]], begins: int, speaks: int) -> _Group:
+    name, prompt, responses = content
+    columns = batch.columns
+    return _Group(
+        name,
+        listing=columns.listings[columns.listing_of[begins]],
+        members=completions_of(name, prompt, responses),
+        kind=columns.decisions[columns.decision_of[max(speaks, begins)]].kind,
+        decided=speaks >= 0,
+        people=int(batch.people[begins]),
+    )

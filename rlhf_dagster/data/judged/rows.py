@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rlhf_dagster.data.line_records import JudgmentLine
+from rlhf_dagster.data.line_records import Decision, Listing
 from rlhf_dagster.labeling.comparisons import comparison_row
 from rlhf_dagster.labeling.forms import result_of
 from rlhf_dagster.labeling.ledger.writer import project_name
@@ -21,10 +21,10 @@ Response = tuple[str, str]
 _NOT_DRAWN: Row = {"token_ids": [], "log_probs": [], "reference_log_probs": [], "seed": 0, "tokenizer": ""}
 
 
-def responses_of(line: JudgmentLine) -> list[Response]:
+def responses_of(listing: Listing) -> list[Response]:
     """In the order in which the line lists them."""
-    policies = line.policies or ("",) * len(line.responses)
-    return [(text, policy or IMPORTED_POLICY) for text, policy in zip(line.responses, policies, strict=True)]
+    policies = listing.policies or ("",) * len(listing.responses)
+    return [(text, policy or IMPORTED_POLICY) for text, policy in zip(listing.responses, policies, strict=True)]
 
 
 def completions_of(name: str, prompt: Prompt, responses: Iterable[Response]) -> list[Row]:
@@ -47,21 +47,21 @@ def completions_of(name: str, prompt: Prompt, responses: Iterable[Response]) -> 
     ]
 
 
-def comparison_of_line(name: str, line: JudgmentLine, kind: str, members: Sequence[Row]) -> Row:
-    """The row of COMPARISONS, shown in the order of this line; ``members`` are its completions."""
-    shown = _in_order(responses_of(line), [(row["text"], row["policy_id"]) for row in members])
+def comparison_of_line(name: str, listing: Listing, kind: str, members: Sequence[Row]) -> Row:
+    """The row of COMPARISONS, shown in the order of ``listing``; ``members`` are its completions."""
+    shown = _in_order(responses_of(listing), [(row["text"], row["policy_id"]) for row in members])
     ids = [members[index]["completion_id"] for index in shown]
     return comparison_row(members, kind, IMPORT_ROUND, IMPORT_PURPOSE, seed=0, shown=ids) | {"name": name}
 
 
-def repeat_of(row: Mapping[str, Any], showing: int, line: JudgmentLine) -> Row:
+def repeat_of(row: Mapping[str, Any], showing: int, listing: Listing) -> Row:
     """The comparison ``row`` shown to the same person once more, for the ``showing``-th time after the first."""
     return {
         **row,
         "comparison_id": repeat_id(row, showing),
         "role": "repeat",
         "repeat_of": row["comparison_id"],
-        "display_order": listed_order(row, line),
+        "display_order": listed_order(row, listing),
         "labels_wanted": 1,
     }
 
@@ -71,36 +71,36 @@ def repeat_id(row: Mapping[str, Any], showing: int) -> str:
     return comparison_id(row["completion_ids"], row["kind"], row["round"], again)
 
 
-def listed_order(row: Mapping[str, Any], line: JudgmentLine) -> list[int]:
-    """The display order in which ``line`` lists the responses of its comparison; equal ones come as they stand."""
+def listed_order(row: Mapping[str, Any], listing: Listing) -> list[int]:
+    """The display order in which ``listing`` lists the responses of its comparison; equal ones come as they stand."""
     responses = list(zip(row["responses"], row["policy_ids"], strict=True))
-    listed, order = responses_of(line), list(row["display_order"])
+    listed, order = responses_of(listing), list(row["display_order"])
     return order if listed == [responses[index] for index in order] else _in_order(listed, responses)
 
 
-def answer_of(line: JudgmentLine, row: Mapping[str, Any], order: Sequence[int]) -> Row:
-    """What the line decides, in the label store's form; ``order`` is its :func:`listed_order`."""
+def answer_of(decision: Decision, row: Mapping[str, Any], order: Sequence[int]) -> Row:
+    """What a line decides, in the label store's form; ``order`` is its :func:`listed_order`."""
 
     def shown(values: Sequence[int]) -> Sequence[int]:
         same = order == row["display_order"]
         return values if same else to_display(to_canonical(values, order), row["display_order"])
 
-    ratings = {axis: shown(given) for axis, given in line.ratings.items()} if line.ratings else None
-    return result_of(None if line.ranks is None else shown(line.ranks), row["kind"], ratings)
+    ratings = {axis: shown(given) for axis, given in decision.ratings.items()} if decision.ratings else None
+    return result_of(None if decision.ranks is None else shown(decision.ranks), row["kind"], ratings)
 
 
-def order_of(line: JudgmentLine, row: Mapping[str, Any], order: Sequence[int]) -> Row:
+def order_of(decision: Decision, row: Mapping[str, Any], order: Sequence[int]) -> Row:
     """The order shown to this annotator, where it is not the comparison's or not known."""
-    if not line.order_known:
+    if not decision.order_known:
         return {"shown_order": []}
     return {} if order == row["display_order"] else {"shown_order": list(order)}
 
 
-def extras_of(line: JudgmentLine) -> Row:
+def extras_of(decision: Decision) -> Row:
     """What goes with the answer."""
-    given = {"reason": line.reason, "strength": line.strength, "flags": list(line.flags)}
+    given = {"reason": decision.reason, "strength": decision.strength, "flags": list(decision.flags)}
     kept = {key: value for key, value in given.items() if value not in ("", None, [])}
-    return kept | ({"metadata": dict(line.metadata)} if line.metadata else {})
+    return kept | ({"metadata": dict(decision.metadata)} if decision.metadata else {})
 
 
 def members_of(row: Mapping[str, Any]) -> list[Row]:

@@ -1,6 +1,8 @@
 """How often an annotator was shown a comparison before, as far as a file tells."""
 
-from rlhf_dagster.data.judged.spool import GivenJudgment
+import numpy as np
+
+from rlhf_dagster.data.judged.batch import GivenJudgment, JudgedBatch
 from rlhf_dagster.records.machines import is_source
 
 
@@ -15,26 +17,37 @@ class Showings:
     def __init__(self) -> None:
         self._orders: dict[int, list[int]] = {}
 
-    def of(self, given: GivenJudgment) -> int:
-        """0 for the first showing. Lines are to be given in their order."""
-        line = given.line
-        if not line.comparison:
-            return 0 if is_source(line.annotator) else given.earlier
-        if given.same == 1 or not line.order_known:
+    def of_lines(self, batch: JudgedBatch, lines: np.ndarray) -> dict[int, int]:
+        """For those of some lines of a batch that are no first showing, how many there were before.
+
+        ``lines`` are places in the batch, ascending; batches are to be given in their order.
+        """
+        again = lines[batch.same[lines] > 1].tolist()
+        found = {place: self._of(batch.given(place)) for place in again}
+        return {place: showing for place, showing in found.items() if showing}
+
+    def _of(self, given: GivenJudgment) -> int:
+        listing = given.listing
+        if not listing.comparison:
+            return 0 if is_source(given.annotator) else given.earlier
+        if not given.decision.order_known:
             return 0
-        orders = self._orders.setdefault(hash((line.comparison, line.annotator)), [])
-        order = hash((line.responses, line.policies))
+        orders = self._orders.setdefault(hash((listing.comparison, given.annotator)), [])
+        order = hash((listing.responses, listing.policies))
         if order not in orders:
             orders.append(order)
         return orders.index(order)
 
 
-def comparison_name(given: GivenJudgment) -> str:
-    """What to call the comparison of a line: its name in the file, or a hash of what is compared.
+def lines_apart(batch: JudgedBatch) -> np.ndarray:
+    """For each line 0, or which of the comparisons of the same texts it is about: (lines,) int64.
 
     Where a file has no names and does not say who judged, lines of the same texts may be by different people: each is
     about a comparison of its own.
     """
-    line = given.line
-    apart = given.earlier and not line.comparison and is_source(line.annotator)
-    return f"{given.name} {given.earlier + 1}" if apart else given.name
+    return np.where(batch.by_source & ~batch.named, batch.earlier, 0)
+
+
+def comparison_name(name: str, apart: int) -> str:
+    """What to call a comparison that the file calls ``name``, or whose hash that is; ``apart`` as above."""
+    return f"{name} {apart + 1}" if apart else name

@@ -1,95 +1,97 @@
 """All judgments of a file, kept aside until it is known whether they are imported, and what is known of them then."""
 
 import pickle
-from array import array
 from collections.abc import Iterable, Iterator
 from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
-from rlhf_dagster.data.line_records import JudgmentLine
+from rlhf_dagster.data.judged.batch import ColumnsBuilder, JudgedBatch, JudgmentColumns
+from rlhf_dagster.data.line_records import JudgmentLine, JudgmentParts
 from rlhf_dagster.records.machines import is_machine
 
-Numbered = tuple[int, JudgmentLine]
+Numbered = tuple[int, JudgmentLine | JudgmentParts]
 """A judgment and the number of its line, from 1."""
-
-
-class GivenJudgment(NamedTuple):
-    """A judgment with what the whole file says about its comparison and its annotator."""
-
-    number: int
-    line: JudgmentLine
-    name: str
-    """What the file calls the comparison, or a hash where it has no name for it."""
-    earlier: int
-    """How many earlier lines are by the same annotator about the same comparison."""
-    same: int
-    """How many lines are by the same annotator about the same comparison, this one included."""
-    people: int
-    """How many people judge the comparison."""
-    first: int
-    """The number of the first line about the comparison."""
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+"""Any odd number with bits all over."""
 
 
 class Spool:
     """The judgments lie in a file without a name, a batch at a time; in memory are some 60 bytes for each."""
 
-    def __init__(self, size: int) -> None:
-        """``size`` is that of a batch, in lines."""
-        self._size, self._batches = size, 0
-        self._batch: list[tuple[int, JudgmentLine, str]] = []
+    def __init__(self, size: int, nobody: str) -> None:
+        """``size`` is that of a batch, in lines; ``nobody`` stands for the annotators that lines do not name."""
+        self._size, self._nobody = size, nobody
+        self._last: JudgmentColumns | None = None
         self._file: IO[bytes] | None = None
-        self._numbers, self._names, self._pairs = array("q"), array("q"), array("q")
-        self._people = array("b")
+        self._keys: list[_Keys] = []
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return sum(len(numbers) for numbers, *_ in self._keys)
 
     def fill(self, judgments: Iterable[Numbered]) -> None:
         """Take all judgments."""
-        for number, line in judgments:
-            if len(self._batch) == self._size:
-                self._write()
-            name = line.name
-            self._batch.append((number, line, name))
-            self._numbers.append(number)
-            self._names.append(hash(name))
-            self._pairs.append(hash((name, line.annotator)))
-            self._people.append(not is_machine(line.annotator))
+        builder = ColumnsBuilder()
+        for number, judgment in judgments:
+            if len(builder) == self._size:
+                self._write(builder.columns())
+                builder = ColumnsBuilder()
+            parts = judgment if isinstance(judgment, JudgmentParts) else judgment.parts
+            builder.add(number, parts if parts.annotator else parts._replace(annotator=self._nobody))
+        self._last = builder.columns()
+        self._keys.append(_keys(self._last))
 
-    def batches(self) -> Iterator[list[GivenJudgment]]:
+    def batches(self) -> Iterator[JudgedBatch]:
         """The judgments in their order."""
-        facts = _facts(*(np.asarray(one) for one in (self._numbers, self._names, self._pairs, self._people)))
+        facts = _facts(*(np.concatenate(one) for one in zip(*self._keys, strict=True)))
         start = 0
-        for batch in self._read():
-            own = facts[start : start + len(batch)].tolist()
-            yield [GivenJudgment(*line, *known) for line, known in zip(batch, own, strict=True)]
-            start += len(batch)
+        for columns in self._read():
+            yield JudgedBatch(columns, *facts[:, start : start + len(columns)])
+            start += len(columns)
 
-    def _write(self) -> None:
+    def _write(self, columns: JudgmentColumns) -> None:
         if self._file is None:
             self._file = TemporaryFile()  # noqa: SIM115  # it goes with the spool
-        pickle.dump(self._batch, self._file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._batch, self._batches = [], self._batches + 1
+        pickle.dump(columns, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._keys.append(_keys(columns))
 
-    def _read(self) -> Iterator[list[tuple[int, JudgmentLine, str]]]:
+    def _read(self) -> Iterator[JudgmentColumns]:
         if self._file is not None:
             self._file.seek(0)
-            for _ in range(self._batches):
+            for _ in self._keys[:-1]:
                 yield pickle.load(self._file)  # noqa: S301  # what _write has written
-        yield self._batch
+        if self._last is not None:
+            yield self._last
+
+
+_Keys = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Of some lines their numbers, their comparisons and their comparisons with annotators as hashes, and whether they are
+by people: (lines,) int64, int64, int64, bool."""
+
+
+def _keys(columns: JudgmentColumns) -> _Keys:
+    names = _hashes(columns.names)[columns.listing_of]
+    annotators = _hashes(columns.annotators)[columns.annotator_of]
+    pairs = (names.view(np.uint64) * _MIX + annotators.view(np.uint64)).view(np.int64)
+    people = np.fromiter((not is_machine(name) for name in columns.annotators), dtype=bool)
+    return columns.numbers, names, pairs, people[columns.annotator_of]
+
+
+def _hashes(texts: Iterable[str]) -> np.ndarray:
+    """(texts,) int64; the same in one process alone."""
+    return np.fromiter(map(hash, texts), dtype=np.int64)
 
 
 def _facts(numbers: np.ndarray, names: np.ndarray, pairs: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """For each line the numbers that :class:`GivenJudgment` ends with: (lines, 4); arguments have shape (lines,)."""
+    """The columns of a :class:`JudgedBatch` for all lines: (4, lines); arguments have shape (lines,)."""
     if not len(numbers):
-        return np.empty((0, 4), dtype=np.int64)
+        return np.empty((4, 0), dtype=np.int64)
     _, pair = np.unique(pairs, return_inverse=True)
     _, first_of_name, name = np.unique(names, return_index=True, return_inverse=True)
     earlier = _earlier(pair)
-    persons = np.bincount(name[(earlier == 0) & (people == 1)], minlength=len(first_of_name))
-    return np.stack([earlier, np.bincount(pair)[pair], persons[name], numbers[first_of_name][name]], axis=1)
+    persons = np.bincount(name[(earlier == 0) & people], minlength=len(first_of_name))
+    return np.stack([earlier, np.bincount(pair)[pair], persons[name], numbers[first_of_name][name]])
 
 
 def _earlier(groups: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The tables of imported completions and comparisons, which follow what the ledger holds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -38,9 +38,9 @@ class JudgedTables:
                 seen.add(name for name in part["name"].to_pylist() if name)
         return seen
 
-    def append(self, comparisons: Sequence[Row], completions: Sequence[Row], sent: Iterable[Mapping[str, int]]) -> None:
-        """Add comparisons as the ledger's rows ``sent`` number them, and their completions."""
-        places = [{"project": PROJECT, "task_id": str(row["task_id"])} for row in sent]
+    def append(self, comparisons: Sequence[Row], completions: Sequence[Row], tasks: Sequence[int]) -> None:
+        """Add comparisons with the task ids that the ledger gave them, and their completions."""
+        places = [{"project": PROJECT, "task_id": str(task)} for task in tasks]
         self._append([row | place for row, place in zip(comparisons, places, strict=True)], completions)
 
     def _append(self, comparisons: Sequence[Row], completions: Sequence[Row]) -> None:

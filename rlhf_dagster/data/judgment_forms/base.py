@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlhf_dagster.data.line_records import JudgmentLine
+from rlhf_dagster.data.line_records import JudgmentLine, JudgmentParts
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.reading.source import NumberedRow
 
@@ -19,7 +19,7 @@ class LeftOut:
     reason: str
 
 
-RowContent = JudgmentLine | LeftOut | BadLineError
+RowContent = JudgmentLine | JudgmentParts | LeftOut | BadLineError
 
 
 class JudgmentForm(ABC):

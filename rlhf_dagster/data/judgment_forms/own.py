@@ -1,14 +1,16 @@
 """Our own form of a judgment: one row says what one annotator decided about some responses."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from rlhf_dagster.data.judgment_forms.base import JudgmentForm, RowValues
+from rlhf_dagster.data.judgment_forms.base import JudgmentForm, RowContent, RowValues
+from rlhf_dagster.data.judgment_forms.plain import PlainRows
 from rlhf_dagster.data.line_records import JudgmentLine
 from rlhf_dagster.data.line_values import is_missing, name_of, number_of, optional_text, plain, time_of, whole_number
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_in, response_in, with_prompt
+from rlhf_dagster.data.reading.source import NumberedRow
 from rlhf_dagster.labeling.forms import FLAGS
 from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.kinds import RANKED_KINDS, problem_with
@@ -36,6 +38,15 @@ class OwnForm(JudgmentForm):
 
     def lines(self, row: RowValues) -> Iterator[JudgmentLine]:
         yield parse_judgment(row)
+
+    def read(self, rows: Iterable[NumberedRow]) -> Iterator[tuple[int, RowContent]]:
+        plain = PlainRows()
+        for number, row in rows:
+            judgment = None if isinstance(row, BadLineError) else plain.judgment(row)
+            if judgment is None:
+                yield from super().read([(number, row)])
+            else:
+                yield number, judgment
 
 
 def parse_judgment(values: Mapping[str, Any]) -> JudgmentLine:

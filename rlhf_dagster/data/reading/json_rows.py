@@ -22,6 +22,7 @@ from rlhf_dagster.errors import UserError
 
 _BEGIN, _BETWEEN = re.compile(r"\s*\[?\s*"), re.compile(r"[\s,]*")
 _END = "]"
+_DECODER = json.JSONDecoder()
 _CUT = 16
 """An error so close to the end of what was read may come from the cut there."""
 
@@ -41,10 +42,18 @@ def _has_lines(path: Path) -> bool:
 def json_object(line: str) -> Mapping[str, Any] | BadLineError:
     """The object of a line, or why it is none."""
     try:
-        value = json.loads(line)
+        return _object(_value(line))
     except (ValueError, RecursionError) as error:
         return BadLineError(f"not valid JSON: {error}")
-    return _object(value)
+
+
+def _value(line: str) -> Any:
+    """``json.loads``, without its search for blanks around an object that is the whole line."""
+    if line.startswith("{"):
+        value, end = _DECODER.raw_decode(line)
+        if end == len(line) or line[end:] == "\n":
+            return value
+    return json.loads(line)
 
 
 def _object(value: Any) -> Mapping[str, Any] | BadLineError:

@@ -11,6 +11,7 @@ import pandas as pd
 from rlhf_dagster.labeling.ledger.rows import LedgerRow
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
+from rlhf_dagster.records.json_text import json_encoding
 from rlhf_dagster.records.schemas import COMPARISONS, table
 
 _LATER_COLUMNS = {
@@ -69,7 +70,7 @@ def comparison_json(row: Mapping[str, Any]) -> str:
     """
     later = {"messages": messages_of(prompt_of_row(row)), "name": row.get("name")}
     plain = {column: value for column, value in row.items() if column not in later}
-    return _AS_JSON.encode(plain | {column: value for column, value in later.items() if _is_there(value)})
+    return _as_json(plain | {column: value for column, value in later.items() if _is_there(value)})
 
 
 def _is_there(value: Any) -> bool:
@@ -83,4 +84,4 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-_AS_JSON = json.JSONEncoder(ensure_ascii=False, default=_plain)
+_as_json = json_encoding(default=_plain)

@@ -1,9 +1,9 @@
 """The database that holds a ledger: short transactions, and its errors as sentences."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,17 @@ class Database:
 
         return postgres_insert(table)
 
+    def add_rows(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows; the values of each are in the order of the table's columns."""
+        if not rows:
+            return
+        if self.address.is_sqlite:
+            # Binding the values of a row by name takes longer than writing it.
+            connection.exec_driver_sql(_insertion(table), list(rows))
+            return
+        names = [column.name for column in table.columns]
+        connection.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+
     @contextmanager
     def _connection(self, write: bool) -> Iterator[sa.Connection]:
         with sentences(self.address), self.engine.connect() as connection:
@@ -122,6 +133,13 @@ def _sentence(address: LedgerAddress, error: sa.exc.DBAPIError) -> UserError:
     if not address.is_sqlite and (error.connection_invalidated or isinstance(error, sa.exc.OperationalError)):
         return LabelStoreUnavailable(f"The ledger {address} gives no answer ({said}); is the server up?")
     return UserError(f"{address}: cannot keep labels here ({said}); make room, or choose another place.")
+
+
+@cache
+def _insertion(table: sa.Table) -> str:
+    from sqlalchemy.dialects import sqlite
+
+    return str(sa.insert(table).compile(dialect=sqlite.dialect()))
 
 
 @lru_cache(maxsize=64)

@@ -1,23 +1,23 @@
 """Short digests of the ledger's rows, and sums of them that do not depend on the rows' order."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, LEDGER_TABLE, PROJECTS_TABLE
+from rlhf_dagster.records.json_text import json_encoding
 
 MODULUS = 2**63
 """Digests and their sums are integers from 0 to 2^63 - 1, which both databases hold."""
 
-_AS_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+_as_json = json_encoding(compact=True, ascii_only=True)
 
 
-def digest(values: list[Any]) -> int:
+def digest(values: Sequence[Any]) -> int:
     """63 bits of BLAKE2b over the values as JSON, 1 or more: 0 stands for a row that has none."""
-    text = _AS_JSON.encode(values)
+    text = _as_json(values)
     return int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=8).digest()) % (MODULUS - 1) + 1
 
 

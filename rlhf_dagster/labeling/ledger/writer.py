@@ -1,10 +1,7 @@
 """Adding to a ledger: one writer at a time, so that positions appear in their order."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,13 +10,14 @@ from rlhf_dagster.common.batches import batches
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.database import Database
-from rlhf_dagster.labeling.ledger.digests import added, with_digest
+from rlhf_dagster.labeling.ledger.digests import added, digest, with_digest
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
 from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, LEDGER_TABLE, PROJECTS_TABLE
+from rlhf_dagster.labeling.ledger.versions import FirstVersion, next_version
 from rlhf_dagster.labeling.store import Annotation
 
 _CHUNK = 500
-_AS_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+_COLUMNS = tuple(column.name for column in ANNOTATIONS_TABLE.columns)
 
 
 @contextmanager
@@ -40,7 +38,7 @@ class LedgerWriter:
     """
 
     def __init__(self, database: Database, connection: sa.Connection) -> None:
-        self._connection = connection
+        self._database, self._connection = database, connection
         self.rows = LedgerRows(database.address, connection)
         self._own = self.rows.ledger(lock=True)
         self._known: dict[str, LedgerRow] = {}
@@ -57,25 +55,32 @@ class LedgerWriter:
         """
         return sum(self._append(chunk) for chunk in batches(annotations, _CHUNK))
 
-    def send_new(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[dict[str, Any]]:
-        """:meth:`send` where it is known that none of them is there yet; returns their rows."""
+    def send_new(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[int]:
+        """:meth:`send` where it is known that none of them is there yet; returns their task ids."""
         rows = [self._comparison(*comparison) for comparison in comparisons]
-        if rows:
-            self._connection.execute(sa.insert(COMPARISONS_TABLE), rows)
-        return rows
+        self._database.add_rows(self._connection, COMPARISONS_TABLE, rows)
+        return [row[0] for row in rows]
 
     def append_after(
-        self, annotations: Iterable[Annotation], newest: dict[str, LedgerRow], project: Callable[[str], str]
+        self,
+        annotations: Iterable[Annotation | FirstVersion],
+        newest: dict[str, LedgerRow],
+        project: Callable[[str], str],
     ) -> int:
-        """:meth:`append` where the newest versions on record are known by annotation id, and projects by comparison."""
+        """:meth:`append` where the newest versions on record are known by annotation id, and projects by comparison.
+
+        A :class:`FirstVersion` is taken as it is: there is no other version of its annotation, here or on record.
+        """
         rows = []
         for annotation in annotations:
-            version = _version(annotation, newest.get(annotation.annotation_id))
+            if isinstance(annotation, FirstVersion):
+                rows.append(self._annotation(annotation, project(annotation.comparison_id)))
+                continue
+            version = next_version(annotation, newest.get(annotation.annotation_id))
             if version is not None:
                 rows.append(self._annotation(version, project(annotation.comparison_id)))
-                newest[annotation.annotation_id] = rows[-1]
-        if rows:
-            self._connection.execute(sa.insert(ANNOTATIONS_TABLE), rows)
+                newest[annotation.annotation_id] = dict(zip(_COLUMNS, rows[-1], strict=True))
+        self._database.add_rows(self._connection, ANNOTATIONS_TABLE, rows)
         return len(rows)
 
     def continue_after(self, position: int) -> None:
@@ -101,14 +106,15 @@ class LedgerWriter:
         new = {row[0]: row for row in chunk if row[0] not in there}
         return len(self.send_new(list(new.values())))
 
-    def _comparison(self, identity: str, round_key: str, purpose: str, content: str) -> dict[str, Any]:
+    def _comparison(self, identity: str, round_key: str, purpose: str, content: str) -> tuple[Any, ...]:
+        """A row of COMPARISONS_TABLE."""
         project = self._project(project_name(round_key, purpose)) or self._begin(round_key, purpose)
         self._own["task"] += 1
-        row = {"task_id": self._own["task"], "comparison_id": identity, "project": project["project"]}
-        row = with_digest(COMPARISONS_TABLE, row | {"content": content})
+        row = (self._own["task"], identity, project["project"], content)
+        checked = digest(row)
         project["comparisons"] += 1
-        project["comparison_sum"] = added(project["comparison_sum"], [row["digest"]])
-        return row
+        project["comparison_sum"] = added(project["comparison_sum"], [checked])
+        return (*row, checked)
 
     def _append(self, chunk: list[Annotation]) -> int:
         comparisons = self.rows.comparisons_by_id(annotation.comparison_id for annotation in chunk)
@@ -121,17 +127,19 @@ class LedgerWriter:
 
         return self.append_after(chunk, newest, project)
 
-    def _annotation(self, version: dict[str, Any], name: str) -> dict[str, Any]:
+    def _annotation(self, version: Sequence[Any], name: str) -> tuple[Any, ...]:
+        """A row of ANNOTATIONS_TABLE."""
         project = self._project(name)
         if project is None:
             raise self.rows.damaged(f"{name} has comparisons and is not on record")
         self._own["position"] += 1
         self._own["annotations"] += 1
-        row = with_digest(ANNOTATIONS_TABLE, version | {"position": self._own["position"], "project": name})
-        project["position"] = row["position"]
+        row = (self._own["position"], *version, name)
+        checked = digest(row)
+        project["position"] = row[0]
         project["annotations"] += 1
-        project["annotation_sum"] = added(project["annotation_sum"], [row["digest"]])
-        return row
+        project["annotation_sum"] = added(project["annotation_sum"], [checked])
+        return (*row, checked)
 
     def _project(self, name: str) -> dict[str, Any] | None:
         if name not in self._projects:
@@ -163,27 +171,3 @@ def belongs_to_another(address: LedgerAddress) -> str:
 
 def project_name(round_key: str, purpose: str) -> str:
     return f"{round_key}/{purpose}"
-
-
-def _version(annotation: Annotation, newest: LedgerRow | None) -> dict[str, Any] | None:
-    """The fields of the next version; None where the newest one says the same."""
-    result = _AS_JSON.encode(annotation.result)
-    said = (annotation.annotator, annotation.status, result)
-    if newest is not None and (newest["annotator"], newest["status"], newest["result"]) == said:
-        return None
-    return {
-        "annotation_id": annotation.annotation_id,
-        "version": 1 if newest is None else newest["version"] + 1,
-        "comparison_id": annotation.comparison_id,
-        "annotator": annotation.annotator,
-        "status": annotation.status,
-        "result": result,
-        "seconds": None if annotation.seconds is None else float(annotation.seconds),
-        "created_at": _stamp(annotation.created_at) if newest is None else newest["created_at"],
-        "updated_at": _stamp(annotation.updated_at),
-    }
-
-
-@lru_cache(maxsize=2)
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
