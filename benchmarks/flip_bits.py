@@ -28,6 +28,7 @@ from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.instance import open_instance
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.place import PLACE_FILE
 from rlhf_dagster.loop.labels import read_labels
 from rlhf_dagster.loop.round_page import gather
 from rlhf_dagster.loop.summary import champion, round_rows
@@ -134,7 +135,7 @@ def run(source: Path, flips: int, seed: int, say: Callable[[str], None]) -> Coun
     draw, counts, by_kind = random.Random(seed), Counter[str](), Counter[tuple[str, str]]()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "loop")
-        shutil.copytree(source, root)
+        shutil.copytree(source, root, ignore=shutil.ignore_patterns(PLACE_FILE))
         expected = answers(root)
         before = outcome_of(root, expected)
         if before[0] != "same":
@@ -152,7 +153,7 @@ def run(source: Path, flips: int, seed: int, say: Callable[[str], None]) -> Coun
             if number % 100 == 99:
                 say(f"{number + 1} flips: {dict(counts)}")
             shutil.rmtree(root)
-            shutil.copytree(source, root)
+            shutil.copytree(source, root, ignore=shutil.ignore_patterns(PLACE_FILE))
     for (kind, outcome), number in sorted(by_kind.items()):
         say(f"  {kind:<60} {outcome:<14} {number}")
     return counts

@@ -91,9 +91,16 @@ def try_case(name: str, faults: Iterable[str], every: int, scratch: Path) -> Ite
     for fault in faults:
         for call in range(0, calls, every):
             root = scratch / name / f"{fault}-{call}"
-            shutil.copytree(prepared, root)
+            _copy(prepared, root)
             yield Point(name, fault, call, problem_at(name, fault, call, root))
             shutil.rmtree(root)
+
+
+def _copy(loop: Path, root: Path) -> None:
+    """A loop of its own: a copy that knows where it comes from would be refused."""
+    from rlhf_dagster.loop.guards.place import PLACE_FILE
+
+    shutil.copytree(loop, root, ignore=shutil.ignore_patterns(PLACE_FILE))
 
 
 def calls_of(name: str, prepared: Path, root: Path) -> int:
@@ -105,7 +112,7 @@ def calls_of(name: str, prepared: Path, root: Path) -> int:
         CASES[name].act(root)
         return str(shim.count())
 
-    shutil.copytree(prepared, root)
+    _copy(prepared, root)
     ended, text = shim.in_child(act)
     if ended != "done":
         raise SystemExit(f"{name} fails by itself: {text}")

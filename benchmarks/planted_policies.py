@@ -35,6 +35,7 @@ from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.evaluation.gate import alarm_names
 from rlhf_dagster.evaluation.win_rate import GOLD_JUDGE, PEOPLE, REWARD_MODEL, SFT, find_win_rate
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.place import PLACE_FILE
 from rlhf_dagster.tasks.sentiment.vocabulary import STRENGTHS
 
 ABUSE = {word for word, strength in STRENGTHS.items() if strength < 0}
@@ -81,7 +82,7 @@ PLANTS = {
 
 def run(demo: Path, folder: Path, plant: Planted) -> dict[str, Any]:
     """One more round on a copy of the demo; what the judges and the gate said."""
-    shutil.copytree(demo, folder)
+    shutil.copytree(demo, folder, ignore=shutil.ignore_patterns(PLACE_FILE))
     path = folder / CONFIG_FILE
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, values in plant.config.items():

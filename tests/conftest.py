@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shutil
 import signal
 import sqlite3
 import sys
@@ -30,7 +29,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from label_studio import LabelStudioServer, free_port, require_label_studio
-from loops import ROUND, Stages, copy_loop, open_runner, run_missing, run_round, write_loop
+from loops import ROUND, Stages, copy_folder, copy_loop, open_runner, run_missing, run_round, write_loop
 from object_server import S3Server, s3_server
 from postgres import PostgresServer, require_postgres
 
@@ -160,13 +159,13 @@ def stages(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> 
     folders = Stages(root / "prepared", root / "unjudged", root / "finished")
     runner = open_runner(write_loop(folders.prepared))
     assert run_missing(runner, "prepare").success
-    shutil.copytree(folders.prepared, folders.unjudged)
+    copy_folder(folders.prepared, folders.unjudged)
     runner = open_runner(folders.unjudged)
     key = open_next_round(runner.instance, runner.loop)
     assert key == ROUND
     assert run_missing(runner, "collect_round", key).success
     assert run_missing(runner, "train_round", key, until="evaluation_completions").success
-    shutil.copytree(folders.unjudged, folders.finished)
+    copy_folder(folders.unjudged, folders.finished)
     assert run_missing(open_runner(folders.finished), "train_round", key).success
     return folders
 

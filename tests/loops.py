@@ -26,6 +26,7 @@ from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.candidate import policy_assets
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.place import PLACE_FILE
 
 ROUND = "round-0001"
 TRAIN = [*LEARN, HALF_MODELS, *policy_assets(LoopConfig()), *JUDGE]
@@ -76,8 +77,14 @@ def write_loop(folder: Path, **sections: Any) -> Path:
 
 def copy_loop(source: Path, target: Path, **sections: Any) -> LoopRunner:
     """A loop of one's own in the state of another one, with some settings replaced."""
-    shutil.copytree(source, target, dirs_exist_ok=True)
+    copy_folder(source, target)
     return open_runner(write_loop(target, **sections))
+
+
+def copy_folder(source: Path, target: Path, *left_out: str) -> Path:
+    """Copy a loop's folder without its place: the copy is a loop of its own, as one that was restored is."""
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PLACE_FILE, *left_out))
+    return target
 
 
 def open_runner(folder: Path) -> LoopRunner:

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -13,7 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
-from loops import Stages
+from loops import Stages, copy_folder
 
 from rlhf_dagster import EXPORTS
 
@@ -58,7 +57,7 @@ def examples() -> list[Example]:
 def printed(tmp_path_factory: pytest.TempPathFactory, stages: Stages) -> Iterator[list[str]]:
     """What each example printed, run one after the other in a folder with the page's files and a finished loop."""
     folder = tmp_path_factory.mktemp("page")
-    shutil.copytree(stages.finished, folder / "my_loop")
+    copy_folder(stages.finished, folder / "my_loop")
     for name, content in files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")

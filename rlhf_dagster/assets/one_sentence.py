@@ -12,6 +12,7 @@ from rlhf_dagster.lineage.formats import prepare_store
 from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import require_not_deleted
+from rlhf_dagster.loop.guards.place import require_in_place
 from rlhf_dagster.records.loop_names import LOOP_TAG
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
@@ -31,6 +32,7 @@ def in_one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         loop: LoopFolder = kwargs["loop"]
         try:
+            require_in_place(loop)
             prepare_store(loop.store)
             _mark_loop(loop)
             _require_going(loop)

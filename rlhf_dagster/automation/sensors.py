@@ -29,6 +29,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.stop_cord import pull, read_stop, resumes
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
+from rlhf_dagster.loop.guards.place import require_in_place
 from rlhf_dagster.loop.round_state import RoundState
 from rlhf_dagster.records.loop_names import ALONE, LoopNames
 from rlhf_dagster.resources.own_keys import with_own_resources
@@ -67,7 +68,7 @@ def open_round(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.Sch
             why = f"{key} was opened by the schedule."
             return dg.RunRequest(run_key=key, partition_key=key, tags={WHY_TAG: why})
 
-        return _look(look)
+        return _look(loop, look)
 
     return dg.schedule(
         name=names.own("open_round"),
@@ -145,7 +146,7 @@ def _sensor(
 
     def declare(function: Callable[..., dg.SensorResult]) -> dg.SensorDefinition:
         def tick(context: dg.SensorEvaluationContext, loop: Loop) -> dg.SensorResult:
-            return _look(lambda: function(context, impatient(loop)))
+            return _look(loop, lambda: function(context, impatient(loop)))
 
         return dg.sensor(
             name=names.own(name),
@@ -158,9 +159,13 @@ def _sensor(
     return declare
 
 
-def _look(look: Callable[[], Any]) -> Any:
-    """Fail the tick with the sentence of a UserError: a dead label server must not look like a quiet one."""
+def _look(loop: LoopFolder, look: Callable[[], Any]) -> Any:
+    """Fail the tick with the sentence of a UserError: a dead label server must not look like a quiet one.
+
+    In a copy of a loop nothing looks.
+    """
     try:
+        require_in_place(loop)
         return look()
     except UserError as error:
         raise TickFailed(str(error)) from None

@@ -424,6 +424,17 @@ def doctor(loop: FolderArgument) -> None:
 
 
 @app.command()
+def adopt(
+    loop: FolderArgument,
+    new: Annotated[bool, typer.Option("--new", help="Make it a loop of its own, beside its original.")] = False,
+) -> None:
+    """Go on in a copy of a loop's folder, which is read only before; its original writes nothing any more."""
+    from rlhf_dagster.cli.upkeep.adopt import adopt_folder
+
+    adopt_folder(loop, new)
+
+
+@app.command()
 def models(
     loop: FolderArgument,
     remove: Annotated[

@@ -133,12 +133,12 @@ def add_round(folder: Path) -> None:
 def status(folder: Path, as_json: bool) -> None:
     from rlhf_dagster.assets.rounds import open_rounds
     from rlhf_dagster.cli.runner import LoopRunner
-    from rlhf_dagster.cli.which_loop import open_loop
+    from rlhf_dagster.cli.which_loop import open_to_read
     from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
     from rlhf_dagster.loop.guards.left_out import data_notices
     from rlhf_dagster.loop.summary import round_rows
 
-    loop = open_loop(folder)
+    loop = open_to_read(folder)
     keys = open_rounds(LoopRunner.open(loop).instance, loop)
     rows = [row | _left_out(loop, row["round"]) for row in round_rows(loop, keys)]
     if sentence := unsettled_sentence(loop, keys):

@@ -86,10 +86,27 @@ def _with_project(function: _Command) -> _Command:
 
 
 def open_loop(place: Path) -> "LoopFolder":
-    """The loop that a command names, brought up to date; raises UserError where it is newer than this release."""
+    """The loop that a command names and may write to, brought up to date.
+
+    Raises UserError where it is newer than this release, or a copy of a loop that lives elsewhere.
+    """
     from rlhf_dagster.lineage.formats import bring_up_to_date
+    from rlhf_dagster.loop.guards.place import require_in_place
 
     loop = find_loop(place)
+    require_in_place(loop)
+    bring_up_to_date(loop.store)
+    return loop
+
+
+def open_to_read(place: Path) -> "LoopFolder":
+    """The same for a command that only reads: a copy may be read, and says that it is one."""
+    from rlhf_dagster.lineage.formats import bring_up_to_date
+    from rlhf_dagster.loop.guards.place import place_notice
+
+    loop = find_loop(place)
+    if notice := place_notice(loop):
+        print(f"rlhf: {notice}", file=sys.stderr)
     bring_up_to_date(loop.store)
     return loop
 

@@ -1,6 +1,5 @@
 """Loops side by side in a team's code location, on one instance: nothing collides, and each sees its own alone."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from loops import ROUND, Stages, small, write_loop
+from loops import ROUND, Stages, copy_folder, small, write_loop
 from team_project import OWN_ASSETS, write_project
 
 from rlhf_dagster.assets.graph import loop_checks
@@ -207,7 +206,7 @@ def test_runs_of_before_are_known_by_their_job(pair) -> None:
 @pytest.fixture
 def beside(stages: Stages, tmp_path: Path, instance: dg.DagsterInstance) -> tuple[LoopFolder, Callable[..., Any]]:
     """The small loop, prepared while it was alone, as one among others, and what runs its jobs."""
-    shutil.copytree(stages.prepared, tmp_path / "one")
+    copy_folder(stages.prepared, tmp_path / "one")
     loop = replace(LoopFolder.open(write_loop(tmp_path / "one")), names=ONE)
     built = [build_loop(loop.config, tmp_path / names.prefix[0], names=names) for names in (ONE, TWO)]
     definitions = with_listener(dg.Definitions.merge(*built))

@@ -1,13 +1,12 @@
 """Commands reach the loops that a Dagster project declares as components, on the instance that is configured."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from loops import ROUND, Stages, assert_one_sentence, rlhf, rlhf_here, small
+from loops import ROUND, Stages, assert_one_sentence, copy_folder, rlhf, rlhf_here, small
 from team_project import write_project
 
 from rlhf_dagster.cli.which_loop import find_declared
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 @pytest.fixture
 def project(tmp_path: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A team's project with two loops, of which `support` is prepared, and the team's instance."""
-    shutil.copytree(stages.prepared, tmp_path / "files" / "support", ignore=shutil.ignore_patterns("dagster"))
+    copy_folder(stages.prepared, tmp_path / "files" / "support", "dagster")
     loops = {
         name: {**small(name=name), "key_prefix": f"nlp/{name}", "root": str(tmp_path / "files" / name)}
         for name in ("support", "search")

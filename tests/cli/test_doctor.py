@@ -27,7 +27,7 @@ def test_a_new_loop_is_told_what_comes_next(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert [line.split()[1] for line in lines[:-1] if line.startswith("mend")] == ["data", "models"]
     assert lines.count(f"                   next: rlhf run prepare --loop {folder}") == 2
-    assert lines[-1] == "2 of 12 want mending."
+    assert lines[-1] == "2 of 13 want mending."
 
 
 def test_own_data_that_is_not_imported_yet(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
-from loops import SMALL, TRAIN, open_runner, rlhf, write_loop
+from loops import SMALL, TRAIN, copy_folder, open_runner, rlhf, write_loop
 
 from rlhf_dagster.automation.instance import PROCESS_TAG
 from rlhf_dagster.automation.jobs import COLLECT, PREPARE, RELEASE
@@ -149,7 +149,7 @@ def test_the_summary_is_complete(killed_and_finished, summary) -> None:
 def test_the_same_seed_in_another_folder_gives_the_same_summary(summary, two_rounds, tmp_path) -> None:
     """The other was made job by job, and the demo was killed and gone on with: neither makes a difference."""
     out = tmp_path / "again"
-    shutil.copytree(two_rounds.loop.root, out)
+    copy_folder(two_rounds.loop.root, out)
     result = rlhf(*demo(out), "--json")
     assert result.returncode == 0, result.stderr
     assert without_seconds(json.loads(result.stdout)) == without_seconds(summary)

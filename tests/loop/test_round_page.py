@@ -1,6 +1,5 @@
 """The round page in every state of a loop, from files written by hand: what each round became, and what waits."""
 
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 from batches import open_loop, send
 from hypothesis import given
 from hypothesis import strategies as st
-from loops import ROUND, asset_path
+from loops import ROUND, asset_path, copy_folder
 from rounds_on_disk import key, promote, rate, refuse, register, report, store, win
 
 from rlhf_dagster.common.intervals import wilson
@@ -273,7 +272,7 @@ def test_hostile_texts_stay_texts(loop) -> None:
 
 def test_the_page_of_a_loop_that_has_run(stages, tmp_path) -> None:
 
-    shutil.copytree(stages.finished, tmp_path / "loop")
+    copy_folder(stages.finished, tmp_path / "loop")
     found = page(LoopFolder.open(tmp_path / "loop"), ROUND)
     row = found.rounds[0]
     assert (found.problems, found.waiting, row.verdict) == ([], [], "champion")

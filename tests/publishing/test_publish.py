@@ -1,7 +1,6 @@
 """A policy given away to a folder and to the Hub: what goes along, what its card says, and how it is taken back."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from hub_server import StandInHub
 from huggingface_hub import ModelCard
 from kept_models import keep
-from loops import assert_one_sentence, rlhf_here, write_loop
+from loops import assert_one_sentence, copy_folder, rlhf_here, write_loop
 from transformers import AutoModelForCausalLM
 
 from rlhf_dagster.data.import_file import ImportOptions, import_file
@@ -52,7 +51,7 @@ def champion(loop: LoopFolder) -> str:
 @pytest.fixture
 def loop(shared_loop: LoopFolder, tmp_path: Path) -> LoopFolder:
     """One of the test's own."""
-    return LoopFolder.open(shutil.copytree(shared_loop.root, tmp_path / "loop"))
+    return LoopFolder.open(copy_folder(shared_loop.root, tmp_path / "loop"))
 
 
 def published(loop: LoopFolder, to: object, *more: str) -> str:

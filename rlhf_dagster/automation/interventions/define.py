@@ -12,6 +12,7 @@ from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import bring_up_to_date
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.place import require_in_place
 from rlhf_dagster.records.loop_names import LoopNames
 from rlhf_dagster.resources.own_keys import with_own_resources
 
@@ -77,6 +78,7 @@ def _sentences_of(one: Intervention) -> Callable[..., None]:
 
     def run(context: dg.OpExecutionContext, config: Any, loop: dg.ResourceParam[LoopFolder]) -> None:
         try:
+            require_in_place(loop)
             bring_up_to_date(loop.store)
             for sentence in one.act(context, config, loop):
                 context.log.info(sentence)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import cast, get_args
 
-from rlhf_dagster.cli.which_loop import open_loop
+from rlhf_dagster.cli.which_loop import open_to_read
 from rlhf_dagster.data.export.exporting import Exported
 from rlhf_dagster.data.export.pushing import push_folder, require_target
 from rlhf_dagster.data.export.row_files import ending
@@ -22,7 +22,7 @@ def export_data(
     if push_to:
         _require_folder(out)
         require_target(push_to)
-    exported = export_records(open_loop(folder), cast("ExportKind", kind), out, round_key, form, licence)
+    exported = export_records(open_to_read(folder), cast("ExportKind", kind), out, round_key, form, licence)
     pushed = push_folder(out, push_to) if push_to else ""
     if as_json:
         print(json.dumps(exported.as_dict() | ({"pushed_to": pushed} if pushed else {}), indent=1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_dagster.cli.policies.generate import HowToDraw
 from rlhf_dagster.cli.policies.shown import notes_on, printable
-from rlhf_dagster.cli.which_loop import open_loop
+from rlhf_dagster.cli.which_loop import open_to_read
 from rlhf_dagster.config.training import SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.inference.answers import OpenPolicy, open_policy
@@ -43,7 +43,7 @@ class Conversation:
 
 def chat_with(folder: Path, name: str, greedy: bool, seed: int | None) -> None:
     """Talk until the end of the input; raises UserError for a policy that reads texts and no chats."""
-    chosen, loop = HowToDraw(1, greedy, seed).chosen_seed(), open_loop(folder)
+    chosen, loop = HowToDraw(1, greedy, seed).chosen_seed(), open_to_read(folder)
     policy = open_policy(loop, named_policy(loop, name))
     if not policy.reads_chats:
         raise UserError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.cli.policies.shown import notes_on, printable
-from rlhf_dagster.cli.which_loop import open_loop
+from rlhf_dagster.cli.which_loop import open_to_read
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_in
 from rlhf_dagster.errors import UserError
@@ -44,7 +44,7 @@ class HowToDraw:
 def generate_answers(folder: Path, prompt: str, names: Sequence[str], how: HowToDraw, as_json: bool) -> None:
     """Print the answers of the policies called ``names`` to a prompt, all of them drawn with the same seed."""
     seed, asked = how.chosen_seed(), read_prompt(prompt)
-    loop = open_loop(folder)
+    loop = open_to_read(folder)
     policies = _different(loop, names)
     rows = []
     for name, checkpoint in policies.items():

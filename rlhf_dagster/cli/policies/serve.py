@@ -7,7 +7,7 @@ from threading import Event, Thread
 from typing import cast, get_args
 
 from rlhf_dagster.cli.label_studio import stop_when_asked
-from rlhf_dagster.cli.which_loop import open_loop
+from rlhf_dagster.cli.which_loop import open_to_read
 from rlhf_dagster.common.ports import LOOPBACK, require_free
 from rlhf_dagster.common.user_hash import users_key
 from rlhf_dagster.errors import UserError
@@ -30,7 +30,7 @@ def serve_champion(folder: Path, port: int, kind: str, options: Sequence[str], l
     """
     if kind not in get_args(BackendKind):
         raise UserError(f"--backend {kind}: choose one of {', '.join(get_args(BackendKind))}.")
-    command, loop = command_of(cast("BackendKind", kind), options), open_loop(folder)
+    command, loop = command_of(cast("BackendKind", kind), options), open_to_read(folder)
     champion = named_policy(loop, CHAMPION).model_id
     require_free(port, f"--port {port}")
     conversations = ConversationLog(log, users_key(loop.root), _say) if log else None

@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rlhf_dagster.cli.which_loop import open_loop
+from rlhf_dagster.cli.which_loop import open_loop, open_to_read
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.upkeep.retention import StoredModel, remove_unneeded, stored_models
 
@@ -15,7 +15,7 @@ _NOT_NEEDED = "nothing needs it: removed at the next decision"
 
 def list_models(folder: Path) -> None:
     """Print a line for each model of a loop, and how much was removed."""
-    loop = open_loop(folder)
+    loop = open_to_read(folder)
     models, removed = stored_models(loop), loop.removals.removed()
     Console().print(_table(models))
     print(f"{len(models):,} models take {_mb(sum(model.size for model in models))}.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.declared import DeclaredLoop
 from rlhf_dagster.automation.instance import open_instance
-from rlhf_dagster.cli.which_loop import find_loop, open_loop
+from rlhf_dagster.cli.which_loop import find_loop, open_to_read
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import unsettled_sentence
@@ -47,7 +47,7 @@ def _check_partitions(loop: LoopFolder) -> Iterator[Finding]:
 
 
 def back_up_loop(folder: Path, to: str) -> None:
-    loop = open_loop(folder)
+    loop = open_to_read(folder)
     if isinstance(loop, DeclaredLoop):
         raise UserError(
             f"A backup holds a loop with a loop.yaml and an instance of its own; of this one copy {loop.address}, the "

@@ -13,6 +13,7 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.server import is_local
 from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.place import place_notice
 from rlhf_dagster.loop.guards.splits import require_demonstrations, require_prompts
 from rlhf_dagster.loop.upkeep.check import check_loop
 from rlhf_dagster.storage.known import is_remote
@@ -36,6 +37,7 @@ def diagnoses_of(loop: LoopFolder) -> Iterator[Diagnosis]:
     looks: dict[str, Callable[[LoopFolder], Diagnosis]] = {
         "packages": _packages,
         "room": _room,
+        "place": _place,
         "files": _files,
         "stop cord": _stop_cord,
         "data": _data,
@@ -79,6 +81,12 @@ def _room(loop: LoopFolder) -> Diagnosis:
     free = shutil.disk_usage(loop.root).free / 1e9
     sentence = f"{free:,.1f} GB are free at {loop.root}."
     return Diagnosis("room", sentence, f"rlhf models {loop.root} --remove" if free < LEAST_FREE_GB else "")
+
+
+def _place(loop: LoopFolder) -> Diagnosis:
+    notice = place_notice(loop)
+    mend = f"rlhf adopt {loop.root}, or work there" if notice else ""
+    return Diagnosis("place", notice or f"The loop lives at {loop.address}.", mend)
 
 
 def _files(loop: LoopFolder) -> Diagnosis:

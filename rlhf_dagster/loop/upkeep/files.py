@@ -10,6 +10,7 @@ from urllib.parse import quote
 from rlhf_dagster.common.sealed import is_whole_page, unseal
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.guards.place import PLACE_FILE
 from rlhf_dagster.loop.upkeep.findings import Finding
 from rlhf_dagster.pages.server import ROUNDS_PAGE
 from rlhf_dagster.records.parquet import read_parquet
@@ -27,7 +28,8 @@ def check_files(loop: LoopFolder) -> Iterator[Finding]:
     for folder in ("answers", "assets", "imports", "quarantine"):
         for key in loop.store.list(folder):
             yield from _check_file(loop, key)
-    yield from _check_file(loop, ROUNDS_PAGE)
+    for key in (ROUNDS_PAGE, PLACE_FILE):
+        yield from _check_file(loop, key)
 
 
 def problem_of(data: bytes, key: str) -> str:
