@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rlhf_dagster.cli.sizing.outlines import named_model, outline_of
+from rlhf_dagster.cli.sizing.outlines import named_model, outline_of_model
 from rlhf_dagster.compute.fitting import Way, ways_to_fit
 from rlhf_dagster.compute.free_memory import Free, free_memory
 from rlhf_dagster.compute.memory import placed, required_bytes
@@ -67,7 +67,7 @@ def print_memory(asked: Asked, as_json: bool) -> int:
     config = config.changed(
         base_model=_in_loop(asked, config) if _is_loop(asked) else named_model(asked.what, asked.revision)
     )
-    with outline_of(config.base_model) as model:
+    with outline_of_model(config.base_model) as model:
         rows = [_row(stage, spec, free) for stage, spec in loop_specs(model, config).items()]
     if as_json:
         print(json.dumps({"free_bytes": free.bytes, "where": free.where, "stages": [_record(row) for row in rows]}))

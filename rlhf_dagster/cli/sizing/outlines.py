@@ -11,7 +11,7 @@ from rlhf_dagster.training.input_sizes import parameters_of
 
 
 @contextmanager
-def outline_of(settings: BaseModelSettings) -> Iterator[Path]:
+def outline_of_model(settings: BaseModelSettings) -> Iterator[Path]:
     """A folder with the model's config and at least the header of its weights."""
     with TemporaryDirectory() as name:
         if settings.source == "tiny":

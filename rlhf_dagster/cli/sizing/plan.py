@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rlhf_dagster.cli.sizing.outlines import named_model, outline_of, outline_of_size
+from rlhf_dagster.cli.sizing.outlines import named_model, outline_of_model, outline_of_size
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.planning.arithmetic import Sheet, number_text
@@ -45,7 +45,7 @@ def _settings(train: str, loop: Path | None) -> LoopConfig:
 
 def _outline(model: str) -> AbstractContextManager[Path]:
     if "/" in model or Path(model).is_dir():
-        return outline_of(named_model(model))
+        return outline_of_model(named_model(model))
     return outline_of_size(model)
 
 
