@@ -1,6 +1,6 @@
 """Dagster's web server behind a guard: it answers this machine's programs and its own pages, and no other web page.
 
-    python -m rlhf_dagster.automation.web_server WORKSPACE PORT [--name NAME]
+    python -m rlhf_dagster.automation.web_server WORKSPACE PORT [--name NAME] [--host ADDRESS]
 
 Dagster's server looks at neither `Host` nor `Origin`, and runs a mutation that comes by GET or as plain text. A page
 that somebody has open in a browser on this machine could launch runs, wipe assets and delete rounds through it.
@@ -110,8 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="rlhf_dagster.automation.web_server", description=__doc__)
     parser.add_argument("workspace", help="the file that says where the code is (workspace.yaml)")
-    parser.add_argument("port", type=int, help=f"port on {LOOPBACK}")
+    parser.add_argument("port", type=int, help="port")
     parser.add_argument("--name", action="append", default=[], help="a host name under which a proxy asks")
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen at, in a container 0.0.0.0; %(default)s")
     options = parser.parse_args(arguments)
     configure_loggers()
     target = WorkspaceFileTarget([options.workspace])
@@ -121,10 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         WorkspaceProcessContext(instance, version=__version__, workspace_load_target=target) as context,
     ):
         instance.optimize_for_webserver(_DATABASE_MILLISECONDS, _POOL_SECONDS, _POOL_OVERFLOW)
-        logging.getLogger(_LOGGER).info(f"Serving {_LOGGER} behind a guard on http://{LOOPBACK}:{options.port}")
+        logging.getLogger(_LOGGER).info(f"Serving {_LOGGER} behind a guard on http://{options.host}:{options.port}")
         app = create_app_from_workspace_process_context(context, lifespan=_lifespan)
         uvicorn.run(
-            GuardedApp(app, options.name), host=LOOPBACK, port=options.port, log_level="warning", server_header=False
+            GuardedApp(app, options.name),
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            server_header=False,
         )
 
 
