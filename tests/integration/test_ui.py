@@ -119,6 +119,8 @@ def test_jobs_know_the_runs_made_from_the_terminal(browser: WebDriver, server: S
     visit(browser, f"{server.address}/locations/rlhf_dagster/jobs/train_round")
     wait_for(browser, "Latest run:", "Read the labels, train reward model and policy")
     screenshot(browser, "job")
+    visit(browser, f"{server.address}/timeline")
+    wait_for(browser, "Timeline", "prepare", "collect_round", "train_round")
 
 
 def test_launchpad_offers_settings_and_no_plumbing(browser: WebDriver, server: Server) -> None:
