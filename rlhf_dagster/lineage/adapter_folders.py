@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.common.files import write_atomically
-from rlhf_dagster.common.json_text import parse_json
 from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.manifest import inputs_hash, read_manifest

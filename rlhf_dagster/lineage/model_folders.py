@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_dagster.common.json_text import parse_json
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.weight_files import CONFIG, require_whole, weight_files
 from rlhf_dagster.records.ids import content_hash

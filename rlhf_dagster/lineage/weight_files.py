@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_dagster.common.json_text import parse_json
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import Damaged, UserError
 
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_dagster.common.json_text import parse_json
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.adapter_folders import plain_folder
 from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, tensors_of, weight_files

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from rlhf_dagster.common.json_text import parse_json
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.weight_files import CONFIG, require_no_pointer
 from rlhf_dagster.training.checkpoints.described import require_described, require_no_fetched_code

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_dagster.common.json_text import parse_json
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.lineage.adapter_folders import ADAPTER_WEIGHTS, AdapterBase, named_base, write_base
