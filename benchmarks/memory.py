@@ -85,9 +85,9 @@ def parse() -> argparse.Namespace:
 
 
 def make_model(folder: Path, sizes: argparse.Namespace) -> Path:
-    """A Llama with random weights, and a tokenizer of words."""
+    """A Llama with random weights, and a tokenizer of words; on a GPU it is drawn there, and saved in bf16."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     torch.manual_seed(0)
     context = sizes.prompt + sizes.response + 1
@@ -105,7 +105,12 @@ def make_model(folder: Path, sizes: argparse.Namespace) -> Path:
         eos_token_id=1,
         bos_token_id=1,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    on_gpu = getattr(sizes, "device", "cpu") == "cuda"
+    with torch.device("cuda" if on_gpu else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if on_gpu else torch.float32)
+    model.save_pretrained(folder)
+    del model
+    torch.cuda.empty_cache()
     return folder
 
 

@@ -13,8 +13,8 @@ PEERS = {
 
 
 def python_of(environment: str, cache: Path) -> Path:
-    """The interpreter of an environment; this one's for the empty name. Raises SystemExit where pip fails."""
-    if not environment:
+    """The interpreter of an environment; this one for the empty name and its own. Raises SystemExit where pip fails."""
+    if environment in ("", sys.executable):
         return Path(sys.executable)
     requirement = PEERS[environment]
     folder = cache / "environments" / requirement.replace("==", "-")

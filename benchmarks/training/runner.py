@@ -91,7 +91,8 @@ def run_side(case: Case, side: Side, inputs: Path, cache: Path) -> dict[str, Any
         content = {"job": case.job, "inputs": str(inputs), "options": options, "warm_up": case.warm_up}
         request.write_text(json.dumps(content | {"result": str(result)}), encoding="utf-8")
         command = [str(python), "-m", f"benchmarks.training.sides.{side.module}", str(request)]
-        environment = os.environ | ONE_THREAD | QUIET | {"PYTHONPATH": str(ROOT)}
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | ONE_THREAD | QUIET | {"PYTHONPATH": paths}
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode or not result.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()]

@@ -209,3 +209,19 @@ def test_making_a_class_draws_no_random_numbers() -> None:
 def test_a_reward_model_is_no_policy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="saved as GraniteForSequenceScoring, which predicts no next token"):
         load_model(AutoModelForCausalLM, scorer_of("granite", tmp_path))
+
+
+def test_what_is_drawn_after_a_head_is_the_same_on_every_device(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(make_tiny("llama", tmp_path))
+    drawn = []
+    for device in ("cpu", "meta"):
+        torch.manual_seed(3)
+        AutoSequenceScorer.from_causal(model.to(device), small_scorer_config(model))
+        drawn.append(torch.rand(4))
+    assert torch.equal(*drawn)
+
+
+def small_scorer_config(model: PreTrainedModel) -> Any:
+    config = model.config
+    config.update({"num_labels": 2, "score_bias": 0.0, "score_max_tokens": 16, "pad_token_id": 0})
+    return config

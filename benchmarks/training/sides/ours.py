@@ -20,6 +20,11 @@ from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, SftSpec
 COMPUTE = ComputeSettings(threads=1, device="cpu")
 
 
+def _compute(options: dict[str, Any]) -> ComputeSettings:
+    """One thread of a CPU in fp32, unless a case says otherwise."""
+    return COMPUTE.changed(**{name: options[name] for name in ("device", "precision") if name in options})
+
+
 def ppo(inputs: Path, options: dict[str, Any], laps: Laps) -> dict[str, Any]:
     from rlhf_dagster.training.ppo.train import train_ppo
 
@@ -45,7 +50,7 @@ def ppo(inputs: Path, options: dict[str, Any], laps: Laps) -> dict[str, Any]:
             settings=settings,
             sampling=sampling,
             seed=options["seed"],
-            compute=COMPUTE,
+            compute=_compute(options),
         )
         result = train_ppo(spec, progress)
     # In the same process and minutes, on a machine that others may use too.

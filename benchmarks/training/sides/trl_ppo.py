@@ -76,9 +76,9 @@ def _config(options: dict[str, Any], folder: str) -> PPOConfig:
         lr_scheduler_type="linear",
         num_sample_generations=0,
         # Full precision without recomputation, as on the other side.
-        bf16=False,
+        bf16=options.get("precision") == "bf16",
         gradient_checkpointing=False,
-        use_cpu=True,
+        use_cpu=options.get("device", "cpu") == "cpu",
         seed=options["seed"],
         save_strategy="no",
         report_to="none",

@@ -126,6 +126,6 @@ def _number(compute: ComputeSettings) -> int:
 
 
 def _residual(compute: ComputeSettings, lora: LoraSettings | None) -> int:
-    """Bytes of a number of the residual stream, which has the precision of the embedding."""
-    half = compute.precision == "bf16" and (lora is not None or trained_number(compute) == HALF)
+    """Bytes of a number of the residual stream: float32, but where the embedding itself is trained in bfloat16."""
+    half = compute.precision == "bf16" and lora is None and trained_number(compute) == HALF
     return HALF if half else NUMBER

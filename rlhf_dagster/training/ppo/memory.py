@@ -146,7 +146,8 @@ def _cast(spec: PpoSpec, models: _Models) -> Parts:
 
 
 def _update(spec: PpoSpec, models: _Models) -> Parts:
-    """A backward pass over the largest part of a minibatch, with windows for each episode in PPO-ptx."""
+    """A backward pass over the largest part of a minibatch, with windows for each episode in PPO-ptx, or that of the
+    value model before it."""
     settings, compute, policy = spec.settings, spec.compute, models.policy
     rows = own_rows(math.ceil(settings.batch_size / settings.minibatches), compute)
     rows, length = math.ceil(rows / settings.accumulate), _length(spec)
@@ -154,11 +155,12 @@ def _update(spec: PpoSpec, models: _Models) -> Parts:
     texts = rows * settings.pretraining_examples
     graphs = [Graph(_without_frozen(spec, policy), rows, length)]
     graphs += [Graph(policy, texts, window)] if window else []
-    graphs += [Graph(models.value, rows, length)] if models.value else []
     logits = logits_bytes(POLICY_LOGITS, policy.shape, predicted, compute)
     logits += logits_bytes(LOSS_LOGITS, policy.shape, texts * window, compute)
     logits += head_bytes(policy, predicted, compute, settings.lora)
-    return training_parts(graphs, logits, compute, settings.lora)
+    updated = training_parts(graphs, logits, compute, settings.lora)
+    values = [Graph(models.value, rows, length)] if models.value else []
+    return largest(updated, training_parts(values, 0, compute, settings.lora)) if values else updated
 
 
 def _window(spec: PpoSpec, policy: ModelSizes) -> int:

@@ -45,9 +45,15 @@ class PpoPolicy(nn.Module):
 
         ``trunk`` [B, Q + T - 1, d] are the states that frozen layers have computed before.
         """
+        return self.log_probs(batch, tokens, mask, decoding, trunk), None
+
+    def log_probs(
+        self, batch: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding, trunk: Tensor | None = None
+    ) -> Tensor:
+        """Those of :meth:`forward`, without values."""
         with replayed(self.model, trunk):
             log_probs, _ = log_probs_of(self.model, batch, tokens, mask, decoding)
-        return log_probs, None
+        return log_probs
 
     def values(self, batch: PaddedBatch, response_tokens: int) -> Tensor | None:
         """Values [B, T] of a rollout, computed after sampling where no head recorded them; None without values."""
@@ -99,8 +105,7 @@ class PolicyWithValueModel(PpoPolicy):
     def forward(
         self, batch: PaddedBatch, tokens: Tensor, mask: Tensor, decoding: Decoding, trunk: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        log_probs, _ = super().forward(batch, tokens, mask, decoding, trunk)
-        return log_probs, self.values(batch, tokens.shape[1])
+        return self.log_probs(batch, tokens, mask, decoding, trunk), self.values(batch, tokens.shape[1])
 
     def language_models(self) -> list[PreTrainedModel]:
         return [self.model, self.value_model]

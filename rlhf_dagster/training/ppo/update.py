@@ -12,7 +12,7 @@ from rlhf_dagster.training.models.token_statistics import masked_mean
 from rlhf_dagster.training.models.windows import language_model_loss, predicted_tokens
 from rlhf_dagster.training.ppo.kl_penalty import kl_loss
 from rlhf_dagster.training.ppo.losses import clipped_value_loss, ppo_policy_loss
-from rlhf_dagster.training.ppo.policy import PpoPolicy
+from rlhf_dagster.training.ppo.policy import PolicyWithValueModel, PpoPolicy
 from rlhf_dagster.training.ppo.rollout import Rollout, Targets
 from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_gradients, sum_of_ranks, world
 from rlhf_dagster.training.sampling.importance import truncated_weights
@@ -82,9 +82,12 @@ def _own_gradient(
     terms: list[Numbers] = []
     for part, (window_part, *more) in zip(parts, window_parts, strict=True):
         share = rollout.mask[part].sum() / rollout.mask[rows].sum()
-        loss, numbers = minibatch_loss(policy, rollout, targets, part, settings=settings, decoding=decoding)
+        apart = _values_apart(policy, rollout, targets, part, settings, share)
+        loss, numbers = minibatch_loss(
+            policy, rollout, targets, part, settings=settings, decoding=decoding, with_values=not apart
+        )
         loss = loss * share
-        numbers = {name: value if name == "ratio" else value * share for name, value in numbers.items()}
+        numbers = {name: value if name == "ratio" else value * share for name, value in numbers.items()} | apart
         if windows is not None:
             numbers["pretraining_loss"] = _pretraining_term(policy, window_part, windows)
             loss = loss + settings.pretraining_coef * numbers["pretraining_loss"]
@@ -96,6 +99,21 @@ def _own_gradient(
             terms[-1]["pretraining_loss"] = terms[-1]["pretraining_loss"] + term.detach()
     sums = {name: torch.stack([term[name] for term in terms]).sum(dim=0) for name in terms[0] if name != "ratio"}
     return sums | {"ratio": _furthest(torch.stack([term["ratio"] for term in terms]))}
+
+
+def _values_apart(
+    policy: PpoPolicy, rollout: Rollout, targets: Targets, rows: Tensor, settings: PpoSettings, share: Tensor
+) -> Numbers:
+    """Compute the gradient of a value model of its own, which shares no trained weight with the policy, and free what
+    it kept before the policy is read; returns its loss times ``share``, and nothing for another kind of policy."""
+    if not isinstance(policy, PolicyWithValueModel) or rollout.values is None or targets.returns is None:
+        return {}
+    batch = PaddedBatch(*(part[rows] for part in rollout.batch))
+    values = policy.values(batch, rollout.tokens.shape[1])
+    known = rollout.values[rows], targets.returns[rows], rollout.mask[rows]
+    loss = clipped_value_loss(values, *known, settings.value_clip_range)
+    (settings.value_coef * loss * share).backward()
+    return {"value_loss": (loss * share).detach()}
 
 
 def _own_windows(windows: Tensor | None, settings: PpoSettings) -> Sequence[Sequence[Tensor | None]]:
@@ -125,12 +143,15 @@ def minibatch_loss(
     *,
     settings: PpoSettings,
     decoding: Decoding,
+    with_values: bool = True,
 ) -> tuple[Tensor, Numbers]:
-    """The clipped policy loss on some ``rows`` of the rollout, plus the weighted losses of values and of the KL."""
+    """The clipped policy loss on some ``rows`` of the rollout, plus the weighted losses of values, where they are not
+    left out, and of the KL."""
     batch = PaddedBatch(*(part[rows] for part in rollout.batch))
     tokens, mask, old_log_probs = rollout.tokens[rows], rollout.mask[rows], rollout.log_probs[rows]
     trunk = None if rollout.trunk is None else rollout.trunk[rows]
-    log_probs, values = policy(batch, tokens, mask, decoding, trunk)
+    read = batch, tokens, mask, decoding, trunk
+    log_probs, values = policy(*read) if with_values else (policy.log_probs(*read), None)
     weights = _importance_weights(rollout, rows, settings)
     advantages = targets.advantages[rows]
     surrogate = ppo_policy_loss(log_probs, old_log_probs, advantages, mask, settings.clip_range, weights)

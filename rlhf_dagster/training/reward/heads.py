@@ -26,10 +26,15 @@ def linear_head(model: PreTrainedModel) -> torch.nn.Linear:
     return head
 
 
+@torch.no_grad()
 def draw_heads(model: PreTrainedModel) -> None:
-    """New weights ~ N(0, 1 / (d + 1)), no bias (Stiennon et al. 2020, appendix B.1)."""
+    """New weights ~ N(0, 1 / (d + 1)), no bias (Stiennon et al. 2020, appendix B.1).
+
+    Drawn by the CPU's generator, so that a seed means the same heads on every device.
+    """
     head = linear_head(model)
-    torch.nn.init.normal_(head.weight, std=1 / math.sqrt(head.weight.shape[1] + 1))
+    std = 1 / math.sqrt(head.weight.shape[1] + 1)
+    head.weight.copy_(torch.empty(head.weight.shape, device="cpu").normal_(std=std))
 
 
 def normalise(reward_model: RewardModel, reference: Sequence[TokenIds], each_head: bool = False) -> float:

@@ -1,1 +1,0 @@
-"""Bounds of what comes from outside: how much of it is read, and for how long."""
