@@ -19,6 +19,7 @@ from rlhf_dagster.automation.own_runs import ALIVE
 from rlhf_dagster.cli.label_studio import install_label_studio, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
 from rlhf_dagster.cli.which_loop import open_loop
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.common.files import locked_at_once, write_atomically
 from rlhf_dagster.common.http.own_requests import OWN_NAMES
 from rlhf_dagster.common.ports import LOOPBACK, require_free, why_not_free
@@ -38,7 +39,7 @@ WORKSPACE = "workspace.yaml"
 def serve(folder: Path, port: int) -> None:
     """Serve the Dagster UI until Ctrl-C. What Dagster has to say goes to ``dagster/ui.log`` in the loop's folder."""
     if find_spec("dagster_webserver") is None:
-        raise UserError("The UI needs dagster-webserver: pip install 'rlhf-dagster[ui]'.")
+        raise UserError(f"The UI needs dagster-webserver; `{install_extras('ui')}`.")
     loop = open_loop(folder)
     if isinstance(loop, DeclaredLoop):
         raise UserError("`dg dev` serves the loops of a project; `rlhf ui` serves one in a folder of its own.")

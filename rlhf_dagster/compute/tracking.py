@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+from rlhf_dagster.common.extras import install_command
 from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.common.sealed import seal, unseal
@@ -37,7 +38,7 @@ class TrainingLog:
         """Raises UserError where a service's package is not installed."""
         for name in services:
             if find_spec(name) is None:
-                raise UserError(f"compute.trackers names {name}, which is not installed; `pip install {name}`.")
+                raise UserError(f"compute.trackers names {name}, which is not installed; `{install_command(name)}`.")
         self.folder, self.project, self.run, self.services = folder, project, run, tuple(services)
         self._file: IO[str] | None = None
         """None before the first step, and after a write has failed."""

@@ -7,6 +7,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.errors import UserError
 
 TIMEOUT = 10.0
@@ -58,7 +59,7 @@ def _slack(token: str, channel: str, text: str) -> None:
         from dagster_slack import SlackResource
         from slack_sdk.errors import SlackApiError
     except ImportError:
-        raise UserError("automation.notify is `slack`: pip install 'rlhf-dagster[slack]'.") from None
+        raise UserError(f"automation.notify is `slack`; `{install_extras('slack')}`.") from None
     try:
         SlackResource(token=token).get_client().chat_postMessage(channel=channel, text=text)
     except SlackApiError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Condition
 from typing import Literal
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.errors import UserError
 
@@ -31,7 +32,7 @@ def command_of(kind: BackendKind, options: Sequence[str] = ()) -> Command:
     missing = [name for name in NEEDS[kind] if find_spec(name) is None]
     if missing:
         extra = "serve" if kind == "transformers" else kind
-        raise UserError(f"--backend {kind} needs {', '.join(missing)}; install this package with its extra `{extra}`.")
+        raise UserError(f"--backend {kind} needs {', '.join(missing)}; `{install_extras(extra)}`.")
 
     def transformers(folder: Path, port: int, policy_id: str) -> list[str]:
         program = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]

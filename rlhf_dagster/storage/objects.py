@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.common.files import cache_folder, make_folder, writing
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.storage.base import LAST, Found, is_hidden, require_key
@@ -230,7 +231,7 @@ def _opened(address: str) -> Any:
         from obstore.store import MemoryStore, from_url
     except ImportError:
         raise UserError(
-            f"A loop at {address} needs obstore, which is not installed; `pip install 'rlhf-dagster[objects]'`."
+            f"A loop at {address} needs obstore, which is not installed; `{install_extras('objects')}`."
         ) from None
     if address.startswith("memory:"):
         return _memory.setdefault(address, MemoryStore())

@@ -1,5 +1,6 @@
 """`rlhf doctor`: one line for each thing that a loop needs, each with the command that mends it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_what_is_not_installed_is_named_by_its_extra(tmp_path: Path, monkeypatch
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     feedback = {"data": {"source": "imports", "feedback": {"logs": ["logs"]}}}
     looked = found(tmp_path, **OWN_DATA | feedback, automation={"notify": "slack", "slack_channel": "#rlhf"})
-    assert looked["packages"].mend == "pip install 'rlhf-dagster[privacy,slack]'"
+    assert looked["packages"].mend == f"{sys.executable} -m pip install 'rlhf-dagster[privacy,slack]'"
 
 
 def test_damaged_files_are_sent_to_check(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_server_that_ends_is_started_again(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs fastapi, uvicorn, openai; install this package with its extra `serve`"):
+    with pytest.raises(UserError, match=r"needs fastapi, uvicorn, openai; `.*'rlhf-dagster\[serve\]'`"):
         command_of("transformers")
     with pytest.raises(UserError, match="extra `vllm`"):
         command_of("vllm")

@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.config.data import FeedbackSettings
 from rlhf_dagster.errors import UserError
 
@@ -62,8 +63,8 @@ def finder_of(settings: FeedbackSettings) -> Finder:
         return lambda text: ()
     if find_spec(_PACKAGE) is None:
         raise UserError(
-            f"data.feedback looks for personal data with {_PACKAGE}; install this package with its extra `{_EXTRA}`, "
-            "or set data.feedback.personal_data to keep."
+            f"data.feedback looks for personal data with {_PACKAGE}; `{install_extras(_EXTRA)}`, or "
+            "set data.feedback.personal_data to keep."
         )
     recognizers = [_recognizer(kind, settings) for kind in settings.personal_data_kinds]
 

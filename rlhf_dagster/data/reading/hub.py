@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.config.data import HubDataset, JudgmentsDataset
 from rlhf_dagster.data.reading.source import NumberedRow, RowSource
 from rlhf_dagster.errors import UserError, first_line
@@ -15,9 +16,7 @@ def load_rows(source: HubDataset | JudgmentsDataset, root: Path) -> Any:
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
     except ImportError:
-        raise UserError(
-            "Reading a data set needs the `datasets` package: pip install 'rlhf-dagster[datasets]'."
-        ) from None
+        raise UserError(f"Reading a data set needs the `datasets` package; `{install_extras('datasets')}`.") from None
     local = root / source.name
     name = str(local) if local.exists() else source.name
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.common.files import locked
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
@@ -147,9 +148,7 @@ def _engine(address: LedgerAddress) -> sa.Engine:
     try:
         engine = sa.create_engine(address.url, hide_parameters=True, **_options(address))
     except ModuleNotFoundError:
-        raise UserError(
-            f"The ledger {address} needs psycopg; install it: pip install 'rlhf-dagster[postgres]'."
-        ) from None
+        raise UserError(f"The ledger {address} needs psycopg; `{install_extras('postgres')}`.") from None
     if address.is_sqlite:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)

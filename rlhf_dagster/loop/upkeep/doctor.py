@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.data.conversations.logs import Logs
 from rlhf_dagster.data.imported import is_imported
@@ -57,7 +58,7 @@ def _packages(loop: LoopFolder) -> Diagnosis:
     if not missing:
         return Diagnosis("packages", "What the settings need is installed.")
     sentence = f"The settings need the extras {', '.join(missing)}, which are not installed."
-    return Diagnosis("packages", sentence, f"pip install 'rlhf-dagster[{','.join(missing)}]'")
+    return Diagnosis("packages", sentence, install_extras(*missing))
 
 
 def _needed(config: LoopConfig, address: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 
@@ -32,8 +33,8 @@ def require_optimizer(compute: ComputeSettings) -> None:
     """Raise UserError where `compute.optimizer` needs a package that is not there."""
     if compute.optimizer == "adamw_8bit" and find_spec("bitsandbytes") is None:
         raise UserError(
-            "compute.optimizer is `adamw_8bit`, which needs bitsandbytes; "
-            "run pip install 'rlhf-dagster[quantised]', or set it to `adamw`."
+            f"compute.optimizer is `adamw_8bit`, which needs bitsandbytes; `{install_extras('quantised')}`, or set it "
+            "to `adamw`."
         )
 
 

@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.models.log_probs import Decoding
@@ -178,6 +179,6 @@ def _installed() -> Any:
         import vllm
     except ImportError:
         raise UserError(
-            "`compute.rollout_backend: vllm` needs vLLM; `pip install 'rlhf-dagster[vllm]'`, or set it to `native`."
+            f"`compute.rollout_backend: vllm` needs vLLM; `{install_extras('vllm')}`, or set it to `native`."
         ) from None
     return vllm

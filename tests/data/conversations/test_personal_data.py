@@ -70,6 +70,6 @@ def test_a_region_that_is_none_is_one_sentence() -> None:
 def test_without_the_extra_nothing_is_taken_for_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(personal_data, "find_spec", lambda name: None)
     for way in ("leave_out", "mask"):
-        with pytest.raises(UserError, match="install this package with its extra `privacy`"):
+        with pytest.raises(UserError, match=r"pip install 'rlhf-dagster\[privacy\]'"):
             finder_of(FeedbackSettings(personal_data=way))  # type: ignore[arg-type]
     assert finder_of(FeedbackSettings(personal_data="keep"))("ada@example.com") == ()

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.low_precision.held_weights import BFLOAT16, in_bfloat16, multiplies_bfloat16
 
@@ -143,6 +144,6 @@ def _bitsandbytes() -> Any:
         import bitsandbytes
     except ImportError:
         raise UserError(
-            "`lora.base_bits` needs bitsandbytes; `pip install 'rlhf-dagster[quantised]'`, or leave it out."
+            f"`lora.base_bits` needs bitsandbytes; `{install_extras('quantised')}`, or leave it out."
         ) from None
     return bitsandbytes
