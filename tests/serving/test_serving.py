@@ -98,7 +98,7 @@ def test_what_is_missing_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(backend, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs fastapi, uvicorn, openai; `.*'rlhf-dagster\[serve\]'`"):
         command_of("transformers")
-    with pytest.raises(UserError, match="extra `vllm`"):
+    with pytest.raises(UserError, match=r"'rlhf-dagster\[vllm\]'"):
         command_of("vllm")
     loop = loop_of_policies(tmp_path)
     assert_one_sentence(rlhf_here("serve", "--backend", "ollama", "--loop", loop.root), "choose one of transformers")
