@@ -19,7 +19,7 @@ demo-real: $(STAMP)  ## two rounds on a pretrained model of 135 million paramete
 	$(BIN)/python examples/smollm2/prepare.py $(REAL) $(SEED)
 	$(BIN)/rlhf demo --out $(REAL) --rounds $(ROUNDS) --seed $(SEED)
 
-replicate: $(STAMP)  ## the papers' claims as experiments, under $(CLAIMS)/: about an hour on two cores
+replicate: $(STAMP)  ## the papers' claims as experiments, under $(CLAIMS)/: about half an hour on two cores
 	$(BIN)/rlhf replicate --quick --out $(CLAIMS)
 
 ui: $(STAMP)  ## the Dagster UI on the demo's instance (run `make demo` first)

@@ -77,8 +77,8 @@ class Heuristics:
         return (
             f"The policy that learned from people who go by heuristics is preferred by them on {in_percent(heuristic)} "
             f"of posts, the other one by people who check on {in_percent(checking)}. The two kinds agree on "
-            f"{in_points(less)} fewer comparisons than people of one kind, and the second policy says "
-            f"{in_points(more)} more of the key facts."
+            f"{in_points(less).lstrip('+')} fewer comparisons than people of one kind, and the second policy says "
+            f"{in_points(more).lstrip('+')} more of the key facts."
         )
 
     def supporting(self) -> Sequence[Measured]:
