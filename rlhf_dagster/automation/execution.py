@@ -1,31 +1,22 @@
 """Run jobs of a loop in this process, with somebody who listens to Dagster's events."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import dagster as dg
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.utils import make_new_run_id
 
 from rlhf_dagster.automation.failures import RunFailure, find_failure
 from rlhf_dagster.records.loop_names import ALONE, LoopNames
 
 EventListener = Callable[[dg.DagsterEvent], None]
-_listener: EventListener | None = None
-
-
-class _EventHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        event = getattr(record, "dagster_meta", {}).get("dagster_event")
-        if event is not None and _listener is not None:
-            _listener(event)
-
-
-@dg.logger
-def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
-    """Hands Dagster's events to whoever runs the job in this process, and prints nothing."""
-    logger = logging.Logger("rlhf_dagster.events", level=logging.DEBUG)
-    logger.addHandler(_EventHandler())
-    return logger
+REPOSITORY = "__repository__"
+"""What Dagster calls that of a code location which names none."""
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -42,11 +33,6 @@ class RunOutcome:
     stopped_by_gate: bool = False
 
 
-def with_listener(definitions: dg.Definitions) -> dg.Definitions:
-    """The definitions with the logger through which :func:`execute` hands events on."""
-    return dg.Definitions.merge(definitions, dg.Definitions(loggers={"events": event_logger}))
-
-
 def execute(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
@@ -56,25 +42,47 @@ def execute(
     listener: EventListener | None = None,
     tags: Mapping[str, str] | None = None,
     names: LoopNames = ALONE,
+    location: str = "",
 ) -> RunOutcome:
-    """Execute a job of definitions :func:`with_listener`, or some of its assets, for one round.
+    """Execute a job, or some of its assets, for one round.
 
     ``names`` are those of the loop in the definitions; ``job`` and ``assets`` are what a loop alone calls them.
+    ``location`` is the code location in whose jobs, and in whose timeline, the UI lists the run.
     """
-    global _listener  # noqa: PLW0603  # Dagster builds the logger from its definition alone
-    _listener = listener
-    try:
+    run_id = make_new_run_id()
+    if listener is not None:
+        instance.add_event_listener(run_id, partial(_hear, listener))
+    with _listed_in(instance, location, names.own(job)):
         result = definitions.resolve_job_def(names.own(job)).execute_in_process(
             instance=instance,
+            run_id=run_id,
             partition_key=round_key,
             asset_selection=[dg.AssetKey(names.path(asset)) for asset in assets] if assets else None,
-            run_config={"loggers": {"events": {}}},
+            run_config=_QUIET,
             tags=dict(tags or {}),
             raise_on_error=False,
         )
-    finally:
-        _listener = None
     return _outcome(result)
+
+
+def _hear(listener: EventListener, entry: dg.EventLogEntry) -> None:
+    if entry.dagster_event is not None:
+        listener(entry.dagster_event)
+
+
+@contextmanager
+def _listed_in(instance: dg.DagsterInstance, location: str, job: str) -> Iterator[None]:
+    """Say of the run that is made within where its job is: Dagster leaves that out of a run in this process."""
+    if not location:
+        yield
+        return
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), REPOSITORY)
+    create: Any = partial(instance.create_run_for_job, remote_job_origin=RemoteJobOrigin(repository, job))
+    instance.create_run_for_job = create  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del instance.create_run_for_job
 
 
 def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from yaml import YAMLError
 
 from rlhf_dagster.automation.declared import DeclaredLoop
+from rlhf_dagster.automation.execution import REPOSITORY
 from rlhf_dagster.automation.own_runs import ALIVE, alive_runs
 from rlhf_dagster.common.processes import is_alive, is_gone, other_host, process_tag
 from rlhf_dagster.errors import UserError, first_line
@@ -27,6 +28,7 @@ the working folder, which may name another loop in RLHF_LOOP."""
 # Tags under `.dagster/` are not shown.
 LOCATION_TAG = ".dagster/repository"
 PROCESS_TAG = ".dagster/rlhf_process"
+MAX_RETRIES_TAG = "dagster/max_retries"
 
 
 def dagster_home(root: Path) -> Path:
@@ -89,10 +91,15 @@ def readable_records(home: Path) -> Iterator[None]:
         ) from None
 
 
+def code_location(loop: LoopFolder) -> str:
+    """The code location whose jobs, assets and timeline list a loop's runs."""
+    return loop.code_location if isinstance(loop, DeclaredLoop) else CODE_LOCATION
+
+
 def run_tags(loop: LoopFolder) -> dict[str, str]:
-    """Which process executes a run, and the code location whose jobs and assets list it."""
-    location = loop.code_location if isinstance(loop, DeclaredLoop) else CODE_LOCATION
-    return {PROCESS_TAG: process_tag(os.getpid()), LOCATION_TAG: f"__repository__@{location}"}
+    """Which process executes a run, and where it is listed. Whoever has typed its command takes it up again."""
+    where = f"{REPOSITORY}@{code_location(loop)}"
+    return {PROCESS_TAG: process_tag(os.getpid()), LOCATION_TAG: where, MAX_RETRIES_TAG: "0"}
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -12,9 +12,11 @@ def main() -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from rlhf_dagster.cli.app import app
+    from rlhf_dagster.common.bounds.limits import require_known_limits
     from rlhf_dagster.errors import UserError, first_line
 
     try:
+        require_known_limits()
         app()
     except UserError as error:
         print(f"rlhf: {error}", file=sys.stderr)

@@ -6,9 +6,9 @@ from functools import cached_property
 import dagster as dg
 
 from rlhf_dagster.automation.declared import DeclaredLoop
-from rlhf_dagster.automation.execution import EventListener, RunOutcome, execute, with_listener
+from rlhf_dagster.automation.execution import EventListener, RunOutcome, execute
 from rlhf_dagster.automation.freshness import Freshness, Records
-from rlhf_dagster.automation.instance import open_instance, require_idle, run_tags
+from rlhf_dagster.automation.instance import code_location, open_instance, require_idle, run_tags
 from rlhf_dagster.automation.jobs import ROUND_JOBS, job_assets
 from rlhf_dagster.automation.launcher import require_unwatched
 from rlhf_dagster.build import build_loop
@@ -32,8 +32,8 @@ class LoopRunner:
     def definitions(self) -> dg.Definitions:
         loop = self.loop
         if isinstance(loop, DeclaredLoop):
-            return with_listener(loop.definitions())
-        return with_listener(build_loop(loop.config, loop.root, names=loop.names))
+            return loop.definitions()
+        return build_loop(loop.config, loop.root, names=loop.names)
 
     def assets(self, job: str, until: str | None = None) -> list[str]:
         """Assets of a job, upstream first, optionally up to ``until``."""
@@ -88,8 +88,8 @@ class LoopRunner:
         """Execute a job, or some of its assets, for one round."""
         require_unwatched(self.instance)
         require_idle(self.instance, self.loop)
-        tags, names = run_tags(self.loop), self.loop.names
-        return execute(self.definitions, self.instance, job, round_key, assets, listener, tags, names)
+        tags, names, location = run_tags(self.loop), self.loop.names, code_location(self.loop)
+        return execute(self.definitions, self.instance, job, round_key, assets, listener, tags, names, location)
 
     def _records(self, round_key: str | None) -> Records:
         return Records(self.loop, self.instance, self.definitions.resolve_asset_graph(), round_key)

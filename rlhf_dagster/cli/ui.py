@@ -19,6 +19,7 @@ from rlhf_dagster.automation.own_runs import ALIVE
 from rlhf_dagster.cli.label_studio import install_label_studio, port_of, show, stop_when_asked
 from rlhf_dagster.cli.services import Service, keep_running, listens, logged, start_all, stop_all
 from rlhf_dagster.cli.which_loop import open_loop
+from rlhf_dagster.common.child_processes import dagster_environment, plain_environment, python_command
 from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.common.files import locked_at_once, write_atomically
 from rlhf_dagster.common.http.own_requests import OWN_NAMES
@@ -29,6 +30,7 @@ from rlhf_dagster.labeling.label_studio.server import LOG as LABEL_STUDIO_LOG
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, Server, answers, is_local, prepare, start
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.pages.server import PAGES_VARIABLE
+from rlhf_dagster.storage.known import CLOUD_VARIABLES, is_remote
 
 SERVICES_LOG = "ui.log"
 SERVED = "ui.json"
@@ -97,13 +99,17 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
     workspace = home / WORKSPACE
     server = {"host": LOOPBACK, "port": code_port, "location_name": CODE_LOCATION}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
-    environment = dict(os.environ) | {
+    of_loop = {
         "RLHF_LOOP": str(loop.root),
         SERVED_LOOP: str(loop.root),
         "DAGSTER_HOME": str(home),
         PAGES_VARIABLE: loop.config.automation.pages_url or f"http://{LOOPBACK}:{pages_port}",
     }
-    python, named = [sys.executable, "-m"], loop.config.automation
+    environment = dagster_environment(os.environ) | of_loop
+    # The pages need no secret but those of the store that they are in.
+    keys = CLOUD_VARIABLES if is_remote(loop.store.address) else ()
+    plain = plain_environment(prefixes=keys) | of_loop
+    python, named = python_command("-m"), loop.config.automation
     pages = [*python, "rlhf_dagster.pages.server", loop.store.address, str(pages_port), *_names(named.pages_url)]
     code = [
         *python,
@@ -123,10 +129,12 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
     def service(name: str, command: list[str], is_ready: Callable[[], bool] = lambda: True) -> Service:
         return Service(name, logged(command, log, environment), log, is_ready)
 
+    # It takes the folder in which it is started for a place of modules, unless it is given another.
+    code += ["--working-directory", str(home)]
     # If a code server is killed, the process that it leaves behind ends when this heartbeat (in seconds) runs out.
     code += ["--location-name", CODE_LOCATION, "--use-python-environment-entry-point", "--heartbeat-ttl", "15"]
     return [
-        service("page server", pages, listens(LOOPBACK, pages_port)),
+        Service("page server", logged(pages, log, plain), log, listens(LOOPBACK, pages_port)),
         service("code server", code, listens(LOOPBACK, code_port)),
         service("web server", web, lambda: answers(f"http://{LOOPBACK}:{port}/server_info")),
         service("daemon", daemon),

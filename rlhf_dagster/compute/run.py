@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from rlhf_dagster.common.child_processes import plain_environment, python_command
 from rlhf_dagster.common.files import cache_folder, writing
 from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.compute.devices import leased, visible_devices
@@ -34,7 +34,9 @@ from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.stop_cord import StopCord
 from rlhf_dagster.storage.base import Store
+from rlhf_dagster.storage.known import CLOUD_VARIABLES
 from rlhf_dagster.storage.local import LocalStore
+from rlhf_dagster.training.functions import variables_of
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.state_copies import StateCopies
 from rlhf_dagster.training.specs import OnStep, Spec, TrainingResult, spec_to_json
@@ -180,6 +182,7 @@ def _in_child(stage: str, spec: Spec, work: Work, progress: OnStep, lock: int) -
     write_record(request, asked)
     with ExitStack() as stack:
         environment, inherited = _devices(compute, stack)
+        environment = _environment(spec, work) | environment
         log = stack.enter_context(_opened_log(work))
         command = [*_python(compute.processes), "rlhf_dagster.compute.worker", str(request)]
         with guarded(
@@ -196,9 +199,8 @@ def _opened_log(work: Work) -> IO[bytes]:
 
 def _python(processes: int) -> list[str]:
     if processes == 1:
-        return [sys.executable, "-m"]
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [sys.executable, "-m", *launcher, "-m"]
+        return python_command("-m")
+    return python_command("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m")
 
 
 @contextmanager
@@ -216,7 +218,7 @@ def guarded(
     """
     options = ["--grace", str(grace), *(["--stop-file", str(stop_file)] if stop_file else [])]
     guard = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "rlhf_dagster.compute.guard", *options, "--", *command],
+        [*python_command("-m", "rlhf_dagster.compute.guard"), *options, "--", *command],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -241,14 +243,19 @@ def _wait(guard: subprocess.Popen[bytes], seconds: float) -> None:
         guard.wait()
 
 
+def _environment(spec: Spec, work: Work) -> dict[str, str]:
+    """The child's environment: no secret but those that this training needs."""
+    stores = () if isinstance(work.store, LocalStore) else CLOUD_VARIABLES
+    return plain_environment([*variables_of(spec), *spec.compute.pass_variables], stores)
+
+
 def _devices(compute: ComputeSettings, stack: ExitStack) -> tuple[dict[str, str], tuple[int, ...]]:
-    """The child's environment, with GPUs of its own where it uses any, and the open files that hold them."""
-    environment = dict(os.environ)
+    """What names the child's GPUs in its environment, where it uses any, and the open files that hold them."""
     devices = [] if compute.device == "cpu" else visible_devices()
     if not devices:
-        return environment, ()
+        return {}, ()
     lease = stack.enter_context(leased(compute.processes, devices, cache_folder() / "devices"))
-    return environment | {"CUDA_VISIBLE_DEVICES": ",".join(lease.devices)}, lease.files
+    return {"CUDA_VISIBLE_DEVICES": ",".join(lease.devices)}, lease.files
 
 
 def _follow(guard: subprocess.Popen[bytes], messages: Path, progress: OnStep) -> None:

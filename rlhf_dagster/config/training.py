@@ -59,6 +59,9 @@ class ComputeSettings(Settings):
     trackers: list[Literal["wandb", "mlflow"]] = Field([])
     """Where metrics go beside the loop's `logs/`, in a project of the loop's name. Keys and addresses are those of the
     environment, such as WANDB_API_KEY or MLFLOW_TRACKING_URI."""
+    pass_variables: list[str] = Field([], json_schema_extra=LATER)
+    """Environment variables that a training in a child process is given although they look like secrets, such as the
+    key of a service that your own reward function asks. It has all others that do not look so."""
     rollout_backend: Literal["native", "transformers", "vllm"] = "native"
     """What draws responses, in PPO, for labels and in evaluation: this package, continuous batching of transformers, or
     vLLM (`pip install 'rlhf-dagster[vllm]'`). The distribution is the same, the random numbers are not."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.errors import Damaged, UserError
@@ -128,7 +129,7 @@ def _places(folder: Path, base: AdapterBase) -> Iterator[Path]:
 
 def _noted(folder: Path) -> Path | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return Path(json.loads((folder / ADAPTER_PLACE).read_text(encoding="utf-8"))["folder"])
+        return Path(parse_json((folder / ADAPTER_PLACE).read_text(encoding="utf-8"))["folder"])
     return None
 
 

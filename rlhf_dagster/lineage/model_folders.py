@@ -1,13 +1,13 @@
 """Model folders: written under another name and renamed, hashed by content. Importing this imports no torch."""
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.weight_files import CONFIG, require_whole, weight_files
 from rlhf_dagster.records.ids import content_hash
@@ -78,7 +78,7 @@ def tokenizer_digest(folder: Path) -> str:
     """A hash of how a checkpoint's tokenizer turns texts into ids; without `tokenizer.json`, of its vocabulary."""
     file = folder / "tokenizer.json"
     if file.is_file():
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         # How a batch was last padded or cut is saved too, and is no part of what ids mean.
         return content_hash("tokenizer", {name: content[name] for name in sorted(content.keys() - _STATE)})
     files = [folder / name for name in VOCABULARIES if (folder / name).is_file()]

@@ -4,18 +4,20 @@ Transformers reads `model.safetensors`, or else the files that `model.safetensor
 `transformers_weights` in config.json names. Whatever else lies in the folder is not part of the model.
 """
 
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import Damaged, UserError
 
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
 OUTPUT_HEADS = ("lm_head", "embed_out")
 """What architectures call the layer that predicts the next token."""
+MOST_HEADER = 100_000_000
+"""Bytes of the header of a safetensors file, by its format."""
 POINTER = b"version https://git-lfs"
 """How the small file begins that Git LFS leaves in place of a large one."""
 _FOREIGN = {
@@ -63,7 +65,7 @@ def weight_files(folder: Path) -> list[Path]:
 def explicit_weights(folder: Path) -> str | None:
     """The name of the weights, or of their index, where config.json gives one."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     named = config.get("transformers_weights") if isinstance(config, dict) else None
@@ -76,7 +78,7 @@ def tensors_of(file: Path) -> dict[str, TensorHeader]:
         with file.open("rb") as opened:
             begin = opened.read(8)
             (length,) = struct.unpack("<Q", begin)
-            header = json.loads(opened.read(min(length, file.stat().st_size)))
+            header = parse_json(opened.read(min(length, MOST_HEADER + 1, file.stat().st_size)))
         return {
             name: TensorHeader(entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1])
             for name, entry in header.items()
@@ -121,7 +123,7 @@ def _weight_map(folder: Path, name: str) -> Mapping[str, str]:
     index = _present(folder, name, CONFIG)
     require_no_pointer(index)
     try:
-        content: Any = json.loads(index.read_text(encoding="utf-8"))
+        content: Any = parse_json(index.read_text(encoding="utf-8"))
         found = content["weight_map"]
         if found and all(isinstance(file, str) for file in found.values()):
             return dict(found)
@@ -131,6 +133,8 @@ def _weight_map(folder: Path, name: str) -> Mapping[str, str]:
 
 
 def _present(folder: Path, name: str, names_it: str) -> Path:
+    if Path(name).name != name:
+        raise UserError(f"{folder}: {names_it} names {name!r}, which is no file of this folder; correct it.")
     if (folder / name).is_file():
         return folder / name
     raise UserError(f"{folder}: {name} is missing, though {names_it} names it; fetch the whole model again.")

@@ -34,6 +34,7 @@ class Compute(dg.ConfigurableResource):
     grace_seconds: float = _described("grace_seconds")
     retries: int = _described("retries")
     trackers: list[str] = _described("trackers")
+    pass_variables: list[str] = _described("pass_variables")
     rollout_backend: Literal["native", "transformers", "vllm"] = _described("rollout_backend")
 
     @classmethod

@@ -1,10 +1,8 @@
 """A server of one policy, in a process of its own: transformers' or vLLM's."""
 
 import http.client
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from threading import Condition
 from typing import Literal
 
+from rlhf_dagster.common.child_processes import plain_environment, python_command
 from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.errors import UserError
@@ -35,11 +34,11 @@ def command_of(kind: BackendKind, options: Sequence[str] = ()) -> Command:
         raise UserError(f"--backend {kind} needs {', '.join(missing)}; `{install_extras(extra)}`.")
 
     def transformers(folder: Path, port: int, policy_id: str) -> list[str]:
-        program = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
+        program = python_command("-m", "transformers.cli.transformers", "serve", str(folder))
         return [*program, "--host", LOOPBACK, "--port", str(port), *options]
 
     def vllm(folder: Path, port: int, policy_id: str) -> list[str]:
-        program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+        program = python_command("-m", "vllm.entrypoints.openai.api_server", "--model", str(folder))
         return [*program, "--served-model-name", policy_id, "--host", LOOPBACK, "--port", str(port), *options]
 
     return transformers if kind == "transformers" else vllm
@@ -52,8 +51,8 @@ class Backend:
         """Start the server and wait until it is ready; raises UserError where it ends instead."""
         self.policy_id, self.port = policy_id, _free_port()
         self._idle, self._requests = Condition(), 0
-        # Everything is in the folder: nothing is to be fetched.
-        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        # Everything is in the folder: nothing is to be fetched, and no key is needed.
+        environment = plain_environment() | {"HF_HUB_OFFLINE": "1"}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             began = output.tell()

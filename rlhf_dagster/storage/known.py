@@ -7,6 +7,9 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.local import LocalStore
 
+CLOUD_VARIABLES = ("AWS_", "GOOGLE_", "GCS_", "AZURE_", "MSI_", "IDENTITY_", "OBJECT_STORE_")
+"""How environment variables begin that hold keys and endpoints of object stores."""
+
 
 def open_store(address: str) -> Store:
     """The store at a folder, or at ``s3://``, ``gs://``, ``az://`` or ``memory://``; raises UserError for others."""

@@ -13,6 +13,7 @@ from rlhf_dagster.config.judging.reward import (
     ClassifierReward,
     EnsembleReward,
     FunctionReward,
+    HttpReward,
     RewardSettings,
     RewardTerm,
     terms_of,
@@ -41,6 +42,13 @@ def source_of(name: str) -> str:
     except Exception:  # load_function reports this error
         spec = None
     return content_of(Path(spec.origin)) if spec is not None and spec.origin else "absent"
+
+
+def variables_of(spec: Any) -> list[str]:
+    """Environment variables that a spec's rewards are reached by: addresses and keys of judges."""
+    reward = getattr(spec, "reward", None)
+    services = [term.service for term in (terms_of(reward) if reward else ()) if isinstance(term, HttpReward)]
+    return [name for service in services for name in (service.url_variable, service.key_variable)]
 
 
 def reward_from_folder(reward: RewardSettings, folder: Path) -> RewardSettings:

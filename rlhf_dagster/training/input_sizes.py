@@ -3,7 +3,6 @@
 Nothing here fails: a file that cannot be read gets a neutral size, and the training itself refuses it later.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.adapter_folders import plain_folder
 from rlhf_dagster.lineage.weight_files import OUTPUT_HEADS, tensors_of, weight_files
@@ -106,7 +106,7 @@ def responses_at_most(preferences: Path) -> int:
 def _config_of(folder: Path) -> dict[str, Any]:
     """A checkpoint's config, of its language model where it has several parts; empty where it cannot be read."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(config, dict):

@@ -10,7 +10,6 @@ import pytest
 from loops import ROUND, asset_path, checkpoint, run_missing
 
 from rlhf_dagster.assets.metadata import page_link
-from rlhf_dagster.automation.execution import event_logger
 from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.runner import LoopRunner
@@ -134,12 +133,11 @@ def test_another_seed_has_other_data_versions(stages, copy_of, finished) -> None
 
 def launch(runner: LoopRunner, asset: str, **settings: Any) -> dg.ExecuteInProcessResult:
     """Materialise one asset as the launchpad does, with some settings for this run."""
-    definitions = dg.Definitions.merge(runner.definitions, dg.Definitions(loggers={"events": event_logger}))
-    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+    return runner.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=runner.instance,
         asset_selection=[dg.AssetKey(asset)],
         partition_key=key_of(asset),
-        run_config={"ops": {asset: {"config": settings}}, "loggers": {"events": {}}},
+        run_config={"ops": {asset: {"config": settings}}},
         raise_on_error=False,
     )
 

@@ -13,7 +13,7 @@ from team_project import OWN_ASSETS, write_project
 from rlhf_dagster.assets.graph import loop_checks
 from rlhf_dagster.assets.pool import pool_problem
 from rlhf_dagster.assets.rounds import add_partition, open_next_round, open_rounds
-from rlhf_dagster.automation.execution import execute, with_listener
+from rlhf_dagster.automation.execution import execute
 from rlhf_dagster.automation.failures import failed_runs
 from rlhf_dagster.automation.freshness import Records
 from rlhf_dagster.automation.interventions.known import INTERVENTIONS
@@ -209,7 +209,7 @@ def beside(stages: Stages, tmp_path: Path, instance: dg.DagsterInstance) -> tupl
     copy_folder(stages.prepared, tmp_path / "one")
     loop = replace(LoopFolder.open(write_loop(tmp_path / "one")), names=ONE)
     built = [build_loop(loop.config, tmp_path / names.prefix[0], names=names) for names in (ONE, TWO)]
-    definitions = with_listener(dg.Definitions.merge(*built))
+    definitions = dg.Definitions.merge(*built)
 
     def run(job: str, *assets: str) -> Any:
         return execute(definitions, instance, job, None if job == "prepare" else ROUND, assets, names=ONE)

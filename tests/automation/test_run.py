@@ -8,7 +8,7 @@ from loops import ROUND, TRAIN, open_runner, run_missing
 
 import rlhf_dagster.assets.reward as reward_assets
 from rlhf_dagster.assets.rounds import open_next_round
-from rlhf_dagster.automation.instance import PROCESS_TAG, close_dead_runs, run_tags
+from rlhf_dagster.automation.instance import CODE_LOCATION, PROCESS_TAG, close_dead_runs, run_tags
 from rlhf_dagster.automation.jobs import COLLECT, LEARN, PREPARE, RELEASE
 from rlhf_dagster.automation.launcher import require_unwatched
 from rlhf_dagster.cli.runner import LoopRunner
@@ -105,6 +105,19 @@ def test_a_listener_hears_the_events_of_its_run_alone(stages, copy_of) -> None:
     before = len(heard)
     assert runner.run("prepare", None, ["prompts"]).success
     assert len(heard) == before
+
+
+def test_a_run_is_in_the_timeline_of_its_code_location_and_can_be_launched_again_there(stages, copy_of) -> None:
+    runner = copy_of(stages.prepared)
+    run = runner.instance.get_run_by_id(runner.run("prepare", None, ["prompts"]).run_id)
+    assert run.remote_job_origin
+    assert run.remote_job_origin.repository_origin.get_label() == f"__repository__@{CODE_LOCATION}"
+    assert (run.remote_job_origin.job_name, run.tags["rlhf/loop"]) == ("prepare", "small")
+    assert dg.validate_run_config(runner.definitions.resolve_job_def("prepare"), run.run_config)
+    # By a person: the daemon leaves a run to whoever has typed its command.
+    assert run.tags["dagster/max_retries"] == "0"
+    other = runner.instance.create_run_for_job(runner.definitions.resolve_job_def("prepare"))
+    assert other.remote_job_origin is None
 
 
 def test_the_gpu_pool_holds_one_step(finished) -> None:

@@ -33,10 +33,12 @@ SHOWN_WHOLE = 18
 
 @pytest.fixture(scope="module")
 def server(two_rounds: LoopRunner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Started in a folder whose `.env`, which Dagster reads, names another loop."""
+    """Started in a folder whose `.env`, which Dagster reads, names another loop, and with files called as modules."""
     require_browser()
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / ".env").write_text(f"RLHF_LOOP={folder}\n", encoding="utf-8")
+    for name in ("yaml", "queue", "tokenizers", "json", "dagster", "rlhf_dagster"):
+        (folder / f"{name}.py").write_text("raise SystemExit('imported from the working folder')", encoding="utf-8")
     with serving(two_rounds.loop.root, folder) as running:
         yield running
 
@@ -119,6 +121,8 @@ def test_jobs_know_the_runs_made_from_the_terminal(browser: WebDriver, server: S
     visit(browser, f"{server.address}/locations/rlhf_dagster/jobs/train_round")
     wait_for(browser, "Latest run:", "Read the labels, train reward model and policy")
     screenshot(browser, "job")
+    visit(browser, f"{server.address}/timeline")
+    wait_for(browser, "Timeline", "prepare", "collect_round", "train_round")
 
 
 def test_launchpad_offers_settings_and_no_plumbing(browser: WebDriver, server: Server) -> None:

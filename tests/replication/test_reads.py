@@ -11,7 +11,7 @@ import pytest
 from loops import write_loop
 
 from rlhf_dagster.assets.rounds import rounds
-from rlhf_dagster.automation.execution import execute, with_listener
+from rlhf_dagster.automation.execution import execute
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.loop import LoopConfig
@@ -69,7 +69,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> d
     folder = write_loop(tmp_path_factory.mktemp("reads"), **ASKED)
     loop, instance = LoopFolder.open(folder), dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions(str(rounds.name), ["round-0001"])
-    definitions = with_listener(build_loop(loop.config, loop.root))
+    definitions = build_loop(loop.config, loop.root)
     with pytest.MonkeyPatch.context() as patch:
         spy_on(patch, spy)
         for job in ("prepare", "collect_round", "train_round"):

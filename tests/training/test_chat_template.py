@@ -1,5 +1,6 @@
 """Chats in the manner of four families: contents stay text, and what a template does with messages is noticed."""
 
+import resource
 from collections.abc import Sequence
 
 import pytest
@@ -193,3 +194,40 @@ def test_a_template_that_drops_a_message_is_a_user_error() -> None:
     set_chat(tokenizer, True)
     with pytest.raises(UserError, match=r"drops the text of message 1 \(system\) in a chat of system, user"):
         encode_chats(tokenizer, [chat(*CHAT[:2])], 500)
+
+
+HOSTILE_TEMPLATES = {
+    "loops in loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}"
+    "{% endfor %}{% endfor %}",
+    "a long text": "{{ 'a' * 10**10 }}",
+    "a long text by format": "{{ '%10000000000d' % 1 }}",
+    "a long text by a filter": "{{ 'a' | center(10**10) }}",
+    "texts that double": "{% set n = namespace(t='a' * 1000) %}{% for i in range(60) %}{% set n.t = n.t + n.t %}"
+    "{% endfor %}{{ n.t | length }}",
+    "a large number": "{{ 10 ** (10 ** 10) }}",
+    "a large list": "{{ ([0] * 10**9) | length }}",
+    "a file": "{% include '/etc/passwd' %}",
+    "Python": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "Python by format": "{{ '{0.__class__.__base__.__subclasses__}'.format('') }}",
+    "itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "many characters": "{{ 'a' * 2000000 }}",
+    "too many of its own": "{# " + "a" * 1_100_000 + " #}",
+    "nested brackets": "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}",
+}
+
+
+@pytest.mark.parametrize("template", HOSTILE_TEMPLATES.values(), ids=HOSTILE_TEMPLATES.keys())
+def test_a_template_that_means_harm_is_refused_in_time_and_memory(
+    template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLHF_LIMIT_TEMPLATE_SECONDS", "1")
+    tokenizer = chat_tokenizer(template + CHATML)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        UserError, match=r"sft.chat is true, but the chat template (fails on|does not take|drops)"
+    ) as no:
+        set_chat(tokenizer, True)
+    assert "\n" not in str(no.value) and len(str(no.value)) < 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB"
+    tokenizer.chat_template = CHATML
+    set_chat(tokenizer, True)

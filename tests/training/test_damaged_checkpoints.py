@@ -81,6 +81,14 @@ def configured(file: str = "config.json", **values: Any) -> Damage:
     return damage
 
 
+def nested(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+def chained(*damages: Damage) -> Damage:
+    return lambda folder: [damage(folder) for damage in damages]
+
+
 def written(name: str, content: str) -> Damage:
     return lambda folder: (folder / name).write_text(content)
 
@@ -249,6 +257,35 @@ CASES: dict[str, tuple[Damage, str]] = {
     "heads that do not divide": (configured(num_attention_heads=3), r"cannot be opened \(.+\); "),
     "no head at all": (configured(num_attention_heads=0), r"cannot be opened \(.+\); "),
     "config without a type": (configured(model_type=None), r"config.json names no model_type"),
+    "a config nested too deeply": (written("config.json", nested(100_000)), r"config.json is empty or no JSON object"),
+    "a tokenizer nested too deeply": (
+        written("tokenizer.json", nested(100_000)),
+        r"the tokenizer cannot be opened \(maximum recursion depth",
+    ),
+    "a hundred thousand layers": (
+        configured(num_hidden_layers=100_000),
+        r"num_hidden_layers 100,000, and a model with",
+    ),
+    "more experts than there can be": (
+        configured(num_local_experts=10**6),
+        r"num_local_experts 1,000,000, and a model",
+    ),
+    "a hundred million words": (configured(vocab_size=10**8), r"describes a model of [\d,]+ numbers, and the weights"),
+    "a million wide": (configured(hidden_size=2**20), r"describes a model of [\d,]+ numbers, and the weights have"),
+    "a kernel of somebody": (
+        configured(attn_implementation="evil/kernel"),
+        r"`attn_implementation` compute by evil/kernel, code that is fetched from elsewhere and never run here",
+    ),
+    "a kernel of somebody's inside": (
+        configured(text_config={"_experts_implementation": {"": "eager", "moe": "evil/kernel"}}),
+        r"`_experts_implementation` compute by evil/kernel",
+    ),
+    "weights elsewhere": (configured(transformers_weights="../other.safetensors"), r"no file of this folder"),
+    "weights of the system": (configured(transformers_weights="/etc/passwd"), r"no file of this folder"),
+    "shards elsewhere": (
+        chained(in_shards, written("model.safetensors.index.json", '{"weight_map": {"a": "../../other.safetensors"}}')),
+        r"model.safetensors.index.json names '../../other.safetensors', which is no file of this folder",
+    ),
     "a type of the future": (
         configured(model_type="llama9"),
         r"the model_type is llama9, which transformers .+ does not know",
@@ -361,6 +398,27 @@ def test_what_looks_odd_and_means_the_same_opens_as_the_same_numbers(
     ids = torch.arange(6)[None]
     expected = AutoModelForCausalLM.from_pretrained(whole)(ids).logits
     torch.testing.assert_close(load_policy(tmp_path / "base", COMPUTE).model(ids).logits, expected)
+
+
+def test_no_code_of_a_folder_is_run(folder: Path, tmp_path: Path) -> None:
+    """Wherever transformers would look for some: a model's, a tokenizer's, and a way to generate."""
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+    classes = {
+        "AutoConfig": "own.Own",
+        "AutoModelForCausalLM": "own.Own",
+        "AutoTokenizer": ["own.Own", "own.Own"],
+        "AutoModelForSequenceClassification": "own.Own",
+    }
+    configured(auto_map=classes)(folder)
+    configured("tokenizer_config.json", auto_map=classes)(folder)
+    configured("generation_config.json", custom_generate="own", auto_map=classes)(folder)
+    for name in ("own.py", "custom_generate/generate.py", "__init__.py", "modeling_llama.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"{code}class Own: pass\ndef generate(model, **options): pass\n")
+    base = load_base_model(BaseModelSettings(source="folder", name=str(folder)), tmp_path / "base").folder
+    policy = load_policy(base, COMPUTE)
+    policy.model.generate(torch.arange(4)[None], max_new_tokens=2)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

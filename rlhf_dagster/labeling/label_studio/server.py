@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
+from rlhf_dagster.common.child_processes import python_command
 from rlhf_dagster.common.files import cache_folder, locked, write_atomically
 from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.common.ports import LOOPBACK, require_free
@@ -86,10 +86,10 @@ def install() -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         log = folder / "install.log"
-        _logged([sys.executable, "-m", "venv", str(folder / "venv")], log)
+        _logged(python_command("-m", "venv", str(folder / "venv")), log)
         python = str(folder / "venv" / "bin" / "python")
         constraints = str(resources.files("rlhf_dagster") / "templates" / CONSTRAINTS)
-        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints]
+        pip = [python, "-P", "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints]
         _logged([*pip, *REQUIREMENTS], log)
         # Any command migrates the database first, which takes half a minute; new servers copy the migrated one.
         _logged([_program(), "version"], log, _environment(folder / "template"))

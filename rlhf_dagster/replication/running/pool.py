@@ -1,10 +1,8 @@
 """Worker processes as whoever uses them sees them: given a request, each tells what it does, and that it died."""
 
 import itertools
-import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
+from rlhf_dagster.common.child_processes import plain_environment, python_command
 from rlhf_dagster.common.files import writing
 from rlhf_dagster.replication.running.requests import RunRequest, WorkerMessage, read_message, request_line
 
-WORKER = (sys.executable, "-m", "rlhf_dagster.replication.running.worker")
+WORKER = (*python_command("-m"), "rlhf_dagster.replication.running.worker")
 """The command of a worker."""
 WORKERS_LOG = "workers.log"
 """What libraries in the workers print."""
@@ -93,7 +92,7 @@ class _Worker:
             text=True,
             bufsize=1,
             encoding="utf-8",
-            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"},
+            env=plain_environment() | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"},
             pass_fds=tuple(inherited),
             start_new_session=True,
         )

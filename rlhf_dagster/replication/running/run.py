@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from rlhf_dagster.assets.rounds import add_partition
-from rlhf_dagster.automation.execution import execute, with_listener
+from rlhf_dagster.automation.execution import execute
 from rlhf_dagster.automation.headlines import asset_line
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.common.progress import describe, listening
@@ -103,7 +103,7 @@ class _VariantRun:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        return with_listener(build_loop(self.loop.config, self.loop.root))
+        return build_loop(self.loop.config, self.loop.root)
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:

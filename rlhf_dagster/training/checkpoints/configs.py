@@ -1,6 +1,5 @@
 """What a checkpoint's config alone tells: whether transformers' own code can open it, and as what."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.weight_files import CONFIG, require_no_pointer
+from rlhf_dagster.training.checkpoints.described import require_described, require_no_fetched_code
 from rlhf_dagster.training.checkpoints.randomness import without_dropout
 from rlhf_dagster.training.checkpoints.sources import Source, foreign_errors
 
@@ -35,16 +36,19 @@ def open_config(auto_class: Any, source: Source) -> PretrainedConfig:
     """The config of a checkpoint that is to be opened by ``auto_class``, all dropout 0.
 
     Raises:
-        UserError: it cannot be read, names code or quantised weights that are not opened here, or is the config of a
-            model that predicts no next token although ``auto_class`` is that of causal language models.
+        UserError: it cannot be read, names code or quantised weights that are not opened here, describes a model of
+            another size than its weights, or one that predicts no next token although ``auto_class`` is that of causal
+            language models.
     """
     values = _values(source)
     _require_own_code(values, source.place)
+    require_no_fetched_code(values, source.place)
     _require_unquantised(values, source.place)
     with foreign_errors(source.place, "the config", _REMEDY):
         config = AutoConfig.from_pretrained(**source.arguments)
     if auto_class is AutoModelForCausalLM:
         _require_causal(config, source.place)
+    require_described(auto_class, config, values, source)
     return without_dropout(config)
 
 
@@ -61,7 +65,7 @@ def _values(source: Source) -> dict[str, Any]:
 def _content(file: Path) -> dict[str, Any]:
     require_no_pointer(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except ValueError:
         content = None
     if isinstance(content, dict) and content:

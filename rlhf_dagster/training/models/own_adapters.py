@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.lineage.adapter_folders import ADAPTER_WEIGHTS, AdapterBase, named_base, write_base
@@ -191,7 +192,7 @@ def _write_config(own: OwnAdapters, folder: Path) -> None:
 def _read_config(folder: Path) -> LoraConfig:
     file = folder / ADAPTER_CONFIG
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         return LoraConfig(
             r=content["r"],
             lora_alpha=content["lora_alpha"],

@@ -113,6 +113,12 @@ class AutoSequenceScorer:
         return scorer_class(config).from_pretrained(pretrained_model_name_or_path, config=config, **options)
 
     @staticmethod
+    def from_config(config: PretrainedConfig) -> PreTrainedModel:
+        """A new scorer; raises UserError where there is none."""
+        config = text_part(config)
+        return scorer_class(config)(config)
+
+    @staticmethod
     def from_causal(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
         """The scorer by ``config`` on the trunk of a causal language model, which it takes over, with a new head."""
         scorer = on_meta(scorer_class(config), config)

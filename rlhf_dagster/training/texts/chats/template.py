@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_dagster.errors import first_line
+from rlhf_dagster.training.texts.chats.rendering import TemplateBoundError, TemplateFailedError, render
 
 DATE = datetime(2024, 7, 26)
 """Today, for templates that print it: what is trained on one day is the same on the next. Llama 3.1's own default."""
@@ -87,9 +88,8 @@ def layout_of(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], *, opene
         raise UnfitTemplateError(f"the chat template {error} in {named}") from None
     except TemplateError as error:
         raise UnfitTemplateError(f"the chat template does not take {named} ({first_line(error)})") from None
-    except Exception as error:  # a template is somebody else's code
-        said = f"{type(error).__name__}: {first_line(error)}"
-        raise UnfitTemplateError(f"the chat template fails on {named} ({said})") from None
+    except TemplateFailedError as error:
+        raise UnfitTemplateError(f"the chat template fails on {named} ({error})") from None
 
 
 def template_findings(tokenizer: PreTrainedTokenizerBase) -> list[TemplateFinding]:
@@ -224,7 +224,9 @@ def _writes_all(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], in_par
     names = _placeholders(len(roles))
     try:
         written = _rendered(tokenizer, roles, names, True, DATE, in_parts)
-    except Exception:  # a template is somebody else's code
+    except TemplateBoundError:
+        raise
+    except (TemplateError, TemplateFailedError):
         return False
     return all(name in written for name in names)
 
@@ -242,9 +244,7 @@ def _rendered(
         for role, content in zip(roles, contents, strict=True)
     ]
     template = _dated(str(tokenizer.get_chat_template()), date)
-    return str(
-        tokenizer.apply_chat_template(given, chat_template=template, add_generation_prompt=opened, tokenize=False)
-    )
+    return render(template, given, opened, tokenizer.special_tokens_map)
 
 
 def _dated(template: str, date: datetime) -> str:

@@ -1,0 +1,1 @@
+"""Bounds of what comes from outside: how much of it is read, and for how long."""

@@ -1,0 +1,68 @@
+"""The bounds of what comes from outside, each a default that an environment variable changes.
+
+In the environment, because processes that we start inherit it, and because a file that is to be bounded may be the one
+that holds settings.
+"""
+
+import difflib
+import os
+from dataclasses import dataclass
+
+from rlhf_dagster.errors import UserError
+
+LIMIT_PREFIX = "RLHF_LIMIT_"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most of something that is taken from outside."""
+
+    name: str
+    default: int
+    what: str
+    """What is bounded, and in which unit."""
+
+    @property
+    def variable(self) -> str:
+        return LIMIT_PREFIX + self.name
+
+    @property
+    def most(self) -> int:
+        """Raises UserError where the environment holds no number that can be a bound."""
+        given = os.environ.get(self.variable, "").strip()
+        if not given:
+            return self.default
+        if not given.isascii() or not given.isdecimal() or not 0 < int(given[:19]) < 1 << 53:
+            raise UserError(f"{self.variable} is {given[:40]!r}; give a whole number from 1 up ({self.what}).")
+        return int(given)
+
+    def said(self) -> str:
+        """How to raise it, as the end of a sentence."""
+        return f"where that is meant, set {self.variable} (now {self.most:,}) higher"
+
+
+MEBIBYTE = 1 << 20
+LIMITS: dict[str, Limit] = {}
+
+
+def _limit(name: str, default: int, what: str) -> Limit:
+    LIMITS[name] = Limit(name, default, what)
+    return LIMITS[name]
+
+
+TEMPLATE_SECONDS = _limit("TEMPLATE_SECONDS", 5, "seconds of computing that a chat template may take for one chat")
+TEMPLATE_MIB = _limit("TEMPLATE_MIB", 512, "MiB of memory that a chat template may use")
+TEMPLATE_CHARACTERS = _limit("TEMPLATE_CHARACTERS", 1_000_000, "characters of a chat template, and of what it writes")
+
+
+def require_known_limits() -> None:
+    """Raise UserError where the environment sets a limit that there is none of, or to what is no number."""
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(LIMIT_PREFIX)
+        if variable == name:
+            continue
+        if name not in LIMITS:
+            close = difflib.get_close_matches(name, LIMITS, n=1)
+            known = f"did you mean {LIMIT_PREFIX}{close[0]}?" if close else f"known are {', '.join(sorted(LIMITS))}."
+            raise UserError(f"{variable} is no limit; {known}")
+        LIMITS[name].most  # noqa: B018  # says so where it is no number
