@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -205,4 +206,14 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "rlhf_dagster"
     except RuntimeError:  # no HOME, and no entry in the list of users
-        return Path(tempfile.gettempdir(), f"rlhf_dagster-{os.getuid()}")
+        return _own_folder(Path(tempfile.gettempdir(), f"rlhf_dagster-{os.getuid()}"))
+
+
+def _own_folder(folder: Path) -> Path:
+    """A folder in a place where everybody may make some; raises UserError where somebody else has made this one."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UserError(f"{folder} belongs to somebody else; set RLHF_CACHE to a folder of your own.")
+    return folder

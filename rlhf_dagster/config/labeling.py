@@ -102,11 +102,19 @@ class LabelStoreSettings(Settings):
     """Address of Label Studio."""
     token_variable: str = Field("LABEL_STUDIO_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$")
     """Environment variable that holds the access token (either kind). For the server that `rlhf label-studio up`
-    starts it need not be set."""
+    starts it need not be set. Its name has LABEL_STUDIO in it, or begins with RLHF_, so that no other secret is
+    sent."""
     timeout: float = Field(60.0, gt=0)
     """Seconds to wait for an answer."""
     simulated_annotators: bool = True
     """Let the task's simulated annotators answer as soon as a batch arrives; false where people label."""
+
+    @field_validator("token_variable")
+    @classmethod
+    def _is_for_label_studio(cls, value: str) -> str:
+        if "LABEL_STUDIO" not in value and not value.startswith("RLHF_"):
+            raise ValueError("must have LABEL_STUDIO in its name, or begin with RLHF_, so that no other secret is sent")
+        return value
 
     @field_validator("url")
     @classmethod

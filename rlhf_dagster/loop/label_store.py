@@ -1,6 +1,5 @@
 """The label store of a loop and its ledger: where they are, and whether they hold what was read from them."""
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import RoundReading
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
-from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, is_local
+from rlhf_dagster.labeling.label_studio.tokens import token_for
 from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
 from rlhf_dagster.labeling.ledger.rows import LedgerState
 from rlhf_dagster.labeling.ledger.writer import belongs_to_another
@@ -140,22 +139,8 @@ def open_label_studio(
 
 
 def label_studio_client(config: LoopConfig, root: Path) -> "LabelStudioClient":
-    """A client of the loop's server; raises UserError where no token is to be found."""
+    """A client of the loop's server; raises UserError where no token is to be found, or to be sent there."""
     from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 
     settings = config.label_store
-    token = os.environ.get(settings.token_variable) or _local_token(settings.url, root)
-    if not token:
-        raise UserError(
-            f"There is no token for Label Studio at {settings.url}; set {settings.token_variable} to an access token "
-            "of your account there, or start a local server with `rlhf label-studio up`."
-        )
-    return LabelStudioClient(settings.url, token, settings.timeout)
-
-
-def _local_token(url: str, root: Path) -> str | None:
-    """The token of the loop's own server, which no other server may see."""
-    from rlhf_dagster.labeling.label_studio.server import local_credentials
-
-    credentials = local_credentials(root / SERVER_FOLDER) if is_local(url) else None
-    return credentials["LABEL_STUDIO_API_KEY"] if credentials else None
+    return LabelStudioClient(settings.url, token_for(settings, root), settings.timeout)

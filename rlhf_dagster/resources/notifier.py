@@ -45,13 +45,19 @@ def _post(url: str, message: dict[str, str], variable: str) -> None:
     import requests
 
     try:
-        answer = requests.post(url, json=message, timeout=TIMEOUT)
+        # What it would be sent on to is not the address that was given.
+        answer = requests.post(url, json=message, timeout=TIMEOUT, allow_redirects=False)
         answer.raise_for_status()
     except requests.RequestException as error:
         status = error.response.status_code if error.response is not None else type(error).__name__
         raise UserError(
             f"The webhook of {variable} did not take the message ({status}); look at its service."
         ) from None
+    if answer.is_redirect:
+        raise UserError(
+            f"The webhook of {variable} sends messages on elsewhere ({answer.status_code}); give the address where it "
+            "really is."
+        )
 
 
 def _slack(token: str, channel: str, text: str) -> None:

@@ -1,11 +1,12 @@
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from rlhf_dagster.common import files
-from rlhf_dagster.common.files import locked, write_atomically, write_once
+from rlhf_dagster.common.files import cache_folder, locked, write_atomically, write_once
 from rlhf_dagster.errors import UserError
 
 
@@ -58,3 +59,18 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, write) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write here"):
         write(Path(tmp_path / "file" / "inner"))
+
+
+def test_a_cache_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder of the user's it is in the system's temporary one, where everybody may make folders."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
+    for name in ("RLHF_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    folder = cache_folder()
+    assert (folder.parent, folder.stat().st_mode & 0o777) == (tmp_path, 0o700)
+    assert cache_folder() == folder
+    folder.rmdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="belongs to somebody else; set RLHF_CACHE"):
+        cache_folder()

@@ -45,6 +45,15 @@ def test_a_webhook_gets_text_and_facts(hook: FakeServer) -> None:
     assert [json.loads(asked.body) for asked in hook.asked] == [{"text": "it failed", **FACTS}]
 
 
+def test_a_message_is_not_sent_on_elsewhere(hook: FakeServer) -> None:
+    for status in (301, 302, 307, 308):
+        hook.answer = lambda _, status=status: (status, "", {"Location": f"{hook.url}/elsewhere"})
+        with pytest.raises(UserError, match=rf"webhook of HOOK sends messages on elsewhere \({status}\)") as refused:
+            Notifier(kind="webhook", variable="HOOK").send("it failed", FACTS, logging.getLogger())
+        assert "secret-path" not in str(refused.value)
+    assert {asked.path for asked in hook.asked} == {"/secret-path"}
+
+
 def test_slack_gets_the_text_in_the_channel(hook: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     slack = pytest.importorskip("dagster_slack", reason="Messages to Slack need: pip install 'rlhf-dagster[slack]'.")
     from slack_sdk import WebClient
