@@ -424,6 +424,23 @@ def doctor(loop: FolderArgument) -> None:
 
 
 @app.command()
+def metrics(
+    loop: FolderArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A file (.prom) in the folder of node_exporter's textfile collector."),
+    ] = None,
+) -> None:
+    """A loop's numbers for Prometheus: rounds, labels, the queue, last successes, champion, disk.
+
+    Exit code 1: a part of them cannot be read, and is left out.
+    """
+    from rlhf_dagster.cli.upkeep.metrics import write_metrics
+
+    raise typer.Exit(write_metrics(loop, out))
+
+
+@app.command()
 def adopt(
     loop: FolderArgument,
     new: Annotated[bool, typer.Option("--new", help="Make it a loop of its own, beside its original.")] = False,

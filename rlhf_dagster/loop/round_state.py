@@ -1,5 +1,6 @@
 """Where each round stands, and whom it waits for, read from the loop's folder and its label store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ Phase = Literal["opened", "labelling", "trained", "judging", "approval", "promot
 decision. ``judging``: waits for A/B judgments. ``approval``: waits for a person. ``promoted`` and ``refused``: decided.
 ``closed``: a later round was promoted, and this one's labels count there."""
 DECIDED: tuple[Phase, ...] = ("promoted", "refused", "closed")
+Count = Callable[[str, str, int], LabelCounts]
+"""Counts the labels of a round and a purpose, as :meth:`rlhf_dagster.labeling.store.LabelStore.count` does."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,11 @@ class RoundState:
         return self.phase in DECIDED
 
 
-def round_state(loop: LoopFolder, key: str) -> RoundState:
-    """The state of one round. The label store is asked only where something still depends on its answer."""
+def round_state(loop: LoopFolder, key: str, count: Count | None = None) -> RoundState:
+    """The state of one round. The label store is asked only where something still depends on its answer.
+
+    ``count`` is asked in its place.
+    """
     newest = newest_promoted(loop)
     if key < newest:
         return RoundState(key, "closed")
@@ -42,10 +48,11 @@ def round_state(loop: LoopFolder, key: str) -> RoundState:
     report = loop.json("eval_report", key)
     if key == newest:
         return RoundState(key, "promoted", policy=report["policy_id"] if report else None)
-    labels = loop.label_store.count(key, "train", since=labels_used(report))
+    count = count or loop.label_store.count
+    labels = count(key, "train", labels_used(report))
     if report is None:
         return RoundState(key, "labelling", labels)
-    return _after_training(loop, key, report, labels)
+    return _after_training(loop, key, report, labels, count)
 
 
 def undecided_rounds(loop: LoopFolder, rounds: list[str]) -> list[RoundState]:
@@ -102,7 +109,9 @@ def _waits_for_people(key: str, counts: LabelCounts, job: str, what: str) -> str
     return f"{key} waits for annotators: {missing:,} of {counts.comparisons:,} {what} still want labels."
 
 
-def _after_training(loop: LoopFolder, key: str, report: dict[str, Any], labels: LabelCounts) -> RoundState:
+def _after_training(
+    loop: LoopFolder, key: str, report: dict[str, Any], labels: LabelCounts, count: Count
+) -> RoundState:
     policy, decision = report["policy_id"], loop.decision(key)
     if decision is None:
         early = decide(loop, report, None)
@@ -113,7 +122,7 @@ def _after_training(loop: LoopFolder, key: str, report: dict[str, Any], labels: 
     elif decision["outcome"] != "not enough judgments":
         phase: Phase = "approval" if decision["outcome"] == "waiting for approval" else "refused"
         return RoundState(key, phase, labels, policy=policy, reasons=decision["reasons"])
-    judgments = loop.label_store.count(key, "evaluation")
+    judgments = count(key, "evaluation", 0)
     reasons = decision["reasons"] if decision else []
     return RoundState(key, "judging", labels, judgments, policy, reasons)
 
