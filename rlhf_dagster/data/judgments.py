@@ -4,20 +4,19 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from rlhf_dagster.common.sealed import seal, unseal
-from rlhf_dagster.data.imported import Appending, prompt_rows
+from rlhf_dagster.data.imported import Appending
 from rlhf_dagster.data.judged.answers import Answers
 from rlhf_dagster.data.judged.batch import JudgedBatch
 from rlhf_dagster.data.judged.finder import ComparisonFinder
+from rlhf_dagster.data.judged.garbage import seldom_collected
 from rlhf_dagster.data.judged.rows import PROJECT
 from rlhf_dagster.data.judged.showings import Showings
 from rlhf_dagster.data.judged.spool import Numbered, Spool
 from rlhf_dagster.data.judged.tables import JudgedTables
-from rlhf_dagster.data.line_records import PromptLine
 from rlhf_dagster.data.parts.table import ImportedTable
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.contents import sendable
 from rlhf_dagster.labeling.ledger.rows import LedgerRow
-from rlhf_dagster.records.chats import prompt_of_row
 from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.machines import is_source, source_name
 from rlhf_dagster.records.schemas import IMPORTED_PROMPTS
@@ -25,7 +24,7 @@ from rlhf_dagster.records.tables import Row
 from rlhf_dagster.storage.base import Store, update
 
 NAMES = "imports/annotators.json"
-_BATCH = 40_000
+_BATCH = 50_000
 """Judgments in one transaction of the ledger: the indices of a large ledger are written once for each."""
 
 
@@ -56,14 +55,15 @@ def add_judgments(
     Refused are a comparison that an earlier line or an earlier import gave other responses, and a judgment that
     contradicts an earlier line of the same annotator without being later.
     """
-    spool = Spool(_BATCH, source_name(source))
-    spool.fill(judgments)
-    adding, done = _Adding(files, store, source), 0
-    for batch in spool.batches():
-        adding.add(batch)
-        done += len(batch)
-        progress(done, len(spool))
-    return adding.result()
+    with seldom_collected():
+        spool = Spool(_BATCH, source_name(source))
+        spool.fill(judgments)
+        adding, done = _Adding(files, store, source), 0
+        for batch in spool.batches():
+            adding.add(batch)
+            done += len(batch)
+            progress(done, len(spool))
+        return adding.result()
 
 
 class _Adding:
@@ -96,8 +96,17 @@ class _Adding:
         return Added(self._new, self._answers.there, sorted(self._refused + self._answers.refused))
 
     def _add_prompts(self, comparisons: Iterable[Row]) -> None:
-        prompts = dict.fromkeys(prompt_of_row(row) for row in comparisons)
-        self._prompts.append(prompt_rows((PromptLine(prompt, source="", user="") for prompt in prompts), self._source))
+        prompts = {row["prompt_id"]: row for row in comparisons}
+        self._prompts.append(
+            {
+                "prompt_id": identity,
+                "text": row["prompt"],
+                "messages": row.get("messages"),
+                "source": self._source,
+                "user": "",
+            }
+            for identity, row in prompts.items()
+        )
 
     def _add_people(self, annotators: Iterable[str]) -> None:
         """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""

@@ -11,6 +11,7 @@ from rlhf_dagster.data.judged.batch import GivenJudgment
 from rlhf_dagster.data.judged.finder import Judged
 from rlhf_dagster.data.judged.first_answers import FirstAnswers
 from rlhf_dagster.data.judged.rows import PROJECT, answer_of, extras_of, listed_order, order_of
+from rlhf_dagster.data.judged.showings import are_apart
 from rlhf_dagster.data.line_records import Decision
 from rlhf_dagster.labeling.embedded import annotation_id
 from rlhf_dagster.labeling.ledger.contents import annotation_of
@@ -59,9 +60,10 @@ class Answers:
         """The new versions of a batch; what the ledger has of these annotations is put into ``newest``."""
         at, batch = datetime.now(UTC), judged.batch
         people = [self._pseudonym(name) for name in batch.columns.annotators]
+        annotators = batch.columns.annotator_of[judged.lines].tolist()
         ids = [
             annotation_id(judged.rows[row]["comparison_id"], people[annotator])
-            for row, annotator in zip(judged.row_of, batch.columns.annotator_of[judged.lines], strict=True)
+            for row, annotator in zip(judged.row_of.tolist(), annotators, strict=True)
         ]
         old = np.flatnonzero(~np.array(judged.is_new, dtype=bool)[judged.row_of])
         histories = self._histories([ids[place] for place in old.tolist()], rows, newest)
@@ -156,7 +158,8 @@ class Answers:
 def _are_alone(judged: Judged) -> list[bool]:
     """Whether each judgment is the only one in the file of its annotator about its comparison, and says something."""
     batch = judged.batch
-    alone: list[bool] = ((batch.same == 1) & ~batch.withdrawn)[judged.lines].tolist()
+    only = (batch.same == 1) | are_apart(batch)
+    alone: list[bool] = (only & ~batch.withdrawn)[judged.lines].tolist()
     return alone
 
 

@@ -100,7 +100,7 @@ class JudgedBatch:
 
 class ColumnsBuilder:
     def __init__(self) -> None:
-        self._numbers = array("q")
+        self._numbers, self._letters = array("q"), 0
         self._listings: dict[Any, int] = {}
         self._annotators: dict[str, int] = {}
         self._decisions: dict[int, int] = {}
@@ -110,10 +110,19 @@ class ColumnsBuilder:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    @property
+    def letters(self) -> int:
+        """Of prompts and responses, those that are shared once."""
+        return self._letters
+
     def add(self, number: int, judgment: JudgmentParts) -> None:
         listing, annotator, decision = judgment
         self._numbers.append(number)
-        self._listing_of.append(self._listings.setdefault(listing, len(self._listings)))
+        new = len(self._listings)
+        place = self._listings.setdefault(listing, new)
+        if place == new:
+            self._letters += len(str(listing.prompt)) + sum(map(len, listing.responses))
+        self._listing_of.append(place)
         self._annotator_of.append(self._annotators.setdefault(annotator, len(self._annotators)))
         # A decision may hold metadata, which have no hash: only one and the same object is shared.
         place = self._decisions.setdefault(id(decision), len(self._said))

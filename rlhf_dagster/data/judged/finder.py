@@ -172,9 +172,10 @@ def _groups(batch: JudgedBatch) -> tuple[list[_Group], np.ndarray]:
     )
     contents: dict[tuple[str, Prompt, tuple[Response, ...]], int] = {}
     place_of = np.empty(len(first), dtype=np.int64)
-    for asked in np.argsort(first).tolist():
-        listing = columns.listing_of[first[asked]]
-        content = _content(columns.names[listing], int(apart[first[asked]]), columns.listings[listing])
+    order = np.argsort(first)
+    listings, aparts = columns.listing_of[first[order]].tolist(), apart[first[order]].tolist()
+    for asked, listing, number in zip(order.tolist(), listings, aparts, strict=True):
+        content = _content(columns.names[listing], number, columns.listings[listing])
         place_of[asked] = contents.setdefault(content, len(contents))
     group_of = place_of[of]
     begins = _first_lines(group_of, np.arange(len(batch)), len(contents))

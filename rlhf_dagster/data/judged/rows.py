@@ -1,6 +1,5 @@
 """Completions and comparisons of imported judgments, and what a judgment says of them."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from rlhf_dagster.labeling.forms import result_of
 from rlhf_dagster.labeling.ledger.writer import project_name
 from rlhf_dagster.records.chats import Prompt, messages_of, prompt_of_row
 from rlhf_dagster.records.ids import comparison_id, completion_id, prompt_id
+from rlhf_dagster.records.json_text import json_encoding
 from rlhf_dagster.records.outcome import to_canonical, to_display
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.tables import Row
@@ -18,6 +18,7 @@ IMPORT_PURPOSE = "train"
 PROJECT = project_name(IMPORT_ROUND, IMPORT_PURPOSE)
 Response = tuple[str, str]
 """A text and the policy that wrote it; IMPORTED_POLICY where that is not known."""
+_as_json = json_encoding()
 _NOT_DRAWN: Row = {"token_ids": [], "log_probs": [], "reference_log_probs": [], "seed": 0, "tokenizer": ""}
 
 
@@ -34,7 +35,7 @@ def completions_of(name: str, prompt: Prompt, responses: Iterable[Response]) -> 
     and these are two judgments.
     """
     about = {"prompt_id": prompt_id(prompt), "prompt": str(prompt), "messages": messages_of(prompt), **_NOT_DRAWN}
-    about["decoding"] = json.dumps({"comparison": name}, ensure_ascii=False)
+    about["decoding"] = _as_json({"comparison": name})
     return [
         about
         | {

@@ -39,13 +39,18 @@ class Showings:
         return orders.index(order)
 
 
-def lines_apart(batch: JudgedBatch) -> np.ndarray:
-    """For each line 0, or which of the comparisons of the same texts it is about: (lines,) int64.
+def are_apart(batch: JudgedBatch) -> np.ndarray:
+    """Whether each line is about a comparison of its own: (lines,) bool.
 
-    Where a file has no names and does not say who judged, lines of the same texts may be by different people: each is
-    about a comparison of its own.
+    Where a file has no names and does not say who judged, lines of the same texts may be by different people.
     """
-    return np.where(batch.by_source & ~batch.named, batch.earlier, 0)
+    apart: np.ndarray = batch.by_source & ~batch.named
+    return apart
+
+
+def lines_apart(batch: JudgedBatch) -> np.ndarray:
+    """For each line 0, or which of such comparisons of the same texts it is about: (lines,) int64."""
+    return np.where(are_apart(batch), batch.earlier, 0)
 
 
 def comparison_name(name: str, apart: int) -> str:

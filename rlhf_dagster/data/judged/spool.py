@@ -13,6 +13,8 @@ from rlhf_dagster.records.machines import is_machine
 
 Numbered = tuple[int, JudgmentLine | JudgmentParts]
 """A judgment and the number of its line, from 1."""
+_LETTERS = 24 * 2**20
+"""Letters after which a batch ends: it is in memory with all that is made of it, which is some 15 times as much."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 """Any odd number with bits all over."""
 
@@ -21,7 +23,7 @@ class Spool:
     """The judgments lie in a file without a name, a batch at a time; in memory are some 60 bytes for each."""
 
     def __init__(self, size: int, nobody: str) -> None:
-        """``size`` is that of a batch, in lines; ``nobody`` stands for the annotators that lines do not name."""
+        """``size`` is that of the largest batch, in lines; ``nobody`` stands for annotators that are not named."""
         self._size, self._nobody = size, nobody
         self._last: JudgmentColumns | None = None
         self._file: IO[bytes] | None = None
@@ -34,7 +36,7 @@ class Spool:
         """Take all judgments."""
         builder = ColumnsBuilder()
         for number, judgment in judgments:
-            if len(builder) == self._size:
+            if len(builder) == self._size or builder.letters > _LETTERS:
                 self._write(builder.columns())
                 builder = ColumnsBuilder()
             parts = judgment if isinstance(judgment, JudgmentParts) else judgment.parts

@@ -69,8 +69,12 @@ def comparison_json(row: Mapping[str, Any]) -> str:
     Without messages and name it is as it always was.
     """
     later = {"messages": messages_of(prompt_of_row(row)), "name": row.get("name")}
-    plain = {column: value for column, value in row.items() if column not in later}
-    return _as_json(plain | {column: value for column, value in later.items() if _is_there(value)})
+    content = dict(row)
+    for column, value in later.items():
+        content.pop(column, None)
+        if _is_there(value):
+            content[column] = value
+    return _as_json(content)
 
 
 def _is_there(value: Any) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from rlhf_dagster.data import judgments as module
 from rlhf_dagster.data.imported import imported
+from rlhf_dagster.data.judged import spool
 from rlhf_dagster.data.judgments import Added, add_judgments
 from rlhf_dagster.data.line_records import JudgmentLine
 from rlhf_dagster.data.parts import table as parts
@@ -210,8 +211,8 @@ def test_an_undecided_line_does_not_show_the_kind(loop) -> None:
     assert [number for number, _ in added.refused] == [1]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_the_tables_do_not_depend_on_the_size_of_batches(loop, tmp_path, monkeypatch, size: int) -> None:
+@pytest.mark.parametrize(("size", "letters"), [(1, 1000), (2, 1000), (3, 1000), (1000, 20)])
+def test_the_tables_do_not_depend_on_the_size_of_batches(loop, tmp_path, monkeypatch, size: int, letters: int) -> None:
     lines = [
         line(f"c{number % 5}", name, (1, 2) if number % 2 else (2, 1))
         for number in range(15)
@@ -220,6 +221,7 @@ def test_the_tables_do_not_depend_on_the_size_of_batches(loop, tmp_path, monkeyp
     lines += [line("c1", "Ada", responses=("left", "other")), *(line("", "Ada") for _ in range(3))]
     expected = loop.add(*lines)
     monkeypatch.setattr(module, "_BATCH", size)
+    monkeypatch.setattr(spool, "_LETTERS", letters)
     other = Loop(tmp_path / "other")
     assert other.add(*lines) == expected
     columns = ["comparison_id", "labels_wanted", "display_order", "role"]
