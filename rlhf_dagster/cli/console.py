@@ -51,6 +51,7 @@ class RunView:
         self._bar = self._bars.add_task("", total=None, tail="")
         self._last_line = 0.0
         self._started: dict[str, float] = {}
+        self._warned: set[str] = set()
 
     @contextmanager
     def watching(self) -> Iterator["RunView"]:
@@ -70,12 +71,22 @@ class RunView:
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             # Where a blocking check fails, its step fails too, which needs no second line.
             self._started.pop(asset, None)
-            check = event.asset_check_evaluation_data
-            verdict = "passed" if check.passed else f"failed: {check.description}"
-            if check.blocking or not check.passed:
-                self.say(f"  {check.check_name:<24} {verdict}")
+            self._check(event.asset_check_evaluation_data)
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and asset in self._started:
             self.say(f"  {asset:<24} [red]failed[/red]")
+
+    def _check(self, check: dg.AssetCheckEvaluation) -> None:
+        verdict = "passed" if check.passed else f"failed: {check.description}"
+        if check.blocking:
+            self.say(f"  {check.check_name:<24} {verdict}")
+        elif not check.passed and not self._is_said(check.description or ""):
+            self.say(f"- {check.check_name}: {check.description}", style="yellow")
+
+    def _is_said(self, text: str) -> bool:
+        """Whether nothing is left of a text without the warnings that assets have given."""
+        for sentence in self._warned:
+            text = text.replace(sentence, "")
+        return not text.strip()
 
     def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
         tail = f"{step} of {total}{describe(dict(list(numbers.items())[:SHOWN_NUMBERS]))}"
@@ -92,4 +103,6 @@ class RunView:
         seconds = time.monotonic() - self._started.get(asset, time.monotonic())
         self.say(f"  {asset:<24} {seconds:6.1f} s  {asset_line(asset, metadata)}")
         if "warnings" in metadata:
-            self.say(f"{metadata['warnings'].value}", style="yellow")
+            listed = f"{metadata['warnings'].value}"
+            self._warned |= {line.removeprefix("- ") for line in listed.splitlines()}
+            self.say(listed, style="yellow")

@@ -68,6 +68,28 @@ class GateSettings(Settings):
     """A policy that passes waits for a person, who approves it with a reason: the job `approve`, or `rlhf promote`."""
 
 
+class CheckSettings(Settings):
+    """What the asset checks of data, labels and reward model warn of. They stop nothing; null switches one off."""
+
+    max_near_duplicates: float | None = Field(0.01, ge=0, le=1)
+    """Largest share of prompts that equal another one but for case, spaces and punctuation."""
+    max_cut: float | None = Field(0.01, ge=0, le=1)
+    """Largest share of demonstrations that are longer than what SFT reads of them."""
+    min_alpha: float | None = Field(0.2, ge=-1, le=1)
+    """Least agreement of people who judge the same comparisons (Krippendorff's alpha: 0 by chance). Pairs on which two
+    people agree in 63% of all cases, as in Bai et al. 2022, have about 0.26."""
+    min_gold_accuracy: float | None = Field(0.7, ge=0, le=1)
+    """Least share of gold questions that are answered right."""
+    max_position_bias: float | None = Field(0.05, ge=0, le=1)
+    """How far the share of choices that fall on the response shown first may be from chance."""
+    max_quarantined: float | None = Field(0.02, ge=0, le=1)
+    """Largest share of annotations that cannot be read."""
+    max_calibration_error: float | None = Field(0.1, ge=0, le=1)
+    """By how much the reward model's probabilities may be off on average (expected calibration error)."""
+    max_label_age_days: float | None = Field(90.0, gt=0)
+    """How old a round's newest label may be."""
+
+
 def judgments_for(half_width: float) -> int:
     """How many judgments give a win rate's 95% interval at most this half-width, whatever the rate.
 

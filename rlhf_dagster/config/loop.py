@@ -15,7 +15,7 @@ from rlhf_dagster.config.arms import BEST_OF_N, BEST_OF_N_SFT, DPO, PPO, TRAINED
 from rlhf_dagster.config.automation import AutomationSettings, TagSettings
 from rlhf_dagster.config.base import LATER, Settings, overlaid, read_yaml
 from rlhf_dagster.config.data import DataSettings
-from rlhf_dagster.config.evaluation import EvaluationSettings, GateSettings
+from rlhf_dagster.config.evaluation import CheckSettings, EvaluationSettings, GateSettings
 from rlhf_dagster.config.judging.reward import ModelReward, RewardSettings, uses_reward_model
 from rlhf_dagster.config.labeling import LabelingSettings, LabelStoreSettings
 from rlhf_dagster.config.model_sizes import left_to_the_toy
@@ -77,6 +77,7 @@ class LoopConfig(Settings):
     best_of_n_sft: BestOfNSftSettings = Field(BestOfNSftSettings(), json_schema_extra=LATER)
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
+    checks: CheckSettings = Field(CheckSettings(), json_schema_extra=LATER)
     models: ModelsSettings = ModelsSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()

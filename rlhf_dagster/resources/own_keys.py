@@ -19,11 +19,20 @@ def with_own_resources(function: _Function, names: LoopNames) -> _Function:
     if all(key == name for key, name in asked.items()):
         return function
 
+    def given(keywords: dict[str, Any]) -> dict[str, Any]:
+        return {asked.get(key, key): value for key, value in keywords.items()}
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **{asked.get(key, key): value for key, value in kwargs.items()})
+        return function(*args, **given(kwargs))
 
+    @functools.wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        yield from function(*args, **given(kwargs))
+
+    # Dagster looks at a function to see how it gives its results.
+    as_seen = generate if inspect.isgeneratorfunction(function) else call
     keys = {name: key for key, name in asked.items()}
     parameters = [one.replace(name=keys.get(one.name, one.name)) for one in signature.parameters.values()]
-    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return call  # type: ignore[return-value]
+    as_seen.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return as_seen  # type: ignore[return-value]

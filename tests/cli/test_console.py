@@ -38,3 +38,27 @@ def test_what_is_cut_is_counted_in_whole_numbers_for_every_asset() -> None:
 
 def test_demonstrations_of_the_test_split_are_counted() -> None:
     assert "rows 12, left out of test 3" in said("demonstrations", rows=12, left_out_of_test=3)
+
+
+def check_said(passed: bool, description: str, blocking: bool = False, warned: str = "") -> str:
+    """The lines about a check, after an asset that has warned of something."""
+    console = Console(record=True, width=400, file=io.StringIO())
+    view, key = RunView(console), dg.AssetKey("prompts")
+    metadata = {"warnings": dg.MetadataValue.md(warned)} if warned else {}
+    made = SimpleNamespace(materialization=dg.AssetMaterialization(key, metadata=metadata))
+    check = SimpleNamespace(check_name="a_check", passed=passed, description=description, blocking=blocking)
+    for kind, data in (
+        ("ASSET_MATERIALIZATION", {"step_materialization_data": made}),
+        ("ASSET_CHECK_EVALUATION", {"asset_check_evaluation_data": check}),
+    ):
+        event = SimpleNamespace(step_key="prompts", event_type=dg.DagsterEventType[kind], **data)
+        view.event(event)  # type: ignore[arg-type]
+    return "\n".join(line for line in console.export_text().splitlines() if "a_check" in line)
+
+
+def test_a_check_that_stops_nothing_is_said_where_it_warns_of_something_new() -> None:
+    assert check_said(True, "All is well.") == ""
+    assert check_said(False, "Ten prompts are equal.") == "- a_check: Ten prompts are equal."
+    assert check_said(True, "Every rule is met.", blocking=True).split() == ["a_check", "passed"]
+    assert check_said(False, "Ten prompts are equal.", warned="- One.\n- Ten prompts are equal.") == ""
+    assert check_said(False, "Ten are equal.", warned="- One.") == "- a_check: Ten are equal."

@@ -24,17 +24,25 @@ LEARNING = ("reward_model", *(arm.asset for arm in TRAINED.values()))
 
 def prompt_notices(config: LoopConfig, prompts: pd.DataFrame) -> list[str]:
     """Of a table PROMPTS: a split that is empty though the settings want it, and judgments that it has no room for."""
-    test = int((prompts["split"] == "test").sum())
-    notices = []
-    if config.data.validation and _is_empty(prompts, "validation"):
-        notices.append(f"None of {len(prompts):,} prompts is in the validation split (data.validation).")
-    wanted = judgments_for(config.evaluation.precision)
-    if config.evaluation.human_judgments is None and test < wanted:
-        notices.append(
-            f"evaluation.precision {config.evaluation.precision:g} takes {wanted:,} prompts, and the test split has "
-            f"{test:,}: intervals of win rates by people will be wider."
-        )
-    return notices
+    return [notice for notice in (prompt_split_notice(config, prompts), precision_notice(config, prompts)) if notice]
+
+
+def prompt_split_notice(config: LoopConfig, prompts: pd.DataFrame) -> str:
+    """That no prompt is in the validation split though the settings want it; empty where that is not so."""
+    if not (config.data.validation and _is_empty(prompts, "validation")):
+        return ""
+    return f"None of {len(prompts):,} prompts is in the validation split (data.validation)."
+
+
+def precision_notice(config: LoopConfig, prompts: pd.DataFrame) -> str:
+    """That the test split has no room for as many judgments as the settings want; empty where it has."""
+    test, wanted = int((prompts["split"] == "test").sum()), judgments_for(config.evaluation.precision)
+    if config.evaluation.human_judgments is not None or test >= wanted:
+        return ""
+    return (
+        f"evaluation.precision {config.evaluation.precision:g} takes {wanted:,} prompts, and the test split has "
+        f"{test:,}: intervals of win rates by people will be wider."
+    )
 
 
 def demonstration_notices(demonstrations: pd.DataFrame, of_test: int) -> list[str]:
@@ -42,11 +50,14 @@ def demonstration_notices(demonstrations: pd.DataFrame, of_test: int) -> list[st
     notices = []
     if of_test:
         notices.append(f"{of_test:,} demonstrations are of the test split, by their prompt or user, and are left out.")
-    if _is_empty(demonstrations, "validation"):
-        notices.append(
-            "No demonstration is in the validation split: SFT has no loss on texts that it is not trained on."
-        )
-    return notices
+    return [*notices, *filter(None, [demonstration_split_notice(demonstrations)])]
+
+
+def demonstration_split_notice(demonstrations: pd.DataFrame) -> str:
+    """That no demonstration is kept from training; empty where one is."""
+    if not _is_empty(demonstrations, "validation"):
+        return ""
+    return "No demonstration is in the validation split: SFT has no loss on texts that it is not trained on."
 
 
 def pretraining_notices(pretraining_text: pd.DataFrame, demonstrations: pd.DataFrame) -> list[str]:
@@ -103,15 +114,15 @@ def _is_empty(frame: pd.DataFrame, split: str) -> bool:
 
 
 def _warnings_of(loop: LoopFolder, asset: str) -> list[str]:
-    return list(_manifest(loop, asset, "").get("warnings", ()))
+    return list(manifest_of(loop, asset).get("warnings", ()))
 
 
 def _cuts_of(loop: LoopFolder, asset: str, round_key: str) -> dict[str, int]:
-    metrics = _manifest(loop, asset, round_key).get("metrics", {})
+    metrics = manifest_of(loop, asset, round_key).get("metrics", {})
     return {name: int(metrics[name]) for name in COUNTED if metrics.get(name)}
 
 
-def _manifest(loop: LoopFolder, asset: str, round_key: str) -> dict[str, Any]:
+def manifest_of(loop: LoopFolder, asset: str, round_key: str = "") -> dict[str, Any]:
     """The manifest of the model of an asset, without fetching its weights; empty where it cannot be read."""
     model: Checkpoint | None = loop.checkpoint(asset, round_key)
     key = f"{model.path}/{MANIFEST}" if model else ""
