@@ -4,37 +4,31 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_dagster.config.schedule import PLAIN, ScheduleSettings
-from rlhf_dagster.config.training import ComputeSettings, DpoSettings, LoraSettings, RewardModelSettings, SftSettings
+from rlhf_dagster.config.training import ComputeSettings, DpoSettings, RewardModelSettings, SftSettings
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.models.lora import inner_model
-from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
-from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
-from rlhf_dagster.training.models.policies import Policy
-from rlhf_dagster.training.runtime.distributed import is_main, own_slice, world
+from rlhf_dagster.training.models.sharding.policies import PolicyTraining
+from rlhf_dagster.training.models.sharding.trainer import OwnTensorsTrainer, checkpoint_in
+from rlhf_dagster.training.runtime.distributed import average_gradients, is_main, own_slice, world
 from rlhf_dagster.training.runtime.divergence import require_finite_loss
 from rlhf_dagster.training.runtime.learning_rates import rate_share
 from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
-from rlhf_dagster.training.runtime.sharding.tensors import shards
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
-from rlhf_dagster.training.runtime.trainer_weights import take_weights, weights_misfit
-from rlhf_dagster.training.runtime.weights import write_weights
 from rlhf_dagster.training.shuffled_batches import ShuffledBatches
 from rlhf_dagster.training.specs import OnStep
 
 _Row = TypeVar("_Row")
 
 
-class KeptTrainer(Trainer):
+class KeptTrainer(OwnTensorsTrainer):
     """A Trainer whose checkpoints are states of a :class:`StateKeeper`, and that reads each batch whole on every rank.
 
     A batch has the same rows for any number of ranks: ``data_collator`` picks this rank's rows and splits them into
@@ -56,8 +50,6 @@ class KeptTrainer(Trainer):
         compute: ComputeSettings,
         **arguments: Any,
     ) -> None:
-        if shards(compute):
-            raise UserError("`compute.sharding: full` is for PPO so far; set it to none.")
         config: Any = getattr(arguments.get("model"), "config", None)
         cached = getattr(config, "use_cache", None)
         super().__init__(**arguments, optimizer_cls_and_kwargs=_optimizer(compute, arguments["args"]))
@@ -88,6 +80,8 @@ class KeptTrainer(Trainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """A backward pass for each part of the batch, whose gradients add up; returns the sum of their losses."""
         first, *rest = (super(KeptTrainer, self).training_step(model, part) for part in inputs["parts"])
+        if self.in_parts:
+            average_gradients(self.module().parameters())
         return sum(rest, start=first)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -104,27 +98,22 @@ class KeptTrainer(Trainer):
             self.args.output_dir = str(folder)
             super(KeptTrainer, self)._save_checkpoint(model, trial)
 
-        self.keeper.write(self.state.global_step, fill)
+        if self.in_parts:
+            self.keeper.write_together(self.state.global_step, lambda folder: self._fill_together(folder, fill))
+        else:
+            self.keeper.write(self.state.global_step, fill)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Write the trained module's own tensors, where the Trainer would write a checkpoint for other programs."""
-        assert output_dir is not None  # noqa: S101  # only states are saved
-        Path(output_dir).mkdir(parents=True)
-        write_weights(_module(self), Path(output_dir))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Take all of these tensors, where the Trainer would take those whose names it finds."""
-        take_weights(_module(self), Path(resume_from_checkpoint))
+    def _fill_together(self, folder: Path, fill: Callable[[Path], None]) -> None:
+        """Every rank writes its parts of weights and optimiser, and the main rank the rest."""
+        self.write_parts(folder)
+        if is_main():
+            fill(folder)
 
 
 def _optimizer(compute: ComputeSettings, made: TrainingArguments) -> tuple[Any, dict[str, Any]]:
     kind, own = optimizer_class(compute)
     betas = (made.adam_beta1, made.adam_beta2)
     return kind, {"lr": made.learning_rate, "betas": betas, "eps": made.adam_epsilon} | own
-
-
-def _module(trainer: Trainer) -> torch.nn.Module:
-    return cast("torch.nn.Module", trainer.model)
 
 
 class SetEpoch(TrainerCallback):
@@ -221,45 +210,34 @@ def fit_curves(trainer: KeptTrainer, progress: OnStep) -> dict[str, list[float]]
     trainer.add_callback(report)
     trainer.add_callback(keep)
     trainer.remove_callback(PrinterCallback)
-    state = trainer.keeper.newest(lambda folder: weights_misfit(_module(trainer), _checkpoint_in(folder)))
-    trainer.train(resume_from_checkpoint=None if state is None else str(_checkpoint_in(state)))
+    state = trainer.keeper.newest(trainer.misfit)
+    trainer.train(resume_from_checkpoint=None if state is None else str(checkpoint_in(state)))
     if keep.reason:
         raise TrainingStopped(keep.reason)
     return report.curves
 
 
-def _checkpoint_in(state: Path) -> Path:
-    """The folder in a state that the Trainer has written."""
-    return next(state.glob("checkpoint-*"))
-
-
 def fit_policy(
     trainer: Callable[..., KeptTrainer],
-    policy: Policy,
-    lora: LoraSettings | None,
+    training: PolicyTraining,
     progress: OnStep,
-    compute: ComputeSettings,
     *,
     rows: Dataset[Any],
     collate: Callable[[list[Any]], dict[str, Any]],
     **arguments: Any,
-) -> tuple[Policy, dict[str, list[float]]]:
-    """Train a policy, or adapters (`lora.merge`); returns the trained policy and the trainer's curves.
+) -> dict[str, list[float]]:
+    """Train a policy, or its adapters; returns the trainer's curves.
 
     ``trainer`` makes the Trainer; ``arguments`` are those of :func:`training_arguments`.
     """
-    if lora is None:
-        require_no_adapters(policy.model, "lora")
-    adapted = None if lora is None else begin_adapters(policy.model, lora, policy.folder)
-    prepare_training(policy.model if adapted is None else inner_model(adapted), compute)
-    with training_arguments(policy.device, **arguments) as made:
+    training.begin()
+    with training_arguments(training.policy.device, **arguments) as made:
         made_trainer = trainer(
-            compute=compute, model=adapted or policy.model, args=made, train_dataset=rows, data_collator=collate
+            compute=training.compute, model=training.model, args=made, train_dataset=rows, data_collator=collate
         )
         curves = fit_curves(made_trainer, progress)
-    widen_weights(policy.model)
-    trained = policy.model if adapted is None or lora is None else end_adapters(adapted, lora)
-    return replace(policy, model=trained.eval()), curves
+    training.end()
+    return curves
 
 
 @contextmanager

@@ -7,52 +7,80 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import torch
+from forks import forked, join_all
+from label_studio import free_port
 from ppo_modes import MODES, spec_of
 from pydantic import ValidationError
 from test_ranks import WORLD, Asked, train_on_ranks, weights
-from toy_language import COMPUTE, Tables
+from toy_language import COMPUTE, VARIABLE, Tables, dpo_spec, reward_spec, sft_spec
 
 from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.config.loop import LoopConfig
-from rlhf_dagster.config.training import ComputeSettings
+from rlhf_dagster.config.training import ComputeSettings, LoraSettings
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.sharding.states import REST
 from rlhf_dagster.training.runtime.state_folders import states_in
 from rlhf_dagster.training.specs import TrainingResult, silent
 
 IN_PARTS = COMPUTE.changed(launch="process", processes=WORLD, sharding="full")
+LORA = LoraSettings(rank=2)
 CLIPPED = {"max_grad_norm": 0.5}
 UNEVEN = {"batch_size": 19, "minibatches": 2}
 """Episodes of which the ranks have 9 and 10."""
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft": ("sft", {"batch_size": 23, "accumulate": 2, "weight_decay": 0.1}),
+    "reward_model": ("reward_model", {"batch_size": 17, "ties": "davidson", "heads": 2, "lora": LORA}),
+    # 350 comparisons in batches of 349: a rank has none of the last, and a pass of its own all the same.
+    "kto": ("dpo", {"batch_size": 349, "loss": "kto", "lora": LORA, "accumulate": 2, "epochs": 1}),
+    "dpo": ("dpo", {"batch_size": 64, "epochs": 1, "max_grad_norm": 0.1}),
     # A norm of gradients that took parameters while they were whole would leave out those around the layers.
     "separate": ("separate", CLIPPED | UNEVEN),
     "lora": ("lora", CLIPPED),
-    **{f"{mode}_long": (mode, CLIPPED) for mode in MODES},
+    "sft_lora": ("sft", {"lora": LORA}),
+    "sft_own": ("sft", {"lora": LORA.changed(merge=False), "packing": True}),
+    "sft_untrained": ("sft", {"epochs": 0}),
+    "reward_model_rao_kupper": ("reward_model", {"ties": "rao_kupper", "heads": 3, "accumulate": 2}),
+    "reward_model_own": ("reward_model", {"lora": LORA.changed(merge=False)}),
+    "dpo_lora": ("dpo", {"batch_size": 64, "epochs": 1, "accumulate": 3, "lora": LORA}),
+    "ragged": ("instructgpt", CLIPPED),
+    **{f"{mode}_clipped": (mode, CLIPPED) for mode in MODES},
 }
-"""A mode of PPO and more settings."""
-SHORT_CASES = ("separate", "lora")
+"""A stage, or a mode of PPO, and settings."""
+AT_ONCE = ("sft", "reward_model", "kto", "separate", "lora")
+"""What `make test` tries; the rest is for `make test-long`."""
 
 Train = Callable[[str], TrainingResult]
-
-
-def specs_of(case: str, sft: Path, reward: Path, tables: Tables, output: Path) -> tuple[str, Any]:
-    """The stage and the spec, for one process, of a case."""
-    mode, changes = CASES[case]
-    spec = spec_of(mode, sft, reward, tables, output)
-    # 9 and 10 episodes are read 9 at a time: in one pass by a rank alone, and in two by both together.
-    sampling = spec.sampling.changed(batch_size=9)
-    return "ppo", replace(spec, settings=spec.settings.changed(**changes), sampling=sampling)
+Spec = Callable[[str, Path], tuple[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def spec(deep_sft: Path, deep_reward: Path, tables: Tables) -> Callable[[str, Path], tuple[str, Any]]:
-    return lambda case, output: specs_of(case, deep_sft, deep_reward, tables, output)
+def spec(base: Path, deep_sft: Path, deep_reward: Path, tables: Tables) -> Spec:
+    """The stage of a case, and its spec for one process."""
+
+    def made(case: str, output: Path) -> tuple[str, Any]:
+        kind, changes = CASES[case]
+        if kind in MODES:
+            spec: Any = spec_of(kind, deep_sft, deep_reward, tables, output)
+            # 9 and 10 episodes are read 9 at a time: in one pass by a rank alone, and in two by both together.
+            sampling = VARIABLE.changed(response_tokens=4) if case == "ragged" else spec.sampling
+            kind, spec = "ppo", replace(spec, sampling=sampling.changed(batch_size=9))
+        else:
+            start, make = {
+                "sft": (base, sft_spec),
+                "reward_model": (deep_sft, reward_spec),
+                "dpo": (deep_sft, dpo_spec),
+            }[kind]
+            spec = make(start, tables, output)
+            changes = changes if kind != "reward_model" else {"epochs": 1} | changes
+        return kind, replace(spec, settings=spec.settings.changed(**changes))
+
+    return made
 
 
 @pytest.fixture(scope="module")
-def alone(spec: Callable[[str, Path], tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Train:
+def alone(spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """What one process trains in a case."""
     folder, results = tmp_path_factory.mktemp("alone"), {}
 
@@ -69,84 +97,121 @@ def sharded(trained: tuple[str, Any], compute: ComputeSettings = IN_PARTS, **ask
     return Asked(stage, replace(spec, compute=compute), **asked)
 
 
+def stop_after_one(trained: tuple[str, Any], state: Path) -> None:
+    with pytest.raises(TrainingStopped):
+        train_here(*trained, silent, Checkpointing(state, 3600, lambda: "enough"))
+
+
+GOES_ON = ("sft", "separate")
+"""Cases that are interrupted after a step."""
+Outcomes = tuple[Path, dict[str, list[dict[str, Any]]]]
+
+
 @pytest.fixture(scope="module")
-def together(
-    request: pytest.FixtureRequest,
-    spec: Callable[[str, Path], tuple[str, Any]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, dict[str, list[dict[str, Any]]]]:
-    """What two ranks train with models in parts: the cases asked for, and one that is interrupted and goes on."""
+def together(request: pytest.FixtureRequest, spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What two ranks train with models in parts: the cases asked for, and some that are interrupted and go on."""
     folder = tmp_path_factory.mktemp("together")
     name = test_ranks_with_parts_train_what_one_process_trains.__name__
     items = [item for item in request.session.items if getattr(item, "originalname", "") == name]
-    cases = [item.callspec.params["case"] for item in items]
-    stage, one_rank = spec("separate", folder / "from_one")
-    with pytest.raises(TrainingStopped):
-        train_here(stage, one_rank, silent, Checkpointing(folder / "state_of_one", 3600, lambda: "enough"))
-    asked = {case: sharded(spec(case, folder / case)) for case in cases} | {
-        "from_one": sharded((stage, one_rank), state=folder / "state_of_one"),
-        "stopped": sharded(spec("separate", folder / "stopped"), state=folder / "state", reason="enough"),
-        "kept": sharded(spec("separate", folder / "kept"), state=folder / "kept_state", reason="enough"),
-        "went_on": sharded(spec("separate", folder / "went_on"), state=folder / "state"),
-    }
+    asked = {case: sharded(spec(case, folder / case)) for case in (item.callspec.params["case"] for item in items)}
+    for case in GOES_ON:
+        stop_after_one(spec(case, folder / "unused"), folder / f"{case}_state_of_one")
+        whole, parts, kept = (spec(case, folder / f"{case}_{name}") for name in ("from_one", "went_on", "unused"))
+        asked[f"{case}_from_one"] = sharded(whole, state=folder / f"{case}_state_of_one")
+        asked[f"{case}_stopped"] = sharded(parts, state=folder / f"{case}_state", reason="enough")
+        asked[f"{case}_went_on"] = sharded(parts, state=folder / f"{case}_state")
+        asked[f"{case}_kept"] = sharded(kept, state=folder / f"{case}_kept_state", reason="enough")
     outcomes = train_on_ranks(folder, list(asked.values()))
     return folder, {name: list(row) for name, row in zip(asked, zip(*outcomes, strict=True), strict=True)}
 
 
-def assert_trained_the_same(outcome: dict[str, Any], folder: Path, expected: TrainingResult) -> None:
+def require_the_same(outcome: dict[str, Any], folder: Path, expected: TrainingResult) -> None:
     assert outcome["curves"].keys() == expected.curves.keys()
     for curve, values in expected.curves.items():
         assert outcome["curves"][curve] == pytest.approx(values, rel=1e-3, abs=1e-4), curve
-    assert outcome["metrics"] == pytest.approx(expected.metrics, rel=1e-3, abs=1e-4)
-    files = [file.relative_to(expected.folder) for file in expected.folder.rglob("*") if file.is_file()]
-    assert sorted(files) == sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    for file in files:
-        if file.suffix == ".safetensors":
-            torch.testing.assert_close(weights(folder / file), weights(expected.folder / file), atol=1e-4, rtol=0)
+    assert outcome["metrics"] == pytest.approx(expected.metrics, rel=1e-3, abs=1e-3)
+    files = {file.relative_to(expected.folder) for file in expected.folder.rglob("*") if file.is_file()}
+    assert {file.relative_to(folder) for file in folder.rglob("*") if file.is_file()} == files
+    for file in (file for file in files if file.suffix == ".safetensors"):
+        own, other = ({**weights(place / file)} for place in (folder, expected.folder))
+        # What is added to all scores of a comparison alike has no gradient but that of rounding, which Adam scales up.
+        for tensors in (own, other):
+            tensors.pop("transformer.ln_f.bias" if "score.weight" in tensors else "", None)
+        torch.testing.assert_close(own, other, atol=3e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[] if case in SHORT_CASES else [pytest.mark.long]) for case in CASES]
-)
-def test_ranks_with_parts_train_what_one_process_trains(
-    case: str, alone: Train, together: tuple[Path, dict[str, list[dict[str, Any]]]]
-) -> None:
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.long][case in AT_ONCE :]) for case in CASES])
+def test_ranks_with_parts_train_what_one_process_trains(case: str, alone: Train, together: Outcomes) -> None:
     folder, outcomes = together
     for outcome in outcomes[case]:
-        assert_trained_the_same(outcome, folder / case, alone(case))
+        require_the_same(outcome, folder / case, alone(case))
 
 
-def test_ranks_go_on_with_parts_from_the_state_of_one_process(
-    alone: Train, together: tuple[Path, dict[str, list[dict[str, Any]]]]
-) -> None:
+@pytest.mark.parametrize("case", GOES_ON)
+def test_ranks_go_on_with_parts_from_the_state_of_one_process(case: str, alone: Train, together: Outcomes) -> None:
     folder, outcomes = together
-    assert outcomes["from_one"][0]["steps"] == [2, 3, 4]
-    assert_trained_the_same(outcomes["from_one"][0], folder / "from_one", alone("separate"))
+    first = outcomes[f"{case}_from_one"][0]
+    assert first["steps"][0] == 2
+    require_the_same(first, folder / f"{case}_from_one", alone(case))
 
 
-def test_ranks_stop_and_go_on_with_parts(alone: Train, together: tuple[Path, dict[str, list[dict[str, Any]]]]) -> None:
+@pytest.mark.parametrize("case", GOES_ON)
+def test_ranks_stop_and_go_on_with_parts(case: str, alone: Train, together: Outcomes) -> None:
     folder, outcomes = together
-    assert [outcome["stopped"] for outcome in outcomes["stopped"]] == ["enough"] * WORLD
-    assert outcomes["went_on"][0]["steps"] == [2, 3, 4]
-    assert_trained_the_same(outcomes["went_on"][0], folder / "went_on", alone("separate"))
+    assert [outcome["stopped"] for outcome in outcomes[f"{case}_stopped"]] == ["enough"] * WORLD
+    first = outcomes[f"{case}_went_on"][0]
+    assert first["steps"][0] == 2
+    require_the_same(first, folder / f"{case}_went_on", alone(case))
 
 
+@pytest.mark.parametrize("case", GOES_ON)
 def test_one_process_goes_on_from_the_state_of_ranks_with_parts(
-    spec: Callable[[str, Path], tuple[str, Any]],
-    alone: Train,
-    together: tuple[Path, dict[str, list[dict[str, Any]]]],
+    case: str, spec: Spec, alone: Train, together: Outcomes
 ) -> None:
     folder, steps = together[0], []
-    (state,) = states_in(folder / "kept_state")
+    (state,) = states_in(folder / f"{case}_kept_state")
     # Each rank has written its part, and nothing in it runs code when it is read.
-    assert {path.suffix for path in state.iterdir()} == {".safetensors", ".pt", ".json"}
     assert len(list(state.glob("*.safetensors"))) == WORLD
+    assert {path.suffix for path in state.rglob("*") if path.is_file()} <= {
+        ".safetensors",
+        ".pt",
+        ".pth",
+        ".json",
+        ".bin",
+    }
     torch.load(state / REST, weights_only=True)
-    stage, whole = spec("separate", folder / "on_one")
-    state_of = Checkpointing(folder / "kept_state", 3600)
-    result = train_here(stage, whole, lambda step, *_, **__: steps.append(step), state_of)
-    assert steps == [2, 3, 4]
-    assert_trained_the_same({"curves": result.curves, "metrics": result.metrics}, result.folder, alone("separate"))
+    kept = Checkpointing(folder / f"{case}_kept_state", 3600)
+    result = train_here(*spec(case, folder / f"{case}_on_one"), lambda step, *_, **__: steps.append(step), kept)
+    assert steps[0] == 2
+    require_the_same({"curves": result.curves, "metrics": result.metrics}, result.folder, alone(case))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", [*GOES_ON, "reward_model", "lora"])
+def test_four_ranks_go_on_from_the_state_of_two(case: str, spec: Spec, alone: Train, tmp_path: Path) -> None:
+    trained, state = spec(case, tmp_path / "output"), tmp_path / "state"
+    for outcome in train_on_ranks(tmp_path, [sharded(trained, state=state, reason="enough")]):
+        assert outcome[0]["stopped"] == "enough"
+    four = sharded(trained, IN_PARTS.changed(processes=4), state=state)
+    (first, *_) = train_on_ranks(tmp_path, [four], 4)
+    assert first[0]["steps"][0] == 2
+    require_the_same(first[0], tmp_path / "output", alone(case))
+
+
+def test_models_that_cannot_be_cut_are_refused_on_all_ranks(tmp_path: Path) -> None:
+    port = free_port()
+    join_all([forked(ranks.shard, tmp_path, ["zamba", "broken", "gpt2"], rank, WORLD, port) for rank in range(WORLD)])
+    for rank in range(WORLD):
+        shared, broken, right = (tmp_path / f"rank-{rank}.txt").read_text().splitlines()
+        assert re.fullmatch(
+            r"ZambaForCausalLM cannot be sharded \(several layers share model.layers.1.shared_transf.*\); set "
+            "compute.sharding to none.",
+            shared,
+        )
+        assert broken == (
+            "GPT2LMHeadModel cannot be sharded (in parts it gives other numbers); set compute.sharding to none."
+        )
+        assert right == "cut"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rlhf_dagster.config.training import DpoSettings
 from rlhf_dagster.training.dpo.losses import LOSSES, pair_numbers, smoothed
 from rlhf_dagster.training.models.log_probs import Decoding
 from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
+from rlhf_dagster.training.models.sharding.weights import has_shards
 from rlhf_dagster.training.texts.tokens import PaddedBatch
 
 Tensors = dict[str, Tensor]
@@ -58,8 +59,11 @@ class SingleLoss(PairLoss):
         It is the mean log-ratio of responses to other prompts, and at least 0 (Ethayarajh et al. 2024, section 4.1).
         No gradient flows through it. A batch whose `scale` is 0 only fills a rank's turn, and counts nothing.
         """
-        counted = [batch for batch in batches if float(batch.get("scale", 1.0)) > 0]
-        ratios = [log_ratios(model, _rows(batch, batch["second"]), self.decoding) for batch in counted]
+        counts = [float(batch.get("scale", 1.0)) > 0 for batch in batches]
+        # A model in parts is read by all ranks together, so that a turn that is only filled has its pass too.
+        read = [one for one in zip(batches, counts, strict=True) if one[1] or has_shards(model)]
+        found = [log_ratios(model, _rows(batch, batch["second"]), self.decoding) for batch, _ in read]
+        ratios = [one for one, (_, counted) in zip(found, read, strict=True) if counted]
         sums = torch.stack([torch.zeros(2), *(torch.tensor([float(one.sum()), len(one)]) for one in ratios)]).sum(dim=0)
         ratio, count = total(sums).tolist()
         for batch in batches:

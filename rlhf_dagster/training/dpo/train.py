@@ -13,13 +13,16 @@ from rlhf_dagster.training.dpo.inputs import READ_BY_DPO, checked_labels, encode
 from rlhf_dagster.training.dpo.objectives import PairLoss, objective_of, response_log_prob_sums
 from rlhf_dagster.training.dpo.pairs import Comparison, collate_pairs
 from rlhf_dagster.training.models.log_probs import decoding_of
-from rlhf_dagster.training.models.policies import Policy, load_policy, save_policy
+from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.models.sharding.opening import Sharding, sharding_models
+from rlhf_dagster.training.models.sharding.policies import PolicyTraining
+from rlhf_dagster.training.models.sharding.weights import has_shards
 from rlhf_dagster.training.models.shared_bases import bases_of
 from rlhf_dagster.training.runtime.device import training_on
-from rlhf_dagster.training.runtime.distributed import gather_rows, own_slice, sum_of_ranks
+from rlhf_dagster.training.runtime.distributed import gather_rows, largest_of_ranks, own_slice, sum_of_ranks
 from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
-from rlhf_dagster.training.runtime.seeding import seed_everything
+from rlhf_dagster.training.runtime.sharding.tensors import shards
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.specs import DpoSpec, OnStep, TrainingResult, silent
 from rlhf_dagster.training.texts.cuts import Cuts
@@ -91,26 +94,35 @@ def train_dpo(spec: DpoSpec, progress: OnStep = silent, checkpointing: Checkpoin
         UserError: what the spec names cannot be trained, or the training diverged.
     """
     with training_on(spec.compute):
-        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec), shards(spec.compute)))
 
 
 def _train(spec: DpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     labels = checked_labels(spec)
-    policy = load_policy(spec.sft, spec.compute, bases_of(spec.settings.lora, spec.compute), trained=True)
-    needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
-    require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
-    cuts = Cuts()
+    with sharding_models(spec.compute, shards(spec.compute), mean=True) as sharding:
+        training = _opened(spec, sharding)
+    policy, cuts = training.policy, Cuts()
     splits = with_reference(encode_splits(spec, labels, policy.tokenizer, cuts), policy, spec, keeper)
-    trained, curves = _fit(policy, splits["train"], spec, progress, keeper)
+    curves = _fit(training, splits["train"], spec, progress, keeper)
     pair_loss = objective_of(spec.settings, decoding_of(policy.tokenizer, spec.sampling))
     metrics = cuts.metrics() | {
         f"{name}_{split}": value
         for split, rows in splits.items()
-        for name, value in measure(trained, rows, pair_loss, rows_at_once(spec.settings)).items()
+        for name, value in measure(training.policy, rows, pair_loss, rows_at_once(spec.settings)).items()
     }
     with writing_output(spec.output) as folder:
-        save_policy(trained, spec.sampling, folder)
+        training.save(spec.sampling, folder)
     return TrainingResult(spec.output, metrics, curves, cuts.warnings(READ_BY_DPO))
+
+
+def _opened(spec: DpoSpec, sharding: Sharding) -> PolicyTraining:
+    lora, opening = spec.settings.lora, sharding.opening
+    policy = load_policy(spec.sft, opening, bases_of(lora, opening), trained=True)
+    needed = spec.sampling.prompt_tokens + spec.sampling.response_tokens
+    require_context(policy.model.config, needed, "sampling.prompt_tokens + sampling.response_tokens")
+    training = PolicyTraining(policy, lora, spec.compute, spec.seed)
+    training.shard(sharding)
+    return training
 
 
 def with_reference(
@@ -133,10 +145,13 @@ def reference_log_probs(policy: Policy, rows: Sequence[Comparison], spec: DpoSpe
     responses = [Comparison(row.prompt, [ids], []) for row in rows for ids in row.responses]
     own, unknown = responses[own_slice(len(responses))], torch.zeros(1)
     parts = [torch.zeros(0, device=policy.device)]
-    for start in range(0, len(own), spec.sampling.batch_size):
+    # Where the policy is in parts, all ranks make as many passes: one that has nothing left reads a row for nothing.
+    count = largest_of_ranks(len(own)) if has_shards(policy.model) else len(own)
+    for start in range(0, count, spec.sampling.batch_size):
         part = own[start : start + spec.sampling.batch_size]
-        batch = _on(policy.device, collate_pairs(part, [unknown] * len(part), pad_id))
-        parts.append(response_log_prob_sums(policy.model, batch, decoding))
+        read = part or responses[:1]
+        batch = _on(policy.device, collate_pairs(read, [unknown] * len(read), pad_id))
+        parts.append(response_log_prob_sums(policy.model, batch, decoding)[: len(part)])
     return gather_rows(torch.cat(parts), len(responses))
 
 
@@ -171,22 +186,19 @@ def _batches(policy: Policy, rows: Comparisons, batch_size: int) -> list[dict[st
 
 
 def _fit(
-    policy: Policy, train: Comparisons, spec: DpoSpec, progress: OnStep, keeper: StateKeeper
-) -> tuple[Policy, dict[str, list[float]]]:
-    settings = spec.settings
-    collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id)
-    seed_everything(spec.seed)
+    training: PolicyTraining, train: Comparisons, spec: DpoSpec, progress: OnStep, keeper: StateKeeper
+) -> dict[str, list[float]]:
+    settings, tokenizer = spec.settings, training.policy.tokenizer
+    collate = partial(_collate, pad_id=tokenizer.pad_token_id)
     return fit_policy(
         partial(
             DpoTrainer,
             keeper,
-            objective_of(settings, decoding_of(policy.tokenizer, spec.sampling)),
+            objective_of(settings, decoding_of(tokenizer, spec.sampling)),
             schedule=settings.schedule,
         ),
-        policy,
-        settings.lora,
+        training,
         progress,
-        spec.compute,
         rows=train,
         collate=lambda rows: own_parts(rows, settings.accumulate, _weight, collate),
         seed=spec.seed,

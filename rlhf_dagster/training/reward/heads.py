@@ -5,11 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.training.models.adapted_layers import ADAPTER
+from rlhf_dagster.training.models.sharding.weights import reshard
 from rlhf_dagster.training.reward.memory import scored_at_once
 from rlhf_dagster.training.reward.scores import RewardModel, score_heads
+from rlhf_dagster.training.runtime.sharding.tensors import sharded_like
 from rlhf_dagster.training.texts.tokens import TokenIds, pad
 
 SMALLEST_SPREAD = 1e-6
@@ -19,6 +23,8 @@ SMALLEST_SPREAD = 1e-6
 def linear_head(model: PreTrainedModel) -> torch.nn.Linear:
     """The layer [H, d] that reads a score for each head; raises UserError where the architecture has none."""
     head = getattr(model, "score", None)
+    if isinstance(head, ModulesToSaveWrapper):
+        head = head.modules_to_save[ADAPTER]  # the copy that is trained beside adapters
     if not isinstance(head, torch.nn.Linear) or head.bias is not None:
         raise UserError(
             f"{type(model).__name__} has no linear `score` head; choose a causal language model as base model."
@@ -53,9 +59,11 @@ def normalise(reward_model: RewardModel, reference: Sequence[TokenIds], each_hea
     spread = heads.std(axis=1) if each_head else heads.mean(axis=0).std(keepdims=True)
     _require_spread(heads, spread, reference)
     gain = 1 / spread
+    reshard(reward_model.model)
     weight = linear_head(reward_model.model).weight
+    rows = torch.from_numpy(gain).to(weight.device, weight.dtype).expand(weight.shape[0])[:, None].contiguous()
     with torch.no_grad():
-        weight.mul_(torch.from_numpy(gain).to(weight).unsqueeze(-1))
+        weight.mul_(sharded_like(rows, weight))
     _set_bias(reward_model, gain * (np.atleast_1d(reward_model.model.config.score_bias) - heads.mean(axis=1)))
     return float(spread.mean())
 

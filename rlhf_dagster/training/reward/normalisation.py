@@ -9,6 +9,7 @@ from rlhf_dagster.records.schemas import DEMONSTRATIONS, PROMPTS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.models.log_probs import decoding_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.models.sharding.weights import whole_weights
 from rlhf_dagster.training.models.shared_bases import SharedBases
 from rlhf_dagster.training.reward.heads import center, normalise
 from rlhf_dagster.training.reward.scores import RewardModel, encode_pairs
@@ -17,15 +18,22 @@ from rlhf_dagster.training.specs import RewardModelSpec
 from rlhf_dagster.training.texts.tokens import TokenIds, encode_prompts
 
 
-def begin_scale(spec: RewardModelSpec, reward_model: RewardModel, bases: SharedBases | None = None) -> list[TokenIds]:
-    """Normalise new heads, where samples do it; returns what is to normalise them after training.
+def sampled_policy(spec: RewardModelSpec, bases: SharedBases | None = None) -> Policy | None:
+    """The SFT policy, whose samples normalise scores; None where demonstrations do.
 
-    SFT, which is sampled for it, shares its weights with all models that are opened with ``bases``.
+    It shares its weights with all models that are opened with ``bases``. Raises UserError where a table is missing.
     """
     _check(spec)
     if spec.settings.normalisation == "demonstrations":
+        return None
+    return load_policy(spec.sft, spec.compute, bases)
+
+
+def begin_scale(spec: RewardModelSpec, reward_model: RewardModel, sft: Policy | None) -> list[TokenIds]:
+    """Normalise new heads, where samples of ``sft`` do it; returns what is to normalise them after training."""
+    if sft is None:
         return demonstrated(spec, reward_model.tokenizer)
-    reference = reference_samples(spec, load_policy(spec.sft, spec.compute, bases))
+    reference = reference_samples(spec, sft)
     normalise(reward_model, reference, each_head=True)
     return reference
 
@@ -53,7 +61,8 @@ def reference_samples(spec: RewardModelSpec, sft: Policy) -> list[TokenIds]:
     frame = rows_of_split(read_table(spec.prompts, PROMPTS), "train", spec.prompts)
     chosen = np.random.default_rng(spec.seed).choice(len(frame), size=spec.settings.normalisation_samples)
     prompts = prompts_of(frame.iloc[chosen], "text")
-    samples = sample(sft, prompts, spec.sampling, seed=spec.seed)
+    with whole_weights(sft.model):
+        samples = sample(sft, prompts, spec.sampling, seed=spec.seed)
     encoded = encode_prompts(sft.tokenizer, prompts, spec.sampling.prompt_tokens)
     decoding = decoding_of(sft.tokenizer, spec.sampling)
     end = [] if decoding.fixed_length else [decoding.end_id]

@@ -1,24 +1,21 @@
 """Training the reward model from the SFT checkpoint on preference labels."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
+import pandas as pd
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.records.schemas import PREFERENCES
 from rlhf_dagster.records.tables import HELD_OUT_SPLITS, read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
-from rlhf_dagster.training.models.passes.logit_pieces import plain_model
-from rlhf_dagster.training.models.passes.narrow_weights import prepare_training, widen_weights
-from rlhf_dagster.training.models.policies import load_model, load_tokenizer, save_model
+from rlhf_dagster.training.models.policies import Policy, load_model, load_tokenizer
+from rlhf_dagster.training.models.sharding.opening import Sharding, sharding_models
 from rlhf_dagster.training.models.shared_bases import SharedBases, bases_of
 from rlhf_dagster.training.reward.heads import draw_heads, score_sequences
 from rlhf_dagster.training.reward.labels import (
-    EncodedLabel,
     check_labels,
     collate_labels,
     encode_labels,
@@ -27,14 +24,16 @@ from rlhf_dagster.training.reward.labels import (
     with_bootstrap,
 )
 from rlhf_dagster.training.reward.losses import choice_losses
-from rlhf_dagster.training.reward.normalisation import begin_scale, end_scale
+from rlhf_dagster.training.reward.normalisation import begin_scale, end_scale, sampled_policy
 from rlhf_dagster.training.reward.scores import RewardModel, require_room, score_heads
 from rlhf_dagster.training.reward.terms import merge_labels
-from rlhf_dagster.training.reward.ties import TieModel, make_tie_model
+from rlhf_dagster.training.reward.training import RewardModelTraining
 from rlhf_dagster.training.runtime.device import training_on, use_device
+from rlhf_dagster.training.runtime.freeing import release_memory
 from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
 from rlhf_dagster.training.runtime.seeding import seed_everything
+from rlhf_dagster.training.runtime.sharding.tensors import shards
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.scorers.sequence_scorer import AutoSequenceScorer
 from rlhf_dagster.training.specs import OnStep, RewardModelSpec, TrainingResult, silent
@@ -70,11 +69,14 @@ class RewardTrainer(KeptTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's, with a separate learning rate and no weight decay for the parameters of a model of ties."""
-        optimizer, trained = super().create_optimizer(model), cast("torch.nn.Module", self.model)
+        trained = cast("torch.nn.Module", self.model)
         own = [weight for name, weight in trained.named_parameters() if "ties." in name and weight.requires_grad]
+        for weight in own:
+            weight.requires_grad_(False)  # for as long as the Trainer looks for what it trains
+        optimizer = super().create_optimizer(model)
+        for weight in own:
+            weight.requires_grad_(True)
         if own:
-            for group in optimizer.param_groups:
-                group["params"] = [weight for weight in group["params"] if all(weight is not other for other in own)]
             optimizer.add_param_group({"params": own, "lr": TIES_LEARNING_RATE, "weight_decay": 0.0})
         return optimizer
 
@@ -96,23 +98,25 @@ def train_reward_model(
         UserError: what the spec names cannot be trained, or the training diverged.
     """
     with training_on(spec.compute):
-        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec), shards(spec.compute)))
 
 
 def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.preferences, PREFERENCES)
     check_labels(frame, spec.preferences, spec.settings)
     train = merge_labels(rows_of_split(frame, "train", spec.preferences), spec.settings)
-    bases = bases_of(spec.settings.lora, spec.compute)
-    reward_model = initial_reward_model(spec, bases)
-    reference = begin_scale(spec, reward_model, bases)
     cuts = Cuts()
-    labels = encode_labels(train, reward_model.tokenizer, spec, cuts)
-    cuts.require_some(READ_BY_REWARD_MODEL)
-    reward_model, losses, metrics = _fit(reward_model, labels, spec, progress, keeper)
+    with sharding_models(spec.compute, shards(spec.compute), mean=True) as sharding:
+        training, sft = _opened(spec, train, cuts, sharding)
+    reference = begin_scale(spec, training.reward_model, sft)
+    del sft
+    if sharding.wanted:
+        release_memory()  # its parts know each other
+    losses, metrics = _fit(training, spec, progress, keeper)
+    reward_model = training.reward_model
     metrics |= cuts.metrics()
     last = losses[-FINAL_STEPS:]
-    metrics |= {"comparisons": float(len(labels)), "loss_train": sum(last) / len(last)}
+    metrics |= {"comparisons": float(len(training.labels)), "loss_train": sum(last) / len(last)}
     metrics["score_scale"] = end_scale(spec, reward_model, reference)
     for split in HELD_OUT_SPLITS:
         labels = encode_labels(frame[frame["split"] == split], reward_model.tokenizer, spec)
@@ -121,8 +125,24 @@ def _train(spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper) -> Trai
     scores = score_sequences(reward_model, reference)
     metrics |= {"reference_mean": float(scores.mean()), "reference_std": float(scores.std())}
     with writing_output(spec.output) as folder:
-        save_model(reward_model.model, reward_model.tokenizer, folder)
+        training.save(folder)
     return TrainingResult(spec.output, metrics, {"loss": losses}, cuts.warnings(READ_BY_REWARD_MODEL))
+
+
+def _opened(
+    spec: RewardModelSpec, train: pd.DataFrame, cuts: Cuts, sharding: Sharding
+) -> tuple[RewardModelTraining, Policy | None]:
+    """The reward model, and the policy whose samples are to normalise it, if any do."""
+    opening = replace(spec, compute=sharding.opening)
+    bases = bases_of(spec.settings.lora, opening.compute)
+    reward_model = initial_reward_model(opening, bases)
+    sft = sampled_policy(opening, bases)
+    sharding.shard_read(None if sft is None else sft.model)
+    labels = encode_labels(train, reward_model.tokenizer, spec, cuts)
+    cuts.require_some(READ_BY_REWARD_MODEL)
+    training = RewardModelTraining(reward_model, labels, spec)
+    training.shard(sharding)
+    return training, sft
 
 
 def initial_reward_model(spec: RewardModelSpec, bases: SharedBases | None = None) -> RewardModel:
@@ -148,16 +168,10 @@ def initial_reward_model(spec: RewardModelSpec, bases: SharedBases | None = None
 
 
 def _fit(
-    reward_model: RewardModel,
-    train: list[EncodedLabel],
-    spec: RewardModelSpec,
-    progress: OnStep,
-    keeper: StateKeeper,
-) -> tuple[RewardModel, list[float], dict[str, float]]:
-    """The trained model, the loss of each step, and the parameters of ties."""
-    settings, tokenizer = spec.settings, reward_model.tokenizer
-    ties = make_tie_model(settings, [choice for label in train for choice in label.terms.choices])
-    trained = _with_extras(reward_model.model, ties, spec)
+    training: RewardModelTraining, spec: RewardModelSpec, progress: OnStep, keeper: StateKeeper
+) -> tuple[list[float], dict[str, float]]:
+    """The loss of each step, and the parameters of ties."""
+    settings, reward_model = spec.settings, training.reward_model
     with training_arguments(
         reward_model.device,
         spec.seed,
@@ -166,43 +180,19 @@ def _fit(
         learning_rate=settings.learning_rate,
         adam_epsilon=settings.adam_epsilon,
     ) as arguments:
-        prepare_training(plain_model(trained), spec.compute)
         trainer = RewardTrainer(
             keeper,
             schedule=settings.schedule,
             compute=spec.compute,
-            model=trained,
+            model=training.begin(),
             args=arguments,
-            train_dataset=with_bootstrap(train, settings.heads, spec.seed),
+            train_dataset=with_bootstrap(training.labels, settings.heads, spec.seed),
             data_collator=lambda rows: own_parts(
                 rows,
                 settings.accumulate,
                 lambda row: row.weight,
-                partial(collate_labels, pad_id=tokenizer.pad_token_id),
+                partial(collate_labels, pad_id=reward_model.tokenizer.pad_token_id),
             ),
         )
         losses = fit(trainer, progress)
-    widen_weights(trained)
-    model, figures = _without_extras(trained, settings.lora)
-    return RewardModel(model.eval(), tokenizer), losses, figures
-
-
-def _with_extras(model: PreTrainedModel, ties: TieModel | None, spec: RewardModelSpec) -> Any:
-    """The model with what only training needs: a model of ties, and adapters."""
-    if ties is not None:
-        model.ties = ties.to(model.device)
-    if spec.settings.lora is None:
-        require_no_adapters(model, "reward_model.lora")
-        return model
-    extra = [] if ties is None else ["ties"]
-    return begin_adapters(model, spec.settings.lora, spec.sft, heads=["score"], new=extra)
-
-
-def _without_extras(trained: Any, lora: LoraSettings | None) -> tuple[PreTrainedModel, dict[str, float]]:
-    """The model without them, adapters merged unless they stay, and the figures of its model of ties."""
-    model = trained if lora is None else end_adapters(trained, lora)
-    ties = getattr(model, "ties", None)
-    if ties is None:
-        return model, {}
-    del model.ties
-    return model, ties.figures()
+    return losses, training.end()

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -120,6 +120,14 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     dist.all_reduce(flat)
     for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(summed.view_as(gradient))
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their mean over ranks, but for those that are in parts, which are means already."""
+    whole = [parameter for parameter in parameters if parameter.grad is not None and not is_sharded(parameter.grad)]
+    sum_gradients(whole)
+    for parameter in whole:
+        cast("Tensor", parameter.grad).div_(world())
 
 
 def broadcast_text(text: str) -> str:

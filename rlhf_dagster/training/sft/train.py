@@ -1,6 +1,6 @@
 """Supervised fine-tuning on demonstrations."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,21 +10,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_dagster.config.training import LoraSettings, SamplingSettings, SftSettings
+from rlhf_dagster.config.training import SamplingSettings, SftSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS
 from rlhf_dagster.records.tables import read_table, rows_of_split
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.own_adapters import begin_adapters, end_adapters, require_no_adapters
 from rlhf_dagster.training.models.passes.logit_pieces import next_token_loss
-from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy, save_policy
+from rlhf_dagster.training.models.policies import Policy, load_unpadded_policy
+from rlhf_dagster.training.models.sharding.opening import Sharding, sharding_models
+from rlhf_dagster.training.models.sharding.policies import PolicyTraining
 from rlhf_dagster.training.models.shared_bases import bases_of
 from rlhf_dagster.training.models.windows import IGNORED
 from rlhf_dagster.training.runtime.device import training_on
 from rlhf_dagster.training.runtime.output import writing_output
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, fingerprint
-from rlhf_dagster.training.runtime.seeding import seed_everything
+from rlhf_dagster.training.runtime.sharding.tensors import shards
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.sft.packing import pack
 from rlhf_dagster.training.sft.packing_check import packing_refusal
@@ -106,23 +107,21 @@ def train_sft(spec: SftSpec, progress: OnStep = silent, checkpointing: Checkpoin
         UserError: what the spec names cannot be trained, or the training diverged.
     """
     with training_on(spec.compute):
-        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec)))
+        return _train(spec, progress, StateKeeper(checkpointing, fingerprint(spec), shards(spec.compute)))
 
 
 def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResult:
     frame = read_table(spec.demonstrations, DEMONSTRATIONS)
     train_rows = rows_of_split(frame, "train", spec.demonstrations)
-    policy = load_unpadded_policy(spec.model, spec.compute, spec.seed, bases_of(spec.settings.lora, spec.compute))
-    _check(policy, spec)
-    allow_special_tokens(policy.tokenizer, spec.settings.special_tokens_in_text)
-    set_chat(policy.tokenizer, spec.settings.chat, ends_in_config(policy.model.generation_config))
+    with sharding_models(spec.compute, shards(spec.compute), mean=True) as sharding:
+        training = _opened(spec, sharding)
+    policy = training.policy
     train = Demonstrations(train_rows, policy.tokenizer, spec.settings, spec.sampling)
     validation = Demonstrations(frame[frame["split"] == "validation"], policy.tokenizer, spec.settings, spec.sampling)
     at_once = rows_at_once(spec.settings)
     initial = mean_response_loss(policy, validation, at_once)
-    if spec.settings.packing:
-        _require_packing(policy)
-    policy, losses = _fit(policy, train, spec, progress, keeper)
+    losses = _fit(training, train, spec, progress, keeper)
+    policy = training.policy
     metrics = {
         "train_loss": mean_response_loss(policy, train, at_once),
         "initial_validation_loss": initial,
@@ -132,9 +131,22 @@ def _train(spec: SftSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
         **train.cuts.metrics(),
     }
     with writing_output(spec.output) as folder:
-        save_policy(policy, spec.sampling, folder)
+        training.save(spec.sampling, folder)
     numbers = {name: value for name, value in metrics.items() if value is not None}
     return TrainingResult(spec.output, numbers, {"loss": losses} if losses else {}, _warnings(policy, train, spec))
+
+
+def _opened(spec: SftSpec, sharding: Sharding) -> PolicyTraining:
+    lora, opening = spec.settings.lora, sharding.opening
+    policy = load_unpadded_policy(spec.model, opening, spec.seed, bases_of(lora, opening))
+    _check(policy, spec)
+    allow_special_tokens(policy.tokenizer, spec.settings.special_tokens_in_text)
+    set_chat(policy.tokenizer, spec.settings.chat, ends_in_config(policy.model.generation_config))
+    if spec.settings.packing:
+        _require_packing(policy)
+    training = PolicyTraining(policy, lora, spec.compute, spec.seed)
+    training.shard(sharding)
+    return training
 
 
 def _warnings(policy: Policy, train: Demonstrations, spec: SftSpec) -> list[str]:
@@ -174,20 +186,20 @@ def mean_response_loss(policy: Policy, rows: Demonstrations, batch_size: int) ->
 
 
 def _fit(
-    policy: Policy, train: Demonstrations, spec: SftSpec, progress: OnStep, keeper: StateKeeper
-) -> tuple[Policy, list[float]]:
+    training: PolicyTraining, train: Demonstrations, spec: SftSpec, progress: OnStep, keeper: StateKeeper
+) -> list[float]:
     settings = spec.settings
     if not settings.epochs:
-        return _as_it_is(policy, settings.lora), []
+        # As it is; where adapters are asked for that stay adapters, with some that add nothing.
+        training.begin(trains=False)
+        training.end()
+        return []
     capacity = settings.max_tokens if settings.packing else 0
-    collate = partial(_collate, pad_id=policy.tokenizer.pad_token_id, capacity=capacity)
-    seed_everything(spec.seed)
-    trained, curves = fit_policy(
+    collate = partial(_collate, pad_id=training.policy.tokenizer.pad_token_id, capacity=capacity)
+    curves = fit_policy(
         partial(SftTrainer, keeper, train.lengths if settings.length_buckets else None, settings.schedule),
-        policy,
-        settings.lora,
+        training,
         progress,
-        spec.compute,
         rows=train,
         collate=lambda rows: own_parts(rows, settings.accumulate, lambda row: len(row.response), collate),
         seed=spec.seed,
@@ -196,15 +208,7 @@ def _fit(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
     )
-    return trained, curves["loss"]
-
-
-def _as_it_is(policy: Policy, lora: LoraSettings | None) -> Policy:
-    """The policy without a step; where adapters are asked for that stay adapters, with some that add nothing."""
-    if lora is None:
-        require_no_adapters(policy.model, "lora")
-        return policy
-    return replace(policy, model=end_adapters(begin_adapters(policy.model, lora, policy.folder), lora).eval())
+    return curves["loss"]
 
 
 def _collate(rows: list[Demonstration], pad_id: int, capacity: int = 0) -> dict[str, torch.Tensor]:

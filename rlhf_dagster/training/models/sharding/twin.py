@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,8 @@ class PlainTwin:
             for weight in module.parameters()
         }
         self._modules = modules
-        self._copies = copy.deepcopy(modules, dict(meta))
+        shared = {id(part): part for module in modules for part in _not_of_weights(module)}
+        self._copies = copy.deepcopy(modules, {**meta, **shared})
 
     def put_together(self) -> tuple[nn.Module, ...]:
         """The copies; on the main rank with the weights of now, on the CPU. Every rank must call it.
@@ -41,6 +43,13 @@ class PlainTwin:
                 made[id(twin)] = _on_main(weight.detach(), twin)
             owner._parameters[leaf] = made[id(twin)]
         return self._copies
+
+
+def _not_of_weights(module: nn.Module) -> list[Any]:
+    """What a model and its copy are to have in common: what becomes of it holds for both."""
+    names = ("config", "generation_config", "abilities")
+    found = [getattr(part, name, None) for part in module.modules() for name in names]
+    return [part for part in found if part is not None]
 
 
 def _places(module: nn.Module, twin: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor, nn.Parameter]]:
