@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 import dagster as dg
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from yaml import YAMLError
 
 from rlhf_dagster.automation.declared import DeclaredLoop
@@ -28,6 +28,8 @@ the working folder, which may name another loop in RLHF_LOOP."""
 # Tags under `.dagster/` are not shown.
 LOCATION_TAG = ".dagster/repository"
 PROCESS_TAG = ".dagster/rlhf_process"
+_DAMAGES = (dg.DagsterError, SQLAlchemyError, sqlite3.Error, YAMLError, ValueError)
+"""What Dagster raises over records, or a dagster.yaml, that are damaged."""
 MAX_RETRIES_TAG = "dagster/max_retries"
 
 
@@ -81,14 +83,33 @@ def _own_instance(root: Path) -> dg.DagsterInstance:
 
 @contextmanager
 def readable_records(home: Path) -> Iterator[None]:
-    """Turn what Dagster raises over damaged records, or a damaged dagster.yaml, into one sentence."""
+    """Turn what Dagster raises over records that are damaged or away, or a wrong dagster.yaml, into one sentence."""
     try:
         yield
-    except (dg.DagsterError, SQLAlchemyError, sqlite3.Error, YAMLError, ValueError) as error:
+    except dg.DagsterInvalidConfigError as error:
+        why = error.errors[0].message.split("\n")[0].rstrip(".")
+        raise UserError(f"{home / 'dagster.yaml'} cannot be followed: {why}; mend it, or the environment.") from None
+    except Exception as error:
+        if why := _lost_connection(error):
+            raise UserError(
+                f"{home}: the database of Dagster's records does not answer ({why}); start it, or mend its address in "
+                "dagster.yaml or in the environment."
+            ) from None
+        if not isinstance(error, _DAMAGES):
+            raise
         raise UserError(
             f"{home}: Dagster's records cannot be read ({first_line(error)}); bring the folder back from a backup. "
             "Tables, models and decisions are not in it."
         ) from None
+
+
+def _lost_connection(error: BaseException | None) -> str:
+    """What a database said that cannot be reached; empty where that is not why. A file can be reached."""
+    while error is not None:
+        if isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error):
+            return first_line(error.orig or error)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def code_location(loop: LoopFolder) -> str:

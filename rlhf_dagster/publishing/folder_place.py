@@ -1,7 +1,7 @@
 """Publications in a folder: one folder for each tag, and `latest`, a link to the newest that stands."""
 
-import os
 import shutil
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,11 +58,10 @@ class FolderPlace:
 
     def _offer(self, tag: str | None) -> None:
         """Have `latest` lead to a publication, or to none; it is never half of one."""
-        link, beside = self.folder / LATEST, self.folder / f".{LATEST}.{os.getpid()}"
+        link, beside = self.folder / LATEST, self.folder / f".{LATEST}.{uuid.uuid4().hex}"
         with writing(self.folder):
             if tag is None:
                 link.unlink(missing_ok=True)
                 return
-            beside.unlink(missing_ok=True)
             beside.symlink_to(tag)
             beside.replace(link)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,12 @@ import psycopg
 import pytest
 from compose_file import COMPOSE, DEPLOY
 from dagster._core.instance import InstanceRef
+from label_studio import free_port
 from postgres import PostgresServer
 
+from rlhf_dagster.automation.instance import readable_records
 from rlhf_dagster.automation.launcher import ProcessRunLauncher
+from rlhf_dagster.errors import UserError
 
 PASSWORDS = {name: f"of {name}'s own" for name in ("DAGSTER_PG", "LEDGER_PG", "LABEL_STUDIO_PG")}
 """With a space and a quote, as generated ones may have."""
@@ -93,3 +97,17 @@ def test_a_key_that_the_instance_does_not_know_is_refused(home: Path) -> None:
 def test_the_local_instance_is_the_one_of_new_loops() -> None:
     template = DEPLOY.parent / "rlhf_dagster" / "templates" / "dagster.yaml"
     assert (DEPLOY / "dagster.yaml").read_text(encoding="utf-8") == template.read_text(encoding="utf-8")
+
+
+def test_a_database_that_is_away_and_a_variable_that_is_not_set_are_one_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / "dagster.yaml"
+    path.write_text(re.sub(r"port: \d+", f"port: {free_port()}", path.read_text(encoding="utf-8")), encoding="utf-8")
+    away = r"does not answer \(.*refused.*\); start it, or mend its address"
+    with pytest.raises(UserError, match=away) as caught, readable_records(home):
+        dg.DagsterInstance.from_config(str(home))
+    assert PASSWORDS["DAGSTER_PG"] not in str(caught.value)
+    monkeypatch.delenv("DAGSTER_PG_USER")
+    with pytest.raises(UserError, match=r"dagster.yaml cannot be followed: .*DAGSTER_PG_USER"), readable_records(home):
+        dg.DagsterInstance.from_config(str(home))

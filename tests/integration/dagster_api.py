@@ -23,12 +23,14 @@ mutation Terminate($run: String!) {
 }
 """
 STATUS = "query Status($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+RUNS = "query { runsOrError { ... on Runs { results { runId jobName status } } } }"
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
 @dataclass(frozen=True)
 class DagsterApi:
     address: str
+    location: str = "rlhf_dagster"
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -38,15 +40,15 @@ class DagsterApi:
         assert not found.get("errors"), found
         return found["data"]
 
-    def launch(self, job: str, round_key: str, *assets: str) -> str:
-        """Launch a job, or some of its assets, for a round; the run's id."""
+    def launch(self, job: str, round_key: str = "", *assets: str) -> str:
+        """Launch a job, or some of its assets, for a round if there is one; the run's id."""
         selector = {
-            "repositoryLocationName": "rlhf_dagster",
+            "repositoryLocationName": self.location,
             "repositoryName": "__repository__",
             "pipelineName": job,
             "assetSelection": [{"path": [asset]} for asset in assets] or None,
         }
-        tags = [{"key": "dagster/partition", "value": round_key}]
+        tags = [{"key": "dagster/partition", "value": round_key}] if round_key else []
         params = {"selector": selector, "runConfigData": {}, "mode": "default", "executionMetadata": {"tags": tags}}
         found = self.ask(LAUNCH, params=params)["launchRun"]
         assert found["__typename"] == "LaunchRunSuccess", found
@@ -58,6 +60,11 @@ class DagsterApi:
 
     def status(self, run: str) -> str:
         return str(self.ask(STATUS, run=run)["runOrError"]["status"])
+
+    def runs(self) -> dict[str, tuple[str, str]]:
+        """Job and status of each run, by its id."""
+        found = self.ask(RUNS)["runsOrError"]["results"]
+        return {run["runId"]: (run["jobName"], run["status"]) for run in found}
 
     def wait(self, run: str) -> str:
         """The status in which the run ends."""

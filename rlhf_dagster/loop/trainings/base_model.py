@@ -1,7 +1,7 @@
 """The base model: from the Hub, from a folder, or pretrained here once for all loops that want the same one."""
 
-import os
 import shutil
+import uuid
 from pathlib import Path
 
 from rlhf_dagster.common.files import cache_folder
@@ -108,7 +108,7 @@ def base_model_cache() -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    beside = target.with_name(f"{target.name}.{os.getpid()}.new")
+    beside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.new")
     shutil.copytree(source, beside)
     try:
         beside.rename(target)
