@@ -20,6 +20,8 @@ the identities of trainings and models are made of: a training that version 0.1 
 CONSENT: JsonDict = {"consent": True}
 """Marks a setting with which people let a loop go on, and which changes nothing of what a stage makes: it is no part of
 that text and that record, so that a model stays the same when it is set. A training by itself does not read it."""
+_REWORDED = {"path_type": "give a file or a folder"}
+"""By Pydantic's name of an error, what is said in place of its own words, which name classes."""
 
 
 class Settings(BaseModel):
@@ -102,7 +104,7 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
         return f"`{path}` is not a setting; {hint}"
     if first["type"] == "missing":
         return f"`{path}` is missing; please set it."
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    message = _REWORDED.get(first["type"]) or first["msg"].removeprefix("Value error, ").rstrip(".")
     shown = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
     return f"{f'`{path}`: ' if path else ''}{message[:1].lower()}{message[1:]}{shown}."
 

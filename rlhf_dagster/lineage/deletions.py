@@ -36,7 +36,7 @@ class Deletions:
 
     @property
     def journal(self) -> Journal:
-        return Journal(self.store, DELETIONS)
+        return Journal(self.store, DELETIONS, DeletionRecord)
 
     def entries(self) -> list[DeletionRecord]:
         """Every deletion and every return, oldest first."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from rlhf_dagster.common.sealed import CHECKSUM, seal, unseal
+from rlhf_dagster.common.sealed import CHECKSUM, read_as, seal, unseal
 from rlhf_dagster.errors import Damaged
 from rlhf_dagster.storage.base import Store
 
@@ -47,6 +47,8 @@ class Journal:
 
     store: Store
     folder: str
+    kind: type[Any] | None = None
+    """The dataclass whose fields an entry has, each and no other; one that has others cannot be read."""
     _whole: dict[str, Entry] = field(default_factory=dict, repr=False, compare=False)
     """Entries that were read: they never change."""
 
@@ -140,6 +142,11 @@ class Journal:
             return Entry(number, key, None, problem=str(damaged), torn=not data.strip(b"\0").endswith(b"\n"))
         before = values.pop(_BEFORE, None)
         values.pop(_WRITER, None)
+        if self.kind is not None and not values.get(_LOST):
+            try:
+                read_as(self.kind, values, key)
+            except Damaged as damaged:
+                return Entry(number, key, None, problem=str(damaged))
         return Entry(number, key, values, json.loads(data).get(CHECKSUM, ""), before)
 
 

@@ -40,7 +40,7 @@ class Publications:
 
     @property
     def journal(self) -> Journal:
-        return Journal(self.store, PUBLICATIONS)
+        return Journal(self.store, PUBLICATIONS, PublicationRecord)
 
     def entries(self) -> list[PublicationRecord]:
         """Every publication and every withdrawal, oldest first."""

@@ -80,7 +80,8 @@ class PolicyRegistry:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._history, self._approvals = Journal(store, HISTORY), Journal(store, APPROVALS)
+        self._history = Journal(store, HISTORY, ChampionRecord)
+        self._approvals = Journal(store, APPROVALS, ApprovalRecord)
 
     def register(
         self,

@@ -38,7 +38,7 @@ class Removals:
 
     @property
     def journal(self) -> Journal:
-        return Journal(self.store, REMOVALS)
+        return Journal(self.store, REMOVALS, RemovalRecord)
 
     def removed(self) -> dict[str, RemovalRecord]:
         """What was removed, by model id; a model that was made again since is among it."""

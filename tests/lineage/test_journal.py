@@ -1,6 +1,7 @@
 """Decisions on record: none is lost, none is changed, and what cannot be read is said."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,27 @@ def test_who_comes_second_decides_anew(journal) -> None:
     assert journal.append(decide) == {"n": 4}
     assert asked == [3, 4]
     assert [entry["n"] for entry in fresh(journal).entries()] == [1, 2, 3, "faster", 4]
+
+
+@dataclass(frozen=True)
+class Note:
+    n: int
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [({"n": 4, "more": 1}, "it has the unknown key 'more'"), ({}, "it lacks a key that it must have")],
+)
+def test_an_entry_of_another_kind_is_named_and_can_be_set_aside(journal, values: dict, why: str) -> None:
+    file(journal, 4).write_bytes(seal(values))
+    kept = Journal(journal.store, "notes", Note)
+    for ask in (kept.entries, kept.last):
+        with pytest.raises(Damaged, match=rf"^notes/000004\.json .*{why}\. `rlhf check LOOP --repair` sets it aside"):
+            ask()
+    assert [why in problem for problem in kept.problems()] == [True]
+    kept.repair()
+    assert kept.entries() == fresh(journal).entries() == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert kept.problems() == []
 
 
 @pytest.mark.parametrize("torn", [b"", b"\0" * 200, b'{"n": 3, "_wri'])

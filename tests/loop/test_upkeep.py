@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from loops import ROUND, asset_path, checkpoint, open_runner, rlhf_here, run_missing
 
-from rlhf_dagster.common.sealed import seal
+from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.common.user_hash import users_key
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.stop_cord import read_stop
@@ -102,6 +102,17 @@ def test_a_damaged_decision_stops_what_depends_on_it_until_it_is_set_aside(loop)
         loop.registry.champion()
     assert rlhf_here("check", str(loop.root), "--repair").returncode == 0
     assert loop.registry.champion().action == "initial"
+
+
+def test_a_decision_with_a_key_that_nobody_knows_is_found(loop) -> None:
+    """Every command that asks for the champion refuses it, so `check` may not call the loop whole."""
+    path = loop.root / FILES["a decision"]
+    values = unseal(path.read_bytes(), "decision")
+    path.write_bytes(seal(values | {"weight": 3}))
+    (said,) = [sentence for sentence in sentences(loop) if "unknown key" in sentence]
+    assert said == "registry/history/000002.json is damaged or by a newer release: it has the unknown key 'weight'."
+    result = rlhf_here("rollback", "--loop", loop.root, "--reason", "x", "--by", "Ada")
+    assert (result.returncode, said in result.stderr) == (2, True)
 
 
 def test_what_an_interrupted_writer_left_is_found_after_an_hour(loop) -> None:
