@@ -1,5 +1,6 @@
 """The `rlhf` command."""
 
+import io
 import os
 import sys
 
@@ -9,6 +10,7 @@ def main() -> None:
     # Idle OpenMP threads that spin starve their neighbours on a small or busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _say_any_text()
     from sqlalchemy.exc import SQLAlchemyError
 
     from rlhf_dagster.cli.app import app
@@ -28,3 +30,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("rlhf: stopped; what is done stays done, run the same command again to go on.", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _say_any_text() -> None:
+    """Have what the output's encoding has no characters for written as escapes: a name is no reason to end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -23,7 +23,9 @@ _LINE_EVERY = 15.0
 def terminal(quiet: bool = False) -> Console:
     """A console on a copy of standard output: Dagster redirects the original while a step runs, to keep its prints."""
     try:
-        return Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1), quiet=quiet)
+        copy = os.dup(sys.stdout.fileno())
+        file = os.fdopen(copy, "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+        return Console(file=file, quiet=quiet)
     except OSError:  # standard output is not a file, as under a test runner
         return Console(quiet=quiet)
 

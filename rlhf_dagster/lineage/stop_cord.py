@@ -56,7 +56,9 @@ def read_stop(store: Store) -> Stop | None:
 def pull(store: Store, by: str, reason: str) -> Stop:
     """Stop the loop, unless it is stopped already; returns the stop that holds. It works on a full disk, too."""
     stop = Stop(by, reason, _now())
-    if not _create(store, (json.dumps(asdict(stop), ensure_ascii=False) + "\n").encode()):
+    # What a terminal of another encoding sends is no UTF-8, and no reason not to stop: it becomes its JSON escape.
+    text = json.dumps(asdict(stop), ensure_ascii=False) + "\n"
+    if not _create(store, text.encode("utf-8", "backslashreplace")):
         return read_stop(store) or stop
     try:
         _record(store, {"action": "stop", **asdict(stop)})

@@ -24,6 +24,17 @@ def test_a_process_of_its_own_ends_the_same_way(tmp_path) -> None:
     assert_one_sentence(rlhf("run", "prepare", "--loop", tmp_path), "loop.yaml: no such file")
 
 
+def test_a_reason_that_is_no_text_stops_the_loop_and_can_be_shown(tmp_path, monkeypatch) -> None:
+    """As from a terminal of another encoding; and a terminal that has no such letters."""
+    loop = write_loop(tmp_path / "loop")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
+    said = rlhf_from_a_shell("stop", b"the labels of J\xfcrgen".decode("utf-8", "surrogateescape"), "--loop", loop)
+    assert (said.returncode, said.stderr) == (0, "")
+    shown = rlhf_from_a_shell("resume", "--loop", loop)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert r"the labels of J\udcfcrgen" in shown.stdout
+
+
 def test_rounds_and_seeds(tmp_path) -> None:
     assert_one_sentence(rlhf_here("demo", "--out", tmp_path / "d", "--rounds", 0), "--rounds 0", "at least 1 round")
     assert_one_sentence(rlhf_here("demo", "--out", tmp_path / "d", "--seed", -1), "--seed -1")
