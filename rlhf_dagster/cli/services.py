@@ -13,6 +13,8 @@ from pathlib import Path
 
 from rlhf_dagster.errors import UserError
 
+_MOMENT = 2.0
+"""Seconds after which a person is told what is waited for."""
 _GRACE = 15.0
 """Seconds that a service has to stop by itself."""
 _POLL = 0.5
@@ -74,11 +76,18 @@ def logged(command: Sequence[str], log: Path, environment: dict[str, str]) -> Ca
     return start
 
 
-def start_all(services: Sequence[Service]) -> None:
-    """Start services one after another, each when those before it are ready; UserError where one does not start."""
+def start_all(services: Sequence[Service], say: Callable[[str], None]) -> None:
+    """Start services one after another, each when those before it are ready; UserError where one does not start.
+
+    ``say`` is told of one that takes longer than a moment.
+    """
     for service in services:
         service.launch()
+        waiting = False
         while not service.is_ready():
+            if not waiting and time.monotonic() - service.started > _MOMENT:
+                waiting = True
+                say(f"Waiting for the {service.name} to start ...")
             if service.died() is not None:
                 raise UserError(f"The {service.name} did not start; {service.log} says why.")
             time.sleep(_POLL)

@@ -54,13 +54,14 @@ def serve(folder: Path, port: int) -> None:
 
 
 def _serve_alone(loop: LoopFolder, port: int) -> None:
+    _say(f"Starting the UI of the loop {loop.config.name} ...")
     open_instance(loop).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
     stop_when_asked()  # services would inherit ignored signals, but not our handlers
     # A fixed port, so that links to pages hold when the UI is started again.
     label_studio, pages_port = _label_studio(loop), free_port() if why_not_free(port + 1) else port + 1
     services = [*([label_studio] if label_studio else []), *_dagster(loop, port, pages_port)]
     try:
-        start_all(services)
+        start_all(services, _say)
         log = dagster_home(loop.root) / SERVICES_LOG
         print(f"Dagster UI of the loop {loop.config.name}: http://{LOOPBACK}:{port}  (Ctrl-C stops it; log: {log})")
         print(f"  rounds     http://{LOOPBACK}:{pages_port}/  (written anew after each run)")

@@ -6,6 +6,7 @@ import pytest
 from loops import assert_one_sentence, rlhf_here, write_loop, write_record
 
 from rlhf_dagster.automation.instance import SERVED_LOOP, dagster_home
+from rlhf_dagster.cli import services
 from rlhf_dagster.cli.ui import SERVED, SERVICES_LOG, WORKSPACE
 from rlhf_dagster.common.files import locked_at_once
 from rlhf_dagster.definitions import defs
@@ -36,3 +37,18 @@ def test_the_loop_that_is_served_is_not_the_one_of_a_file_of_variables(
     assert defs().resources["loop"].config.name == "named"
     monkeypatch.setenv(SERVED_LOOP, str(served))
     assert defs().resources["loop"].config.name == "served"
+
+
+def test_a_service_that_takes_longer_than_a_moment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "_MOMENT", 0.0)
+    monkeypatch.setattr(services, "_POLL", 0.01)
+    looks = iter([False, False, True])
+    sleeper = services.logged(["/bin/sleep", "60"], tmp_path / "log", {})
+    slow = services.Service("code server", sleeper, tmp_path / "log", lambda: next(looks))
+    quick = services.Service("daemon", sleeper, tmp_path / "log")
+    said: list[str] = []
+    try:
+        services.start_all([slow, quick], said.append)
+    finally:
+        services.stop_all([slow, quick])
+    assert said == ["Waiting for the code server to start ..."]

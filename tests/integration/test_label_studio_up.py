@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -55,6 +56,10 @@ def loop_at(folder: Path, port: int, **settings: object) -> Path:
     return write_loop(folder, label_store=store | settings)
 
 
+UNDER_WAY = ("Starting ", "Waiting for ")
+"""What lines begin with that say what is waited for."""
+
+
 @contextmanager
 def up(loop: Path, *command: object, lines: int = LINES) -> Iterator[Up]:
     """The command, once it has printed ``lines`` lines; it and its server are gone afterwards."""
@@ -67,7 +72,8 @@ def up(loop: Path, *command: object, lines: int = LINES) -> Iterator[Up]:
     )
     try:
         assert process.stdout is not None
-        printed = "".join(process.stdout.readline() for _ in range(lines))
+        told = (line for line in process.stdout if not line.startswith(UNDER_WAY))
+        printed = "".join(islice(told, lines))
         yield Up(url, loop / "label-studio", process, printed)
     finally:
         if process.poll() is None:

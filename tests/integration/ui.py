@@ -74,8 +74,11 @@ def serving(loop: Path, folder: Path | None = None) -> Iterator[Server]:
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert address in line, line + process.stdout.read()
+        lines = [process.stdout.readline()]
+        while lines[-1] and address not in lines[-1]:  # what is started, and what is waited for
+            lines.append(process.stdout.readline())
+        line = lines[-1]
+        assert address in line, "".join(lines)
         pages = process.stdout.readline()
         yield Server(address, line, pages, process)
     finally:
