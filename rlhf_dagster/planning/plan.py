@@ -11,8 +11,8 @@ from rlhf_dagster.planning.engines import engine_sheet, serving_sheet
 from rlhf_dagster.planning.moves import Part, advice, parts_by_need
 from rlhf_dagster.planning.people import ledger_sheet, people_sheet
 from rlhf_dagster.planning.question import PlanQuestion
-from rlhf_dagster.planning.rounds import round_sheet, storage_sheet
-from rlhf_dagster.planning.training import samples_itself, smallest, training_sheet
+from rlhf_dagster.planning.rounds import REWARD_MODEL_TITLE, round_sheet, storage_sheet
+from rlhf_dagster.planning.training import Sharded, draws_for_itself, smallest, training_sheet
 from rlhf_dagster.training.footprint.shape import ModelSizes
 from rlhf_dagster.training.input_sizes import model_sizes
 
@@ -54,15 +54,21 @@ def plan_on_paper(question: PlanQuestion, config: LoopConfig, folder: Path) -> P
     rounds = round_sheet(question, config, model, by_title, generation, comparisons)
     storage = storage_sheet(question, config, model, _trained(config, model), comparisons)
     parts = parts_by_need(ledger, training, serving, storage, rounds)
-    samples = samples_itself(by_title[PPO.title], 2 * model.parameters, question.gpu)
     sheets = [people_sheet(question), ledger, training, generation.sheet, serving, rounds, storage]
-    return PaperPlan(sheets, parts, [*advice(parts), _WHERE[samples]])
+    return PaperPlan(sheets, parts, [*advice(parts), _who_draws(by_title)])
 
 
-_WHERE = {
-    True: "PPO's GPUs have room for the whole policy in bfloat16, so that they draw the responses themselves.",
-    False: "The whole policy does not fit on one of PPO's GPUs: engines of their own have to draw the responses.",
-}
+def _who_draws(trainings: dict[str, Sharded]) -> str:
+    """A sentence on whose GPUs draw the responses that trainings need."""
+    apart = [title for title in (REWARD_MODEL_TITLE, PPO.title) if not draws_for_itself(trainings[title])]
+    if not apart:
+        return "Trainings have room for the whole policy while they draw responses on their own GPUs."
+    sentence = (
+        f"{' and '.join(apart)}: the whole policy does not fit on a GPU while it draws responses, so that engines of "
+        "their own have to draw them"
+    )
+    aside = "; a reward model does without, by `reward_model.normalisation: demonstrations`"
+    return f"{sentence}{aside if REWARD_MODEL_TITLE in apart else ''}."
 
 
 def _trained(config: LoopConfig, model: ModelSizes) -> float:

@@ -10,7 +10,7 @@ from rlhf_dagster.planning.question import PlanQuestion
 from rlhf_dagster.planning.training import Sharded
 from rlhf_dagster.training.footprint.shape import ModelSizes
 
-_REWARD_MODEL = "Reward model"
+REWARD_MODEL_TITLE = "Reward model"
 """The title of its training."""
 
 
@@ -39,7 +39,7 @@ def round_sheet(
     reward = _reward_hours(sheet, question, config, model, labels * compared * length)
     ppo = _ppo_hours(sheet, question, config, model, generation, length)
     of_ppo = Term.of(trainings[PPO.title].gpus)
-    hours = sampling / of_ppo + reward / Term.of(trainings[_REWARD_MODEL].gpus) + ppo / of_ppo
+    hours = sampling / of_ppo + reward / Term.of(trainings[REWARD_MODEL_TITLE].gpus) + ppo / of_ppo
     sheet.result("hours of a round's machines", "h", hours + _moved(sheet, config, model))
     whole = sheet.result("GPU-hours of a round", "h", sampling + reward + ppo)
     sheet.result("GPUs that do them in a day", "", rounded_up(whole / Term.of(24)))

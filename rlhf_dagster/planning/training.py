@@ -8,19 +8,28 @@ from typing import Any
 from rlhf_dagster.compute.stages import loop_specs
 from rlhf_dagster.compute.trainings import training_of
 from rlhf_dagster.config.loop import LoopConfig
-from rlhf_dagster.config.training import BaseModelSettings
+from rlhf_dagster.config.training import BaseModelSettings, LoraSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.planning import constants
 from rlhf_dagster.planning.arithmetic import Sheet, Term
 from rlhf_dagster.planning.devices import IN_A_HOST, Gpu
+from rlhf_dagster.training.footprint.parts import Parts
 from rlhf_dagster.training.footprint.shape import ModelSizes
-from rlhf_dagster.training.footprint.weights import read_number, shares_base
+from rlhf_dagster.training.footprint.weights import HALF, NUMBER, shares_base
 from rlhf_dagster.training.input_sizes import model_sizes
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, Spec
 
-MOST_GPUS = 4096
+MOST_GPUS = 1024
 """That are tried."""
 BYTES_IN_GB = 1e9
+
+
+@dataclass(frozen=True)
+class WhileDrawing:
+    """Bytes while a training draws responses: ``held`` of all GPUs together, and ``whole`` on each of them."""
+
+    held: float
+    whole: float
 
 
 @dataclass(frozen=True)
@@ -35,10 +44,21 @@ class Sharded:
     """Of the weights that a GPU holds whole for a moment: two layers of one model, and what belongs to no layer."""
     own: float
     """Of activations, logits and cache."""
+    drawing: WhileDrawing | None = None
+    """None where it draws no responses, or others draw them for it."""
 
     @property
     def needed(self) -> float:
+        return max(self.learning, self.sampling)
+
+    @property
+    def learning(self) -> float:
         return self.whole / self.gpus + self.gathered + self.own
+
+    @property
+    def sampling(self) -> float:
+        """While it draws responses; 0 where it draws none."""
+        return self.drawing.held / self.gpus + self.drawing.whole + self.own if self.drawing else 0
 
 
 def at_size(config: LoopConfig) -> LoopConfig:
@@ -54,9 +74,9 @@ def smallest(model: Path, config: LoopConfig, gpu: Gpu) -> list[Sharded]:
 
 
 def _smallest(title: str, spec: Spec, usable: float, gpu: Gpu) -> Sharded:
-    for gpus in _counts():
-        found = sharded(title, spec, gpus)
-        if found.needed <= usable:
+    for draws in (True, False):
+        each = (sharded(title, spec, gpus, draws) for gpus in _counts())
+        if found := next((training for training in each if training.needed <= usable), None):
             return found
     raise UserError(
         f"{title} does not fit on {MOST_GPUS:,} GPUs of {gpu.gib:.0f} GiB: what each needs whole is too large. Take "
@@ -70,18 +90,37 @@ def _counts() -> Iterator[int]:
     yield from range(IN_A_HOST, MOST_GPUS + 1, IN_A_HOST)
 
 
-def sharded(title: str, spec: Spec, gpus: int) -> Sharded:
+def sharded(title: str, spec: Spec, gpus: int, draws: bool = True) -> Sharded:
     """The estimate of one process, its weights and optimiser divided among ``gpus``.
 
     Batches are raised to a row for each GPU where they are smaller. The copy of all gradients that replicas exchange is
-    not there: each GPU has the sum of its share alone.
+    not there: each GPU has the sum of its share alone. ``draws``: whether the training draws its responses itself, for
+    which every GPU has the whole policy.
     """
     spec = _with_rows(spec, gpus)
     alone = training_of(spec).peak_memory(spec)
     ranks = replace(spec, compute=spec.compute.changed(launch="process", processes=gpus))
     own = training_of(ranks).peak_memory(ranks)
-    apart = _gathered(spec) if gpus > 1 else 0
-    return Sharded(title, gpus, alone.weights + alone.optimizer, apart, own.activations + own.logits + own.cache)
+    apart, several = own.activations + own.logits + own.cache, gpus > 1
+    drawing = _drawing(spec, alone, gpus) if draws and several else None
+    return Sharded(title, gpus, alone.weights + alone.optimizer, _gathered(spec) if several else 0, apart, drawing)
+
+
+def _drawing(spec: Any, alone: Parts, gpus: int) -> WhileDrawing | None:
+    """PPO draws from the policy that it trains, in a copy in bfloat16; a reward model's scale is set on samples of SFT.
+
+    There are no gradients then, a third of what Adam has in float32.
+    """
+    others = 1 - 1 / gpus
+    if isinstance(spec, PpoSpec):
+        trained = spec.settings.lora is None
+        each = NUMBER * others + HALF if trained else HALF * others
+        return WhileDrawing(alone.weights + alone.optimizer * 2 / 3, each * model_sizes(spec.start).parameters)
+    if isinstance(spec, RewardModelSpec) and spec.settings.normalisation == "samples":
+        parameters = model_sizes(spec.sft).parameters
+        held = HALF if shares_base(spec.settings.lora) else NUMBER + HALF
+        return WhileDrawing(held * parameters, HALF * others * parameters)
+    return None
 
 
 def _with_rows(spec: Any, gpus: int) -> Any:
@@ -93,27 +132,35 @@ def _with_rows(spec: Any, gpus: int) -> Any:
     return spec if settings.batch_size >= rows else replace(spec, settings=settings.changed(batch_size=rows))
 
 
-def _gathered(spec: Spec) -> float:
-    """A layer and the next one of a model, and of all models what is in no layer, in the precision of products."""
+def _gathered(spec: Any) -> float:
+    """A layer and the next one of a model, and of all models what is in no layer, as they are held."""
     models = _models(spec)
-    layer = max(_of_a_layer(model) for model in models)
-    return read_number(spec.compute) * (2 * layer + sum(model.parameters - model.in_maps for model in models))
+    if not models:
+        return 0
+    layer = max(each * model.in_maps / max(model.shape.layers, 1) for model, each in models)
+    return 2 * layer + sum(each * (model.parameters - model.in_maps) for model, each in models)
 
 
-def _of_a_layer(model: ModelSizes) -> float:
-    return model.in_maps / max(model.shape.layers, 1)
+def _models(spec: Any) -> list[tuple[ModelSizes, int]]:
+    """The models that a training has, with the bytes of a weight: what is trained has 4, what is read 2.
 
-
-def _models(spec: Any) -> list[ModelSizes]:
-    """The models that a training has: what is trained, and what is read beside it. Adapters on one base are one."""
+    Adapters on one base are one model, which is read.
+    """
     if isinstance(spec, PpoSpec):
-        count = 4 if spec.settings.value == "separate" else 3
-        return [model_sizes(spec.start)] * (1 if shares_base(spec.settings.lora) else count)
+        trained = 2 if spec.settings.value == "separate" else 1
+        return _held(spec.start, trained, 2, spec.settings.lora)
     if isinstance(spec, SftSpec):
-        return [model_sizes(spec.model)]
+        return _held(spec.model, 1, 0, spec.settings.lora)
     if isinstance(spec, RewardModelSpec | DpoSpec):
-        return [model_sizes(spec.sft)] * (1 if shares_base(spec.settings.lora) else 2)
+        return _held(spec.sft, 1, 1, spec.settings.lora)
     return []
+
+
+def _held(folder: Path, trained: int, read: int, lora: LoraSettings | None) -> list[tuple[ModelSizes, int]]:
+    model = model_sizes(folder)
+    if lora is not None:
+        return [(model, HALF)] * (1 if shares_base(lora) else trained + read)
+    return [(model, NUMBER)] * trained + [(model, HALF)] * read
 
 
 def training_sheet(trainings: list[Sharded], gpu: Gpu) -> Sheet:
@@ -129,14 +176,16 @@ def training_sheet(trainings: list[Sharded], gpu: Gpu) -> Sheet:
 
 
 def _lines_of(sheet: Sheet, training: Sharded) -> None:
-    title = training.title
+    title, gpus = training.title, Term.of(training.gpus)
     source = "the estimate of rlhf check-memory"
     whole = sheet.given(f"{title}: weights, gradients, moments", training.whole / 1e9, "GB", source)
-    parts = whole / Term.of(training.gpus) + Term.of(training.gathered / 1e9) + Term.of(training.own / 1e9)
-    sheet.result(f"{title}: a GPU of {training.gpus}", "GB", parts)
+    own = Term.of(training.own / 1e9)
+    sheet.result(f"{title}: a GPU of {training.gpus}", "GB", whole / gpus + Term.of(training.gathered / 1e9) + own)
+    if training.drawing:
+        held, whole = Term.of(training.drawing.held / 1e9), Term.of(training.drawing.whole / 1e9)
+        sheet.result(f"{title}: the same while it draws responses", "GB", held / gpus + whole + own)
 
 
-def samples_itself(ppo: Sharded, weights: float, gpu: Gpu) -> bool:
-    """Whether PPO's GPUs have room for all ``weights`` (in bytes) whole while they draw responses."""
-    usable = gpu.gib * constants.GIB * BYTES_IN_GB * constants.USABLE.value
-    return ppo.needed + weights * (1 - 1 / ppo.gpus) <= usable
+def draws_for_itself(training: Sharded) -> bool:
+    """Whether a training that draws responses can draw them on its own GPUs."""
+    return training.gpus == 1 or training.drawing is not None

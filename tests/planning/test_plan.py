@@ -14,7 +14,7 @@ from rlhf_dagster.planning.devices import find_gpu
 from rlhf_dagster.planning.known_models import SIZES
 from rlhf_dagster.planning.plan import PaperPlan, plan_on_paper
 from rlhf_dagster.planning.question import PlanQuestion
-from rlhf_dagster.planning.training import samples_itself, sharded, smallest
+from rlhf_dagster.planning.training import sharded, smallest
 from rlhf_dagster.training.input_sizes import model_sizes
 
 PARAMETERS = {
@@ -118,14 +118,25 @@ def test_weights_gradients_and_moments_are_divided_among_gpus(outlines: dict[str
     assert found["SFT"].whole == pytest.approx(16 * p)
     # Policy and value model are trained; reference and reward model are read, two bytes each.
     assert found["PPO"].whole == pytest.approx(2 * 16 * p + 2 * 2 * p, rel=1e-3)
-    # Two layers and, of each of four models, embeddings, head and norms, in bfloat16.
+    # Two layers and, of four models, embeddings, head and norms: four bytes of what is trained, two of the rest.
     outside = 2 * 128_256 * 8192 + 161 * 8192
-    assert found["PPO"].gathered == pytest.approx(2 * (2 * (p - outside) / 80 + 4 * outside), rel=1e-3)
-    assert found["PPO"].needed == pytest.approx(
-        found["PPO"].whole / found["PPO"].gpus + found["PPO"].gathered + found["PPO"].own
-    )
+    assert found["PPO"].gathered == pytest.approx(2 * 4 * (p - outside) / 80 + (4 + 4 + 2 + 2) * outside, rel=1e-3)
     usable = 0.9 * 80 * 2**30
-    assert found["PPO"].needed <= usable < sharded("PPO", _ppo(outlines["70B"]), found["PPO"].gpus - 8).needed
+    assert found["PPO"].needed <= usable < sharded("PPO", _ppo(outlines["70B"]), found["PPO"].gpus - 8, False).needed
+
+
+def test_drawing_responses_takes_the_whole_policy_on_every_gpu(outlines: dict[str, Path]) -> None:
+    p, eight = PARAMETERS["8B"], sharded("PPO", _ppo(outlines["8B"]), 8)
+    # Two trained models with their moments, two that are read; the policy's other shares, and its copy in bfloat16.
+    held, whole = 2 * 12 * p + 2 * 2 * p, p * (4 * 7 / 8 + 2)
+    assert eight.sampling == pytest.approx(held / 8 + whole + eight.own, rel=1e-3)
+    assert eight.learning < eight.sampling
+    found = {training.title: training for training in smallest(outlines["8B"], SMALL, find_gpu("H100"))}
+    assert (found["PPO"].gpus, found["PPO"].needed) == (8, found["PPO"].sampling)
+    # A reward model's scale is set on samples of SFT, which is read: before there are gradients and moments.
+    reward = found["Reward model"]
+    assert reward.sampling == pytest.approx((6 + 2 * (reward.gpus - 1)) * p / reward.gpus + reward.own, rel=1e-3)
+    assert found["SFT"].drawing is None
 
 
 def test_one_gpu_needs_what_check_memory_says(outlines: dict[str, Path]) -> None:
@@ -142,13 +153,6 @@ def test_adapters_share_one_base_and_fit_on_fewer(outlines: dict[str, Path]) -> 
     assert all(2 <= gpus <= 8 for gpus in large.values())
 
 
-def test_whether_ppo_draws_its_own_responses(outlines: dict[str, Path]) -> None:
-    gpu = find_gpu("H100")
-    for size, itself in (("8B", True), ("70B", False)):
-        (ppo,) = (one for one in smallest(outlines[size], SMALL, gpu) if one.title == "PPO")
-        assert samples_itself(ppo, 2 * PARAMETERS[size], gpu) is itself
-
-
 def test_what_is_small_stays_on_one_host(outlines: dict[str, Path]) -> None:
     plan = plan_on_paper(asked("1B", labels_per_day=2000, prompts_per_second=1), SMALL, outlines["1B"])
     assert plan.advice[0] == "Every part fits on one host: nothing has to move."
@@ -161,7 +165,7 @@ def test_what_is_large_moves_in_the_order_of_need(large: PaperPlan) -> None:
     assert [sentence.split(":")[0] for sentence in large.advice[1:-1]] == [
         part.name for part in large.parts if part.times > 1
     ]
-    assert "engines of their own" in large.advice[-1]
+    assert large.advice[-1].startswith("Reward model and PPO: the whole policy does not fit on a GPU while it draws")
 
 
 def test_a_question_that_has_no_answer_is_refused(outlines: dict[str, Path]) -> None:
@@ -171,7 +175,7 @@ def test_a_question_that_has_no_answer_is_refused(outlines: dict[str, Path]) -> 
         PlanQuestion("8B", 1, 1, find_gpu("H100", -1))
     with pytest.raises(UserError, match="choose one of A100, H100, H200"):
         find_gpu("H9000")
-    with pytest.raises(UserError, match="SFT does not fit on 4,096 GPUs of 4 GiB"):
+    with pytest.raises(UserError, match="SFT does not fit on 1,024 GPUs of 4 GiB"):
         plan_on_paper(PlanQuestion("70B", 1, 1, find_gpu("H100", 4)), SMALL, outlines["70B"])
     with (
         pytest.raises(UserError, match=r"9B is neither a size that is known here \(1B, 3B, 7B"),
