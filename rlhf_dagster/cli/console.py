@@ -91,8 +91,9 @@ class RunView:
         return not text.strip()
 
     def progress(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
-        tail = f"{step} of {total}{describe(dict(list(numbers.items())[:SHOWN_NUMBERS]))}"
-        self._bars.update(self._bar, completed=step, total=total, tail=tail)
+        of = f" of {total}" if total else ""
+        tail = f"{step}{of}{describe(dict(list(numbers.items())[:SHOWN_NUMBERS]))}"
+        self._bars.update(self._bar, completed=step, total=total or None, tail=tail)
         if not self.console.is_terminal and time.monotonic() - self._last_line > _LINE_EVERY:
             self._last_line = time.monotonic()
             self.say(f"    {stage}: {tail}")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 Listener = Callable[[str, int, int, dict[str, float]], None]
+"""Of a stage: its name, how many steps are done and of how many (0: not known), and its numbers."""
 _listeners: list[Listener] = []
 
 
@@ -19,6 +20,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
+def tell_listeners(stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
+    for listener in _listeners:
+        listener(stage, step, total, numbers)
+
+
 @dataclass
 class Progress:
     """Call it with each step; it writes a log line at most every ``every`` seconds, and at the end."""
@@ -29,8 +35,7 @@ class Progress:
     _last: float = field(default_factory=time.monotonic)
 
     def __call__(self, step: int, total: int, **numbers: float) -> None:
-        for listener in _listeners:
-            listener(self.stage, step, total, numbers)
+        tell_listeners(self.stage, step, total, numbers)
         if step >= total or time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             self.log(f"{self.stage}: {step} of {total}{describe(numbers)}")

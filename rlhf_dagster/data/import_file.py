@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf_dagster.common.progress import tell_listeners
 from rlhf_dagster.config.data import JudgmentsDataset
 from rlhf_dagster.data.import_licences import SaidLicence
 from rlhf_dagster.data.import_rows import RecordReader, better_command, reader_of
@@ -23,6 +24,10 @@ from rlhf_dagster.storage.base import Store
 
 Kind = Literal["prompts", "demonstrations", "judgments", "feedback", "gold"]
 IMPORT_KINDS: tuple[Kind, ...] = ("prompts", "demonstrations", "judgments", "feedback", "gold")
+_STAGE = "import"
+"""Under which listeners are told how many rows are read."""
+_TOLD_EVERY = 1_000
+"""Rows."""
 _FIRST_ROWS = 20
 """Rows that show the form."""
 
@@ -148,6 +153,17 @@ def _first_rows(source: RowSource, options: ImportOptions) -> list[Mapping[str, 
     return [row for _, row in islice(_rows(source, options), _FIRST_ROWS) if not isinstance(row, BadLineError)]
 
 
+def _counted(rows: Iterator[Any]) -> Iterator[Any]:
+    """The rows, of which listeners are told from time to time; at the end, that all are read."""
+    read = 0
+    for read, row in enumerate(rows, 1):
+        if read % _TOLD_EVERY == 0:
+            tell_listeners(_STAGE, read, 0, {})
+        yield row
+    if read >= _TOLD_EVERY:
+        tell_listeners(_STAGE, read, read, {})
+
+
 class _HeldBackError(Exception):
     """Everything is read, and nothing is to be imported; the message says why, and is empty if nothing could be."""
 
@@ -156,7 +172,7 @@ def _all_or_none(
     reader: RecordReader, source: RowSource, options: ImportOptions, tally: ReadTally
 ) -> Iterator[tuple[int, Any]]:
     """The records of all rows. Raises _HeldBackError behind the last: whoever adds them reads all before it writes."""
-    yield from reader.records(_rows(source, options), tally)
+    yield from reader.records(_counted(_rows(source, options)), tally)
     if tally.read == tally.refused:
         raise _HeldBackError
     if options.dry_run:

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+import pytest
 from rich.console import Console
 
 from rlhf_dagster.cli.console import RunView
+from rlhf_dagster.cli.data.imports import RowsRead
 
 
 def said(asset: str, **metadata: Any) -> str:
@@ -62,3 +64,13 @@ def test_a_check_that_stops_nothing_is_said_where_it_warns_of_something_new() ->
     assert check_said(True, "Every rule is met.", blocking=True).split() == ["a_check", "passed"]
     assert check_said(False, "Ten prompts are equal.", warned="- One.\n- Ten prompts are equal.") == ""
     assert check_said(False, "Ten are equal.", warned="- One.") == "- a_check: Ten are equal."
+
+
+def test_an_import_is_silent_unless_it_takes_longer_than_a_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    quick, slow = RowsRead(every=1e9), RowsRead(every=0.0)
+    for listener in (quick, slow):
+        listener("import", 1_000, 0, {})
+        listener("import", 1_500, 1_500, {})
+    shown = capsys.readouterr()
+    assert shown.err == "1,000 rows: read ...\n1,500 rows: all are read, and are kept now ...\n"
+    assert shown.out == ""

@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from rlhf_dagster.common.progress import listening
 from rlhf_dagster.common.sealed import unseal
 from rlhf_dagster.data.import_file import ImportReport, import_file
 from rlhf_dagster.data.judged.tables import JudgedTables
@@ -285,3 +286,11 @@ def test_a_machines_judgments_stay_a_machines(load, store) -> None:
     assert set(labels(store)["annotator"]) == {"machine:gpt", pseudonym("Ada")}
     counts = store.count(IMPORT_ROUND, "train")
     assert (counts.labels, counts.machine, counts.complete) == (2, 2, 2)
+
+
+def test_listeners_are_told_how_many_rows_are_read(load) -> None:
+    told: list[tuple[str, int, int]] = []
+    with listening(lambda stage, step, total, _: told.append((stage, step, total))):
+        load("prompts", [{"prompt": f"prompt {number}"} for number in range(2_500)])
+        load("prompts", [{"prompt": "few"}])
+    assert told == [("import", 1_000, 0), ("import", 2_000, 0), ("import", 2_500, 2_500)]

@@ -2,8 +2,9 @@
 
 import json
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,12 @@ def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, optio
     from rlhf_dagster.automation.instance import open_instance
     from rlhf_dagster.automation.interventions.imported_round import open_imported
     from rlhf_dagster.cli.which_loop import open_loop
+    from rlhf_dagster.common.progress import listening
     from rlhf_dagster.loop.interventions.imports import has_judgments, import_into
 
     loop = open_loop(folder)
-    report = import_into(loop, kind, file, options)
+    with listening(RowsRead()):
+        report = import_into(loop, kind, file, options)
     next_commands = []
     if has_judgments(kind, report):
         with open_instance(loop) as instance:
@@ -43,6 +46,22 @@ def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, optio
     # A few refused lines do not stop a script; a file of which nothing is imported does, but for a dry run.
     if report.refusals == report.read or (report.held_back and not options.dry_run):
         raise SystemExit(2)
+
+
+@dataclass
+class RowsRead:
+    """Says on standard error, every few seconds, how much of an import is read, where it takes longer than that."""
+
+    every: float = 2.0
+    _last: float = field(default_factory=time.monotonic)
+    _said: bool = False
+
+    def __call__(self, stage: str, step: int, total: int, numbers: dict[str, float]) -> None:
+        is_due = time.monotonic() - self._last >= self.every
+        if is_due or (self._said and total):
+            self._last, self._said = time.monotonic(), True
+            what = "all are read, and are kept now" if total else "read"
+            print(f"{step:,} rows: {what} ...", file=sys.stderr, flush=True)
 
 
 def _show_import(kind: str, file: Path | None, report: "ImportReport", next_commands: list[str]) -> None:
