@@ -1,10 +1,11 @@
 """What the import of many judgments costs, what one line more costs, and what is there after it was killed.
 
-    python benchmarks/import_judgments.py [--lines 1000000] [--judges-each 5] [--kills 10]
+    python benchmarks/import_judgments.py [--lines 1000000] [--judges-each 5] [--kills 10] [--export]
 
-Lines have 857 bytes, as those of public comparisons of summaries and answers. Every import is a process of its own,
-whose processor time and greatest memory are those that the operating system counts. With --kills, a second loop gets
-the same file by imports that are killed at random moments until one ends; exit code 1 if its tables differ.
+Lines have 857 bytes or a few more, as those of public comparisons of summaries and answers. Every step is a process of
+its own, whose processor time and greatest memory are those that the operating system counts. With --kills, a second
+loop gets the same file by imports that are killed at random moments until one ends. With --export, all labels go out in
+our own form and into another loop. Exit code 1 if the tables are not the same then.
 """
 
 import argparse
@@ -17,22 +18,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
+from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.data.imported import imported
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.ledger.address import LEDGER_FILE
+from rlhf_dagster.loop.export.exports import export_records
+from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.labels import read_labels
+from rlhf_dagster.records.ids import pseudonym
+from rlhf_dagster.records.parquet import read_parquet, to_parquet
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
-from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_PROMPTS
+from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_PROMPTS, INTS, LABELS, table
 from rlhf_dagster.storage.local import LocalStore
 
 TABLES = {"prompts": IMPORTED_PROMPTS, "completions": COMPLETIONS, "comparisons": COMPARISONS}
 _VOCABULARY = 3000
 _BYTES = 857
 _JUDGES = 200
+_CONFIG = "name: judgments\ndata: {source: imports}\nlabel_store: {kind: embedded, simulated_annotators: false}\n"
 
 
 def main() -> None:
@@ -40,32 +49,47 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--judges-each", type=int, default=5)
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--export", action="store_true")
+    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.into:
-        run_import(options.file, options.into)
+    if options.step:
+        name, *paths = options.step
+        run_step(STEPS[name], *map(Path, paths))
         return
     with tempfile.TemporaryDirectory() as name:
-        sys.exit(not measure(Path(name), options.lines, options.judges_each, options.kills))
+        sys.exit(not measure(Path(name), options))
 
 
-def measure(folder: Path, lines: int, judges_each: int, kills: int) -> bool:
-    """Print what the imports cost; whether the tables are the same where some were killed."""
-    file, more = folder / "judgments.jsonl", folder / "more.jsonl"
-    write(file, judgments(0, lines, judges_each))
-    write(more, judgments(lines // judges_each + 1, 1, 1))
-    print(f"{lines:,} lines of {judges_each} judges each, {file.stat().st_size / 1e6:,.0f} MB")
-    whole, broken = folder / "whole", folder / "killed"
-    print("all:          ", timed(file, whole))
-    print("again:        ", timed(file, whole))
-    same = True
-    if kills:
-        times = sum(killed(file, broken, after) for after in moments(kills, lines))
-        print(f"killed {times} times:", timed(file, broken))
-        same = all(is_same(name, whole, broken) for name in (*TABLES, "annotations"))
-        print("the tables are the same" if same else "THE TABLES DIFFER")
-    print("one line more:", timed(more, whole))
+def measure(folder: Path, options: argparse.Namespace) -> bool:
+    """Print what the imports cost; whether the tables are the same where some were killed, and after an export."""
+    file, more, whole = folder / "judgments.jsonl", folder / "more.jsonl", folder / "whole"
+    write(file, judgments(0, options.lines, options.judges_each))
+    write(more, judgments(options.lines // options.judges_each + 1, 1, 1))
+    print(f"{options.lines:,} lines of {options.judges_each} judges each, {file.stat().st_size / 1e6:,.0f} MB")
+    print("all:          ", step("import", file, whole))
+    print("again:        ", step("import", file, whole))
+    same = is_same_after_kills(file, whole, folder / "killed", options) if options.kills else True
+    print("one line more:", step("import", more, whole))
+    return (is_same_after_export(whole, folder / "other") if options.export else True) and same
+
+
+def is_same_after_kills(file: Path, whole: Path, broken: Path, options: argparse.Namespace) -> bool:
+    times = sum(killed(file, broken, after) for after in moments(options.kills, options.lines))
+    print(f"killed {times} times:", step("import", file, broken))
+    same = all(is_same(name, whole, broken) for name in (*TABLES, "annotations"))
+    print("the tables are the same" if same else "THE TABLES DIFFER")
+    return same
+
+
+def is_same_after_export(whole: Path, other: Path) -> bool:
+    """Whether the labels of a loop, exported and imported into another loop, are the same there."""
+    out = other.with_suffix(".jsonl")
+    print("label tables: ", step("tables", whole))
+    print("export:       ", step("export", whole, out))
+    print(f"in again:      {step('import', out, other)}, of {out.stat().st_size / 1e6:,.0f} MB")
+    step("tables", other)
+    same = step("compare", whole, other).startswith("same")
+    print("the labels are the same" if same else "THE LABELS DIFFER")
     return same
 
 
@@ -95,26 +119,87 @@ def write(file: Path, rows: Iterator[dict]) -> None:
             opened.write(text[:-1] + " " * max(0, _BYTES - 1 - len(text)) + "}\n")
 
 
-def run_import(file: Path, folder: Path) -> None:
-    """Import a file into a folder, and print what it has cost without the start of Python."""
+def run_step(work: Callable[..., str], *paths: Path) -> None:
+    """Run a step, and print what it has cost without the start of Python."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     started, began = own.ru_utime + own.ru_stime, time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    report = import_file("judgments", file, LocalStore(folder), EmbeddedLabelStore(folder / "labels.sqlite"))
+    said = work(*paths)
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(
-        f"{report.added:,} added, {report.already_there:,} there, {len(report.refused):,} refused in "
-        f"{used.ru_utime + used.ru_stime - started:.2f} CPU s, {time.perf_counter() - began:.2f} s, "
+        f"{said} in {used.ru_utime + used.ru_stime - started:.2f} CPU s, {time.perf_counter() - began:.2f} s, "
         f"{used.ru_maxrss / 1e6:.2f} GB"
     )
 
 
-def command(file: Path, folder: Path) -> list[str]:
-    return [sys.executable, __file__, "--file", str(file), "--into", str(folder)]
+def run_import(file: Path, folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    report = import_file("judgments", file, LocalStore(folder), EmbeddedLabelStore(folder / LEDGER_FILE))
+    return f"{report.added:,} added, {report.already_there:,} there, {report.refusals:,} refused"
 
 
-def timed(file: Path, folder: Path) -> str:
-    return subprocess.run(command(file, folder), check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+def make_tables(folder: Path) -> str:
+    """Make the tables of the round that holds imported judgments, as its assets do."""
+    loop = opened(folder)
+    labels, unreadable = read_labels(loop, IMPORT_ROUND, "train")
+    comparisons = loop.label_store.comparisons(IMPORT_ROUND, "train")
+    for asset, rows, schema in (
+        ("preference_labels", labels, LABELS),
+        ("preference_batch", comparisons, COMPARISONS),
+    ):
+        loop.store.put(loop.asset_key(asset, IMPORT_ROUND), to_parquet(table(rows, schema)))
+    return f"{len(labels):,} labels, {unreadable:,} unreadable"
+
+
+def run_export(folder: Path, out: Path) -> str:
+    exported = export_records(opened(folder), "labels", out, IMPORT_ROUND)
+    return f"{sum(exported.rows.values()):,} rows of {exported.records:,} labels"
+
+
+def compare(folder: Path, other: Path) -> str:
+    """Whether two loops hold the same labels; pseudonyms of the first are names to the second."""
+    same = said_in(folder, pseudonym).equals(said_in(other, str))
+    return "same" if same else "different"
+
+
+def said_in(folder: Path, name: Callable[[str], str]) -> pa.Table:
+    """What was said of each comparison, and in which order it was shown, by comparison and annotator."""
+    loop = opened(folder)
+    labels, comparisons = (
+        read_parquet(loop.store.local(loop.asset_key(asset, IMPORT_ROUND)))
+        for asset in ("preference_labels", "preference_batch")
+    )
+    shown = dict(zip(*comparisons.select(["comparison_id", "display_order"]).to_pydict().values(), strict=True))
+    asked = labels["comparison_id"].to_pylist()
+    orders = [
+        shown[one] if own is None else own for one, own in zip(asked, labels["display_order"].to_pylist(), strict=True)
+    ]
+    same = ["comparison_id", "kind", "ranks", "axes", "strength", "flags", "reason", "seconds", "updated_at"]
+    names = [name(annotator) for annotator in labels["annotator"].to_pylist()]
+    found = labels.select(same).append_column("order", pa.array(orders, INTS)).append_column("by", pa.array(names))
+    return found.sort_by([("comparison_id", "ascending"), ("by", "ascending")])
+
+
+def opened(folder: Path) -> LoopFolder:
+    config = folder / CONFIG_FILE
+    if not config.exists():
+        config.write_text(_CONFIG, encoding="utf-8")
+    return LoopFolder.open(folder)
+
+
+STEPS: dict[str, Callable[..., str]] = {
+    "import": run_import,
+    "tables": make_tables,
+    "export": run_export,
+    "compare": compare,
+}
+
+
+def command(name: str, *paths: Path) -> list[str]:
+    return [sys.executable, __file__, "--step", name, *map(str, paths)]
+
+
+def step(name: str, *paths: Path) -> str:
+    return subprocess.run(command(name, *paths), check=True, stdout=subprocess.PIPE, text=True).stdout.strip()  # noqa: S603
 
 
 def moments(kills: int, lines: int) -> list[float]:
@@ -125,7 +210,7 @@ def moments(kills: int, lines: int) -> list[float]:
 
 def killed(file: Path, folder: Path, after: float) -> bool:
     """Start an import and kill it after some seconds; whether it was still running."""
-    process = subprocess.Popen(command(file, folder), stdout=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen(command("import", file, folder), stdout=subprocess.DEVNULL)  # noqa: S603
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
@@ -145,7 +230,7 @@ def held(name: str, folder: Path) -> pa.Table:
     if name in TABLES:
         found = imported(LocalStore(folder), name, TABLES[name])
         return TABLES[name].empty_table() if found is None else found
-    given, _ = EmbeddedLabelStore(folder / "labels.sqlite").read(IMPORT_ROUND, "train")
+    given, _ = EmbeddedLabelStore(folder / LEDGER_FILE).read(IMPORT_ROUND, "train")
     rows = [(one.position, one.annotation_id, one.version, str(one.result)) for one in given]
     return pa.table(dict(zip(("position", "annotation", "version", "result"), zip(*rows, strict=True), strict=True)))
 

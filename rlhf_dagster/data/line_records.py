@@ -99,6 +99,7 @@ class Listing(NamedTuple):
 
     @property
     def name(self) -> str:
+        """As that of a :class:`JudgmentLine`."""
         if self.comparison:
             return self.comparison
         return content_hash("unnamed comparison", messages_of(self.prompt) or self.prompt, sorted(self.responses))

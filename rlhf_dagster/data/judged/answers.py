@@ -1,5 +1,6 @@
 """What is new about imported judgments: first answers, corrections, and what was said before."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -67,10 +68,10 @@ class Answers:
         ]
         old = np.flatnonzero(~np.array(judged.is_new, dtype=bool)[judged.row_of])
         histories = self._histories([ids[place] for place in old.tolist()], rows, newest)
-        alone = _are_alone(judged)
+        alone, twice = _are_alone(judged), _more_than_once(ids)
         first = FirstAnswers(judged, people, at)
         for place, identity in enumerate(ids):
-            if alone[place] and identity not in histories:
+            if alone[place] and identity not in histories and identity not in twice:
                 yield first.version(place, identity)
                 continue
             one = _One(batch.given(judged.lines[place]), judged.rows[judged.row_of[place]])
@@ -161,6 +162,10 @@ def _are_alone(judged: Judged) -> list[bool]:
     only = (batch.same == 1) | are_apart(batch)
     alone: list[bool] = (only & ~batch.withdrawn)[judged.lines].tolist()
     return alone
+
+
+def _more_than_once(ids: Sequence[str]) -> set[str]:
+    return {identity for identity, n in Counter(ids).items() if n > 1} if len(set(ids)) < len(ids) else set()
 
 
 def _answer(result: Mapping[str, Any]) -> Row:

@@ -161,6 +161,12 @@ def test_lines_that_do_not_say_who_judged_are_a_judgment_each(loop) -> None:
     assert not loop.files.exists("imports/annotators.json")
 
 
+def test_a_comparison_called_what_we_would_call_one_without_a_name_is_that_one(loop) -> None:
+    called = line(f"{line('', '').name} 2", "")
+    assert loop.add(line("", ""), line("", ""), called) == Added(2, 1, [])
+    assert len(loop.comparisons()) == 2
+
+
 def test_a_judgment_submitted_later_is_a_correction(loop) -> None:
     lines = [line(submitted_at=at(1)), line(ranks=(2, 1), submitted_at=at(2))]
     assert loop.add(*lines) == Added(2, 0, [])
