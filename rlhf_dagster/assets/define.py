@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from rlhf_dagster.assets.backfill_order import ONE_ROUND_A_RUN
 from rlhf_dagster.assets.one_sentence import in_one_sentence
 from rlhf_dagster.assets.rounds import rounds_of
 from rlhf_dagster.common.progress import Progress
@@ -48,6 +49,12 @@ class LoopAsset:
         ``device_tags`` are for its step, if it needs a device.
         """
         waits_for = [*self.deps, *(policies if self.reads_policies else ())]
+        with warnings.catch_warnings():
+            # Policies of backfills are in beta.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            return self._declared(names, waits_for, device_tags)
+
+    def _declared(self, names: LoopNames, waits_for: list[str], device_tags: Mapping[str, Any]) -> dg.AssetsDefinition:
         return dg.asset(
             key=_key(names, self.name),
             ins={one: dg.AssetIn(key=_key(names, one)) for one in self._inputs()},
@@ -56,6 +63,7 @@ class LoopAsset:
             kinds=set(self.kinds) | ({"torch"} if self.gpu else set()),
             io_manager_key=names.own(self.io_manager_key),
             partitions_def=rounds_of(names) if self.by_round else None,
+            backfill_policy=ONE_ROUND_A_RUN if self.by_round else None,
             pool=names.pool if self.gpu else None,
             op_tags=device_tags if self.gpu else None,
             code_version=self.code_version,

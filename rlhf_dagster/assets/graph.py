@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from rlhf_dagster.assets import data, evaluation, models, policy, pool, preferences, release, reward
+from rlhf_dagster.assets import data, evaluation, models, policy, preferences, release, reward
 from rlhf_dagster.assets.checks.known import LOOKS
+from rlhf_dagster.assets.checks.pool import pool_is_limited
 from rlhf_dagster.assets.define import LoopAsset
 from rlhf_dagster.assets.feedback import feedback
 from rlhf_dagster.config.loop import LoopConfig
@@ -31,7 +32,7 @@ def device_assets(config: LoopConfig) -> set[str]:
 
 def loop_checks(names: LoopNames = ALONE) -> list[dg.AssetChecksDefinition]:
     """The checks of a loop's assets."""
-    checks = (evaluation.may_be_promoted, reward.better_than_guessing, pool.pool_is_limited)
+    checks = (evaluation.may_be_promoted, reward.better_than_guessing, pool_is_limited)
     return [*(check.of(names) for check in checks), *(looks.of(names) for looks in LOOKS)]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from rlhf_dagster.assets.backfill_order import PARTITION_TAG, round_of_run
 from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import prepare_store
@@ -14,6 +15,7 @@ from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.deleted_rounds import require_not_deleted
 from rlhf_dagster.loop.guards.place import require_in_place
 from rlhf_dagster.records.loop_names import LOOP_TAG
+from rlhf_dagster.records.round_keys import require_round_key
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
 STOPPED_TAG = "rlhf/stopped"
@@ -34,7 +36,7 @@ def in_one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
         try:
             require_in_place(loop)
             prepare_store(loop.store)
-            _mark_loop(loop)
+            _mark_run(loop)
             _require_going(loop)
             _require_round(loop)
             return compute(*args, **kwargs)
@@ -49,11 +51,14 @@ def in_one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _mark_loop(loop: LoopFolder) -> None:
-    """Tag a run that was launched for assets alone, and so has not the tag of the loop's jobs."""
+def _mark_run(loop: LoopFolder) -> None:
+    """Tag a run that was launched for assets alone, and so has not the tags of the loop's jobs."""
     context = dg.AssetExecutionContext.get()
-    if LOOP_TAG not in context.run.tags:
-        context.instance.add_run_tags(context.run.run_id, loop.run_tag)
+    tags, key = context.run.tags, round_of_run(context.run)
+    missing = {} if LOOP_TAG in tags else dict(loop.run_tag)
+    missing |= {PARTITION_TAG: key} if key and PARTITION_TAG not in tags else {}
+    if missing:
+        context.instance.add_run_tags(context.run.run_id, missing)
 
 
 def _require_going(loop: LoopFolder) -> None:
@@ -62,10 +67,10 @@ def _require_going(loop: LoopFolder) -> None:
 
 
 def _require_round(loop: LoopFolder) -> None:
-    """Raise UserError where the asset's round was deleted: the UI lets people add its partition again."""
-    context = dg.AssetExecutionContext.get()
-    if context.has_partition_key:
-        require_not_deleted(loop, context.partition_key)
+    """Raise UserError where the run's partition is no round, or a deleted one: the UI lets people add any."""
+    if key := round_of_run(dg.AssetExecutionContext.get().run):
+        require_round_key(key)
+        require_not_deleted(loop, key)
 
 
 def _mark_stopped() -> None:

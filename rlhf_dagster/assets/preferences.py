@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from rlhf_dagster.assets.backfill_order import wait_for_older_rounds
 from rlhf_dagster.assets.define import JSON, loop_asset, stage_progress
 from rlhf_dagster.assets.metadata import as_list, label_store_link, markdown_table, numbers, rate_cell, table_result
 from rlhf_dagster.assets.rounds import open_rounds
@@ -26,7 +27,7 @@ from rlhf_dagster.loop.labels import (
 from rlhf_dagster.loop.sampling import pin_round, sample_completions
 from rlhf_dagster.loop.selection import chosen_by
 from rlhf_dagster.records.machines import by_people
-from rlhf_dagster.records.round_keys import IMPORT_ROUND, require_round_key
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.training.texts.cuts import Cuts
 
@@ -44,7 +45,6 @@ def round_manifest(
     context: dg.AssetExecutionContext, loop: dg.ResourceParam[LoopFolder]
 ) -> dg.MaterializeResult[dict[str, str]]:
     """Which policy this round samples from: the champion when the round began, pinned once and never changed."""
-    require_round_key(context.partition_key)
     manifest = pin_round(loop, context.partition_key)
     return dg.MaterializeResult(
         value=manifest, metadata=manifest, data_version=dg.DataVersion(manifest["behaviour_policy"])
@@ -211,6 +211,7 @@ def preference_dataset(
     `validation` holds comparisons that are not trained on, `held_out_annotators` labels of people who are never trained
     on. Prompts of the test split are in none of the three. `why_not` says why labels are `not_trained_on`.
     """
+    wait_for_older_rounds(context)
     key, partitions = context.partition_key, open_rounds(context.instance, loop)
     require_prompts(loop.config, prompts)
     left = left_behind(loop, key, partitions)

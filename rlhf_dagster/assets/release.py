@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from rlhf_dagster.assets.backfill_order import wait_for_older_rounds
 from rlhf_dagster.assets.define import JSON, after_policies
 from rlhf_dagster.assets.metadata import as_list, markdown_table
 from rlhf_dagster.errors import UserError
@@ -28,6 +29,7 @@ def promotion(
     that stand in the way, `reports` the rounds whose reports now begin with what has become of their policies. With
     `gate.approval` a policy that passes waits for the job `approve`, or for `rlhf promote`.
     """
+    wait_for_older_rounds(context)
     return decide_round(loop, context.partition_key, eval_report)
 
 

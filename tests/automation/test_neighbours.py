@@ -10,8 +10,8 @@ import pytest
 from loops import ROUND, Stages, copy_folder, small, write_loop
 from team_project import OWN_ASSETS, write_project
 
+from rlhf_dagster.assets.checks.pool import pool_problem
 from rlhf_dagster.assets.graph import loop_checks
-from rlhf_dagster.assets.pool import pool_problem
 from rlhf_dagster.assets.rounds import add_partition, open_next_round, open_rounds
 from rlhf_dagster.automation.execution import execute
 from rlhf_dagster.automation.failures import failed_runs

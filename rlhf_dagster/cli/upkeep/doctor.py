@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlhf_dagster.assets.pool import pool_problem
+from rlhf_dagster.assets.checks.pool import pool_problem
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.declared import DeclaredLoop
 from rlhf_dagster.automation.instance import open_instance
