@@ -31,11 +31,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from label_studio import LabelStudioServer, free_port, require_label_studio
 from loops import ROUND, Stages, copy_folder, copy_loop, open_runner, run_missing, run_round, write_loop
 from object_server import S3Server, s3_server
+from people import share_one_key
 from postgres import PostgresServer, require_postgres
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.labeling.label_studio.server import environment_folder
+
+share_one_key()
 
 # A machine that is busy is slow, and no test is about time.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,8 +9,10 @@ from rlhf_dagster.common.batches import batches
 from rlhf_dagster.data.line_records import DemonstrationLine, FeedbackLine, GoldLine, PromptLine
 from rlhf_dagster.data.parts.known import SeenTexts
 from rlhf_dagster.data.parts.table import ImportedTable, without_repeats
+from rlhf_dagster.lineage.people import people_of
 from rlhf_dagster.records.chats import messages_of
-from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id, pseudonym
+from rlhf_dagster.records.ids import content_hash, demonstration_id, prompt_id
+from rlhf_dagster.records.pseudonyms import Pseudonyms
 from rlhf_dagster.records.schemas import (
     IMPORTED_DEMONSTRATIONS,
     IMPORTED_FEEDBACK,
@@ -28,10 +30,10 @@ def add_prompts(lines: Iterable[PromptLine], store: Store, source: str) -> tuple
 
     ``source`` stands in where a line names none.
     """
-    return append_new(store, "prompts", prompt_rows(lines, source), IMPORTED_PROMPTS)
+    return append_new(store, "prompts", prompt_rows(lines, source, people_of(store)), IMPORTED_PROMPTS)
 
 
-def prompt_rows(lines: Iterable[PromptLine], source: str) -> Iterator[dict[str, Any]]:
+def prompt_rows(lines: Iterable[PromptLine], source: str, people: Pseudonyms) -> Iterator[dict[str, Any]]:
     """Rows of IMPORTED_PROMPTS."""
     for line in lines:
         yield {
@@ -39,12 +41,13 @@ def prompt_rows(lines: Iterable[PromptLine], source: str) -> Iterator[dict[str, 
             "text": str(line.prompt),
             "messages": messages_of(line.prompt),
             "source": line.source or source,
-            "user": pseudonym(line.user),
+            "user": people.of(line.user),
         }
 
 
 def add_demonstrations(lines: Iterable[DemonstrationLine], store: Store, source: str) -> tuple[int, int]:
     """Append demonstrations to those imported; returns how many were new and how many were not."""
+    people = people_of(store)
     rows = (
         {
             "demonstration_id": demonstration_id(line.prompt, line.response),
@@ -53,7 +56,7 @@ def add_demonstrations(lines: Iterable[DemonstrationLine], store: Store, source:
             "messages": messages_of(line.prompt),
             "response": line.response,
             "source": line.source or source,
-            "user": pseudonym(line.user),
+            "user": people.of(line.user),
         }
         for line in lines
     )
@@ -77,10 +80,11 @@ def add_gold(lines: Iterable[GoldLine], store: Store) -> tuple[int, int]:
 
 def add_feedback(lines: Iterable[FeedbackLine], store: Store, source: str) -> tuple[int, int]:
     """Append responses that people liked or did not to those imported; how many were new and how many were not."""
+    people = people_of(store)
     rows = (
         {
             "feedback_id": content_hash(
-                "feedback", messages_of(line.prompt) or line.prompt, line.response, line.liked, pseudonym(line.user)
+                "feedback", messages_of(line.prompt) or line.prompt, line.response, line.liked, people.of(line.user)
             ),
             "prompt_id": prompt_id(line.prompt),
             "prompt": str(line.prompt),
@@ -88,7 +92,7 @@ def add_feedback(lines: Iterable[FeedbackLine], store: Store, source: str) -> tu
             "response": line.response,
             "liked": line.liked,
             "weight": line.weight,
-            "user": pseudonym(line.user),
+            "user": people.of(line.user),
             "source": line.source or source,
         }
         for line in lines

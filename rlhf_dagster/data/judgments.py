@@ -17,7 +17,7 @@ from rlhf_dagster.data.parts.table import ImportedTable
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.contents import sendable
 from rlhf_dagster.labeling.ledger.rows import LedgerRow
-from rlhf_dagster.records.ids import pseudonym
+from rlhf_dagster.lineage.people import people_of
 from rlhf_dagster.records.machines import is_source, source_name
 from rlhf_dagster.records.schemas import IMPORTED_PROMPTS
 from rlhf_dagster.records.tables import Row
@@ -73,7 +73,8 @@ class _Adding:
         self._files, self._store, self._source = files, store, source
         self._tables = JudgedTables(files)
         self._tables.catch_up(store)
-        self._names, self._showings, self._answers = self._tables.names(), Showings(), Answers()
+        self._pseudonyms = people_of(files, store.annotators)
+        self._names, self._showings, self._answers = self._tables.names(), Showings(), Answers(self._pseudonyms)
         self._prompts = Appending(ImportedTable(files, "prompts", IMPORTED_PROMPTS))
         self._people: set[str] = set()
         self._new, self._refused = 0, list[tuple[int, str]]()
@@ -112,7 +113,7 @@ class _Adding:
         """Extend the key file, the only place that holds annotators' names; nobody but its owner may read it."""
         names = set(annotators) - self._people
         self._people |= names
-        new = {pseudonym(name): name for name in names if not is_source(name)}
+        new = {self._pseudonyms.of(name): name for name in names if not is_source(name)}
 
         def add(data: bytes | None) -> bytes:
             known = unseal(data, NAMES) if data else {}

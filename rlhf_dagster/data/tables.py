@@ -14,8 +14,10 @@ from rlhf_dagster.data.files import read_dataset, read_documents
 from rlhf_dagster.data.imported import imported, imported_key, is_imported
 from rlhf_dagster.data.rows import demonstration_row, document_row, prompt_row
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.people import people_of
 from rlhf_dagster.records.chats import prompt_of_row
-from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
+from rlhf_dagster.records.ids import prompt_id, split_of
+from rlhf_dagster.records.pseudonyms import Pseudonyms
 from rlhf_dagster.records.schemas import (
     DEMONSTRATIONS,
     FEEDBACK,
@@ -39,7 +41,7 @@ def build_prompts(config: LoopConfig, root: Path, store: Store, logged: Sequence
     """
     data = config.data
     if data.prompts_dataset:
-        rows = _dataset_prompts(data.prompts_dataset, root, data)
+        rows = _dataset_prompts(data.prompts_dataset, root, data, people_of(store))
     elif config.has_task:
         rows = _task_prompts(_task(config, root), config)
     elif logged and not is_imported(store, "prompts"):
@@ -153,7 +155,8 @@ def _given_demonstrations(data: DataSettings, root: Path, store: Store, optional
         if optional and not is_imported(store, "demonstrations"):
             return []
         return _imported(store, "demonstrations", IMPORTED_DEMONSTRATIONS, root)
-    return [row | {"source": dataset.name, "user": _user(row)} for row in read_dataset(dataset, root)]
+    people = people_of(store)
+    return [row | {"source": dataset.name, "user": _user(row, people)} for row in read_dataset(dataset, root)]
 
 
 def _record_split(row: Mapping[str, Any], known: Mapping[str, str], data: DataSettings, text: str = "") -> str:
@@ -174,10 +177,10 @@ def _task_documents(task: Task, data: DataSettings, seed: int) -> list[dict]:
     ]
 
 
-def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> list[dict]:
+def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings, people: Pseudonyms) -> list[dict]:
     rows = []
     for row in read_dataset(dataset, root):
-        user = _user(row)
+        user = _user(row, people)
         rows.append(
             prompt_row(
                 prompt_of_row(row), dataset.name, user, split_of(user or row["prompt"], data.validation, data.test)
@@ -186,9 +189,9 @@ def _dataset_prompts(dataset: HubDataset, root: Path, data: DataSettings) -> lis
     return rows
 
 
-def _user(row: Mapping[str, Any]) -> str:
+def _user(row: Mapping[str, Any], people: Pseudonyms) -> str:
     """The user's pseudonym, the same as in imports, so that a person's rows share a split wherever they come from."""
-    return "" if row.get("user") is None else pseudonym(str(row["user"]))
+    return "" if row.get("user") is None else people.of(str(row["user"]))
 
 
 def _sizes(n: int, data: DataSettings) -> dict[str, int]:

@@ -14,7 +14,7 @@ from rlhf_dagster.loop.annotators import BATCHES, OpenBatch, open_batches
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, prompt_of_row
-from rlhf_dagster.records.ids import content_hash, pseudonym
+from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.kinds import PAIR
 from rlhf_dagster.records.machines import is_machine
 from rlhf_dagster.records.outcome import to_display
@@ -68,7 +68,7 @@ class Desk:
             raise UserError("Labels stay on record: give your name with --by.")
         if is_machine(name):
             raise UserError(f"{name} is a name for machines; give your own with --by.")
-        self.loop, self.round_key, self.annotator = loop, round_key, pseudonym(name)
+        self.loop, self.round_key, self.annotator = loop, round_key, loop.people.of(name)
         self._set_aside: dict[str, None] = {}
         if round_key is not None and not any(loop.has_table(asset, round_key) for asset in BATCHES.values()):
             raise UserError(

@@ -75,6 +75,11 @@ class EmbeddedLabelStore:
         with self._database.reading() as connection:
             return self._rows(connection).state()
 
+    def annotators(self) -> list[str]:
+        """Everybody who has ever annotated, each once."""
+        with self._database.reading() as connection:
+            return self._rows(connection).annotators()
+
     def continue_after(self, position: int) -> None:
         """Give out no position up to this one, so that none is used twice after a restored backup."""
         with writing_labels(self._database) as writer:

@@ -14,11 +14,13 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.lineage.deletions import Deletions
 from rlhf_dagster.lineage.formats import bring_up_to_date
 from rlhf_dagster.lineage.models import Checkpoint, ModelStore, model_digest
+from rlhf_dagster.lineage.people import people_of
 from rlhf_dagster.lineage.registry import PolicyRecord, PolicyRegistry
 from rlhf_dagster.lineage.removals import Removals
 from rlhf_dagster.loop.label_store import LedgerOfLoop, LoopLedger, open_label_studio
 from rlhf_dagster.records.loop_names import ALONE, LoopNames
 from rlhf_dagster.records.parquet import read_parquet
+from rlhf_dagster.records.pseudonyms import Pseudonyms
 from rlhf_dagster.records.round_keys import round_number
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
@@ -86,6 +88,15 @@ class LoopFolder:
         return Removals(self.store)
 
     @property
+    def people(self) -> Pseudonyms:
+        """What stands for people in its tables and its ledger."""
+        return people_of(self.store, self._on_record)
+
+    def _on_record(self) -> list[str]:
+        """Everybody in the ledger."""
+        return [] if self.ledger_place.is_missing() else self.ledger.annotators()
+
+    @property
     def ledger(self) -> EmbeddedLabelStore:
         """Comparisons and annotations of this loop, whichever label store they came through."""
         return self.ledger_place.open(EmbeddedLabelStore)
@@ -100,7 +111,7 @@ class LoopFolder:
         """Where annotators work. Opening it sends no request to a label server."""
         if self.config.label_store.kind == "embedded":
             return self.ledger_place.open(LoopLedger)
-        return open_label_studio(self.config, self.root, self.ledger, self.is_decided)
+        return open_label_studio(self.config, self.root, self.ledger, self.is_decided, lambda: self.people)
 
     @property
     def newest_promotion(self) -> str:

@@ -18,6 +18,7 @@ from rlhf_dagster.labeling.ledger.rows import LedgerState
 from rlhf_dagster.labeling.ledger.writer import belongs_to_another
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.loop.ledger_mark import LedgerMark, MarkKeeper, mark_of_tables, new_id
+from rlhf_dagster.records.pseudonyms import Pseudonyms
 from rlhf_dagster.storage.base import Store
 
 if TYPE_CHECKING:
@@ -119,11 +120,15 @@ class LedgerOfLoop:
 
 
 def open_label_studio(
-    config: LoopConfig, root: Path, ledger: EmbeddedLabelStore, decided: Callable[[str], bool]
+    config: LoopConfig,
+    root: Path,
+    ledger: EmbeddedLabelStore,
+    decided: Callable[[str], bool],
+    pseudonyms: Callable[[], Pseudonyms],
 ) -> "LabelStudioStore":
     """The store; nothing is asked of the server, and no token is needed, before the first request.
 
-    ``decided`` says which rounds are read from the ledger alone.
+    ``decided`` says which rounds are read from the ledger alone; ``pseudonyms`` are the loop's.
     """
     from rlhf_dagster.labeling.label_studio.store import LabelStudioStore
 
@@ -135,6 +140,7 @@ def open_label_studio(
         loop_name=config.name,
         folder=root,
         decided=decided,
+        pseudonyms=pseudonyms,
     )
 
 

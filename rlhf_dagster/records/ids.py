@@ -45,7 +45,9 @@ def label_id(comparison_id: str, annotator: str, annotation_id: str, version: in
 
 
 def pseudonym(name: str) -> str:
-    """Stands for a person in every table; the empty name and those of machines and sources stay what they are."""
+    """Stands for a person in a data frame, which belongs to no loop; a loop's pseudonyms have a key
+    (:class:`~rlhf_dagster.records.pseudonyms.Pseudonyms`). The empty name and those of machines and sources stay.
+    """
     return content_hash("person", name) if name and is_person(name) else name
 
 

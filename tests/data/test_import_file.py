@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from people import pseudonym
 
 from rlhf_dagster.common.progress import listening
 from rlhf_dagster.common.sealed import unseal
@@ -14,7 +15,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.writer import LedgerWriter
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
-from rlhf_dagster.records.ids import demonstration_id, prompt_id, pseudonym
+from rlhf_dagster.records.ids import demonstration_id, prompt_id
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_DEMONSTRATIONS, IMPORTED_PROMPTS
 from rlhf_dagster.storage.local import LocalStore

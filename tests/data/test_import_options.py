@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from loops import asset_path, open_runner, run_missing, write_loop
+from people import pseudonym
 
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.config.data import DataSettings
@@ -18,7 +19,6 @@ from rlhf_dagster.data.reading.mapping import column_map
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.parse import labels_table
-from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import IMPORTED_DEMONSTRATIONS, IMPORTED_FEEDBACK, IMPORTED_PROMPTS
 from rlhf_dagster.storage.local import LocalStore

@@ -5,12 +5,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+from people import pseudonym
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.data.tables import build_demonstrations, build_pretraining_text, build_prompts
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.records.ids import demonstration_id, prompt_id, pseudonym, split_of
+from rlhf_dagster.records.ids import demonstration_id, prompt_id, split_of
 from rlhf_dagster.records.schemas import DEMONSTRATIONS, PRETRAINING_TEXT, PROMPTS, table
 from rlhf_dagster.storage.local import LocalStore
 

@@ -7,13 +7,13 @@ import pytest
 from batches import pairs
 from label_loops import loop_of_kind
 from loops import ROUND, write_loop
+from people import pseudonym
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.label_page.desk import Desk, command_after
 from rlhf_dagster.labeling.demonstrations import DEMONSTRATION_ROUND
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import read_labels
-from rlhf_dagster.records.ids import pseudonym
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "pair": {"choice": 1, "strength": 1.0},

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from fake_server import Answer, Asked
 from judge_server import QUICK, judging, messages_in, says, texts_in
+from people import pseudonym
 
 from rlhf_dagster.config.judging.judge import MachineAnnotator
 from rlhf_dagster.config.labeling import LabelingSettings
@@ -21,7 +22,6 @@ from rlhf_dagster.labeling.machine import MachineWork, is_judged, judge_round, w
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.labeling.simulate import find_work
 from rlhf_dagster.labeling.store import Submission
-from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.machines import by_people, is_machine
 from rlhf_dagster.storage.local import LocalStore
 

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loops import ROUND, asset_path, checkpoint, open_runner, rlhf_here, run_missing
@@ -178,11 +179,11 @@ def test_a_backup_that_was_interrupted_is_none_and_goes_on(loop, tmp_path, monke
 
     put, left = LocalStore.put, [30]
 
-    def some(*arguments: object) -> None:
+    def some(*arguments: Any, **options: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        put(*arguments)
+        put(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalStore, "put", some)

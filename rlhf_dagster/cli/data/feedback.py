@@ -20,7 +20,7 @@ def take_feedback(folder: Path, dry_run: bool, as_json: bool) -> None:
     data = loop.config.data
     if not data.feedback.logs:
         raise UserError(f"{folder}: `data.feedback.logs` names no log; `rlhf serve --log FOLDER` writes one.")
-    counts = read_logs(data, loop.root)[0].counts if dry_run else _prompts_made(loop)
+    counts = read_logs(data, loop.root, loop.store)[0].counts if dry_run else _prompts_made(loop)
     if as_json:
         print(json.dumps(counts, indent=1))
         return

@@ -10,8 +10,10 @@ from rlhf_dagster.data.conversations.logged import opening_of
 from rlhf_dagster.data.conversations.taking import Taken, TakenPrompt, take
 from rlhf_dagster.data.imported import add_feedback
 from rlhf_dagster.data.rows import prompt_row
-from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
+from rlhf_dagster.lineage.people import people_of
+from rlhf_dagster.records.ids import prompt_id, split_of
 from rlhf_dagster.records.parquet import to_parquet
+from rlhf_dagster.records.pseudonyms import NOBODY, Pseudonyms
 from rlhf_dagster.records.schemas import PROMPT_LINEAGE, table
 from rlhf_dagster.storage.base import Store
 
@@ -30,11 +32,15 @@ class FromLogs:
     """For people and for JSON; empty where no log is named."""
 
 
-def read_logs(data: DataSettings, root: Path) -> tuple[FromLogs, Taken]:
-    """Read the logs and keep nothing; ``root`` is the config's folder. Raises UserError where one cannot be read."""
+def read_logs(data: DataSettings, root: Path, store: Store) -> tuple[FromLogs, Taken]:
+    """Read the logs and keep nothing of them; ``root`` is the config's folder, ``store`` knows people's pseudonyms.
+
+    Raises UserError where a log cannot be read.
+    """
     taken = take(data.feedback, root) if data.feedback.logs else Taken()
-    rows = [_row(one, data) for one in taken.prompts]
-    lineage = [_lineage(one) for one in taken.prompts]
+    people = people_of(store) if any(one.user for one in taken.prompts) else NOBODY
+    rows = [_row(one, data, people) for one in taken.prompts]
+    lineage = [_lineage(one, people) for one in taken.prompts]
     return FromLogs(rows, lineage, _counts(taken) if data.feedback.logs else {}), taken
 
 
@@ -43,7 +49,7 @@ def keep_logs(data: DataSettings, root: Path, store: Store) -> FromLogs:
 
     Without any lineage, now or before, nothing is written.
     """
-    found, taken = read_logs(data, root)
+    found, taken = read_logs(data, root, store)
     if found.lineage or store.exists(LINEAGE):
         store.put(LINEAGE, to_parquet(table(found.lineage, PROMPT_LINEAGE)))
     if not taken.thumbs:
@@ -82,19 +88,19 @@ def _counts(taken: Taken) -> dict[str, Any]:
     }
 
 
-def _row(one: TakenPrompt, data: DataSettings) -> dict[str, Any]:
+def _row(one: TakenPrompt, data: DataSettings, people: Pseudonyms) -> dict[str, Any]:
     """A row of PROMPTS. All that a user asks is in one split; of nobody known, all that begins with the same turn."""
-    user = pseudonym(one.user)
+    user = people.of(one.user)
     split = split_of(user or opening_of(one.prompt), data.validation, data.test)
     return prompt_row(one.prompt, one.place.log, user, split)
 
 
-def _lineage(one: TakenPrompt) -> dict[str, Any]:
+def _lineage(one: TakenPrompt, people: Pseudonyms) -> dict[str, Any]:
     return {
         "prompt_id": prompt_id(one.prompt),
         "log": one.place.log,
         "line": one.place.line,
-        "user": pseudonym(one.user),
+        "user": people.of(one.user),
         "policy_id": one.policy_id,
         "conversation": one.response_id,
     }

@@ -19,7 +19,7 @@ from rlhf_dagster.labeling.ledger.contents import annotation_of
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
 from rlhf_dagster.labeling.ledger.versions import FirstVersion
 from rlhf_dagster.labeling.store import Annotation
-from rlhf_dagster.records.ids import pseudonym
+from rlhf_dagster.records.pseudonyms import Pseudonyms
 from rlhf_dagster.records.tables import Row
 
 _KEPT = ("reason", "strength", "flags", "metadata")
@@ -46,12 +46,12 @@ class Answers:
     each other, the second must say that it is the later one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, people: Pseudonyms) -> None:
         self.there = 0
         """Judgments that say nothing new."""
         self.refused: list[tuple[int, str]] = []
         """Line numbers and reasons."""
-        self._pseudonym = cache(pseudonym)
+        self._pseudonym = cache(people.of)
         self._submitted: dict[str, datetime | None] = {}
         """Of annotations that the file speaks of more than once, when its last version of them was submitted."""
 

@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.records.ids import pseudonym
+from rlhf_dagster.records.pseudonyms import Pseudonyms
 
 SIMULATED_DOMAIN = "annotators.invalid"
 """E-mail domain (it can never exist) of users who stand for simulated or imported annotators."""
@@ -16,21 +17,25 @@ _LOCAL_PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 
 
 def email_of(name: str) -> str:
-    """The address of the Label Studio user who stands for the annotator called ``name`` in our tables."""
+    """The address of the Label Studio user who stands for the simulated annotator called ``name``."""
     return f"{name if _LOCAL_PART.fullmatch(name) else pseudonym(name)}@{SIMULATED_DOMAIN}"
 
 
 class People:
-    """The key file ``path``: pseudonym to e-mail address, readable by its owner alone."""
+    """The key file ``path``: pseudonym to e-mail address, readable by its owner alone.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    An account is somebody's under their own name only where this file says so: whoever joins the server chooses the
+    address of their account, and could choose one that reads as a simulated annotator's or as a pseudonym.
+    """
+
+    def __init__(self, path: Path, pseudonyms: Callable[[], Pseudonyms]) -> None:
+        self.path, self._pseudonyms = path, pseudonyms
 
     def names(self, users: Mapping[int, str]) -> dict[int, str]:
         """The pseudonym of each user, given their e-mail addresses by user id; new ones are added to the file."""
         known = self._read()
-        kept = {email: name for name, email in known.items()}
-        names = {user: kept.get(email.lower()) or _name(email.lower()) for user, email in users.items()}
+        kept, people = {email: name for name, email in known.items()}, self._pseudonyms()
+        names = {user: kept.get(email.lower()) or people.of(email.lower()) for user, email in users.items()}
         self._add({names[user]: email.lower() for user, email in users.items()}, known)
         return names
 
@@ -46,8 +51,3 @@ class People:
             return
         data = json.dumps(known | dict(entries), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         write_atomically(self.path, data.encode(), private=True)
-
-
-def _name(email: str) -> str:
-    local, _, domain = email.partition("@")
-    return local if domain == SIMULATED_DOMAIN else pseudonym(email)

@@ -30,8 +30,11 @@ from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.sync import Synchroniser
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
+from rlhf_dagster.lineage.people import people_of
 from rlhf_dagster.records.machines import is_machine
+from rlhf_dagster.records.pseudonyms import Pseudonyms
 from rlhf_dagster.records.tables import records
+from rlhf_dagster.storage.local import LocalStore
 
 PURPOSES = ("train", "evaluation", "demonstrations")
 
@@ -54,15 +57,17 @@ class LabelStudioStore:
         loop_name: str,
         folder: Path | None = None,
         decided: Callable[[str], bool] = lambda _: False,
+        pseudonyms: Callable[[], Pseudonyms] | None = None,
     ) -> None:
         """``client`` is called, and the server asked for its version, when the first request is made.
 
         ``folder`` holds the key to the pseudonyms; by default that of the ledger's file. ``decided`` says of a round
         that no label of it is waited for any more: it is read from the ledger alone, and its project may be tidied
-        away.
+        away. ``pseudonyms`` are those that the loop gives; by default those of a loop in ``folder``.
         """
         self.ledger = place if isinstance(place, EmbeddedLabelStore) else EmbeddedLabelStore(place)
         self._folder = folder or self.ledger.path.parent
+        self._pseudonyms = pseudonyms or (lambda: people_of(LocalStore(self._folder), self.ledger.annotators))
         self._url, self._servers, self._decided = url, KnownServers(self.ledger.address), decided
         self.settings, self.loop_name = settings, loop_name
         self._connect, self._confirmed = client, False
@@ -77,7 +82,7 @@ class LabelStudioStore:
 
     @cached_property
     def people(self) -> People:
-        return People(self._folder / "annotators.json")
+        return People(self._folder / "annotators.json", self._pseudonyms)
 
     @cached_property
     def _identity(self) -> Identity:

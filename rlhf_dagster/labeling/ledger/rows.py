@@ -74,6 +74,10 @@ class LedgerRows:
             if rows != sum(row[held] for row in projects):
                 raise self.damaged(f"it has {held} that are of no round")
 
+    def annotators(self) -> list[str]:
+        """Everybody who has ever annotated, each once."""
+        return list(self._connection.execute(sa.select(ANNOTATIONS_TABLE.c.annotator).distinct()).scalars())
+
     def annotations(self, project: str, after: int = 0) -> list[LedgerRow]:
         """A project's annotation versions later than a position, in the order of positions."""
         query = sa.select(ANNOTATIONS_TABLE).where(

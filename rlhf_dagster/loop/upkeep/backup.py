@@ -21,6 +21,7 @@ from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import copy_ledger
 from rlhf_dagster.lineage.formats import FORMAT_FILE, KEPT_FOLDERS
+from rlhf_dagster.lineage.people import PEOPLE_FILE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.ledger_mark import MARK_FILE
 from rlhf_dagster.pages.server import ROUNDS_PAGE
@@ -31,7 +32,7 @@ STORE_FILES, FOLDER_FILES, LEDGER_COPY = "store", "folder", "ledger.sqlite"
 """Where a backup has the loop's store, the files of its folder on this machine, and its ledger."""
 PRIVATE_FILES = ("annotators.json", USERS_KEY)
 """Of a loop's folder: what names stand for, which its owner alone can read."""
-_SINGLE = (FORMAT_FILE, MARK_FILE, ROUNDS_PAGE)
+_SINGLE = (FORMAT_FILE, MARK_FILE, PEOPLE_FILE, ROUNDS_PAGE)
 _ATTEMPTS = 50
 Tell = Callable[[str], None]
 
@@ -121,7 +122,7 @@ def _copy(store: Store, key: str, target: Store, digests: dict[str, str]) -> int
             name, digest = f"{STORE_FILES}/{key}", digest_of(file)
             if digests.get(name) == digest:
                 return 0
-            target.put(name, file)
+            target.put(name, file, private=key == PEOPLE_FILE)
     except FileNotFoundError:  # it was there when the folder was listed
         return 0
     digests[name] = digest

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from rlhf_dagster.common.sealed import is_whole_page, unseal
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.people import PEOPLE_FILE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.guards.place import PLACE_FILE
 from rlhf_dagster.loop.upkeep.findings import Finding
@@ -28,7 +29,7 @@ def check_files(loop: LoopFolder) -> Iterator[Finding]:
     for folder in ("answers", "assets", "imports", "quarantine"):
         for key in loop.store.list(folder):
             yield from _check_file(loop, key)
-    for key in (ROUNDS_PAGE, PLACE_FILE):
+    for key in (ROUNDS_PAGE, PLACE_FILE, PEOPLE_FILE):
         yield from _check_file(loop, key)
 
 
@@ -51,7 +52,9 @@ def _check_file(loop: LoopFolder, key: str) -> Iterator[Finding]:
     problem = problem_of(found.data, key) if found else ""
     if not problem:
         return
-    if key.startswith("imports/"):
+    if key == PEOPLE_FILE:
+        yield Finding(problem, "bring it back from a backup: without it people get other pseudonyms")
+    elif key.startswith("imports/"):
         yield Finding(problem, "bring it back from a backup, or import its records again")
     else:
         yield Finding(problem, _made_again(key), lambda: set_aside(loop, key))

@@ -10,6 +10,7 @@ from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import copy_ledger
 from rlhf_dagster.lineage.formats import KEPT_FOLDERS
+from rlhf_dagster.lineage.people import PEOPLE_FILE
 from rlhf_dagster.lineage.stop_cord import STOP_FILE, pull
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.upkeep.backup import (
@@ -44,7 +45,8 @@ def bring_back(source: str, folder: Path, say: Tell) -> tuple[LoopFolder, Backup
     if is_remote(loop.address) and any(loop.store.list(kept) for kept in KEPT_FOLDERS):
         raise UserError(f"{loop.address} holds a loop already; correct `root` in loop.yaml.")
     for key in [key for key in backup.files if key.startswith(f"{STORE_FILES}/")]:
-        loop.store.put(key.removeprefix(f"{STORE_FILES}/"), _file(store, key))
+        name = key.removeprefix(f"{STORE_FILES}/")
+        loop.store.put(name, _file(store, key), private=name == PEOPLE_FILE)
     say(f"{len(backup.files)} files brought back")
     _restore_ledger(store, loop)
     loop.store.delete(STOP_FILE)

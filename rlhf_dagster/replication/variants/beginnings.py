@@ -15,6 +15,7 @@ from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import copy_ledger
 from rlhf_dagster.lineage.formats import FORMAT_FILE, KEPT_FOLDERS
+from rlhf_dagster.lineage.people import PEOPLE_FILE
 from rlhf_dagster.lineage.stop_cord import reserve
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.ledger_mark import MARK_FILE
@@ -45,7 +46,7 @@ def _move_into_place(source: Path, target: Path, settings: str) -> None:
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.new")
     make_folder(beside)
     try:
-        for name in (*KEPT_FOLDERS, FORMAT_FILE, MARK_FILE):
+        for name in (*KEPT_FOLDERS, FORMAT_FILE, MARK_FILE, PEOPLE_FILE):
             _link(source / name, beside / name)
         _copy_ledger(source, beside)
         if settings:

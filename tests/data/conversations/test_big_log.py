@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from conversation_logs import chat_line, thumbs_line, write_log
+from people import pseudonym
 
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.data.conversations.duplicates import BEGINS_AS_ANOTHER, TURN_OF_LONGER
 from rlhf_dagster.data.conversations.keeping import FromLogs, keep_logs
 from rlhf_dagster.data.conversations.taking import OVER_THE_LIMIT, WITH_PERSONAL_DATA, WITHOUT_CONSENT
 from rlhf_dagster.data.imported import imported
-from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.schemas import IMPORTED_FEEDBACK
 from rlhf_dagster.storage.local import LocalStore
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from conversation_logs import chat_line, thumbs_line, write_log
+from people import pseudonym
 
 from rlhf_dagster.config.data import DataSettings
 from rlhf_dagster.config.loop import LoopConfig
@@ -16,7 +17,7 @@ from rlhf_dagster.data.imported import imported
 from rlhf_dagster.data.tables import build_feedback, build_prompts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat
-from rlhf_dagster.records.ids import prompt_id, pseudonym, split_of
+from rlhf_dagster.records.ids import prompt_id, split_of
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.schemas import IMPORTED_FEEDBACK
 from rlhf_dagster.storage.local import LocalStore

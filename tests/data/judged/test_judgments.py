@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from people import pseudonym
 
 from rlhf_dagster.data import judgments as module
 from rlhf_dagster.data.imported import imported
@@ -21,7 +22,6 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.writer import LedgerWriter
 from rlhf_dagster.labeling.parse import labels_table, usable_labels
 from rlhf_dagster.labeling.quality.label_quality import measure_quality
-from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.machines import source_name
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_PROMPTS
