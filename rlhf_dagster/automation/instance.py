@@ -1,6 +1,7 @@
 """The Dagster instance of a loop's folder."""
 
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ LOCATION_TAG = ".dagster/repository"
 PROCESS_TAG = ".dagster/rlhf_process"
 _DAMAGES = (dg.DagsterError, SQLAlchemyError, sqlite3.Error, YAMLError, ValueError)
 """What Dagster raises over records, or a dagster.yaml, that are damaged."""
+_NOT_IN_ADDRESSES = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+"""Dagster puts the folder's name into the addresses of its databases as it is, where these mean something."""
 MAX_RETRIES_TAG = "dagster/max_retries"
 
 
@@ -38,8 +41,16 @@ def dagster_home(root: Path) -> Path:
 
 
 def prepare_home(root: Path) -> Path:
-    """``root/dagster`` with our instance config, unless there is one already."""
+    """``root/dagster`` with our instance config, unless there is one already.
+
+    Raises UserError where the folder cannot be written, or has a name that Dagster would take for another one.
+    """
     home = dagster_home(root)
+    if _NOT_IN_ADDRESSES.search(str(home.absolute())):
+        raise UserError(
+            f"{root}: Dagster cannot keep records in a folder whose name holds `?`, or `%` before two hex digits; "
+            "rename it, or choose another folder."
+        )
     target = home / "dagster.yaml"
     try:
         home.mkdir(parents=True, exist_ok=True)

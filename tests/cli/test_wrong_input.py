@@ -48,6 +48,22 @@ def test_a_folder_that_cannot_be_written(tmp_path, command) -> None:
         assert_one_sentence(rlhf_here(*command, folder), str(folder), "cannot write there", "choose another folder")
 
 
+@pytest.mark.parametrize("name", ["a?b", "a%20b"])
+def test_a_folder_whose_name_dagster_would_misread(tmp_path, name) -> None:
+    """It would open other files, and say that its records are damaged."""
+    assert_one_sentence(
+        rlhf_here("init", tmp_path / name), f"{tmp_path / name}: Dagster cannot keep records", "rename it"
+    )
+    assert not (tmp_path / name).exists()
+    assert_one_sentence(rlhf_here("round", "open", "--loop", write_loop(tmp_path / name)), "rename it")
+
+
+@pytest.mark.parametrize("name", ["a#b", "100%", "a b[bold]"])
+def test_a_folder_with_an_odd_name_is_a_folder(tmp_path, name) -> None:
+    assert rlhf_here("round", "open", "--loop", write_loop(tmp_path / name)).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_folder_that_holds_something_else(tmp_path) -> None:
     (tmp_path / "thesis.txt").write_text("not to be mixed with")
     assert_one_sentence(rlhf_here("demo", "--out", tmp_path), f"{tmp_path} exists and is not a demo's folder")
