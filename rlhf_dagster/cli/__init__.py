@@ -1,6 +1,7 @@
 """The `rlhf` command."""
 
 import io
+import logging
 import os
 import sys
 
@@ -11,6 +12,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _say_any_text()
+    # On some processors it says at each start that it has not fetched a kernel from the Hub, which nobody asked for.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from sqlalchemy.exc import SQLAlchemyError
 
     from rlhf_dagster.cli.app import app

@@ -86,6 +86,13 @@ def replicate(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file or folder of prompts, demonstrations, judgments or feedback, as its rows show, or gold=FILE; "
+            "may be repeated."
+        ),
+    ] = None,
     source: Annotated[
         str,
         typer.Option(help="`task` (the embedded task) or `imports` (your own files, which a --model has by default)."),
@@ -97,9 +104,23 @@ def init(
     task: Annotated[
         str, typer.Option(help="The task to learn, with its settings for a tiny model (see `rlhf demo --task`).")
     ] = "",
+    annotators: Annotated[
+        str,
+        typer.Option(help="Who labels: simulated, page (you, by `rlhf label`), label_studio, or a server's address."),
+    ] = "",
+    all_settings: Annotated[
+        bool, typer.Option("--all-settings", help="Write every setting down, those that are as usual as comments.")
+    ] = False,
 ) -> None:
-    """Make a loop: a folder with a commented loop.yaml and a Dagster instance."""
-    loops.init_loop(folder, source or ("imports" if model else "task"), model, chat, task)
+    """Make a loop: its loop.yaml and its data, looked at before anything is trained. Asks where no option is given."""
+    from rlhf_dagster.cli.start import new_loop
+    from rlhf_dagster.cli.start.init import init_loop
+
+    if not any((data, source, model, chat, task, annotators)) and new_loop.can_ask():
+        asked = new_loop.ask(lambda question, usual: str(typer.prompt(question, usual)), print)
+    else:
+        asked = new_loop.of_options(data or [], source, model, chat, task, annotators)
+    init_loop(folder, asked, all_settings)
 
 
 @app.command()

@@ -7,74 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
     from rlhf_dagster.cli.runner import LoopRunner
     from rlhf_dagster.loop.folder import LoopFolder
-
-STARTERS: dict[str, dict[str, Any]] = {
-    "task": {"name": "sentiment", "data": {"source": "task", "task": "sentiment"}},
-    "imports": {
-        "name": "my_loop",
-        "data": {"source": "imports"},
-        "base_model": {"source": "tiny", "tiny": {"tokenizer": "bpe", "context": 256}},
-        "sampling": {"prompt_tokens": 64, "response_tokens": 64, "fixed_length": False},
-        "sft": {"max_tokens": 256},
-        "reward_model": {"max_tokens": 256},
-        "label_store": {"kind": "embedded", "simulated_annotators": False},
-    },
-}
-
-
-OF_THE_DATA = ("name", "data", "label_store")
-"""The sections of a starter that say what is learned, and not by which model."""
-
-
-def init_loop(folder: Path, source: str, model: str = "", chat: bool = False, task: str = "") -> None:
-    from rlhf_dagster.automation.instance import prepare_home
-    from rlhf_dagster.config.text import commented_yaml
-
-    if source not in STARTERS:
-        raise UserError(f"--source {source}: choose one of {', '.join(STARTERS)}.")
-    if chat and not model:
-        raise UserError("--chat reads prompts in the template of a model; give it with --model.")
-    path = folder / CONFIG_FILE
-    if path.exists():
-        raise UserError(f"{path} exists already; edit it, or choose another folder.")
-    if task and (source != "task" or model):
-        raise UserError("--task is for a loop that learns a task with a tiny model; leave --source and --model out.")
-    chosen, reasons, notes = (_task_starter(task, folder), {}, []) if task else _starter(source, model, chat)
-    prepare_home(folder)
-    path.write_text(commented_yaml(chosen, reasons), encoding="utf-8")
-    for note in notes:
-        print(note)
-    print(f"{path} written. Next:")
-    if model:
-        print(f"  rlhf check-model {model} --loop {folder}   what each stage does with it, and its memory")
-    if source == "imports":
-        print(f"  rlhf import demonstrations FILE --loop {folder}   (also: prompts, judgments)")
-    print(f"  rlhf run prepare --loop {folder}      data, base model, SFT")
-    print(f"  rlhf ui --loop {folder}               the same in the browser")
-
-
-def _task_starter(task: str, folder: Path) -> dict[str, Any]:
-    from rlhf_dagster.data.task_settings import task_settings
-
-    settings = task_settings(task, folder)
-    return settings | {"data": {"source": "task", "task": task, **settings.get("data", {})}}
-
-
-def _starter(source: str, model: str, chat: bool) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """The settings to write, their reasons, and what to say of the model."""
-    if not model:
-        return STARTERS[source], {}, []
-    from rlhf_dagster.cli.model_starter import model_starter
-
-    chosen, reasons, notes = model_starter(model, chat)
-    people = {name: STARTERS[source][name] for name in OF_THE_DATA if name in STARTERS[source]}
-    return people | chosen, reasons, notes
 
 
 def run_job(job: str, folder: Path, round_key: str | None, until: str | None, again: bool) -> None:
@@ -107,7 +44,9 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
         print(f"{key} stops here, by the gate: {outcome.failure}")
     elif not outcome.success:
         raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
-    print(f"All rounds on one page: {page}")
+    if key and job == "train_round" and loop.store.exists(report := loop.asset_key("eval_report", key, "html")):
+        print(f"Report of {key}: {loop.store.address}/{report}")
+    print(f"All rounds on one page: {loop.store.address}/{page}")
 
 
 def _missing(runner: "LoopRunner", job: str, key: str | None, until: str | None) -> list[str]:

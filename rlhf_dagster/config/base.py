@@ -87,7 +87,7 @@ def _plain(value: Any) -> Any:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; an empty file is an empty mapping."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; `rlhf init DIR` writes a commented one.")
+        raise UserError(f"{path}: no such file; `rlhf init DIR` writes one.")
     with reading(path):
         content = parse_file(path)
     return {} if content is None else content

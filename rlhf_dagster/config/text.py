@@ -18,6 +18,10 @@ HEAD = """\
 # The config of one loop. What stands behind `# ` is the default; take the mark away to change it.
 # A wrong key or value is refused with its name when the loop is opened.
 """
+HEAD_OF_CHOSEN = """\
+# The config of one loop: what differs from the defaults. docs/config.md has every setting, and so has the file that
+# `rlhf init FOLDER --all-settings` writes. A wrong key or value is refused with its name when the loop is opened.
+"""
 REASON_WIDTH = 100
 _SECTIONS = {type(field.default) for field in LoopConfig.model_fields.values()}
 """The classes of the sections' settings."""
@@ -30,6 +34,25 @@ def commented_yaml(chosen: dict[str, Any], reasons: Mapping[str, Any] = NO_REASO
     ``reasons`` say why a setting is chosen, by section and name as ``chosen`` itself.
     """
     return HEAD + "\n".join(commented_lines(LoopConfig(**chosen), chosen, reasons=reasons)) + "\n"
+
+
+def chosen_yaml(chosen: dict[str, Any], reasons: Mapping[str, Any] = NO_REASONS) -> str:
+    """A config file with the chosen settings alone, each below its meaning and its reason."""
+    return HEAD_OF_CHOSEN + "\n".join(_chosen_lines(LoopConfig(**chosen), chosen, reasons)) + "\n"
+
+
+def _chosen_lines(model: BaseModel, chosen: Mapping[str, Any], reasons: Mapping[str, Any]) -> Iterator[str]:
+    for name, field in type(model).model_fields.items():
+        if name not in chosen:
+            continue
+        value, why = getattr(model, name), reasons.get(name, "")
+        yield from (f"# {line.strip()}" for line in (field.description or "").splitlines())
+        yield from (f"# > {line}" for line in ([] if isinstance(why, Mapping) else textwrap.wrap(why, REASON_WIDTH)))
+        if isinstance(value, BaseModel) and isinstance(chosen[name], Mapping):
+            inner = why if isinstance(why, Mapping) else NO_REASONS
+            yield from [f"{name}:", *(f"  {line}" for line in _chosen_lines(value, chosen[name], inner))]
+        else:
+            yield f"{name}: {_yaml(_plain_value(value))}"
 
 
 def commented_lines(

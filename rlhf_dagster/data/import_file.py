@@ -11,6 +11,7 @@ from rlhf_dagster.config.data import JudgmentsDataset
 from rlhf_dagster.data.import_licences import SaidLicence
 from rlhf_dagster.data.import_rows import RecordReader, better_command, reader_of
 from rlhf_dagster.data.imported import add_demonstrations, add_feedback, add_gold, add_prompts
+from rlhf_dagster.data.judgment_forms.known import recognised
 from rlhf_dagster.data.judgments import add_judgments
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.reading.hub import hub_source
@@ -18,6 +19,7 @@ from rlhf_dagster.data.reading.known import open_source
 from rlhf_dagster.data.reading.mapping import check_columns, mapped_rows
 from rlhf_dagster.data.reading.source import RowSource
 from rlhf_dagster.data.reading.tally import ReadTally
+from rlhf_dagster.data.text_forms import kind_of_texts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.storage.base import Store
@@ -31,7 +33,7 @@ _TOLD_EVERY = 1_000
 _FIRST_ROWS = 20
 """Rows that show the form."""
 
-__all__ = ["ImportOptions", "ImportReport", "import_dataset", "import_file", "import_source"]
+__all__ = ["ImportOptions", "ImportReport", "import_dataset", "import_file", "import_source", "kind_of_file"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,24 @@ def import_source(
         return replace(_report(tally, source, reader), held_back=str(why), better_command=hint)
     said.keep()
     return _report(tally, source, reader, added, there)
+
+
+def kind_of_file(file: Path) -> Kind:
+    """What kind of records the first rows of a file or folder are; raises UserError where they are none that is known.
+
+    Comparisons whose answer is known (`gold`) look like judgments.
+    """
+    source = open_source(Path(file))
+    first = _first_rows(source, ImportOptions())
+    found = "judgments" if recognised(first) else kind_of_texts(first)
+    for kind in IMPORT_KINDS:
+        if kind == found:
+            return kind
+    columns = f"its columns ({', '.join(map(str, first[0]))[:200]})" if first else "its rows"
+    raise UserError(
+        f"{source.place}: {columns} are those of no kind of record; make the loop without it, and import it with "
+        "`rlhf import KIND FILE --column OURS=THEIRS`."
+    )
 
 
 def import_dataset(

@@ -61,12 +61,19 @@ def liked_of(row: RowValues) -> bool | None:
 
 def fitting_command(rows: list[RowValues], kind: str) -> str:
     """The other kind of record that most of ``rows`` are; empty if they are none."""
+    found = kind_of_texts(rows, without=kind)
+    return "" if found == "prompts" else found
+
+
+def kind_of_texts(rows: list[RowValues], without: str = "") -> str:
+    """What most of ``rows`` are: feedback, demonstrations or, with less in them, prompts; empty if they are neither."""
     makers: dict[str, Callable[[RowValues], Any]] = {
         "feedback": feedback_line_of,
         "demonstrations": demonstration_line_of,
+        "prompts": prompt_line_of,
     }
     for name, make in makers.items():
-        if name != kind and rows and 2 * sum(_can(make, row) for row in rows) > len(rows):
+        if name != without and rows and 2 * sum(_can(make, row) for row in rows) > len(rows):
             return name
     return ""
 

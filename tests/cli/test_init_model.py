@@ -11,9 +11,9 @@ from transformers import GPT2Config, LlamaConfig
 from typer.testing import CliRunner
 from zoo.make import make_tiny
 
-from rlhf_dagster.cli import model_starter
 from rlhf_dagster.cli.app import app
-from rlhf_dagster.cli.model_starter import Machine, fitting_preset, settings_for
+from rlhf_dagster.cli.start import model_starter
+from rlhf_dagster.cli.start.model_starter import Machine, fitting_preset, settings_for
 from rlhf_dagster.config.loop import load_config
 from rlhf_dagster.config.presets import PRESETS
 from rlhf_dagster.errors import UserError

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlhf_dagster.cli.loops import STARTERS
+from rlhf_dagster.cli.start.starters import STARTERS
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.presets import PRESETS
-from rlhf_dagster.config.text import commented_yaml, presets_table, reference_page
+from rlhf_dagster.config.text import chosen_yaml, commented_yaml, presets_table, reference_page
 
 CHOSEN = {
     **STARTERS,
@@ -25,6 +25,13 @@ SETTING = re.compile(r"# (\s*[a-z0-9_]+:( .*)?)")
 def test_a_commented_file_is_the_same_config(name) -> None:
     text = commented_yaml(CHOSEN[name])
     assert LoopConfig.parse(yaml.safe_load(text) or {}, name) == LoopConfig(**CHOSEN[name])
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_file_of_what_is_chosen_has_no_more(name) -> None:
+    reasons = dict.fromkeys(CHOSEN[name], "why")
+    written = yaml.safe_load(chosen_yaml(CHOSEN[name], reasons)) or {}
+    assert written == CHOSEN[name]
 
 
 @pytest.mark.parametrize("name", CHOSEN)

@@ -97,7 +97,7 @@ def test_people_label_where_there_is_no_task() -> None:
 
 
 def test_a_missing_file_names_the_command_that_writes_one(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"loop.yaml: no such file; `rlhf init DIR` writes a commented one\."):
+    with pytest.raises(UserError, match=r"loop.yaml: no such file; `rlhf init DIR` writes one\."):
         load_config(tmp_path)
 
 

@@ -41,7 +41,7 @@ def import_data(kind: str, file: Path | None, folder: Path, as_json: bool, optio
     if as_json:
         print(json.dumps(_as_json(report), indent=1))
     else:
-        _show_import(kind, file, report, next_commands)
+        show_import(kind, file, report, next_commands)
         _show_axes(report, loop.config.labeling.rating_axes)
     # A few refused lines do not stop a script; a file of which nothing is imported does, but for a dry run.
     if report.refusals == report.read or (report.held_back and not options.dry_run):
@@ -64,7 +64,7 @@ class RowsRead:
             print(f"{step:,} rows: {what} ...", file=sys.stderr, flush=True)
 
 
-def _show_import(kind: str, file: Path | None, report: "ImportReport", next_commands: list[str]) -> None:
+def show_import(kind: str, file: Path | None, report: "ImportReport", next_commands: list[str]) -> None:
     from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
     for number, reason in report.refused:

@@ -1,5 +1,6 @@
 """Quality of labels, in all and for each annotator: agreement, known answers, consistency, habits and speed."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -179,6 +180,11 @@ def _figures(labels: pd.DataFrame, measured: _Measured) -> list[dict[str, Any]]:
     return records(given.join(skipped).join(chosen).fillna({"skipped": 0, "shown": 0, "first": 0}).reset_index())
 
 
+def _pace(seconds: float, usual: float) -> float:
+    """A median time as a share of the usual one; NaN where answers take no time, as when a program gives them."""
+    return seconds / usual if usual > 0 else math.nan
+
+
 def _annotator_row(figures: dict[str, Any], measured: _Measured) -> dict[str, Any]:
     name, labels = figures["annotator"], int(figures["labels"])
     own = measured.agreement.own.get(name)
@@ -188,7 +194,7 @@ def _annotator_row(figures: dict[str, Any], measured: _Measured) -> dict[str, An
     first, others_first = _first_positions(figures, measured.decided)
     found = AnnotatorFigures(
         labels=labels,
-        pace=figures["seconds"] / measured.submitted["seconds"].median(),
+        pace=_pace(figures["seconds"], measured.submitted["seconds"].median()),
         agreement=own,
         others_agreement=measured.agreement.others.get(name),
         first_position=first,

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import pandas as pd
+
 from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.data.conversations.logs import Logs
 from rlhf_dagster.data.imported import is_imported
+from rlhf_dagster.data.tables import build_demonstrations, build_prompts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.label_studio.server import is_local
@@ -112,12 +115,30 @@ def _data(loop: LoopFolder) -> Diagnosis:
     if lacking := _not_imported(loop):
         return Diagnosis("data", f"No {lacking} are imported.", f"rlhf import {lacking} FILE {loop.option}")
     if prompts is None or demonstrations is None:
-        return Diagnosis("data", "Prompts and demonstrations are not made yet.", f"rlhf run prepare {loop.option}")
+        ahead = _sizes(loop, *_imports(loop)) if _only_imports(loop) else "Prompts and demonstrations"
+        return Diagnosis("data", f"{ahead} are not made yet.", f"rlhf run prepare {loop.option}")
+    return Diagnosis("data", f"{_sizes(loop, prompts, demonstrations)}.")
+
+
+def _only_imports(loop: LoopFolder) -> bool:
+    """Whether the data are files that were imported, so that it costs nothing to see what will be made of them."""
+    data = loop.config.data
+    others = (data.prompts_dataset, data.demonstrations_dataset, data.feedback.logs, data.demonstrations_to_write)
+    return not (loop.config.has_task or any(others))
+
+
+def _imports(loop: LoopFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    prompts = build_prompts(loop.config, loop.root, loop.store)
+    return prompts, build_demonstrations(loop.config, loop.root, loop.store, prompts)[0]
+
+
+def _sizes(loop: LoopFolder, prompts: pd.DataFrame, demonstrations: pd.DataFrame) -> str:
+    """How many there are; raises UserError where they are too few for any policy to be promoted."""
     require_prompts(loop.config, prompts)
     require_demonstrations(demonstrations)
     sizes = prompts["split"].value_counts()
     each = ", ".join(f"{int(sizes.get(split, 0)):,} {split}" for split in ("train", "validation", "test"))
-    return Diagnosis("data", f"{len(prompts):,} prompts ({each}) and {len(demonstrations):,} demonstrations.")
+    return f"{len(prompts):,} prompts ({each}) and {len(demonstrations):,} demonstrations"
 
 
 def _not_imported(loop: LoopFolder) -> str:

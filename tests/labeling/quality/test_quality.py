@@ -84,3 +84,9 @@ def test_those_who_stand_out_are_named_and_nobody_else() -> None:
     assert review["hasty"] == "Takes 10% of the usual time."
     assert summary["review"] == ["careless", "first", "hasty"]
     assert quality["chance_first"].tolist() == [0.25] * 6
+
+
+def test_answers_that_take_no_time_are_no_haste() -> None:
+    quality, _ = measure_quality(*tables([(f"c{n}", "a", n % 2, 0.0) for n in range(40)]))
+    (row,) = quality.to_dict("records")
+    assert (row["median_seconds"], "usual time" in (row["review"] or "")) == (0.0, False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.cli.start.new_loop import require_name
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.model_sizes import in_millions, preset_for
 from rlhf_dagster.config.presets import PRESETS
@@ -60,6 +61,7 @@ def model_starter(name: str, chat: bool) -> tuple[Chosen, Chosen, list[str]]:
 
     folder = Path(name).expanduser()
     is_folder = folder.is_dir()
+    require_name(name)
     place = BaseModelSettings(source="folder", name=str(folder.resolve())) if is_folder else _on_the_hub(name)
     facts, machine = look_at(base_model_source(place)), look_around()
     chosen, reasons = settings_for(facts, machine, is_folder, chat)
@@ -69,8 +71,6 @@ def model_starter(name: str, chat: bool) -> tuple[Chosen, Chosen, list[str]]:
 def _on_the_hub(name: str) -> Any:
     from rlhf_dagster.config.training import BaseModelSettings
 
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"--model {name}: there is no such folder, and a name on the Hub is ORGANISATION/NAME.")
     return BaseModelSettings(source="hub", name=name)
 
 

@@ -1,0 +1,1 @@
+"""`rlhf init`: what a new loop is asked, its settings with their reasons, and a look whether it can begin."""
