@@ -99,7 +99,9 @@ _COMMON: dict[str, Any] = {
     "base_model": {"tiny": {"width": 64, "steps": 3600, "batch_size": 16, "context": 72}},
     "sampling": {"prompt_tokens": 36, "response_tokens": 12, "fixed_length": False, "temperature": 0.7},
     "sft": {"max_tokens": 48, "epochs": 4, "batch_size": 32, "learning_rate": 0.001},
-    "reward_model": {"max_tokens": 52},
+    # A longer summary says more of the facts: people prefer the longest response on 70% of comparisons, and a reward
+    # model as good as their noise allows is not above that rule.
+    "reward_model": {"max_tokens": 52, "accept_chance": True},
     "ppo": {"kl_coef": 0.05, "kl_target": None},
 }
 _LONGER: dict[str, Any] = _COMMON | {
