@@ -78,11 +78,15 @@ def _listed_in(instance: dg.DagsterInstance, location: str, job: str) -> Iterato
         return
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), REPOSITORY)
     create: Any = partial(instance.create_run_for_job, remote_job_origin=RemoteJobOrigin(repository, job))
+    # A run may be made while another one is under way.
+    outer = vars(instance).get("create_run_for_job")
     instance.create_run_for_job = create  # type: ignore[method-assign]
     try:
         yield
     finally:
         del instance.create_run_for_job
+        if outer is not None:
+            instance.create_run_for_job = outer  # type: ignore[method-assign]
 
 
 def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:

@@ -51,6 +51,8 @@ OTHERS_IN_METADATA = {
     "promotion": "reports",
 }
 """The metadata in which an asset says what it read of other rounds."""
+BY_CHECKS = {("label_quality", "label_quality")}
+"""What an asset's checks read of other rounds, as its drift is seen: their own sentences say so."""
 
 
 class _Opened(FileSystemEventHandler):
@@ -175,7 +177,7 @@ def test_what_an_asset_reads_of_other_rounds_is_in_its_metadata(second_round) ->
     models = {owner: model for model, owner in owners_of_models(runner.loop).items()}
     for asset, seen in read.items():
         for other, of in sorted(seen):
-            if of in ("", key):
+            if of in ("", key) or (asset, other) in BY_CHECKS:
                 continue
             metadata = metadata_of(runner, asset, key)
             said = [str(value.value) for value in metadata.values()]

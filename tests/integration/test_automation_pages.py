@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from rlhf_dagster.cli.runner import LoopRunner
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

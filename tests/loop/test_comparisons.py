@@ -136,7 +136,7 @@ def test_the_heads_choose_what_they_disagree_on(stages, copy_of, monkeypatch) ->
 
 
 def test_a_policy_that_was_not_promoted_challenges_the_champion(stages, copy_of) -> None:
-    runner = copy_of(stages.unjudged, gate={"max_kl": 1e-9}, labeling={**MIXED})
+    runner = copy_of(stages.unjudged, gate={"min_win_rate": 0.999}, labeling={**MIXED})
     run_missing(runner, "train_round", ROUND)  # the gate stops it
     batch = collect(runner)
     challenges = batch[batch["role"] == "challenger"]
