@@ -19,9 +19,10 @@ from benchmarks.gpu.equality import equality
 from benchmarks.gpu.memory import memory, seven_billion
 from benchmarks.gpu.nccl import nccl
 from benchmarks.gpu.rates import rates
+from benchmarks.gpu.sharded import sharded
 from benchmarks.gpu.speed import speed
 
-PARTS = {part.__name__: part for part in (rates, equality, nccl, speed, memory, seven_billion, beside_trl)}
+PARTS = {part.__name__: part for part in (rates, equality, nccl, sharded, speed, memory, seven_billion, beside_trl)}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from rlhf_dagster.compute.memory import placed, required_bytes
+from rlhf_dagster.compute.memory import placed, required_bytes, why_whole
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.training import LoraSettings
 from rlhf_dagster.training.specs import DpoSpec, PpoSpec, RewardModelSpec, SftSpec, Spec
@@ -14,6 +14,8 @@ SECTIONS: dict[type[Any], str] = {SftSpec: "sft", RewardModelSpec: "reward_model
 """What `loop.yaml` calls the settings of each training."""
 RANK = 16
 """Of adapters that are proposed."""
+WHOLE_ALONE = ("optimizer", "trained_weights")
+"""Settings of compute whose other values models in parts do not have."""
 MOST_SETTINGS = 4
 """Of one way."""
 SMALL_PIECES = 64
@@ -95,7 +97,9 @@ def _changes(spec: Spec, section: str | None) -> list[Change]:
     """What may be changed, in the order in which it is applied."""
     if section is None:
         return []
-    return [*_of_compute(), *_of_section(section, spec), *_of_adapters(section), *_of_sampling()]
+    # Last what the others may exclude.
+    in_parts = Change("compute.sharding", 3, _in_parts, "full")
+    return [*_of_compute(), *_of_section(section, spec), *_of_adapters(section), *_of_sampling(), in_parts]
 
 
 def _of_compute() -> Iterator[Change]:
@@ -128,11 +132,21 @@ def _of_sampling() -> Iterator[Change]:
 
 
 def _compute(name: str, value: Any) -> Callable[[Any], Any]:
-    return lambda spec: None if getattr(spec.compute, name) == value else _replaced(spec, "compute", name, value)
+    def apply(spec: Any) -> Any:
+        if getattr(spec.compute, name) == value or (name in WHOLE_ALONE and spec.compute.sharding == "full"):
+            return None
+        return _replaced(spec, "compute", name, value)
+
+    return apply
 
 
 def _in_small_pieces(spec: Any) -> Any:
     return _compute("logits_mib", SMALL_PIECES)(spec) if spec.compute.logits_mib > SMALL_PIECES else None
+
+
+def _in_parts(spec: Any) -> Any:
+    """Only where several ranks train models that can be in parts."""
+    return None if why_whole(spec) else _compute("sharding", "full")(spec)
 
 
 def _in_bf16(spec: Any) -> Any:
@@ -170,7 +184,10 @@ def _lora(name: str, value: Any) -> Callable[[Any], Any]:
 
     def apply(spec: Any) -> Any:
         lora = spec.settings.lora
-        if lora is None or getattr(lora, name) == value or (name == "base_bits" and lora.merge):
+        coded = name == "base_bits"
+        if lora is None or getattr(lora, name) == value or (coded and lora.merge):
+            return None
+        if coded and spec.compute.sharding == "full":
             return None
         return _replaced(spec, "settings", "lora", lora.changed(**{name: value}))
 

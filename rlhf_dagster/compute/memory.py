@@ -5,10 +5,13 @@ from dataclasses import replace
 
 from rlhf_dagster.compute.context import require_lengths
 from rlhf_dagster.compute.devices import visible_devices
-from rlhf_dagster.compute.free_memory import free_memory
+from rlhf_dagster.compute.free_memory import Free, free_memory, free_on_machine
 from rlhf_dagster.compute.trainings import training_of
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.training.specs import Spec
+from rlhf_dagster.training.footprint.sharding import is_divided
+from rlhf_dagster.training.footprint.weights import NUMBER
+from rlhf_dagster.training.input_sizes import parameters_of
+from rlhf_dagster.training.specs import PpoSpec, RewardModelSpec, Spec, TinyModelSpec
 
 BUFFERS = 60_000_000
 """Bytes that libraries take when the first step runs."""
@@ -23,13 +26,69 @@ def require_memory(spec: Spec) -> None:
     """
     require_lengths(spec)
     free = free_memory(spec.compute)
-    needed = required_bytes(spec) * (spec.compute.processes if free.shared else 1)
-    if free.bytes is not None and needed > free.bytes:
-        training = training_of(spec)
+    training, needed = training_of(spec), _needed(spec, free)
+    if not _is_enough(free, needed):
+        parts = "" if spec.compute.sharding == "full" or why_whole(spec) else "set compute.sharding to full, "
         raise UserError(
-            f"{training.title} needs about {needed / 1e9:.1f} GB and {free.bytes / 1e9:.1f} GB are free on "
-            f"{free.where}; {training.remedy}, or take a smaller base model."
+            f"{training.title} needs about {needed / 1e9:.1f} GB and {_giga(free)} are free on {free.where}; {parts}"
+            f"{training.remedy}, or take a smaller base model."
         )
+    if is_divided(spec.compute) and not free.shared:
+        machine, opened = Free(free_on_machine(), "this machine", shared=True), opening_bytes(spec)
+        if not _is_enough(machine, opened):
+            raise UserError(
+                f"{training.title} opens its models on this machine before they are divided among GPUs, which takes "
+                f"about {opened / 1e9:.1f} GB, and {_giga(machine)} are free; take a smaller base model."
+            )
+
+
+def settled(spec: Spec, free: Free | None = None) -> Spec:
+    """``spec`` with what `compute.sharding: auto` means where so much is ``free``: `full` where whole ones do not fit.
+
+    What cannot be in parts stays whole; :func:`require_memory` says so where it does not fit.
+    """
+    if spec.compute.sharding != "auto":
+        return spec
+    whole = replace(spec, compute=spec.compute.changed(sharding="none"))
+    free = free or free_memory(spec.compute)
+    if why_whole(spec) or _is_enough(free, _needed(whole, free)):
+        return whole
+    parts = replace(spec, compute=spec.compute.changed(sharding="full"))
+    # Of a small model more is whole for a time than a rank is spared.
+    return parts if required_bytes(parts) < required_bytes(whole) else whole
+
+
+def why_whole(spec: Spec) -> str:
+    """What keeps a training's models from being held in parts; empty where they can be."""
+    if isinstance(spec, TinyModelSpec):
+        return "a tiny model"
+    lora = getattr(getattr(spec, "settings", None), "lora", None)
+    if lora is not None and lora.base_bits is not None:
+        return "lora.base_bits"
+    return spec.compute.needed_to_shard()
+
+
+def opening_bytes(spec: Spec) -> int:
+    """Bytes that a machine holds at most while models that will be in parts are opened: one rank's, on the CPU.
+
+    PPO opens the policy and one more, and a reward model is opened beside SFT; numbers are in float32.
+    """
+    folders = [getattr(spec, name, None) for name in ("model", "start", "sft", "reward_model")]
+    sizes = [parameters_of(folder) for folder in folders if folder is not None]
+    together = 2 if isinstance(spec, PpoSpec | RewardModelSpec) else 1
+    return PROCESS * spec.compute.processes + NUMBER * together * max(sizes, default=0)
+
+
+def _needed(spec: Spec, free: Free) -> int:
+    return required_bytes(spec) * (spec.compute.processes if free.shared else 1)
+
+
+def _is_enough(free: Free, needed: int) -> bool:
+    return free.bytes is None or needed <= free.bytes
+
+
+def _giga(free: Free) -> str:
+    return f"{(free.bytes or 0) / 1e9:.1f} GB"
 
 
 def placed(spec: Spec) -> Spec:

@@ -140,10 +140,11 @@ def run_training(stage: str, spec: Spec, work: Work, progress: OnStep) -> Traine
         TrainingFailed: the process ended by an unexpected error; the end of its log is in the message.
         UserError: what the user gave cannot be trained.
     """
-    from rlhf_dagster.compute.memory import require_memory
+    from rlhf_dagster.compute.memory import require_memory, settled
 
     with work.locked() as lock:
         work.prepare()
+        spec = settled(spec)
         require_memory(spec)
         training_log = _log_of(work, spec.compute)
         with tracking(training_log, progress) as logged:

@@ -46,10 +46,10 @@ class ComputeSettings(Settings):
     processes: int = Field(1, ge=1)
     """Training processes (`launch: process`), under `torchrun` where there are several; each takes one GPU. Batch sizes
     are those of all processes together."""
-    sharding: Literal["none", "full"] = Field("none", json_schema_extra=LATER)
+    sharding: Literal["none", "full", "auto"] = Field("none", json_schema_extra=LATER)
     """How several `processes` hold a training's models: `none`, whole on each; `full`, in parts, one on each (FSDP2),
-    with gradients, optimiser, reference and reward model. Weights are whole on all of them while responses are
-    sampled."""
+    with gradients, optimiser, reference and reward model; `auto`, in parts where whole ones do not fit into memory.
+    Weights are whole on all processes while responses are sampled."""
     checkpoint_seconds: float = Field(120.0, ge=0)
     """Seconds between the states from which a retry goes on; 0 writes one after every step."""
     grace_seconds: float = Field(60.0, gt=0)
@@ -74,16 +74,8 @@ class ComputeSettings(Settings):
 
     @model_validator(mode="after")
     def _shards_what_can_be(self) -> Self:
-        if self.sharding == "none":
-            return self
-        if self.processes == 1:
-            raise ValueError(f"`compute.sharding: {self.sharding}` needs compute.processes above 1; set it to none")
-        others = {"optimizer": "adamw", "trained_weights": "fp32", "rollout_backend": "native"}
-        wrong = next((name for name, value in others.items() if getattr(self, name) != value), None)
-        if wrong is not None:
-            raise ValueError(
-                f"`compute.sharding: {self.sharding}` needs `compute.{wrong}: {others[wrong]}`; set one of the two"
-            )
+        if self.sharding == "full" and (needed := self.needed_to_shard()):
+            raise ValueError(f"`compute.sharding: full` needs {needed}; set that, or compute.sharding to none")
         return self
 
     @model_validator(mode="after")
@@ -99,6 +91,15 @@ class ComputeSettings(Settings):
         if self.precision == "bf16" and self.rollout_backend == "transformers":
             raise ValueError("`compute.rollout_backend: transformers` samples in fp32; set compute.precision to it")
         return self
+
+    def needed_to_shard(self) -> str:
+        """The setting without which models are not held in parts; empty where they can be."""
+        if self.processes == 1:
+            return "compute.processes above 1"
+        others = {"optimizer": "adamw", "trained_weights": "fp32", "rollout_backend": "native"}
+        return next(
+            (f"`compute.{name}: {value}`" for name, value in others.items() if getattr(self, name) != value), ""
+        )
 
 
 class TinyModelSettings(Settings):

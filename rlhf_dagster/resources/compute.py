@@ -30,7 +30,7 @@ class Compute(dg.ConfigurableResource):
     logits_mib: int = _described("logits_mib")
     launch: Literal["in_process", "process"] = _described("launch")
     processes: int = _described("processes")
-    sharding: Literal["none", "full"] = _described("sharding")
+    sharding: Literal["none", "full", "auto"] = _described("sharding")
     checkpoint_seconds: float = _described("checkpoint_seconds")
     grace_seconds: float = _described("grace_seconds")
     retries: int = _described("retries")

@@ -31,6 +31,8 @@ _ROTARY = ("rope_theta", "rope_parameters", "rotary_emb_base", "rotary_pct")
 _EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "top_k_experts")
 _MAP = re.compile(r"\.\d+\..+\.weight$|^\d+\..+\.weight$")
 """Names of weights of numbered layers, where linear maps are; embeddings and output heads have no number."""
+_NUMBERED = re.compile(r"(^|\.)\d+\.")
+"""Names of what is in a numbered layer."""
 _NO_MAP = re.compile(r"\.experts\.|\.(gate|router|shared_expert_gate)\.weight$")
 """Experts, which transformers holds as one tensor, and what chooses them: no adapter is added to these."""
 _GATE = re.compile(r"(gate_proj|gate_up_proj|w3|wi_1|fc_1|linear_v|up_gate_proj)\.weight$")
@@ -51,7 +53,8 @@ def model_sizes(folder: Path) -> ModelSizes:
         for name, shape in own.items()
         if len(shape) == 2 and _MAP.search(name) and not _NO_MAP.search(name)
     }
-    return ModelSizes(sum(math.prod(shape) for shape in own.values()), _shape(config, tensors), maps)
+    outside = sum(math.prod(shape) for name, shape in own.items() if not _NUMBERED.search(name))
+    return ModelSizes(sum(math.prod(shape) for shape in own.values()), _shape(config, tensors), maps, outside)
 
 
 def _plain(folder: Path) -> Path:

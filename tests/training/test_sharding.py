@@ -1,6 +1,8 @@
 """Models in parts, one on each of several ranks, train what whole models train."""
 
+import os
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,15 @@ from pydantic import ValidationError
 from test_ranks import WORLD, Asked, train_on_ranks, weights
 from toy_language import COMPUTE, VARIABLE, Tables, dpo_spec, reward_spec, sft_spec
 
+from rlhf_dagster.common.processes import descendants
+from rlhf_dagster.compute import memory
+from rlhf_dagster.compute.free_memory import Free
+from rlhf_dagster.compute.memory import required_bytes
+from rlhf_dagster.compute.run import TrainingDied, Work, run_training
 from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.training import ComputeSettings, LoraSettings
+from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.sharding.states import REST
 from rlhf_dagster.training.runtime.state_folders import states_in
@@ -74,6 +82,7 @@ def spec(base: Path, deep_sft: Path, deep_reward: Path, tables: Tables) -> Spec:
             }[kind]
             spec = make(start, tables, output)
             changes = changes if kind != "reward_model" else {"epochs": 1} | changes
+            spec = replace(spec, sampling=spec.sampling.changed(batch_size=128))  # few passes take less time
         return kind, replace(spec, settings=spec.settings.changed(**changes))
 
     return made
@@ -102,7 +111,7 @@ def stop_after_one(trained: tuple[str, Any], state: Path) -> None:
         train_here(*trained, silent, Checkpointing(state, 3600, lambda: "enough"))
 
 
-GOES_ON = ("sft", "separate")
+GOES_ON = ("sft", "lora")
 """Cases that are interrupted after a step."""
 Outcomes = tuple[Path, dict[str, list[dict[str, Any]]]]
 
@@ -125,7 +134,8 @@ def together(request: pytest.FixtureRequest, spec: Spec, tmp_path_factory: pytes
     return folder, {name: list(row) for name, row in zip(asked, zip(*outcomes, strict=True), strict=True)}
 
 
-def require_the_same(outcome: dict[str, Any], folder: Path, expected: TrainingResult) -> None:
+def require_the_same(outcome: dict[str, Any], folder: Path, expected: TrainingResult, others: float = 0.0) -> None:
+    """The same curves, metrics and files, and the same weights but for a share of ``others`` in each tensor."""
     assert outcome["curves"].keys() == expected.curves.keys()
     for curve, values in expected.curves.items():
         assert outcome["curves"][curve] == pytest.approx(values, rel=1e-3, abs=1e-4), curve
@@ -137,7 +147,9 @@ def require_the_same(outcome: dict[str, Any], folder: Path, expected: TrainingRe
         # What is added to all scores of a comparison alike has no gradient but that of rounding, which Adam scales up.
         for tensors in (own, other):
             tensors.pop("transformer.ln_f.bias" if "score.weight" in tensors else "", None)
-        torch.testing.assert_close(own, other, atol=3e-4, rtol=0)
+        assert own.keys() == other.keys()
+        for name, tensor in own.items():
+            assert float(((tensor - other[name]).abs() > 3e-4).float().mean()) <= others, name
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.long][case in AT_ONCE :]) for case in CASES])
@@ -187,7 +199,7 @@ def test_one_process_goes_on_from_the_state_of_ranks_with_parts(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("case", [*GOES_ON, "reward_model", "lora"])
+@pytest.mark.parametrize("case", [*GOES_ON, "reward_model", "separate"])
 def test_four_ranks_go_on_from_the_state_of_two(case: str, spec: Spec, alone: Train, tmp_path: Path) -> None:
     trained, state = spec(case, tmp_path / "output"), tmp_path / "state"
     for outcome in train_on_ranks(tmp_path, [sharded(trained, state=state, reason="enough")]):
@@ -196,6 +208,40 @@ def test_four_ranks_go_on_from_the_state_of_two(case: str, spec: Spec, alone: Tr
     (first, *_) = train_on_ranks(tmp_path, [four], 4)
     assert first[0]["steps"][0] == 2
     require_the_same(first[0], tmp_path / "output", alone(case))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("case", "sharding"), [("sft", "full"), ("separate", "auto")])
+def test_a_rank_that_is_killed_costs_no_finished_step(
+    case: str, sharding: str, spec: Spec, alone: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under `torchrun`, with models in parts that are asked for, or because whole ones would not fit."""
+    stage, trained = spec(case, tmp_path / "work" / "output")
+    trained = replace(trained, compute=IN_PARTS.changed(sharding=sharding, checkpoint_seconds=0.0, grace_seconds=5.0))
+    if sharding == "auto":
+        too_little = Free(WORLD * required_bytes(trained) - 1, "this machine", shared=True)
+        monkeypatch.setattr(memory, "free_memory", lambda compute: too_little)
+    steps: list[int] = []
+
+    def kill_a_rank(step: int, *_: int, **__: float) -> None:
+        steps.append(step)
+        if step == 2:
+            os.kill(pid_of_rank(1), signal.SIGKILL)
+
+    work = Work(tmp_path / "work", LocalStore(tmp_path))
+    with pytest.raises(TrainingDied):
+        run_training(stage, trained, work, kill_a_rank)
+    (state,) = states_in(work.state)
+    assert len(list(state.glob("*.safetensors"))) == WORLD
+    done = run_training(stage, trained, work, lambda step, *_, **__: steps.append(step)).result
+    assert sorted(set(steps)) == list(range(1, steps[-1] + 1))
+    require_the_same({"curves": done.curves, "metrics": done.metrics}, done.folder, alone(case))
+
+
+def pid_of_rank(rank: int) -> int:
+    """The process of a rank of a training that this process has started."""
+    environments = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in descendants(os.getpid())}
+    return next(pid for pid, environment in environments.items() if f"RANK={rank}".encode() in environment)
 
 
 def test_models_that_cannot_be_cut_are_refused_on_all_ranks(tmp_path: Path) -> None:

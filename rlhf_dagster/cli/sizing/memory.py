@@ -13,7 +13,7 @@ from rich.table import Table
 from rlhf_dagster.cli.sizing.outlines import named_model, outline_of_model
 from rlhf_dagster.compute.fitting import Way, ways_to_fit
 from rlhf_dagster.compute.free_memory import Free, free_memory
-from rlhf_dagster.compute.memory import placed, required_bytes
+from rlhf_dagster.compute.memory import placed, required_bytes, settled
 from rlhf_dagster.compute.stages import BORROWED, loop_specs
 from rlhf_dagster.compute.trainings import training_of
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig, load_config
@@ -77,6 +77,7 @@ def print_memory(asked: Asked, as_json: bool) -> int:
 
 
 def _row(stage: str, spec: Spec, free: Free) -> StageMemory:
+    spec = settled(spec, free)
     parts, peak = training_of(spec).peak_memory(placed(spec)), required_bytes(spec)
     if free.bytes is None:
         return StageMemory(stage, parts, peak, None)

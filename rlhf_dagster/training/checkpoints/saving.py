@@ -10,8 +10,10 @@ from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.training.checkpoints.misfits import misfits_of, require_fit
 from rlhf_dagster.training.checkpoints.narrow_types import name_type, narrow_type, narrowed
 from rlhf_dagster.training.checkpoints.sources import foreign_errors
-from rlhf_dagster.training.runtime.distributed import is_main
+from rlhf_dagster.training.runtime.distributed import is_main, world
 
+PART = "5GB"
+"""Of a checkpoint that several ranks have trained, in one file."""
 COMPARED = 1 << 26
 """Parameters up to which every number is compared; of a larger model only names and shapes, which costs little."""
 
@@ -38,12 +40,14 @@ def write_model(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _save(model: PreTrainedModel, folder: Path) -> None:
+    # A model of several ranks is a large one: in several files no reader needs all of it at once.
+    cut: dict[str, Any] = {"max_shard_size": PART} if world() > 1 else {}
     if narrow_type(model.parameters()) is None:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **cut)
         return
     state = model.state_dict()  # with the buffers that are saved
     kind = narrow_type(state.values())
-    model.save_pretrained(folder, state_dict=state if kind is None else narrowed(state, kind))
+    model.save_pretrained(folder, state_dict=state if kind is None else narrowed(state, kind), **cut)
     if kind is not None and is_main():
         name_type(folder, kind)
 

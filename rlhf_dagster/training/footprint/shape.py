@@ -56,6 +56,13 @@ class ModelSizes:
     shape: Shape
     maps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Inputs and outputs of the linear maps of its layers, by name."""
+    outside: int = 0
+    """Parameters around its layers: embeddings, output head, a last norm."""
+
+    @property
+    def layer(self) -> float:
+        """Parameters of one of its layers."""
+        return (self.parameters - self.outside) / max(self.shape.layers, 1)
 
     @property
     def in_maps(self) -> int:

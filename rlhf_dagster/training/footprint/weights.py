@@ -37,8 +37,8 @@ def trained_weights(parameters: int, compute: ComputeSettings) -> Parts:
 
 
 def gradients(parameters: int, compute: ComputeSettings) -> Parts:
-    """Gradients; several ranks exchange theirs in a second copy."""
-    copies = 2 if compute.processes > 1 else 1
+    """Gradients; several ranks that each have all of them exchange theirs in a second copy."""
+    copies = 2 if compute.processes > 1 and compute.sharding != "full" else 1
     return Parts(optimizer=copies * trained_number(compute) * parameters)
 
 
@@ -57,6 +57,7 @@ def _moments(compute: ComputeSettings) -> float:
     return 2 * NUMBER
 
 
-def shares_base(lora: LoraSettings | None) -> bool:
-    """Whether all models of a training are adapters on the same weights."""
-    return lora is not None and not lora.merge
+def shares_base(lora: LoraSettings | None, compute: ComputeSettings | None = None) -> bool:
+    """Whether all models of a training are adapters on the same weights; each model in parts has its own."""
+    in_parts = compute is not None and compute.sharding == "full"
+    return lora is not None and not lora.merge and not in_parts

@@ -1,7 +1,7 @@
 """The peak memory of PPO, before it starts and without torch."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rlhf_dagster.training.footprint.activations import (
@@ -17,6 +17,7 @@ from rlhf_dagster.training.footprint.parts import Parts, largest
 from rlhf_dagster.training.footprint.ranks import own_rows
 from rlhf_dagster.training.footprint.sampling import sampling_parts, token_cache_bytes
 from rlhf_dagster.training.footprint.shape import ModelSizes, Shape
+from rlhf_dagster.training.footprint.sharding import gathered, is_divided, own_share, reduced, sampled_whole
 from rlhf_dagster.training.footprint.weights import (
     HALF,
     NUMBER,
@@ -37,10 +38,14 @@ LONGEST_WINDOW = 1024
 def ppo_memory(spec: PpoSpec) -> Parts:
     """Memory at the peak, in the rollout or in an update, with every episode as long as the settings allow."""
     models = _Models(spec)
-    held = Parts(weights=models.read) + trained_weights(models.trained, spec.compute) + _beside(spec, models)
+    compute, lora = spec.compute, spec.settings.lora
+    held = own_share(Parts(weights=models.read) + trained_weights(models.trained, compute), compute)
+    held += _beside(spec, models)
     # Between updates there are no gradients.
-    update = gradients(models.trained, spec.compute) + _update(spec, models)
-    return held + largest(_rollout(spec, models), update)
+    update = own_share(gradients(models.trained, compute), compute) + _update(spec, models)
+    for model in (models.policy, *([models.value] if models.value else [])):
+        update += gathered(model, compute, lora) + reduced(model, compute, lora)
+    return held + largest(_rollout(spec, models) + sampled_whole(models.policy, compute, lora), update)
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,16 @@ class _Models:
         compute, lora = self.spec.compute, self.spec.settings.lora
         rewards = [self.reward] if self.reward else []
         if lora is None:
-            # Policy and reference share the frozen layers; the upper layers of the reference are its own.
-            return sum(read_bytes(model, compute) for model in (self.reference, *rewards))
+            # Policy and reference share the frozen layers; the upper layers of the reference are its own. In parts each
+            # has its own of all.
+            frozen = NUMBER * self._below if is_divided(compute) else 0
+            return frozen + sum(read_bytes(model, compute) for model in (self.reference, *rewards))
         values = [self.value] if self.value else []
-        if shares_base(lora):
+        if shares_base(lora, compute):
             others = [self.reference, *rewards]
             kept = sum(model.adapter_parameters(lora) for model in others)
             return read_bytes(self.policy, compute, lora) + NUMBER * kept
+        # Without its adapters the policy is the reference.
         others = [] if self.spec.start == self.spec.sft else [self.reference]
         return sum(read_bytes(model, compute, lora) for model in (self.policy, *others, *rewards, *values))
 
@@ -106,7 +114,7 @@ def _beside(spec: PpoSpec, models: _Models) -> Parts:
     settings, shape = spec.settings, models.policy.shape
     best = NUMBER * models.trained * ((settings.kl_budget is not None) + (settings.ema_decay is not None))
     states = NUMBER * shape.width * settings.batch_size * _length(spec) if settings.frozen_layers else 0
-    return Parts(weights=best, activations=states) + _engine(spec, models.policy)
+    return own_share(Parts(weights=best), spec.compute) + Parts(activations=states) + _engine(spec, models.policy)
 
 
 def _engine(spec: PpoSpec, policy: ModelSizes) -> Parts:
@@ -172,7 +180,7 @@ def _without_frozen(spec: PpoSpec, policy: ModelSizes) -> ModelSizes:
     """The policy as an update computes it: the states of frozen layers are kept from the rollout."""
     shape = policy.shape
     layers = shape.layers - min(spec.settings.frozen_layers, shape.layers)
-    return ModelSizes(policy.parameters, shape._replace(layers=layers), policy.maps)
+    return replace(policy, shape=shape._replace(layers=layers))
 
 
 def _length(spec: PpoSpec) -> int:

@@ -17,7 +17,9 @@ def pretraining_memory(spec: TinyModelSpec) -> Parts:
     """Memory at the peak, of each rank: every rank trains the whole model on whole batches, without exchange."""
     tiny, compute = spec.settings, spec.compute
     model, tokens = _sizes(tiny), tiny.batch_size * tiny.context
-    weights = trained_weights(model.parameters, compute) + gradients(model.parameters, compute.changed(processes=1))
+    weights = trained_weights(model.parameters, compute) + gradients(
+        model.parameters, compute.changed(processes=1, sharding="none")
+    )
     logits = logits_bytes(LOSS_LOGITS, model.shape, tokens, compute)
     return weights + training_parts([Graph(model, tiny.batch_size, tiny.context)], logits, compute)
 

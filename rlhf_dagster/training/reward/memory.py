@@ -12,6 +12,7 @@ from rlhf_dagster.training.footprint.parts import Parts, largest
 from rlhf_dagster.training.footprint.ranks import own_rows
 from rlhf_dagster.training.footprint.sampling import sampling_parts
 from rlhf_dagster.training.footprint.shape import ModelSizes
+from rlhf_dagster.training.footprint.sharding import gathered, own_share, reduced, sampled_whole
 from rlhf_dagster.training.footprint.weights import model_in_training, read_bytes, shares_base, trained_number
 from rlhf_dagster.training.input_sizes import model_sizes, responses_at_most, rows_at_most
 from rlhf_dagster.training.specs import RewardModelSpec
@@ -38,15 +39,19 @@ def reward_model_memory(spec: RewardModelSpec) -> Parts:
     scored = math.ceil(labels / settings.accumulate) * responses
     scored = max(scored, min(scored_at_once(length), settings.normalisation_samples))
     scoring = Parts(activations=passing_bytes(model.shape, scored * length, compute))
-    trained = model_in_training(model, compute, settings.lora) + largest(training, scoring)
+    held = own_share(model_in_training(model, compute, settings.lora), compute)
+    held += gathered(model, compute, settings.lora)
+    trained = held + largest(training + reduced(model, compute, settings.lora), scoring)
     # The SFT policy is loaded beside the new model to draw those samples, before there are gradients.
     drawn = min(sampling.batch_size, settings.normalisation_samples)
-    read = Parts(weights=_both(model, compute, settings.lora))
+    read = own_share(Parts(weights=_both(model, compute, settings.lora)), compute)
+    read += sampled_whole(model, compute, settings.lora)
     return largest(trained, read + sampling_parts(model.shape, drawn, sampling, compute))
 
 
 def _both(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None) -> float:
-    """Bytes of the weights of SFT policy and new model, which is one on the other's weights where adapters stay."""
+    """Bytes of the weights of SFT policy and new model, which is one on the other's weights where adapters stay and
+    models are whole."""
     if lora is None:
         return read_bytes(model, compute) + trained_number(compute) * model.parameters
-    return (1 if shares_base(lora) else 2) * read_bytes(model, compute, lora)
+    return (1 if shares_base(lora, compute) else 2) * read_bytes(model, compute, lora)

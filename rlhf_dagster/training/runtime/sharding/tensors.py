@@ -11,11 +11,17 @@ import torch
 from torch import Tensor
 
 from rlhf_dagster.config.training import ComputeSettings
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.distributed import is_sharded, world
 
 
 def shards(compute: ComputeSettings) -> bool:
-    """Whether this training holds its models in parts; with one rank there is nothing to divide."""
+    """Whether this training holds its models in parts; with one rank there is nothing to divide.
+
+    Raises UserError where nobody has settled what `auto` means: ranks that each look at the free memory may disagree.
+    """
+    if compute.sharding == "auto" and world() > 1:
+        raise UserError("compute.sharding is auto, which is settled before ranks start; give them full or none.")
     return compute.sharding == "full" and world() > 1
 
 
