@@ -1,5 +1,6 @@
 """Models in parts, one on each of several ranks, train what whole models train."""
 
+import json
 import os
 import re
 import signal
@@ -258,6 +259,16 @@ def test_models_that_cannot_be_cut_are_refused_on_all_ranks(tmp_path: Path) -> N
             "GPT2LMHeadModel cannot be sharded (in parts it gives other numbers); set compute.sharding to none."
         )
         assert right == "cut"
+
+
+def test_a_state_that_one_rank_cannot_write_leaves_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    port = free_port()
+    join_all([forked(ranks.keep, tmp_path, rank, WORLD, port) for rank in range(WORLD)])
+    rows = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0], [6.0, 7.0, 8.0], [9.0, 10.0, 11.0], [12.0, 13.0, 14.0]]
+    for rank, own in enumerate((rows[:3], rows[3:])):
+        found = json.loads((tmp_path / f"rank-{rank}.json").read_text())
+        assert found == ["state-000000001", own, "[2, 'text', (None, tensor(3))]"]
 
 
 @pytest.mark.parametrize(
