@@ -111,6 +111,18 @@ def run_round(runner: LoopRunner) -> str:
     return key
 
 
+def evaluate_as_too_far_from_sft(runner: LoopRunner, key: str) -> None:
+    """Evaluate a round's policy, and have its report say that it is 5 nats from SFT.
+
+    One that has hardly learned is at a distance of which not even the sign is known.
+    """
+    run_missing(runner, "train_round", key, until="eval_report")
+    report = runner.loop.json("eval_report", key)
+    assert report
+    report["policies"]["policy"]["kl"]["value"] = 5.0
+    runner.loop.write_json("eval_report", key, report)
+
+
 def rlhf(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """The `rlhf` command in a process of its own, which has imported what it needs when it starts."""
     with TemporaryDirectory() as folder, mock.patch.dict(os.environ, environment):

@@ -29,6 +29,9 @@ from rlhf_dagster.loop.sampling import sample_evaluation
 from rlhf_dagster.resources.compute import Compute
 from rlhf_dagster.training.texts.cuts import Cuts
 
+_SAMPLES_SHOWN = 3
+"""Prompts of which the UI shows the responses; the report shows more."""
+
 
 @after_policies("evaluation", gpu=True)
 def evaluation_completions(
@@ -55,8 +58,18 @@ def evaluation_completions(
         ["completion_id", "text", "role"],
         prompts=int(frame["prompt_id"].nunique()),
         behaviour_policy=round_manifest["behaviour_policy"],
+        samples=markdown_table(_side_by_side(frame)),
         **numbers(cuts.metrics()),
     )
+
+
+def _side_by_side(completions: pd.DataFrame) -> list[dict[str, str]]:
+    """The first prompts with the response of each role, for those who cannot open the report."""
+    shown = completions[completions["prompt_id"].isin(completions["prompt_id"].unique()[:_SAMPLES_SHOWN])]
+    return [
+        {"prompt": str(rows["prompt"].iloc[0]), **dict(zip(rows["role"], rows["text"], strict=True))}
+        for _, rows in shown.groupby("prompt_id", sort=False)
+    ]
 
 
 @after_policies("evaluation", gpu=True, deps=["preference_dataset"], **JSON)

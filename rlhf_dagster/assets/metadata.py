@@ -1,15 +1,15 @@
 """The metadata that assets of the loop share: data versions, links, figures, tables and pictures."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
+from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.trainings.keeping import StageResult
-from rlhf_dagster.pages.server import PAGES_VARIABLE
+from rlhf_dagster.pages.server import PAGES_PATH
 from rlhf_dagster.records.ids import content_hash
 
 
@@ -28,10 +28,14 @@ def label_store_link(loop: LoopFolder, round_key: str, purpose: str) -> dict[str
 
 
 def page_link(loop: LoopFolder, key: str) -> dg.MetadataValue:
-    """A link to a page of the loop where `rlhf ui` serves it, else where it is kept."""
-    address = os.environ.get(PAGES_VARIABLE)
-    if address and not loop.names.prefix:  # it serves the pages of one loop
+    """A link to a page of the loop where a server of its pages is known, else where it is kept.
+
+    That of a loop in a folder of its own begins with no host: `rlhf ui` serves it under whatever name it is reached by.
+    """
+    if address := loop.config.automation.pages_url:
         return dg.MetadataValue.url(f"{address}/{key}")
+    if (loop.root / CONFIG_FILE).is_file():
+        return dg.MetadataValue.url(f"{PAGES_PATH}/{key}")
     return dg.MetadataValue.path(f"{loop.store.address}/{key}")
 
 

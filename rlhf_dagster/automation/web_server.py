@@ -1,6 +1,6 @@
 """Dagster's web server behind a guard: it answers this machine's programs and its own pages, and no other web page.
 
-    python -m rlhf_dagster.automation.web_server WORKSPACE PORT [--name NAME] [--host ADDRESS]
+    python -m rlhf_dagster.automation.web_server WORKSPACE PORT [--name NAME] [--host ADDRESS] [--pages PORT]
 
 Dagster's server looks at neither `Host` nor `Origin`, and runs a mutation that comes by GET or as plain text. A page
 that somebody has open in a browser on this machine could launch runs, wipe assets and delete rounds through it.
@@ -12,10 +12,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from rlhf_dagster.common.http.own_requests import OWN_NAMES, READING, Refusal, refusal
 from rlhf_dagster.common.ports import LOOPBACK
+from rlhf_dagster.pages.server import PAGES_PATH
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -33,6 +35,8 @@ UI_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _LOGGER = "dagster-webserver"
+_PAGE_SECONDS = 30.0
+_OF_THE_CONNECTION = (b"server", b"date", b"connection")
 _DATABASE_MILLISECONDS, _POOL_SECONDS, _POOL_OVERFLOW = 15000, 3600, 20
 """As Dagster's own command has them."""
 
@@ -60,6 +64,46 @@ class GuardedApp:
         if refused := refusal(method, headers, self._names, websocket):
             return refused
         return None if websocket else _query_refusal(method, scope["path"], dict(headers))
+
+
+class WithPages:
+    """An ASGI application with a loop's pages below :data:`PAGES_PATH`, which it asks the loop's page server for.
+
+    That server looks at requests as they were sent, and lets no script run in what it answers.
+    """
+
+    def __init__(self, app: Application, port: int) -> None:
+        self._app, self._port = app, port
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        target = scope.get("raw_path", b"").decode("latin-1")
+        if scope["type"] != "http" or scope["method"] not in READING or not target.startswith(f"{PAGES_PATH}/"):
+            await self._app(scope, receive, send)
+            return
+        asked = target.removeprefix(PAGES_PATH)
+        status, headers, body = await asyncio.to_thread(_page, self._port, scope["method"], asked)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _page(port: int, method: str, target: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of the page server's answer."""
+    connection = HTTPConnection(LOOPBACK, port, timeout=_PAGE_SECONDS)
+    try:
+        connection.request(method, target)
+        answer = connection.getresponse()
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.getheaders()]
+        return answer.status, [one for one in headers if one[0] not in _OF_THE_CONNECTION], answer.read()
+    except OSError:
+        return _said(HTTPStatus.BAD_GATEWAY, "The page server does not answer; it is started again.")
+    except (HTTPException, ValueError):  # a target that cannot be one
+        return _said(HTTPStatus.NOT_FOUND, "There is no such page.")
+    finally:
+        connection.close()
+
+
+def _said(status: HTTPStatus, sentence: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    return int(status), [(b"content-type", b"text/plain; charset=utf-8")], sentence.encode() + b"\n"
 
 
 def _query_refusal(method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
@@ -112,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("workspace", help="the file that says where the code is (workspace.yaml)")
     parser.add_argument("port", type=int, help="port")
     parser.add_argument("--name", action="append", default=[], help="a host name under which a proxy asks")
+    parser.add_argument("--pages", type=int, help=f"port of a loop's page server, to be had below {PAGES_PATH}")
     parser.add_argument("--host", default=LOOPBACK, help="address to listen at, in a container 0.0.0.0; %(default)s")
     options = parser.parse_args(arguments)
     configure_loggers()
@@ -123,7 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ):
         instance.optimize_for_webserver(_DATABASE_MILLISECONDS, _POOL_SECONDS, _POOL_OVERFLOW)
         logging.getLogger(_LOGGER).info(f"Serving {_LOGGER} behind a guard on http://{options.host}:{options.port}")
-        app = create_app_from_workspace_process_context(context, lifespan=_lifespan)
+        dagster_app = create_app_from_workspace_process_context(context, lifespan=_lifespan)
+        app: Application = WithPages(dagster_app, options.pages) if options.pages else dagster_app
         uvicorn.run(
             GuardedApp(app, options.name),
             host=options.host,

@@ -29,7 +29,7 @@ from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.labeling.label_studio.server import LOG as LABEL_STUDIO_LOG
 from rlhf_dagster.labeling.label_studio.server import SERVER_FOLDER, Server, answers, is_local, prepare, start
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.pages.server import PAGES_VARIABLE
+from rlhf_dagster.pages.server import PAGES_PATH, ROUNDS_PAGE
 from rlhf_dagster.storage.known import CLOUD_VARIABLES, is_remote
 
 SERVICES_LOG = "ui.log"
@@ -57,14 +57,13 @@ def _serve_alone(loop: LoopFolder, port: int) -> None:
     _say(f"Starting the UI of the loop {loop.config.name} ...")
     open_instance(loop).dispose()  # Dagster's services fail when several of them set up a fresh instance at once
     stop_when_asked()  # services would inherit ignored signals, but not our handlers
-    # A fixed port, so that links to pages hold when the UI is started again.
-    label_studio, pages_port = _label_studio(loop), free_port() if why_not_free(port + 1) else port + 1
-    services = [*([label_studio] if label_studio else []), *_dagster(loop, port, pages_port)]
+    label_studio = _label_studio(loop)
+    services = [*([label_studio] if label_studio else []), *_dagster(loop, port)]
     try:
         start_all(services, _say)
         log = dagster_home(loop.root) / SERVICES_LOG
         print(f"Dagster UI of the loop {loop.config.name}: http://{LOOPBACK}:{port}  (Ctrl-C stops it; log: {log})")
-        print(f"  rounds     http://{LOOPBACK}:{pages_port}/  (written anew after each run)")
+        print(f"  rounds     http://{LOOPBACK}:{port}{PAGES_PATH}/{ROUNDS_PAGE}  (written anew after each run)")
         if label_studio and label_studio.process:
             show(loop, Server(loop.config.label_store.url, label_studio.process, loop.root / SERVER_FOLDER))
         sys.stdout.flush()
@@ -92,10 +91,12 @@ def _served_already(loop: LoopFolder) -> str:
     return f"{loop.root} is served already{who}; open that, or stop it first (Ctrl-C)."
 
 
-def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
+def _dagster(loop: LoopFolder, port: int) -> list[Service]:
     """Page, code and web server, and daemon; the workspace file tells the last two where the code server is."""
     home = dagster_home(loop.root)
     log, code_port = home / SERVICES_LOG, free_port()
+    # A fixed port, for a proxy that serves the pages under an address of their own.
+    pages_port = free_port() if why_not_free(port + 1) else port + 1
     log.write_bytes(b"")
     workspace = home / WORKSPACE
     server = {"host": LOOPBACK, "port": code_port, "location_name": CODE_LOCATION}
@@ -104,7 +105,6 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         "RLHF_LOOP": str(loop.root),
         SERVED_LOOP: str(loop.root),
         "DAGSTER_HOME": str(home),
-        PAGES_VARIABLE: loop.config.automation.pages_url or f"http://{LOOPBACK}:{pages_port}",
     }
     environment = dagster_environment(os.environ) | of_loop
     # The pages need no secret but those of the store that they are in.
@@ -125,6 +125,7 @@ def _dagster(loop: LoopFolder, port: int, pages_port: int) -> list[Service]:
         str(code_port),
     ]
     web = [*python, "rlhf_dagster.automation.web_server", str(workspace), str(port), *_names(named.ui_url)]
+    web += ["--pages", str(pages_port)]
     daemon = [*python, "dagster._daemon", "run", "-w", str(workspace)]
 
     def service(name: str, command: list[str], is_ready: Callable[[], bool] = lambda: True) -> Service:

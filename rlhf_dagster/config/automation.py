@@ -45,7 +45,8 @@ class AutomationSettings(Settings):
     """Address of the Dagster UI, for the links in messages. Where a proxy serves `rlhf ui` under a name of its own, the
     UI answers under that name and those of this machine, and under no other."""
     pages_url: str = Field("", pattern=r"^(https?://[^\s]+[^/\s])?$")
-    """Address of the loop's pages, for the links to them, where a proxy serves those of `rlhf ui`."""
+    """Address of a server of the loop's pages, for the links to them. Empty: `rlhf ui` serves them with the UI, under
+    the same name; of a loop in a Dagster project the links are paths."""
 
     @model_validator(mode="after")
     def _slack_has_a_channel(self) -> Self:

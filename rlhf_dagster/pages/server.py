@@ -27,8 +27,8 @@ from rlhf_dagster.common.sealed import is_whole_page
 from rlhf_dagster.storage.known import is_remote, open_store
 
 ROUNDS_PAGE = "rounds.html"
-PAGES_VARIABLE = "RLHF_PAGES"
-"""Environment variable with the server's address, for those who write links to its pages."""
+PAGES_PATH = "/loop-pages"
+"""Where Dagster's web server of a loop has its pages too: links that begin with it work under every host's name."""
 REPORT = re.compile(r"/(assets/eval_report/[A-Za-z0-9][A-Za-z0-9._-]*\.html)")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "

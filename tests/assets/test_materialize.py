@@ -58,12 +58,15 @@ def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset)
     assert (found.num_rows == 0) == (asset == "demonstration_batch")  # nobody is asked to write in this loop
 
 
-def test_a_page_is_a_link_where_it_is_served_and_a_path_elsewhere(finished, monkeypatch) -> None:
+def test_a_page_is_a_link_under_every_name_of_the_ui_or_where_it_is_served(finished, tmp_path) -> None:
     loop = finished.loop
     key = loop.asset_key("eval_report", ROUND, "html")
-    assert page_link(loop, key) == dg.MetadataValue.path(str(loop.root / key))
-    monkeypatch.setenv("RLHF_PAGES", "http://127.0.0.1:3001")
-    assert page_link(loop, key) == dg.MetadataValue.url(f"http://127.0.0.1:3001/assets/eval_report/{ROUND}.html")
+    assert page_link(loop, key) == dg.MetadataValue.url(f"/loop-pages/assets/eval_report/{ROUND}.html")
+    of_a_project = LoopFolder(loop.config, tmp_path)
+    assert page_link(of_a_project, key) == dg.MetadataValue.path(f"{tmp_path}/{key}")
+    automation = loop.config.automation.changed(pages_url="https://pages.example.org/loop")
+    served = LoopFolder(loop.config.changed(automation=automation), tmp_path)
+    assert page_link(served, key) == dg.MetadataValue.url(f"https://pages.example.org/loop/{key}")
 
 
 @pytest.mark.parametrize("asset", MODELS)

@@ -4,7 +4,15 @@ import json
 from typing import Any
 
 import pytest
-from loops import ROUND, assert_one_sentence, asset_path, checkpoint, rlhf_here, run_missing
+from loops import (
+    ROUND,
+    assert_one_sentence,
+    asset_path,
+    checkpoint,
+    evaluate_as_too_far_from_sft,
+    rlhf_here,
+    run_missing,
+)
 
 from rlhf_dagster.cli.promotion import promote_policy, refuse_policy, roll_back
 from rlhf_dagster.cli.runner import LoopRunner
@@ -41,11 +49,7 @@ def waiting(stages, copy_of) -> LoopRunner:
 def refused(stages, copy_of) -> LoopRunner:
     """A loop whose policy failed the gate, before anybody was asked to judge it."""
     runner = copy_of(stages.unjudged, gate={"max_kl": 1e-6})
-    run_missing(runner, "train_round", ROUND, until="eval_report")
-    report = runner.loop.json("eval_report", ROUND)
-    assert report
-    report["policies"]["policy"]["kl"]["value"] = 5.0  # a policy that has hardly learned may have any sign
-    runner.loop.write_json("eval_report", ROUND, report)
+    evaluate_as_too_far_from_sft(runner, ROUND)
     return runner
 
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
 
 from integration.ui import Server, browsing, require_browser, screenshot, serving, visit, wait_for
-from loops import ROUND, copy_loop, run_missing
+from loops import ROUND, copy_loop, evaluate_as_too_far_from_sft
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
@@ -25,8 +25,8 @@ def refused(stages: Any, tmp_path_factory: pytest.TempPathFactory) -> LoopRunner
     folder: Path = tmp_path_factory.mktemp("refused")
     automation = {"running": True, "poll_seconds": 1}
     people = {"simulated_annotators": False}
-    runner = copy_loop(stages.unjudged, folder, gate={"min_win_rate": 0.999}, automation=automation, label_store=people)
-    assert run_missing(runner, "train_round", ROUND).stopped_by_gate
+    runner = copy_loop(stages.unjudged, folder, gate={"max_kl": 1e-6}, automation=automation, label_store=people)
+    evaluate_as_too_far_from_sft(runner, ROUND)
     assert runner.run("release_round", ROUND, ["promotion"]).success
     return runner
 
@@ -64,7 +64,7 @@ def test_a_tick_says_why_it_launched_nothing(browser: WebDriver, server: Server)
 
 def test_a_refused_policy_is_shown_with_the_rule_in_its_way(browser: WebDriver, server: Server) -> None:
     visit(browser, f"{server.address}/assets/promotion")
-    wait_for(browser, "promoted", "false", "fail", "alarms", "min_win_rate")
+    wait_for(browser, "promoted", "false", "fail", "alarms", "max_kl")
     screenshot(browser, "blocked-promotion")
 
 
@@ -73,5 +73,5 @@ def test_the_page_of_all_rounds_is_linked_from_its_asset(browser: WebDriver, ser
     wait_for(browser, "All rounds on one page", "/rounds.html")
     link = browser.find_element(By.CSS_SELECTOR, "a[href$='/rounds.html']").get_attribute("href")
     browser.get(str(link))
-    wait_for(browser, "What waits for whom", ROUND, "Refused", "must be above 99.9%, and is not")
+    wait_for(browser, "What waits for whom", ROUND, "Refused", "over the budget of 1e-06")
     screenshot(browser, "round-page")

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -11,7 +12,7 @@ import pytest
 pytest.importorskip("selenium", reason="The UI tests need selenium: pip install 'rlhf-dagster[dev]'.")
 
 from integration.ui import Server, browsing, click, free_port, require_browser, screenshot, serving, visit, wait_for
-from loops import assert_one_sentence, asset_path, rlhf
+from loops import assert_one_sentence, rlhf
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -92,13 +93,20 @@ def test_check_of_the_report_says_what_the_gate_found(browser: WebDriver, server
     screenshot(browser, "eval-report-check")
 
 
-def test_report_page_names_judges_and_file(browser: WebDriver, server: Server, two_rounds: LoopRunner) -> None:
+def test_report_page_names_judges_and_leads_to_the_report(browser: WebDriver, server: Server) -> None:
     visit(browser, f"{server.address}/assets/eval_report")
-    page = wait_for(browser, "vs_behaviour_reward_model", "vs_sft_simulated_annotators", "vs_sft_gold_judge")
-    path = asset_path(two_rounds.loop, "eval_report", "round-0002", "html")
-    assert str(path) in page.replace("\n", "")
-    assert path.is_file()
+    wait_for(browser, "vs_behaviour_reward_model", "vs_sft_simulated_annotators", "vs_sft_gold_judge")
     screenshot(browser, "eval-report")
+    link = browser.find_element(By.CSS_SELECTOR, "a[href$='/round-0002.html']").get_attribute("href")
+    assert link == f"{server.address}/loop-pages/assets/eval_report/round-0002.html"
+    with another_tab(browser):
+        # Under another name of this machine, as from another host: the link has none.
+        browser.get(link.replace("127.0.0.1", "localhost"))
+        wait_for(browser, "How to read this page", "round-0002")
+        browser.get(server.pages_line.split()[1])
+        wait_for(browser, "What waits for whom", "round-0002")
+        browser.find_element(By.CSS_SELECTOR, "a[href$='round-0001.html']").click()
+        wait_for(browser, "How to read this page", "round-0001")
 
 
 def test_table_page_describes_its_columns(browser: WebDriver, server: Server) -> None:
@@ -132,6 +140,12 @@ def test_launchpad_offers_settings_and_no_plumbing(browser: WebDriver, server: S
     screenshot(browser, "launchpad")
 
 
+def test_the_launchpad_of_an_approval_asks_for_a_name_and_a_reason(browser: WebDriver, server: Server) -> None:
+    visit(browser, f"{server.address}/locations/rlhf_dagster/jobs/approve/playground")
+    wait_for(browser, "No errors", "approve", "anyway: false", "by: ''", "reason: ''", "round: ''", "Launch Run")
+    screenshot(browser, "launchpad-approve-empty")
+
+
 def test_a_second_ui_of_a_loop_says_where_the_first_is(server: Server, two_rounds: LoopRunner) -> None:
     log = Path(two_rounds.loop.root, "dagster", SERVICES_LOG)
     before = log.read_bytes()
@@ -155,10 +169,22 @@ def test_terminal_shows_one_line_and_dagster_writes_a_log(
     browser.get("about:blank")
     assert urlopen(f"{server.address}/server_info").status == 200
     assert server.stop() == (0, "")
-    assert server.pages_line.startswith("  rounds     http://127.0.0.1:")
+    assert server.pages_line.startswith(f"  rounds     {server.address}/loop-pages/rounds.html  ")
     assert server.first_line.startswith(f"Dagster UI of the loop {two_rounds.loop.config.name}: {server.address} ")
     log = Path(two_rounds.loop.root, "dagster", SERVICES_LOG).read_text(encoding="utf-8")
     assert "Serving dagster-webserver" in log
+
+
+@contextmanager
+def another_tab(browser: WebDriver) -> Iterator[None]:
+    """Pages other than Dagster's, which the app that is open does not lead to."""
+    app = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    try:
+        yield
+    finally:
+        browser.close()
+        browser.switch_to.window(app)
 
 
 def picture_width(browser: WebDriver) -> int:

@@ -139,6 +139,17 @@ def click(driver: WebDriver, text: str) -> None:
     found[-1].click()
 
 
+def write_config(driver: WebDriver, text: str) -> None:
+    """Write into the editor of a launchpad."""
+    driver.execute_script("document.querySelector('.CodeMirror').CodeMirror.setValue(arguments[0])", text)
+
+
+def run_is_over(driver: WebDriver) -> None:
+    """Wait until the page of a run that was just launched says that it has ended."""
+    WebDriverWait(driver, PATIENCE).until(lambda _: "/runs/" in driver.current_url)
+    WebDriverWait(driver, 5 * PATIENCE).until(lambda _: any(word in body(driver) for word in ("Success", "Failure")))
+
+
 def screenshot(driver: WebDriver, name: str) -> None:
     """Save the page as ``$RLHF_SCREENSHOTS/<name>.png`` where the variable is set."""
     folder = os.environ.get("RLHF_SCREENSHOTS")
