@@ -21,13 +21,15 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
     from rlhf_dagster.cli.console import RunView, terminal
     from rlhf_dagster.cli.runner import LoopRunner
     from rlhf_dagster.cli.which_loop import open_loop
+    from rlhf_dagster.loop.sampling import require_judgments
     from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
     loop = open_loop(folder)
     if job not in (jobs := job_assets(loop.config)):
         raise UserError(f"There is no job {job}; choose one of {', '.join(jobs)}.")
     runner = LoopRunner.open(loop)
-    if round_key == IMPORT_ROUND:
+    if round_key == IMPORT_ROUND and job != "prepare":
+        require_judgments(loop)
         open_import_round(runner.instance, loop)
     key = None if job == "prepare" else _round(runner, round_key)
     if key:
@@ -109,13 +111,13 @@ def _left_out(loop: "LoopFolder", key: str) -> dict[str, Any]:
 
 def _round(runner: Any, round_key: str | None) -> str:
     from rlhf_dagster.assets.rounds import open_rounds
-    from rlhf_dagster.records.round_keys import require_round_key, round_number
+    from rlhf_dagster.records.round_keys import IMPORT_ROUND, round_number
 
-    if round_key is not None:
-        require_round_key(round_key)
+    if round_key is not None and round_number(round_key) is None:
+        raise UserError(f"--round {round_key}: the names of rounds are {IMPORT_ROUND}, round-0001 and so on.")
     keys = [key for key in open_rounds(runner.instance, runner.loop) if round_number(key) is not None]
     if not keys:
-        raise UserError("No round is open; open one with `rlhf round open`.")
+        raise UserError(f"No round is open; open one with `rlhf round open {runner.loop.option}`.")
     if round_key is not None and round_key not in keys:
         raise UserError(f"There is no round {round_key}; open are {', '.join(keys)}.")
     return round_key or keys[-1]

@@ -9,12 +9,13 @@ from rlhf_dagster.automation.declared import DeclaredLoop
 from rlhf_dagster.automation.execution import EventListener, RunOutcome, execute
 from rlhf_dagster.automation.freshness import Freshness, Records
 from rlhf_dagster.automation.instance import code_location, open_instance, require_idle, run_tags
-from rlhf_dagster.automation.jobs import ROUND_JOBS, job_assets
+from rlhf_dagster.automation.jobs import PREPARE, ROUND_JOBS, job_assets
 from rlhf_dagster.automation.launcher import require_unwatched
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class LoopRunner:
         A round that the gate refused before anybody was asked has nothing to release.
         """
         records, own = self._records(round_key), self.assets(job)
+        for asset in _prepared(job, round_key, records, own):
+            if not records.is_there(asset):
+                raise UserError(f"There is no {asset} yet; run `rlhf run prepare {self.loop.option}` first.")
         for earlier in ROUND_JOBS[: ROUND_JOBS.index(job)]:
             command = f"run `rlhf run {earlier} --round {round_key} {self.loop.option}` first."
             for asset in self.assets(earlier):
@@ -66,7 +70,10 @@ class LoopRunner:
                 if asset in own or (not needed and not records.is_there(asset)):
                     continue
                 if not records.is_there(asset):
-                    raise UserError(self._refused(round_key) or f"{round_key} has no {asset} yet; {command}")
+                    if refused := self._refused(round_key):
+                        raise UserError(refused)
+                    self.require_ready(earlier, round_key)  # what that one lacks comes first
+                    raise UserError(f"{round_key} has no {asset} yet; {command}")
                 if newer := records.made_from_newer(asset):
                     raise UserError(f"{asset} of {round_key} is older than {newer}, of which it is made; {command}")
 
@@ -93,3 +100,10 @@ class LoopRunner:
 
     def _records(self, round_key: str | None) -> Records:
         return Records(self.loop, self.instance, self.definitions.resolve_asset_graph(), round_key)
+
+
+def _prepared(job: str, round_key: str, records: Records, own: list[str]) -> list[str]:
+    """What of the job `prepare` a job of a round reads. Of imported judgments nothing is sampled."""
+    if round_key == IMPORT_ROUND and job == "collect_round":
+        return ["prompts"]
+    return [asset for asset in PREPARE if any(asset in records.parents(child) for child in own)]

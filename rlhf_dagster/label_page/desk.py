@@ -10,7 +10,7 @@ from rlhf_dagster.labeling.demonstrations import DEMONSTRATION_ROUND
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
 from rlhf_dagster.labeling.forms import is_ab, read_answer, read_extras
 from rlhf_dagster.labeling.store import Submission
-from rlhf_dagster.loop.annotators import BATCHES, OpenBatch, open_batches
+from rlhf_dagster.loop.annotators import BATCHES, OpenBatch, open_batches, require_batch
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, prompt_of_row
@@ -70,11 +70,8 @@ class Desk:
             raise UserError(f"{name} is a name for machines; give your own with --by.")
         self.loop, self.round_key, self.annotator = loop, round_key, loop.people.of(name)
         self._set_aside: dict[str, None] = {}
-        if round_key is not None and not any(loop.has_table(asset, round_key) for asset in BATCHES.values()):
-            raise UserError(
-                f"{round_key} has nothing to label yet; run `rlhf run collect_round --round {round_key} "
-                f"{loop.option}` first."
-            )
+        if round_key is not None and not loop.has_table(BATCHES["evaluation"], round_key):
+            require_batch(loop, round_key, "train")
 
     @property
     def store(self) -> EmbeddedLabelStore:
@@ -179,7 +176,8 @@ def command_after(loop: LoopFolder, batches: Sequence[OpenBatch]) -> str:
         return f"rlhf run train_round --round {rounds['train']} {loop.option}"
     if DEMONSTRATION_ROUND in rounds:
         return f"rlhf run prepare {loop.option}"
-    return f"rlhf round open {loop.option}"
+    prepared = loop.registry.champion() is not None
+    return f"rlhf {'round open' if prepared else 'run prepare'} {loop.option}"
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:

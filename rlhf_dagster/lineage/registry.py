@@ -141,7 +141,7 @@ class PolicyRegistry:
         champion = self.champion()
         chosen = policy_id or (champion and champion.policy_id)
         if not chosen:
-            raise UserError(f"Round {round_key} cannot be pinned: no champion yet; train the SFT policy first.")
+            raise UserError(f"Round {round_key} cannot be pinned: no champion yet; run the job `prepare` first.")
         values = {"round": round_key, "policy_id": chosen, "at": _now()}
         if self.store.create(_pin_key(round_key), seal(values, indent=None)):
             return chosen

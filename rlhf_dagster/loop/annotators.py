@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.pacing import come_and_go, gap
 from rlhf_dagster.labeling.simulate import BATCH, find_work, judgment
 from rlhf_dagster.labeling.store import LabelCounts, LabelStore, LabelStoreUnavailable
@@ -16,6 +17,7 @@ from rlhf_dagster.tasks.base import SimulatedAnnotator
 
 BATCHES = {"train": "preference_batch", "evaluation": "evaluation_batch"}
 """The asset that sends the comparisons of each purpose."""
+_SENT_BY = {"train": "collect_round", "evaluation": "train_round"}
 LOOK_AGAIN = 60.0
 """Seconds of work after which annotators look for other rounds."""
 PAUSE = 5.0
@@ -136,6 +138,15 @@ def follow(crew: Crew, find_batches: Callable[[], Sequence[OpenBatch]], say: Say
             crew.reconnect()
         if not labels:
             crew.sleep(PAUSE)
+
+
+def require_batch(loop: LoopFolder, round_key: str, purpose: str) -> None:
+    """Raise UserError where a round has sent no comparisons of a purpose."""
+    if not loop.has_table(BATCHES[purpose], round_key):
+        raise UserError(
+            f"{round_key} has nothing to {'label' if purpose == 'train' else 'judge'} yet; run `rlhf run "
+            f"{_SENT_BY[purpose]} --round {round_key} {loop.option}` first."
+        )
 
 
 def open_batches(loop: LoopFolder, round_key: str | None, purposes: Iterable[str]) -> list[OpenBatch]:

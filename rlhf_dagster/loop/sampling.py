@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from rlhf_dagster.data.imported import imported
+from rlhf_dagster.data.imported import imported, is_imported
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
@@ -202,11 +202,21 @@ def draw_prompts(prompts: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     return prompts.loc[order[:n]]
 
 
+def require_judgments(loop: LoopFolder) -> None:
+    """Raise UserError where no judgments are imported, which are the round of that name."""
+    if not is_imported(loop.store, "comparisons"):
+        raise _no_judgments(loop)
+
+
 def imported_table(loop: LoopFolder, name: str, schema: pa.Schema) -> pd.DataFrame:
     found = imported(loop.store, name, schema)
     if found is None:
-        raise UserError(
-            f"{IMPORT_ROUND} holds imported judgments, and there are none; "
-            f"run `rlhf import judgments FILE {loop.option}`."
-        )
+        raise _no_judgments(loop)
     return found.to_pandas()
+
+
+def _no_judgments(loop: LoopFolder) -> UserError:
+    command = "run prepare" if loop.config.data.judgments_dataset else "import judgments FILE"
+    return UserError(
+        f"{IMPORT_ROUND} holds imported judgments, and there are none; run `rlhf {command} {loop.option}` first."
+    )

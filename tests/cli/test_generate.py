@@ -55,7 +55,7 @@ def test_policies_are_found_by_every_name_that_they_have(tmp_path: Path) -> None
     assert [ids[name].rpartition("-")[0] for name in ("sft", "base", "round-0001")] == ["sft", "base", "ppo-round-0001"]
     assert named_policy(loop, ids["round-0001"]) == named_policy(loop, "round-0001")
     for name, sentence in {
-        "round-0007": "no round round-0007; there are round-0001",
+        "round-0007": "No policy of round-0007 is there; rounds with one are round-0001",
         "ghost": f"no policy ghost; give champion, sft, base, a round .*, or one of {ids['round-0001']}",
     }.items():
         with pytest.raises(UserError, match=sentence):

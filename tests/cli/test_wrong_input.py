@@ -103,7 +103,7 @@ def test_a_config_that_cannot_be_used(tmp_path, text, part) -> None:
 def test_jobs_rounds_and_assets_that_are_not_there(tmp_path) -> None:
     loop = write_loop(tmp_path / "loop")
     assert_one_sentence(rlhf_here("run", "fly", "--loop", loop), "no job fly; choose one of prepare, collect_round")
-    assert_one_sentence(rlhf_here("run", "collect_round", "--loop", loop), "No round is open", "`rlhf round open`")
+    assert_one_sentence(rlhf_here("run", "collect_round", "--loop", loop), "No round is open", "`rlhf round open --")
     assert rlhf_here("round", "open", "--loop", loop).returncode == 0
     assert_one_sentence(
         rlhf_here("run", "collect_round", "--loop", loop, "--round", "round-0009"),

@@ -26,6 +26,8 @@ def give_labels(
         raise UserError(f"--purpose {purpose}: choose train or evaluation.")
     if per_minute is not None and not 0 < per_minute < float("inf"):
         raise UserError(f"--per-minute {per_minute:g}: give a number above 0.")
+    from rlhf_dagster.loop.annotators import require_batch
+
     loop = open_loop(folder)
     if not loop.config.has_task:
         raise UserError(f"{folder}: simulated annotators exist for embedded tasks only; here people label.")
@@ -33,6 +35,7 @@ def give_labels(
         _follow(loop, _round(loop, round_key) if round_key else None, annotators, purpose, per_minute)
         return
     key, purpose = _round(loop, round_key), purpose or "train"
+    require_batch(loop, key, purpose)
     _answer(loop, key, purpose, annotators, per_minute)
     counts = loop.label_store.count(key, purpose)
     _say(f"{key}: {counts.usable:,} usable labels on {counts.labelled:,} of {counts.comparisons:,} comparisons.")

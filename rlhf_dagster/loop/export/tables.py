@@ -61,7 +61,9 @@ class RecordTables:
         key = self.loop.asset_key(asset, round_key)
         found = self.loop.store.get(key)
         if found is None:
-            raise UserError(f"There is nothing to export: {key} is not made yet; run {asset} first.")
+            raise UserError(
+                f"There is nothing to export: {key} is not made yet; {_made_by(self.loop, asset)} makes it."
+            )
         return cast_to(read_parquet(found.data, key), schema)
 
 
@@ -74,9 +76,15 @@ def export_round(loop: LoopFolder, kind: ExportKind, asked: str) -> str:
     asset = SOURCES[kind][0]
     made = loop.rounds_with(asset)
     if not made or (asked and asked not in made):
-        there = f"only {', '.join(made)} has them" if made else "no round has them"
-        raise UserError(f"There are no {kind}{f' of {asked}' if asked else ''} to export: {there} ({asset}).")
+        there = f"only {', '.join(made)} has them" if made else f"no round has them; {_made_by(loop, asset)} makes them"
+        raise UserError(f"There are no {kind}{f' of {asked}' if asked else ''} to export: {there}.")
     return asked or made[-1]
+
+
+def _made_by(loop: LoopFolder, asset: str) -> str:
+    """The command that makes the table of an asset."""
+    jobs = {"prompts": "prepare", "demonstrations": "prepare", "completions": "collect_round"}
+    return f"`rlhf run {jobs.get(asset, 'train_round')} {loop.option}`"
 
 
 def counting_labels_of(tables: RecordTables) -> tuple[pa.Table, Counter[str]]:

@@ -42,7 +42,7 @@ def _made(loop: LoopFolder, name: str) -> Checkpoint:
 def _of_round(loop: LoopFolder, round_key: str) -> Checkpoint:
     known = known_rounds(loop)
     if round_key not in known:
-        raise UserError(f"There is no round {round_key}; there are {', '.join(known) or 'none'}.")
+        raise UserError(f"No policy of {round_key} is there; rounds with one are {', '.join(known) or 'none'}.")
     require_not_deleted(loop, round_key)
     return round_candidate(loop, round_key).policy
 

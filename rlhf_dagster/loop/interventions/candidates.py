@@ -11,7 +11,7 @@ def newest_candidate(loop: LoopFolder) -> str:
     """Key of the newest round whose policy has been evaluated; raises UserError before there is one."""
     evaluated = loop.rounds_with("eval_report")
     if not evaluated:
-        raise UserError("No round has an evaluated policy yet; run `rlhf run train_round` first.")
+        raise UserError(f"No round has an evaluated policy yet; run `rlhf run train_round {loop.option}` first.")
     return evaluated[-1]
 
 
@@ -60,5 +60,7 @@ def _policy_of(loop: LoopFolder, round_key: str) -> str:
     require_not_deleted(loop, round_key)
     report = loop.json("eval_report", round_key)
     if report is None:
-        raise UserError(f"{round_key} has no evaluated policy; run `rlhf run train_round --round {round_key}` first.")
+        raise UserError(
+            f"{round_key} has no evaluated policy; run `rlhf run train_round --round {round_key} {loop.option}` first."
+        )
     return str(report["policy_id"])
