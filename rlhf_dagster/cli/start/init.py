@@ -6,11 +6,12 @@ from pathlib import Path
 
 from rlhf_dagster.automation.instance import open_instance, prepare_home
 from rlhf_dagster.automation.interventions.imported_round import open_imported
-from rlhf_dagster.cli.data.imports import show_import
+from rlhf_dagster.cli.data.imports import RowsRead, show_import
 from rlhf_dagster.cli.start.checks import first_diagnoses, on_few_prompts
 from rlhf_dagster.cli.start.new_loop import DataFile, NewLoop
 from rlhf_dagster.cli.start.starters import Starter, for_prompts, starter_of
 from rlhf_dagster.cli.which_loop import find_loop
+from rlhf_dagster.common.progress import listening
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.config.text import chosen_yaml, commented_yaml
 from rlhf_dagster.data.import_file import ImportOptions, import_file
@@ -34,12 +35,13 @@ def init_loop(folder: Path, wanted: NewLoop, all_settings: bool = False) -> None
     if path.exists():
         raise UserError(f"{path} exists already; edit it, or choose another folder.")
     chosen = starter_of(wanted, folder)
-    for file in wanted.files:
-        _require_readable(file)
-    prepare_home(folder)
-    loop = LoopFolder(LoopConfig(**chosen.settings), folder.resolve())
-    for file in wanted.files:
-        show_import(file.kind, file.path, import_into(loop, file.kind, file.path, ImportOptions()), [])
+    with listening(RowsRead()):
+        for file in wanted.files:
+            _require_readable(file)
+        prepare_home(folder)
+        loop = LoopFolder(LoopConfig(**chosen.settings), folder.resolve())
+        for file in wanted.files:
+            show_import(file.kind, file.path, import_into(loop, file.kind, file.path, ImportOptions()), [])
     chosen = _for_what_is_there(chosen, loop, wanted)
     path.write_text((commented_yaml if all_settings else chosen_yaml)(chosen.settings, chosen.reasons), "utf-8")
     for note in chosen.notes:
