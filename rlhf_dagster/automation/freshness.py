@@ -87,8 +87,10 @@ class Records:
 
     def is_there(self, asset: str) -> bool:
         """Whether an asset is on record, and its file in the loop's folder, with the model that it points to."""
-        if self._record(asset) is None:
-            return False
+        return self._record(asset) is not None and self.is_stored(asset)
+
+    def is_stored(self, asset: str) -> bool:
+        """Whether an asset's file is in the loop's folder, whichever Dagster instance has it on record."""
         if asset in TABLES:
             return self.loop.has_table(asset, self._key_of(asset))
         try:

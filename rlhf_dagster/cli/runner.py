@@ -61,7 +61,7 @@ class LoopRunner:
         """
         records, own = self._records(round_key), self.assets(job)
         for asset in _prepared(job, round_key, records, own):
-            if not records.is_there(asset):
+            if not records.is_stored(asset):
                 raise UserError(f"There is no {asset} yet; run `rlhf run prepare {self.loop.option}` first.")
         for earlier in ROUND_JOBS[: ROUND_JOBS.index(job)]:
             command = f"run `rlhf run {earlier} --round {round_key} {self.loop.option}` first."

@@ -106,6 +106,15 @@ def test_nothing_of_the_working_folder_is_imported(strange_folder: Path) -> None
     assert "json of the working folder" in imported([python_command()[0], *code], strange_folder, bare)
 
 
+def test_an_empty_place_of_modules_is_not_the_working_folder(
+    strange_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["elsewhere", ""]))
+    code = "-c", f"import {', '.join(SHADOWED)}"
+    assert imported(python_command(*code), strange_folder, plain_environment()) == ""
+    assert imported(python_command(*code), strange_folder, dagster_environment(os.environ)) == ""
+
+
 def test_dagster_finds_what_is_on_the_python_path_and_nothing_of_the_working_folder(strange_folder: Path) -> None:
     (strange_folder / "ours").mkdir()
     (strange_folder / "ours" / "our_code.py").write_text("print('ours')\n", encoding="utf-8")

@@ -175,7 +175,7 @@ def test_a_pin_stays_when_the_champion_moves(registry) -> None:
 
 
 def test_nothing_can_be_pinned_before_there_is_a_champion(registry) -> None:
-    with pytest.raises(UserError, match="train the SFT policy first"):
+    with pytest.raises(UserError, match="no champion yet; run the job `prepare` first"):
         registry.pin("round-0001")
 
 
