@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 SAFE_PATH = "PYTHONSAFEPATH"
 """Environment variable by which a Python, and every Python that it starts, leaves the working folder out (`-P`)."""
-PLACES = "PYTHONPATH"
+MODULE_PLACES = "PYTHONPATH"
 _SECRET_NAME = re.compile(
     r"PASSW|PASSPHRASE|PASSFILE|SECRET|CREDENTIAL|PRIVATE|APIKEY|TOKEN(?!IZER)|WEBHOOK"
     r"|(^|_)(KEY|KEYS|AUTH|PASS|PAT|DSN|COOKIE)(_|$)|_PWD$",
@@ -43,8 +43,8 @@ def plain_environment(needed: Iterable[str] = (), prefixes: Iterable[str] = ()) 
         for name, value in os.environ.items()
         if name in kept or name.startswith(beginnings) or not is_secret(name, value)
     }
-    if PLACES in plain:
-        plain[PLACES] = os.pathsep.join(_places(plain))
+    if MODULE_PLACES in plain:
+        plain[MODULE_PLACES] = os.pathsep.join(_places(plain))
     return plain | {SAFE_PATH: "1"}
 
 
@@ -53,9 +53,9 @@ def dagster_environment(given: Mapping[str, str]) -> dict[str, str]:
 
     Dagster takes the first place of modules for the working folder and leaves it out itself: it gets one that is empty.
     """
-    return {**given, SAFE_PATH: "1", PLACES: os.pathsep.join([os.devnull, *_places(given)])}
+    return {**given, SAFE_PATH: "1", MODULE_PLACES: os.pathsep.join([os.devnull, *_places(given)])}
 
 
 def _places(environment: Mapping[str, str]) -> list[str]:
     """The places of modules that an environment names; an empty one, as after a last colon, is the working folder."""
-    return [place for place in environment.get(PLACES, "").split(os.pathsep) if place]
+    return [place for place in environment.get(MODULE_PLACES, "").split(os.pathsep) if place]
