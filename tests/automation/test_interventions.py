@@ -189,7 +189,8 @@ def test_a_loop_is_stopped_also_by_somebody_in_a_hurry_and_goes_on_by_a_name(do:
 
 
 def test_only_the_next_round_is_opened(do: Do, instance, loop: LoopFolder) -> None:
-    assert do("open_round", round="monday").startswith("monday: rounds are called round-0001, round-0002 and so on")
+    wrong = do("open_round", round="monday")
+    assert wrong == "monday is no round's name: rounds are called round-0001, round-0002 and so on."
     assert do("open_round", round="round-0007").startswith("round-0007 cannot be opened: the next round is round-0002")
     assert open_rounds(instance, loop) == []
     assert do("open_round").startswith("round-0002 is open. Next: the job `collect_round` on it.")

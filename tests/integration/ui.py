@@ -139,6 +139,12 @@ def click(driver: WebDriver, text: str) -> None:
     found[-1].click()
 
 
+def press(driver: WebDriver, button: str) -> None:
+    """Click a button once it can be clicked."""
+    xpath = f"//button[not(@disabled) and .//*[normalize-space(text())='{button}']]"
+    WebDriverWait(driver, PATIENCE).until(lambda _: driver.find_elements(By.XPATH, xpath))[-1].click()
+
+
 def write_config(driver: WebDriver, text: str) -> None:
     """Write into the editor of a launchpad."""
     driver.execute_script("document.querySelector('.CodeMirror').CodeMirror.setValue(arguments[0])", text)
