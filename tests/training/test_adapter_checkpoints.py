@@ -25,7 +25,7 @@ from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.training.dpo.train import train_dpo
 from rlhf_dagster.training.input_sizes import parameters_of, shape_of
 from rlhf_dagster.training.models.policies import load_policy, load_tokenizer
-from rlhf_dagster.training.ppo.setup import prepare_ppo
+from rlhf_dagster.training.ppo.opening.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.reward.scores import score_responses
 from rlhf_dagster.training.reward.train import train_reward_model

@@ -20,9 +20,9 @@ from rlhf_dagster.training.models.lora import without_adapters
 from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.ppo.freezing import decoder_layers, freeze_layers
 from rlhf_dagster.training.ppo.frozen_layers import share_frozen
+from rlhf_dagster.training.ppo.opening.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.policy import PolicyWithValueModel, PpoPolicy, response_values
 from rlhf_dagster.training.ppo.rollout import collect, learning_targets
-from rlhf_dagster.training.ppo.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
 from rlhf_dagster.training.ppo.update import minibatch_loss
 from rlhf_dagster.training.reward.scores import load_reward_model, score_tokens

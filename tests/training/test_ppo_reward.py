@@ -15,10 +15,10 @@ from rlhf_dagster.config.training import PpoSettings, SamplingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat
 from rlhf_dagster.training.models.policies import Policy, load_policy
+from rlhf_dagster.training.ppo.opening.setup import prepare_ppo
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import TextScore, combined, ensemble_scores
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect
-from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.pretraining.tiny_model import make_tiny_model
 from rlhf_dagster.training.reward.scores import load_reward_model, score_responses, score_tokens

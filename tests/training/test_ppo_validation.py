@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.schemas import PROMPTS
-from rlhf_dagster.training.ppo.setup import prepare_ppo
+from rlhf_dagster.training.ppo.opening.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
 from rlhf_dagster.training.ppo.validation import (
     best_validation,

@@ -35,8 +35,8 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.chats import Chat
 from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.functions import reward_from_folder
+from rlhf_dagster.training.ppo.opening.setup import prepare_ppo
 from rlhf_dagster.training.ppo.reward import WeightedSum
-from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.rewards.classifier import label_log_odds, load_classifier
 from rlhf_dagster.training.rewards.judged import judge_reward

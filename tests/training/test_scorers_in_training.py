@@ -16,8 +16,8 @@ from zoo.make import tiny_model
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.policies import load_policy
+from rlhf_dagster.training.ppo.opening.setup import prepare_ppo
 from rlhf_dagster.training.ppo.policy import VALUE_HEAD_FILE, VALUE_MODEL_FOLDER, PolicyWithValue
-from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.reward.scores import load_reward_model, score_with_spread
 from rlhf_dagster.training.reward.train import train_reward_model

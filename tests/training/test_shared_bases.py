@@ -16,7 +16,7 @@ from rlhf_dagster.config.training import LoraSettings, PpoSettings
 from rlhf_dagster.training.models import shared_bases
 from rlhf_dagster.training.models.policies import load_policy
 from rlhf_dagster.training.models.shared_bases import SharedBases, shared_copy
-from rlhf_dagster.training.ppo.setup import PpoSetup, prepare_ppo
+from rlhf_dagster.training.ppo.opening.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.train import train_ppo
 from rlhf_dagster.training.reward.train import train_reward_model
 from rlhf_dagster.training.sft.train import train_sft

@@ -15,8 +15,8 @@ from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.ppo import train, update
 from rlhf_dagster.training.ppo.alarms import mostly_start
+from rlhf_dagster.training.ppo.opening.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.policy import VALUE_HEAD_FILE
-from rlhf_dagster.training.ppo.setup import PpoSetup, prepare_ppo
 from rlhf_dagster.training.ppo.state import PpoRun
 from rlhf_dagster.training.ppo.train import run_ppo, train_ppo
 from rlhf_dagster.training.runtime.weight_average import WeightAverage

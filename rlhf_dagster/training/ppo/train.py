@@ -12,10 +12,10 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.passes.narrow_weights import widen_weights
 from rlhf_dagster.training.ppo.alarms import alarms, mostly_start
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
+from rlhf_dagster.training.ppo.opening.setup import prepare_ppo
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import WeightedSum
 from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
-from rlhf_dagster.training.ppo.setup import prepare_ppo
 from rlhf_dagster.training.ppo.state import PpoRun, PromptOrder
 from rlhf_dagster.training.ppo.update import optimise
 from rlhf_dagster.training.ppo.validation import best_validation, gone_too_far, is_due, kept_update, validate

@@ -1,0 +1,1 @@
+"""From a PPO spec to everything that a run begins with."""
