@@ -28,10 +28,10 @@ from rlhf_dagster.data.import_file import import_file
 from rlhf_dagster.data.imported import imported
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.address import LEDGER_FILE
+from rlhf_dagster.lineage.people import PEOPLE_KEY_VARIABLE, people_of
 from rlhf_dagster.loop.export.exports import export_records
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import read_labels
-from rlhf_dagster.records.ids import pseudonym
 from rlhf_dagster.records.parquet import read_parquet, to_parquet
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_PROMPTS, INTS, LABELS, table
@@ -56,6 +56,7 @@ def main() -> None:
         name, *paths = options.step
         run_step(STEPS[name], *map(Path, paths))
         return
+    os.environ[PEOPLE_KEY_VARIABLE] = "the key of all loops that are compared"
     with tempfile.TemporaryDirectory() as name:
         sys.exit(not measure(Path(name), options))
 
@@ -66,17 +67,22 @@ def measure(folder: Path, options: argparse.Namespace) -> bool:
     write(file, judgments(0, options.lines, options.judges_each))
     write(more, judgments(options.lines // options.judges_each + 1, 1, 1))
     print(f"{options.lines:,} lines of {options.judges_each} judges each, {file.stat().st_size / 1e6:,.0f} MB")
+    began = time.perf_counter()
     print("all:          ", step("import", file, whole))
+    seconds = time.perf_counter() - began
     print("again:        ", step("import", file, whole))
-    same = is_same_after_kills(file, whole, folder / "killed", options) if options.kills else True
+    same = is_same_after_kills(file, whole, folder / "killed", options.kills, seconds) if options.kills else True
     print("one line more:", step("import", more, whole))
     return (is_same_after_export(whole, folder / "other") if options.export else True) and same
 
 
-def is_same_after_kills(file: Path, whole: Path, broken: Path, options: argparse.Namespace) -> bool:
-    times = sum(killed(file, broken, after) for after in moments(options.kills, options.lines))
+def is_same_after_kills(file: Path, whole: Path, broken: Path, kills: int, seconds: float) -> bool:
+    """Whether a loop whose imports were killed at random moments has the same tables; a whole one takes ``seconds``."""
+    drawn, times = random.Random(0), 0
+    while times < kills:
+        times += killed(file, broken, drawn.uniform(0, seconds))
     print(f"killed {times} times:", step("import", file, broken))
-    same = all(is_same(name, whole, broken) for name in (*TABLES, "annotations"))
+    same = step("same", whole, broken).startswith("the same")
     print("the tables are the same" if same else "THE TABLES DIFFER")
     return same
 
@@ -88,7 +94,7 @@ def is_same_after_export(whole: Path, other: Path) -> bool:
     print("export:       ", step("export", whole, out))
     print(f"in again:      {step('import', out, other)}, of {out.stat().st_size / 1e6:,.0f} MB")
     step("tables", other)
-    same = step("compare", whole, other).startswith("same")
+    same = step("compare", whole, other).startswith("the same")
     print("the labels are the same" if same else "THE LABELS DIFFER")
     return same
 
@@ -157,8 +163,9 @@ def run_export(folder: Path, out: Path) -> str:
 
 def compare(folder: Path, other: Path) -> str:
     """Whether two loops hold the same labels; pseudonyms of the first are names to the second."""
-    same = said_in(folder, pseudonym).equals(said_in(other, str))
-    return "same" if same else "different"
+    again = people_of(opened(other).store).of
+    same = said_in(folder, again).equals(said_in(other, str))
+    return "the same" if same else "not the same"
 
 
 def said_in(folder: Path, name: Callable[[str], str]) -> pa.Table:
@@ -186,11 +193,18 @@ def opened(folder: Path) -> LoopFolder:
     return LoopFolder.open(folder)
 
 
+def same_tables(first: Path, second: Path) -> str:
+    """Whether two loops hold the same tables, and the same answers at the same positions."""
+    differing = [name for name in (*TABLES, "annotations") if not held(name, first).equals(held(name, second))]
+    return "not the same: " + ", ".join(differing) if differing else "the same"
+
+
 STEPS: dict[str, Callable[..., str]] = {
     "import": run_import,
     "tables": make_tables,
     "export": run_export,
     "compare": compare,
+    "same": same_tables,
 }
 
 
@@ -200,12 +214,6 @@ def command(name: str, *paths: Path) -> list[str]:
 
 def step(name: str, *paths: Path) -> str:
     return subprocess.run(command(name, *paths), check=True, stdout=subprocess.PIPE, text=True).stdout.strip()  # noqa: S603
-
-
-def moments(kills: int, lines: int) -> list[float]:
-    """Seconds after which to kill, drawn so that some imports come far."""
-    drawn = random.Random(0)
-    return [drawn.uniform(1, 2 + lines / 10_000) for _ in range(kills)]
 
 
 def killed(file: Path, folder: Path, after: float) -> bool:
@@ -218,12 +226,6 @@ def killed(file: Path, folder: Path, after: float) -> bool:
         process.wait()
         return True
     return False
-
-
-def is_same(name: str, first: Path, second: Path) -> bool:
-    """Whether two loops hold the same table, or the same answers at the same positions."""
-    one, other = (held(name, folder) for folder in (first, second))
-    return bool(one.equals(other))
 
 
 def held(name: str, folder: Path) -> pa.Table:

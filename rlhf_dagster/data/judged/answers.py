@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf_dagster.data.judged.batch import GivenJudgment
 from rlhf_dagster.data.judged.finder import Judged
-from rlhf_dagster.data.judged.first_answers import FirstAnswers
+from rlhf_dagster.data.judged.first_answers import first_versions
 from rlhf_dagster.data.judged.rows import PROJECT, answer_of, extras_of, listed_order, order_of
 from rlhf_dagster.data.judged.showings import are_apart
 from rlhf_dagster.data.line_records import Decision
@@ -68,11 +68,12 @@ class Answers:
         ]
         old = np.flatnonzero(~np.array(judged.is_new, dtype=bool)[judged.row_of])
         histories = self._histories([ids[place] for place in old.tolist()], rows, newest)
-        alone, twice = _are_alone(judged), _more_than_once(ids)
-        first = FirstAnswers(judged, people, at)
+        others = histories.keys() | _more_than_once(ids)
+        alone = [is_alone and one not in others for is_alone, one in zip(_are_alone(judged), ids, strict=True)]
+        first = first_versions(judged, np.flatnonzero(alone), ids, people, at)
         for place, identity in enumerate(ids):
-            if alone[place] and identity not in histories and identity not in twice:
-                yield first.version(place, identity)
+            if alone[place]:
+                yield next(first)
                 continue
             one = _One(batch.given(judged.lines[place]), judged.rows[judged.row_of[place]])
             version = self._version(identity, one, histories.get(identity, []), at)

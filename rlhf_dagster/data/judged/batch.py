@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_dagster.data.line_records import Decision, JudgmentParts, Listing
+from rlhf_dagster.data.line_records import Decision, Listing
 from rlhf_dagster.records.machines import is_source
 
 
@@ -100,34 +100,30 @@ class JudgedBatch:
 
 class ColumnsBuilder:
     def __init__(self) -> None:
-        self._numbers, self._letters = array("q"), 0
-        self._listings: dict[Any, int] = {}
+        self.letters = 0
+        """Of prompts and responses, those that are shared once."""
+        self._numbers, self._decided = array("q"), list[Decision]()
+        self._listings: dict[Listing, int] = {}
         self._annotators: dict[str, int] = {}
         self._decisions: dict[int, int] = {}
-        self._said: list[Decision] = []
         self._listing_of, self._annotator_of, self._decision_of = array("i"), array("i"), array("i")
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @property
-    def letters(self) -> int:
-        """Of prompts and responses, those that are shared once."""
-        return self._letters
-
-    def add(self, number: int, judgment: JudgmentParts) -> None:
-        listing, annotator, decision = judgment
+    def add(self, number: int, listing: Listing, annotator: str, decision: Decision) -> None:
         self._numbers.append(number)
-        new = len(self._listings)
-        place = self._listings.setdefault(listing, new)
-        if place == new:
-            self._letters += len(str(listing.prompt)) + sum(map(len, listing.responses))
+        place = self._listings.get(listing)
+        if place is None:
+            place = self._listings[listing] = len(self._listings)
+            self.letters += len(str(listing.prompt)) + sum(map(len, listing.responses))
         self._listing_of.append(place)
         self._annotator_of.append(self._annotators.setdefault(annotator, len(self._annotators)))
         # A decision may hold metadata, which have no hash: only one and the same object is shared.
-        place = self._decisions.setdefault(id(decision), len(self._said))
-        if place == len(self._said):
-            self._said.append(decision)
+        place = self._decisions.get(id(decision))
+        if place is None:
+            place = self._decisions[id(decision)] = len(self._decided)
+            self._decided.append(decision)
         self._decision_of.append(place)
 
     def columns(self) -> JudgmentColumns:
@@ -139,7 +135,7 @@ class ColumnsBuilder:
             listing_of=np.asarray(self._listing_of),
             annotators=list(self._annotators),
             annotator_of=np.asarray(self._annotator_of),
-            decisions=self._said,
+            decisions=self._decided,
             decision_of=np.asarray(self._decision_of),
         )
 

@@ -34,13 +34,14 @@ class Spool:
 
     def fill(self, judgments: Iterable[Numbered]) -> None:
         """Take all judgments."""
-        builder = ColumnsBuilder()
+        builder, lines = ColumnsBuilder(), 0
         for number, judgment in judgments:
-            if len(builder) == self._size or builder.letters > _LETTERS:
+            if lines == self._size or builder.letters > _LETTERS:
                 self._write(builder.columns())
-                builder = ColumnsBuilder()
-            parts = judgment if isinstance(judgment, JudgmentParts) else judgment.parts
-            builder.add(number, parts if parts.annotator else parts._replace(annotator=self._nobody))
+                builder, lines = ColumnsBuilder(), 0
+            lines += 1
+            listing, annotator, decision = judgment if isinstance(judgment, JudgmentParts) else judgment.parts
+            builder.add(number, listing, annotator or self._nobody, decision)
         self._last = builder.columns()
         self._keys.append(_keys(self._last))
 

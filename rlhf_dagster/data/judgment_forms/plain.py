@@ -12,7 +12,7 @@ from rlhf_dagster.records.outcome import ranks_from_best
 
 _KEYS = frozenset({"comparison", "prompt", "responses", "policies", "annotator", "choice"})
 _REMEMBERED = 20_000
-"""Comparisons that are remembered at a time."""
+"""Comparisons, annotators and choices that are remembered at a time."""
 
 
 class PlainRows:
@@ -20,34 +20,33 @@ class PlainRows:
 
     def __init__(self) -> None:
         self._listings: dict[Any, Listing] = {}
-        self._decisions: dict[tuple[int, Any], Decision | None] = {}
+        self._annotators: set[Any] = {None}
+        self._decisions: dict[tuple[int, type, Any], Decision | None] = {}
 
     def judgment(self, row: RowValues) -> JudgmentParts | None:
         """None where the row is not plain, or not right."""
         if not _KEYS.issuperset(row) or "choice" not in row:
             return None
-        responses, policies, annotator = row.get("responses"), row.get("policies"), row.get("annotator")
-        if type(responses) is not list or not (policies is None or _is_list(policies, len(responses))):
+        responses, policies = row.get("responses"), row.get("policies")
+        if type(responses) is not list or len(responses) < 2:
             return None
-        listing = self._shared(row.get("comparison"), row.get("prompt"), tuple(responses), tuple(policies or ()))
-        if listing is None or not (annotator is None or _are_texts(annotator)):
+        if policies is not None and (type(policies) is not list or len(policies) != len(responses)):
             return None
-        decision = self._decision(row["choice"], len(responses))
-        return None if decision is None else JudgmentParts(listing, annotator or "", decision)
-
-    def _shared(self, comparison: Any, prompt: Any, *lists: tuple[Any, ...]) -> Listing | None:
-        key = ("" if comparison is None else comparison, prompt, *lists)
+        comparison, annotator = row.get("comparison"), row.get("annotator")
+        key = ("" if comparison is None else comparison, row.get("prompt"), tuple(responses), tuple(policies or ()))
         try:
-            found = self._listings.get(key)
-        except TypeError:  # a list or an object in place of a text
+            # Only texts equal those that were checked.
+            listing = self._listings.get(key) or self._checked(*key)
+            is_named = annotator in self._annotators or self._is_name(annotator)
+            decision = self._decision(row["choice"], len(responses))
+        except TypeError:  # a list or an object in place of a text, which has no hash
             return None
-        # Only texts equal those of a key that was checked.
-        return found or self._checked(*key)
+        return JudgmentParts(listing, annotator or "", decision) if listing and is_named and decision else None
 
     def _checked(
         self, comparison: Any, prompt: Any, responses: tuple[Any, ...], policies: tuple[Any, ...]
     ) -> Listing | None:
-        if len(responses) < 2 or not _are_texts(comparison, prompt, *responses, *policies) or not prompt.strip():
+        if not _are_texts(comparison, prompt, *responses, *policies) or not prompt.strip():
             return None
         listing = Listing(comparison, prompt, responses, policies)
         if len(self._listings) >= _REMEMBERED:
@@ -55,13 +54,21 @@ class PlainRows:
         self._listings[listing] = listing
         return listing
 
+    def _is_name(self, annotator: Any) -> bool:
+        if not _are_texts(annotator):
+            return False
+        if len(self._annotators) < _REMEMBERED:
+            self._annotators.add(annotator)
+        return True
+
     def _decision(self, choice: Any, k: int) -> Decision | None:
-        if type(choice) not in (int, str, type(None)):  # True equals 1
-            return None
-        key = (k, choice)
-        if key not in self._decisions and len(self._decisions) < _REMEMBERED:
-            self._decisions[key] = _decision(choice, k)
-        return self._decisions.get(key)
+        key = (k, type(choice), choice)  # True equals 1
+        if key in self._decisions:
+            return self._decisions[key]
+        decision = _decision(choice, k)
+        if len(self._decisions) < _REMEMBERED:
+            self._decisions[key] = decision
+        return decision
 
 
 def _decision(choice: Any, k: int) -> Decision | None:
@@ -70,13 +77,9 @@ def _decision(choice: Any, k: int) -> Decision | None:
         return Decision(None, kind)
     if choice == "tie":
         return Decision(tuple(ranks_from_best(range(k), k)), kind)
-    if isinstance(choice, int) and 0 <= choice < k:
+    if type(choice) is int and 0 <= choice < k:
         return Decision(tuple(ranks_from_best([choice], k)), kind)
     return None
-
-
-def _is_list(value: Any, length: int) -> bool:
-    return type(value) is list and len(value) == length
 
 
 def _are_texts(*values: Any) -> bool:

@@ -1,7 +1,9 @@
 """Adding to a ledger: one writer at a time, so that positions appear in their order."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,11 +15,10 @@ from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.digests import added, digest, with_digest
 from rlhf_dagster.labeling.ledger.rows import LedgerRow, LedgerRows
 from rlhf_dagster.labeling.ledger.tables import ANNOTATIONS_TABLE, COMPARISONS_TABLE, LEDGER_TABLE, PROJECTS_TABLE
-from rlhf_dagster.labeling.ledger.versions import FirstVersion, next_version
+from rlhf_dagster.labeling.ledger.versions import FirstVersion, Version, next_version
 from rlhf_dagster.labeling.store import Annotation
 
 _CHUNK = 500
-_COLUMNS = tuple(column.name for column in ANNOTATIONS_TABLE.columns)
 
 
 @contextmanager
@@ -71,15 +72,16 @@ class LedgerWriter:
 
         A :class:`FirstVersion` is taken as it is: there is no other version of its annotation, here or on record.
         """
-        rows = []
+        versions: list[Version] = []
         for annotation in annotations:
             if isinstance(annotation, FirstVersion):
-                rows.append(self._annotation(annotation, project(annotation.comparison_id)))
+                versions.append(annotation)
                 continue
             version = next_version(annotation, newest.get(annotation.annotation_id))
             if version is not None:
-                rows.append(self._annotation(version, project(annotation.comparison_id)))
-                newest[annotation.annotation_id] = dict(zip(_COLUMNS, rows[-1], strict=True))
+                versions.append(version)
+                newest[annotation.annotation_id] = version._asdict()
+        rows = self._annotations(versions, [project(version.comparison_id) for version in versions])
         self._database.add_rows(self._connection, ANNOTATIONS_TABLE, rows)
         return len(rows)
 
@@ -127,19 +129,30 @@ class LedgerWriter:
 
         return self.append_after(chunk, newest, project)
 
-    def _annotation(self, version: Sequence[Any], name: str) -> tuple[Any, ...]:
-        """A row of ANNOTATIONS_TABLE."""
+    def _annotations(self, versions: Sequence[Version], projects: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Rows of ANNOTATIONS_TABLE, at the next positions."""
+        start, digests = self._own["position"] + 1, defaultdict[str, list[int]](list)
+        rows: list[tuple[Any, ...]] = []
+        for position, version, name in zip(count(start), versions, projects, strict=False):
+            row = (position, *version, name)
+            checked = digest(row)
+            rows.append((*row, checked))
+            digests[name].append(checked)
+        last = dict(zip(projects, count(start), strict=False))
+        for name, found in digests.items():
+            self._count(name, found, last[name])
+        self._own["position"] += len(rows)
+        self._own["annotations"] += len(rows)
+        return rows
+
+    def _count(self, name: str, digests: Sequence[int], position: int) -> None:
+        """Add annotations, of which ``position`` is the last, to the totals of a project."""
         project = self._project(name)
         if project is None:
             raise self.rows.damaged(f"{name} has comparisons and is not on record")
-        self._own["position"] += 1
-        self._own["annotations"] += 1
-        row = (self._own["position"], *version, name)
-        checked = digest(row)
-        project["position"] = row[0]
-        project["annotations"] += 1
-        project["annotation_sum"] = added(project["annotation_sum"], [checked])
-        return (*row, checked)
+        project["position"] = position
+        project["annotations"] += len(digests)
+        project["annotation_sum"] = added(project["annotation_sum"], digests)
 
     def _project(self, name: str) -> dict[str, Any] | None:
         if name not in self._projects:
