@@ -86,7 +86,8 @@ ppo_policy = _policy_by_reward(
     The numbers are means over the last updates: `reward` is the reward model's score (the SFT policy has mean 0 and
     deviation 1, unless demonstrations normalise scores), `kl` the sequence KL to SFT in nats, `entropy` that of a token
     in nats, `kl_coef` the weight of the KL reward, `explained_variance` how well the value head predicts the returns
-    (1 is best). `ratio_first`, the probability ratio before an update has changed anything, must be 1.
+    (1 is best). `ratio_first`, the probability ratio before an update has changed anything, must be 1 (with
+    `rollouts_ahead: 1`, in the first update alone).
     `validation_reward` and `validation_kl` are measured on held-out prompts, where `ppo.validate_every` is set.
     Where the setting `reward` names other rewards, `reward` is their sum, and `reward_from_KIND` what each adds to it.
     Run alone too, it does not start on a reward model that is not known to be better than guessing.

@@ -350,6 +350,12 @@ class PpoSettings(Settings):
     importance_cap: float = Field(2.0, ge=1)
     """Largest weight of a token in the loss where another program samples (`compute.rollout_backend`): its probability
     under the policy over that with which it was sampled, cut here (truncated importance sampling, Yao et al. 2025)."""
+    rollouts_ahead: int = Field(0, ge=0, le=1, json_schema_extra=LATER)
+    """With 0, each update's responses are drawn from the policy as it is. With 1, those of the next update are drawn,
+    from the policy as it is before an update, while that update trains, so that a sampler in another process does not
+    wait for the trainer. Each update then learns from responses of the policy that was there one update before; its
+    probability ratios, and their clipping, are to that policy (one-step off-policy training, Noukhovitch et al. 2024).
+    A sampler in the trainer's own process draws first, in the same order and with the same numbers."""
 
     @model_validator(mode="after")
     def _estimator_has_what_it_needs(self) -> Self:

@@ -43,6 +43,8 @@ MODES = {
         "schedule": ScheduleSettings(shape="constant", warmup=2),
     },
     "validated": {"validate_every": 2, "kl_budget": 2.0, "validation_prompts": 7},
+    "ahead": {"rollouts_ahead": 1, "value": "separate", "pretraining_coef": 0.5, "kl_penalty": "k2"},
+    "frozen_ahead": {"rollouts_ahead": 1, "frozen_layers": 1},
     "function": {"validate_every": 3},
     "summed": {"validate_every": 3},
 }

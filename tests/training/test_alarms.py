@@ -43,6 +43,15 @@ def test_each_problem_has_its_sentence(curve: dict[str, list[float]], sentence: 
     assert sentence in found[0]
 
 
+def test_ahead_the_first_update_s_ratio_alone_is_looked_at() -> None:
+    moved = HEALTHY | {"ratio_first": [1.0, 1.4], "log_ratio_first": [0.0, 0.3]}
+    assert alarms(moved, ahead=1) == alarms(moved, "bf16", 1) == []
+    wrong = HEALTHY | {"ratio_first": [1.2, 1.0], "log_ratio_first": [0.3, 0.0]}
+    for precision in ("fp32", "bf16"):
+        (sentence,) = alarms(wrong, precision, 1)
+        assert "first step of update 1" in sentence
+
+
 def test_in_bf16_single_tokens_may_be_off_and_all_together_not() -> None:
     rounded = HEALTHY | {"ratio_first": [1.0, 0.7, 1.4], "log_ratio_first": [0.0, 0.03, 0.05]}
     assert alarms(rounded, "bf16") == []

@@ -68,6 +68,14 @@ def test_weights_correct_the_expected_gradient_of_a_sampler_at_another_temperatu
     assert 0 < (capped - right).norm() < (uncorrected - right).norm()
 
 
+@pytest.mark.parametrize("term", ["k1", "k2", "k3"])
+def test_the_kl_over_tokens_of_an_older_policy_has_the_gradient_of_the_policy_s_own(term: str) -> None:
+    logits, older = LOGITS.clone().requires_grad_(), log_probs_at(1.7)
+    log_probs, weights = logits.log_softmax(0)[None], older.exp() * 4
+    kl_loss(log_probs, log_probs_at(3.0), older, torch.ones_like(older), term, weights, older=True).backward()
+    torch.testing.assert_close(logits.grad, gradient_under(log_probs_at(1.0), None, term))
+
+
 def test_a_sampler_that_is_not_the_policy_is_a_user_error() -> None:
     mask = torch.tensor([[1, 1, 0]])
     ours, theirs = torch.tensor([[-1.0, -2.0, 0.0]]), torch.tensor([[-1.1, -1.9, 0.0]])

@@ -240,6 +240,9 @@ def test_ppo_with_frozen_layers_keeps_their_states(model: Path, tables: Tables) 
     # All 13 numbers count as embeddings, so that nothing is left to train.
     rollout = 8 * 13 + 4 * 8 * 9 * 10 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
     assert required_bytes(ppo_spec(model, tables, frozen_layers=1)) - BUFFERS == rollout
+    # One update ahead, those of the episodes that wait as well.
+    ahead = required_bytes(ppo_spec(model, tables, frozen_layers=1, rollouts_ahead=1))
+    assert ahead - BUFFERS == rollout + 4 * 8 * 9 * 10
 
 
 def test_sft_in_several_passes_keeps_less(model: Path, tables: Tables) -> None:
@@ -429,13 +432,13 @@ def test_long_rows_are_scored_a_few_at_a_time() -> None:
 def test_windows_of_text_are_as_long_as_is_estimated(
     model: Path, tables: Tables, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_dagster.training.ppo import setup
+    from rlhf_dagster.training.ppo.opening import tables as opened
 
     lengths: list[int] = []
-    monkeypatch.setattr(setup, "text_windows", lambda tokenizer, texts, context: lengths.append(context))
+    monkeypatch.setattr(opened, "text_windows", lambda tokenizer, texts, context: lengths.append(context))
     for context in (0, 24, 5000):
-        monkeypatch.setattr(setup, "context_of", lambda config, context=context: context)
-        setup._pretraining_windows(ppo_spec(model, tables, pretraining_coef=1.0), policy)
+        monkeypatch.setattr(opened, "context_of", lambda config, context=context: context)
+        opened.pretraining_windows(ppo_spec(model, tables, pretraining_coef=1.0), policy)
     assert lengths == [LONGEST_WINDOW, 24, LONGEST_WINDOW]
 
 

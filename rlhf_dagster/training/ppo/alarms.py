@@ -1,7 +1,7 @@
 """Warnings that PPO's curves give of a training that goes wrong."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
 RATIO_TOLERANCE = 1e-2
@@ -28,13 +28,16 @@ MOSTLY_START = 0.1
 """Share of the start's weights in an average above which it says less about training than about where it began."""
 
 
-def alarms(curves: dict[str, list[float]], precision: str = "fp32") -> list[str]:
+def alarms(curves: dict[str, list[float]], precision: str = "fp32", ahead: int = 0) -> list[str]:
     """One sentence for each problem; an empty list when nothing stands out.
 
-    The curves are those of :func:`rlhf_dagster.training.ppo.train.run_ppo`, computed in ``precision``.
+    The curves are those of :func:`rlhf_dagster.training.ppo.train.run_ppo`, computed in ``precision``. Where rollouts
+    are drawn ``ahead``, the first update alone begins as the policy that its responses are from: of the ratios its own
+    is looked at.
     """
+    first = {name: curve[:1] if ahead else curve for name, curve in curves.items() if name.endswith("ratio_first")}
     found = [
-        _ratio(curves["ratio_first"]) if precision == "fp32" else _ratio_in_bf16(curves),
+        _ratio(first["ratio_first"]) if precision == "fp32" else _ratio_in_bf16(first),
         _negative_kl(curves["kl"]),
         _same_answer(curves["distinct_responses"]),
         _entropy_collapse(curves.get("entropy", ())),
@@ -55,7 +58,7 @@ def _ratio(ratios: Sequence[float]) -> str | None:
     )
 
 
-def _ratio_in_bf16(curves: dict[str, list[float]]) -> str | None:
+def _ratio_in_bf16(curves: Mapping[str, Sequence[float]]) -> str | None:
     """Rounding moves single tokens by tenths of a nat, whatever the model; what it cannot do is to move them all."""
     furthest = [abs(math.log(ratio)) for ratio in curves["ratio_first"]]
     for nats, limit, of_what in (
@@ -64,7 +67,7 @@ def _ratio_in_bf16(curves: dict[str, list[float]]) -> str | None:
     ):
         if max(nats) > limit:
             return (
-                f"At the first step of update {nats.index(max(nats)) + 1} the policy's log-probabilities were "
+                f"At the first step of update {list(nats).index(max(nats)) + 1} the policy's log-probabilities were "
                 f"{max(nats):.2f} nats {of_what} from those of sampling, more than bfloat16 explains: sampling and "
                 "training do not agree on them."
             )

@@ -31,13 +31,15 @@ def kl_loss(
     mask: Tensor,
     estimator: str,
     weights: Tensor | None = None,
+    older: bool = False,
 ) -> Tensor:
     """The KL to the reference as a term of the loss: the mean over response tokens of an estimator, a scalar.
 
     What matters is an estimator's mean gradient over tokens drawn from the policy. The gradient of k1 is the score
     function, with mean 0; so k1 is multiplied by the probability ratio to the sampling policy, which makes the mean
     gradient that of KL(policy, reference). k2 has this mean gradient without a ratio. The mean gradient of k3 is that
-    of the other direction, KL(reference, policy).
+    of the other direction, KL(reference, policy). Both are so over tokens of the policy itself; those of an ``older``
+    one are weighted by the ratio to it.
 
     Args:
         log_probs: [B, T] under the policy that is trained.
@@ -46,11 +48,13 @@ def kl_loss(
         mask: [B, T] 1 at response tokens.
         estimator: `k1`, `k2` or `k3`.
         weights: [B, T] importance weights of the tokens, where the sampler differs from the old policy.
+        older: whether the policy that sampled is an update behind the one that is trained when that begins.
     """
     if estimator == "k1":
         terms = ((log_probs - old_log_probs) * mask).exp() * k1(log_probs, reference)
     else:
         terms = {"k2": k2, "k3": k3}[estimator](log_probs, reference)
+        terms = terms * ((log_probs - old_log_probs) * mask).detach().exp() if older else terms
     return masked_mean(terms if weights is None else terms * weights, mask)
 
 

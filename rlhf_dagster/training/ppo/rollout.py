@@ -1,6 +1,6 @@
 """One PPO rollout: sampled responses with everything that learning from them needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -24,7 +24,7 @@ from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import Reward, Score, TextScore, WeightedSum, combined
 from rlhf_dagster.training.ppo.truncation import Truncation, penalised
 from rlhf_dagster.training.runtime.distributed import gather_rows, largest_of_ranks
-from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
+from rlhf_dagster.training.sampling.backend import OutsideBackend, Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model
 from rlhf_dagster.training.sampling.native import NativeRollouts
 from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds
@@ -60,7 +60,11 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Rollout:
-    """B episodes: Q prompt tokens, padded on the left, and T response tokens, padded on the right."""
+    """B episodes: Q prompt tokens, padded on the left, and T response tokens, padded on the right.
+
+    Everything is of one moment, that of sampling. "The policy" is the one that the responses were drawn from: with
+    `rollouts_ahead: 1` that of the end of the update before the last, which an optimisation calls the old one.
+    """
 
     batch: PaddedBatch
     """Ids and mask [B, Q + T]."""
@@ -69,11 +73,11 @@ class Rollout:
     mask: Tensor
     """[B, T] float, 1 at response tokens."""
     log_probs: Tensor
-    """[B, T] under the policy, as the trainer computes them."""
+    """[B, T] under the policy that sampled, as the trainer computes them: the denominator of PPO's ratio."""
     reference_log_probs: Tensor
     """[B, T] under the SFT policy."""
     values: Tensor | None
-    """[B, T] before each token; None where the policy has no values."""
+    """[B, T] before each token, by the values of the moment of sampling; None where the policy has no values."""
     scores: Tensor
     """[B] of the reward, after the rule for a missing end."""
     spread: Tensor | None = None
@@ -83,7 +87,21 @@ class Rollout:
     trunk: Tensor | None = None
     """[B, Q + T - 1, d] states above the frozen layers."""
     sampler_log_probs: Tensor | None = None
-    """[B, T] as computed by another program, where that has sampled the tokens; None where the trainer has."""
+    """[B, T] of the same policy as ``log_probs``, as computed by another program, where that has sampled the tokens;
+    None where the trainer has."""
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """The tensors by name, for a state; :meth:`of_state` makes the rollout of them."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "batch"}
+        kept = {name: [tensor] for name, tensor in parts.items() if tensor is not None}
+        return {"batch": list(self.batch)} | kept
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Sequence[Tensor]], device: torch.device) -> "Rollout":
+        """The rollout that :meth:`state_dict` described, with its tensors on ``device``."""
+        moved = {name: [tensor.to(device) for tensor in tensors] for name, tensors in state.items()}
+        whole: dict[str, Any] = {name: tensors[0] for name, tensors in moved.items() if name != "batch"}
+        return cls(batch=PaddedBatch(*moved["batch"]), **whole)
 
     def of_all_ranks(self, count: int) -> "Rollout":
         """All ``count`` episodes in order, on every rank, from the part that each rank has."""
@@ -165,9 +183,47 @@ def _collect(
     settings: PpoSettings,
     texts: Sequence[Prompt],
 ) -> Rollout:
-    decoding, backend = episodes.decoding, episodes.backend
     with whole_weights(policy.model, policy.value_head):
-        responses = backend.generate(policy.model, prompts, uniforms, decoding, policy.value_head)
+        responses = episodes.backend.generate(policy.model, prompts, uniforms, episodes.decoding, policy.value_head)
+    return _measured_rollout(policy, episodes, prompts, responses, settings, texts)
+
+
+@torch.no_grad()
+def begin_collecting(
+    policy: PpoPolicy,
+    episodes: Episodes,
+    backend: OutsideBackend,
+    prompts: PaddedBatch,
+    *,
+    uniforms: Tensor,
+    settings: PpoSettings,
+    texts: Sequence[Prompt] = (),
+) -> Callable[[], Rollout]:
+    """As :func:`collect`, by a ``backend`` that samples in another process meanwhile.
+
+    It has the policy's weights of now when this returns. What is returned waits for the responses and measures them; it
+    is to be called while the policy has these weights again.
+    """
+    with whole_weights(policy.model):
+        drawn = backend.begin(policy.model, prompts, uniforms, episodes.decoding)
+
+    @torch.no_grad()
+    def finish() -> Rollout:
+        return _measured_rollout(policy, episodes, prompts, drawn(), settings, texts)
+
+    return finish
+
+
+def _measured_rollout(
+    policy: PpoPolicy,
+    episodes: Episodes,
+    prompts: PaddedBatch,
+    responses: Responses,
+    settings: PpoSettings,
+    texts: Sequence[Prompt],
+) -> Rollout:
+    """What learning needs of ``responses``, which are the policy's."""
+    decoding, backend = episodes.decoding, episodes.backend
     truncation = Truncation(decoding.end_ids, episodes.truncate_id, settings.truncate_after)
     kept = truncation.kept(responses.tokens, responses.mask)
     reward = _reward(episodes, prompts, texts, responses.tokens, kept, settings.spread_coef)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlhf_dagster.training.ppo.kl_penalty import KlController
 from rlhf_dagster.training.ppo.policy import PpoPolicy
+from rlhf_dagster.training.ppo.rollout import Rollout
 from rlhf_dagster.training.runtime.seeding import random_state, restore_random_state
 from rlhf_dagster.training.runtime.sharding.tensors import sharded_like, states_like
 from rlhf_dagster.training.runtime.weight_average import WeightAverage
@@ -48,6 +49,8 @@ class PpoRun:
     """The trained weights that validation has found best so far; empty where the last are kept."""
     average: WeightAverage | None = None
     """The average that the checkpoint is to hold; None where it holds the weights themselves."""
+    ahead: Rollout | None = None
+    """The next update's episodes, where they are drawn one update ahead (`rollouts_ahead: 1`)."""
 
     @property
     def updates(self) -> int:
@@ -84,6 +87,22 @@ class PpoRun:
         finally:
             self.take_weights(trained)
 
+    @contextmanager
+    def having(self, weights: dict[str, Tensor]) -> Iterator[None]:
+        """While the block runs, the policy has copies of its trained ``weights`` of another time, which have its own
+        meanwhile; one tensor more is held at a time."""
+        self._exchange(weights)
+        try:
+            yield
+        finally:
+            self._exchange(weights)
+
+    def _exchange(self, weights: dict[str, Tensor]) -> None:
+        for name, weight in self.weights().items():
+            own = weight.clone()
+            weight.copy_(weights[name])
+            weights[name].copy_(own)
+
     def finish(self) -> None:
         """Give the policy the weights of its checkpoint: the best by validation, the average, or its own."""
         if self.kept:
@@ -109,7 +128,7 @@ class PpoRun:
             "kept": self.kept,
             "average": {} if self.average is None else self.average.weights,
             "random": random_state(),
-        }
+        } | ({} if self.ahead is None else {"ahead": self.ahead.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.take_weights(state["policy"])
@@ -121,4 +140,6 @@ class PpoRun:
         self.kept = {name: sharded_like(weight, own[name]) for name, weight in state["kept"].items()}
         if self.average is not None:
             copy_into(self.average.weights, state["average"])
+        if "ahead" in state:
+            self.ahead = Rollout.of_state(state["ahead"], self.policy.model.device)
         restore_random_state(state["random"])

@@ -11,16 +11,17 @@ from rlhf_dagster.config.training import ComputeSettings, PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.passes.narrow_weights import widen_weights
 from rlhf_dagster.training.ppo.alarms import alarms, mostly_start
+from rlhf_dagster.training.ppo.episodes import draw_episodes, episodes_ahead
 from rlhf_dagster.training.ppo.kl_penalty import KlController, kl_controller
 from rlhf_dagster.training.ppo.opening.setup import prepare_ppo
 from rlhf_dagster.training.ppo.policy import PpoPolicy
 from rlhf_dagster.training.ppo.reward import WeightedSum
-from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, collect, learning_targets, rollout_numbers
+from rlhf_dagster.training.ppo.rollout import Episodes, Rollout, learning_targets, rollout_numbers
 from rlhf_dagster.training.ppo.state import PpoRun, PromptOrder
 from rlhf_dagster.training.ppo.update import optimise
 from rlhf_dagster.training.ppo.validation import best_validation, gone_too_far, is_due, kept_update, validate
 from rlhf_dagster.training.runtime.device import training_on
-from rlhf_dagster.training.runtime.distributed import is_main, own_slice
+from rlhf_dagster.training.runtime.distributed import is_main
 from rlhf_dagster.training.runtime.learning_rates import rate_share
 from rlhf_dagster.training.runtime.optimizers import optimizer_class
 from rlhf_dagster.training.runtime.output import writing_output
@@ -29,10 +30,8 @@ from rlhf_dagster.training.runtime.sharding.tensors import shards
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
 from rlhf_dagster.training.runtime.weight_average import WeightAverage
 from rlhf_dagster.training.sampling.importance import sampler_numbers
-from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
 from rlhf_dagster.training.specs import OnStep, PpoSpec, TrainingResult, silent
-from rlhf_dagster.training.texts.tokens import PaddedBatch, pad
 
 FINAL_UPDATES = 5
 
@@ -61,7 +60,7 @@ def _train(spec: PpoSpec, progress: OnStep, keeper: StateKeeper) -> TrainingResu
     with writing_output(spec.output) as folder:
         setup.save(spec, folder)
     warnings = [
-        *alarms(curves, spec.compute.precision),
+        *alarms(curves, spec.compute.precision, settings.rollouts_ahead),
         *setup.cuts.warnings("sampling.response_tokens"),
         gone_too_far(curves, settings),
         _nothing_better(curves, settings),
@@ -91,8 +90,9 @@ def run_ppo(
     describe the rollout (:func:`rollout_numbers`), `policy_loss`, `value_loss`, `kl_loss`, `clip_fraction`,
     `approx_kl`, `ratio_first` and `log_ratio_first` the optimisation (:func:`optimise`); `kl_coef` and `learning_rate`
     are what the update used. `sampler_kl` and `sampler_weight_clipped` are there where another program samples
-    (:func:`sampler_numbers`). Curves named `validation_` have a value for each validation (:func:`validate`), the first
-    before any update.
+    (:func:`sampler_numbers`). With `rollouts_ahead: 1` an update's rollout is of the policy that the update before the
+    last has left, and so are the numbers that describe it and the KL that steers the controller. Curves named
+    `validation_` have a value for each validation (:func:`validate`), the first before any update.
     """
     generator = torch.Generator().manual_seed(seed)
     kind, own = optimizer_class(compute or ComputeSettings())
@@ -130,7 +130,9 @@ def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str,
     learning_rate = settings.learning_rate * rate_share(run.updates, settings.updates, settings.schedule)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate
-    rollout = _rollout(run, episodes, settings)
+    rollout = draw_episodes(run, episodes, settings) if run.ahead is None else run.ahead
+    begins_next = settings.rollouts_ahead and run.updates + 1 < settings.updates
+    ahead = episodes_ahead(run, episodes, settings) if begins_next else None
     targets = learning_targets(rollout, settings, run.controller.coef)
     optimised = optimise(
         run.policy,
@@ -142,6 +144,7 @@ def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str,
         generator=run.generator,
         pretraining=_window_sampler(episodes.pretraining, run.generator),
     )
+    run.ahead = None if ahead is None else ahead()
     described = rollout_numbers(rollout, targets) | _added_by_parts(rollout, episodes)
     numbers = _to_floats(described | _disagreement(rollout, settings) | optimised)
     _require_finite(numbers, run.updates)
@@ -149,23 +152,6 @@ def _update(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> dict[str,
     run.controller.update(numbers["kl"], settings.batch_size)
     run.average_weights()
     return numbers
-
-
-def _rollout(run: PpoRun, episodes: Episodes, settings: PpoSettings) -> Rollout:
-    """An update's episodes. Each rank samples and scores its part; prompts and random numbers are drawn for all."""
-    device, own, count = run.policy.model.device, own_slice(settings.batch_size), settings.samples_per_prompt
-    rows = [row for row in run.prompts.take(settings.batch_size // count) for _ in range(count)]
-    ids, mask = pad([episodes.prompts[row] for row in rows], episodes.decoding.pad_id, "left")
-    uniforms = draw_uniforms(settings.batch_size, episodes.decoding.max_tokens, run.generator)
-    rollout = collect(
-        run.policy,
-        episodes,
-        PaddedBatch(ids[own], mask[own]).to(device),
-        uniforms=uniforms[own].to(device),
-        settings=settings,
-        texts=[episodes.texts[row] for row in rows[own]] if episodes.texts else (),
-    )
-    return rollout.of_all_ranks(settings.batch_size).checked()
 
 
 def _added_by_parts(rollout: Rollout, episodes: Episodes) -> dict[str, Tensor]:

@@ -37,10 +37,12 @@ def optimise(
     """Take `epochs` x `minibatches` optimiser steps; returns scalars averaged over them.
 
     Nothing is read back from the device inside the loop. ``pretraining`` draws windows [n, L] of text for PPO-ptx
-    (InstructGPT, equation 2). In the very first minibatch new and old policy are the same, and but for rounding
-    `ratio_first`, the ratio of their probabilities furthest from 1, is 1, and `log_ratio_first`, the mean of
-    |log ratio| over tokens, is 0: anything else is a bug. Every rank has the whole rollout and computes the gradient of
-    its part of each minibatch, in `accumulate` passes; the sum over ranks is the minibatch's gradient.
+    (InstructGPT, equation 2). The old policy, to which ratios are taken and clipped, is the one that sampled. In the
+    very first minibatch it is the new one too, and but for rounding `ratio_first`, the ratio of their probabilities
+    furthest from 1, is 1, and `log_ratio_first`, the mean of |log ratio| over tokens, is 0: anything else is a bug.
+    With `rollouts_ahead: 1` the policy is one update further by then, except in the first update. Every rank has the
+    whole rollout and computes the gradient of its part of each minibatch, in `accumulate` passes; the sum over ranks is
+    the minibatch's gradient.
     """
     steps: list[Numbers] = []
     # Not those of the policy: a part of it that is whole at the moment lists others, without gradients.
@@ -162,7 +164,9 @@ def minibatch_loss(
         loss = loss + settings.value_coef * numbers["value_loss"]
     if settings.kl_penalty != "reward":
         reference = rollout.reference_log_probs[rows]
-        numbers["kl_loss"] = kl_loss(log_probs, reference, old_log_probs, mask, settings.kl_penalty, weights)
+        numbers["kl_loss"] = kl_loss(
+            log_probs, reference, old_log_probs, mask, settings.kl_penalty, weights, older=settings.rollouts_ahead > 0
+        )
         loss = loss + targets.kl_coef * numbers["kl_loss"]
     numbers |= {
         "clip_fraction": surrogate.clip_fraction,

@@ -1,7 +1,8 @@
 """What draws a policy's responses: one interface, whichever program does it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -48,4 +49,19 @@ class RolloutBackend(Protocol):
 
     def close(self) -> None:
         """Give back memory and threads; the next call of :meth:`generate` would begin anew."""
+        ...
+
+
+@runtime_checkable
+class OutsideBackend(RolloutBackend, Protocol):
+    """A backend whose sampler is another process: it samples while this one trains."""
+
+    def begin(
+        self, model: PreTrainedModel, prompts: PaddedBatch, uniforms: Tensor | None, decoding: Decoding
+    ) -> Callable[[], Responses]:
+        """Begin what :meth:`generate` does; what is returned waits for the responses.
+
+        The sampler has a copy of the weights of ``model`` when this returns, so that they may be changed. Nothing else
+        may be begun or generated before the responses are there.
+        """
         ...
