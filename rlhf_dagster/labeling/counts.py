@@ -122,7 +122,7 @@ class RoundCounter:
         row |= {name: blob.tobytes() for name, blob in zip(_BLOBS, blobs, strict=True)}
         row["digest"] = _digest(row)
         insert = self._database.insert(TALLIES).values(row)
-        with self._database.transaction() as connection:
+        with self._database.remembering() as connection:
             connection.execute(insert.on_conflict_do_update(index_elements=["project"], set_=row))
 
 

@@ -58,6 +58,17 @@ class Database:
             yield connection
 
     @contextmanager
+    def remembering(self) -> Iterator[sa.Connection]:
+        """A write transaction for what can be made again: a Postgres server confirms it before it is on its disk.
+
+        If the server dies then, what was there before may be there instead, whole.
+        """
+        with self.transaction() as connection:
+            if not self.address.is_sqlite:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            yield connection
+
+    @contextmanager
     def exclusive(self, name: str, folder: Path) -> Iterator[None]:
         """Hold a lock that one process at a time has: on every machine in Postgres, by a file in ``folder`` else."""
         if self.address.is_sqlite:

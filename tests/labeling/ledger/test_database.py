@@ -42,6 +42,27 @@ def test_annotations_cannot_be_emptied_in_postgres(postgres, batch) -> None:
         connection.exec_driver_sql(f"TRUNCATE {place.schema}.annotations")
 
 
+def test_a_tick_waits_for_no_disk_of_a_server_and_labels_do(postgres, batch, monkeypatch) -> None:
+    place = LedgerAddress.of(postgres.address())
+    ledger, frame, seen = EmbeddedLabelStore(place), batch(1), list[str]()
+
+    def listen(connection: sa.Connection) -> None:
+        """What is set as each transaction ends."""
+        seen.append(connection.connection.cursor().execute("SHOW synchronous_commit").fetchone()[0])
+
+    engine = Database(place).engine
+    sa.event.listen(engine, "commit", listen)
+    try:
+        ledger.send(frame)
+        ledger.submit(frame["comparison_id"][0], "ann", {"choice": 0})
+        assert set(seen) == {"on"}
+        assert ledger.count(ROUND, PURPOSE).usable == 1
+        assert seen[-1] == "off"
+    finally:
+        sa.event.remove(engine, "commit", listen)
+    assert EmbeddedLabelStore(place).count(ROUND, PURPOSE).usable == 1
+
+
 def _hold(place: LedgerAddress, folder: Path, held, inside, most) -> None:
     with EmbeddedLabelStore(place).exclusive("reader", folder):
         held.set()
