@@ -6,15 +6,16 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock
-from typing import Any, Generic, TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rlhf_dagster.config.judging.judge import JudgeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.judge.answers import AnswerStore, Budget, Question
 from rlhf_dagster.judge.server import JudgeAway, JudgeServer, Reply
 from rlhf_dagster.storage.base import Store
+
+if TYPE_CHECKING:
+    import httpx
 
 FIRST_WAIT = 1.0
 """Seconds before a request is sent again for the first time."""
@@ -109,7 +110,7 @@ class Judge:
         return [found[question.key] for question in asked]
 
     @contextmanager
-    def _asking(self) -> Iterator[httpx.Client]:
+    def _asking(self) -> "Iterator[httpx.Client]":
         try:
             with self.server.connect() as client:
                 yield client
@@ -133,7 +134,7 @@ class Judge:
         return {key: future.result() for key, future in running.items()}
 
     def _unless_over(
-        self, client: httpx.Client, question: Question, read: Callable[[str], _Read]
+        self, client: "httpx.Client", question: Question, read: Callable[[str], _Read]
     ) -> JudgeAnswer[_Read]:
         try:
             return self._answer(client, question, read)
@@ -142,7 +143,7 @@ class Judge:
             self._over.set()
             raise
 
-    def _answer(self, client: httpx.Client, question: Question, read: Callable[[str], _Read]) -> JudgeAnswer[_Read]:
+    def _answer(self, client: "httpx.Client", question: Question, read: Callable[[str], _Read]) -> JudgeAnswer[_Read]:
         problem = said = ""
         for _ in range(self.settings.tries):
             reply = self.answers.get(question) or self._reply(client, question)
@@ -155,7 +156,7 @@ class Judge:
             question = question.corrected(said, problem)
         return JudgeAnswer(None, problem, said)
 
-    def _reply(self, client: httpx.Client, question: Question) -> Reply:
+    def _reply(self, client: "httpx.Client", question: Question) -> Reply:
         """The server's reply, asked for again and again while it is away; kept before it is given."""
         for failures in range(self.settings.service.retries + 1):
             self._sleep(self._pace.wait())

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
-
-from rlhf_dagster.common.http.limits import TOO_LARGE, WHOLE_ANSWER, read_whole, set_time_limit
 from rlhf_dagster.config.judging.judge import JudgeService
 from rlhf_dagster.errors import UserError
+
+if TYPE_CHECKING:  # a loop is declared without it, in a fifth of a second less
+    import httpx
 
 LARGEST_REPLY = 8 * 2**20
 """Bytes of a reply; one with the longest of answers has a hundredth of this."""
@@ -74,8 +74,12 @@ class JudgeServer:
             raise UserError(f"{service.key_variable} holds what no key can hold, such as a space; copy the key again.")
         return cls(url.rstrip("/"), key, service.timeout)
 
-    def connect(self) -> httpx.Client:
+    def connect(self) -> "httpx.Client":
         """A client for requests of this server, which several threads can share."""
+        import httpx
+
+        from rlhf_dagster.common.http.limits import WHOLE_ANSWER, set_time_limit
+
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         local = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
         # A connection is not kept, so that each has an end in time; and a proxy cannot reach this machine.
@@ -87,13 +91,17 @@ class JudgeServer:
         )
         return set_time_limit(client, WHOLE_ANSWER * self.timeout)
 
-    def ask(self, client: httpx.Client, body: Mapping[str, Any]) -> Reply:
+    def ask(self, client: "httpx.Client", body: Mapping[str, Any]) -> Reply:
         """The reply to a request's ``body``.
 
         Raises:
             JudgeAway: there was none, and later there may be one.
             UserError: the server does not accept such a request.
         """
+        import httpx
+
+        from rlhf_dagster.common.http.limits import read_whole
+
         try:
             with client.stream("POST", f"{self.url}/chat/completions", json=dict(body)) as streamed:
                 response = read_whole(streamed, LARGEST_REPLY)
@@ -105,14 +113,18 @@ class JudgeServer:
             return Reply("", f"the server does not let its model read it ({self._detail(response)})")
         raise self._status_error(response)
 
-    def _read(self, response: httpx.Response) -> Reply:
+    def _read(self, response: "httpx.Response") -> Reply:
         try:
             return _reply_in(json.loads(response.content))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             sentence = "answered with what is no chat completion; see whether the address is right"
             raise JudgeAway(f"The judge's server at {self.url} {sentence}.", billed=True) from None
 
-    def _transport_error(self, error: httpx.HTTPError) -> UserError:
+    def _transport_error(self, error: "httpx.HTTPError") -> UserError:
+        import httpx
+
+        from rlhf_dagster.common.http.limits import TOO_LARGE
+
         if str(error) == TOO_LARGE:
             return UserError(f"The judge's server at {self.url} answers with more than {LARGEST_REPLY // 2**20} MB.")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -123,7 +135,7 @@ class JudgeServer:
         broke = f"The judge's server at {self.url} broke off ({type(error).__name__})."
         return JudgeAway(broke, billed=True)
 
-    def _status_error(self, response: httpx.Response) -> UserError:
+    def _status_error(self, response: "httpx.Response") -> UserError:
         status, detail = response.status_code, self._detail(response)
         said = f"The judge's server at {self.url} answered with status {status}: {detail}"
         if status >= 500 or status in _PASSING:
@@ -134,7 +146,7 @@ class JudgeServer:
             return UserError(f"{said}; it sends requests on elsewhere: give the address where it really is.")
         return UserError(f"{said}; see whether address and `model` are right, and what `parameters` it knows.")
 
-    def _detail(self, response: httpx.Response) -> str:
+    def _detail(self, response: "httpx.Response") -> str:
         """What the server says is wrong, on one line, without the key should it repeat it."""
         try:
             body = response.json()
@@ -172,7 +184,7 @@ def _tokens(body: Mapping[str, Any]) -> int:
     return total if isinstance(total, int) and not isinstance(total, bool) and total > 0 else 0
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: "httpx.Response") -> float | None:
     """Seconds that the header `Retry-After` asks to wait: it holds them, or a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdigit():

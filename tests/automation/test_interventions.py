@@ -7,6 +7,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
+from dagster._core.snap import JobSnap
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from gate_figures import report as figures
 from loops import ROUND, small
 from rounds_on_disk import keep, register
@@ -103,7 +106,17 @@ def test_every_job_has_a_sentence_and_its_fields_are_described() -> None:
         assert job.description == one.description and one.description.endswith(".")
         assert job.tags[LOOP_TAG] == LoopConfig().name
         assert all(field.description for field in one.config.model_fields.values())
-        assert set(job.run_config["ops"][one.name]["config"]) == set(one.config.model_fields)
+
+
+def test_a_launchpad_begins_with_every_field_and_nothing_else(tmp_path: Path) -> None:
+    repository = build_loop(LoopConfig(), tmp_path, names=NAMES).get_repository_def()
+    for one in INTERVENTIONS:
+        job = JobSnap.from_job_def(repository.get_job(NAMES.own(one.name)))
+        schema, (mode,) = job.config_schema_snapshot, job.mode_def_snaps
+        text = default_values_yaml_from_type_snap(schema, schema.get_config_snap(mode.root_config_key))
+        begins_with = yaml.safe_load(text)
+        assert set(begins_with) == {"ops"}
+        assert set(begins_with["ops"][NAMES.own(one.name)]["config"]) == set(one.config.model_fields)
 
 
 def test_they_stand_beside_the_schedule_of_a_loop_that_has_a_prefix(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Intervention:
     description: str
 
     def of(self, names: LoopNames, config: LoopConfig) -> dg.JobDefinition:
-        """The job of one loop, whose launchpad begins with every field as it is by default."""
+        """The job of one loop. Its launchpad begins with every field as it is by default, which its class says."""
         name = names.own(self.name)
         op = dg.op(name=name, out=dg.Out(dg.Nothing), description=self.description)(
             with_own_resources(_sentences_of(self), names)
@@ -53,7 +53,6 @@ class Intervention:
         return dg.GraphDefinition(name=f"{name}_graph", node_defs=[op]).to_job(
             name=name,
             description=self.description,
-            config={"ops": {name: {"config": _defaults(self.config)}}},
             tags=names.tag(config.name) | _AHEAD,
         )
 
@@ -87,9 +86,3 @@ def _sentences_of(one: Intervention) -> Callable[..., None]:
 
     run.__annotations__["config"] = one.config
     return run
-
-
-def _defaults(config: type[dg.Config]) -> dict[str, Any]:
-    """Every field that has a value by itself, as the launchpad writes it."""
-    values = {name: field.default for name, field in config.model_fields.items()}
-    return {name: getattr(value, "name", value) for name, value in values.items() if value is not None}
