@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rlhf_dagster.automation.headlines import asset_line
+from rlhf_dagster.cli.output import PatientOutput
 from rlhf_dagster.common.progress import describe, listening
 from rlhf_dagster.records.loop_names import asset_of_step
 
@@ -21,10 +22,13 @@ _LINE_EVERY = 15.0
 
 
 def terminal(quiet: bool = False) -> Console:
-    """A console on a copy of standard output: Dagster redirects the original while a step runs, to keep its prints."""
+    """A console on a copy of standard output: Dagster redirects the original while a step runs, to keep its prints.
+
+    Work that is shown goes on where the output is lost.
+    """
     try:
-        copy = os.dup(sys.stdout.fileno())
-        file = os.fdopen(copy, "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+        copy = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+        file = PatientOutput(copy, encoding=sys.stdout.encoding, errors=sys.stdout.errors, line_buffering=True)
         return Console(file=file, quiet=quiet)
     except OSError:  # standard output is not a file, as under a test runner
         return Console(quiet=quiet)
