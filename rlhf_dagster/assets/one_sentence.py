@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from rlhf_dagster.assets.backfill_order import PARTITION_TAG, round_of_run
-from rlhf_dagster.compute.run import TrainingDied, TrainingFailed
+from rlhf_dagster.compute.work import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import prepare_store
 from rlhf_dagster.lineage.stop_cord import read_stop

@@ -22,7 +22,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.storage.local import LocalStore
 
 if TYPE_CHECKING:
-    from rlhf_dagster.compute.run import Work
+    from rlhf_dagster.compute.work import Work
     from rlhf_dagster.training.specs import TrainingResult
 
 RECORD, ACCURACY = "training.json", "accuracy.json"
@@ -171,7 +171,7 @@ def _shown(values: dict[str, Any], name: str) -> str:
 def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
     """Train in a folder beside the output, and move the finished model to its place."""
     from rlhf_dagster.common.files import write_atomically
-    from rlhf_dagster.compute.run import TrainingDied, TrainingFailed, Work
+    from rlhf_dagster.compute.work import TrainingDied, TrainingFailed, Work
     from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
     root, kept = _beside(spec.output, "training"), _beside(spec.output, "training") / RECORD
@@ -229,7 +229,8 @@ def _accuracy(spec: Any, result: "TrainingResult") -> dict[str, float]:
 
 def _train_until_done(stage: str, spec: Any, work: "Work", progress: Callable[..., None]) -> "TrainingResult":
     """A training whose process dies is taken up again, as often as its compute settings say."""
-    from rlhf_dagster.compute.run import TrainingDied, run_training
+    from rlhf_dagster.compute.run import run_training
+    from rlhf_dagster.compute.work import TrainingDied
 
     for retries in reversed(range(spec.compute.retries + 1)):
         try:

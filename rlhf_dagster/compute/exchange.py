@@ -18,6 +18,7 @@ from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.errors import Damaged
 
 REQUEST, OUTCOME, MESSAGES = "request.json", "outcome.json", "messages.jsonl"
+OWNER_RECORD, FOLLOWED = "owner.json", "followed"
 _log = logging.getLogger("rlhf_dagster.training")
 _Record = TypeVar("_Record")
 
@@ -54,7 +55,18 @@ class TrainingOutcome:
     usage: dict[str, float] = field(default_factory=dict)
 
 
-def write_record(path: Path, record: Request | TrainingOutcome) -> None:
+@dataclass(frozen=True)
+class Owner:
+    """Whose a work folder is: the fence between a training and an earlier try of it that is cut off and works on."""
+
+    job: str
+    identity: str
+    """Of what is trained, and with which compute settings."""
+    attempt: str = ""
+    """Which start of the job's ranks; empty until they have started."""
+
+
+def write_record(path: Path, record: Request | TrainingOutcome | Owner) -> None:
     """Write a record whole; raises UserError where the disk takes none."""
     write_atomically(path, seal(asdict(record)))
 

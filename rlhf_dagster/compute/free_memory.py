@@ -26,7 +26,12 @@ class Free:
 
 
 def free_memory(compute: ComputeSettings) -> Free:
-    """What is free where ``compute`` trains. On GPUs: what each of the `processes` emptiest has at least."""
+    """What is free where ``compute`` trains. On GPUs: what each of the `processes` emptiest has at least.
+
+    On Ray nobody knows before a training's processes have their nodes; they look themselves.
+    """
+    if compute.launch == "ray":
+        return Free(None, "Ray's nodes", shared=False)
     free = None if compute.device == "cpu" else _free_on_gpu(compute)
     return free or Free(free_on_machine(), "this machine", shared=True)
 

@@ -19,13 +19,14 @@ PROCESS = 350_000_000
 """Bytes of a training process before it trains: Python, PyTorch and Transformers, or CUDA's context on its device."""
 
 
-def require_memory(spec: Spec) -> None:
-    """Raise UserError where a training needs more memory than its device has free; does nothing if that is unknown.
+def require_memory(spec: Spec, free: Free | None = None) -> None:
+    """Raise UserError where a training needs more memory than is ``free``, on its device by default; does nothing if
+    that is unknown.
 
     The context is looked at first: sequences that do not fit it need no memory.
     """
     require_lengths(spec)
-    free = free_memory(spec.compute)
+    free = free or free_memory(spec.compute)
     training, needed = training_of(spec), _needed(spec, free)
     if not _is_enough(free, needed):
         parts = "" if spec.compute.sharding == "full" or why_whole(spec) else "set compute.sharding to full, "
@@ -106,5 +107,5 @@ def required_bytes(spec: Spec) -> int:
     long as the settings allow.
     """
     spec = placed(spec)
-    process = PROCESS if spec.compute.launch == "process" else 0
+    process = 0 if spec.compute.launch == "in_process" else PROCESS
     return process + BUFFERS + math.ceil(training_of(spec).peak_memory(spec).total)

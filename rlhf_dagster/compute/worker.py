@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +31,7 @@ from rlhf_dagster.lineage.stop_cord import StopCord
 from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.state_copies import StateCopies
-from rlhf_dagster.training.specs import spec_from_json
+from rlhf_dagster.training.specs import Spec, spec_from_json
 
 CANNOT_WRITE = 73
 """Exit code of a process that could not write its outcome (``EX_CANTCREAT`` of sysexits.h)."""
@@ -39,8 +39,8 @@ CANNOT_WRITE = 73
 
 def main() -> None:
     path = Path(sys.argv[1])
-    with _heard(path.parent) as messages:
-        outcome = _outcome(path, messages)
+    with telling(path.parent) as messages:
+        outcome = outcome_of(lambda: _asked(path, messages))
     if _is_first():
         try:
             write_record(path.with_name(OUTCOME), outcome)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 @contextmanager
-def _heard(folder: Path) -> Iterator[Messages]:
+def telling(folder: Path) -> Iterator[Messages]:
     """Messages to the run, to which the first rank's warnings go, beside the log."""
     messages, log = Messages(folder / MESSAGES), logging.getLogger("rlhf_dagster")
     handlers = [logging.StreamHandler(), *([PassOn(messages)] if _is_first() else [])]
@@ -64,21 +64,28 @@ def _heard(folder: Path) -> Iterator[Messages]:
         messages.close()
 
 
-def _outcome(path: Path, messages: Messages) -> TrainingOutcome:
+def outcome_of(train: Callable[[], TrainingOutcome]) -> TrainingOutcome:
+    """What ``train`` gives, or the outcome of one that was refused or stopped."""
     try:
-        return _run(read_record(Request, path), messages)
+        return train()
     except TrainingStopped as stopped:
         return TrainingOutcome(stopped=str(stopped))
     except UserError as error:
         return TrainingOutcome(error=str(error))
 
 
-def _run(request: Request, messages: Messages) -> TrainingOutcome:
+def _asked(path: Path, messages: Messages) -> TrainingOutcome:
+    request = read_record(Request, path)
+    spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)
+    return trained_here(request.stage, spec, messages, _checkpointing(request))
+
+
+def trained_here(stage: str, spec: Spec, messages: Messages, checkpointing: Checkpointing) -> TrainingOutcome:
+    """Train in this process, and measure what it takes."""
     from rlhf_dagster.compute.usage import measuring
 
-    spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)
     with measuring(uses_cuda(spec.compute), int(os.environ.get("WORLD_SIZE", "1"))) as usage:
-        result = train_here(request.stage, spec, messages.progress, _checkpointing(request))
+        result = train_here(stage, spec, messages.progress, checkpointing)
     return TrainingOutcome(json.dumps(asdict(result) | {"folder": str(result.folder)}), usage=usage)
 
 

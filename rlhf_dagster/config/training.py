@@ -2,10 +2,11 @@
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
+from rlhf_dagster.common.child_processes import is_secret
 from rlhf_dagster.config.base import CONSENT, LATER, Settings
 from rlhf_dagster.config.schedule import PLAIN, ScheduleSettings
 
@@ -16,6 +17,53 @@ OF_LOOPS: JsonDict = {"of_loops": True}
 def is_of_loops(field: FieldInfo) -> bool:
     """Whether a setting means nothing outside a loop."""
     return field.json_schema_extra is OF_LOOPS or field.json_schema_extra is CONSENT
+
+
+class RaySettings(Settings):
+    """What a training on Ray (`compute.launch: ray`) asks of the cluster."""
+
+    address: str = ""
+    """Address of the cluster's Jobs API, such as `http://ray-head:8265`; empty: that of the environment variable
+    RAY_API_SERVER_ADDRESS, else this machine's. Its token is the environment's (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)."""
+    per_process: dict[str, float] = Field(default={"CPU": 1.0})
+    """Ray resources of each of `compute.processes`, such as `{GPU: 1, CPU: 8}`. Without a GPU they train on CPUs; a
+    process has as many threads of PyTorch as CPUs, at most `compute.threads`."""
+    fewest_processes: int = Field(0, ge=0)
+    """With how many processes a training goes on where the cluster has no room for all; 0: it waits for all."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """Ray's placement of the processes: on few nodes, on many, on one, each on another."""
+    restarts: int = Field(3, ge=0)
+    """How often processes that die are started again within one job, from the last state; a node that is taken away
+    with notice is not counted."""
+    orphan_seconds: float = Field(600.0, gt=0)
+    """A job whose run is gone writes its state and ends after this time, unless the run's next try takes it over."""
+    environment: dict[str, str] = Field(default={})
+    """Further environment variables of the processes, such as `GLOO_SOCKET_IFNAME`. Everybody who sees Ray's dashboard
+    sees them: secrets are those of the nodes' own environment."""
+
+    @field_validator("per_process")
+    @classmethod
+    def _something_of_each(cls, asked: dict[str, float]) -> dict[str, float]:
+        nothing = [name for name, amount in asked.items() if amount <= 0]
+        if not asked or nothing:
+            raise ValueError("name at least one resource, and more than nothing of each, such as `{CPU: 1}`")
+        if asked.get("GPU", 1) != int(asked.get("GPU", 1)):
+            raise ValueError("a process has whole GPUs")
+        return asked
+
+    @field_validator("environment")
+    @classmethod
+    def _no_secret(cls, given: dict[str, str]) -> dict[str, str]:
+        secret = [name for name, value in given.items() if is_secret(name, value)]
+        if secret:
+            raise ValueError(
+                f"the variable {secret[0]} looks like a secret, and Ray's dashboard shows these; put it into the "
+                "environment of Ray's nodes"
+            )
+        return given
+
+
+THIS_CLUSTER = RaySettings()
 
 
 class ComputeSettings(Settings):
@@ -40,12 +88,15 @@ class ComputeSettings(Settings):
     logits_mib: int = Field(256, ge=1, json_schema_extra=LATER)
     """Most MiB of logits, in float32, that are computed at once; what has more positions is done in pieces. Sampling
     needs those of one token of each row."""
-    launch: Literal["in_process", "process"] = "in_process"
-    """Where training runs: in the process of the Dagster run, or in a child process in a group of its own, which leaves
-    nothing behind on a device, ends after a checkpoint when its run is cancelled, and cannot take the run with it."""
+    launch: Literal["in_process", "process", "ray"] = "in_process"
+    """Where training runs: in the process of the Dagster run; in a child process in a group of its own, which leaves
+    nothing behind on a device, ends after a checkpoint when its run is cancelled, and cannot take the run with it; or
+    as a job of a Ray cluster (`pip install 'rlhf-dagster[ray]'`)."""
     processes: int = Field(1, ge=1)
-    """Training processes (`launch: process`), under `torchrun` where there are several; each takes one GPU. Batch sizes
-    are those of all processes together."""
+    """Training processes (`launch: process` or `ray`), under `torchrun` or Ray Train where there are several; each
+    takes one GPU. Batch sizes are those of all processes together."""
+    ray: RaySettings = Field(THIS_CLUSTER, json_schema_extra=LATER)
+    """What `launch: ray` asks of the cluster."""
     sharding: Literal["none", "full", "auto"] = Field("none", json_schema_extra=LATER)
     """How several `processes` hold a training's models: `none`, whole on each; `full`, in parts, one on each (FSDP2),
     with gradients, optimiser, reference and reward model; `auto`, in parts where whole ones do not fit into memory.
@@ -68,8 +119,21 @@ class ComputeSettings(Settings):
 
     @model_validator(mode="after")
     def _several_in_processes_of_their_own(self) -> Self:
-        if self.processes > 1 and self.launch != "process":
-            raise ValueError(f"compute.processes is {self.processes}, which needs `compute.launch: process`")
+        if self.processes > 1 and self.launch == "in_process":
+            raise ValueError(f"compute.processes is {self.processes}, which needs `compute.launch: process` or `ray`")
+        return self
+
+    @model_validator(mode="after")
+    def _ray_has_what_is_asked(self) -> Self:
+        fewest = self.ray.fewest_processes
+        if fewest > self.processes:
+            raise ValueError(
+                f"compute.ray.fewest_processes is {fewest} and compute.processes {self.processes}; lower the first"
+            )
+        if self.launch == "ray" and self.device == "cuda" and "GPU" not in self.ray.per_process:
+            raise ValueError(
+                "`compute.device: cuda` on Ray needs a GPU in compute.ray.per_process, such as `{GPU: 1, CPU: 8}`"
+            )
         return self
 
     @model_validator(mode="after")

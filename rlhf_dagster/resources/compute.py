@@ -6,17 +6,20 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
+from rlhf_dagster.config.base import Settings
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.loop.folder import LoopFolder
 
 
 def _described(name: str) -> Any:
     field = ComputeSettings.model_fields[name]
-    return Field(field.default, description=field.description)
+    default = field.default.model_dump() if isinstance(field.default, Settings) else field.default
+    return Field(default, description=field.description)
 
 
 class Compute(dg.ConfigurableResource):
-    """Where assets train and sample: in the run's own process, or in one child or several under `torchrun`.
+    """Where assets train and sample: in the run's own process, or in one child or several under `torchrun`,
+    or on Ray.
 
     Made from the loop's ``compute`` settings; replace it in definitions of your own to run the same loop elsewhere.
     """
@@ -28,8 +31,9 @@ class Compute(dg.ConfigurableResource):
     optimizer: Literal["adamw", "adamw_8bit"] = _described("optimizer")
     gradient_checkpointing: bool = _described("gradient_checkpointing")
     logits_mib: int = _described("logits_mib")
-    launch: Literal["in_process", "process"] = _described("launch")
+    launch: Literal["in_process", "process", "ray"] = _described("launch")
     processes: int = _described("processes")
+    ray: dict[str, Any] = _described("ray")
     sharding: Literal["none", "full", "auto"] = _described("sharding")
     checkpoint_seconds: float = _described("checkpoint_seconds")
     grace_seconds: float = _described("grace_seconds")

@@ -23,7 +23,8 @@ from rlhf_dagster.compute.exchange import (
     read_record,
     write_record,
 )
-from rlhf_dagster.compute.run import TRAINING_LOG, TrainingDied, TrainingFailed, Work, _outcome
+from rlhf_dagster.compute.launchers.child_process import _outcome
+from rlhf_dagster.compute.work import TRAINING_LOG, TrainingDied, TrainingFailed, Work
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.runtime.resuming import TrainingStopped

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_dagster.common.processes import descendants
-from rlhf_dagster.compute.run import guarded
+from rlhf_dagster.compute.launchers.child_process import guarded
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Orphans become the guard's children on Linux alone.")
 
@@ -78,7 +78,7 @@ def test_leaving_the_block_leaves_nothing_behind(kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", list(COMMANDS)[:-1])
 def test_nothing_outlives_a_starter_that_is_killed(kind: str, tmp_path: Path) -> None:
     starter = (
-        "import sys; from pathlib import Path; from rlhf_dagster.compute.run import guarded\n"
+        "import sys; from pathlib import Path; from rlhf_dagster.compute.launchers.child_process import guarded\n"
         f"with open({str(tmp_path / 'log')!r}, 'wb') as log:\n"
         f"    with guarded([sys.executable, '-c', {COMMANDS[kind]!r}, {str(tmp_path)!r}], 0.5, log) as guard:\n"
         "        guard.wait()\n"
@@ -98,7 +98,7 @@ def test_nothing_outlives_a_guard_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_guard_that_hangs_is_killed_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlhf_dagster.compute.run.HURRY", 0.5)
+    monkeypatch.setattr("rlhf_dagster.compute.launchers.child_process.HURRY", 0.5)
     with (tmp_path / "log").open("wb") as log:
         with guarded([sys.executable, "-c", COMMANDS["plain"], str(tmp_path)], 0.1, log) as guard:
             wait_until(lambda: started(tmp_path))

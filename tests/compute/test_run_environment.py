@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from rlhf_dagster.common.child_processes import SAFE_PATH
-from rlhf_dagster.compute import memory, run
+from rlhf_dagster.compute import memory
+from rlhf_dagster.compute.launchers import child_process
+from rlhf_dagster.compute.run import run_training
+from rlhf_dagster.compute.work import Work
 from rlhf_dagster.config.judging.reward import EnsembleReward
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.storage.base import Store
@@ -35,14 +38,14 @@ def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StartedError(command, arguments[3])
         yield
 
-    monkeypatch.setattr(run, "guarded", guarded)
+    monkeypatch.setattr(child_process, "guarded", guarded)
     monkeypatch.setattr(memory, "require_memory", lambda spec: None)
 
 
 def started(spec: Spec, tmp_path: Path, store: Store | None = None) -> tuple[list[str], dict[str, str]]:
     """Command and environment with which a child would be started."""
     with pytest.raises(StartedError) as found:
-        run.run_training("tiny_model", spec, run.Work(tmp_path / "work", store or LocalStore(tmp_path)), print)
+        run_training("tiny_model", spec, Work(tmp_path / "work", store or LocalStore(tmp_path)), print)
     command, environment = found.value.args
     return command, environment
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_dagster.compute.run import Trained, TrainingFailed
+from rlhf_dagster.compute.work import Trained, TrainingFailed
 from rlhf_dagster.config.training import PpoSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.trainings.own_names import OwnNames

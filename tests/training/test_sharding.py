@@ -23,8 +23,9 @@ from rlhf_dagster.common.processes import descendants
 from rlhf_dagster.compute import memory
 from rlhf_dagster.compute.free_memory import Free
 from rlhf_dagster.compute.memory import required_bytes
-from rlhf_dagster.compute.run import TrainingDied, Work, run_training
+from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.compute.trainings import train_here
+from rlhf_dagster.compute.work import TrainingDied, Work
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.config.training import ComputeSettings, LoraSettings
 from rlhf_dagster.storage.local import LocalStore

@@ -10,8 +10,9 @@ import torch
 from object_server import S3Server
 from toy_language import COMPUTE, TINY, Tables
 
-from rlhf_dagster.compute.run import Work, run_training
+from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.compute.trainings import train_here
+from rlhf_dagster.compute.work import Work
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.lineage.stop_cord import pull, reset

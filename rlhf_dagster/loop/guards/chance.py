@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rlhf_dagster.compute.run import Work
+from rlhf_dagster.compute.work import Work
 from rlhf_dagster.config.arms import PPO
 from rlhf_dagster.config.judging.reward import uses_reward_model
 from rlhf_dagster.errors import UserError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rlhf_dagster.common.files import cache_folder
 from rlhf_dagster.common.progress import Progress
-from rlhf_dagster.compute.run import Trained, Work, run_training
+from rlhf_dagster.compute.run import run_training
+from rlhf_dagster.compute.work import Trained, Work
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.config.model_sizes import TOY_PARAMETERS, in_millions, preset_for
 from rlhf_dagster.config.training import BaseModelSettings

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlhf_dagster.common.progress import Progress
-from rlhf_dagster.compute.run import Trained, run_training
+from rlhf_dagster.compute.run import run_training
+from rlhf_dagster.compute.work import Trained
 from rlhf_dagster.config.arm_settings.best_of_n_sft import OF_TRAINING, BestOfNSftSettings
 from rlhf_dagster.config.arms import BEST_OF_N_SFT
 from rlhf_dagster.lineage.models import Checkpoint

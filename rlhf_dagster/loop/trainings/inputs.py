@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlhf_dagster.common.files import make_folder, writing
 from rlhf_dagster.common.processes import is_gone, process_tag
-from rlhf_dagster.compute.run import Work
+from rlhf_dagster.compute.work import Work
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlhf_dagster.compute.run import Trained, Work
+from rlhf_dagster.compute.work import Trained, Work
 from rlhf_dagster.config.base import Settings
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import write_manifest

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from rlhf_dagster.compute.run import Trained, TrainingFailed
+from rlhf_dagster.compute.work import Trained, TrainingFailed
 from rlhf_dagster.errors import UserError
 
 

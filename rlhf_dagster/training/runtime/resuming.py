@@ -22,6 +22,14 @@ def nobody() -> str:
     return ""
 
 
+class CutOff(Exception):  # noqa: N818
+    """Another try has taken over this training: what this one has made is not kept."""
+
+
+def always_own() -> None:
+    """A ``require_own`` of trainings that nobody can take over while they run."""
+
+
 @dataclass(frozen=True)
 class Checkpointing:
     """Where unfinished training keeps its state, how often, and who can end it early."""
@@ -34,6 +42,8 @@ class Checkpointing:
     """Called after every step but the last; where it gives a reason, a state is written and TrainingStopped raised."""
     copies: StateCopies | None = None
     """Where states go as well, so that another machine can go on from them; None where no other machine could."""
+    require_own: Callable[[], None] = always_own
+    """Called before a state gets its name; raises :class:`CutOff` where another try has taken the training over."""
 
 
 KEEP_NOTHING = Checkpointing()

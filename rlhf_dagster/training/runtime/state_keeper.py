@@ -132,8 +132,13 @@ class StateKeeper:
 
     def _write(self, folder: Path, step: int, fill: Callable[[Path], None]) -> None:
         before, state = states_in(folder), folder / state_name(step)
+
+        def fill_own(beside: Path) -> None:
+            fill(beside)
+            self._checkpointing.require_own()
+
         try:
-            write_folder(state, self._identity, fill)
+            write_folder(state, self._identity, fill_own)
         except _FAILURES as error:
             _log.warning("The state after step %d was not kept; is the disk full? (%s)", step, first_line(error))
             return
