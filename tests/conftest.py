@@ -76,6 +76,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))
 
 
+def pytest_runtest_logstart() -> None:
+    """Loops that are opened narrow it for the process, which in use has one loop."""
+    os.umask(0o022)
+
+
 def pytest_collection_finish() -> None:
     """Modules stay as long as the session: every training collects garbage, and need not look through them again."""
     gc.collect()

@@ -13,8 +13,9 @@ from rlhf_dagster.automation.pages import write_page
 from rlhf_dagster.cli.console import RunView, terminal
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.cli.tables import rounds_table, why_not
+from rlhf_dagster.common.files import keep_from_others
 from rlhf_dagster.common.functions import from_folder
-from rlhf_dagster.config.loop import CONFIG_FILE
+from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.config.text import commented_yaml
 from rlhf_dagster.data.task_settings import DEFAULT_TASK, task_settings
 from rlhf_dagster.errors import UserError
@@ -69,6 +70,7 @@ def open_demo(out: Path, seed: int, task: str = "") -> LoopFolder:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not a demo's folder; choose another --out.")
     text = commented_yaml({"name": settings["name"], "seed": seed} | settings)
+    keep_from_others(LoopConfig().readable_by)
     prepare_home(out)
     path.write_text(text, encoding="utf-8")
     return LoopFolder.open(out)

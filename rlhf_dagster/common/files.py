@@ -17,11 +17,27 @@ from rlhf_dagster.errors import UserError
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 """What `link` raises where a file system has no hard links."""
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+HIDDEN_FROM = {"owner": 0o077, "group": 0o007, "all": 0}
+"""For each setting of `readable_by` the rights that nobody else has to what a loop writes."""
 
 
-def write_atomically(path: Path, data: bytes, private: bool = False) -> None:
-    """Replace ``path`` whole: readers see the old content or the new. Only its owner can read a ``private`` file."""
+def keep_from_others(readable_by: str) -> None:
+    """Let this process, and those that it starts from now on, make files for the readers of a loop alone.
+
+    It never gives a right that the process's umask takes: of several loops in one process the strictest counts.
+    """
+    before = os.umask(0o077)
+    os.umask(before | HIDDEN_FROM[readable_by])
+
+
+def write_atomically(path: Path, data: bytes, private: bool = False, public: bool = False) -> None:
+    """Replace ``path`` whole: readers see the old content or the new.
+
+    Only its owner can read a ``private`` file, and every user a ``public`` one, whatever the umask is.
+    """
     with _temporary(path, data, 0o600 if private else 0o666) as temporary:
+        if public:
+            temporary.chmod(0o644)
         temporary.replace(path)
         sync_folder(path.parent)
 

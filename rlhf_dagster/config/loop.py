@@ -49,6 +49,10 @@ class LoopConfig(Settings):
     """Where the loop keeps what it makes: `s3://bucket/loop`, or the same with `gs://` or `az://` (the extra `objects`;
     keys and endpoints come from the environment). By default in the folder of this file, where unfinished trainings and
     Dagster's own files stay in any case."""
+    readable_by: Literal["owner", "group", "all"] = Field("owner", json_schema_extra=LATER)
+    """Which users of the machine can read what the loop writes from then on: the one who runs it, those of its group,
+    or all. Services and trainings that it starts follow it, and no right is given that the umask takes. Tokens, keys
+    and the list of people are for the owner in any case."""
     owner: str = "team:rlhf"
     """Owner shown on every asset: an e-mail address or `team:NAME`."""
     seed: int = Field(0, ge=0)

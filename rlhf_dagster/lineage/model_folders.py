@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,12 +42,11 @@ def replacing(output: Path) -> Iterator[Path]:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _restore(replaced, output)
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        folder = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+        folder.mkdir()
     except OSError as error:
         raise UserError(f"{output.parent}: cannot write here ({error.strerror}); choose another folder.") from None
     try:
-        # mkdtemp makes folders that only their owner may read.
-        folder.chmod(0o755)
         yield folder
         if output.exists():
             output.rename(replaced)

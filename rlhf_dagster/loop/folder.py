@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from rlhf_dagster.common.files import keep_from_others
 from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import Damaged, UserError
@@ -44,6 +45,10 @@ class LoopFolder:
     root: Path
     names: LoopNames = ALONE
     """By which Dagster knows its parts."""
+
+    def __post_init__(self) -> None:
+        """What is written from now on is for the loop's readers alone."""
+        keep_from_others(self.config.readable_by)
 
     @property
     def option(self) -> str:

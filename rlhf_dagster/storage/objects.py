@@ -6,9 +6,8 @@ Keys and addresses of endpoints come from the environment, as for every client o
 
 import hashlib
 import io
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,14 +164,14 @@ class ObjectStore:
         """Download an object beside ``path`` and give it its name when it is whole."""
         with writing(path.parent):
             make_folder(path.parent)
-            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".fetched-")
+            beside = path.with_name(f".fetched-{uuid.uuid4().hex}")
+            file = beside.open("xb")
         try:
-            with os.fdopen(handle, "wb") as file, self.open(key) as source, writing(path.parent):
+            with file, self.open(key) as source, writing(path.parent):
                 shutil.copyfileobj(source, file, 1 << 20)
-            Path(beside).chmod(0o644)
-            Path(beside).replace(path)
+            beside.replace(path)
         finally:
-            Path(beside).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
 
     @contextmanager
     def _said(self) -> Iterator[None]:

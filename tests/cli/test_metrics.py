@@ -190,6 +190,7 @@ def test_the_file_is_replaced_whole(loop: LoopFolder, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert values_of(out.read_text())["rlhf_metrics_timestamp_seconds"] > 1e9
     assert [path.name for path in out.parent.iterdir()] == ["loop.prom"]
+    assert out.stat().st_mode & 0o777 == 0o644, "the collector is another user"
     result = rlhf_here("metrics", loop.root, "--out", out.with_suffix(".txt"))
     assert result.returncode == 2
     assert "node_exporter reads files that end in .prom alone" in result.stderr

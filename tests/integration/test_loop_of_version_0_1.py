@@ -24,6 +24,7 @@ FIRST, SECOND = "round-0001", "round-0002"
 def old(tmp_path: Path) -> Path:
     with tarfile.open(OLD) as archive:
         archive.extractall(tmp_path / "loop", filter="data")
+    (tmp_path / "loop").chmod(0o700)
     return tmp_path / "loop"
 
 
@@ -43,6 +44,12 @@ def test_the_first_command_brings_it_up_to_date_and_says_so(old: Path) -> None:
 
 def test_everything_in_it_is_whole_and_has_checksums_then(old: Path) -> None:
     loop = LoopFolder.open(old)
+    assert list(check_loop(loop)) == []
+    old.chmod(0o755)
+    [open_to_others] = check_loop(loop)
+    assert "can be read by other users of this machine" in open_to_others.sentence
+    assert open_to_others.repair is not None
+    open_to_others.repair()
     assert list(check_loop(loop)) == []
     for key in loop.store.list("assets"):
         data = loop.store.get(key).data

@@ -38,8 +38,8 @@ def init_loop(folder: Path, wanted: NewLoop, all_settings: bool = False) -> None
     with listening(RowsRead()):
         for file in wanted.files:
             _require_readable(file)
-        prepare_home(folder)
         loop = LoopFolder(LoopConfig(**chosen.settings), folder.resolve())
+        prepare_home(folder)
         for file in wanted.files:
             show_import(file.kind, file.path, import_into(loop, file.kind, file.path, ImportOptions()), [])
     chosen = _for_what_is_there(chosen, loop, wanted)

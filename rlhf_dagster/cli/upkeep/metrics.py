@@ -33,7 +33,7 @@ def write_metrics(folder: Path, out: Path | None) -> int:
     if out is None:
         print(text, end="")
     else:
-        write_atomically(out, text.encode("utf-8", "replace"))
+        write_atomically(out, text.encode("utf-8", "replace"), public=True)  # the collector is another user
     for part, problem in problems.items():
         print(f"The metrics of {part} are left out. {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -7,6 +7,7 @@ from rlhf_dagster.lineage.formats import FORMAT_FILE, bring_up_to_date, prepare_
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.upkeep.files import check_files, check_leftovers, check_records_of_dagster, set_aside
 from rlhf_dagster.loop.upkeep.findings import Finding
+from rlhf_dagster.loop.upkeep.readers import check_readers
 from rlhf_dagster.loop.upkeep.references import check_journals, check_ledger_rows, check_models, check_registry
 from rlhf_dagster.loop.upkeep.server import check_server
 
@@ -38,6 +39,7 @@ def check_loop(loop: LoopFolder) -> Iterator[Finding]:
         check_records_of_dagster,
         check_server,
         check_leftovers,
+        check_readers,
     ):
         try:
             yield from check(loop)

@@ -36,12 +36,10 @@ def bring_back(source: str, folder: Path, say: Tell) -> tuple[LoopFolder, Backup
     if (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder} holds a loop already; bring the backup back into a folder of its own.")
     _require_whole(store, backup)
-    local = open_store(str(folder))
+    loop, local = LoopFolder(_config(store, folder), folder.resolve()), open_store(str(folder))
     for key in [key for key in backup.files if key.startswith(f"{FOLDER_FILES}/") and not key.endswith(CONFIG_FILE)]:
         name = key.removeprefix(f"{FOLDER_FILES}/")
         local.put(name, _file(store, key), private=name in PRIVATE_FILES)
-    config = _config(store, folder)
-    loop = LoopFolder(config, folder.resolve())
     if is_remote(loop.address) and any(loop.store.list(kept) for kept in KEPT_FOLDERS):
         raise UserError(f"{loop.address} holds a loop already; correct `root` in loop.yaml.")
     for key in [key for key in backup.files if key.startswith(f"{STORE_FILES}/")]:
