@@ -93,7 +93,7 @@ def build_report(
         "labels": dict(labels or {count: quality[count] for count in LABEL_COUNTS if count in quality}),
         **({"judged_policies": dict(quality["policies"])} if quality.get("policies") else {}),
         "training": {stage: dict(metrics) for stage, metrics in (training or {}).items()},
-        "warnings": [*warnings, *_disagreements(ordered)],
+        "warnings": [*warnings, *_disagreements(ordered, ids[BEHAVIOUR] == ids[SFT])],
         "alignment_tax": dict(alignment_tax) if alignment_tax else None,
         "reward_drift": dict(reward_drift) if reward_drift else None,
         "unmeasured": dict(unmeasured or {}),
@@ -178,7 +178,7 @@ def _kl(rows: pd.DataFrame) -> Rate:
     return mean_sequence_kl([own for own, _ in pairs], [reference for _, reference in pairs])
 
 
-def _disagreements(rates: Sequence[WinRate]) -> list[str]:
+def _disagreements(rates: Sequence[WinRate], behaviour_is_sft: bool) -> list[str]:
     """A sentence for each judge that finds the policy worse where the reward model finds it better."""
     trained_on = {rate.against: rate for rate in rates if rate.judge == REWARD_MODEL and rate.low > 0.5}
     names = {SFT: "SFT", BEHAVIOUR: "the behaviour policy"}
@@ -187,7 +187,7 @@ def _disagreements(rates: Sequence[WinRate]) -> list[str]:
         f"by the {rate.judge} on only {rate.value:.0%}: the policy exploits the reward model's errors "
         "(over-optimisation); spend less KL or collect labels on this policy's responses."
         for rate in rates
-        if rate.against in trained_on and rate.high < 0.5
+        if rate.against in trained_on and rate.high < 0.5 and not (behaviour_is_sft and rate.against == BEHAVIOUR)
     ]
 
 

@@ -176,6 +176,13 @@ def test_a_judge_that_contradicts_the_reward_model_is_a_warning(completions: pd.
     assert "beats SFT on 100%, by the gold judge on only 0%" in warnings[1]
     unsure = flattered["gold judge"] | {"policy": [1.0, 0.0] * 20, "sft": [0.0, 1.0] * 20}
     assert len(make(frame, flattered | {"gold judge": unsure})["warnings"]) == 1
+    twice = {
+        "reward model": flattered["reward model"] | {"behaviour": low},
+        "gold judge": flattered["gold judge"] | {"behaviour": high},
+    }
+    assert len(make(frame, twice)["warnings"]) == 3
+    behaviour_is_sft = frame.assign(policy_id=frame["policy_id"].mask(frame["role"] == "behaviour", "sft"))
+    assert make(behaviour_is_sft, twice)["warnings"] == warnings
 
 
 def many(count: int) -> tuple[pd.DataFrame, Scores]:
