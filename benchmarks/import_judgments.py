@@ -9,6 +9,7 @@ our own form and into another loop. Exit code 1 if the tables are not the same t
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -18,10 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.data.import_file import import_file
@@ -32,15 +37,18 @@ from rlhf_dagster.lineage.people import PEOPLE_KEY_VARIABLE, people_of
 from rlhf_dagster.loop.export.exports import export_records
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.labels import read_labels
-from rlhf_dagster.records.parquet import read_parquet, to_parquet
+from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
-from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_PROMPTS, INTS, LABELS, table
+from rlhf_dagster.records.schemas import COMPARISONS, COMPLETIONS, IMPORTED_PROMPTS, LABELS, table
 from rlhf_dagster.storage.local import LocalStore
 
 TABLES = {"prompts": IMPORTED_PROMPTS, "completions": COMPLETIONS, "comparisons": COMPARISONS}
 _VOCABULARY = 3000
 _BYTES = 857
 _JUDGES = 200
+_ROWS_AT_ONCE = 5000
+_ASKED = ("comparison_id", "kind", "name", "prompt", "responses", "policy_ids")
+_SAID = ("comparison_id", "kind", "ranks", "axes", "strength", "flags", "reason", "seconds", "updated_at")
 _CONFIG = "name: judgments\ndata: {source: imports}\nlabel_store: {kind: embedded, simulated_annotators: false}\n"
 
 
@@ -144,16 +152,25 @@ def run_import(file: Path, folder: Path) -> str:
 
 
 def make_tables(folder: Path) -> str:
-    """Make the tables of the round that holds imported judgments, as its assets do."""
+    """Make the tables of the round that holds imported judgments, as its assets do, one after the other."""
     loop = opened(folder)
+    return f"{_make_labels(loop)}, {_make_batch(loop)}"
+
+
+def _make_labels(loop: LoopFolder) -> str:
     labels, unreadable = read_labels(loop, IMPORT_ROUND, "train")
-    comparisons = loop.label_store.comparisons(IMPORT_ROUND, "train")
-    for asset, rows, schema in (
-        ("preference_labels", labels, LABELS),
-        ("preference_batch", comparisons, COMPARISONS),
-    ):
-        loop.store.put(loop.asset_key(asset, IMPORT_ROUND), to_parquet(table(rows, schema)))
+    _put(loop, "preference_labels", labels, LABELS)
     return f"{len(labels):,} labels, {unreadable:,} unreadable"
+
+
+def _make_batch(loop: LoopFolder) -> str:
+    comparisons = loop.label_store.comparisons(IMPORT_ROUND, "train")
+    _put(loop, "preference_batch", comparisons, COMPARISONS)
+    return f"{len(comparisons):,} comparisons"
+
+
+def _put(loop: LoopFolder, asset: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
+    loop.store.put(loop.asset_key(asset, IMPORT_ROUND), to_parquet(table(rows, schema)))
 
 
 def run_export(folder: Path, out: Path) -> str:
@@ -162,28 +179,40 @@ def run_export(folder: Path, out: Path) -> str:
 
 
 def compare(folder: Path, other: Path) -> str:
-    """Whether two loops hold the same labels; pseudonyms of the first are names to the second."""
+    """Whether two loops hold the same labels of the same texts; pseudonyms of the first are names to the second."""
     again = people_of(opened(other).store).of
-    same = said_in(folder, again).equals(said_in(other, str))
-    return "the same" if same else "not the same"
+    one, two = said_in(opened(folder), again), said_in(opened(other), str)
+    return f"the same: {len(one):,} rows" if np.array_equal(one, two) else "not the same"
 
 
-def said_in(folder: Path, name: Callable[[str], str]) -> pa.Table:
-    """What was said of each comparison, and in which order it was shown, by comparison and annotator."""
-    loop = opened(folder)
-    labels, comparisons = (
-        read_parquet(loop.store.local(loop.asset_key(asset, IMPORT_ROUND)))
-        for asset in ("preference_labels", "preference_batch")
-    )
-    shown = dict(zip(*comparisons.select(["comparison_id", "display_order"]).to_pydict().values(), strict=True))
-    asked = labels["comparison_id"].to_pylist()
-    orders = [
-        shown[one] if own is None else own for one, own in zip(asked, labels["display_order"].to_pylist(), strict=True)
-    ]
-    same = ["comparison_id", "kind", "ranks", "axes", "strength", "flags", "reason", "seconds", "updated_at"]
-    names = [name(annotator) for annotator in labels["annotator"].to_pylist()]
-    found = labels.select(same).append_column("order", pa.array(orders, INTS)).append_column("by", pa.array(names))
-    return found.sort_by([("comparison_id", "ascending"), ("by", "ascending")])
+def said_in(loop: LoopFolder, name: Callable[[str], str]) -> np.ndarray:
+    """A digest of each label in a loop: what was said of which texts, by whom, in which order they were shown.
+
+    (labels,) of 16 bytes, ascending: they are equal where the labels are, in whatever order tables have them.
+    """
+    asked = {
+        row["comparison_id"]: (digest_of([row[column] for column in _ASKED]), row["display_order"])
+        for row in rows_of(loop, "preference_batch", ["comparison_id", "display_order", *_ASKED])
+    }
+    found = []
+    for row in rows_of(loop, "preference_labels", ["comparison_id", "annotator", "display_order", *_SAID]):
+        texts, order = asked[row["comparison_id"]]
+        own = order if row["display_order"] is None else row["display_order"]
+        found.append(digest_of([texts.hex(), name(row["annotator"]), own, *(row[column] for column in _SAID)]))
+    return np.sort(np.array(found, dtype="S16"))
+
+
+def rows_of(loop: LoopFolder, asset: str, columns: list[str]) -> Iterator[dict]:
+    """The rows of a table, of which few are held at once."""
+    file = loop.store.local(loop.asset_key(asset, IMPORT_ROUND))
+    for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=columns):
+        yield from batch.to_pylist()
+
+
+def digest_of(values: Sequence[Any]) -> bytes:
+    """16 bytes; none is 0, which an array of bytes would cut off."""
+    digest = hashlib.blake2b(json.dumps(values, default=str).encode(), digest_size=16).digest()
+    return digest.replace(b"\0", b"\1")
 
 
 def opened(folder: Path) -> LoopFolder:
@@ -195,7 +224,7 @@ def opened(folder: Path) -> LoopFolder:
 
 def same_tables(first: Path, second: Path) -> str:
     """Whether two loops hold the same tables, and the same answers at the same positions."""
-    differing = [name for name in (*TABLES, "annotations") if not held(name, first).equals(held(name, second))]
+    differing = [name for name in (*TABLES, "annotations") if held(name, first) != held(name, second)]
     return "not the same: " + ", ".join(differing) if differing else "the same"
 
 
@@ -228,13 +257,23 @@ def killed(file: Path, folder: Path, after: float) -> bool:
     return False
 
 
-def held(name: str, folder: Path) -> pa.Table:
-    if name in TABLES:
-        found = imported(LocalStore(folder), name, TABLES[name])
-        return TABLES[name].empty_table() if found is None else found
-    given, _ = EmbeddedLabelStore(folder / LEDGER_FILE).read(IMPORT_ROUND, "train")
-    rows = [(one.position, one.annotation_id, one.version, str(one.result)) for one in given]
-    return pa.table(dict(zip(("position", "annotation", "version", "result"), zip(*rows, strict=True), strict=True)))
+def held(name: str, folder: Path) -> str:
+    """A digest of all rows of a table in their order, or of the ledger's annotations with their positions."""
+    whole = hashlib.blake2b()
+    for row in annotations_in(folder) if name not in TABLES else imported_rows(name, folder):
+        whole.update(digest_of(row))
+    return whole.hexdigest()
+
+
+def annotations_in(folder: Path) -> Iterator[list[Any]]:
+    for one in EmbeddedLabelStore(folder / LEDGER_FILE).annotations(IMPORT_ROUND, "train"):
+        yield [one.position, one.annotation_id, one.version, one.comparison_id, one.annotator, one.status, one.result]
+
+
+def imported_rows(name: str, folder: Path) -> Iterator[list[Any]]:
+    found = imported(LocalStore(folder), name, TABLES[name])
+    for batch in [] if found is None else found.to_batches(_ROWS_AT_ONCE):
+        yield from (list(row.values()) for row in batch.to_pylist())
 
 
 if __name__ == "__main__":

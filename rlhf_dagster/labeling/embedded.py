@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from rlhf_dagster.common.batches import batches
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.counts import RoundCounter, RoundReading
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
@@ -20,11 +21,14 @@ from rlhf_dagster.labeling.ledger.contents import (
 )
 from rlhf_dagster.labeling.ledger.database import Database
 from rlhf_dagster.labeling.ledger.layout import prepare_tables
+from rlhf_dagster.labeling.ledger.parts import ProjectParts
 from rlhf_dagster.labeling.ledger.rows import LedgerRows, LedgerState
 from rlhf_dagster.labeling.ledger.writer import LedgerWriter, project_name, writing_labels
 from rlhf_dagster.labeling.store import Annotation, LabelCounts, SendResult, Submission
 from rlhf_dagster.records.ids import content_hash
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.tables import Row, records
+
+_AT_ONCE = 1000
 
 
 class LedgerWatch(Protocol):
@@ -126,10 +130,26 @@ class EmbeddedLabelStore:
             self._watch.was_read(state)
         return [annotation_of(row) for row in rows], rows[-1]["position"] if rows else start
 
+    def annotations(self, round_key: str, purpose: str) -> Iterator[Annotation]:
+        parts, translate = self._parts(round_key, purpose), self.reading(round_key, purpose).translate
+
+        def read() -> Iterator[Annotation]:
+            for part in batches(map(annotation_of, parts.annotations()), _AT_ONCE):
+                yield from translate(part)
+            if self._watch:
+                self._watch.was_read(parts.state)
+
+        return read()
+
     def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
-        with self._database.reading() as connection:
-            rows = self._rows(connection).comparisons(project_name(round_key, purpose))
-        return comparisons_of(rows)
+        return comparisons_of(self._parts(round_key, purpose).comparisons())
+
+    def comparison_rows(self, round_key: str, purpose: str) -> Iterator[Row]:
+        """The rows of :meth:`comparisons`, of which only some are held at once."""
+        return map(numbered_comparison, self._parts(round_key, purpose).comparisons())
+
+    def _parts(self, round_key: str, purpose: str) -> ProjectParts:
+        return ProjectParts(self._database, project_name(round_key, purpose))
 
     def comparisons_after(self, round_key: str, purpose: str, task: int) -> Iterator[dict[str, Any]]:
         """A round's comparisons with a greater task id than ``task``, by it, as rows of COMPARISONS."""

@@ -1,10 +1,11 @@
 """Annotations to labels, read strictly; what cannot be read is kept aside with the reason."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import pandas as pd
 
 from rlhf_dagster.config.labeling import LabelingSettings
@@ -14,11 +15,15 @@ from rlhf_dagster.records.answers import UnreadableError
 from rlhf_dagster.records.ids import label_id
 from rlhf_dagster.records.machines import by_machine
 from rlhf_dagster.records.outcome import best, to_canonical
-from rlhf_dagster.records.schemas import LABELS, QUARANTINE, table
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.schemas import LABELS, QUARANTINE
+from rlhf_dagster.records.tables import Row, frame_of, records, sorted_table, table_of
 
 STOP_REASONS = 3
 """How many of the reasons to stop the training are counted with the labels."""
+_STATUSES = frozenset(get_args(Status))
+_ANSWERS_KNOWN = 1000
+_ASKED = ("round", "kind", "purpose", "display_order")
+"""The columns of COMPARISONS that the reading of an annotation depends on."""
 
 
 class StopRequest(NamedTuple):
@@ -36,68 +41,118 @@ class Problem:
     reason: str
 
 
-def parse(
-    annotation: Annotation, comparison: Mapping[str, Any], settings: LabelingSettings | None = None
-) -> dict[str, Any] | Problem:
+def parse(annotation: Annotation, comparison: Row, settings: LabelingSettings | None = None) -> Row | Problem:
     """The row of LABELS for one annotation version of ``comparison`` (a row of COMPARISONS).
 
     The forms of a result are those of :mod:`rlhf_dagster.labeling.forms`. Of ``settings`` only the order of
     ``rating_axes`` matters, whose first decides the ranks: labels given before an axis was added stay readable.
     ``latest`` is True here; :func:`labels_table`, which sees the other versions, corrects it.
     """
-    if annotation.status not in get_args(Status):
+    return _parsed(annotation, comparison, lambda result, asked: _said(result, asked, settings))
+
+
+def _parsed(annotation: Annotation, comparison: Row, say: Callable[[Any, Row], Row | Problem]) -> Row | Problem:
+    if annotation.status not in _STATUSES:
         return Problem(f"The status is {str(annotation.status)[:40]!r}, not submitted, skipped or deleted.")
     row = _row(annotation, comparison)
     if annotation.status != "submitted":
         return row
+    said = say(annotation.result, comparison)
+    return said if isinstance(said, Problem) else row | said
+
+
+def _said(result: Any, comparison: Row, settings: LabelingSettings | None) -> Row | Problem:
+    """The columns of LABELS that say what was answered."""
     try:
-        answer = read_answer(annotation.result, comparison, settings.rating_axes if settings else ())
-        extras = read_extras(annotation.result)
-        shown = read_order(annotation.result, len(comparison["display_order"]))
+        answer = read_answer(result, comparison, settings.rating_axes if settings else ())
+        extras = read_extras(result)
+        shown = read_order(result, len(comparison["display_order"]))
     except UnreadableError as error:
         return Problem(str(error))
     order = comparison["display_order"]
     axes = {axis: to_canonical(values, order) for axis, values in answer.axes.items()}
-    row |= extras | {"text": answer.text, "axes": json.dumps(axes, sort_keys=True) if axes else ""}
-    row["display_order"] = shown
+    said = extras | {"text": answer.text, "axes": json.dumps(axes, sort_keys=True) if axes else ""}
+    said["display_order"] = shown
     if answer.ranks is None:
-        return row
+        return said
     ranks = to_canonical(answer.ranks, order)
-    return row | {"ranks": ranks, "chosen_position": _chosen_position(ranks, order if shown is None else shown)}
+    return said | {"ranks": ranks, "chosen_position": _chosen_position(ranks, order if shown is None else shown)}
 
 
 def labels_table(
-    annotations: Iterable[Annotation], comparisons: pd.DataFrame, settings: LabelingSettings | None = None
+    annotations: Iterable[Annotation],
+    comparisons: pd.DataFrame | Iterable[Row],
+    settings: LabelingSettings | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every annotation version as a row of LABELS or, where it cannot be read, of QUARANTINE; see :func:`parse`.
 
-    ``latest`` marks the last version of each annotation. A version that is skipped, deleted or unreadable still
-    replaces the earlier ones: what its annotator took back does not count.
+    Both are in the order of annotation ids and versions. ``latest`` marks the last version of each annotation. A
+    version that is skipped, deleted or unreadable still replaces the earlier ones: what its annotator took back does
+    not count. Of ``annotations`` and of rows of ``comparisons`` only some are held at once.
     """
-    labels, quarantine = _label_rows(annotations, comparisons, settings)
-    return table(labels, LABELS).to_pandas(), table(quarantine, QUARANTINE).to_pandas()
+    reading = _Reading(_asked(comparisons), settings)
+    frame = frame_of(sorted_table(table_of(reading.labels(annotations), LABELS), ["annotation_id", "version"]))
+    frame["latest"] = _are_latest(frame, reading.edited)
+    quarantine = [row for *_, row in sorted(reading.quarantine, key=lambda one: one[:2])]
+    return frame, frame_of(table_of(quarantine, QUARANTINE))
 
 
 def readable_labels(annotations: Iterable[Annotation], comparisons: pd.DataFrame) -> pd.DataFrame:
     """The first table of :func:`labels_table` alone."""
-    return table(_label_rows(annotations, comparisons, None)[0], LABELS).to_pandas()
+    return labels_table(annotations, comparisons)[0]
 
 
-def _label_rows(
-    annotations: Iterable[Annotation], comparisons: pd.DataFrame, settings: LabelingSettings | None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    versions = sorted(annotations, key=lambda annotation: (annotation.annotation_id, annotation.version))
-    newest = {annotation.annotation_id: annotation.version for annotation in versions}
-    known = {row["comparison_id"]: row for row in records(comparisons)}
-    labels, quarantine = [], []
-    for annotation in versions:
-        comparison = known.get(annotation.comparison_id)
-        row = parse(annotation, comparison, settings) if comparison else Problem("No such comparison was sent.")
-        if isinstance(row, Problem):
-            quarantine.append(_quarantined(annotation, row))
-        else:
-            labels.append(row | {"latest": annotation.version == newest[annotation.annotation_id]})
-    return labels, quarantine
+def _asked(comparisons: pd.DataFrame | Iterable[Row]) -> dict[str, Row]:
+    """What the reading of an annotation depends on, by comparison id; equal ones are one row."""
+    rows = records(comparisons[["comparison_id", *_ASKED]]) if isinstance(comparisons, pd.DataFrame) else comparisons
+    known: dict[tuple[Any, ...], Row] = {}
+    asked: dict[str, Row] = {}
+    for row in rows:
+        order = [int(place) for place in row["display_order"]]
+        about = {name: row[name] for name in _ASKED} | {"display_order": order}
+        asked[row["comparison_id"]] = known.setdefault((*(row[name] for name in _ASKED[:-1]), *order), about)
+    return asked
+
+
+class _Reading:
+    """Annotations on their way to rows, and what is only known behind the last of them."""
+
+    def __init__(self, asked: Mapping[str, Row], settings: LabelingSettings | None) -> None:
+        self._asked, self._settings = asked, settings
+        self.quarantine: list[tuple[str, int, Row]] = []
+        """Rows of QUARANTINE, each behind its annotation id and version."""
+        self._known: dict[tuple[int, str], Row | Problem] = {}
+        self.edited: dict[str, int] = {}
+        """The last version of each annotation that has more than one."""
+
+    def labels(self, annotations: Iterable[Annotation]) -> Iterator[Row]:
+        """Rows of LABELS, all of them marked as the latest."""
+        for annotation in annotations:
+            identity, version = annotation.annotation_id, annotation.version
+            if version > 1:
+                self.edited[identity] = max(version, self.edited.get(identity, 0))
+            asked = self._asked.get(annotation.comparison_id)
+            row = _parsed(annotation, asked, self._say) if asked else Problem("No such comparison was sent.")
+            if isinstance(row, Problem):
+                self.quarantine.append((identity, version, _quarantined(annotation, row)))
+            else:
+                yield row
+
+    def _say(self, result: Any, asked: Row) -> Row | Problem:
+        """:func:`_said`, once for the same answer to comparisons that differ in their texts alone."""
+        key = (id(asked), repr(result))
+        said = self._known.get(key)
+        if said is None:
+            said = _said(result, asked, self._settings)
+            if len(self._known) < _ANSWERS_KNOWN:
+                self._known[key] = said
+        return said
+
+
+def _are_latest(labels: pd.DataFrame, edited: Mapping[str, int]) -> np.ndarray:
+    """(labels,) bool: whether each is its annotation's last version; ``edited`` has the last ones but the first."""
+    newest = [edited.get(identity, 1) for identity in labels["annotation_id"]] if edited else 1
+    return labels["version"].to_numpy() >= np.asarray(newest, dtype=np.int64)
 
 
 def usable_labels(labels: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The label store: where comparisons go to annotators and annotations come back from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -114,6 +114,9 @@ class LabelStore(Protocol):
 
     def read(self, round_key: str, purpose: str, since: int | None = None) -> tuple[list[Annotation], int]:
         """Annotation versions later than position ``since`` (None: all), oldest first, and the position reached."""
+
+    def annotations(self, round_key: str, purpose: str) -> Iterator[Annotation]:
+        """What :meth:`read` finds of all positions at the time of the call; only some of them are held at once."""
 
     def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
         """The comparisons sent (columns of COMPARISONS), with the store's project and task ids."""

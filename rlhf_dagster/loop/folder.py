@@ -23,6 +23,7 @@ from rlhf_dagster.records.loop_names import ALONE, LoopNames
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.pseudonyms import Pseudonyms
 from rlhf_dagster.records.round_keys import round_number
+from rlhf_dagster.records.tables import frame_of
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
 from rlhf_dagster.tasks.annotator_kinds import annotators_of
@@ -165,7 +166,7 @@ class LoopFolder:
         if found is None:
             return None
         try:
-            return read_parquet(found.data, key, columns).to_pandas()
+            return frame_of(read_parquet(found.data, key, columns))
         except Damaged as damaged:
             raise Damaged(f"{str(damaged).rstrip('.')}; {remedy}.") from None
 

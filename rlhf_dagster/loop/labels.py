@@ -118,8 +118,8 @@ def read_labels(loop: LoopFolder, round_key: str, purpose: str) -> tuple[pd.Data
     The latter are kept in ``quarantine/<purpose>-<round>.parquet`` with the reason.
     """
     store = loop.label_store
-    annotations, _ = store.read(round_key, purpose, None)
-    comparisons = store.comparisons(round_key, purpose)
+    annotations = store.annotations(round_key, purpose)
+    comparisons = loop.ledger.comparison_rows(round_key, purpose)
     labels, quarantine = labels_table(annotations, comparisons, loop.config.labeling)
     key = _quarantine(round_key, purpose)
     if len(quarantine) or loop.store.exists(key):

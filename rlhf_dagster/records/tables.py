@@ -1,12 +1,16 @@
-"""Reading the Parquet tables that a stage is given."""
+"""Tables out of rows and files, and rows out of tables."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rlhf_dagster.common.batches import batches
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.schemas import with_later_columns
@@ -26,6 +30,9 @@ TYPED = (NEVER_NULL - {"comparison_id", "label_id"}) | {
     "messages",
 }
 """Columns that trainings compute with."""
+_ROWS_AT_ONCE = 10_000
+_FEW = 256
+"""So many different lists of a column share their arrays; a column that has more is no column of a few answers."""
 HELD_OUT_SPLITS = ("validation", "held_out_annotators")
 """Splits of a PREFERENCES table that nothing is trained on."""
 
@@ -90,6 +97,51 @@ def _sort(kind: pa.DataType) -> str:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return "text"
     return str(kind)
+
+
+def table_of(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
+    """The table of rows that come one after the other; of these only some are held at once."""
+    parts = [_columns_of(part, schema) for part in batches(rows, _ROWS_AT_ONCE)]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def _columns_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    columns = [pa.array([row.get(field.name) for row in rows], type=field.type, from_pandas=True) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def sorted_table(found: pa.Table, by: list[str]) -> pa.Table:
+    """The rows by some columns, ascending; where nobody else holds ``found``, its columns go one after the other."""
+    order, schema, columns = pc.sort_indices(found, [(name, "ascending") for name in by]), found.schema, found.columns
+    del found
+    return pa.table([columns.pop(0).take(order) for _ in schema], schema=schema)
+
+
+def frame_of(found: pa.Table) -> pd.DataFrame:
+    """The data frame of a table, in which equal short lists, such as ranks, are one array.
+
+    Each array takes ten times the memory of what is in it, which is most of what a large table of labels takes.
+    """
+    lists = [place for place, field in enumerate(found.schema) if _is_list_of_values(field.type)]
+    frame = found.drop_columns([found.column_names[place] for place in lists]).to_pandas()
+    for place in lists:
+        frame.insert(place, found.column_names[place], pd.Series(_shared(found.column(place)), frame.index, object))
+    return frame
+
+
+def _is_list_of_values(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type)
+
+
+def _shared(column: pa.ChunkedArray) -> np.ndarray:
+    """(rows,) object: an array for each list, the same one for equal lists; None for null."""
+    values, known = np.empty(len(column), dtype=object), dict[tuple[Any, ...], np.ndarray]()
+    for start in range(0, len(column), _ROWS_AT_ONCE):
+        part = column.slice(start, _ROWS_AT_ONCE).to_pandas().to_numpy()
+        if len(known) <= _FEW:
+            part = [None if one is None else known.setdefault(tuple(one.tolist()), one) for one in part]
+        values[start : start + len(part)] = part
+    return values
 
 
 def rows_of_split(frame: pd.DataFrame, split: str, path: Path) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.records import schemas
 from rlhf_dagster.records.loop_names import asset_of
 from rlhf_dagster.records.parquet import check_parquet, read_parquet, to_parquet
+from rlhf_dagster.records.tables import frame_of
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
 
@@ -100,7 +101,7 @@ class ParquetFiles(_StoredFiles):
         if context.dagster_type.typing_type is Path:
             check_parquet(data, key)
             return self.store.local(key)
-        frame = read_parquet(data, key).to_pandas()
+        frame = frame_of(read_parquet(data, key))
         return schemas.with_later_columns(frame, TABLES[asset_of(context.asset_key.path)])
 
     def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:

@@ -228,3 +228,12 @@ def test_processes_that_open_a_new_store_and_send_at_once_send_everything_once(t
             worker.join()
         assert sorted(sent, key=str) == [0, 0, 0, len(batch)]
         assert len(open_store(folder).comparisons(ROUND, PURPOSE)) == len(batch)
+
+
+def test_annotations_one_after_the_other_are_those_that_are_read_at_once(any_store, batch) -> None:
+    any_store.send(batch)
+    answers = [Submission(one, name, {"best": 1}) for name in "ab" for one in batch["comparison_id"]]
+    any_store.submit_many([*answers, Submission(batch["comparison_id"][0], "a", {"cannot_decide": True})])
+    found = list(any_store.annotations(ROUND, PURPOSE))
+    assert found == any_store.read(ROUND, PURPOSE)[0]
+    assert len(found) == 13

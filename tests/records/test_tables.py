@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.records import tables
 from rlhf_dagster.records.schemas import (
     COMPARISONS,
     PREFERENCES,
@@ -18,7 +19,7 @@ from rlhf_dagster.records.schemas import (
     table,
     with_later_columns,
 )
-from rlhf_dagster.records.tables import read_table
+from rlhf_dagster.records.tables import frame_of, read_table, sorted_table, table_of
 
 LABEL: dict[str, Any] = {
     **dict.fromkeys(("label_id", "comparison_id", "round", "prompt_id", "annotator"), "x"),
@@ -81,3 +82,41 @@ def test_a_table_of_version_0_1_has_nulls_in_later_columns() -> None:
     assert table(together, COMPARISONS)["token_ids"].to_pylist() == [None, [[1], None]]
     with pytest.raises(ValueError, match="schema"):
         cast_to(new.drop_columns(["prompt"]), COMPARISONS)
+
+
+ASKED: dict[str, Any] = {
+    **dict.fromkeys(("comparison_id", "round", "kind", "purpose", "role", "prompt_id", "prompt", "repeat_of"), "x"),
+    **{"completion_ids": ["a", "b"], "responses": ["good", "bad"], "policy_ids": ["p", "p"], "labels_wanted": 1},
+    **{"project": "", "task_id": "", "display_order": [1, 0]},
+}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_rows_that_come_one_by_one_make_the_same_table(rows: int, monkeypatch) -> None:
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 2)
+    known = [ASKED | {"task_id": str(number), "gold_ranks": [1, 2] if number else None} for number in range(rows)]
+    later = dict.fromkeys(later_columns(COMPARISONS))
+    made, wanted = table_of(iter(known), COMPARISONS), table([row | later for row in known], COMPARISONS)
+    assert made.equals(wanted)
+    assert made.schema == COMPARISONS
+    pd.testing.assert_frame_equal(frame_of(made), wanted.to_pandas())
+
+
+def test_equal_lists_share_an_array_unless_many_are_different(monkeypatch) -> None:
+    monkeypatch.setattr(tables, "_FEW", 2)
+    lists = [[1, 2], [2, 1], None, [1, 2], [], [2, 1], [3], [4], [1, 2]]
+    frame = frame_of(pa.table({"n": range(9), "ranks": pa.array(lists, pa.list_(pa.int32()))}))
+    assert frame.columns.tolist() == ["n", "ranks"]
+    assert [None if one is None else one.tolist() for one in frame["ranks"]] == lists
+    assert frame["ranks"][0] is frame["ranks"][3]
+
+
+def test_a_table_is_sorted_by_several_columns() -> None:
+    found = pa.table({"name": ["é", "b", "b", "B"], "version": [1, 2, 1, 1], "flags": [["x"], [], None, ["y"]]})
+    rows = sorted_table(found, ["name", "version"]).to_pylist()
+    assert [(row["name"], row["version"], row["flags"]) for row in rows] == [
+        ("B", 1, ["y"]),
+        ("b", 1, None),
+        ("b", 2, []),
+        ("é", 1, ["x"]),
+    ]

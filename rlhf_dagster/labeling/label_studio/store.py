@@ -1,15 +1,17 @@
 """A label store whose annotators work in Label Studio."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from rlhf_dagster.common.batches import batches
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore, annotation_id
@@ -37,6 +39,7 @@ from rlhf_dagster.records.tables import records
 from rlhf_dagster.storage.local import LocalStore
 
 PURPOSES = ("train", "evaluation", "demonstrations")
+_AT_ONCE = 1000
 
 
 class LabelStudioStore:
@@ -146,6 +149,12 @@ class LabelStudioStore:
         """As every store does; reading all (``since=None``) also looks for tasks that were deleted in Label Studio."""
         self._synchronise([(round_key, purpose)], sweep=since is None)
         return self._translated(round_key, purpose, since)
+
+    def annotations(self, round_key: str, purpose: str) -> Iterator[Annotation]:
+        self._synchronise([(round_key, purpose)], sweep=True)
+        state, found = self._state, self.ledger.annotations(round_key, purpose)
+        parts = (decoded(part, self.ledger, state, round_key, purpose) for part in batches(found, _AT_ONCE))
+        return chain.from_iterable(parts)
 
     def comparisons(self, round_key: str, purpose: str) -> pd.DataFrame:
         frame = self.ledger.comparisons(round_key, purpose)

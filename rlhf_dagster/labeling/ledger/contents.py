@@ -12,7 +12,8 @@ from rlhf_dagster.labeling.ledger.rows import LedgerRow
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.chats import messages_of, prompt_of_row
 from rlhf_dagster.records.json_text import json_encoding
-from rlhf_dagster.records.schemas import COMPARISONS, table
+from rlhf_dagster.records.schemas import COMPARISONS
+from rlhf_dagster.records.tables import frame_of, table_of
 
 _LATER_COLUMNS = {
     "role": "label",
@@ -55,7 +56,7 @@ def numbered_comparison(row: LedgerRow) -> dict[str, Any]:
 
 def comparisons_of(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     """The table of COMPARISONS."""
-    return table([numbered_comparison(row) for row in rows], COMPARISONS).to_pandas()
+    return frame_of(table_of(map(numbered_comparison, rows), COMPARISONS))
 
 
 def sendable(row: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -140,9 +140,12 @@ class LedgerRows:
             raise self.damaged("a round is missing, or its totals are not the last ones")
 
     def _check(self, project: str, what: str, rows: list[LedgerRow]) -> None:
-        total = self.project(project)
+        self.compare_totals(self.project(project), project, what, added(0, (row["digest"] for row in rows)), len(rows))
+
+    def compare_totals(self, total: LedgerRow | None, project: str, what: str, digests: int, rows: int) -> None:
+        """Compare all the ``rows`` of a project, and the sum of their digests, with what its ``total`` says."""
         wanted = (total[f"{what}s"], total[f"{what}_sum"]) if total else (0, 0)
-        found = (len(rows), added(0, (row["digest"] for row in rows)))
+        found = (rows, digests)
         if found[0] != wanted[0]:
             raise self.damaged(f"{project} has {found[0]:,} {what}s of the {wanted[0]:,} that were recorded")
         if found != wanted:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
+from rlhf_dagster.labeling.ledger import parts
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.copying import check_ledger
 from rlhf_dagster.labeling.ledger.database import Database, LedgerDamaged
@@ -100,6 +101,18 @@ def test_what_was_changed_behind_its_back_is_one_sentence(labelled, place, what:
         check_ledger(place)
 
 
+@pytest.mark.parametrize("what", BY_HAND)
+def test_a_reading_in_parts_notices_the_same(labelled, place, what: str, monkeypatch) -> None:
+    monkeypatch.setattr(parts, "_ROWS", 3)
+    if "lost" in what and not place.is_sqlite:
+        by_hand(place, "ALTER TABLE comparisons DROP CONSTRAINT comparisons_project_fkey")
+    by_hand(place, BY_HAND[what])
+    with pytest.raises(LedgerDamaged):
+        for key in (ROUND, "round-0002"):
+            list(labelled.annotations(key, PURPOSE))
+            list(labelled.comparison_rows(key, PURPOSE))
+
+
 def test_an_index_that_has_lost_an_entry_is_noticed(tmp_path: Path, batch) -> None:
     path = tmp_path / "ledger.sqlite"
     store = EmbeddedLabelStore(path)
@@ -107,8 +120,9 @@ def test_an_index_that_has_lost_an_entry_is_noticed(tmp_path: Path, batch) -> No
     store.send(frame)
     store.submit_many([Submission(one, "ann", {"choice": 0}) for one in frame["comparison_id"]])
     drop(path, "annotations_by_project", "position < 3")
-    with pytest.raises(LedgerDamaged, match="2 annotations of the 8"):
-        store.read(ROUND, PURPOSE)
+    for read in (store.read, lambda *key: list(store.annotations(*key))):
+        with pytest.raises(LedgerDamaged, match="2 annotations of the 8"):
+            read(ROUND, PURPOSE)
 
 
 def test_no_flipped_bit_changes_a_number_without_a_word(tmp_path: Path, batch) -> None:
