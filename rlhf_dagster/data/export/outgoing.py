@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from rlhf_dagster.data.line_records import JudgmentLine
@@ -59,13 +60,18 @@ def preference_judgments(preferences: pa.Table, axis: str, sources: Mapping[str,
         )
 
 
-def label_judgments(labels: pa.Table, comparisons: pa.Table, sources: Mapping[str, str]) -> Iterator[OutgoingJudgment]:
-    """The judgments of a table LABELS about the comparisons of a table COMPARISONS; ``sources`` as above.
+def label_judgments(
+    labels: pa.Table, comparisons: pa.Table, sources: Mapping[str, str], counting: np.ndarray
+) -> Iterator[OutgoingJudgment]:
+    """The judgments in the rows ``counting`` of a table LABELS about comparisons (COMPARISONS); ``sources`` as above.
 
     Labels of comparisons that are not there are left out: the tables are of the same round.
     """
+    # Of a column in several pieces, every taking makes one piece anew.
+    labels, comparisons = labels.combine_chunks(), comparisons.combine_chunks()
     places = {name: place for place, name in enumerate(comparisons["comparison_id"].to_pylist())}
-    for batch in labels.to_batches(max_chunksize=_ROWS_AT_ONCE):
+    for start in range(0, len(counting), _ROWS_AT_ONCE):
+        batch = labels.take(pa.array(counting[start : start + _ROWS_AT_ONCE]))
         rows = [row for row in batch.to_pylist() if row["comparison_id"] in places]
         asked = comparisons.take([places[row["comparison_id"]] for row in rows]).to_pylist()
         yield from (_judgment(row, comparison, sources) for row, comparison in zip(rows, asked, strict=True))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +20,7 @@ from rlhf_dagster.loop.export.licences import source_licences
 from rlhf_dagster.loop.export.tables import (
     ExportKind,
     RecordTables,
+    counted,
     counting_labels_of,
     export_round,
     kinds_of_annotators,
@@ -57,10 +59,10 @@ def _write_judgments(tables: RecordTables, out: Path, name: str) -> tuple[Export
         facts = _facts(tables.records, (axis,) if rated else ())
         judgments = preference_judgments(tables.records, axis, sources)
     else:
-        labels, left_out = counting_labels_of(tables)
+        counting, left_out = counting_labels_of(tables)
         comparisons = tables.comparisons()
-        facts = _facts(comparisons, tuple(sorted(_axes(labels))))
-        judgments = label_judgments(labels, comparisons, sources)
+        facts = _facts(comparisons, tuple(sorted(_axes(tables.records, counting))))
+        judgments = label_judgments(tables.records, comparisons, sources, counting)
     return export_judgments(judgments, form, facts, out, left_out), columns_for(out, form, facts)
 
 
@@ -74,23 +76,21 @@ def _facts(table: pa.Table, axes: tuple[str, ...] = ()) -> Facts:
     return Facts(chats=texts < len(table), texts=texts > 0, axes=axes)
 
 
-def _axes(labels: pa.Table) -> set[str]:
-    rated = labels.filter(pc.equal(labels["kind"], "rating"))
+def _axes(labels: pa.Table, rows: np.ndarray) -> set[str]:
+    """What is rated in some rows."""
+    rated = labels.select(["kind", "axes"]).take(pa.array(rows))
+    rated = rated.filter(pc.equal(rated["kind"], "rating"))
     return {axis for text in rated["axes"].unique().to_pylist() if text for axis in json.loads(text)}
 
 
 def _about(tables: RecordTables, licence: str) -> About:
     name, kind, key = tables.loop.config.name, tables.kind, tables.round_key
     sources = tables.prompt_sources()
-    if kind == "labels":
-        asked = tables.comparisons()
-        of_comparison = dict(zip(asked["comparison_id"].to_pylist(), asked["prompt_id"].to_pylist(), strict=True))
-        prompts = [of_comparison.get(one, "") for one in tables.records["comparison_id"].to_pylist()]
-    else:
-        prompts = tables.records["prompt_id"].to_pylist()
-    counts = Counter(sources.get(prompt) or "not known" for prompt in prompts)
+    counts = Counter[str]()
+    for prompt, n in _prompts(tables).items():
+        counts[sources.get(prompt) or "not known"] += n
     judged = "annotator" in tables.records.column_names
-    annotators = kinds_of_annotators(tables.records["annotator"].to_pandas()) if judged else {}
+    annotators = kinds_of_annotators(tables.records["annotator"].unique().to_pylist()) if judged else {}
     what = f"{kind.capitalize()} of the loop {name}{f', {key}' if key else ''}, exported from rlhf_dagster."
     known = source_licences(tables.loop)
     licences = {source: known[source] for source in counts if source in known}
@@ -98,6 +98,17 @@ def _about(tables: RecordTables, licence: str) -> About:
     return About(
         "-".join(filter(None, (name, kind, key))), what, agreed, dict(counts.most_common()), licences, annotators
     )
+
+
+def _prompts(tables: RecordTables) -> Counter[str]:
+    """How many records there are of each prompt, by its id."""
+    if tables.kind != "labels":
+        return Counter(counted(tables.records["prompt_id"]))
+    asked, prompts = tables.comparisons(), Counter[str]()
+    of_comparison = dict(zip(asked["comparison_id"].to_pylist(), asked["prompt_id"].to_pylist(), strict=True))
+    for comparison, n in counted(tables.records["comparison_id"]).items():
+        prompts[of_comparison.get(comparison, "")] += n
+    return prompts
 
 
 def _agreed(sources: Iterable[str], licences: Mapping[str, str], given: str) -> str:

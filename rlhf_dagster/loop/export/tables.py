@@ -1,10 +1,13 @@
 """The tables of a loop that records are exported from."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.not_trained_on import HELD_OUT_COMPARISON, HELD_OUT_PERSON, HELD_OUT_PROMPT, NOT_TRAINED_ON
@@ -87,18 +90,40 @@ def _made_by(loop: LoopFolder, asset: str) -> str:
     return f"`rlhf run {jobs.get(asset, 'train_round')} {loop.option}`"
 
 
-def counting_labels_of(tables: RecordTables) -> tuple[pa.Table, Counter[str]]:
-    """The labels that count, `cannot decide` included, by comparison and annotator; and those left out, by reason."""
-    names = ["label_id", "comparison_id", "annotator", "latest", "status", "updated_at"]
-    frame = tables.records.select(names).to_pandas()
-    status = frame["status"].where(frame["latest"], _EARLIER)
-    left_out = Counter({str(reason): int(n) for reason, n in status.value_counts().items() if reason != "submitted"})
-    given = frame[status == "submitted"].sort_values(["updated_at", "label_id"])
-    kept = given.drop_duplicates(["comparison_id", "annotator"], keep="last")
+def counting_labels_of(tables: RecordTables) -> tuple[np.ndarray, Counter[str]]:
+    """The rows of labels that count, `cannot decide` included, and those left out, by reason.
+
+    The rows are in the order of comparisons and annotators: (labels that count,) int64.
+    """
+    found = tables.records
+    status = pc.if_else(found["latest"], found["status"], _EARLIER)
+    left_out = Counter({reason: n for reason, n in counted(status).items() if reason != "submitted"})
+    given = _where(pc.equal(status, "submitted"), _order(found, "updated_at", "label_id"))
+    who = pd.DataFrame({name: _codes(found[name])[given] for name in ("comparison_id", "annotator")})
+    kept = given[~who.duplicated(keep="last").to_numpy()]
     left_out[_TWICE] = len(given) - len(kept)
     left_out[_UNREADABLE] = len(read_quarantine(tables.loop, tables.round_key, "train"))
-    ordered = kept.sort_values(["comparison_id", "annotator"])
-    return tables.records.take(pa.array(ordered.index.to_numpy())), left_out
+    return _where(np.isin(np.arange(len(found)), kept), _order(found, "comparison_id", "annotator")), left_out
+
+
+def counted(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value of a column is there."""
+    values, counts = column.value_counts().flatten()
+    return dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))
+
+
+def _order(found: pa.Table, *by: str) -> np.ndarray:
+    return pc.sort_indices(found, [(name, "ascending") for name in by]).to_numpy().astype(np.int64)
+
+
+def _where(holds: pa.ChunkedArray | np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Those of some row numbers for which something holds."""
+    return rows[np.asarray(holds, dtype=bool)[rows]]
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray:
+    """(rows,) int: equal for equal texts."""
+    return column.combine_chunks().dictionary_encode().indices.to_numpy()
 
 
 def left_out_of_preferences(tables: RecordTables) -> Counter[str]:
@@ -113,7 +138,7 @@ def left_out_of_preferences(tables: RecordTables) -> Counter[str]:
     return Counter({f"labels {NOT_TRAINED_ON[reason]}": n for reason, n in reasons.items() if n > 0})
 
 
-def kinds_of_annotators(annotators: pd.Series) -> dict[str, int]:
+def kinds_of_annotators(annotators: Iterable[str]) -> dict[str, int]:
     """How many people, machines and sources without annotators there are."""
     names = sorted(set(annotators))
     machines, sources = sum(map(is_machine, names)), sum(map(is_source, names))
