@@ -27,7 +27,7 @@ RANKS = 2
 ONE = "--one"
 """Of a process that is a rank."""
 PHASES = {
-    ("rlhf_dagster.training.ppo.train", "_rollout"): "rollout",
+    ("rlhf_dagster.training.ppo.train", "draw_episodes"): "rollout",
     ("rlhf_dagster.training.ppo.train", "optimise"): "update",
     ("rlhf_dagster.training.sft.train", "fit_policy"): "training",
     ("rlhf_dagster.training.dpo.train", "fit_policy"): "training",

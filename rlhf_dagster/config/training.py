@@ -113,9 +113,13 @@ class ComputeSettings(Settings):
     pass_variables: list[str] = Field([], json_schema_extra=LATER)
     """Environment variables that a training in a child process is given although they look like secrets, such as the
     key of a service that your own reward function asks. It has all others that do not look so."""
-    rollout_backend: Literal["native", "transformers", "vllm"] = "native"
-    """What draws responses, in PPO, for labels and in evaluation: this package, continuous batching of transformers, or
-    vLLM (`pip install 'rlhf-dagster[vllm]'`). The distribution is the same, the random numbers are not."""
+    rollout_backend: Literal["native", "transformers", "vllm", "vllm_server"] = "native"
+    """What draws responses, in PPO, for labels and in evaluation: this package, continuous batching of transformers,
+    vLLM in the same process (`pip install 'rlhf-dagster[vllm]'`), or a vLLM server, whose weights are then those of the
+    policy. The distribution is the same, the random numbers are not."""
+    rollout_server: str = Field("", pattern=r"^$|^https?://[^\s@?#]+$", json_schema_extra=LATER)
+    """Address of the server of `rollout_backend: vllm_server`, such as http://127.0.0.1:8000. It serves nothing else
+    meanwhile."""
 
     @model_validator(mode="after")
     def _several_in_processes_of_their_own(self) -> Self:
@@ -152,6 +156,10 @@ class ComputeSettings(Settings):
     def _backend_can(self) -> Self:
         if self.processes > 1 and self.rollout_backend == "vllm":
             raise ValueError("`compute.rollout_backend: vllm` samples for one process; set compute.processes to 1")
+        if (self.rollout_backend == "vllm_server") != bool(self.rollout_server):
+            raise ValueError(
+                "`compute.rollout_backend: vllm_server` and compute.rollout_server need each other; set both"
+            )
         if self.precision == "bf16" and self.rollout_backend == "transformers":
             raise ValueError("`compute.rollout_backend: transformers` samples in fp32; set compute.precision to it")
         return self

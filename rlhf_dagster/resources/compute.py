@@ -40,7 +40,8 @@ class Compute(dg.ConfigurableResource):
     retries: int = _described("retries")
     trackers: list[str] = _described("trackers")
     pass_variables: list[str] = _described("pass_variables")
-    rollout_backend: Literal["native", "transformers", "vllm"] = _described("rollout_backend")
+    rollout_backend: Literal["native", "transformers", "vllm", "vllm_server"] = _described("rollout_backend")
+    rollout_server: str = _described("rollout_server")
 
     @classmethod
     def of(cls, settings: ComputeSettings) -> "Compute":

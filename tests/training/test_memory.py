@@ -488,6 +488,14 @@ def test_vllm_keeps_a_copy_of_the_policy_and_a_cache_of_all_responses(model: Pat
         assert engine == number * (13 + 9 * 10 * 2 * 2 * 8)
 
 
+def test_while_a_server_samples_ahead_its_weights_are_kept(model: Path, tables: Tables) -> None:
+    server = CPU.changed(rollout_backend="vllm_server", rollout_server="http://127.0.0.1:8000")
+    at_once, ahead = (required_bytes(ppo_spec(model, tables, server, rollouts_ahead=n)) for n in (0, 1))
+    assert ahead - at_once == 4 * 13
+    inside = [required_bytes(ppo_spec(model, tables, rollouts_ahead=n)) for n in (0, 1)]
+    assert inside[0] == inside[1]
+
+
 def test_logits_are_computed_in_pieces(model: Path, tables: Tables) -> None:
     # A MiB holds the logits of 2 tokens, of 16 that are predicted; the head's gradient of a piece is one more.
     config = json.loads((model / "config.json").read_text())

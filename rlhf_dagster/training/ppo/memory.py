@@ -110,10 +110,13 @@ class _Models:
 
 
 def _beside(spec: PpoSpec, models: _Models) -> Parts:
-    """What is held beside the models: best weights, their average, frozen layers' states, those of episodes that wait
-    for the next update too, vLLM's engine."""
+    """What is held beside the models: best weights, their average, those that sampled, frozen layers' states, those of
+    episodes that wait for the next update too, vLLM's engine."""
     settings, shape = spec.settings, models.policy.shape
-    best = NUMBER * models.trained * ((settings.kl_budget is not None) + (settings.ema_decay is not None))
+    # While another process samples ahead, the weights that it has; as they are put in, another tensor of each in turn.
+    sampled = settings.rollouts_ahead > 0 and spec.compute.rollout_backend == "vllm_server"
+    copies = (settings.kl_budget is not None) + (settings.ema_decay is not None) + sampled
+    best = NUMBER * models.trained * copies
     states = NUMBER * shape.width * settings.batch_size * _length(spec) if settings.frozen_layers else 0
     states *= 1 + settings.rollouts_ahead
     return own_share(Parts(weights=best), spec.compute) + Parts(activations=states) + _engine(spec, models.policy)

@@ -27,6 +27,11 @@ def _open(compute: ComputeSettings, rows: int) -> RolloutBackend:
         from rlhf_dagster.training.sampling.vllm_backend import VllmRollouts
 
         return VllmRollouts(compute, rows)
+    if compute.rollout_backend == "vllm_server":
+        from rlhf_dagster.training.sampling.engines.outside_rollouts import OutsideRollouts
+        from rlhf_dagster.training.sampling.engines.vllm_server import VllmServer
+
+        return OutsideRollouts(VllmServer(compute.rollout_server), rows)
     if compute.rollout_backend == "transformers":
         from rlhf_dagster.training.sampling.transformers_backend import TransformersRollouts
 
