@@ -19,10 +19,10 @@
 
 enum { COUNT, KILL, TEAR, FAIL, FULL };
 enum { OPEN = 'o', CREATE = 'c', WRITE = 'w', SYNC = 's', RENAME = 'r', LINK = 'l', UNLINK = 'u', MKDIR = 'm',
-       RMDIR = 'd', TRUNCATE = 't', READ = 'R', MARK = 'M' };
+       RMDIR = 'd', TRUNCATE = 't', READ = 'R', LOOK = 'L', MARK = 'M' };
 
-static char prefix[PATH_MAX];
-static int action, number, log_fd = -1;
+static char prefix[PATH_MAX], left_out[PATH_MAX];
+static int action, number, log_fd = -1, trace_fd = -1;
 static long at;
 static atomic_long calls;
 
@@ -32,12 +32,15 @@ void shim_arm(const char *folder, int what, long k, int error, int fd) {
     snprintf(prefix, sizeof prefix, "%s/", folder);
 }
 void shim_disarm(void) { prefix[0] = 0; }
+void shim_leave_out(const char *folder) { snprintf(left_out, sizeof left_out, "%s/", folder); }
+void shim_trace(int fd) { trace_fd = fd; }
 long shim_count(void) { return atomic_load(&calls); }
 
-static int inside(const char *path) {
-    return prefix[0] && strncmp(path, prefix, strlen(prefix) - 1) == 0 &&
-           (path[strlen(prefix) - 1] == '/' || path[strlen(prefix) - 1] == 0);
+static int below(const char *path, const char *folder) {
+    size_t length = strlen(folder);
+    return length && strncmp(path, folder, length - 1) == 0 && (path[length - 1] == '/' || path[length - 1] == 0);
 }
+static int inside(const char *path) { return below(path, prefix) && !below(path, left_out); }
 
 static void of_fd(int fd, char *path) {
     char name[64];
@@ -74,9 +77,14 @@ void shim_mark(const char *text) { record(MARK, text, NULL, 0, NULL, 0); }
 static void die(void) { syscall(SYS_kill, syscall(SYS_getpid), SIGKILL); }
 
 /* Whether this call fails (errno is set). `room` says whether it needs any: 0 never, 1 yes, 2 only by a rare error. */
-static int faulty(int room, int *tear) {
+static int faulty(char kind, const char *path, int room, int *tear) {
     long k = atomic_fetch_add(&calls, 1);
     *tear = 0;
+    if (trace_fd >= 0) {
+        char line[PATH_MAX + 4];
+        int length = snprintf(line, sizeof line, "%c %s\n", kind, path);
+        syscall(SYS_write, trace_fd, line, length);
+    }
     if (action == KILL && k == at) die();
     if (action == TEAR && k == at) *tear = 1;
     if (action == FULL && k >= at && room == 1) { errno = ENOSPC; return 1; }
@@ -85,7 +93,7 @@ static int faulty(int room, int *tear) {
 }
 
 #define REAL(name) ({ static __typeof__(&name) real; if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name); real; })
-#define GUARDED(room) int tear; if (faulty(room, &tear)) return -1;
+#define GUARDED(kind, path, room) int tear; if (faulty(kind, path, room, &tear)) return -1;
 #define AFTER if (tear) die();
 
 static int writes(int flags) { return (flags & (O_CREAT | O_TRUNC)) || (flags & O_ACCMODE) != O_RDONLY; }
@@ -95,7 +103,7 @@ static int opened(int folder, const char *name, int flags, mode_t mode) {
     of_name(folder, name, path);
     if (!inside(path)) return syscall(SYS_openat, folder, name, flags, mode);
     int tear;
-    if (faulty(writes(flags) && (flags & O_CREAT) ? 1 : 0, &tear)) return -1;
+    if (faulty(writes(flags) ? OPEN : LOOK, path, writes(flags) && (flags & O_CREAT) ? 1 : 0, &tear)) return -1;
     int fd = syscall(SYS_openat, folder, name, flags, mode);
     if (fd >= 0 && writes(flags)) record(flags & O_TRUNC ? CREATE : OPEN, path, NULL, flags & O_CREAT ? 1 : 0, NULL, 0);
     AFTER
@@ -142,7 +150,7 @@ static ssize_t written(int fd, const void *data, size_t length, int64_t offset, 
     if (!prefix[0] || !inside(path))
         return given ? syscall(SYS_pwrite64, fd, data, length, offset) : syscall(SYS_write, fd, data, length);
     if (!given) offset = position(fd);
-    GUARDED(needs_room(fd, offset, length))
+    GUARDED(WRITE, path, needs_room(fd, offset, length))
     if (tear) length /= 2;
     ssize_t n = given ? syscall(SYS_pwrite64, fd, data, length, offset) : syscall(SYS_write, fd, data, length);
     if (n > 0) record(WRITE, path, NULL, offset, data, n);
@@ -166,7 +174,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 static ssize_t have_read(int fd, void *data, size_t length, int64_t offset, int given) {
     char path[PATH_MAX];
     if (prefix[0]) of_fd(fd, path);
-    if (prefix[0] && inside(path)) { GUARDED(0) AFTER }
+    if (prefix[0] && inside(path)) { GUARDED(READ, path, 0) AFTER }
     return given ? syscall(SYS_pread64, fd, data, length, offset) : syscall(SYS_read, fd, data, length);
 }
 ssize_t read(int fd, void *data, size_t length) { return have_read(fd, data, length, 0, 0); }
@@ -190,7 +198,7 @@ static int synced(int fd, long call) {
     char path[PATH_MAX];
     if (prefix[0]) of_fd(fd, path);
     if (!prefix[0] || !inside(path)) return syscall(call, fd);
-    GUARDED(2)
+    GUARDED(SYNC, path, 2)
     int done = syscall(call, fd);
     if (!done) record(SYNC, path, NULL, 0, NULL, 0);
     AFTER
@@ -203,7 +211,7 @@ static int truncated(int fd, int64_t length) {
     char path[PATH_MAX];
     if (prefix[0]) of_fd(fd, path);
     if (!prefix[0] || !inside(path)) return syscall(SYS_ftruncate, fd, length);
-    GUARDED(needs_room(fd, 0, length))
+    GUARDED(TRUNCATE, path, needs_room(fd, 0, length))
     int done = syscall(SYS_ftruncate, fd, length);
     if (!done) record(TRUNCATE, path, NULL, length, NULL, 0);
     AFTER
@@ -217,7 +225,7 @@ static int named(char kind, int from, const char *old, int to, const char *new, 
     of_name(from, old, one), of_name(to, new, other);
     long call = kind == LINK ? SYS_linkat : SYS_renameat2;
     if (!inside(one) && !inside(other)) return syscall(call, from, old, to, new, flags);
-    GUARDED(kind == LINK ? 1 : 2)
+    GUARDED(kind, inside(other) ? other : one, kind == LINK ? 1 : 2)
     int done = syscall(call, from, old, to, new, flags);
     if (!done) record(kind, one, other, 0, NULL, 0);
     AFTER
@@ -233,7 +241,7 @@ static int removed(int folder, const char *name, int flags) {
     char path[PATH_MAX];
     of_name(folder, name, path);
     if (!inside(path)) return syscall(SYS_unlinkat, folder, name, flags);
-    GUARDED(0)
+    GUARDED(flags & AT_REMOVEDIR ? RMDIR : UNLINK, path, 0)
     int done = syscall(SYS_unlinkat, folder, name, flags);
     if (!done) record(flags & AT_REMOVEDIR ? RMDIR : UNLINK, path, NULL, 0, NULL, 0);
     AFTER
@@ -247,7 +255,7 @@ int mkdirat(int folder, const char *name, mode_t mode) {
     char path[PATH_MAX];
     of_name(folder, name, path);
     if (!inside(path)) return syscall(SYS_mkdirat, folder, name, mode);
-    GUARDED(1)
+    GUARDED(MKDIR, path, 1)
     int done = syscall(SYS_mkdirat, folder, name, mode);
     if (!done) record(MKDIR, path, NULL, 0, NULL, 0);
     AFTER

@@ -59,6 +59,7 @@ def _library() -> ctypes.CDLL:
     library.shim_arm.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int]
     library.shim_count.restype = ctypes.c_long
     library.shim_mark.argtypes = [ctypes.c_char_p]
+    library.shim_leave_out.argtypes = [ctypes.c_char_p]
     return library
 
 
@@ -70,6 +71,16 @@ def arm(folder: Path, action: int, at: int = 0, error: int = 0, log: int = -1) -
     which they are written.
     """
     _library().shim_arm(os.fsencode(folder.resolve()), action, at, error, log)
+
+
+def leave_out(folder: Path) -> None:
+    """Neither count nor disturb calls about files in this folder."""
+    _library().shim_leave_out(os.fsencode(folder.resolve()))
+
+
+def trace(log: int) -> None:
+    """Write a line for each call that is counted to a file descriptor: its letter in ``shim.c``, and the file."""
+    _library().shim_trace(log)
 
 
 def disarm() -> None:

@@ -1,5 +1,7 @@
 """How assets reach the loop's store: tables as Parquet, decisions and reports as JSON, models as pointers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 from upath import UPath
 
 from rlhf_dagster.common.sealed import read_as, seal, unseal
-from rlhf_dagster.errors import Damaged
+from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.records import schemas
 from rlhf_dagster.records.loop_names import asset_of
@@ -30,6 +32,15 @@ TABLES: dict[str, pa.Schema] = {
     "evaluation_completions": schemas.EVALUATION_COMPLETIONS,
     "evaluation_batch": schemas.COMPARISONS,
 }
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Fail the asset as :func:`rlhf_dagster.assets.one_sentence.in_one_sentence` does, around which this is."""
+    try:
+        yield
+    except UserError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 class _StoredFiles(dg.UPathIOManager):
@@ -57,17 +68,19 @@ class _StoredFiles(dg.UPathIOManager):
         """What an asset reads; one sentence, and no error of a library, where it is not there or is damaged."""
         key, asset = path.as_posix(), asset_of(context.asset_key.path)
         of_round = f" of {path.stem}" if path.stem != asset else ""
-        found = self.store.get(key)
-        if found is None:
-            raise dg.Failure(f"{asset}{of_round} is not there yet; materialise it first.", allow_retries=False)
-        try:
-            return self.read(context, key, found.data)
-        except Damaged as damaged:
-            sentence = f"{str(damaged).rstrip('.')}; materialise {asset}{of_round} again."
-            raise dg.Failure(sentence, allow_retries=False) from None
+        with _one_sentence():
+            found = self.store.get(key)
+            if found is None:
+                raise UserError(f"{asset}{of_round} is not there yet; materialise it first.")
+            try:
+                return self.read(context, key, found.data)
+            except Damaged as damaged:
+                raise UserError(f"{str(damaged).rstrip('.')}; materialise {asset}{of_round} again.") from None
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
-        self.store.put(path.as_posix(), self.write(asset_of(context.asset_key.path), obj))
+        """Write what an asset has made; one sentence where that cannot be, as on a full disk."""
+        with _one_sentence():
+            self.store.put(path.as_posix(), self.write(asset_of(context.asset_key.path), obj))
 
     def get_asset_relative_path(self, context: dg.InputContext | dg.OutputContext) -> UPath:
         """The asset's name alone: where a loop keeps its files does not hang on what Dagster calls them."""
@@ -79,7 +92,8 @@ class _StoredFiles(dg.UPathIOManager):
         return {"path": dg.MetadataValue.path(f"{self.address.rstrip('/')}/{key}")}
 
     def path_exists(self, path: UPath) -> bool:
-        return self.store.exists(path.as_posix())
+        with _one_sentence():
+            return self.store.exists(path.as_posix())
 
     def make_directory(self, path: UPath) -> None:
         """Stores have no folders to make."""

@@ -1,4 +1,4 @@
-"""What an asset reads before it is there fails the asset with one sentence."""
+"""What an asset reads before it is there, or cannot be kept, fails the asset with one sentence."""
 
 import pytest
 from loops import ROUND, Stages, asset_path
@@ -30,3 +30,13 @@ def test_an_asset_without_rounds_is_named_alone(stages: Stages, copy_of) -> None
     open_next_round(runner.instance, runner.loop)
     outcome = runner.run("collect_round", ROUND)
     assert outcome.failure.startswith("prompts is not there yet; materialise it first.")
+
+
+def test_what_cannot_be_kept_is_said_without_an_error_s_name(stages: Stages, copy_of) -> None:
+    runner = copy_of(stages.prepared)
+    open_next_round(runner.instance, runner.loop)
+    folder = asset_path(runner.loop, "completions", ROUND).parent
+    folder.write_text("a file where the folder belongs")
+    outcome = runner.run("collect_round", ROUND)
+    assert outcome.failed_asset == "completions"
+    assert outcome.failure == f"{folder}: cannot write here (File exists); choose a folder you can write to."

@@ -1,0 +1,223 @@
+"""SIGKILL, a full disk and EIO at the calls of the file system that `rlhf run train_round` makes, in a tiny loop.
+
+    python -m benchmarks.kill_round [--points 60] [--seed 0] [--faults kill,eio,full] [--in-place] [--rounds FOLDER]
+
+Counted are the calls about the loop's files but for Dagster's own records. The round is made in one process, in stages;
+each point runs the command from the beginning of its stage, in a folder and a process of its own, with one fault at one
+call. After it `rlhf check` must find nothing, an error must be one sentence, and the same command must go on and end
+with the tables, reports, decisions and models (by their digests) of a round without a fault. First comes one call of
+each kind (what is done, with which file), the faults taking turns, then the other faults at these, then calls at
+random. ``--in-place`` shows that the check can fail: the store then overwrites files where they are.
+"""
+
+import argparse
+import itertools
+import logging
+import os
+import random
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.faults import shim
+from benchmarks.kill_calls import FAULTS, SENTENCE, write_in_place
+
+STAGES = ("reward_model", "ppo_policy", "eval_report", "promotion")
+"""Each stage of the round ends with this asset."""
+DONE = "digests.txt"
+PRELOADED = ("rlhf_dagster.training.reward.train", "rlhf_dagster.training.ppo.train", "rlhf_dagster.pages.plots")
+_CHANGING = re.compile(r"[0-9a-f]{8,}|\d+")
+"""Digests, numbers and random names."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``start`` is the loop's folder where it begins; ``sites`` says what each of its calls does, with which file."""
+
+    name: str
+    start: Path
+    sites: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Point:
+    stage: Stage
+    call: int
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.stage.name}, {self.fault} at call {self.call} ({self.stage.sites[self.call]})"
+
+
+def main() -> int:
+    shim.under_shim("benchmarks.kill_round")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faults", default="kill,eio,full")
+    parser.add_argument("--in-place", action="store_true")
+    parser.add_argument("--rounds", type=Path, help="a folder that keeps the round without a fault for the next time")
+    options = parser.parse_args()
+    preload(options.in_place)
+    with tempfile.TemporaryDirectory() as name:
+        scratch, rounds = Path(name), options.rounds or Path(name)
+        os.environ["RLHF_CACHE"] = str(scratch / "cache")
+        if not (rounds / DONE).is_file():
+            make_stages(rounds)
+        stages = [read_stage(rounds, asset) for asset in STAGES]
+        expected = (rounds / DONE).read_text()
+        calls, kinds = sum(len(stage.sites) for stage in stages), len({*all_sites(stages)})
+        print(f"{calls} calls of {kinds} kinds", flush=True)
+        points = itertools.islice(points_of(stages, options.faults.split(","), options.seed), options.points)
+        return report(points, lambda point: problem_at(point, scratch / "tried", expected))
+
+
+def preload(in_place: bool) -> None:
+    """Once, before the processes that run a command each are forked."""
+    import importlib
+
+    for module in ("benchmarks.faults.rounds", "torch._dynamo", *PRELOADED):
+        importlib.import_module(module)
+    for name in ("rlhf_dagster", "dagster"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if in_place:
+        from rlhf_dagster.storage import local
+
+        local.write_atomically = lambda path, data, private=False: write_in_place(path, data)  # type: ignore[assignment]
+
+
+def make_stages(folder: Path) -> None:
+    """Make a round in ``folder/whole``; where each stage begins a copy is kept, and a trace of its calls."""
+    from benchmarks.faults.rounds import make_collected, train_round
+
+    whole = folder / "whole"
+    in_child_or_end(lambda: make_collected(whole) or "")
+    for asset in STAGES:
+        copy(whole, folder / f"before-{asset}")
+
+        def act(asset: str = asset) -> str:
+            with (folder / f"{asset}.calls").open("wb") as file:
+                shim.trace(file.fileno())
+                arm(whole, "count")
+                train_round(whole, asset)
+                shim.disarm()
+            return ""
+
+        in_child_or_end(act)
+    (folder / DONE).write_text(in_child_or_end(lambda: digests_of(whole)))
+
+
+def read_stage(folder: Path, asset: str) -> Stage:
+    lines = (folder / f"{asset}.calls").read_text(errors="surrogateescape").splitlines()
+    return Stage(asset, folder / f"before-{asset}", [site_of(line, folder / "whole") for line in lines])
+
+
+def in_child_or_end(act: Callable[[], str]) -> str:
+    ended, text = shim.in_child(act)
+    if ended != "done":
+        raise SystemExit(f"without a fault: {ended} {text}")
+    return text
+
+
+def copy(loop: Path, root: Path) -> None:
+    """A loop of its own: a copy that knows where it comes from would be refused."""
+    from rlhf_dagster.loop.guards.place import PLACE_FILE
+
+    shutil.copytree(loop, root, ignore=shutil.ignore_patterns(PLACE_FILE))
+
+
+def arm(root: Path, fault: str, call: int = 0) -> None:
+    from rlhf_dagster.automation.instance import dagster_home
+
+    shim.leave_out(dagster_home(root))
+    action, error = FAULTS.get(fault, (shim.COUNT, 0))
+    shim.arm(root, action, call, error)
+
+
+def site_of(line: str, root: Path) -> str:
+    """What a traced call does, with names and numbers that differ from run to run left out."""
+    kind, _, path = line.partition(" ")
+    return f"{kind} {_CHANGING.sub('#', path.removeprefix(str(root.resolve())).lstrip('/'))}"
+
+
+def all_sites(stages: Sequence[Stage]) -> Iterator[str]:
+    return (site for stage in stages for site in stage.sites)
+
+
+def points_of(stages: Sequence[Stage], faults: Sequence[str], seed: int) -> Iterator[Point]:
+    """Each kind of call once, the faults taking turns; then with the other faults; then calls and faults at random."""
+    draw, by_site = random.Random(seed), dict[str, list[tuple[Stage, int]]]()
+    for stage in stages:
+        for call, site in enumerate(stage.sites):
+            by_site.setdefault(site, []).append((stage, call))
+    chosen = [draw.choice(places) for places in by_site.values()]
+    draw.shuffle(chosen)
+    for turn in range(len(faults)):
+        for number, (stage, call) in enumerate(chosen):
+            yield Point(stage, call, faults[(number + turn) % len(faults)])
+    everywhere = [place for places in by_site.values() for place in places]
+    while True:
+        yield Point(*draw.choice(everywhere), draw.choice(faults))
+
+
+def digests_of(root: Path) -> str:
+    from benchmarks.faults.rounds import digests
+
+    return "\n".join(f"{name}: {digest}" for name, digest in digests(root).items())
+
+
+def problem_at(point: Point, root: Path, expected: str) -> str:
+    """What is wrong after a fault; empty where nothing is."""
+    from benchmarks.faults.rounds import damages, raw_failures, train_round
+
+    def act() -> str:
+        arm(root, point.fault, point.call)
+        train_round(root)
+        return ""
+
+    def check() -> str:
+        if found := [*raw_failures(root), *damages(root)]:
+            return f"after it: {'; '.join(found)}"
+        train_round(root)
+        if found := damages(root):
+            return f"in the end: {'; '.join(found)}"
+        return differences(expected, digests_of(root))
+
+    copy(point.stage.start, root)
+    try:
+        ended, said = shim.in_child(act)
+        if ended == "raised" and not f"raised {said}".startswith(SENTENCE):
+            return f"no sentence: {said}"
+        checked, problem = shim.in_child(check)
+        return problem if checked == "done" else f"the same command does not go on: {problem}"
+    finally:
+        shutil.rmtree(root)
+
+
+def differences(expected: str, found: str) -> str:
+    pairs = zip(expected.split("\n"), found.split("\n"), strict=True)
+    return "; ".join(f"{one} and not {other}" for one, other in pairs if one != other)
+
+
+def report(points: Iterator[Point], problem_of: Callable[[Point], str]) -> int:
+    tried, failed, kinds = Counter[str](), Counter[str](), set[str]()
+    for point in points:
+        tried[point.fault] += 1
+        kinds.add(point.stage.sites[point.call])
+        if problem := problem_of(point):
+            failed[point.fault] += 1
+            print(f"{point}: {problem}", flush=True)
+        if tried.total() % 10 == 0:
+            print(f"{tried.total()} tried, {failed.total()} failed", flush=True)
+    for fault, number in tried.items():
+        print(f"{fault:>7} {number:>5} tried {failed[fault]:>4} failed")
+    print(f"{tried.total()} tried at {len(kinds)} kinds of calls, {failed.total()} failed")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
