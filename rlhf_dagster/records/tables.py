@@ -1,6 +1,7 @@
 """Tables out of rows and files, and rows out of tables."""
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rlhf_dagster.common.batches import batches
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.records.schemas import with_later_columns
@@ -101,7 +101,8 @@ def _sort(kind: pa.DataType) -> str:
 
 def table_of(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
     """The table of rows that come one after the other; of these only some are held at once."""
-    parts = [_columns_of(part, schema) for part in batches(rows, _ROWS_AT_ONCE)]
+    coming = iter(rows)
+    parts = [_columns_of(part, schema) for part in iter(lambda: list(islice(coming, _ROWS_AT_ONCE)), [])]
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
