@@ -1,4 +1,4 @@
-"""A Ray cluster of one node for the tests: on this machine's loopback, with a token, in a folder of its own."""
+"""A Ray cluster of one node for the tests, on this machine's loopback and with a token; and one that is none."""
 
 import os
 import secrets
@@ -7,9 +7,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,3 +102,37 @@ def _wait_until_up(cluster: RayCluster, guard: "subprocess.Popen[bytes]") -> Non
         except OSError:
             pass
         time.sleep(0.3)
+
+
+@dataclass
+class FakeRay:
+    """A cluster whose jobs are done by functions: each is called at every look at its job, and says its status."""
+
+    address: str = "http://ray"
+    does: Callable[[str], str] = lambda job: "RUNNING"
+    code: int | None = 0
+    submitted: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+
+    def submit(self, job: str, command: str, environment: dict[str, str], about: dict[str, str]) -> None:
+        self.submitted.append(job)
+        self.commands.append(command)
+        self.environment = environment
+
+    def status(self, job: str) -> str:
+        return "STOPPED" if job in self.stopped else self.does(job)
+
+    def wait(self, job: str, patience: float, every: float = 0.0) -> bool:
+        return self.status(job) not in ("PENDING", "RUNNING")
+
+    def stop(self, job: str, patience: float) -> bool:
+        self.stopped.append(job)
+        return True
+
+    def exit_code(self, job: str) -> int | None:
+        return self.code
+
+    def log(self, job: str) -> str:
+        return f"last words of {job}"

@@ -3,11 +3,14 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 
+from rlhf_dagster.compute.shards.on_ray import is_on_ray, rows_on_ray
+from rlhf_dagster.compute.shards.task import OpenModels, PartRows, ShardTask, plain_prompts, rows_of_part
+from rlhf_dagster.compute.work import Work
 from rlhf_dagster.data.imported import imported, is_imported
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
@@ -19,6 +22,7 @@ from rlhf_dagster.records.chats import Prompt, messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
+from rlhf_dagster.training.specs import silent
 from rlhf_dagster.training.texts.cuts import Cuts
 
 if TYPE_CHECKING:
@@ -109,7 +113,7 @@ def sample_roles(
 ) -> pd.DataFrame:
     """One response of ``policies`` by role, of SFT and of the behaviour policy for each of at most ``most`` prompts.
 
-    Rows of the schema EVALUATION_COMPLETIONS. Prompts and responses are drawn for the ``purpose``.
+    PartRows of the schema EVALUATION_COMPLETIONS. Prompts and responses are drawn for the ``purpose``.
     """
     config, round_key = loop.config, manifest["round"]
     chosen = draw_prompts(prompts, most, config.stage_seed(purpose, round_key))
@@ -138,18 +142,16 @@ def sample_policy(
     cuts: Cuts | None = None,
 ) -> pd.DataFrame:
     """Samples of one policy, with log-probabilities under it and, where given, under a reference policy."""
-    from rlhf_dagster.training.sampling.sample import response_log_probs, sample
-
-    sampling, compute = loop.config.sampling, loop.config.compute
+    sampling = loop.config.sampling
     decoding = sampling.model_dump(exclude={"batch_size"})
     asked, tokenizer = prompts_of(prompts, "text"), tokenizer_digest(policy.folder)
-    samples = sample(policy.folder, asked, sampling, seed, samples_per_prompt, compute=compute, cuts=cuts)
+    samples = _samples(loop, policy, asked, seed, samples_per_prompt, cuts)
     rows = list(zip(prompts["prompt_id"].astype(str), asked, strict=True))
     keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
     reference_log_probs: list[list[float]] = [[] for _ in samples]
     if reference is not None:
         repeated, tokens = [prompt for _, prompt, _ in keys], [sample.token_ids for sample in samples]
-        reference_log_probs = response_log_probs(reference.folder, repeated, tokens, sampling, compute)
+        reference_log_probs = _log_probs(loop, reference, repeated, tokens)
     records = [
         {
             "completion_id": completion_id(prompt_id, policy.model_id, decoding, seed, index),
@@ -171,23 +173,58 @@ def sample_policy(
     return pd.DataFrame(records, columns=COMPLETIONS.names)
 
 
+def _samples(
+    loop: LoopFolder, policy: Checkpoint, prompts: list[Prompt], seed: int, n: int, cuts: Cuts | None
+) -> "list[Sample]":
+    """``n`` samples for each prompt: here, or in parts on Ray."""
+    from rlhf_dagster.training.models.log_probs import decoding_of
+    from rlhf_dagster.training.models.policies import load_tokenizer
+    from rlhf_dagster.training.sampling.sample import Sample, count_unended, sample
+    from rlhf_dagster.training.texts.tokens import encode_prompts
+
+    sampling, compute = loop.config.sampling, loop.config.compute
+    task = ShardTask("samples", policy.folder, plain_prompts(prompts), sampling, compute, seed, n)
+    if not is_on_ray(task):
+        return sample(policy.folder, prompts, sampling, seed, n, compute=compute, cuts=cuts)
+    samples = [Sample(*row) for row in _rows_on_ray(loop, task)]
+    if cuts is not None:
+        tokenizer = load_tokenizer(policy.folder)
+        encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
+        count_unended(cuts, samples, sampling, decoding_of(tokenizer, sampling))
+    return samples
+
+
+def _log_probs(
+    loop: LoopFolder, policy: Checkpoint, prompts: list[Prompt], responses: list[list[int]]
+) -> list[list[float]]:
+    """Log-probs of given responses: here, or in parts on Ray."""
+    from rlhf_dagster.training.sampling.sample import response_log_probs
+
+    sampling, compute = loop.config.sampling, loop.config.compute
+    plain = plain_prompts(prompts)
+    task = ShardTask("log_probs", policy.folder, plain, sampling, compute, responses=responses)
+    if is_on_ray(task):
+        return _rows_on_ray(loop, task)
+    return response_log_probs(policy.folder, prompts, responses, sampling, compute)
+
+
+def _rows_on_ray(loop: LoopFolder, task: ShardTask) -> PartRows:
+    folder = loop.models.work_folder(f"shards-{task.identity[:16]}")
+    work = Work(folder, loop.store, project=loop.config.name)
+    return rows_on_ray(task, work, silent)
+
+
 def best_responses(
     loop: LoopFolder, policy: Checkpoint, reward_model: Checkpoint, prompts: Sequence[Prompt], n: int, seed: int
 ) -> "list[Best]":
-    """For each prompt the one of ``n`` samples of a policy that a reward model scores highest."""
-    from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
-    from rlhf_dagster.training.sampling.best_of_n import best_samples
+    """For each prompt the one of ``n`` samples of a policy that a reward model scores highest: here, or on Ray."""
+    from rlhf_dagster.training.sampling.best_of_n import Best
+    from rlhf_dagster.training.sampling.sample import Sample
 
-    sampling, compute = loop.config.sampling, loop.config.compute
-    model = load_reward_model(reward_model.folder, compute)
-
-    same = tokenizer_digest(policy.folder) == tokenizer_digest(reward_model.folder)
-
-    def score(asked: Sequence[Prompt], given: "Sequence[Sample]") -> Any:
-        drawn = [one.token_ids if same else None for one in given]
-        return score_responses(model, asked, [one.text for one in given], sampling, compute, drawn)
-
-    return best_samples(policy.folder, prompts, score, n, sampling, seed, compute)
+    sampling, compute, asked = loop.config.sampling, loop.config.compute, plain_prompts([*prompts])
+    task = ShardTask("best", policy.folder, asked, sampling, compute, seed, n, reward_model=reward_model.folder)
+    rows = _rows_on_ray(loop, task) if is_on_ray(task) else rows_of_part(task, range(len(asked)), OpenModels(task))
+    return [Best(Sample(*row[:3]), *row[3:]) for row in rows]
 
 
 def as_prompts(answered: pd.DataFrame) -> pd.DataFrame:

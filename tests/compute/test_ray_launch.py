@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ray_cluster import FakeRay
 
 from rlhf_dagster.compute.exchange import (
     OUTCOME,
@@ -19,9 +20,9 @@ from rlhf_dagster.compute.exchange import (
     read_record,
     write_record,
 )
-from rlhf_dagster.compute.launchers import on_ray, ray_ranks
-from rlhf_dagster.compute.launchers.ray_job import GAVE_UP, NO_FOLDER
+from rlhf_dagster.compute.launchers import on_ray, ray_ranks, ray_work
 from rlhf_dagster.compute.launchers.ray_jobs import Unreachable
+from rlhf_dagster.compute.launchers.ray_work import GAVE_UP, NO_FOLDER
 from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.compute.work import CANCELLED, TrainingDied, TrainingFailed, Work
 from rlhf_dagster.config.training import ComputeSettings, TinyModelSettings
@@ -38,47 +39,13 @@ COMPUTE = ComputeSettings(threads=1, device="cpu", launch="ray", grace_seconds=0
 TINY = TinyModelSettings(layers=1, width=8, heads=1, context=16, steps=3, batch_size=4)
 
 
-@dataclass
-class FakeRay:
-    """A cluster whose jobs are done by functions: each is called at every look at its job, and says its status."""
-
-    address: str = "http://ray"
-    does: Callable[[str], str] = lambda job: "RUNNING"
-    code: int | None = 0
-    submitted: list[str] = field(default_factory=list)
-    commands: list[str] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
-    stopped: list[str] = field(default_factory=list)
-
-    def submit(self, job: str, command: str, environment: dict[str, str], about: dict[str, str]) -> None:
-        self.submitted.append(job)
-        self.commands.append(command)
-        self.environment = environment
-
-    def status(self, job: str) -> str:
-        return "STOPPED" if job in self.stopped else self.does(job)
-
-    def wait(self, job: str, patience: float, every: float = 0.0) -> bool:
-        return self.status(job) not in ("PENDING", "RUNNING")
-
-    def stop(self, job: str, patience: float) -> bool:
-        self.stopped.append(job)
-        return True
-
-    def exit_code(self, job: str) -> int | None:
-        return self.code
-
-    def log(self, job: str) -> str:
-        return f"last words of {job}"
-
-
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
     monkeypatch.setattr(on_ray, "require_ray", lambda: None)
-    monkeypatch.setattr(on_ray.RayJobs, "at", lambda address: fake)
+    monkeypatch.setattr(ray_work.RayJobs, "at", lambda address: fake)
     for name in ("_POLL", "_LOOK", "_BEAT", "_LOG"):
-        monkeypatch.setattr(on_ray, name, 0.0)
+        monkeypatch.setattr(ray_work, name, 0.0)
     return fake
 
 
@@ -135,7 +102,7 @@ def test_the_job_of_a_run_that_was_killed_is_followed_further(ray: FakeRay, work
     ray.does = does
     # A run that is killed writes nothing more.
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(on_ray, "_end", lambda *_: None)
+        patch.setattr(ray_work, "_end", lambda *_: None)
         run_training("tiny_model", spec, work, silent)
     ray.does = on_rank(work)
     run_training("tiny_model", spec, work, silent)
@@ -195,7 +162,7 @@ def test_a_cluster_that_is_away_is_waited_for_and_its_job_left_at_work(
         raise Unreachable("connection refused")
 
     ray.does = never
-    monkeypatch.setattr(on_ray, "CLUSTER_PATIENCE", -1.0)
+    monkeypatch.setattr(ray_work, "CLUSTER_PATIENCE", -1.0)
     with pytest.raises(TrainingDied, match=r"given no answer .*connection refused.*the next try follows it further"):
         run_training("tiny_model", spec, work, silent)
     assert not ray.stopped and not (work.folder / CANCELLED).exists()

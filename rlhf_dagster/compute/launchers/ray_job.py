@@ -9,7 +9,6 @@ commit nothing. Importing this imports no Ray.
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
 
 from rlhf_dagster.compute.exchange import (
     OUTCOME,
@@ -21,15 +20,13 @@ from rlhf_dagster.compute.exchange import (
     read_record,
     write_record,
 )
+from rlhf_dagster.compute.launchers.ray_work import ANOTHERS, GAVE_UP, NO_FOLDER, leave
 from rlhf_dagster.compute.trainings import TRAININGS
 from rlhf_dagster.compute.worker import CANNOT_WRITE
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.specs import spec_from_json
 
-NO_FOLDER, GAVE_UP, ANOTHERS = 66, 70, 75
-"""Exit codes (EX_NOINPUT, EX_SOFTWARE, EX_TEMPFAIL of sysexits.h): the folder is not on this node, the processes died
-more often than `compute.ray.restarts`, another job has the folder."""
 PATIENCE_SECONDS = 7200
 """How long ranks wait for one that writes a state or a model."""
 
@@ -37,16 +34,16 @@ PATIENCE_SECONDS = 7200
 def main() -> None:
     folder, job = Path(sys.argv[1]), sys.argv[2]
     if not (folder / REQUEST).is_file():
-        _leave(f"{folder} is not on this node.", NO_FOLDER)
+        leave(f"{folder} is not on this node.", NO_FOLDER)
     request = read_record(Request, folder / REQUEST)
     compute = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage).compute
     outcome = _trained(compute, folder, job)
     if read_record(Owner, folder / OWNER_RECORD).job != job:
-        _leave(f"Another job has taken over {folder}.", ANOTHERS)
+        leave(f"Another job has taken over {folder}.", ANOTHERS)
     try:
         write_record(folder / OUTCOME, outcome)
     except UserError as error:
-        _leave(str(error), CANNOT_WRITE)
+        leave(str(error), CANNOT_WRITE)
 
 
 def _trained(compute: ComputeSettings, folder: Path, job: str) -> TrainingOutcome:
@@ -77,13 +74,8 @@ def _trained(compute: ComputeSettings, folder: Path, job: str) -> TrainingOutcom
         try:
             returned = trainer.fit().return_value
         except TrainingFailedError as error:
-            _leave(str(error), GAVE_UP)
+            leave(str(error), GAVE_UP)
     return TrainingOutcome(**returned)
-
-
-def _leave(sentence: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{sentence}\n")
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,6 +20,7 @@ from rlhf_dagster.compute.exchange import (
     write_record,
 )
 from rlhf_dagster.compute.free_memory import Free, free_memory
+from rlhf_dagster.compute.launchers.ray_work import SignsOfRun
 from rlhf_dagster.compute.memory import require_memory, settled
 from rlhf_dagster.compute.trainings import TRAININGS
 from rlhf_dagster.compute.worker import outcome_of, reason_in, telling, trained_here
@@ -130,7 +130,7 @@ def _on_all_ranks(act: Callable[[], object]) -> None:
 
 def _checkpointing(request: Request, compute: ComputeSettings, folder: Path, job: str, attempt: str) -> Checkpointing:
     store, cancelled = open_store(request.store), Path(request.cancelled)
-    cord, signs = StopCord(store), _Signs(folder / FOLLOWED, compute.ray.orphan_seconds)
+    cord, signs = StopCord(store), SignsOfRun(folder / FOLLOWED, compute.ray.orphan_seconds)
 
     def require_own() -> None:
         owner = read_record(Owner, folder / OWNER_RECORD)
@@ -144,23 +144,3 @@ def _checkpointing(request: Request, compute: ComputeSettings, folder: Path, job
         StateCopies(store, request.copies) if request.copies else None,
         require_own,
     )
-
-
-class _Signs:
-    """The signs of life of a training's run. Their change counts: clocks of two hosts differ."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path, self._seconds = path, seconds
-        self._last, self._at = b"", time.monotonic()
-
-    def ended(self) -> str:
-        """Why to stop; empty while somebody follows."""
-        try:
-            sign = self._path.read_bytes()
-        except OSError:
-            sign = b""
-        if sign != self._last:
-            self._last, self._at = sign, time.monotonic()
-            return ""
-        gone = time.monotonic() - self._at
-        return f"no run has followed this training for {gone:.0f} seconds" if gone > self._seconds else ""

@@ -9,7 +9,7 @@ import torch
 from rlhf_dagster.config.training import ComputeSettings, SamplingSettings
 from rlhf_dagster.records.chats import Prompt
 from rlhf_dagster.training.checkpoints.context import require_context
-from rlhf_dagster.training.models.log_probs import decoding_of
+from rlhf_dagster.training.models.log_probs import Decoding, decoding_of
 from rlhf_dagster.training.models.passes.logit_pieces import log_probs_of
 from rlhf_dagster.training.models.policies import Policy, load_policy
 from rlhf_dagster.training.runtime.device import precision
@@ -78,20 +78,65 @@ def sample(
     rows = [ids for ids in encoded for _ in range(samples_per_prompt)]
     generator = torch.Generator().manual_seed(seed)
     uniforms = None if greedy else draw_uniforms(len(rows), sampling.response_tokens, generator)
-    samples: list[Sample] = []
     at_once = sampling.batch_size if backend.own_arithmetic else max(len(rows), 1)
+    samples = _drawn(policy, rows, uniforms, decoding, at_once, backend, compute)
+    if cuts is not None:
+        count_unended(cuts, samples, sampling, decoding)
+    if backend.own_arithmetic:
+        return samples
+    repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
+    return _measured(policy, repeated, samples, sampling, compute, greedy)
+
+
+def sample_part(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    sampling: SamplingSettings,
+    seed: int,
+    samples_per_prompt: int,
+    rows: range,
+    compute: ComputeSettings,
+) -> list[Sample]:
+    """The samples ``rows`` of those that :func:`sample` gives with the backend `native`.
+
+    They are the same bytes where ``rows`` begin at a multiple of `sampling.batch_size`: batches are then the same.
+    """
+    _require_fit(policy, sampling)
+    decoding, count = decoding_of(policy.tokenizer, sampling), len(prompts) * samples_per_prompt
+    first = rows.start // samples_per_prompt
+    asked = prompts[first : -(-rows.stop // samples_per_prompt)]
+    encoded = encode_prompts(policy.tokenizer, asked, sampling.prompt_tokens)
+    repeated = [ids for ids in encoded for _ in range(samples_per_prompt)]
+    own = repeated[rows.start - first * samples_per_prompt :][: len(rows)]
+    uniforms = draw_uniforms(count, sampling.response_tokens, torch.Generator().manual_seed(seed))
+    with rollout_backend(compute, sampling.batch_size) as backend:
+        return _drawn(policy, own, uniforms[rows.start : rows.stop], decoding, sampling.batch_size, backend, compute)
+
+
+def count_unended(cuts: Cuts, samples: Sequence[Sample], sampling: SamplingSettings, decoding: Decoding) -> None:
+    """Count samples that do not end within `sampling.response_tokens`; where their length is fixed none has to."""
+    if not sampling.fixed_length:
+        cuts.unended += sum(drawn.token_ids[-1] not in decoding.end_ids for drawn in samples)
+
+
+def _drawn(
+    policy: Policy,
+    rows: Sequence[TokenIds],
+    uniforms: torch.Tensor | None,
+    decoding: Decoding,
+    at_once: int,
+    backend: RolloutBackend,
+    compute: ComputeSettings | None,
+) -> list[Sample]:
+    """A response to each of ``rows``, which are encoded prompts, decided by the row's ``uniforms``."""
+    samples: list[Sample] = []
     with precision(compute):
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
             noise = None if uniforms is None else uniforms[part].to(policy.device)
             samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), rows[part], policy)
-    if cuts is not None and not sampling.fixed_length:
-        cuts.unended += sum(drawn.token_ids[-1] not in decoding.end_ids for drawn in samples)
-    if backend.own_arithmetic:
-        return samples
-    repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
-    return _measured(policy, repeated, samples, sampling, compute, greedy)
+    return samples
 
 
 @torch.no_grad()
