@@ -1,9 +1,14 @@
-"""Processes of this host: the descendants of one, whether one still runs, and which run a command."""
+"""Processes of this host: which host it is, the descendants of one, whether one still runs, and which run a command."""
 
 import getpass
+import hashlib
 import os
+import re
 import socket
 import sys
+import uuid
+from functools import cache
+from pathlib import Path
 
 import psutil
 
@@ -14,6 +19,10 @@ SLACK = 0 if sys.platform == "linux" else 5 * TICKS
 which may be adjusted while the process runs. A pid that is used again so soon is taken for the same process."""
 _UNKNOWN = "unknown"
 """Stands for the start in the tags that version 0.1 wrote where there is no ``/proc``."""
+_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+_BOOT_FILE, _NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+_CONTAINER_ID = re.compile(r"[0-9a-f]{12}")
+"""What an engine calls a container that nobody has named: no other one has the name."""
 
 
 def user_name() -> str:
@@ -33,18 +42,70 @@ def descendants(root: int) -> list[int]:
     return [process.pid for process in found if _lives(process)]
 
 
+def own_host() -> str:
+    """The machine's name, for people."""
+    return socket.gethostname()
+
+
+@cache
+def machine_id() -> str:
+    """16 hex digits that stay the same when the machine starts again, or is called otherwise.
+
+    The system's own id is not to be shown (machine-id(5)), so it is hashed; without one it is the network card's
+    address, and without a card the name.
+    """
+    found = next((text for file in _ID_FILES if (text := _read(file))), "") or _card() or own_host()
+    return hashlib.sha256(f"rlhf_dagster {found}".encode()).hexdigest()[:16]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _card() -> str:
+    """Its address; empty where the number was made at random, which the lowest bit of its first byte says."""
+    number = uuid.getnode()
+    return "" if number >> 40 & 1 else f"{number:012x}"
+
+
+@cache
+def process_space() -> str:
+    """Tells where pids mean the same processes, as ``MACHINE.BOOT.NAMESPACE``; empty where the system does not say.
+
+    Containers have namespaces of their own, and may have the name of their host.
+    """
+    boot = _read(_BOOT_FILE).replace("-", "")[:8]
+    try:
+        namespace = re.sub(r"\D", "", _NAMESPACE.readlink().name)
+    except OSError:
+        namespace = ""
+    return f"{machine_id()[:8]}.{boot}.{namespace}" if boot and namespace else ""
+
+
 def process_tag(pid: int) -> str:
-    """Names a process of this host for ever, as ``PID:STARTED@HOST``: a pid alone is used again, also elsewhere."""
-    return f"{pid}:{_started(pid)}@{socket.gethostname()}"
+    """Names a process of this host for ever, as ``PID:STARTED@HOST+SPACE``: a pid alone is used again, also elsewhere.
+
+    ``SPACE`` is :func:`process_space`; without one there is no ``+`` either.
+    """
+    return f"{pid}:{_started(pid)}@{'+'.join(filter(None, (own_host(), process_space())))}"
 
 
 def other_host(tag: str) -> str:
-    """The host of a :func:`process_tag` where it is another than this one; empty where it is this one.
+    """Where the process of a :func:`process_tag` is, if its host or its container is another one; else empty.
 
-    Tags of version 0.1 name none: they are this host's.
+    Tags of version 0.1 name no host: they are this host's.
     """
-    host = tag.partition("@")[2]
-    return "" if host == socket.gethostname() else host
+    host, _, space = tag.partition("@")[2].partition("+")
+    if host not in ("", own_host()):
+        return host
+    ours = process_space()
+    if not (space and ours) or space == ours or _has_ended_with(space, ours):
+        return ""
+    same_machine = space.partition(".")[0] == ours.partition(".")[0]
+    return f"{host}, in another container" if same_machine else f"another machine that is called {host}"
 
 
 def is_alive(tag: str) -> bool:
@@ -65,11 +126,22 @@ def processes_with(*words: str) -> list[int]:
 
 def _is_there(tag: str) -> bool:
     """Whether this host has the process of a tag."""
+    space, ours = tag.partition("+")[2], process_space()
+    if space and ours and _has_ended_with(space, ours):
+        return False
     pid, _, started = tag.partition("@")[0].partition(":")
     now = _started(int(pid))
     if not now or not started:
         return False
     return started == _UNKNOWN or abs(int(started) - int(now)) <= SLACK
+
+
+def _has_ended_with(space: str, ours: str) -> bool:
+    """Whether all processes of a space have ended: the machine, or this container, was started again since."""
+    if _CONTAINER_ID.fullmatch(own_host()):
+        return space != ours
+    (machine, boot), (our_machine, our_boot) = space.split(".")[:2], ours.split(".")[:2]
+    return machine == our_machine and boot != our_boot
 
 
 def _started(pid: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rlhf_dagster.common import processes
 from rlhf_dagster.common.processes import (
     SLACK,
     descendants,
@@ -38,7 +39,7 @@ def test_a_process_is_alive_until_it_ends(other: subprocess.Popen[bytes]) -> Non
     assert other.pid not in descendants(os.getpid())
     other.wait()
     assert not is_alive(tag)
-    assert process_tag(other.pid) == f"{other.pid}:@{socket.gethostname()}"
+    assert process_tag(other.pid).startswith(f"{other.pid}:@{socket.gethostname()}")
     assert not is_alive(process_tag(other.pid))
 
 
@@ -73,6 +74,49 @@ def test_a_process_of_another_host_is_not_looked_for_here(other: subprocess.Pope
     other.kill()
     other.wait()
     assert [is_gone(one) for one in (tag, of_old, elsewhere)] == [True, True, False]
+
+
+SPACE = "0123abcd.4567cdef.4026531836"
+"""Machine, boot and PID namespace."""
+
+
+@pytest.mark.parametrize(
+    ("host", "space", "elsewhere", "gone"),
+    [
+        ("gpu-7", SPACE, "", False),
+        ("gpu-7", "", "", False),  # a tag of an earlier release
+        ("gpu-7", SPACE.replace("836", "999"), "gpu-7, in another container", False),
+        ("gpu-7", SPACE.replace("cdef", "0000"), "", True),  # the machine was started again
+        ("gpu-7", SPACE.replace("abcd", "0000"), "another machine that is called gpu-7", False),
+        ("gpu-8", SPACE, "gpu-8", False),
+        ("gpu-8", SPACE.replace("cdef", "0000"), "gpu-8", False),
+        ("3f4e5d6c7b8a", SPACE.replace("836", "999"), "", True),  # the container was started again
+        ("3f4e5d6c7b8a", SPACE.replace("abcd", "0000"), "", True),
+    ],
+)
+def test_machines_boots_and_containers_are_told_apart(
+    other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, host: str, space: str, elsewhere: str, gone: bool
+) -> None:
+    ours = host if host != "gpu-8" else "gpu-7"
+    monkeypatch.setattr(processes, "own_host", lambda: ours)
+    monkeypatch.setattr(processes, "process_space", lambda: SPACE)
+    tag = process_tag(other.pid).partition("@")[0] + f"@{host}" + (f"+{space}" if space else "")
+    assert (other_host(tag), is_gone(tag), is_alive(tag)) == (elsewhere, gone, not (elsewhere or gone))
+
+
+@linux
+def test_a_process_of_another_pid_namespace_is_not_said_to_be_gone(other: subprocess.Popen[bytes]) -> None:
+    tag = process_tag(other.pid)
+    assert "+" in tag
+    look = (
+        f"from rlhf_dagster.common.processes import *; print(is_alive({tag!r}), is_gone({tag!r}), other_host({tag!r}))"
+    )
+    inside = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", look]
+    done = subprocess.run(inside, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip("this system gives nobody a namespace of their own")
+    assert done.stdout.split(maxsplit=2) == ["False", "False", f"{socket.gethostname()}, in another container\n"]
+    assert is_alive(tag)
 
 
 def test_a_clock_that_is_set_changes_no_tag(other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rlhf_dagster.common.files import write_atomically, write_once
+from rlhf_dagster.common.processes import machine_id, own_host
 from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.loop.folder import LoopFolder
-from rlhf_dagster.loop.guards.machine import machine_id, own_host
 from rlhf_dagster.loop.label_store import ledger_address
 from rlhf_dagster.loop.ledger_mark import new_id
 from rlhf_dagster.storage.known import is_remote
