@@ -1,16 +1,15 @@
 """Services kept running: started in order, started again when they die, stopped together."""
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rlhf_dagster.common.child_processes import end_with_parent
 from rlhf_dagster.errors import UserError
 
 _MOMENT = 2.0
@@ -21,7 +20,6 @@ _POLL = 0.5
 SHORTEST_LIFE = 60.0
 """Seconds after which a service that dies is started again at once; one that dies sooner waits longer each time."""
 LONGEST_PAUSE = 30.0
-_SET_DEATH_SIGNAL = 1
 
 
 @dataclass
@@ -70,7 +68,7 @@ def logged(command: Sequence[str], log: Path, environment: dict[str, str]) -> Ca
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_us,  # noqa: PLW1509  # we have no threads here
+                preexec_fn=end_with_parent,  # noqa: PLW1509  # we have no threads here
             )
 
     return start
@@ -129,8 +127,3 @@ def _look_after(service: Service, say: Callable[[str], None]) -> None:
         say(f"The {service.name} ended ({how}); it is started again. Its log: {service.log}")
     if now >= service.due:
         service.launch()
-
-
-def _end_with_us() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)

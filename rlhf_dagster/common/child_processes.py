@@ -4,14 +4,17 @@ Python looks for modules in the working folder first where it is started with `-
 `yaml.py` there, whoever put it there, would be imported in place of the real one.
 """
 
+import ctypes
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 
 SAFE_PATH = "PYTHONSAFEPATH"
 """Environment variable by which a Python, and every Python that it starts, leaves the working folder out (`-P`)."""
 MODULE_PLACES = "PYTHONPATH"
+_SET_DEATH_SIGNAL = 1
 _SECRET_NAME = re.compile(
     r"PASSW|PASSPHRASE|PASSFILE|SECRET|CREDENTIAL|PRIVATE|APIKEY|TOKEN(?!IZER)|WEBHOOK"
     r"|(^|_)(KEY|KEYS|AUTH|PASS|PAT|DSN|COOKIE)(_|$)|_PWD$",
@@ -54,6 +57,12 @@ def dagster_environment(given: Mapping[str, str]) -> dict[str, str]:
     Dagster takes the first place of modules for the working folder and leaves it out itself: it gets one that is empty.
     """
     return {**given, SAFE_PATH: "1", MODULE_PLACES: os.pathsep.join([os.devnull, *_places(given)])}
+
+
+def end_with_parent() -> None:
+    """Have this process, a child that is just starting, asked to end when its parent does, even if that is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _places(environment: Mapping[str, str]) -> list[str]:

@@ -164,7 +164,7 @@ def test_a_second_one_on_the_same_port_is_refused(running: Up) -> None:
 
 @pytest.mark.long
 def test_it_ends_with_its_server_and_starts_again_with_its_data(tmp_path) -> None:
-    """By Ctrl-C, and the second time by SIGTERM."""
+    """By Ctrl-C, by the second time where it was killed, and at last by SIGTERM."""
     loop = loop_at(tmp_path / "loop", free_port())
     with up(loop, "label-studio", "up") as first:
         client = LabelStudioClient(first.url, first.credentials()["LABEL_STUDIO_API_KEY"])
@@ -172,6 +172,11 @@ def test_it_ends_with_its_server_and_starts_again_with_its_data(tmp_path) -> Non
         key = (first.folder / server.SIGNING_KEY).read_bytes()
         assert first.stop(signal.SIGINT) == (0, "")
     assert not is_up(first.url)
+    with up(loop, "label-studio", "up") as killed:
+        killed.process.kill()
+        killed.process.wait()
+        while is_up(killed.url):
+            pass
     with up(loop, "label-studio", "up") as second:
         assert [entry["id"] for entry in client.projects("kept")] == [project]
         assert second.credentials() == first.credentials()

@@ -23,7 +23,7 @@ OLDEST, TOO_NEW = (1, 21), (2, 0)
 PAGE_SIZE = 1000
 """Tasks read at once; larger pages gain nothing."""
 TASK_FIELDS = "id,updated_at,data,total_annotations,cancelled_annotations"
-ANNOTATION_FIELDS = "annotations,result,completed_by,was_cancelled,lead_time,created_at"
+ANNOTATION_FIELDS = "annotations,result,completed_by,updated_by,was_cancelled,lead_time,created_at"
 """The server prunes nested annotations by the same list, which makes reading twice as fast."""
 
 

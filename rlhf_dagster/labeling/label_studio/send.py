@@ -8,7 +8,8 @@ from typing import Any
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.configs import config_hash, instructions_html, labelling_config
-from rlhf_dagster.labeling.label_studio.reading.identity import set_back
+from rlhf_dagster.labeling.label_studio.reading.identity import page_hash, set_back
+from rlhf_dagster.labeling.label_studio.reading.texts import data_digest
 from rlhf_dagster.labeling.label_studio.records.seen import Project, SentTask
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.tasks import task_data
@@ -93,7 +94,8 @@ class Sender:
         for attempt in range(1, ATTEMPTS + 1):
             self.state.set_project(project.project, unsure=1)
             try:
-                ids = self.client.import_tasks(project.project, [{"data": self._data(row)} for row in todo])
+                data = [self._data(row) for row in todo]
+                ids = self.client.import_tasks(project.project, [{"data": one} for one in data])
             except LabelStudioTimeout:
                 if attempt == ATTEMPTS:
                     raise
@@ -108,7 +110,8 @@ class Sender:
                 if not self.state.all_tasks().keys().isdisjoint(ids):
                     raise set_back(self.client.url, f"it gives out numbers of tasks again, such as {ids[0]}")
                 comparisons = {task: str(row["comparison_id"]) for task, row in zip(ids, todo, strict=True)}
-                self.state.add_tasks(project.project, comparisons, project.labels_wanted, sure=True)
+                digests = {task: data_digest(one) for task, one in zip(ids, data, strict=True)}
+                self.state.add_tasks(project.project, comparisons, project.labels_wanted, sure=True, digests=digests)
                 return
 
     def _data(self, row: _Row) -> dict[str, Any]:
@@ -140,11 +143,20 @@ class Sender:
             title = f"{self.loop_name[:24]} {round_key}: {_PURPOSES.get(purpose, purpose)}"[:TITLE_LENGTH]
             # The marker finds a project that was made just before an earlier process was killed.
             marker = self.state.marker(key, config)
-            made = [found["id"] for found in self.client.projects(title) if marker in found["description"]]
+            made = [one["id"] for one in self.client.projects(title) if marker in one["description"]]
             instructions = instructions_html(kind, purpose, self.settings)
             identity = made[0] if made else self.client.create_project(title, xml, instructions, labels_wanted, marker)
-            settings, at = self.settings.model_dump_json(), self.client.project(identity)["created_at"]
+            found, settings = self.client.project(identity), self.settings.model_dump_json()
             if self.state.tasks(identity, gone=True):
                 raise set_back(self.client.url, f"project {identity} is not the one that had this number")
-            self.state.add_project(identity, key, config, settings, labels_wanted, unsure=bool(made), created_at=at)
+            self.state.add_project(
+                identity,
+                key,
+                config,
+                settings,
+                labels_wanted,
+                unsure=bool(made),
+                created_at=found["created_at"],
+                page=page_hash(found),
+            )
         return next(project for project in self._older(key) if project.config == config)

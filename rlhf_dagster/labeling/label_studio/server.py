@@ -19,7 +19,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
-from rlhf_dagster.common.child_processes import python_command
+from rlhf_dagster.common.child_processes import end_with_parent, python_command
 from rlhf_dagster.common.files import cache_folder, locked, write_atomically
 from rlhf_dagster.common.lines import lines_of
 from rlhf_dagster.common.ports import LOOPBACK, require_free
@@ -180,7 +180,13 @@ def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     with log.open("w", encoding="utf-8") as output:
         log.chmod(0o600)
         return subprocess.Popen(  # noqa: S603
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=folder
+            command,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=folder,
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # we have no threads here
         )
 
 

@@ -1,6 +1,7 @@
 """What we know of a Label Studio server, beside the ledger and in its file: projects, tasks, annotations."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from rlhf_dagster.labeling.ledger.layout import prepare_tables
 from rlhf_dagster.labeling.ledger.tables import LS_ANNOTATIONS, LS_ASIDE, LS_PEOPLE, LS_PROJECTS, LS_STORE, LS_TASKS
 from rlhf_dagster.records.ids import content_hash
 
+_TASK = [LS_TASKS.c[field.name] for field in fields(SentTask)]
 _CHUNK = 500
 """Keys in one query; databases limit them."""
 
@@ -57,6 +59,7 @@ class SyncState:
         labels_wanted: int,
         unsure: bool,
         created_at: str = "",
+        page: str = "",
     ) -> None:
         """Record a project; ``key`` is round, purpose and kind, ``unsure`` says that it may hold tasks already.
 
@@ -67,8 +70,8 @@ class SyncState:
             "settings": settings,
         }
         row |= {"server": self._server, "project": project, "labels_wanted": labels_wanted, "unsure": int(unsure)}
-        row |= {"created_at": created_at}
-        new = row | {"gone": 0, "listed": 0, "newest": None}
+        row |= {"created_at": created_at, "page": page}
+        new = row | {"gone": 0, "listed": 0, "newest": None, "other_page": 0}
         insert = self._database.insert(LS_PROJECTS).on_conflict_do_update(
             index_elements=["server", "project"], set_=new, where=LS_PROJECTS.c.gone == 1
         )
@@ -76,9 +79,8 @@ class SyncState:
 
     def all_tasks(self) -> dict[int, SentTask]:
         """Tasks of all projects by id, those that are gone included."""
-        columns = (LS_TASKS.c[name] for name in ("task", "project", "comparison_id", "overlap", "updated_at"))
         return {
-            row.task: SentTask(*row) for row in self._rows(sa.select(*columns).where(LS_TASKS.c.server == self._server))
+            row.task: SentTask(*row) for row in self._rows(sa.select(*_TASK).where(LS_TASKS.c.server == self._server))
         }
 
     def set_project(self, project: int, **columns: int | str) -> None:
@@ -93,19 +95,29 @@ class SyncState:
 
     def tasks(self, project: int, gone: bool = False) -> dict[int, SentTask]:
         """Tasks that are there, by id, in the order of ids; with ``gone`` also those that were."""
-        columns = (LS_TASKS.c[name] for name in ("task", "project", "comparison_id", "overlap", "updated_at"))
-        query = sa.select(*columns).where(
+        query = sa.select(*_TASK).where(
             LS_TASKS.c.server == self._server, LS_TASKS.c.project == project, LS_TASKS.c.gone <= int(gone)
         )
         return {row.task: SentTask(*row) for row in self._rows(query.order_by(LS_TASKS.c.task))}
 
-    def add_tasks(self, project: int, comparisons: Mapping[int, str], overlap: int, sure: bool = False) -> None:
-        """Record tasks; ``sure`` says that they are all tasks of an import, whose outcome is known now.
+    def add_tasks(
+        self,
+        project: int,
+        comparisons: Mapping[int, str],
+        overlap: int,
+        sure: bool = False,
+        digests: Mapping[int, str] | None = None,
+    ) -> None:
+        """Record tasks, with the ``digests`` of their data; ``sure`` says that they are all tasks of an import, whose
+        outcome is known now.
 
         The annotations of one that was gone are read again, whether or not it has changed meanwhile.
         """
         fixed = {"server": self._server, "project": project, "overlap": overlap}
-        rows = [fixed | {"task": task, "comparison_id": comparison} for task, comparison in comparisons.items()]
+        rows = [
+            fixed | {"task": task, "comparison_id": comparison, "data_digest": (digests or {}).get(task, "")}
+            for task, comparison in comparisons.items()
+        ]
         insert = self._database.insert(LS_TASKS).on_conflict_do_update(
             index_elements=["server", "task"],
             set_={"gone": 0, "updated_at": sa.case((LS_TASKS.c.gone == 1, ""), else_=LS_TASKS.c.updated_at)},
@@ -124,6 +136,10 @@ class SyncState:
     def set_updated(self, times: Mapping[int, str]) -> None:
         """Record the time of each task's last change that was read."""
         self._change(LS_TASKS, "task", [{"of": task, "updated_at": at} for task, at in times.items()])
+
+    def set_digests(self, digests: Mapping[int, str]) -> None:
+        """Record the digests of tasks' data."""
+        self._change(LS_TASKS, "task", [{"of": task, "data_digest": digest} for task, digest in digests.items()])
 
     def set_tasks_gone(self, tasks: Iterable[int]) -> None:
         self._change(LS_TASKS, "task", [{"of": task, "gone": 1} for task in tasks])
@@ -234,13 +250,13 @@ class SyncState:
         self._change(LS_ANNOTATIONS, "annotation", [{"of": annotation, "gone": status} for annotation in annotations])
 
     def aside(self, project: int) -> dict[int, str]:
-        """Tasks of a project that the server could not show when they were last asked for, with the reason."""
+        """Tasks of a project that could not be read when they were last asked for, with the reason."""
         here = (LS_ASIDE.c.server == self._server, LS_ASIDE.c.project == project)
         query = sa.select(LS_ASIDE.c.task, LS_ASIDE.c.reason).where(*here).order_by(LS_ASIDE.c.task)
         return {row.task: row.reason for row in self._rows(query)}
 
     def set_aside(self, project: int, tasks: Mapping[int, str]) -> None:
-        """Record which tasks of a project the server cannot show; no others are."""
+        """Record which tasks of a project cannot be read; no others are."""
         if tasks == self.aside(project):
             return
         here = (LS_ASIDE.c.server == self._server, LS_ASIDE.c.project == project)

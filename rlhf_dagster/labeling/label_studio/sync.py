@@ -11,6 +11,13 @@ from rlhf_dagster.labeling.label_studio.people import UNKNOWN, People
 from rlhf_dagster.labeling.label_studio.reading.identity import Identity
 from rlhf_dagster.labeling.label_studio.reading.missing import Missing, refuse_other_tasks, refuse_what_was_set_back
 from rlhf_dagster.labeling.label_studio.reading.pages import PageReader
+from rlhf_dagster.labeling.label_studio.reading.texts import (
+    first_digests,
+    made_by_others,
+    read_again,
+    still_aside,
+    with_other_texts,
+)
 from rlhf_dagster.labeling.label_studio.records.seen import (
     CARRIED,
     NOT_LISTED,
@@ -20,7 +27,7 @@ from rlhf_dagster.labeling.label_studio.records.seen import (
     SentTask,
     moment,
 )
-from rlhf_dagster.labeling.label_studio.records.versions import as_version, seen
+from rlhf_dagster.labeling.label_studio.records.versions import as_version, says_the_same, seen, writer
 from rlhf_dagster.labeling.label_studio.state import SyncState
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
 from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioGone, nonsense
@@ -84,7 +91,7 @@ class Synchroniser:
 
     def _read_what_changed(self, project: Project, found: Mapping[int, dict[str, Any]], began: float) -> None:
         """Read the listed tasks whose annotations are not on record as they are now."""
-        aside, known = self.state.aside(project.project), self.state.tasks(project.project)
+        aside, known = read_again(self.state.aside(project.project)), self.state.tasks(project.project)
         unread = [task for key, task in found.items() if key not in aside and _is_unread(task, known.get(key))]
         changed = [moment(task["updated_at"]) for task in unread]
         newest = max((task["updated_at"] for task in found.values()), key=moment, default=None)
@@ -125,20 +132,33 @@ class Synchroniser:
 
     def _read_all(self, project: Project) -> dict[int, dict[str, Any]]:
         """All tasks of a project that was never read, by id, their annotations taken in."""
-        reader = PageReader(self.client, project.project, self.state.aside(project.project))
+        reader = self._reader(project)
         listed: dict[int, dict[str, Any]] = {}
+        others: dict[int, str] = {}
         for page in reader.pages():
             listed |= {task["id"]: task for task in page}
             self._adopt(project, page)
-            self._take_in(project, page)
+            others |= self._take_in(project, page)
+        read = set(listed)
         if reader.failed:
             listed = self._listed(project) | listed
             self._adopt(project, listed.values())
-        self.state.set_aside(project.project, reader.failed)
+        self._set_aside(project, others | reader.failed, read)
         return listed
 
+    def _reader(self, project: Project) -> PageReader:
+        return PageReader(self.client, project.project, read_again(self.state.aside(project.project)))
+
+    def _set_aside(self, project: Project, found: Mapping[int, str], read: set[int]) -> None:
+        """Record which tasks cannot be read, by what was found of those ``read`` now."""
+        aside, there = self.state.aside(project.project), self.state.tasks(project.project)
+        self.state.set_aside(project.project, still_aside(aside, there, read) | dict(found))
+
     def _adopt(self, project: Project, tasks: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-        """Record the tasks that are ours and return them by id, without tasks made by hand in the project."""
+        """Record the tasks that are ours and return them by id, without tasks made by hand in the project.
+
+        One that shows other texts than the first task of its comparison is not ours.
+        """
         tasks = list(tasks)
         refuse_other_tasks(
             self.client.url,
@@ -149,37 +169,49 @@ class Synchroniser:
         sent = self.ledger.comparisons_by_id({_comparison(task) for task in tasks} - {""})
         ours = {task["id"]: task for task in tasks if _comparison(task) in sent}
         known = self.state.tasks(project.project)
+        others = made_by_others(ours, known)
+        ours = {identity: task for identity, task in ours.items() if identity not in others}
         new = {identity: _comparison(task) for identity, task in ours.items() if identity not in known}
         self.state.add_tasks(project.project, new, project.labels_wanted)
+        self.state.set_digests(first_digests(ours, known))
         return ours
 
     def _read_since(self, project: Project, since: datetime | None, newest: str | None) -> None:
         """Read what was changed at ``since`` or later; ``newest`` is the newest change known of."""
-        began = time.time()
-        reader = PageReader(self.client, project.project, self.state.aside(project.project))
+        began, reader = time.time(), self._reader(project)
+        others: dict[int, str] = {}
+        read: set[int] = set()
         for page in reader.pages(since):
-            self._take_in(project, page)
+            others |= self._take_in(project, page)
+            read |= {task["id"] for task in page}
             newest = max([task["updated_at"] for task in page] + ([newest] if newest else []), key=moment, default=None)
-        self.state.set_aside(project.project, reader.failed)
+        self._set_aside(project, others | reader.failed, read)
         self.state.set_read(project, newest, began)
 
-    def _take_in(self, project: Project, page: list[dict[str, Any]]) -> None:
-        """Record the annotations of some tasks; those on record that the server no longer has are missing."""
+    def _take_in(self, project: Project, page: list[dict[str, Any]]) -> dict[int, str]:
+        """Record the annotations of some tasks; those on record that the server no longer has are missing.
+
+        Returns the tasks that are left as they are on record, with the reason.
+        """
         known = self.state.tasks(project.project)
         tasks = {
             task["id"]: task
             for task in page
             if task["id"] in known and known[task["id"]].updated_at != task["updated_at"]
         }
+        others = with_other_texts(tasks, known)
+        self.state.set_digests(first_digests(tasks, known))
+        tasks = {key: task for key, task in tasks.items() if key not in others}
         there = {annotation["id"] for task in tasks.values() for annotation in task["annotations"]}
         before = {found.annotation: found for found in self.state.annotations(tasks)}
         before |= self.state.by_number(there - before.keys())
         before = self._without_others(tasks, before)
         refuse_what_was_set_back(self.client.url, tasks.values(), known, before)
         unsure = self._mark_missing(tasks, before, there)
-        self._record(tasks, known)
+        self._record(tasks, known, before)
         # Last, so that a task whose annotations were not recorded is read again.
         self.state.set_updated({key: task["updated_at"] for key, task in tasks.items() if key not in unsure})
+        return others
 
     def _without_others(
         self, tasks: Mapping[int, Mapping[str, Any]], before: dict[int, KnownAnnotation]
@@ -203,21 +235,25 @@ class Synchroniser:
         self.state.set_status([found.annotation for found in lost if found.task not in unsure], NOT_LISTED)
         return unsure
 
-    def _record(self, tasks: Mapping[int, dict[str, Any]], known: Mapping[int, SentTask]) -> None:
-        """Record all annotations of some tasks."""
+    def _record(
+        self, tasks: Mapping[int, dict[str, Any]], known: Mapping[int, SentTask], before: Iterable[int]
+    ) -> None:
+        """Record all annotations of some tasks; those with the numbers ``before`` are on record already."""
         found = [
             (annotation, task["id"], known[task["id"]].comparison_id)
             for task in tasks.values()
             for annotation in task["annotations"]
         ]
-        names = self._names({annotation["completed_by"] for annotation, _, _ in found})
+        names = self._names({writer(annotation) for annotation, _, _ in found})
         ids = self.state.identify(
-            seen(annotation, task, comparison, names[annotation["completed_by"]])
-            for annotation, task, comparison in found
+            seen(annotation, task, comparison, names[writer(annotation)]) for annotation, task, comparison in found
         )
+        newest = self.ledger.newest(ids[number] for number in before if number in ids)
         self.ledger.append(
-            as_version(annotation, ids[annotation["id"]], comparison, names[annotation["completed_by"]])
+            as_version(annotation, ids[annotation["id"]], comparison, names[writer(annotation)])
             for annotation, _, comparison in found
+            # Whoever marks an annotation, or gives it another name, has not written it.
+            if not says_the_same(annotation, newest.get(ids[annotation["id"]]))
         )
 
     def _names(self, users: set[int | None]) -> dict[int | None, str]:

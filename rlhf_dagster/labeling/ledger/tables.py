@@ -121,6 +121,8 @@ LS_PROJECTS = sa.Table(
     sa.Column("last_read", sa.Double, nullable=False, server_default=sa.text("0")),
     _text("created_at", default=""),
     _number("gone", 0),
+    _text("page", default=""),
+    _number("other_page", 0),
     sa.PrimaryKeyConstraint("server", "project"),
 )
 LS_TASKS = sa.Table(
@@ -133,6 +135,7 @@ LS_TASKS = sa.Table(
     _number("overlap"),
     _text("updated_at", default=""),
     _number("gone", 0),
+    _text("data_digest", default=""),
     sa.PrimaryKeyConstraint("server", "task"),
     sa.Index("ls_tasks_by_project", "server", "project"),
 )
@@ -178,6 +181,6 @@ LS_ASIDE = sa.Table(
     _text("reason"),
     sa.PrimaryKeyConstraint("server", "task"),
 )
-"""Tasks that a server cannot show."""
+"""Tasks that a server cannot show, or shows with other texts."""
 LS_ANSWERS = sa.Table("ls_answers", METADATA, _text("at"), _text("by"), _text("action"), _text("said"))
 """What people have said about labels that were missing, and servers that were others."""

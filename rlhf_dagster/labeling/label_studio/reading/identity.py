@@ -5,7 +5,11 @@ by the marker in its description. Ids tell nothing: another database gives the s
 was set back gives them again.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
+from rlhf_dagster.labeling.label_studio.configs import config_hash
 from rlhf_dagster.labeling.label_studio.reading.servers import KnownServer, KnownServers
 from rlhf_dagster.labeling.label_studio.records.seen import Project, moment
 from rlhf_dagster.labeling.label_studio.state import SyncState
@@ -79,8 +83,18 @@ class Identity:
             if state.marker((project.round, project.purpose, project.kind), project.config) not in found["description"]:
                 return False
             state.set_project(project.project, created_at=found["created_at"])
-            return True
-        return moment(project.created_at) == moment(found["created_at"])
+        elif moment(project.created_at) != moment(found["created_at"]):
+            return False
+        self._compare_page(project, found, state)
+        return True
+
+    def _compare_page(self, project: Project, found: Mapping[str, Any], state: SyncState) -> None:
+        """Record whether annotators see the page that was made: every member can change it."""
+        page = page_hash(found)
+        if page and not project.page:
+            state.set_project(project.project, page=page)
+        elif (page != project.page) != project.other_page:
+            state.set_project(project.project, other_page=int(page != project.page))
 
     def require(self, project: Project, state: SyncState) -> bool:
         """Whether the server has the project; raises AnotherDatabase where it is another database."""
@@ -88,3 +102,9 @@ class Identity:
         if not there:
             self.confirm()
         return there
+
+
+def page_hash(project: Mapping[str, Any]) -> str:
+    """A hash of the labelling config of a project as the server gives it; empty where it gives none."""
+    page = project.get("label_config")
+    return config_hash(page) if isinstance(page, str) else ""

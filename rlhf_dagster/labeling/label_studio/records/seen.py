@@ -37,6 +37,10 @@ class Project:
     """When the server made it; empty in records of version 0.1."""
     gone: bool = False
     """The server has no such project any more."""
+    page: str = ""
+    """Hash of its labelling config as the server first gave it back, which writes it in its own way."""
+    other_page: bool = False
+    """Its labelling config is not that one, as it was last read."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class SentTask:
     overlap: int
     updated_at: str
     """Time of the task's last change that was read, by the server's clock."""
+    data_digest: str = ""
+    """Of its data as they were sent, or first read; empty before an earlier release's task is read again."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,24 @@ from rlhf_dagster.labeling.label_studio.records.seen import Seen, moment
 from rlhf_dagster.labeling.store import Annotation
 
 
+def writer(annotation: Mapping[str, Any]) -> int | None:
+    """The user who has written an annotation last; None where nobody is on record.
+
+    That is `updated_by`, which the server sets itself. In `completed_by` every member can write whom they like, and an
+    annotation that somebody imports beside a task has no writer.
+    """
+    found = annotation.get("updated_by", annotation["completed_by"])
+    return None if found is None else int(found)
+
+
+def says_the_same(annotation: Mapping[str, Any], newest: Annotation | None) -> bool:
+    """Whether an annotation holds what the newest version of it on record does."""
+    if newest is None:
+        return False
+    skipped = annotation["was_cancelled"]
+    return (newest.status, newest.result) == (("skipped", {}) if skipped else ("submitted", annotation["result"]))
+
+
 def seen(annotation: Mapping[str, Any], task: int, comparison: str, annotator: str) -> Seen:
     """An annotation as the server holds it, for our records, with the server's own times."""
     times = (annotation["created_at"], annotation["updated_at"])

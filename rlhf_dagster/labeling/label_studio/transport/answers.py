@@ -137,8 +137,9 @@ def annotation(value: Any) -> dict[str, Any]:
     names = ("id", "result", "completed_by", "was_cancelled", "lead_time", "created_at", "updated_at")
     found = object_of(value, *names, what="an annotation")
     identity(found["id"], "the id of an annotation")
-    if found["completed_by"] is not None:
-        identity(found["completed_by"], "`completed_by` of an annotation")
+    for name in ("completed_by", "updated_by"):
+        if found.get(name) is not None:
+            identity(found[name], f"`{name}` of an annotation")
     if not isinstance(found["was_cancelled"], bool):
         raise WrongShape(f"`was_cancelled` of an annotation is {_shown(found['was_cancelled'])}")
     for name in ("created_at", "updated_at"):
