@@ -1,5 +1,6 @@
 """Run a loop's jobs in this process, on the loop's own Dagster instance."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from rlhf_dagster.automation.instance import code_location, open_instance, requi
 from rlhf_dagster.automation.jobs import PREPARE, ROUND_JOBS, job_assets
 from rlhf_dagster.automation.launcher import require_unwatched
 from rlhf_dagster.build import build_loop
+from rlhf_dagster.common.files import locked
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
@@ -94,9 +96,18 @@ class LoopRunner:
     ) -> RunOutcome:
         """Execute a job, or some of its assets, for one round."""
         require_unwatched(self.instance)
-        require_idle(self.instance, self.loop)
         tags, names, location = run_tags(self.loop), self.loop.names, code_location(self.loop)
-        return execute(self.definitions, self.instance, job, round_key, assets, listener, tags, names, location)
+        with ExitStack() as until_on_record:
+            until_on_record.enter_context(locked(self.loop.root / "work" / ".starting.lock"))
+            require_idle(self.instance, self.loop)
+
+            def hear(event: dg.DagsterEvent) -> None:
+                if event.event_type == dg.DagsterEventType.RUN_START:
+                    until_on_record.close()  # whoever looks now finds this run
+                if listener is not None:
+                    listener(event)
+
+            return execute(self.definitions, self.instance, job, round_key, assets, hear, tags, names, location)
 
     def _records(self, round_key: str | None) -> Records:
         return Records(self.loop, self.instance, self.definitions.resolve_asset_graph(), round_key)

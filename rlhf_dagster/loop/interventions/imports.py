@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rlhf_dagster.common.files import locked_at_once
 from rlhf_dagster.data.import_file import IMPORT_KINDS, ImportOptions, ImportReport, Kind, import_dataset, import_file
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import prepare_store
@@ -9,9 +10,19 @@ from rlhf_dagster.loop.folder import LoopFolder
 
 
 def import_into(loop: LoopFolder, kind: str, file: Path | None, options: ImportOptions) -> ImportReport:
-    """Import a file, or without one the data set of `data.judgments_dataset`; see :func:`import_file`."""
+    """Import a file, or without one the data set of `data.judgments_dataset`; see :func:`import_file`.
+
+    Raises UserError while another import into the loop is at work on this machine: both would add what is new.
+    """
     known = _kind(kind)
-    prepare_store(loop.store)
+    with locked_at_once(loop.root / "work" / ".import.lock") as is_alone:
+        if not is_alone:
+            raise UserError(f"Another import into {loop.root} is at work: wait until it ends, then try again.")
+        prepare_store(loop.store)
+        return _import(loop, known, file, options)
+
+
+def _import(loop: LoopFolder, known: Kind, file: Path | None, options: ImportOptions) -> ImportReport:
     if file is not None:
         return import_file(known, file, loop.store, loop.ledger, options)
     dataset = loop.config.data.judgments_dataset
