@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from rlhf_dagster.compute.exchange import (
     read_record,
     write_record,
 )
-from rlhf_dagster.compute.launchers import on_ray, ray_ranks, ray_work
+from rlhf_dagster.compute.launchers import on_ray, ray_jobs, ray_ranks, ray_work
 from rlhf_dagster.compute.launchers.ray_jobs import Unreachable
 from rlhf_dagster.compute.launchers.ray_work import GAVE_UP, NO_FOLDER
 from rlhf_dagster.compute.run import run_training
@@ -184,6 +184,46 @@ def test_a_job_without_an_outcome(
     ray.code, ray.does = code, lambda job: status
     with pytest.raises(error, match=sentence):
         run_training("tiny_model", spec, work, silent)
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    value: str
+
+
+class Client:
+    """Ray's client of a head that takes a job at its third try, or whose answer to the first is lost."""
+
+    def __init__(self, lost: bool) -> None:
+        self.tries, self.lost = 0, lost
+
+    def submit_job(self, **_: object) -> None:
+        self.tries += 1
+        if self.lost:
+            raise ConnectionError("Failed to connect to Ray.")
+        if self.tries < 3:
+            raise RuntimeError("Request failed with status code 500: No available agent to submit job.")
+
+    def get_job_status(self, job: str) -> JobStatus:
+        if self.lost:
+            return JobStatus("PENDING")
+        raise RuntimeError("Request failed with status code 404: Job does not exist.")
+
+
+@pytest.mark.parametrize(("lost", "tries"), [(False, 3), (True, 1)])
+def test_a_job_is_offered_until_it_is_taken_and_never_twice(
+    lost: bool, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_jobs, "_AGAIN", 0.0)
+    client = Client(lost)
+    ray_jobs.RayJobs("http://ray", client).submit("rlhf-1", "python", {}, {})
+    assert client.tries == tries
+
+
+def test_a_cluster_that_takes_no_job_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_jobs, "SUBMIT_PATIENCE", -1.0)
+    with pytest.raises(UserError, match=r"Ray at http://ray took no job .*No available agent"):
+        ray_jobs.RayJobs("http://ray", Client(lost=False)).submit("rlhf-1", "python", {}, {})
 
 
 def asked(work: Work, spec: Spec, job: str = "rlhf-1", **request: object) -> dict[str, str]:

@@ -16,6 +16,8 @@ SUCCEEDED = "SUCCEEDED"
 GOING = ("PENDING", "RUNNING")
 NO_SUCH_JOB = "NO_SUCH_JOB"
 """Of a job that this cluster does not know, such as one of a cluster that was started anew."""
+SUBMIT_PATIENCE, _AGAIN = 60.0, 1.0
+"""Seconds for which a cluster may refuse a job, and between two tries."""
 _log = logging.getLogger("rlhf_dagster.training")
 
 
@@ -60,13 +62,28 @@ class RayJobs:
             ) from None
 
     def submit(self, job: str, command: str, environment: dict[str, str], about: dict[str, str]) -> None:
-        """Start ``command`` as the job ``job``; raises UserError where Ray takes no job."""
+        """Start ``command`` as the job ``job``; raises UserError where Ray takes no job.
+
+        A head that has just started takes none for some seconds, and an answer may be lost on the way.
+        """
+        end = time.monotonic() + SUBMIT_PATIENCE
+        while refused := self._refusal(job, command, environment, about):
+            if time.monotonic() > end:
+                raise UserError(f"Ray at {self.address} took no job ({refused}); look at its dashboard.")
+            time.sleep(_AGAIN)
+
+    def _refusal(self, job: str, command: str, environment: dict[str, str], about: dict[str, str]) -> str:
+        """Why Ray has not taken a job now; empty where it has."""
         try:
             self.client.submit_job(
                 entrypoint=command, submission_id=job, runtime_env={"env_vars": environment}, metadata=about
             )
         except (ConnectionError, RuntimeError, OSError) as error:
-            raise UserError(f"Ray at {self.address} took no job ({first_line(error)}); try again.") from None
+            try:
+                return first_line(error) if self.status(job) == NO_SUCH_JOB else ""
+            except Unreachable as away:
+                return str(away)
+        return ""
 
     def status(self, job: str) -> str:
         """The job's status, :data:`NO_SUCH_JOB` where there is no such job; raises Unreachable."""
