@@ -231,7 +231,10 @@ def test_where_there_is_no_room_for_two_one_rank_trains(longer: SftSpec, work: W
     assert "world_size=1" in (work.folder / "training.log").read_text()
     digest_on_two_ranks(longer, tmp_path)
     one, two = (load_file(folder / "model.safetensors") for folder in (done.result.folder, tmp_path / "plain"))
-    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in two)
+    for tensors in (one, two):
+        queries, _, values = tensors["transformer.h.0.attn.c_attn.bias"].chunk(3)
+        tensors["transformer.h.0.attn.c_attn.bias"] = torch.cat([queries, values])
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
 
 
 @pytest.mark.long
