@@ -100,10 +100,21 @@ def _sort(kind: pa.DataType) -> str:
 
 
 def table_of(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
-    """The table of rows that come one after the other; of these only some are held at once."""
+    """The table of rows that come one after the other; of these only some are held at once.
+
+    Its columns are in one piece, as those of :func:`~rlhf_dagster.records.schemas.table`: a file of it has the same
+    bytes.
+    """
     coming = iter(rows)
     parts = [_columns_of(part, schema) for part in iter(lambda: list(islice(coming, _ROWS_AT_ONCE)), [])]
-    return pa.concat_tables(parts) if parts else schema.empty_table()
+    columns = pa.concat_tables(parts).columns if parts else schema.empty_table().columns
+    del parts
+    return pa.table([_in_one_piece(columns.pop(0)) for _ in schema], schema=schema)
+
+
+def _in_one_piece(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """One chunk, or as few as can hold the texts."""
+    return pa.table([column], names=[""]).combine_chunks().column(0)
 
 
 def _columns_of(rows: list[Row], schema: pa.Schema) -> pa.Table:

@@ -10,6 +10,7 @@ import pytest
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records import tables
+from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.schemas import (
     COMPARISONS,
     PREFERENCES,
@@ -99,6 +100,7 @@ def test_rows_that_come_one_by_one_make_the_same_table(rows: int, monkeypatch) -
     made, wanted = table_of(iter(known), COMPARISONS), table([row | later for row in known], COMPARISONS)
     assert made.equals(wanted)
     assert made.schema == COMPARISONS
+    assert to_parquet(made) == to_parquet(pa.table(wanted.columns, schema=COMPARISONS))
     pd.testing.assert_frame_equal(frame_of(made), wanted.to_pandas())
 
 
