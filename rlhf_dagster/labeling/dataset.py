@@ -4,11 +4,15 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from rlhf_dagster.common.batches import batches
 from rlhf_dagster.config.labeling import LabelingSettings
 from rlhf_dagster.labeling.parse import usable_labels
 from rlhf_dagster.labeling.splits import HELD_OUT_ANNOTATORS, Place, in_validation_split, of_people, split_labels
@@ -16,10 +20,12 @@ from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.machines import is_person
 from rlhf_dagster.records.outcome import deciding_axis, target
 from rlhf_dagster.records.schemas import PREFERENCES, table
-from rlhf_dagster.records.tables import records
+from rlhf_dagster.records.tables import Row, frame_of, records, table_of
 
 TRAINED_ROLES = ("label", "challenger")
 """Roles of comparisons that are trained on. The others (gold, repeat, drift) only measure the annotators."""
+_OF_COMPARISON = ("prompt_id", "prompt", "messages", "responses", "policy_ids", "token_ids", "tokenizers")
+_AT_ONCE = 5000
 
 
 def build_preferences(
@@ -69,28 +75,68 @@ def build_preferences(
     usable = usable[usable["purpose"] == "train"]
     trained = comparisons.loc[comparisons["role"].isin(TRAINED_ROLES), "comparison_id"]
     usable = usable[usable["comparison_id"].isin(trained)]
-    details = {row["comparison_id"]: row for row in records(comparisons)}
-    rows = [_row(label, details[label["comparison_id"]], settings.rating_axes) for label in records(usable)]
-    contents = [_content(row) for row in rows]
-    units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
-    in_validation = [in_validation_split(unit, settings.validation, seed) for unit in units]
-    found = split_labels(rows, contents, in_validation, unwanted, settings, seed)
-    kept = [row | {"split": place.split} for row, place in zip(rows, found.places, strict=True) if place.split]
-    for row in kept:
-        row["weight"] = weights.get(row["annotator"], 1.0) if row["split"] == "train" else 1.0
-    # Not by label id alone: the order must not depend on which label store gave the ids.
-    kept.sort(key=lambda row: (row["comparison_id"], row["annotator"], row["label_id"]))
-    summary = _summary(rows, contents, found.places, unwanted) | {
+    asked = _asked(comparisons, settings, seed)
+    given = _given(usable)
+    about = [asked[comparison] for comparison in usable["comparison_id"]]
+    contents = [one.content for one in about]
+    found = split_labels(given, contents, [one.in_validation for one in about], unwanted, settings, seed)
+    rows = _kept_rows(usable, asked, found.places, weights, settings.rating_axes)
+    summary = _summary(given, contents, found.places, unwanted) | {
         "annotators_held_out": len(found.held_out),
         "comparisons_held_out": len(found.kept_out),
         "holding_out": found.cost,
     }
-    return table(kept, PREFERENCES).to_pandas(), summary
+    return frame_of(table_of(rows, PREFERENCES)), summary
 
 
-def _summary(
-    rows: Sequence[Mapping[str, Any]], contents: list[str], places: list[Place], unwanted: set[str]
-) -> dict[str, Any]:
+class _Asked(NamedTuple):
+    """A comparison on the way to the rows of its labels."""
+
+    row: Row
+    """Those of its columns that its labels' rows have."""
+    content: str
+    """A hash of the prompt and the responses, whatever their order."""
+    in_validation: bool
+
+
+def _asked(comparisons: pd.DataFrame, settings: LabelingSettings, seed: int) -> dict[str, _Asked]:
+    """The comparisons by id."""
+    columns = [name for name in _OF_COMPARISON if name in comparisons.columns]
+    ids, rows = comparisons["comparison_id"], records(comparisons[columns])
+    contents = [content_hash(row["prompt_id"], sorted(row["responses"])) for row in rows]
+    units = [row["prompt_id"] for row in rows] if settings.validation_by == "prompt" else contents
+    kept = [in_validation_split(unit, settings.validation, seed) for unit in units]
+    return dict(zip(ids, map(_Asked, rows, contents, kept), strict=True))
+
+
+def _given(usable: pd.DataFrame) -> list[Row]:
+    """The round and the annotator of each label; equal texts are one object, since there are few."""
+    same: dict[str, str] = {}
+    pairs = zip(usable["round"], usable["annotator"], strict=True)
+    return [{"round": same.setdefault(key, key), "annotator": same.setdefault(name, name)} for key, name in pairs]
+
+
+def _kept_rows(
+    usable: pd.DataFrame,
+    asked: Mapping[str, _Asked],
+    places: Sequence[Place],
+    weights: Mapping[str, float],
+    rating_axes: Sequence[str],
+) -> Iterator[Row]:
+    """Rows of PREFERENCES of the labels that have a split; few are held at once."""
+    splits = np.array([place.split for place in places], dtype=object)
+    # Not by label id alone: the order must not depend on which label store gave the ids.
+    keys = pa.Table.from_pandas(usable[["comparison_id", "annotator", "label_id"]], preserve_index=False)
+    ordered = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]).to_numpy()
+    for part in batches(ordered[splits[ordered] != ""], _AT_ONCE):
+        labels = records(usable.iloc[part])
+        for label, split in zip(labels, splits[part], strict=True):
+            weight = weights.get(label["annotator"], 1.0) if split == "train" else 1.0
+            row = _row(label, asked[label["comparison_id"]].row, rating_axes)
+            yield row | {"split": split, "weight": weight}
+
+
+def _summary(rows: Sequence[Row], contents: list[str], places: list[Place], unwanted: set[str]) -> dict[str, Any]:
     """Counts of labels by split and by reason, and of who gave them."""
     splits = [place.split for place in places]
     people = {row["annotator"] for row in rows if is_person(row["annotator"])}
@@ -115,9 +161,11 @@ def snapshot_hash(preferences: pd.DataFrame) -> str:
     The tokens drawn are not part of it: their comparison's id stands for them.
     """
     digest = hashlib.sha256()
-    rows = table(preferences, PREFERENCES).drop_columns(["token_ids", "tokenizers"]).to_pylist()
-    for row in sorted(rows, key=lambda row: row["label_id"]):
-        digest.update(json.dumps(_as_hashed(row), sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    found = table(preferences, PREFERENCES).drop_columns(["token_ids", "tokenizers"])
+    ordered = pc.sort_indices(found, [("label_id", "ascending")])
+    for start in range(0, len(ordered), _AT_ONCE):
+        for row in found.take(ordered.slice(start, _AT_ONCE)).to_pylist():
+            digest.update(json.dumps(_as_hashed(row), sort_keys=True, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -151,8 +199,3 @@ def _ratings(label: Mapping[str, Any], rating_axes: Sequence[str]) -> list[int] 
     """The ratings that gave a label its ranks."""
     axes = json.loads(label["axes"]) if label["kind"] == "rating" and label["axes"] else {}
     return axes[deciding_axis(axes, rating_axes)] if axes else None
-
-
-def _content(row: Mapping[str, Any]) -> str:
-    """A hash of the prompt and the responses, whatever their order."""
-    return content_hash(row["prompt_id"], sorted(row["responses"]))
