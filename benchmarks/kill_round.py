@@ -2,11 +2,11 @@
 
     python -m benchmarks.kill_round [--points 60] [--seed 0] [--faults kill,eio,full] [--in-place] [--rounds FOLDER]
 
-Counted are the calls about the loop's files but for Dagster's own records. The round is made in one process, in stages;
-each point runs the command from the beginning of its stage, in a folder and a process of its own, with one fault at one
-call. After it `rlhf check` must find nothing, an error must be one sentence, and the same command must go on and end
-with the tables, reports, decisions and models (by their digests) of a round without a fault. First comes one call of
-each kind (what is done, with which file), the faults taking turns, then the other faults at these, then calls at
+Counted are the calls about the loop's files but for Dagster's own records. The round is made in stages; each point runs
+the command from the beginning to the end of one (`--until`), in a folder and a process of its own, with one fault at
+one call. After it `rlhf check` must find nothing, an error must be one sentence, and the same command must go on and
+end with the tables, reports, decisions and models (by their digests) of a round without a fault. First comes one call
+of each kind (what is done, with which file), the faults taking turns, then the other faults at these, then calls at
 random. ``--in-place`` shows that the check can fail: the store then overwrites files where they are.
 """
 
@@ -28,7 +28,6 @@ from benchmarks.kill_calls import FAULTS, SENTENCE, write_in_place
 
 STAGES = ("reward_model", "ppo_policy", "eval_report", "promotion")
 """Each stage of the round ends with this asset."""
-DONE = "digests.txt"
 PRELOADED = ("rlhf_dagster.training.reward.train", "rlhf_dagster.training.ppo.train", "rlhf_dagster.pages.plots")
 _CHANGING = re.compile(r"[0-9a-f]{8,}|\d+")
 """Digests, numbers and random names."""
@@ -41,6 +40,8 @@ class Stage:
     name: str
     start: Path
     sites: Sequence[str]
+    end: str = ""
+    """Digests of what is there when it has ended."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         scratch, rounds = Path(name), options.rounds or Path(name)
         os.environ["RLHF_CACHE"] = str(scratch / "cache")
-        if not (rounds / DONE).is_file():
+        if not _end_of(rounds, STAGES[-1]).is_file():
             make_stages(rounds)
         stages = [read_stage(rounds, asset) for asset in STAGES]
-        expected = (rounds / DONE).read_text()
         calls, kinds = sum(len(stage.sites) for stage in stages), len({*all_sites(stages)})
         print(f"{calls} calls of {kinds} kinds", flush=True)
         points = itertools.islice(points_of(stages, options.faults.split(","), options.seed), options.points)
-        return report(points, lambda point: problem_at(point, scratch / "tried", expected))
+        return report(points, lambda point: problem_at(point, scratch / "tried"))
 
 
 def preload(in_place: bool) -> None:
@@ -108,12 +108,17 @@ def make_stages(folder: Path) -> None:
             return ""
 
         in_child_or_end(act)
-    (folder / DONE).write_text(in_child_or_end(lambda: digests_of(whole)))
+        _end_of(folder, asset).write_text(in_child_or_end(lambda: digests_of(whole)))
+
+
+def _end_of(folder: Path, asset: str) -> Path:
+    return folder / f"{asset}.digests"
 
 
 def read_stage(folder: Path, asset: str) -> Stage:
     lines = (folder / f"{asset}.calls").read_text(errors="surrogateescape").splitlines()
-    return Stage(asset, folder / f"before-{asset}", [site_of(line, folder / "whole") for line in lines])
+    sites = [site_of(line, folder / "whole") for line in lines]
+    return Stage(asset, folder / f"before-{asset}", sites, _end_of(folder, asset).read_text())
 
 
 def in_child_or_end(act: Callable[[], str]) -> str:
@@ -170,22 +175,22 @@ def digests_of(root: Path) -> str:
     return "\n".join(f"{name}: {digest}" for name, digest in digests(root).items())
 
 
-def problem_at(point: Point, root: Path, expected: str) -> str:
+def problem_at(point: Point, root: Path) -> str:
     """What is wrong after a fault; empty where nothing is."""
     from benchmarks.faults.rounds import damages, raw_failures, train_round
 
     def act() -> str:
         arm(root, point.fault, point.call)
-        train_round(root)
+        train_round(root, point.stage.name)
         return ""
 
     def check() -> str:
         if found := [*raw_failures(root), *damages(root)]:
             return f"after it: {'; '.join(found)}"
-        train_round(root)
+        train_round(root, point.stage.name)
         if found := damages(root):
             return f"in the end: {'; '.join(found)}"
-        return differences(expected, digests_of(root))
+        return differences(point.stage.end, digests_of(root))
 
     copy(point.stage.start, root)
     try:
@@ -211,7 +216,7 @@ def report(points: Iterator[Point], problem_of: Callable[[Point], str]) -> int:
         if problem := problem_of(point):
             failed[point.fault] += 1
             print(f"{point}: {problem}", flush=True)
-        if tried.total() % 10 == 0:
+        if tried.total() % 5 == 0:
             print(f"{tried.total()} tried, {failed.total()} failed", flush=True)
     for fault, number in tried.items():
         print(f"{fault:>7} {number:>5} tried {failed[fault]:>4} failed")

@@ -8,8 +8,11 @@ confirmed is in the history once and in order, and of the entries and of the cou
 
 import argparse
 import multiprocessing
+import queue
 import sys
 import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from rlhf_dagster.lineage.journal import Journal
@@ -34,10 +37,27 @@ def race(address: str, writers: int, rounds: int) -> list[str]:
     ]
     for worker in workers:
         worker.start()
-    said = [results.get() for _ in range(writers * rounds)]
+    said = _heard(results, workers, writers * rounds)
     for worker in workers:
         worker.join()
+    ended = [worker.exitcode for worker in workers]
+    if any(ended):
+        return [f"writer {number} ended with {code}" for number, code in enumerate(ended) if code]
     return [*_wrong_winners(said, rounds), *_wrong_history(registry, said), *_lost(address, said)]
+
+
+def _heard(results: Any, workers: Sequence[BaseProcess], wanted: int) -> list[Said]:
+    """What the writers say; where one has failed the others are ended, since they wait for it."""
+    said: list[Said] = []
+    while len(said) < wanted:
+        try:
+            said.append(results.get(timeout=1))
+        except queue.Empty:
+            if any(worker.exitcode for worker in workers):
+                for worker in workers:
+                    worker.terminate()
+                break
+    return said
 
 
 def _write(address: str, writer: int, rounds: int, barrier: Any, results: Any) -> None:

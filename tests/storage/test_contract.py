@@ -135,6 +135,14 @@ def test_of_twelve_writers_in_a_folder_one_wins(tmp_path: Path) -> None:
     assert race(str(tmp_path / "store"), *MANY) == []
 
 
+def test_a_race_ends_where_a_writer_does(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "pins").write_text("a file where the folder belongs")
+    said = race(str(tmp_path / "store"), writers=2, rounds=1)
+    assert said
+    assert all("ended with" in sentence for sentence in said)
+
+
 def _upload_until_killed(address: str, folder: Path) -> None:
     store = open_store(address)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
