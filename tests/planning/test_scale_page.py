@@ -92,6 +92,24 @@ def test_the_sentences_say_what_the_plan_says(plans: dict[tuple[str, str], Paper
     assert "engines of their own have to draw them" in large.advice[-1]
 
 
+@pytest.mark.parametrize(("size", "gpus"), [("70B", 72), ("8B", 8)])
+def test_a_sharded_training_s_own_estimate_is_what_the_page_says(size: str, gpus: int) -> None:
+    from rlhf_dagster.compute.stages import loop_specs
+    from rlhf_dagster.planning.training import at_size
+    from rlhf_dagster.training.ppo.memory import ppo_moments
+
+    with outline_of_size(size) as folder:
+        config = at_size(SMALL)
+        several = config.compute.changed(launch="process", processes=gpus, sharding="full")
+        (learning,) = (
+            ppo_moments(spec)[1]
+            for title, spec in loop_specs(folder, config.changed(compute=several)).items()
+            if title == "PPO"
+        )
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"{learning.total / 1e9:.0f} GB o" in page
+
+
 def test_what_it_says_of_deploy_is_there() -> None:
     page = PAGE.read_text(encoding="utf-8")
     named = set(re.findall(r"`(deploy/[\w./-]+)`", page)) | {"deploy/compose", "deploy/kubernetes"}

@@ -37,6 +37,11 @@ LONGEST_WINDOW = 1024
 
 def ppo_memory(spec: PpoSpec) -> Parts:
     """Memory at the peak, in the rollout or in an update, with every episode as long as the settings allow."""
+    return largest(*ppo_moments(spec))
+
+
+def ppo_moments(spec: PpoSpec) -> tuple[Parts, Parts]:
+    """Memory at the peak of the rollout, and at that of an update."""
     models = _Models(spec)
     compute, lora = spec.compute, spec.settings.lora
     held = own_share(Parts(weights=models.read) + trained_weights(models.trained, compute), compute)
@@ -45,7 +50,7 @@ def ppo_memory(spec: PpoSpec) -> Parts:
     update = own_share(gradients(models.trained, compute), compute) + _update(spec, models)
     for model in (models.policy, *([models.value] if models.value else [])):
         update += gathered(model, compute, lora) + reduced(model, compute, lora)
-    return held + largest(_rollout(spec, models) + sampled_whole(models.policy, compute, lora), update)
+    return held + _rollout(spec, models) + sampled_whole(models.policy, compute, lora), held + update
 
 
 @dataclass(frozen=True)
