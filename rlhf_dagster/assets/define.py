@@ -14,6 +14,7 @@ from rlhf_dagster.assets.rounds import rounds_of
 from rlhf_dagster.common.progress import Progress
 from rlhf_dagster.records.loop_names import LoopNames, asset_of
 from rlhf_dagster.records.schemas import meaning
+from rlhf_dagster.resources.column_lineage import COLUMN_LINEAGE, column_lineage
 from rlhf_dagster.resources.io_managers import TABLES
 from rlhf_dagster.resources.own_keys import RESOURCES, with_own_resources
 
@@ -67,7 +68,7 @@ class LoopAsset:
             pool=names.pool if self.gpu else None,
             op_tags=device_tags if self.gpu else None,
             code_version=self.code_version,
-            metadata={"dagster/column_schema": _column_schema(self.name)} if self.name in TABLES else None,
+            metadata=_of_columns(self.name, names) if self.name in TABLES else None,
         )(with_own_resources(in_one_sentence(self.compute), names))
 
     def _inputs(self) -> list[str]:
@@ -141,10 +142,10 @@ def _key(names: LoopNames, asset: str) -> dg.AssetKey:
     return dg.AssetKey(names.path(asset))
 
 
-def _column_schema(name: str) -> dg.TableSchema:
-    return dg.TableSchema(
-        [dg.TableColumn(column.name, str(column.type), description=meaning(column)) for column in TABLES[name]]
-    )
+def _of_columns(table: str, names: LoopNames) -> dict[str, Any]:
+    """What the columns of a table mean, and from which others they come."""
+    columns = [dg.TableColumn(column.name, str(column.type), description=meaning(column)) for column in TABLES[table]]
+    return {"dagster/column_schema": dg.TableSchema(columns), COLUMN_LINEAGE: column_lineage(table, names)}
 
 
 def stage_progress(context: dg.AssetExecutionContext) -> Progress:

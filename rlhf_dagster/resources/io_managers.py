@@ -16,6 +16,7 @@ from rlhf_dagster.records import schemas
 from rlhf_dagster.records.loop_names import asset_of
 from rlhf_dagster.records.parquet import check_parquet, read_parquet, to_parquet
 from rlhf_dagster.records.tables import frame_of
+from rlhf_dagster.resources.column_lineage import COLUMN_LINEAGE
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.known import open_store
 
@@ -119,7 +120,10 @@ class ParquetFiles(_StoredFiles):
         return schemas.with_later_columns(frame, TABLES[asset_of(context.asset_key.path)])
 
     def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
-        return super().get_metadata(context, obj) | {"dagster/row_count": dg.MetadataValue.int(len(obj))}
+        declared = context.definition_metadata or {}
+        # Dagster looks for it in what is said of a table when it is made, not in its definition.
+        lineage = {COLUMN_LINEAGE: declared[COLUMN_LINEAGE]} if COLUMN_LINEAGE in declared else {}
+        return super().get_metadata(context, obj) | {"dagster/row_count": dg.MetadataValue.int(len(obj)), **lineage}
 
 
 class JsonFiles(_StoredFiles):

@@ -28,6 +28,7 @@ from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.loop_names import ALONE, LOOP_TAG, LoopNames
+from rlhf_dagster.resources.column_lineage import COLUMN_LINEAGE
 from rlhf_dagster.resources.notifier import Notifier
 
 # Dagster warns of its own classes in beta.
@@ -234,6 +235,8 @@ def test_a_loop_among_others_makes_what_it_makes_alone(beside, instance, stages)
     assert records.made_from_newer("preference_batch") == ""
     made = instance.get_latest_materialization_event(dg.AssetKey(["one", "completions"]))
     assert instance.get_run_by_id(made.run_id).tags[LOOP_TAG] == "one"
+    lineage = made.asset_materialization.metadata[COLUMN_LINEAGE].value.deps_by_column
+    assert lineage["prompt"] == [dg.TableColumnDep(dg.AssetKey(["one", "prompts"]), "text")]
     assert not (loop.root / "assets" / "one").exists()
 
 
