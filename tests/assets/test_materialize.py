@@ -14,7 +14,6 @@ from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.arms import PPO, TRAINED
-from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop.candidate import CHOICE
 from rlhf_dagster.loop.folder import LoopFolder
@@ -219,7 +218,7 @@ def test_a_table_of_the_wrong_columns_is_never_written(finished, tmp_path) -> No
     path = tmp_path / "assets" / "prompts.parquet"
     context = dg.build_output_context(asset_key=dg.AssetKey("prompts"))
     manager.handle_output(context, frame)
-    with pytest.raises(UserError, match="user missing or unknown"):
+    with pytest.raises(dg.Failure, match="user missing or unknown"):
         manager.handle_output(context, frame.drop(columns="user"))
     pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
     assert [found.name for found in path.parent.iterdir()] == ["prompts.parquet"]
