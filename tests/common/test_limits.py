@@ -1,5 +1,7 @@
 """Bounds of what comes from outside: defaults, what the environment makes of them, and what it cannot."""
 
+from pathlib import Path
+
 import pytest
 from loops import assert_one_sentence, rlhf_here
 
@@ -37,3 +39,9 @@ def test_json_that_is_nested_too_deeply_is_a_value_error() -> None:
     for text in ("[" * 200_000, '{"a":' * 200_000 + "1" + "}" * 200_000, "{", ""):
         with pytest.raises(ValueError):
             parse_json(text)
+
+
+def test_the_table_in_the_docs_is_that_of_the_limits() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `RLHF_LIMIT_")]
+    assert rows == [f"| `{limit.variable}` | {limit.default:,} | {limit.what} |" for limit in LIMITS.values()]

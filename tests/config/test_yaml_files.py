@@ -40,6 +40,59 @@ def test_json_may_hold_tabs_and_no_key_twice(tmp_path) -> None:
         parse_file(file)
 
 
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""Nine lines that stand for a thousand million values."""
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (BOMB, "has more than 100,000 values where its aliases are written out; where that is meant, set RLHF_LIMIT_"),
+        ("a: &a [*a]", "the part at line 1 holds itself; write it out"),
+        ("a: &a\n  b: *a\n", "the part at line 1 holds itself"),
+        ("a: " + "[" * 60 + "]" * 60, "line 1 is too deep in mappings and lists"),
+        ("[" * 20_000, "too deep within one another; make it flatter"),
+        ("a: 1\n#" + "x" * (1 << 22), "has more than 4 MiB, so it is no file of settings"),
+        ("a: !!int ''", "a value is not of the type that its tag names"),
+        ("a: !!bool x", "a value is not of the type that its tag names"),
+        ("a: !!timestamp x", "a value is not of the type that its tag names"),
+        ("? [a, [b]]\n: 1", "not valid YAML"),
+        ("a: !!python/object/apply:os.system [x]", "not valid YAML"),
+        ("\ud800".encode("utf-8", "surrogatepass"), "not valid YAML"),
+    ],
+    ids=[
+        "bomb",
+        "itself",
+        "itself in a mapping",
+        "deep",
+        "deeper",
+        "long",
+        "int",
+        "bool",
+        "time",
+        "key",
+        "code",
+        "utf8",
+    ],
+)
+def test_what_is_beyond_bounds_or_no_yaml_is_a_sentence(tmp_path, text: str | bytes, part: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as error:
+        parse_file(file)
+    assert part in str(error.value)
+    assert str(error.value).startswith(f"{file}: ")
+
+
+def test_json_that_is_too_deep_is_a_sentence(tmp_path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text("[" * 200_000)
+    with pytest.raises(UserError, match=r"too deep within one another"):
+        parse_file(file)
+
+
 @pytest.mark.parametrize("good", ["0 6 * * 1", "*/15 0-6,22 1 jan-mar mon,fri", "59 23 31 12 7", "0 0 * * SUN"])
 def test_cron_expressions_that_can_be_followed(good: str) -> None:
     assert cron_problem(good) == ""

@@ -249,3 +249,14 @@ def test_a_source_has_one_licence_and_nothing_is_imported_under_another(load, tm
 def test_a_dry_run_keeps_no_licence(load, tmp_path: Path) -> None:
     load("prompts", [{"prompt": "one"}], licence="mit", dry_run=True)
     assert imported_licences(LocalStore(tmp_path)) == {}
+
+
+def test_more_rows_than_one_import_may_have_are_refused_and_none_is_imported(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("RLHF_LIMIT_ROWS", "3")
+    file, files = tmp_path / "prompts.jsonl", LocalStore(tmp_path / "loop")
+    file.write_text("".join(json.dumps({"prompt": f"Say {number}."}) + "\n" for number in range(4)))
+    with pytest.raises(UserError, match=r"More than 3 rows are too many for one import; .* RLHF_LIMIT_ROWS \(now 3\)"):
+        import_file("prompts", file, files)
+    assert files.get("imports/prompts.parquet") is None
+    monkeypatch.setenv("RLHF_LIMIT_ROWS", "4")
+    assert import_file("prompts", file, files).added == 4

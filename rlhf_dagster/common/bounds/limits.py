@@ -42,6 +42,7 @@ class Limit:
 
 
 MEBIBYTE = 1 << 20
+"""Bytes."""
 LIMITS: dict[str, Limit] = {}
 
 
@@ -50,6 +51,15 @@ def _limit(name: str, default: int, what: str) -> Limit:
     return LIMITS[name]
 
 
+SETTINGS_MIB = _limit("SETTINGS_MIB", 4, "MiB of a loop.yaml, or of another file of settings")
+SETTINGS_DEPTH = _limit("SETTINGS_DEPTH", 50, "mappings and lists within one another, in a file of settings")
+SETTINGS_VALUES = _limit("SETTINGS_VALUES", 100_000, "values in a file of settings, each as often as aliases repeat it")
+ROW_MIB = _limit("ROW_MIB", 64, "MiB of a line, a cell or a JSON value that is imported")
+ROWS = _limit("ROWS", 100_000_000, "rows of one import")
+FILES = _limit("FILES", 10_000, "files with rows in one folder")
+UNPACKED_RATIO = _limit("UNPACKED_RATIO", 200, "times its size that a compressed file may unpack to, beyond 256 MiB")
+COLUMN_MIB = _limit("COLUMN_MIB", 8192, "MiB, unpacked, of a column of a row group of a Parquet file")
+ANSWER_MIB = _limit("ANSWER_MIB", 256, "MiB of an answer of a label server, unpacked")
 TEMPLATE_SECONDS = _limit("TEMPLATE_SECONDS", 5, "seconds of computing that a chat template may take for one chat")
 TEMPLATE_MIB = _limit("TEMPLATE_MIB", 512, "MiB of memory that a chat template may use")
 TEMPLATE_CHARACTERS = _limit("TEMPLATE_CHARACTERS", 1_000_000, "characters of a chat template, and of what it writes")

@@ -7,10 +7,10 @@ from typing import Any
 import httpcore
 import httpx
 
+from rlhf_dagster.common.bounds.limits import ANSWER_MIB, MEBIBYTE
+
 WHOLE_ANSWER = 2.0
 """Seconds that an answer may take from the first byte to the last, as a multiple of the wait for one byte."""
-LARGEST_ANSWER = 256 * 2**20
-"""Bytes of an answer, unpacked. A page of tasks with the longest texts has a tenth of this."""
 TOO_SLOW, TOO_LARGE = "too slow", "too large"
 """Messages of the errors raised here, by which a sentence is chosen."""
 
@@ -27,8 +27,12 @@ def set_time_limit(http: httpx.Client, seconds: float) -> httpx.Client:
     return http
 
 
-def read_whole(response: httpx.Response, largest: int = LARGEST_ANSWER) -> httpx.Response:
-    """A streamed response with its content; raises httpx.ReadError where that is larger than ``largest`` bytes."""
+def read_whole(response: httpx.Response, largest: int | None = None) -> httpx.Response:
+    """A streamed response with its content; raises httpx.ReadError where that is larger than ``largest`` bytes.
+
+    By default the limit ANSWER_MIB holds; a page of tasks with the longest texts has a tenth of it.
+    """
+    largest = largest or ANSWER_MIB.most * MEBIBYTE
     pieces, size = [], 0
     for piece in response.iter_bytes():
         size += len(piece)

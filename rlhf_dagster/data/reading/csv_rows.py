@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.reading.source import NumberedRow
-from rlhf_dagster.data.reading.streams import LONGEST_ROW, inner_suffix, lines_in, opened_bytes
+from rlhf_dagster.data.reading.streams import inner_suffix, lines_in, longest_row, opened_bytes
 from rlhf_dagster.errors import UserError
 
 _SEPARATORS = ",;\t|"
@@ -16,7 +16,7 @@ _SEPARATORS = ",;\t|"
 
 def csv_rows(path: Path) -> Iterator[NumberedRow]:
     """The rows with the number of the line on which each begins; every cell is a text."""
-    csv.field_size_limit(LONGEST_ROW)
+    csv.field_size_limit(longest_row())
     with opened_bytes(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         lines = lines_in(path, text)
         try:

@@ -11,9 +11,9 @@ from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.reading.source import NumberedRow
 from rlhf_dagster.data.reading.streams import (
     BYTE_ORDER_MARK,
-    LONGEST_ROW,
     READ_SIZE,
     lines_in,
+    longest_row,
     not_utf8,
     opened_bytes,
     too_long,
@@ -156,7 +156,7 @@ class _Buffer:
     def _more(self, size: int) -> bool:
         """Read on, and forget what is behind; whether there was more."""
         rest = self._text[self._position :]
-        if len(rest) > LONGEST_ROW:
+        if len(rest) > longest_row():
             raise too_long(f"{self._path}: a value")
         data = self._stream.read(size)
         try:

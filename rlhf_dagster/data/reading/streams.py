@@ -10,15 +10,14 @@ from typing import IO, Any, BinaryIO
 
 import pyarrow as pa
 
+from rlhf_dagster.common.bounds.limits import MEBIBYTE, ROW_MIB, UNPACKED_RATIO
 from rlhf_dagster.errors import UserError
 
-LONGEST_ROW = 64 * 2**20
-"""Bytes of the longest line, cell or JSON value that is read."""
 READ_SIZE = 2**20
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_BOMB_RATIO, _BOMB_FROM = 200, 256 * 2**20
-"""No text of people packs better than this, and smaller files do no harm."""
+_BOMB_FROM = 256 * MEBIBYTE
+"""What unpacks to less does no harm."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -40,16 +39,21 @@ def opened_bytes(path: Path) -> Iterator[BinaryIO]:
 
 def lines_in(path: Path, stream: IO[Any]) -> Iterator[Any]:
     """The lines of a stream of bytes or text with their ends; raises UserError for one that is too long."""
-    number = 0
-    while line := stream.readline(LONGEST_ROW + 1):
+    number, longest = 0, longest_row()
+    while line := stream.readline(longest + 1):
         number += 1
-        if len(line) > LONGEST_ROW:
+        if len(line) > longest:
             raise too_long(f"{path}: line {number}")
         yield line
 
 
+def longest_row() -> int:
+    """Bytes of the longest line, cell or JSON value that is read."""
+    return ROW_MIB.most * MEBIBYTE
+
+
 def too_long(what: str) -> UserError:
-    return UserError(f"{what} is longer than {LONGEST_ROW // 2**20} MiB, so it is no row; shorten it.")
+    return UserError(f"{what} is longer than {ROW_MIB.most:,} MiB, so it is no row; shorten it, or {ROW_MIB.said()}.")
 
 
 def not_utf8(path: Path, byte: int) -> UserError:
@@ -88,6 +92,7 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, path: Path, raw: BinaryIO, inner: Any) -> None:
         self._path, self._raw, self._inner, self._given = path, raw, inner, 0
+        self._ratio = UNPACKED_RATIO.most
 
     def readable(self) -> bool:
         return True
@@ -96,9 +101,9 @@ class _Bounded(io.RawIOBase):
         data = self._inner.read(len(buffer))
         buffer[: len(data)] = data
         self._given += len(data)
-        if self._given > max(_BOMB_FROM, _BOMB_RATIO * self._raw.tell()):
+        if self._given > max(_BOMB_FROM, self._ratio * self._raw.tell()):
             raise UserError(
-                f"{self._path}: unpacks to more than {_BOMB_RATIO} times its size, which no text does; unpack it "
-                "yourself and look at it."
+                f"{self._path}: unpacks to more than {self._ratio:,} times its size, which no text does; unpack it "
+                f"yourself and look at it, or {UNPACKED_RATIO.said()}."
             )
         return len(data)

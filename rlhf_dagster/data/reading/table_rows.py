@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from rlhf_dagster.common.bounds.limits import COLUMN_MIB, MEBIBYTE
 from rlhf_dagster.data.reading.source import NumberedRow
 from rlhf_dagster.errors import UserError, first_line
 
@@ -17,6 +18,7 @@ _FIRST_BATCH, _BATCH_BYTES = 16, 8 * 2**20
 def parquet_rows(path: Path) -> Iterator[NumberedRow]:
     try:
         with parquet.ParquetFile(path) as file:
+            _require_bounded(path, file.metadata)
             yield from _numbered(_parquet_batches(file))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a whole Parquet file ({first_line(error)}).") from None
@@ -29,6 +31,19 @@ def arrow_rows(path: Path) -> Iterator[NumberedRow]:
             yield from _numbered(_arrow_batches(memory))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a whole Arrow file ({first_line(error)}).") from None
+
+
+def _require_bounded(path: Path, metadata: Any) -> None:
+    """Raise UserError for a file of which a part would be unpacked to more than may be in memory."""
+    most = COLUMN_MIB.most * MEBIBYTE
+    for group in range(metadata.num_row_groups):
+        found = metadata.row_group(group)
+        for column in range(found.num_columns):
+            if found.column(column).total_uncompressed_size > most:
+                raise UserError(
+                    f"{path}: a column of its row group {group + 1} unpacks to more than {COLUMN_MIB.most:,} MiB; "
+                    f"write it anew in smaller row groups, or {COLUMN_MIB.said()}."
+                )
 
 
 def _parquet_batches(file: Any) -> Iterator[Any]:

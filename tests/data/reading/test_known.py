@@ -163,8 +163,9 @@ UNREADABLE: list[tuple[str, bytes, str]] = [
 @pytest.mark.parametrize(("name", "data", "part"), UNREADABLE, ids=[name for name, _, _ in UNREADABLE])
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, monkeypatch, name, data, part) -> None:
     if name.startswith(("long", "bomb")):
+        longest = 2000 if "long" in name else 2**30
         for module in ("streams", "json_rows", "csv_rows"):
-            monkeypatch.setattr(f"rlhf_dagster.data.reading.{module}.LONGEST_ROW", 2000 if "long" in name else 2**30)
+            monkeypatch.setattr(f"rlhf_dagster.data.reading.{module}.longest_row", lambda: longest)
         monkeypatch.setattr(streams, "_BOMB_FROM", 2**22)
         monkeypatch.setattr("rlhf_dagster.data.reading.json_rows.READ_SIZE", 1000)
     (tmp_path / name).write_bytes(data)
@@ -187,3 +188,20 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=part):
             open_source(file)
+
+
+def test_a_folder_of_too_many_files_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLHF_LIMIT_FILES", "2")
+    for number in range(3):
+        (tmp_path / f"{number}.jsonl").write_text('{"a": 1}')
+    with pytest.raises(UserError, match=r"has 3 files with rows, which are too many; .* RLHF_LIMIT_FILES \(now 2\)"):
+        read(tmp_path)
+
+
+def test_a_table_that_unpacks_to_more_than_may_be_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLHF_LIMIT_COLUMN_MIB", "1")
+    file = tmp_path / "a.parquet"
+    pd.DataFrame({"a": ["x" * (2 << 20)]}).to_parquet(file, compression="zstd")
+    assert file.stat().st_size < 1 << 20
+    with pytest.raises(UserError, match=r"row group 1 unpacks to more than 1 MiB; .* RLHF_LIMIT_COLUMN_MIB"):
+        read(file)

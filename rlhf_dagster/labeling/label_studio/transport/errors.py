@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rlhf_dagster.common.http.limits import LARGEST_ANSWER, TOO_LARGE, TOO_SLOW, WHOLE_ANSWER
+from rlhf_dagster.common.bounds.limits import ANSWER_MIB
+from rlhf_dagster.common.http.limits import TOO_LARGE, TOO_SLOW, WHOLE_ANSWER
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.label_studio.transport.answers import WrongShape
 from rlhf_dagster.labeling.store import LabelStoreUnavailable
@@ -55,8 +56,8 @@ def transport_error(url: str, timeout: float, error: httpx.HTTPError) -> LabelSt
         )
     if str(error) == TOO_LARGE:
         return LabelStudioNonsense(
-            f"Label Studio at {url} answers with more than {LARGEST_ANSWER // 2**20} MB, which is not read; see "
-            "whether it is a Label Studio, and whether a text in its tasks is that long."
+            f"Label Studio at {url} answers with more than {ANSWER_MIB.most:,} MiB, which is not read; see "
+            f"whether it is a Label Studio, and whether a text in its tasks is that long; {ANSWER_MIB.said()}."
         )
     if isinstance(error, httpx.TimeoutException):
         return LabelStudioTimeout(
