@@ -79,5 +79,5 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch) -> None:
             client.sendall(b"[" * 65536)
 
     monkeypatch.setattr(http_limits.read_whole, "__defaults__", (2**20,))
-    with talking(endless) as url, pytest.raises(LabelStudioNonsense, match="more than 256 MB, which is not read"):
+    with talking(endless) as url, pytest.raises(LabelStudioNonsense, match="more than 256 MiB, which is not read"):
         LabelStudioClient(url, TOKEN, timeout=20).check()
