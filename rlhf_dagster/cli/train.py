@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.config.yaml_files import parse_file
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.storage.local import LocalStore
@@ -147,7 +148,7 @@ def _require_same(folder: Path, here: dict[str, Any], what: str) -> None:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
         if isinstance(record, dict):
             return record
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import Damaged, UserError
 
 FORMAT = 1
@@ -41,7 +42,7 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
         UserError: the record was written by a newer release.
     """
     try:
-        record = json.loads(data.decode("utf-8"))
+        record = parse_json(data.decode("utf-8"))
     except ValueError:
         raise Damaged(f"{name} is damaged: it is not valid JSON.") from None
     if not isinstance(record, dict):

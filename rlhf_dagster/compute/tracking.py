@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.common.extras import install_command
 from rlhf_dagster.common.files import write_atomically
 from rlhf_dagster.common.lines import lines_of
@@ -217,6 +218,6 @@ def _give_accelerate_a_state() -> None:
 def _step_of(line: str) -> float:
     """The step of a line; infinite for one that a crash has cut off."""
     try:
-        return int(json.loads(line)["step"])
+        return int(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf

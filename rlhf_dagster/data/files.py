@@ -1,12 +1,12 @@
 """Documents from text and JSONL files, rows from a data set."""
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.config.data import HubDataset
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_and_answer, prompt_in, turns_of
@@ -34,8 +34,8 @@ def read_documents(path: Path) -> list[str]:
 
 def _text(path: Path, number: int, line: str) -> str:
     try:
-        text = json.loads(line)["text"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        text = parse_json(line)["text"]
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}, line {number}: expected a JSON object with a `text` key.") from None
     if not isinstance(text, str):
         raise UserError(f"{path}, line {number}: `text` must be a string.")

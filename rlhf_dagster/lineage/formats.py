@@ -1,11 +1,11 @@
 """The format of what a loop keeps: a newer one is refused, an older one is brought up to date, step by step."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.common.sealed import FORMAT, FORMAT_KEY, seal, unseal
 from rlhf_dagster.common.version import __version__
 from rlhf_dagster.errors import Damaged
@@ -90,7 +90,7 @@ def _rows(data: bytes, name: str, migration: Migration) -> Iterator[dict[str, An
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode())
+            row = parse_json(line.decode())
         except ValueError:
             migration.left.append(f"Line {number} of {name} is damaged; it is left out, and kept in {OLD}/{name}.")
             continue

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.journal import Journal
 from rlhf_dagster.storage.base import Store
@@ -47,7 +48,7 @@ def read_stop(store: Store) -> Stop | None:
         return Stop(f"the folder {STOP_FILE}", "no reason was given", _now()) if _is_folder(store) else None
     text = found.data.decode("utf-8", "replace").strip()
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         return Stop(str(values["by"]), str(values["reason"]), str(values["at"]))
     except (ValueError, TypeError, KeyError):
         return Stop(f"the file {STOP_FILE}", " ".join(text.split()) or "no reason was given", _written_at(store))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.common.files import cache_folder, write_atomically
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import content_hash
@@ -16,7 +17,7 @@ def is_verified(folder: Path, digest: str) -> bool:
     if signature and _known.get(key) == signature:
         return True
     try:
-        noted = json.loads(_note(*key).read_text(encoding="utf-8"))
+        noted = parse_json(_note(*key).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return bool(signature) and noted == signature

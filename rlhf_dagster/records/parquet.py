@@ -44,9 +44,12 @@ def read_parquet(source: Path | bytes, name: str = "", columns: list[str] | None
     name = name or str(source)
     check_parquet(data, name)
     try:
-        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+        table = pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+        if not is_sealed(data):
+            table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Damaged(f"{name} is damaged or no Parquet table ({first_line(error)}).") from None
+    return table
 
 
 def check_parquet(data: bytes, name: str) -> None:

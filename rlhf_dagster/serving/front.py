@@ -15,6 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.common.http.own_requests import refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.loop.inference.named_policy import CHAMPION
@@ -175,7 +176,7 @@ def _answered(connection: http.client.HTTPConnection, path: str, body: bytes) ->
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body)
+        values = parse_json(body)
     except ValueError:
         values = None
     if not isinstance(values, dict):
@@ -197,7 +198,7 @@ def _pieces(answer: http.client.HTTPResponse, kind: str, exchange: Exchange, hea
 def _named(content: bytes, exchange: Exchange, heard: bool) -> bytes:
     """An answer or an event as ours; one that is heard has an id of ours, by which thumbs find it."""
     with suppress(ValueError):
-        values = json.loads(content)
+        values = parse_json(content)
         if isinstance(values, dict) and "model" in values:
             ours = {"model": exchange.policy_id}
             if heard:

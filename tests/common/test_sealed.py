@@ -32,6 +32,11 @@ def test_every_flipped_bit_is_noticed_or_changes_nothing() -> None:
                 assert {name: found.get(name) for name in CONTENT} == CONTENT
 
 
+def test_a_record_that_is_nested_too_deeply_is_damaged() -> None:
+    with pytest.raises(Damaged, match=r"x.json is damaged: it is not valid JSON"):
+        unseal(b'{"a": ' + b"[" * 100_000, "x.json")
+
+
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists)))
 def test_anything_that_json_holds_comes_back(content: dict) -> None:
     if {"_sha256", "_format"} & content.keys():

@@ -27,7 +27,7 @@ def test_a_file_is_enough(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_and_a_strange_one_stop_too(tmp_path: Path) -> None:
-    for content in (b"", b"\xff\xfe", b"[1, 2]", b'{"by": "x"}'):
+    for content in (b"", b"\xff\xfe", b"[1, 2]", b'{"by": "x"}', b"[" * 100_000):
         (tmp_path / "STOP").write_bytes(content)
         assert read_stop(LocalStore(tmp_path)) is not None
 

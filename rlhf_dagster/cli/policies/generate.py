@@ -12,6 +12,7 @@ from typing import Any
 
 from rlhf_dagster.cli.policies.shown import notes_on, printable
 from rlhf_dagster.cli.which_loop import open_to_read
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.data.messages import prompt_in
 from rlhf_dagster.errors import UserError
@@ -66,7 +67,7 @@ def read_prompt(given: str) -> Prompt:
     """
     text = _from_stdin() if given == _STDIN else given
     with suppress(ValueError):
-        value = json.loads(text)
+        value = parse_json(text)
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
             return _chat(value)
     return text

@@ -64,7 +64,7 @@ def is_json(path: Path) -> bool:
 
 @contextmanager
 def _json_lines(path: Path, columns: Columns) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with path.open("w", encoding="utf-8", errors=_HALVES, newline="\n") as file:
         yield lambda row: _print(file, _as_json(row) + "\n")
 
 
@@ -72,12 +72,12 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Write]:
 def _json_lines_gz(path: Path, columns: Columns) -> Iterator[Write]:
     # Without a time and a name in its head, the same rows are the same bytes.
     with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
-        yield lambda row: _discard(packed.write(f"{_as_json(row)}\n".encode()))
+        yield lambda row: _discard(packed.write(f"{_as_json(row)}\n".encode("utf-8", _HALVES)))
 
 
 @contextmanager
 def _json_list(path: Path, columns: Columns) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with path.open("w", encoding="utf-8", errors=_HALVES, newline="\n") as file:
         before = ["[\n"]
 
         def write(row: Mapping[str, Any]) -> None:
@@ -91,8 +91,9 @@ def _json_list(path: Path, columns: Columns) -> Iterator[Write]:
 @contextmanager
 def _text_table(path: Path, columns: Columns) -> Iterator[Write]:
     separator = _SEPARATORS[ending(path.with_suffix(""))]  # the part of a file ends in .part
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(columns), delimiter=separator, lineterminator="\n")
+    with path.open("w", encoding="utf-8", errors=_HALVES, newline="") as file:
+        # It quotes a text for what ends its own lines, and a carriage return ends a line for readers.
+        writer = csv.DictWriter(_LineFeeds(file), list(columns), delimiter=separator, lineterminator="\r\n")
         writer.writeheader()
         yield lambda row: _discard(writer.writerow({name: _cell(row.get(name)) for name in columns}))
 
@@ -118,6 +119,18 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Write]:
         flush()
 
 
+class _LineFeeds:
+    """Where a writer of tables, which ends each row in ``\\r\\n``, writes rows that end in ``\\n``."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
+
+
+_HALVES = "backslashreplace"
+"""What becomes of halves of characters, which UTF-8 does not have: the escape that JSON has for them."""
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _KINDS = {
     ".jsonl": _json_lines,
@@ -131,7 +144,7 @@ _KINDS = {
 
 def _table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
-    plain = [dict(row) | {name: _as_text(row.get(name)) for name in texts} for row in rows]
+    plain = [_encodable(dict(row)) | {name: _as_text(row.get(name)) for name in texts} for row in rows]
     try:
         return pa.Table.from_pylist(plain, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -140,9 +153,17 @@ def _table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def _as_text(value: Any) -> Any:
     """A list or an object as JSON, for a column of texts."""
-    if not isinstance(value, dict | list | bool):
-        return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=_time)
+    if isinstance(value, dict | list | bool):
+        value = json.dumps(value, ensure_ascii=False, sort_keys=True, default=_time)
+    return _encodable(value)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", _HALVES).decode()
+    if isinstance(value, list):
+        return [_encodable(one) for one in value]
+    return {name: _encodable(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def _as_json(row: Mapping[str, Any]) -> str:

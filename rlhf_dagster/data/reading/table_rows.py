@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from rlhf_dagster.common.bounds.limits import COLUMN_MIB, MEBIBYTE
+from rlhf_dagster.common.bounds.limits import MEBIBYTE, ROW_GROUP_MIB
 from rlhf_dagster.data.reading.source import NumberedRow
 from rlhf_dagster.errors import UserError, first_line
 
@@ -19,7 +19,7 @@ def parquet_rows(path: Path) -> Iterator[NumberedRow]:
     try:
         with parquet.ParquetFile(path) as file:
             _require_bounded(path, file.metadata)
-            yield from _numbered(_parquet_batches(file))
+            yield from _numbered(_sound(_parquet_batches(file)))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a whole Parquet file ({first_line(error)}).") from None
 
@@ -34,16 +34,16 @@ def arrow_rows(path: Path) -> Iterator[NumberedRow]:
 
 
 def _require_bounded(path: Path, metadata: Any) -> None:
-    """Raise UserError for a file of which a part would be unpacked to more than may be in memory."""
-    most = COLUMN_MIB.most * MEBIBYTE
+    """Raise UserError for a file of which a part would be unpacked to more than may be in memory.
+
+    Of row groups, not of their columns: asked for a column that is damaged, pyarrow ends the process.
+    """
     for group in range(metadata.num_row_groups):
-        found = metadata.row_group(group)
-        for column in range(found.num_columns):
-            if found.column(column).total_uncompressed_size > most:
-                raise UserError(
-                    f"{path}: a column of its row group {group + 1} unpacks to more than {COLUMN_MIB.most:,} MiB; "
-                    f"write it anew in smaller row groups, or {COLUMN_MIB.said()}."
-                )
+        if metadata.row_group(group).total_byte_size > ROW_GROUP_MIB.most * MEBIBYTE:
+            raise UserError(
+                f"{path}: its row group {group + 1} unpacks to more than {ROW_GROUP_MIB.most:,} MiB; write it anew in "
+                f"smaller ones, or {ROW_GROUP_MIB.said()}."
+            )
 
 
 def _parquet_batches(file: Any) -> Iterator[Any]:
@@ -76,9 +76,16 @@ def _arrow_batches(memory: Any) -> Iterator[Any]:
     else:
         memory.seek(0)
         whole = iter(pa.ipc.open_stream(memory))
-    for batch in whole:
+    for batch in _sound(whole):
         size = _rows_a_batch(batch)
         yield from (batch.slice(start, size) for start in range(0, batch.num_rows, size))
+
+
+def _sound(batches: Iterator[Any]) -> Iterator[Any]:
+    """Batches of which every part is looked at first: by damaged offsets, texts would come from anywhere in memory."""
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
 
 
 def _rows_a_batch(batch: Any) -> int:

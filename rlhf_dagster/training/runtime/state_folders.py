@@ -6,13 +6,13 @@ Importing this imports no torch.
 """
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.common.files import make_folder, sync_folder, sync_tree
 from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.errors import Damaged
@@ -94,7 +94,7 @@ def _record_of(folder: Path) -> dict[str, Any]:
 
 def _old_record(folder: Path) -> dict[str, Any]:
     try:
-        sizes = json.loads((folder / OLD_SIZES).read_text(encoding="utf-8"))
+        sizes = parse_json((folder / OLD_SIZES).read_text(encoding="utf-8"))
         identity = (folder.parent / OLD_IDENTITY).read_text(encoding="utf-8")
     except (OSError, ValueError):
         raise Damaged(f"{OLD_SIZES} or {OLD_IDENTITY} cannot be read.") from None

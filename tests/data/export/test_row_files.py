@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlhf_dagster.data.export.row_files import rows_to
+from rlhf_dagster.data.reading.known import open_source
 from rlhf_dagster.errors import UserError
 
 COLUMNS = {"prompt": pa.string(), "ranks": pa.list_(pa.int32()), "at": pa.timestamp("us", tz="UTC"), "n": pa.float64()}
@@ -92,3 +93,15 @@ def test_values_of_another_type_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not fit into one table"), rows_to(tmp_path / "out.parquet", COLUMNS) as row:
         row({"n": "many"})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl", "out.jsonl.gz", "out.json", "out.parquet"])
+def test_carriage_returns_and_halves_of_characters_do_not_break_rows(name: str, tmp_path: Path) -> None:
+    """Other metadata of a judgment is whatever JSON can hold, and JSON can hold one half of a character."""
+    texts = ["a\rb", "\r", "c\r\nd", "half \ud800 of one"]
+    with rows_to(tmp_path / name, {"prompt": pa.string(), "more": pa.list_(pa.string())}) as row:
+        for text in texts:
+            row({"prompt": text, "more": [text]})
+    back = [row["prompt"] for _, row in open_source(tmp_path / name).rows()]
+    kept = "half \ud800 of one" if "json" in name else "half \\ud800 of one"
+    assert back == [*texts[:3], kept]

@@ -199,9 +199,21 @@ def test_a_folder_of_too_many_files_is_a_sentence(tmp_path: Path, monkeypatch: p
 
 
 def test_a_table_that_unpacks_to_more_than_may_be_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RLHF_LIMIT_COLUMN_MIB", "1")
+    monkeypatch.setenv("RLHF_LIMIT_ROW_GROUP_MIB", "1")
     file = tmp_path / "a.parquet"
     pd.DataFrame({"a": ["x" * (2 << 20)]}).to_parquet(file, compression="zstd")
     assert file.stat().st_size < 1 << 20
-    with pytest.raises(UserError, match=r"row group 1 unpacks to more than 1 MiB; .* RLHF_LIMIT_COLUMN_MIB"):
+    with pytest.raises(UserError, match=r"row group 1 unpacks to more than 1 MiB; .* RLHF_LIMIT_ROW_GROUP_MIB"):
         read(file)
+
+
+def test_an_arrow_file_whose_offsets_lead_elsewhere_is_a_sentence(tmp_path: Path) -> None:
+    """Read as they are, texts would come from anywhere in memory, or end the process."""
+    texts = pa.array(["one", "two", "three"])
+    offsets = pa.array([0, 1 << 30, 2, 3], pa.int32()).buffers()[1]
+    wrong = pa.Array.from_buffers(pa.string(), 3, [None, offsets, texts.buffers()[2]])
+    batch = pa.record_batch([wrong], names=["a"])
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+    with pytest.raises(UserError, match=r"a.arrow: not a whole Arrow file"):
+        read(tmp_path / "a.arrow")
