@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from rlhf_dagster.common.bounds.limits import ROWS
+from rlhf_dagster.common.bounds.limits import IMPORT_ROWS
 from rlhf_dagster.common.progress import tell_listeners
 from rlhf_dagster.config.data import JudgmentsDataset
 from rlhf_dagster.data.import_licences import SaidLicence
@@ -176,10 +176,12 @@ def _first_rows(source: RowSource, options: ImportOptions) -> list[Mapping[str, 
 
 def _counted(rows: Iterator[Any]) -> Iterator[Any]:
     """The rows, of which listeners are told from time to time; at the end, that all are read."""
-    read, most = 0, ROWS.most
+    read, most = 0, IMPORT_ROWS.most
     for read, row in enumerate(rows, 1):
         if read > most:
-            raise UserError(f"More than {most:,} rows are too many for one import; split the file, or {ROWS.said()}.")
+            raise UserError(
+                f"More than {most:,} rows are too many for one import; split the file, or {IMPORT_ROWS.said()}."
+            )
         if read % _TOLD_EVERY == 0:
             tell_listeners(_STAGE, read, 0, {})
         yield row
