@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_dagster.common.bounds.limits import FILES
+from rlhf_dagster.common.bounds.limits import IMPORT_FILES
 from rlhf_dagster.data.reading.csv_rows import csv_rows
 from rlhf_dagster.data.reading.json_rows import json_rows
 from rlhf_dagster.data.reading.source import NumberedRow, RowSource
@@ -88,8 +88,8 @@ def _files_of(folder: Path) -> list[Path]:
     """Files with rows: of the folder itself, of its `data` (as the Hub has them), or of its splits (`save_to_disk`)."""
     for pattern in ("*", "data/*", "*/*.arrow*"):
         found = [file for file in sorted(folder.glob(pattern)) if _holds_rows(file)]
-        if len(found) > FILES.most:
-            raise UserError(f"{folder}: has {len(found):,} files with rows, which are too many; {FILES.said()}.")
+        if len(found) > IMPORT_FILES.most:
+            raise UserError(f"{folder}: has {len(found):,} files with rows, which are too many; {IMPORT_FILES.said()}.")
         if found:
             return found
     return []
