@@ -90,12 +90,16 @@ def champion(runner: LoopRunner) -> str:
     return record.policy_id
 
 
-def test_a_round_from_its_opening_to_a_stop(browser: WebDriver, server: Server, runner: LoopRunner) -> None:
+def test_a_round_from_its_opening_to_a_stop(
+    browser: WebDriver, server: Server, runner: LoopRunner, finished: LoopRunner
+) -> None:
     launch(browser, server, "open_round", f"{ROUND} is open.")
     materialize(browser, server, runner, "collect_round")
     materialize(browser, server, runner, "train_round")
     sft, policy = (checkpoint(runner.loop, *which).model_id for which in (("sft_checkpoint",), ("ppo_policy", ROUND)))
     assert champion(runner) == sft
+    for asset in ("reward_model", "ppo_policy"):  # the same models as the commands make
+        assert checkpoint(runner.loop, asset, ROUND).digest == checkpoint(finished.loop, asset, ROUND).digest
     launch(browser, server, "approve", f"{policy} of {ROUND} is the champion: by Ada", **ADA)
     assert champion(runner) == policy
     visit(browser, f"{server.address}/assets/promotion")
