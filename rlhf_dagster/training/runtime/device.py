@@ -9,7 +9,7 @@ import torch
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.runtime.distributed import join, local_rank, world
-from rlhf_dagster.training.runtime.freeing import release_memory
+from rlhf_dagster.training.runtime.freeing import release_memory, return_what_is_freed
 from rlhf_dagster.training.runtime.optimizers import require_optimizer
 
 
@@ -48,10 +48,13 @@ def precision(compute: ComputeSettings | None) -> AbstractContextManager[object]
 def training_on(compute: ComputeSettings) -> Iterator[torch.device]:
     """Join the other ranks, and run the block in the precision of ``compute``; gives the device.
 
-    What the block leaves in circles is freed at its end, before the next stage of this process.
+    What the block leaves in circles is freed at its end, before the next stage of this process. Checkpointing asks for
+    memory before time: the processor's is then given back as soon as it is free.
     """
     require_optimizer(compute)
     device = use_device(compute)
+    if compute.gradient_checkpointing and device.type == "cpu":
+        return_what_is_freed()
     join(device)
     try:
         with precision(compute):
