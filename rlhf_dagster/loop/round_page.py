@@ -105,6 +105,7 @@ def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made
         earlier=[_head(loop, found, verdicts[found.key]) for found in earlier],
         annotators=annotator_rows({found.key: found["label_quality"].get("annotators") or [] for found in full}),
         machines=machine_rows({found.key: _machines(found) for found in full}),
+        next_steps=_next_steps(loop, history, bool(states)),
     )
 
 
@@ -114,6 +115,24 @@ def _undecided(loop: LoopFolder, keys: list[str]) -> tuple[dict[str, RoundState]
         return {state.round: state for state in undecided_rounds(loop, keys)}, []
     except (UserError, ValueError) as error:
         return {}, [f"What the open rounds wait for is not known: {error}"]
+
+
+def _next_steps(loop: LoopFolder, history: Sequence[ChampionRecord], undecided: bool) -> list[tuple[str, str]]:
+    """What a reader may do now, and its command: the loop's way on first, then a look, then loops of one's own."""
+    steps = []
+    if read_stop(loop.store):
+        steps.append(("Let the loop go on", f"rlhf resume {loop.option}"))
+    elif history and not undecided:
+        steps.append(("Begin the next round", f"rlhf round open {loop.option}"))
+    if history:
+        steps.append(("Talk to the champion", f"rlhf chat {loop.option}"))
+        beside = "--policy champion --beside sft"
+        steps.append(("Read its answer beside SFT’s", f'rlhf generate "PROMPT" {beside} {loop.option}'))
+    if any(entry.action == "promotion" for entry in history):
+        steps.append(("Give the champion away", f"rlhf publish --to FOLDER {loop.option}"))
+    steps.append(("Look at assets, runs and checks", f"rlhf ui {loop.option}"))
+    steps.append(("Begin a loop with data of your own", "rlhf init FOLDER"))
+    return steps
 
 
 def _waiting(loop: LoopFolder, state: RoundState) -> WaitingRound:

@@ -110,6 +110,8 @@ class RoundsPage:
     annotators: Sequence[AnnotatorRow] = ()
     machines: Sequence[AnnotatorRow] = ()
     """Machines that label, whose ``agreement`` is with people."""
+    next_steps: Sequence[tuple[str, str]] = ()
+    """What a reader may do now, and the command that does it."""
 
 
 def render_rounds(page: RoundsPage) -> str:

@@ -1,16 +1,19 @@
 """The round page in every state of a loop, from files written by hand: what each round became, and what waits."""
 
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from batches import open_loop, send
 from hypothesis import given
 from hypothesis import strategies as st
 from loops import ROUND, asset_path, copy_folder
 from rounds_on_disk import key, promote, rate, refuse, register, report, store, win
 
+from rlhf_dagster.cli.app import app
 from rlhf_dagster.common.intervals import wilson
 from rlhf_dagster.labeling.store import LabelStoreUnavailable
 from rlhf_dagster.lineage.stop_cord import pull
@@ -254,6 +257,32 @@ def test_a_stopped_loop(loop) -> None:
     assert found.stop is not None
     assert found.stop.by == "ada"
     assert "The labels are wrong." in (loop.root / "rounds.html").read_text()
+
+
+def next_commands(found: RoundsPage) -> list[str]:
+    """The commands at the end of the page, each of which is one."""
+    commands = [command for _, command in found.next_steps]
+    for command in commands:
+        parsed: Any = typer.main.get_command(app)
+        words = shlex.split(command)[1:]
+        while hasattr(parsed, "commands"):
+            parsed = parsed.commands[words.pop(0)]
+        with parsed.make_context("rlhf", words) as context:
+            assert context.params
+    return [command.split(" --loop ")[0] for command in commands]
+
+
+def test_the_page_ends_with_what_a_reader_may_do_next(loop, tmp_path) -> None:
+    look = ["rlhf ui", "rlhf init FOLDER"]
+    talk = ["rlhf chat", 'rlhf generate "PROMPT" --policy champion --beside sft']
+    assert next_commands(page(open_loop(tmp_path / "new"))) == look
+    assert next_commands(page(loop)) == ["rlhf round open", *talk, *look]
+    assert next_commands(page(loop, ROUND)) == [*talk, *look], "a round that is open says itself what it waits for"
+    promote(loop, ROUND, "p1")
+    assert next_commands(page(loop, ROUND)) == ["rlhf round open", *talk, "rlhf publish --to FOLDER", *look]
+    pull(loop.store, "ada", "The labels are wrong.")
+    assert next_commands(page(loop, ROUND)) == ["rlhf resume", *talk, "rlhf publish --to FOLDER", *look]
+    assert f"<code>rlhf resume --loop {loop.root}</code>" in (loop.root / "rounds.html").read_text()
 
 
 def test_hostile_texts_stay_texts(loop) -> None:
