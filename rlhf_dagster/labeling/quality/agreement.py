@@ -59,7 +59,7 @@ def ordinal_alpha(judged: pd.DataFrame) -> dict[str, Any] | None:
     rank) for rankings, ratings and other orders. None for other labels.
     """
     rows: list[tuple[str, str, float]] = []
-    for label in records(judged):
+    for label in records(judged[["comparison_id", "kind", "ranks", "strength", "top"]]):
         name = label["comparison_id"]
         if label["kind"] in ORDERED_KINDS:
             rows += [(name, f"{name}/{index}", float(rank)) for index, rank in enumerate(label["ranks"])]

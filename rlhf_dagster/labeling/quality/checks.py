@@ -29,9 +29,23 @@ class Tally:
         self.so += so
 
 
+_NEEDED = ["comparison_id", "role", "gold_ranks", "repeat_of", "policy_ids", "display_order"]
+
 Tallies = Mapping[str, Tally]
 Rows = Mapping[str, Mapping[str, Any]]
 """Rows of COMPARISONS by id."""
+
+
+def asked_to_learn(comparisons: pd.DataFrame, usable: pd.DataFrame) -> Rows:
+    """What figures of annotators need of the comparisons that say something about them; of most rounds these are few.
+
+    That are gold questions, repeats and what they repeat, drift guards, and rankings, whose order was shown.
+    """
+    again = comparisons["repeat_of"].fillna("") != ""
+    first = comparisons["comparison_id"].isin(comparisons.loc[again, "repeat_of"])
+    ranked = comparisons["comparison_id"].isin(usable.loc[usable["kind"] == "ranking", "comparison_id"])
+    kept = comparisons["gold_ranks"].notna() | again | first | ranked | (comparisons["role"] == "drift")
+    return {row["comparison_id"]: row for row in records(comparisons.loc[kept, _NEEDED])}
 
 
 def gold_answers(usable: pd.DataFrame, comparisons: Rows) -> Tallies:

@@ -15,6 +15,7 @@ from rlhf_dagster.labeling.quality.checks import (
     MEASURING_ROLES,
     Tallies,
     Tally,
+    asked_to_learn,
     drift_answers,
     gold_answers,
     repeated_answers,
@@ -139,21 +140,25 @@ def _measure(labels: pd.DataFrame, comparisons: pd.DataFrame) -> _Measured:
     usable = usable.assign(top=pd.Series(tops, usable.index, dtype=object), k=usable["ranks"].map(len))
     judged = _judged(usable, comparisons)
     decided = judged[judged["top"].map(len) == 1]
-    rows = {row["comparison_id"]: row for row in records(comparisons)}
+    rows = asked_to_learn(comparisons, usable)
+    measuring = usable[usable["comparison_id"].isin(rows.keys())]
     gold = {name: best(row["gold_ranks"]) for name, row in rows.items() if row["role"] == "gold"}
+    single = usable[usable["top"].map(len) == 1]
     choices = [
-        AnnotatorChoice(label["comparison_id"], label["annotator"], label["top"][0], int(label["k"]))
-        for label in records(usable[usable["top"].map(len) == 1])
+        AnnotatorChoice(comparison, annotator, top[0], k)
+        for comparison, annotator, top, k in zip(
+            *(single[name] for name in ("comparison_id", "annotator", "top", "k")), strict=True
+        )
     ]
     return _Measured(
         submitted=_submitted(labels),
         judged=judged,
         decided=decided,
         agreement=agreement_of(decided),
-        gold=gold_answers(usable, rows),
-        repeats=repeated_answers(usable, rows),
-        untouched=untouched_rankings(usable, rows),
-        drift=drift_answers(usable, rows, DEMONSTRATION_POLICY),
+        gold=gold_answers(measuring, rows),
+        repeats=repeated_answers(measuring, rows),
+        untouched=untouched_rankings(measuring, rows),
+        drift=drift_answers(measuring, rows, DEMONSTRATION_POLICY),
         skill=competences(choices, {name: known[0] for name, known in gold.items() if len(known) == 1}),
     )
 

@@ -6,11 +6,10 @@ import pandas as pd
 
 from rlhf_dagster.common.intervals import share_with_interval
 from rlhf_dagster.labeling.parse import usable_labels
-from rlhf_dagster.labeling.quality.checks import MEASURING_ROLES, Rows, Tally, gold_answers
+from rlhf_dagster.labeling.quality.checks import MEASURING_ROLES, Rows, Tally, asked_to_learn, gold_answers
 from rlhf_dagster.labeling.quality.position import first_position
 from rlhf_dagster.records.machines import by_machine, by_people
 from rlhf_dagster.records.outcome import best
-from rlhf_dagster.records.tables import records
 
 
 def machine_figures(labels: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict[str, Any]]:
@@ -24,13 +23,15 @@ def machine_figures(labels: pd.DataFrame, comparisons: pd.DataFrame) -> list[dic
     usable = usable_labels(labels)
     machines = usable[by_machine(usable["annotator"])]
     people = _single_best(by_people(usable))
-    rows = {row["comparison_id"]: row for row in records(comparisons)}
+    rows = asked_to_learn(comparisons, machines)
     return [_figures(str(name), found, people, rows) for name, found in machines.groupby("annotator", sort=True)]
 
 
 def _figures(name: str, given: pd.DataFrame, people: pd.DataFrame, rows: Rows) -> dict[str, Any]:
-    judged = given[[rows[key]["role"] not in MEASURING_ROLES for key in given["comparison_id"]]]
-    gold, agreeing = gold_answers(given, rows)[name], _agreeing(_single_best(judged), people)
+    measuring = given["comparison_id"].isin(rows.keys())
+    roles = given["comparison_id"].map(lambda key: rows[key]["role"] if key in rows else "")
+    judged = given[~roles.isin(MEASURING_ROLES)]
+    gold, agreeing = gold_answers(given[measuring], rows)[name], _agreeing(_single_best(judged), people)
     return {
         "annotator": name,
         "labels": len(given),
