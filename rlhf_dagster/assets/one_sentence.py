@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from rlhf_dagster.assets.backfill_order import PARTITION_TAG, round_of_run
+from rlhf_dagster.common.files import disk_sentence
 from rlhf_dagster.compute.work import TrainingDied, TrainingFailed
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import prepare_store
@@ -42,6 +43,10 @@ def in_one_sentence(compute: Callable[..., Any]) -> Callable[..., Any]:
             return compute(*args, **kwargs)
         except (UserError, TrainingFailed) as error:
             raise dg.Failure(str(error), allow_retries=False) from None
+        except OSError as error:
+            if not (sentence := disk_sentence(error)):
+                raise
+            raise dg.Failure(sentence, allow_retries=False) from None
         except TrainingStopped as stopped:
             _mark_stopped()
             raise dg.Failure(str(stopped), allow_retries=False) from None

@@ -16,6 +16,7 @@ from rlhf_dagster.errors import UserError
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 """What `link` raises where a file system has no hard links."""
+_OF_A_DISK = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 HIDDEN_FROM = {"owner": 0o077, "group": 0o007, "all": 0}
 """For each setting of `readable_by` the rights that nobody else has to what a loop writes."""
@@ -112,6 +113,14 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); look whether the disk is well and the file is yours to read."
         ) from None
+
+
+def disk_sentence(error: OSError) -> str:
+    """One sentence on an error that a disk's owner can mend, wherever it came from; empty for any other."""
+    if error.errno not in _OF_A_DISK:
+        return ""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; look whether the disk is well and has room, then run this again."
 
 
 def sync_folder(folder: Path) -> None:

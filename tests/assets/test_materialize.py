@@ -1,5 +1,6 @@
 """What Dagster knows after a round: metadata, data versions, settings of one run, failures."""
 
+import errno
 import shutil
 from typing import Any
 
@@ -15,6 +16,7 @@ from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.arms import PPO, TRAINED
 from rlhf_dagster.lineage.manifest import read_manifest
+from rlhf_dagster.loop import sampling
 from rlhf_dagster.loop.candidate import CHOICE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.parquet import to_parquet
@@ -210,6 +212,20 @@ def test_labels_that_have_not_come_stop_the_round_with_a_sentence(stages, copy_o
     outcome = run_missing(runner, "train_round", ROUND)
     assert (outcome.success, outcome.failed_asset) == (False, "preference_labels")
     assert outcome.failure == f"{ROUND} has no usable label yet; label its comparisons, then run this again."
+
+
+def test_a_disk_that_fails_in_the_middle_of_an_asset_fails_it_with_a_sentence(stages, copy_of, monkeypatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", "/disk/file")
+
+    monkeypatch.setattr(sampling, "draw_prompts", fail)
+    runner = copy_of(stages.prepared)
+    runner.instance.add_dynamic_partitions("rounds", [ROUND])
+    outcome = run_missing(runner, "collect_round", ROUND)
+    assert (outcome.success, outcome.failed_asset) == (False, "completions")
+    assert outcome.failure == (
+        "/disk/file: Input/output error; look whether the disk is well and has room, then run this again."
+    )
 
 
 def test_a_table_of_the_wrong_columns_is_never_written(finished, tmp_path) -> None:

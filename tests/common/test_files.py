@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 import tempfile
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_dagster.common import files
-from rlhf_dagster.common.files import cache_folder, locked, write_atomically, write_once
+from rlhf_dagster.common.files import cache_folder, disk_sentence, locked, write_atomically, write_once
 from rlhf_dagster.errors import UserError
 
 
@@ -74,3 +75,11 @@ def test_a_cache_folder_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="belongs to somebody else; set RLHF_CACHE"):
         cache_folder()
+
+
+def test_an_error_of_the_disk_is_one_sentence_and_no_other_is() -> None:
+    failed = OSError(errno.EIO, "Input/output error", "/loop/models/a.json")
+    again = "look whether the disk is well and has room, then run this again."
+    assert disk_sentence(failed) == f"/loop/models/a.json: Input/output error; {again}"
+    assert disk_sentence(OSError(errno.ENOSPC, "No space left on device")) == f"No space left on device; {again}"
+    assert disk_sentence(FileNotFoundError(errno.ENOENT, "No such file or directory", "a")) == ""

@@ -9,7 +9,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rlhf_dagster.common.files import write_atomically, write_once
+from rlhf_dagster.common.files import reading, write_atomically, write_once
 from rlhf_dagster.common.processes import machine_id, own_host
 from rlhf_dagster.common.sealed import read_as, seal, unseal
 from rlhf_dagster.config.loop import LoopConfig, load_config
@@ -168,7 +168,8 @@ def _write(place: LoopPlace) -> None:
 def _read(root: Path) -> LoopPlace | None:
     file = root / PLACE_FILE
     try:
-        data = file.read_bytes()
+        with reading(file):
+            data = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
