@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_dagster.common.sealed import read_as, seal, unseal
-from rlhf_dagster.errors import UserError
+from rlhf_dagster.errors import Damaged, UserError
 from rlhf_dagster.lineage.journal import Journal
 from rlhf_dagster.storage.base import Store
 
@@ -110,7 +110,10 @@ class PolicyRegistry:
             known = ", ".join(self.policies()) or "none"
             raise UserError(f"There is no policy {policy_id}; registered: {known}.")
         values = unseal(found.data, key)
-        return read_as(PolicyRecord, values | {"parents": tuple(values.get("parents") or ())}, key)
+        parents = values.get("parents") or []
+        if not isinstance(parents, list):
+            raise Damaged(f"{key} is damaged: its parents are no list; `rlhf check LOOP` says what mends it.")
+        return read_as(PolicyRecord, values | {"parents": tuple(parents)}, key)
 
     def policies(self) -> list[str]:
         """Ids of all policies, sorted."""

@@ -253,3 +253,9 @@ def test_promotions_at_once_leave_the_newest_and_lose_no_line(registry) -> None:
     assert champion(registry) == "ppo-3"
     rounds = [entry.round_key for entry in registry.history()]
     assert rounds == sorted(rounds)
+
+
+def test_a_policy_whose_parents_are_no_list_is_damaged(registry) -> None:
+    registry.store.put("registry/policies/ppo-1.json", b'{"policy_id": "ppo-1", "parents": 1.5}')
+    with pytest.raises(UserError, match=r"ppo-1.json is damaged: its parents are no list"):
+        registry.get("ppo-1")

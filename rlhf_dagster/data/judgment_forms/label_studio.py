@@ -41,8 +41,12 @@ def _is_task(row: RowValues) -> bool:
 
 def _of_task(row: RowValues) -> Iterator[RowContent]:
     given = row.get("annotations") or row.get("completions") or []
+    if not isinstance(given, list):
+        yield BadLineError("`annotations` is not a list")
+        return
     for kind in ("drafts", "predictions"):
-        yield from (LeftOut(f"{kind} of tasks") for _ in row.get(kind) or [])
+        others = row.get(kind)
+        yield from (LeftOut(f"{kind} of tasks") for _ in (others if isinstance(others, list) else []))
     if not given:
         yield LeftOut("tasks without an annotation")
     for annotation in given:

@@ -20,7 +20,7 @@ def parquet_rows(path: Path) -> Iterator[NumberedRow]:
         with parquet.ParquetFile(path) as file:
             _require_bounded(path, file.metadata)
             yield from _numbered(_sound(_parquet_batches(file)))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a whole Parquet file ({first_line(error)}).") from None
 
 
@@ -29,7 +29,7 @@ def arrow_rows(path: Path) -> Iterator[NumberedRow]:
     try:
         with pa.memory_map(str(path)) as memory:
             yield from _numbered(_arrow_batches(memory))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names of columns
         raise UserError(f"{path}: not a whole Arrow file ({first_line(error)}).") from None
 
 

@@ -217,3 +217,13 @@ def test_an_arrow_file_whose_offsets_lead_elsewhere_is_a_sentence(tmp_path: Path
         writer.write_batch(batch)
     with pytest.raises(UserError, match=r"a.arrow: not a whole Arrow file"):
         read(tmp_path / "a.arrow")
+
+
+def test_an_arrow_file_with_a_name_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "a.arrow"
+    batch = pa.record_batch([pa.array([1])], names=["namename"])
+    with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, batch.schema) as writer:
+        writer.write_batch(batch)
+    file.write_bytes(file.read_bytes().replace(b"namename", b"\xecamename"))
+    with pytest.raises(UserError, match=r"a.arrow: not a whole Arrow file"):
+        read(file)
