@@ -121,8 +121,8 @@ def test_counts_of_another_snapshot_are_not_reported(finished, copy_of) -> None:
     assert counts_behind(loop, ROUND) == right
 
 
-def test_labels_about_test_prompts_are_left_out_and_counted(finished) -> None:
-    loop = finished.loop
+def test_labels_about_test_prompts_are_left_out_and_counted(finished, copy_of) -> None:
+    loop = copy_of(finished.loop.root).loop
     labels, comparisons, prompts = tables(loop, ROUND)
     judged = pd.read_parquet(asset_path(loop, "preference_dataset", ROUND))
     target = judged["prompt_id"].iloc[0]
@@ -191,8 +191,8 @@ def test_the_snapshot_has_the_tokens_that_the_policy_drew(finished) -> None:
         assert [tokens.tolist() for tokens in row["token_ids"]] == expected
 
 
-def test_a_batch_of_version_0_1_is_learned_by_its_texts(finished) -> None:
-    loop = finished.loop
+def test_a_batch_of_version_0_1_is_learned_by_its_texts(finished, copy_of) -> None:
+    loop = copy_of(finished.loop.root).loop
     labels, batch = (
         pd.read_parquet(asset_path(loop, asset, ROUND)) for asset in ("preference_labels", "preference_batch")
     )

@@ -89,7 +89,7 @@ def test_the_folds_hold_every_person_out_once(stages: Stages, copy_of: Callable[
     assert set(found) == {"own", "held_out", "gap"}
     assert 0 <= found["own"]["low"] <= found["own"]["value"] <= found["own"]["high"] <= 1
     assert found["gap"]["n"] == found["own"]["n"] == found["held_out"]["n"]
-    assert not any((loop.root / "work").iterdir())
+    assert [path.suffix for path in (loop.root / "work").iterdir()] in ([], [".lock"])
 
 
 @pytest.mark.parametrize(
