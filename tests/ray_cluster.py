@@ -92,6 +92,13 @@ def ray_cluster(cpus: int, environment: Mapping[str, str]) -> Iterator[RayCluste
             yield cluster
 
 
+def forget_token() -> None:
+    """Have Ray read its variables again: it keeps what they were when this process imported it first."""
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
+    reset_auth_token_state()
+
+
 def _wait_until_up(cluster: RayCluster, guard: "subprocess.Popen[bytes]") -> None:
     token = {"Authorization": f"Bearer {cluster.token}"}
     while True:
