@@ -93,6 +93,10 @@ class EmbeddedLabelStore:
         """A lock that one process at a time holds: by the database server, or by a file in ``folder``."""
         return self._database.exclusive(name, folder)
 
+    def exclusive_at_once(self, name: str, folder: Path) -> AbstractContextManager[bool]:
+        """The same without waiting: False where another process holds the lock."""
+        return self._database.exclusive_at_once(name, folder)
+
     def send(self, comparisons: pd.DataFrame) -> SendResult:
         values = [sendable(row) for row in records(comparisons)]
         with self.writing() as writer:

@@ -69,7 +69,7 @@ class LedgerOfLoop:
         if mark:
             self._refuse(mark, state)
         # A ledger in the loop's own folder is its own, also where nothing was kept in mind.
-        if state.loop and state.loop != (kept.loop if kept else "") and (kept or self.config.ledger):
+        if (kept or self.config.ledger) and not self._is_own(state):
             raise UserError(belongs_to_another(self.address))
         return store
 
@@ -97,6 +97,14 @@ class LedgerOfLoop:
     @property
     def _keeper(self) -> MarkKeeper:
         return MarkKeeper(self.store, self.config.label_store.kind)
+
+    def _is_own(self, state: LedgerState) -> bool:
+        """Whether a ledger is nobody's yet or this loop's, which another machine may have begun a moment ago.
+
+        The loop's id is in its mark before it is in the ledger, so that it is looked up after it.
+        """
+        kept = self._keeper.read() if state.loop else None
+        return state.loop in ("", kept.loop if kept else "")
 
     def _kept_if_readable(self) -> LedgerMark | None:
         try:

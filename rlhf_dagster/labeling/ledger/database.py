@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rlhf_dagster.common.extras import install_extras
-from rlhf_dagster.common.files import locked
+from rlhf_dagster.common.files import locked, locked_at_once
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.labeling.ledger.address import LedgerAddress
 from rlhf_dagster.labeling.ledger.digests import digest
@@ -75,15 +75,29 @@ class Database:
             with locked(folder / f"{name}.lock"):
                 yield
             return
-        key = digest([self.address.schema, name])
-        with self._connection(write=False) as connection:
-            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+        with self._lockable(name) as (alone, key):
             alone.execute(sa.select(sa.func.pg_advisory_lock(key)))
+            yield
+
+    @contextmanager
+    def exclusive_at_once(self, name: str, folder: Path) -> Iterator[bool]:
+        """The same without waiting: False where another process holds the lock."""
+        if self.address.is_sqlite:
+            with locked_at_once(folder / f"{name}.lock") as is_alone:
+                yield is_alone
+            return
+        with self._lockable(name) as (alone, key):
+            yield bool(alone.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
+
+    @contextmanager
+    def _lockable(self, name: str) -> Iterator[tuple[sa.Connection, int]]:
+        """A connection that can hold a lock of the server, and the lock's key."""
+        with self._connection(write=False) as connection:
             try:
-                yield
+                yield connection.execution_options(isolation_level="AUTOCOMMIT"), digest([self.address.schema, name])
             finally:
                 # With its connection the server frees the lock, as it does when this process dies.
-                alone.invalidate()
+                connection.invalidate()
 
     def insert_new(self, table: sa.Table) -> Any:
         """An INSERT that leaves out the rows which are there already."""

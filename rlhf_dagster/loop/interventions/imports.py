@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rlhf_dagster.common.files import locked_at_once
 from rlhf_dagster.data.import_file import IMPORT_KINDS, ImportOptions, ImportReport, Kind, import_dataset, import_file
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.formats import prepare_store
@@ -12,13 +11,14 @@ from rlhf_dagster.loop.folder import LoopFolder
 def import_into(loop: LoopFolder, kind: str, file: Path | None, options: ImportOptions) -> ImportReport:
     """Import a file, or without one the data set of `data.judgments_dataset`; see :func:`import_file`.
 
-    Raises UserError while another import into the loop is at work on this machine: both would add what is new.
+    Raises UserError while another import into the loop is at work, which would add the same: on any machine where the
+    ledger is in Postgres or the loop's folder on a shared disk, else on this one.
     """
     known = _kind(kind)
-    with locked_at_once(loop.root / "work" / ".import.lock") as is_alone:
+    prepare_store(loop.store)
+    with loop.ledger.exclusive_at_once(".import", loop.root / "work") as is_alone:
         if not is_alone:
             raise UserError(f"Another import into {loop.root} is at work: wait until it ends, then try again.")
-        prepare_store(loop.store)
         return _import(loop, known, file, options)
 
 
