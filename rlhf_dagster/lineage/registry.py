@@ -215,11 +215,16 @@ class PolicyRegistry:
         """The last that a person has said about exactly this policy."""
         return next((entry for entry in reversed(self.approvals()) if entry.policy_id == policy_id), None)
 
-    def rollback(self, to_policy_id: str, by: str, reason: str) -> PromotionResult:
-        """Make an earlier policy the champion again; by whom and why stays on record."""
+    def rollback(self, to_policy_id: str, by: str, reason: str, since: datetime | None = None) -> PromotionResult:
+        """Make an earlier policy the champion again; by whom and why stays on record.
+
+        Refused, where ``since`` is given, when the champion has changed since then.
+        """
         record = self.get(to_policy_id)
 
         def refusal(history: list[ChampionRecord]) -> str:
+            if since and (why := changed_since(history, since)):
+                return why
             if history and history[-1].policy_id == to_policy_id:
                 return f"{to_policy_id} is already the champion."
             if all(entry.policy_id != to_policy_id for entry in history):
@@ -293,6 +298,17 @@ def _checked(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot be a {what}: use letters, digits, dot, dash and underscore.")
     return name
+
+
+def changed_since(history: Sequence[ChampionRecord], since: datetime) -> str:
+    """A sentence on who has changed the champion after a moment; empty where nobody has."""
+    if not history or datetime.fromisoformat(history[-1].at) <= since:
+        return ""
+    newest = history[-1]
+    return (
+        f"{newest.policy_id} became the champion after this was asked for ({newest.action} by {newest.by}: "
+        f"{newest.reason}); if it is not the right one, name the policy to go back to (`--to`, or `to` in the UI)."
+    )
 
 
 def _now() -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from rlhf_dagster.automation.interventions.known import INTERVENTIONS, intervent
 from rlhf_dagster.automation.watch import WHY_TAG
 from rlhf_dagster.build import build_loop
 from rlhf_dagster.config.loop import LoopConfig
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.models import Checkpoint, model_digest
 from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.interventions.champions import restore_champion
 from rlhf_dagster.records.loop_names import ALONE, LOOP_TAG, LoopNames
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 
@@ -190,6 +193,19 @@ def test_a_rollback_leads_to_the_champion_before(do: Do, loop: LoopFolder) -> No
     assert do("rollback", by="Ben", reason="it swears").startswith("sft is the champion, in the place of ppo.")
     record = loop.registry.history()[-1]
     assert (record.policy_id, record.by, record.reason) == ("sft", "Ben", "it swears")
+
+
+def test_of_two_who_roll_back_at_once_the_second_takes_down_nobody(do: Do, loop: LoopFolder) -> None:
+    do("approve", **ADA)
+    asked = datetime.now(UTC)
+    do("rollback", by="Ben", reason="it swears")
+    with pytest.raises(UserError, match=r"sft became the champion .* \(rollback by Ben: it swears\); if it is not"):
+        restore_champion(loop, None, "Ada", "it swears", asked)
+    assert "is already the champion" in loop.registry.rollback("sft", "Ada", "it swears").reason
+    refused = loop.registry.rollback("ppo", "Ada", "it swears", since=asked)
+    assert (refused.promoted, refused.reason[:24]) == (False, "sft became the champion ")
+    assert [entry.policy_id for entry in loop.registry.history()] == ["sft", "ppo", "sft"]
+    assert restore_champion(loop, "ppo", "Ada", "it does not", asked).champion == "ppo"
 
 
 def test_a_loop_is_stopped_also_by_somebody_in_a_hurry_and_goes_on_by_a_name(do: Do, loop: LoopFolder) -> None:

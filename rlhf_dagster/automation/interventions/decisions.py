@@ -1,6 +1,8 @@
 """The champion: approved, refused, rolled back."""
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -61,10 +63,16 @@ def refusing(context: dg.OpExecutionContext, config: CandidateConfig, loop: Loop
 @intervention("rollback", "Make an earlier champion the champion again.", RollbackConfig)
 def rolling_back(context: dg.OpExecutionContext, config: RollbackConfig, loop: LoopFolder) -> Iterator[str]:
     """As `rlhf rollback`."""
-    done = restore_champion(loop, config.to or None, who(context, config), config.reason)
+    done = restore_champion(loop, config.to or None, who(context, config), config.reason, _asked(context))
     yield f"{done.champion} is the champion, in the place of {done.before}."
     yield "Rounds collected from now on sample from it; earlier ones keep the policy that they sampled from."
     yield from done.published
+
+
+def _asked(context: dg.OpExecutionContext) -> datetime:
+    """When a person had the run begun, which may have waited in a queue since."""
+    stats = context.instance.get_run_stats(context.run.run_id)
+    return datetime.fromtimestamp(stats.enqueued_time or stats.launch_time or stats.start_time or time.time(), UTC)
 
 
 def _round(context: dg.OpExecutionContext, config: CandidateConfig, loop: LoopFolder) -> str:
