@@ -1,10 +1,11 @@
 """Odd texts to every reader of what comes from outside.
 
-    python -m benchmarks.fuzz [--minutes 10] [--readers loop.yaml,csv] [--seed 0] [--keep FOLDER]
+    python -m benchmarks.fuzz [--minutes 10] [--groups imports,pages] [--readers csv] [--seed 0] [--keep FOLDER]
 
-Each reader is given texts near to right ones for so many minutes. Right is a result or a UserError in one line; a fault
-is any other exception, more than 30 seconds of computing for one text, or more than 2 GiB of memory. Prints how many
-texts each reader got, and each kind of fault once, with the text under ``--keep``. Exit code 1 where there was any.
+The readers of a group take turns with texts near to right ones for so many minutes of computing. Right is a result or
+a UserError in one line; a fault is any other exception, more than 30 seconds of computing for one text, or more than
+2 GiB of memory. Prints how many texts each reader got, and each kind of fault once, with the text under ``--keep``.
+Exit code 1 where there was any.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -25,6 +27,18 @@ from benchmarks.fuzz.mutations import mutated
 from benchmarks.fuzz.readers import Reader, readers
 from rlhf_dagster.errors import UserError
 
+GROUPS = {
+    "loop.yaml": ("loop.yaml",),
+    "specs": ("spec", "spec.json"),
+    "imports": (
+        *("judgments", "gold", "feedback", "prompts", "demonstrations", "csv", "parquet", "arrow", "gzip", "logs"),
+        "exports",
+    ),
+    "records": ("records", "registry", "tables", "stop", "states"),
+    "server answers": ("server", "annotations", "judge"),
+    "pages": ("html", "pages", "templates"),
+}
+"""What comes from outside, by the first word of its readers' names."""
 SECONDS = 30.0
 MEMORY = 2 * 2**30
 
@@ -44,29 +58,43 @@ class TooLong(BaseException):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="for each reader")
-    parser.add_argument("--readers", default="", help="their names, with commas; default: all")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of computing for each group")
+    parser.add_argument("--groups", default=",".join(GROUPS), help="with commas; default: all")
+    parser.add_argument("--readers", default="", help="only these of a group, with commas; default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("fuzz"), help="where texts that show a fault are kept")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    known = readers()
+    only = options.readers.split(",") if options.readers else list(readers())
     bound_memory(MEMORY)
     found = 0
-    for name in options.readers.split(",") if options.readers else known:
-        faults: dict[str, Fault] = {}
-        count = 0
-        end = time.monotonic() + 60 * options.minutes
-        for fault in faults_of(known[name], options.seed):
-            count += 1
-            if fault is not None and fault.kind not in faults:
-                faults[fault.kind] = fault
-                _keep(fault, options.keep, len(faults))
-            if time.monotonic() > end:
-                break
-        found += len(faults)
-        print(f"{name:<24} {count:>8,} texts  {len(faults)} kinds of fault", flush=True)
+    for group in options.groups.split(","):
+        members = [reader for reader in members_of(group) if reader.name in only]
+        found += _fuzz(members, 60 * options.minutes, options.seed, options.keep) if members else 0
     return 1 if found else 0
+
+
+def members_of(group: str) -> list[Reader]:
+    return [reader for name, reader in readers().items() if name.split(" ")[0] in GROUPS[group]]
+
+
+def _fuzz(members: Sequence[Reader], seconds: float, seed: int, keep: Path) -> int:
+    """Give readers texts in turns for so many seconds of computing; how many kinds of faults there were."""
+    faults: dict[tuple[str, str], Fault] = {}
+    rows = {reader.name: faults_of(reader, seed) for reader in members}
+    counts, end = dict.fromkeys(rows, 0), time.process_time() + seconds
+    for name in cycle(rows):
+        fault = next(rows[name])
+        counts[name] += 1
+        if fault is not None and (name, fault.kind) not in faults:
+            faults[name, fault.kind] = fault
+            _keep(fault, keep, len(faults))
+        if time.process_time() > end:
+            break
+    for name, count in counts.items():
+        kinds = sum(reader == name for reader, _ in faults)
+        print(f"{name:<24} {count:>8,} texts  {kinds} kinds of fault", flush=True)
+    return len(faults)
 
 
 def faults_of(reader: Reader, seed: int) -> Iterator[Fault | None]:
