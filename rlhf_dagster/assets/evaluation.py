@@ -10,7 +10,7 @@ from rlhf_dagster.assets.metadata import (
     label_store_link,
     markdown_table,
     numbers,
-    page_link,
+    page_shown,
     table_result,
     win_rates_table,
 )
@@ -88,7 +88,7 @@ def eval_report(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Is the new policy better, and at what distance from SFT? Measured on test prompts, and written as an HTML page.
 
-    Open the file of `report` in a browser: samples side by side, training curves, and the labels behind the policy.
+    The page of `report` has more: samples side by side, training curves, and the labels behind the policy.
     `vs_<opponent>_<judge>` are win rates (a tie counts half) against the SFT policy and the behaviour policy of the
     round; `kl_nats` is the mean sequence KL to SFT, `perplexity_ratio` the perplexity on held-out pretraining text over
     SFT's (the alignment tax), and `reward_drift` the largest difference between the win rates against SFT by the reward
@@ -96,7 +96,7 @@ def eval_report(
     `arms` compares other ways to learn from the same labels; `<arm>_vs_<judge>` are their win rates against SFT.
     """
     candidate = round_candidate(loop, round_manifest["round"])
-    report, page = evaluate_round(
+    found = evaluate_round(
         compute.on(loop),
         round_manifest,
         evaluation_completions,
@@ -111,8 +111,9 @@ def eval_report(
         choice=round_choice(loop, round_manifest["round"]),
     )
     key = loop.asset_key("eval_report", round_manifest["round"], "html")
-    loop.store.put(key, seal_page(page))
-    return dg.MaterializeResult(value=report, metadata={"report": page_link(loop, key), **report_metadata(report)})
+    loop.store.put(key, seal_page(found.page))
+    shown = {"report": page_shown(loop, key, found.markdown), **report_metadata(found.report)}
+    return dg.MaterializeResult(value=found.report, metadata=shown)
 
 
 @round_check("eval_report")

@@ -12,6 +12,11 @@ from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.pages.server import PAGES_PATH
 from rlhf_dagster.records.ids import content_hash
 
+PAGE_IS_ELSEWHERE = (
+    "All of it is on the page `{page}`, for a browser: where a server of the loop's pages runs "
+    "(`python -m rlhf_dagster.pages.server`) and `automation.pages_url` is its address, a link to it stands here."
+)
+
 
 def table_result(
     frame: pd.DataFrame, version_columns: list[str], **metadata: Any
@@ -27,8 +32,8 @@ def label_store_link(loop: LoopFolder, round_key: str, purpose: str) -> dict[str
     return {"label_studio": dg.MetadataValue.url(addresses[-1])} if addresses else {}
 
 
-def page_link(loop: LoopFolder, key: str) -> dg.MetadataValue:
-    """A link to a page of the loop where a server of its pages is known, else where it is kept.
+def page_shown(loop: LoopFolder, key: str, markdown: str) -> dg.MetadataValue:
+    """A link to a page of the loop where a server of its pages is known, else what it says, which any UI shows.
 
     That of a loop in a folder of its own begins with no host: `rlhf ui` serves it under whatever name it is reached by.
     """
@@ -36,7 +41,7 @@ def page_link(loop: LoopFolder, key: str) -> dg.MetadataValue:
         return dg.MetadataValue.url(f"{address}/{key}")
     if (loop.root / CONFIG_FILE).is_file():
         return dg.MetadataValue.url(f"{PAGES_PATH}/{key}")
-    return dg.MetadataValue.path(f"{loop.store.address}/{key}")
+    return dg.MetadataValue.md(f"{PAGE_IS_ELSEWHERE.format(page=f'{loop.store.address}/{key}')}\n\n{markdown}")
 
 
 def numbers(figures: Mapping[str, float | None]) -> dict[str, dg.FloatMetadataValue]:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from rlhf_dagster.assets.metadata import page_link
+from rlhf_dagster.assets.metadata import page_shown
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.automation.own_runs import alive_runs
 from rlhf_dagster.config.automation import AutomationSettings
@@ -48,14 +48,15 @@ def page_sensor(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.Se
 
 
 def write_page(instance: dg.DagsterInstance, loop: LoopFolder) -> str:
-    """Write the page and report it to Dagster, where the asset's page links to it."""
+    """Write the page, report it to Dagster, where the asset shows it, and return its key."""
     from rlhf_dagster.loop.round_page import write_round_page
+    from rlhf_dagster.pages.markdown import rounds_markdown
 
     running = [_sentence(record) for record in alive_runs(instance, loop)]
-    key = write_round_page(loop, open_rounds(instance, loop), running=running)
-    page = dg.AssetMaterialization(loop.names.path(ROUND_PAGE), metadata={"page": page_link(loop, key)})
-    instance.report_runless_asset_event(page)
-    return key
+    page = write_round_page(loop, open_rounds(instance, loop), running=running)
+    shown = page_shown(loop, ROUNDS_PAGE, rounds_markdown(page))
+    instance.report_runless_asset_event(dg.AssetMaterialization(loop.names.path(ROUND_PAGE), metadata={"page": shown}))
+    return ROUNDS_PAGE
 
 
 def _sentence(record: dg.RunRecord) -> str:

@@ -46,7 +46,7 @@ class AutomationSettings(Settings):
     UI answers under that name and those of this machine, and under no other."""
     pages_url: str = Field("", pattern=r"^(https?://[^\s]+[^/\s])?$")
     """Address of a server of the loop's pages, for the links to them. Empty: `rlhf ui` serves them with the UI, under
-    the same name; of a loop in a Dagster project the links are paths."""
+    the same name, and of a loop in a Dagster project the assets show what the pages say, in Markdown."""
 
     @model_validator(mode="after")
     def _slack_has_a_channel(self) -> Self:

@@ -39,11 +39,21 @@ from rlhf_dagster.loop.halves import half_checkpoints
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.loop.measuring.known_about import known_about
 from rlhf_dagster.loop.measuring.simulated import simulated_judgments
+from rlhf_dagster.pages.markdown import report_markdown
 from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.records.chats import prompts_of
 from rlhf_dagster.records.tables import records
 
 MEASURED_TRAIN_COMPARISONS = 1024
+
+
+@dataclass(frozen=True)
+class EvaluatedRound:
+    """The figures of a round's report, its page as HTML, and what matters of it as Markdown."""
+
+    report: dict[str, Any]
+    page: str
+    markdown: str
 
 
 def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences: pd.DataFrame) -> dict[str, Any]:
@@ -193,8 +203,8 @@ def evaluate_round(
     halves: dict[str, Any],
     arms: Sequence[dict[str, Any]] = (),
     choice: dict[str, Any] | None = None,
-) -> tuple[dict[str, Any], str]:
-    """The report's figures, and its page as HTML.
+) -> EvaluatedRound:
+    """The report's figures, and its page.
 
     ``halves`` is :meth:`~halves.RewardModelHalves.as_dict`, ``arms`` what :func:`~arms.beside.measure_arms` gives,
     ``choice`` what :func:`~arms.choice.choose_policy` gives, where an arm was chosen. Raises UserError where the
@@ -227,7 +237,8 @@ def evaluate_round(
     report |= {"choice": choice} if choice else {}
     samples = choose_samples(completions, scores, loop.config.stage_seed("samples", round_key))
     standing = before_people(policy.model_id, early.passed, loop.config.evaluation.asks_people, report["rules"])
-    return report, render_report(report, samples, manifests[candidate.arm.asset]["curves"], standing)
+    page = render_report(report, samples, manifests[candidate.arm.asset]["curves"], standing)
+    return EvaluatedRound(report, page, report_markdown(report, samples, standing))
 
 
 def _require_responses_of(policy: Checkpoint, completions: pd.DataFrame, round_key: str) -> None:

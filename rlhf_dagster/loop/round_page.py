@@ -70,14 +70,14 @@ class _Round:
 
 def write_round_page(
     loop: LoopFolder, rounds: list[str], running: Sequence[str] = (), now: datetime | None = None
-) -> str:
-    """Write the page of ``rounds`` to ``rounds.html`` in the loop's store, and return its key.
+) -> RoundsPage:
+    """Write the page of ``rounds`` to :data:`ROUNDS_PAGE` in the loop's store, and return what it says.
 
     ``running`` holds a sentence for each run that is active; ``now`` is when the page is made.
     """
     page = gather(loop, rounds, running, (now or datetime.now(UTC)).astimezone(UTC))
     loop.store.put(ROUNDS_PAGE, seal_page(render_rounds(page)))
-    return ROUNDS_PAGE
+    return page
 
 
 def gather(loop: LoopFolder, rounds: Iterable[str], running: Sequence[str], made: datetime) -> RoundsPage:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from loops import ROUND, asset_path, checkpoint, run_missing
 
-from rlhf_dagster.assets.metadata import page_link
+from rlhf_dagster.assets.metadata import page_shown
 from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.runner import LoopRunner
@@ -59,15 +59,20 @@ def test_a_table_says_how_many_rows_it_has_and_is_of_its_schema(finished, asset)
     assert (found.num_rows == 0) == (asset == "demonstration_batch")  # nobody is asked to write in this loop
 
 
-def test_a_page_is_a_link_under_every_name_of_the_ui_or_where_it_is_served(finished, tmp_path) -> None:
+def test_a_page_is_a_link_under_every_name_of_the_ui_or_where_it_is_served_else_it_is_shown(finished, tmp_path) -> None:
     loop = finished.loop
     key = loop.asset_key("eval_report", ROUND, "html")
-    assert page_link(loop, key) == dg.MetadataValue.url(f"/loop-pages/assets/eval_report/{ROUND}.html")
+    assert page_shown(loop, key, "") == dg.MetadataValue.url(f"/loop-pages/assets/eval_report/{ROUND}.html")
     of_a_project = LoopFolder(loop.config, tmp_path)
-    assert page_link(of_a_project, key) == dg.MetadataValue.path(f"{tmp_path}/{key}")
+    shown = page_shown(of_a_project, key, "**ppo is the champion.**")
+    assert isinstance(shown, dg.MarkdownMetadataValue)
+    said, what = str(shown.value).split("\n\n")
+    assert f"the page `{tmp_path}/{key}`" in said
+    assert "`automation.pages_url` is its address, a link to it stands here" in said
+    assert what == "**ppo is the champion.**"
     automation = loop.config.automation.changed(pages_url="https://pages.example.org/loop")
     served = LoopFolder(loop.config.changed(automation=automation), tmp_path)
-    assert page_link(served, key) == dg.MetadataValue.url(f"https://pages.example.org/loop/{key}")
+    assert page_shown(served, key, "") == dg.MetadataValue.url(f"https://pages.example.org/loop/{key}")
 
 
 @pytest.mark.parametrize("asset", MODELS)

@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 from rlhf_dagster.config.arms import BEST_OF_N_SFT, DPO, PPO, RLOO, Arm
 from rlhf_dagster.errors import UserError
@@ -17,10 +19,11 @@ from rlhf_dagster.evaluation.report import build_report, headline, jsonable
 from rlhf_dagster.evaluation.reward_accuracy import reward_accuracy
 from rlhf_dagster.evaluation.reward_drift import drift_scores, reward_drift
 from rlhf_dagster.evaluation.rules import Verdict
-from rlhf_dagster.evaluation.samples import Scores, choose_samples, responses_by_role
+from rlhf_dagster.evaluation.samples import ROLES, Scores, choose_samples, responses_by_role
 from rlhf_dagster.evaluation.standing import before_people
 from rlhf_dagster.evaluation.texts.figures import KnownAbout
 from rlhf_dagster.evaluation.win_rate import WinRate
+from rlhf_dagster.pages.markdown import report_markdown
 from rlhf_dagster.pages.report import render_report
 from rlhf_dagster.tasks.base import Truthfulness
 
@@ -266,6 +269,22 @@ def test_the_page_shows_the_figures(completions: pd.DataFrame, scores: Scores) -
     assert "Other annotators" in text
     assert "Random" in text
     assert "the learning rate was high" in text
+
+
+def test_its_markdown_says_what_became_of_the_policy_why_and_what_it_writes(completions, scores) -> None:
+    odd = dict.fromkeys(ROLES, "<b>x</b>\n\n# not | *a* `heading`\n```\n- no list")
+    rules = [Verdict("max_kl", "fail", "The sequence KL to SFT is 12 <b>nats</b>.")]
+    standing = before_people("ppo-round-0002", False, True, rules_as_dicts(rules))
+    samples = [replace(sample, responses=odd) for sample in choose_samples(completions, scores, seed=0)]
+    markdown = report_markdown(make(completions, scores), samples, standing)
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(markdown)
+    page = Page(html)
+    assert html.startswith("<p><strong>ppo-round-0002 was refused by the automatic rules of the gate")
+    assert "KL budget, fail: The sequence KL to SFT is 12 <b>nats</b>." in page.text
+    assert set(page.tags) == {"p", "strong", "ul", "li", "pre", "code"}
+    shown = {sample.chosen for sample in samples}
+    assert page.tags.count("pre") == 3 * len(shown)  # the prompt, SFT and the policy
+    assert page.text.count("- no list") == 2 * len(shown)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from rlhf_dagster.evaluation.held_out_text import held_out_documents
 from rlhf_dagster.loop import evaluation
 from rlhf_dagster.loop.candidate import round_candidate
 from rlhf_dagster.loop.evaluation import evaluate_round, label_accuracy, scores_of_compared
+from rlhf_dagster.pages.markdown import as_text
 from rlhf_dagster.training.reward import scores
 
 ALARM = "KL was negative for 20 updates."
@@ -21,7 +22,7 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
     def read(asset: str) -> dict:
         return read_record(asset_path(loop, asset, ROUND, "json"))
 
-    report, page = evaluate_round(
+    evaluated = evaluate_round(
         loop,
         read("round_manifest"),
         pd.read_parquet(asset_path(loop, "evaluation_completions", ROUND)),
@@ -35,8 +36,9 @@ def test_an_alarm_of_the_training_is_in_the_report_and_on_its_page(finished, cop
         ),
         halves=read("reward_model_halves"),
     )
-    assert ALARM in report["warnings"]
-    assert ALARM in page
+    assert ALARM in evaluated.report["warnings"]
+    assert ALARM in evaluated.page
+    assert f"- {as_text(ALARM)}" in evaluated.markdown
     assert "warnings" in read_record(checkpoint(loop, "sft_checkpoint").folder / "manifest.json")
 
 

@@ -1,6 +1,7 @@
 """The round page in every state of a loop, from files written by hand: what each round became, and what waits."""
 
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,12 @@ def loop(tmp_path: Path) -> LoopFolder:
 
 def page(loop: LoopFolder, *rounds: str) -> RoundsPage:
     """What the page says; that it can be written is checked along the way."""
-    key = write_round_page(loop, list(rounds), ["train_round of round-0002, since 10:32"], MADE)
-    assert key == "rounds.html"
-    assert "since 10:32" in (loop.root / key).read_text(encoding="utf-8")
-    return gather(loop, rounds, [], MADE)
+    running = ["train_round of round-0002, since 10:32"]
+    written = write_round_page(loop, list(rounds), running, MADE)
+    assert "since 10:32" in (loop.root / "rounds.html").read_text(encoding="utf-8")
+    found = gather(loop, rounds, [], MADE)
+    assert replace(found, running=running) == written
+    return found
 
 
 def verdicts(found: RoundsPage) -> dict[str, str]:

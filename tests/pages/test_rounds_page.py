@@ -7,9 +7,11 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from rlhf_dagster.lineage.registry import ChampionRecord
 from rlhf_dagster.lineage.stop_cord import Stop
+from rlhf_dagster.pages.markdown import NEWEST, rounds_markdown
 from rlhf_dagster.pages.plots import RoundCurve, round_curves
 from rlhf_dagster.pages.rounds import AnnotatorRow, RoundRow, RoundsPage, WaitingRound, day, render_rounds
 
@@ -116,6 +118,19 @@ def test_no_text_of_the_loop_becomes_html() -> None:
 
 def test_names_do_not_turn_the_direction_of_what_follows() -> None:
     assert shown(page(EVIL)).tags.count("bdi") >= 8
+
+
+def test_its_markdown_says_what_matters_and_no_text_of_the_loop_is_markup_there() -> None:
+    markdown = MarkdownIt("gfm-like", {"linkify": False})
+    evil = f"- # 1. `a` | *b* [c](http://d) ![e](f)\n\n| g |\n| - |\n{EVIL}"
+    harmless, hostile = (Page(markdown.render(rounds_markdown(page(text)))) for text in ("words", evil))
+    assert hostile.tags == harmless.tags
+    for said in ("Stopped by words", "words 30 of 120 are answered.", "85.4% (80.4 – 90.4, n 315)", "6.70", "Refused"):
+        assert said in harmless.text
+    assert hostile.text.count(EVIL) == harmless.text.count("words")
+    many = page(rounds=[full_row(number) for number in range(NEWEST + 5, 0, -1)])
+    assert Page(markdown.render(rounds_markdown(many))).tags.count("tr") == 1 + NEWEST
+    assert "No round is open yet." in rounds_markdown(EMPTY)
 
 
 def test_the_page_stands_alone() -> None:
