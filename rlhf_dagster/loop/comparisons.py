@@ -16,6 +16,7 @@ from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.model_folders import tokenizer_digest
 from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.inference.reward_scores import ScoredTogether, scores_by_heads, scores_of
 from rlhf_dagster.loop.sampling import as_prompts, sample_policy
 from rlhf_dagster.loop.selection import selecting_model
 from rlhf_dagster.records.chats import prompt_of_row
@@ -51,20 +52,19 @@ def training_comparisons(loop: LoopFolder, round_key: str, completions: pd.DataF
 def reward_gaps(loop: LoopFolder, rows: Sequence[Row], reward_model: Checkpoint) -> dict[str, float]:
     """How sure the reward model is, by comparison id, as :func:`select` reads it: by margin, or by its heads."""
     from rlhf_dagster.training.models.responses import own_ids
-    from rlhf_dagster.training.reward.scores import load_reward_model, score_by_heads, score_responses
 
-    prompts = [prompt_of_row(row) for row in rows for _ in row["responses"]]
-    texts = [text for row in rows for text in row["responses"]]
     own = tokenizer_digest(reward_model.folder)
-    drawn = [ids for row in rows for ids in own_ids(row, own)]
-    sampling, compute = loop.config.sampling, loop.config.compute
-    model = load_reward_model(reward_model.folder, compute)
+    answers = ScoredTogether(
+        [prompt_of_row(row) for row in rows for _ in row["responses"]],
+        [text for row in rows for text in row["responses"]],
+        [ids for row in rows for ids in own_ids(row, own)],
+    )
     if loop.config.labeling.selection == "disagreement":
         scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
-        by_heads = iter(score_by_heads(model, prompts, texts, sampling, compute, drawn))
+        by_heads = iter(scores_by_heads(loop, reward_model, answers))
         found = {row["comparison_id"]: np.stack(list(islice(by_heads, len(row["responses"])))) for row in rows}
         return {comparison: -disagreement(scores, scale) for comparison, scores in found.items()}
-    scores = iter(score_responses(model, prompts, texts, sampling, compute, drawn).tolist())
+    scores = iter(scores_of(loop, reward_model, [answers])[0].tolist())
     return {row["comparison_id"]: score_gap(list(islice(scores, len(row["responses"])))) for row in rows}
 
 

@@ -1,6 +1,6 @@
 """Judging a round's policy: by the reward model, by annotators, and by the gold judge where the task has one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,7 @@ from rlhf_dagster.lineage.models import Checkpoint
 from rlhf_dagster.loop.candidate import Candidate
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.halves import half_checkpoints
+from rlhf_dagster.loop.inference.reward_scores import ScoredTogether, scores_of
 from rlhf_dagster.loop.labels import counts_behind, read_labels
 from rlhf_dagster.loop.measuring.known_about import known_about
 from rlhf_dagster.loop.measuring.simulated import simulated_judgments
@@ -62,7 +63,9 @@ def measure_reward_model(loop: LoopFolder, reward_model: Checkpoint, preferences
     Probabilities are computed from the scores before normalisation, as the reward model was trained to give them.
     """
     scale = read_manifest(reward_model.folder)["metrics"].get("score_scale", 1.0)
-    return label_accuracy(reward_model.folder, preferences, loop.config.sampling, loop.config.compute, scale)
+    measured = _measured(preferences)
+    scores = _of_compared(reward_model.folder, measured, lambda answers: scores_of(loop, reward_model, [answers])[0])
+    return reward_accuracy(measured, scores, scale)
 
 
 def label_accuracy(
@@ -91,16 +94,29 @@ def scores_of_compared(
 
     Several labels of one comparison have the same responses, which are scored once.
     """
-    from rlhf_dagster.training.models.responses import own_ids
     from rlhf_dagster.training.reward.scores import score_responses
+
+    def score(answers: ScoredTogether) -> Iterable[float]:
+        return score_responses(reward_model, answers.prompts, answers.texts, sampling, compute, answers.drawn)
+
+    return _of_compared(reward_model, preferences, score)
+
+
+def _of_compared(
+    reward_model: Path, preferences: pd.DataFrame, score: Callable[[ScoredTogether], Iterable[float]]
+) -> list[list[float]]:
+    """What ``score`` says of the responses that each row compares; those of one comparison are scored once."""
+    from rlhf_dagster.training.models.responses import own_ids
 
     keys = [(key, *texts) for key, texts in zip(preferences["comparison_id"], preferences["responses"], strict=True)]
     own, rows = tokenizer_digest(reward_model), preferences[~pd.Series(keys, index=preferences.index).duplicated()]
     responses = [list(texts) for texts in rows["responses"]]
-    prompts = [prompt for prompt, texts in zip(prompts_of(rows), responses, strict=True) for _ in texts]
-    texts = [text for texts in responses for text in texts]
-    drawn = [ids for row in records(rows) for ids in own_ids(row, own)]
-    flat = iter(score_responses(reward_model, prompts, texts, sampling, compute, drawn))
+    answers = ScoredTogether(
+        [prompt for prompt, texts in zip(prompts_of(rows), responses, strict=True) for _ in texts],
+        [text for texts in responses for text in texts],
+        [ids for row in records(rows) for ids in own_ids(row, own)],
+    )
+    flat = iter(score(answers))
     scores = {key: list(islice(flat, len(key) - 1)) for key in dict.fromkeys(keys)}
     return [scores[key] for key in keys]
 
@@ -121,18 +137,14 @@ def role_scores(
 ) -> dict[str, list[float]]:
     """A reward model's scores of the responses of each role, in the order of :func:`responses_by_role`."""
     from rlhf_dagster.training.models.responses import completion_ids
-    from rlhf_dagster.training.reward.scores import load_reward_model, score_responses
 
-    model, rows = load_reward_model(reward_model.folder, loop.config.compute), responses_by_role(completions, roles)
-    own = tokenizer_digest(reward_model.folder)
-
-    def scores(found: pd.DataFrame) -> list[float]:
-        drawn = [completion_ids(row, own) for row in records(found)]
-        return score_responses(
-            model, prompts_of(found), found["text"].tolist(), loop.config.sampling, drawn=drawn
-        ).tolist()
-
-    return {role: scores(rows[role]) for role in roles}
+    rows, own = responses_by_role(completions, roles), tokenizer_digest(reward_model.folder)
+    answers = [
+        ScoredTogether(prompts_of(found), found["text"].tolist(), [completion_ids(row, own) for row in records(found)])
+        for found in (rows[role] for role in roles)
+    ]
+    scores = scores_of(loop, reward_model, answers)
+    return {role: found.tolist() for role, found in zip(roles, scores, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def _samples(
     task = ShardTask("samples", policy.folder, plain_prompts(prompts), sampling, compute, seed, n)
     if not is_on_ray(task):
         return sample(policy.folder, prompts, sampling, seed, n, compute=compute, cuts=cuts)
-    samples = [Sample(*row) for row in _rows_on_ray(loop, task)]
+    samples = [Sample(*row) for row in shard_rows(loop, task)]
     if cuts is not None:
         tokenizer = load_tokenizer(policy.folder)
         encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
@@ -204,11 +204,12 @@ def _log_probs(
     plain = plain_prompts(prompts)
     task = ShardTask("log_probs", policy.folder, plain, sampling, compute, responses=responses)
     if is_on_ray(task):
-        return _rows_on_ray(loop, task)
+        return shard_rows(loop, task)
     return response_log_probs(policy.folder, prompts, responses, sampling, compute)
 
 
-def _rows_on_ray(loop: LoopFolder, task: ShardTask) -> PartRows:
+def shard_rows(loop: LoopFolder, task: ShardTask) -> PartRows:
+    """A task's rows, which parts of a Ray job give; raises what :func:`rows_on_ray` does."""
     folder = loop.models.work_folder(f"shards-{task.identity[:16]}")
     work = Work(folder, loop.store, project=loop.config.name)
     return rows_on_ray(task, work, silent)
@@ -223,7 +224,7 @@ def best_responses(
 
     sampling, compute, asked = loop.config.sampling, loop.config.compute, plain_prompts([*prompts])
     task = ShardTask("best", policy.folder, asked, sampling, compute, seed, n, reward_model=reward_model.folder)
-    rows = _rows_on_ray(loop, task) if is_on_ray(task) else rows_of_part(task, range(len(asked)), OpenModels(task))
+    rows = shard_rows(loop, task) if is_on_ray(task) else rows_of_part(task, range(len(asked)), OpenModels(task))
     return [Best(Sample(*row[:3]), *row[3:]) for row in rows]
 
 

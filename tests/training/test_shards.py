@@ -1,4 +1,4 @@
-"""Samples, log-probs and best samples in parts, on nodes of their own: the bytes of one process, and each done once."""
+"""Samples, log-probs and scores in parts, on nodes of their own: the bytes of one process, and each done once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +19,10 @@ from rlhf_dagster.compute.shards.part_files import read_part, write_part
 from rlhf_dagster.compute.shards.task import OpenModels, ShardTask, rows_of_part
 from rlhf_dagster.compute.work import CANCELLED, Work
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.stop_cord import pull
 from rlhf_dagster.records.parquet import read_parquet
 from rlhf_dagster.storage.local import LocalStore
+from rlhf_dagster.training.reward.scores import load_reward_model, score_by_heads, score_responses
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 from rlhf_dagster.training.sampling.sample import response_log_probs, sample
 from rlhf_dagster.training.specs import silent
@@ -110,6 +112,39 @@ def test_the_best_of_parts_are_the_bytes_of_one_process(
     assert rows_on_ray(task, work, silent) == whole
 
 
+def test_scores_in_parts_are_the_bytes_of_one_process(
+    deep_reward: Path, prompts: list[str], work: Work, ray: FakeRay, done: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two groups, in batches of two texts of similar length, three in a part; no batch has texts of both."""
+    for name in ("rlhf_dagster.compute.shards.task", "rlhf_dagster.training.reward.memory"):
+        monkeypatch.setattr(f"{name}.SCORED_AT_ONCE", 4)
+    monkeypatch.setattr("rlhf_dagster.training.reward.memory.SCORED_TOKENS", 2 * 12)
+    model, size = load_reward_model(deep_reward), len(prompts)
+    texts, drawn = [*prompts, *prompts[::-1]], [None, [3, 4], *[None] * (2 * size - 2)]
+    groups = [slice(0, size), slice(size, 2 * size)]
+    task = ShardTask("scores", deep_reward, 2 * prompts, SAMPLING, RAY, texts=texts, drawn=drawn, groups=[size, size])
+    rows = sorted(rows_on_ray(task, work, silent))
+    assert [index for index, *_ in rows] == list(range(2 * size))
+    assert [part.start for part in task.parts()] == [0, 4, 8, 11, 15, 19] and sorted(done) == list(range(6))
+    given = [(model, prompts, texts[own], SAMPLING, COMPUTE, drawn[own]) for own in groups]
+    assert [mean for _, mean, _ in rows] == [one for group in given for one in score_responses(*group)]
+    assert [heads for *_, heads in rows] == [[*one] for group in given for one in score_by_heads(*group)]
+    monkeypatch.setattr("rlhf_dagster.compute.shards.task.MOST_PARTS_OF_SCORES", 2)
+    assert [len(part) for part in task.parts()] == [8, 3, 8, 3]
+
+
+def test_the_stop_cord_ends_it_and_what_is_done_stays(
+    samples: ShardTask, work: Work, ray: FakeRay, done: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Messages, step: int, total: int, **numbers: float) -> None:
+        pull(work.store, "anna", "the prompts are wrong")
+
+    monkeypatch.setattr(Messages, "progress", stop)
+    with pytest.raises(TrainingStopped, match="anna: the prompts are wrong"):
+        rows_on_ray(samples, work, silent)
+    assert read_part(work.folder, samples.identity, done[0]) is not None
+
+
 def test_parts_that_are_there_are_not_done_again(
     samples: ShardTask, work: Work, ray: FakeRay, done: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,4 +198,5 @@ def test_only_native_samples_are_drawn_in_parts(samples: ShardTask) -> None:
     assert is_on_ray(samples)
     assert not is_on_ray(replace(samples, compute=COMPUTE))
     assert not is_on_ray(replace(samples, compute=RAY.changed(rollout_backend="transformers")))
+    assert is_on_ray(replace(samples, kind="scores", compute=RAY.changed(rollout_backend="transformers")))
     assert not is_on_ray(replace(samples, prompts=[]))

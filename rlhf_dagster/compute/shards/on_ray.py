@@ -11,7 +11,8 @@ from rlhf_dagster.training.specs import OnStep
 
 def is_on_ray(task: ShardTask) -> bool:
     """Whether the task's settings have it done on a Ray cluster; other programs than `native` draw all rows at once."""
-    return task.compute.launch == "ray" and task.compute.rollout_backend == "native" and bool(task.prompts)
+    in_parts = task.kind == "scores" or task.compute.rollout_backend == "native"
+    return task.compute.launch == "ray" and in_parts and bool(task.prompts)
 
 
 def rows_on_ray(task: ShardTask, work: Work, progress: OnStep) -> PartRows:
@@ -28,7 +29,7 @@ def rows_on_ray(task: ShardTask, work: Work, progress: OnStep) -> PartRows:
             "rlhf_dagster.compute.shards.ray_driver",
             identity,
             task.compute,
-            lambda: write_task(work.folder, task),
+            lambda: write_task(work.folder, task, work.store.address),
         )
         outcome = done_on_ray(asked, work, progress)
         if outcome.error:

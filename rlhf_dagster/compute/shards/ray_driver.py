@@ -5,7 +5,7 @@ again. Importing this imports no Ray.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,14 @@ from rlhf_dagster.compute.exchange import (
 )
 from rlhf_dagster.compute.launchers.ray_work import ANOTHERS, GAVE_UP, NO_FOLDER, SignsOfRun, leave
 from rlhf_dagster.compute.shards.on_node import owns, part_on_node
-from rlhf_dagster.compute.shards.part_files import TASK_RECORD, read_part, read_task
+from rlhf_dagster.compute.shards.part_files import TASK_RECORD, read_part, read_task, store_of_task
 from rlhf_dagster.compute.shards.task import ShardTask
 from rlhf_dagster.compute.work import CANCELLED
-from rlhf_dagster.compute.worker import CANNOT_WRITE, reason_in
+from rlhf_dagster.compute.worker import CANNOT_WRITE, outcome_of, reason_in
 from rlhf_dagster.config.training import RaySettings
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.stop_cord import StopCord
+from rlhf_dagster.storage.known import open_store
 
 _LOOK = 1.0
 """Seconds between two looks at whether to stop."""
@@ -37,7 +39,7 @@ def main() -> None:
     if not (folder / TASK_RECORD).is_file():
         leave(f"{folder} is not on this node.", NO_FOLDER)
     messages = Messages(folder / MESSAGES)
-    outcome = _done(read_task(folder), folder, job, messages)
+    outcome = outcome_of(lambda: _done(read_task(folder), folder, job, messages))
     if not owns(folder, job):
         leave(f"Another job has taken over {folder}.", ANOTHERS)
     try:
@@ -49,14 +51,14 @@ def main() -> None:
 def _done(task: ShardTask, folder: Path, job: str, messages: Messages) -> TrainingOutcome:
     identity, parts = task.identity, len(task.parts())
     missing = [number for number in range(parts) if read_part(folder, identity, number) is None]
-    signs = SignsOfRun(folder / FOLLOWED, task.compute.ray.orphan_seconds)
+    reason_to_stop = _reasons(task, folder)
     with _on_nodes(task.compute.ray) as nodes:
         waiting, done = [*reversed(missing)], parts - len(missing)
         going: set[Any] = set()
         while waiting or going:
             while waiting and len(going) < task.compute.processes:
                 going.add(nodes.do(str(folder), job, identity, waiting.pop()))
-            if reason := reason_in(folder / CANCELLED) or signs.ended():
+            if reason := reason_to_stop():
                 return TrainingOutcome(stopped=reason)
             ended, going = nodes.wait(going)
             for sentence in ended:
@@ -65,6 +67,13 @@ def _done(task: ShardTask, folder: Path, job: str, messages: Messages) -> Traini
                 done += 1
                 messages.progress(done, parts)
     return TrainingOutcome(result="done")
+
+
+def _reasons(task: ShardTask, folder: Path) -> Callable[[], str]:
+    """Says why to stop; what parts are at work then is lost, a batch of each."""
+    signs = SignsOfRun(folder / FOLLOWED, task.compute.ray.orphan_seconds)
+    cord = StopCord(open_store(store_of_task(folder)))
+    return lambda: reason_in(folder / CANCELLED) or cord.sentence() or signs.ended()
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ A part gives the bytes that one process gives, since its batches are those of on
 the rows' own. Importing this imports no torch.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,11 +18,14 @@ from rlhf_dagster.errors import Damaged
 from rlhf_dagster.lineage.model_folders import content_of, tokenizer_digest
 from rlhf_dagster.records.chats import Chat, Prompt, messages_of
 from rlhf_dagster.records.ids import content_hash
+from rlhf_dagster.training.reward.memory import SCORED_AT_ONCE
 
 if TYPE_CHECKING:
     from rlhf_dagster.training.models.policies import Policy
     from rlhf_dagster.training.reward.scores import RewardModel
 
+MOST_PARTS_OF_SCORES = 64
+"""Of a group of texts that are scored."""
 PartRows = list[list[Any]]
 """One row of plain values for each sample, response or prompt."""
 
@@ -28,10 +33,11 @@ PartRows = list[list[Any]]
 @dataclass(frozen=True)
 class ShardTask:
     """``samples``: n of a policy for each prompt; ``log_probs`` of given responses under it; ``best``: for each prompt
-    the one of n samples that a reward model scores highest."""
+    the one of n samples that a reward model scores highest; ``scores`` of given texts by a reward model."""
 
-    kind: Literal["samples", "log_probs", "best"]
+    kind: Literal["samples", "log_probs", "best", "scores"]
     policy: Path
+    """The policy; of ``scores``, the reward model."""
     prompts: list[str | list[dict[str, str]]]
     """Texts, or messages of chats."""
     sampling: SamplingSettings
@@ -40,24 +46,43 @@ class ShardTask:
     n: int = 1
     responses: list[list[int]] = field(default_factory=list)
     reward_model: Path | None = None
+    texts: list[str] = field(default_factory=list)
+    """What is scored, a text for each prompt."""
+    drawn: list[list[int] | None] = field(default_factory=list)
+    """The ids that a policy drew for each text, by the reward model's tokenizer, where they are known."""
+    groups: list[int] = field(default_factory=list)
+    """How many texts, one group after the other, are scored together: no batch has texts of two groups."""
 
     @property
     def identity(self) -> str:
         """Of what comes out."""
         models = [content_of(path) for path in (self.policy, self.reward_model) if path is not None]
         told = [self.kind, self.sampling.model_dump(), self.compute.model_dump(), self.seed, self.n]
-        return content_hash("shards", models, told, self.prompts, self.responses)
-
-    @property
-    def _at_once(self) -> int:
-        """PartRows of a part: of ``best``, the prompts whose samples make about a batch."""
-        batch = self.sampling.batch_size
-        return max(1, batch // self.n) if self.kind == "best" else batch
+        given = [self.prompts, self.responses, self.texts, self.drawn, self.groups]
+        return content_hash("shards", models, told, *given)
 
     def parts(self) -> list[range]:
         """The rows of each part."""
+        if self.kind == "scores":
+            return [part for group in self.groups_of_rows() for part in _cut(group, _scored_in_part(len(group)))]
         rows = len(self.prompts) * (self.n if self.kind == "samples" else 1)
-        return [range(start, min(start + self._at_once, rows)) for start in range(0, rows, self._at_once)]
+        batch = self.sampling.batch_size
+        # Of ``best``, the prompts whose samples make about a batch.
+        return _cut(range(rows), max(1, batch // self.n) if self.kind == "best" else batch)
+
+    def groups_of_rows(self) -> list[range]:
+        """The rows of each of :attr:`groups`."""
+        ends = [0, *accumulate(self.groups)]
+        return [range(*both) for both in pairwise(ends)]
+
+
+def _scored_in_part(rows: int) -> int:
+    """A batch at least. Each part reads all texts of its group, to know their lengths: so there are not too many."""
+    return SCORED_AT_ONCE * max(1, math.ceil(rows / SCORED_AT_ONCE / MOST_PARTS_OF_SCORES))
+
+
+def _cut(rows: range, size: int) -> list[range]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def plain_prompts(prompts: list[Prompt]) -> list[str | list[dict[str, str]]]:
@@ -101,7 +126,8 @@ def rows_of_part(task: ShardTask, part: range, models: OpenModels) -> PartRows:
 
     Raises UserError where a model cannot be opened, or a prompt does not fit it.
     """
-    return {"samples": _samples, "log_probs": _log_probs, "best": _best}[task.kind](task, part, models)
+    do = {"samples": _samples, "log_probs": _log_probs, "best": _best, "scores": _scores}[task.kind]
+    return do(task, part, models)
 
 
 def _samples(task: ShardTask, part: range, models: OpenModels) -> PartRows:
@@ -135,6 +161,17 @@ def _best(task: ShardTask, part: range, models: OpenModels) -> PartRows:
     seed = task.seed + part.start
     best = best_samples(models.policy, asked, score, task.n, task.sampling, seed, task.compute)
     return [[one.sample.text, one.sample.token_ids, one.sample.log_probs, one.score, one.mean_score] for one in best]
+
+
+def _scores(task: ShardTask, part: range, models: OpenModels) -> PartRows:
+    """Those of the batches that begin in ``part``, a batch being of rows of similar length of its group."""
+    from rlhf_dagster.training.reward.scores import scores_of_part
+
+    (group,) = (group for group in task.groups_of_rows() if part.start in group)
+    own, within = slice(group.start, group.stop), range(part.start - group.start, part.stop - group.start)
+    asked, texts, drawn = _prompts(task, own), task.texts[own], task.drawn[own]
+    scored = scores_of_part(models.reward_model, asked, texts, task.sampling, task.compute, drawn, within)
+    return [[group.start + index, mean, heads] for index, mean, heads in scored]
 
 
 def _prompts(task: ShardTask, part: slice = slice(None)) -> list[Prompt]:

@@ -1,1 +1,1 @@
-"""Policies of a loop by name, and what they answer."""
+"""Policies of a loop by name, what they answer, and what reward models say of it."""

@@ -205,14 +205,35 @@ def score_by_heads(
     return scores
 
 
+@torch.no_grad()
+def scores_of_part(
+    reward_model: RewardModel,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    sampling: SamplingSettings,
+    compute: ComputeSettings,
+    drawn: Sequence[TokenIds | None],
+    part: range,
+) -> Iterator[tuple[int, float, list[float]]]:
+    """Index, score and the scores by each head of rows in the batches that begin at ``part``, of those of all rows.
+
+    They have the bytes that :func:`score_responses` and :func:`score_by_heads` give them among all.
+    """
+    for rows, batch in _batches(reward_model, prompts, responses, sampling, drawn, part):
+        with precision(compute):
+            heads = score_heads(reward_model.model, batch)
+        yield from zip(rows, heads.mean(dim=-1).tolist(), heads.tolist(), strict=True)
+
+
 def _batches(
     reward_model: RewardModel,
     prompts: Sequence[Prompt],
     responses: Sequence[str],
     sampling: SamplingSettings,
     drawn: Sequence[TokenIds | None] | None,
+    part: range | None = None,
 ) -> Iterator[tuple[list[int], PaddedBatch]]:
-    """Batches on the reward model's device, each with the indices of its rows.
+    """Batches on the reward model's device, each with the indices of its rows; those that begin at ``part`` alone.
 
     Rows of similar length share a batch, which saves padding.
     """
@@ -221,6 +242,8 @@ def _batches(
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     at_once = scored_at_once(max(map(len, rows), default=0))
     for start in range(0, len(rows), at_once):
-        part = order[start : start + at_once]
-        batch = pad([rows[index] for index in part], reward_model.tokenizer.pad_token_id, "right")
-        yield part, batch.to(reward_model.device)
+        if part is not None and start not in part:
+            continue
+        own = order[start : start + at_once]
+        batch = pad([rows[index] for index in own], reward_model.tokenizer.pad_token_id, "right")
+        yield own, batch.to(reward_model.device)
