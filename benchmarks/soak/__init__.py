@@ -1,0 +1,1 @@
+"""Loops that live for hours with real daemons and Label Studios, and a fault every minute."""
