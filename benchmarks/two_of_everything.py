@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from rlhf_dagster.automation.instance import open_instance
 from rlhf_dagster.cli import main as rlhf_main
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.config.loop import CONFIG_FILE
+from rlhf_dagster.lineage.manifest import write_manifest
 from rlhf_dagster.lineage.stop_cord import read_stop
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -39,6 +41,9 @@ SETTINGS = {
     "data": {"prompts": 1200, "demonstrations": 60, "pretraining_texts": 60},
     "compute": {"threads": 1},
 }
+
+
+CHAMPIONS = ("sft", "ppo-1", "ppo-2")
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,19 @@ def _nothing(_: LoopFolder, outcomes: list[Outcome]) -> list[str]:
     return [f"code {outcome.code}: {outcome.said[-200:]}" for outcome in outcomes if outcome.code not in (0, 1)]
 
 
+def _rolled_back(loop: LoopFolder, outcomes: list[Outcome]) -> list[str]:
+    """One step back, whoever was first; the second is told so."""
+    champions = [entry.policy_id for entry in loop.registry.history()]
+    worked = sum(outcome.code == 0 for outcome in outcomes)
+    wrong = [] if champions == [*CHAMPIONS, CHAMPIONS[-2]] else [f"the champions were {champions}"]
+    return wrong + ([] if worked == 1 else [f"{worked} commands say that they have rolled back"])
+
+
 CASES = [
     Case("round open", lambda loop: ["round", "open", "--loop", str(loop)], _rounds),
     Case("run", lambda loop: ["run", "prepare", "--until", "prompts", "--again", "--loop", str(loop)], _runs),
     Case("import", lambda loop: ["import", "prompts", str(loop / "own.jsonl"), "--loop", str(loop)], _imported),
+    Case("rollback", lambda loop: ["rollback", "--reason", "why", "--loop", str(loop)], _rolled_back),
     Case("stop", lambda loop: ["stop", "why", "--loop", str(loop)], _stopped),
     Case("round status", lambda loop: ["round", "status", "--loop", str(loop)], _nothing),
     Case("check", lambda loop: ["check", str(loop)], _nothing),
@@ -108,13 +122,29 @@ CASES = [
 
 
 def make_loop(folder: Path) -> Path:
-    """A loop on which nothing was done."""
+    """A loop on which nothing was done, but that three policies were its champions."""
     folder.mkdir()
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
     lines = (json.dumps({"prompt": f"A text about number {number}"}) for number in range(40))
     (folder / "own.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    LoopRunner.open(LoopFolder.open(folder)).instance.dispose()
+    loop = LoopFolder.open(folder)
+    LoopRunner.open(loop).instance.dispose()
+    for number, policy in enumerate(CHAMPIONS):
+        _make_champion(loop, policy, f"round-{number:04}" if number else "")
     return folder
+
+
+def _make_champion(loop: LoopFolder, policy: str, round_key: str) -> None:
+    """A policy without weights, which nothing but the registry looks at."""
+    model, kind = loop.root / "models" / policy, "ppo" if round_key else "sft"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps({"name": policy}), encoding="utf-8")
+    write_manifest(model, kind=kind, round_key=round_key)
+    loop.registry.register(policy, f"models/{policy}", kind, round_key)
+    if round_key:
+        loop.registry.promote(policy, round_key, "gate", "better")
+    else:
+        loop.registry.set_initial(policy)
 
 
 def at_once(command: Sequence[str], count: int, apart: bool, scratch: Path) -> list[Outcome]:
@@ -176,6 +206,7 @@ def turns(scratch: Path, count: int, cases: Sequence[Case] = CASES) -> Iterator[
     """For each thing that went wrong the turn and a sentence."""
     made = make_loop(scratch / "made")
     for turn in range(count):
+        began = time.monotonic()
         apart = turn % 2 == 1 and os.getuid() == 0
         for case in cases:
             loop, said = scratch / "loop", scratch / "said"
@@ -190,6 +221,7 @@ def turns(scratch: Path, count: int, cases: Sequence[Case] = CASES) -> Iterator[
                 yield where, sentence
             shutil.rmtree(loop)
             shutil.rmtree(said)
+        print(f"turn {turn}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 def main() -> int:
