@@ -265,6 +265,20 @@ def snapshot_preferences(
     return frame, summary
 
 
+def kept_from_training(loop: LoopFolder, prompts: pd.DataFrame) -> int:
+    """How many comparisons of the imported round, on ``prompts`` outside the test split, no model will be trained on.
+
+    Known before the loop has made anything; 0 where there is no such round.
+    """
+    labels, _ = read_labels(loop, IMPORT_ROUND, "train")
+    comparisons = loop.ledger.comparisons(IMPORT_ROUND, "train")
+    test = set(prompts.loc[prompts["split"] == "test", "prompt_id"])
+    learned = comparisons[~comparisons["prompt_id"].isin(test)]
+    kept = labels[labels["comparison_id"].isin(learned["comparison_id"])]
+    frame, _ = build_preferences(kept, learned, loop.config.labeling, loop.config.seed)
+    return int(frame.loc[frame["split"] != "train", "comparison_id"].nunique())
+
+
 def _outside(labels: pd.DataFrame, comparisons: pd.DataFrame, is_test: pd.Series) -> dict[str, int]:
     """Counts of usable labels that :func:`build_preferences` is not shown, or passes over, by reason."""
     usable = usable_labels(labels)

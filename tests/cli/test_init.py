@@ -11,7 +11,8 @@ from loops import assert_one_sentence, open_runner, rlhf_here
 
 from rlhf_dagster.assets.rounds import open_rounds
 from rlhf_dagster.cli.start.new_loop import DATA_QUESTION, MODEL_QUESTION, WHO_QUESTION, DataFile, NewLoop, ask
-from rlhf_dagster.cli.start.starters import STARTERS, Starter, for_prompts, starter_of
+from rlhf_dagster.cli.start.starters import FEW_KEPT, STARTERS, Starter, for_labels, for_prompts, starter_of
+from rlhf_dagster.common.intervals import wilson
 from rlhf_dagster.config.loop import LoopConfig, load_config
 from rlhf_dagster.data.import_file import kind_of_file
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
@@ -63,6 +64,9 @@ def test_own_files_become_a_loop_that_can_be_run(files: dict[str, Path], tmp_pat
     # 40 prompts are too few for the gate's 50 comparisons, so the test split is as large as it gets.
     assert (config.data.test, config.labeling.overlap, config.labeling.comparisons_per_round) == (0.3, 0, 100)
     assert 0 < config.gate.min_judgments < 20
+    # So few labels tell no reward model from guessing.
+    assert config.reward_model.accept_chance
+    assert "comparisons are kept from training" in (folder / "loop.yaml").read_text(encoding="utf-8")
     assert f"On {config.gate.min_judgments} test prompts a win rate is known to about" in made.stdout
     assert f"{config.gate.min_judgments} test) and " in made.stdout
     runner = open_runner(folder)
@@ -161,6 +165,15 @@ def test_the_test_split_is_as_large_as_the_gate_needs_it(prompts: int, share: fl
                         lambda test: round(prompts * test))  # fmt: skip
     config = LoopConfig(**found.settings)
     assert (config.data.test, config.gate.min_judgments) == (share, least)
+
+
+@pytest.mark.parametrize(("kept", "accepted"), [(0, True), (FEW_KEPT - 1, True), (FEW_KEPT, False)])
+def test_few_labels_train_a_policy_too(kept: int, accepted: bool) -> None:
+    settings = for_labels(Starter({"reward_model": {"max_tokens": 64}}), kept).settings["reward_model"]
+    assert settings == {"max_tokens": 64} | ({"accept_chance": True} if accepted else {})
+    # What the docstring of FEW_KEPT says.
+    assert wilson(0.7 * FEW_KEPT, FEW_KEPT).low == pytest.approx(0.56, abs=0.005)
+    assert wilson(14, 20).low < 0.5
 
 
 def test_a_gate_that_asks_for_no_win_rate_needs_no_prompts() -> None:

@@ -11,6 +11,7 @@ import pytest
 from label_loops import loop_of_kind
 from loops import ROUND
 
+from rlhf_dagster.cli.labels import judge
 from rlhf_dagster.label_page.desk import Desk
 from rlhf_dagster.label_page.server import MOST_BYTES, TOKEN_HEADER, make_label_server
 from rlhf_dagster.loop.folder import LoopFolder
@@ -91,3 +92,16 @@ def test_a_foreign_name_gets_not_even_the_page(page: httpx.Client) -> None:
     assert page.get("/", headers={"Host": "evil.example"}).status_code == 421
     assert page.get("/", headers={"Host": "["}).status_code == 421
     assert page.post("/nothing", json={}).status_code == 404
+
+
+def test_whoever_closes_the_page_is_told_what_comes_next(
+    loop: LoopFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever", interrupted)
+    monkeypatch.setattr("rlhf_dagster.cli.label_studio.stop_when_asked", lambda: None)
+    judge._serve(Desk(loop, "Ada"), "Ada", 0, browser=False)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"What was judged is kept. What comes next: rlhf run train_round --round {ROUND} {loop.option}"

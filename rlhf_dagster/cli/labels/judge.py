@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_dagster.cli.which_loop import open_loop
 from rlhf_dagster.common.ports import require_free
-from rlhf_dagster.label_page.desk import Desk
+from rlhf_dagster.label_page.desk import Desk, command_after
 
 SEVERAL = (
     "For several people, pages with their own logins and a record of who saw what: `label_store: {kind: label_studio}`."
@@ -47,3 +47,4 @@ def _serve(desk: Desk, by: str, port: int, browser: bool) -> None:
         webbrowser.open(address)
     with server, suppress(KeyboardInterrupt):
         server.serve_forever()
+    print(f"What was judged is kept. What comes next: {command_after(desk.loop, desk.batches())}")

@@ -8,8 +8,8 @@ from rlhf_dagster.automation.instance import open_instance, prepare_home
 from rlhf_dagster.automation.interventions.imported_round import open_imported
 from rlhf_dagster.cli.data.imports import RowsRead, show_import
 from rlhf_dagster.cli.start.checks import first_diagnoses, on_few_prompts
-from rlhf_dagster.cli.start.new_loop import DataFile, NewLoop
-from rlhf_dagster.cli.start.starters import Starter, for_prompts, starter_of
+from rlhf_dagster.cli.start.new_loop import ON_A_PAGE, DataFile, NewLoop
+from rlhf_dagster.cli.start.starters import Starter, for_labels, for_prompts, starter_of
 from rlhf_dagster.cli.which_loop import find_loop
 from rlhf_dagster.common.progress import listening
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
@@ -21,9 +21,12 @@ from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
 from rlhf_dagster.labeling.ledger.address import LEDGER_FILE, LedgerAddress
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.interventions.imports import failed_import, import_into
+from rlhf_dagster.loop.labels import kept_from_training
 from rlhf_dagster.loop.upkeep.doctor import Diagnosis
 from rlhf_dagster.records.round_keys import IMPORT_ROUND
 from rlhf_dagster.storage.known import open_store
+
+COMPARISONS_SENT, COMPARISONS_READ = "comparisons for the annotators", "the round of what was judged already"
 
 
 def init_loop(folder: Path, wanted: NewLoop, all_settings: bool = False) -> None:
@@ -42,7 +45,7 @@ def init_loop(folder: Path, wanted: NewLoop, all_settings: bool = False) -> None
         prepare_home(folder)
         for file in wanted.files:
             show_import(file.kind, file.path, import_into(loop, file.kind, file.path, ImportOptions()), [])
-    chosen = _for_what_is_there(chosen, loop, wanted)
+    chosen = _for_labels(_for_what_is_there(chosen, loop, wanted), loop, wanted)
     path.write_text((commented_yaml if all_settings else chosen_yaml)(chosen.settings, chosen.reasons), "utf-8")
     for note in chosen.notes:
         print(note)
@@ -74,6 +77,17 @@ def _for_what_is_there(chosen: Starter, loop: LoopFolder, wanted: NewLoop) -> St
         return int((build_prompts(config, loop.root, loop.store)["split"] == "test").sum())
 
     return for_prompts(chosen, in_test)
+
+
+def _for_labels(chosen: Starter, loop: LoopFolder, wanted: NewLoop) -> Starter:
+    """Settings for as many labels as the loop begins with: imported, or those of one person's first round."""
+    config = LoopConfig(**chosen.settings)
+    if _has_judgments(wanted):
+        there = LoopFolder(config, loop.root)
+        return for_labels(chosen, kept_from_training(there, build_prompts(config, there.root, there.store)))
+    if wanted.annotators != ON_A_PAGE:
+        return chosen
+    return for_labels(chosen, round(config.labeling.comparisons_per_round * config.labeling.validation))
 
 
 def _say_what_comes(loop: LoopFolder, wanted: NewLoop) -> None:
@@ -109,7 +123,7 @@ def _commands(loop: LoopFolder, wanted: NewLoop, found: list[Diagnosis]) -> Iter
     if not key:
         yield f"rlhf round open {option}", "a labelling round"
     of_round = f" --round {key}" if key else ""
-    yield f"rlhf run collect_round{of_round} {option}", "comparisons for the annotators"
+    yield f"rlhf run collect_round{of_round} {option}", COMPARISONS_READ if key else COMPARISONS_SENT
     if not key and loop.config.label_store.kind == "embedded" and not loop.config.label_store.simulated_annotators:
         yield f"rlhf label {option}", "judge them"
     yield f"rlhf run train_round{of_round} {option}", "reward model, policy, report"
@@ -118,8 +132,12 @@ def _commands(loop: LoopFolder, wanted: NewLoop, found: list[Diagnosis]) -> Iter
 
 def _opened(loop: LoopFolder, wanted: NewLoop) -> str:
     """The round of imported judgments, which is opened; empty where there are none."""
-    if not any(file.kind == "judgments" for file in wanted.files):
+    if not _has_judgments(wanted):
         return ""
     with open_instance(loop) as instance:
         open_imported(instance, loop)
     return IMPORT_ROUND
+
+
+def _has_judgments(wanted: NewLoop) -> bool:
+    return any(file.kind == "judgments" for file in wanted.files)

@@ -43,6 +43,10 @@ WHY_ONE_PERSON: dict[str, Any] = {
     "gate": {"min_judgments": "Half of evaluation.human_judgments, since SFT and the champion share them."},
 }
 
+FEW_KEPT = 50
+"""Comparisons kept from training below which a usual reward model, right on 70% of pairs, may look like guessing: the
+lower end of its 95% interval is 56% on 50 of them, and below 50% on 20."""
+
 
 @dataclass(frozen=True)
 class Starter:
@@ -85,6 +89,21 @@ def for_prompts(chosen: Starter, in_test: Callable[[float], int]) -> Starter:
         return larger
     why = f"The test split has {there:,} prompts, each of which is compared once; give more prompts to know more."
     return larger.over({"gate": {"min_judgments": there}}, {"gate": {"min_judgments": why}})
+
+
+def for_labels(chosen: Starter, kept: int) -> Starter:
+    """With consent to a reward model that nothing tells from guessing, where the first labels are too few for that.
+
+    ``kept`` is how many comparisons they keep from training. Without it the loop would end before its first report.
+    """
+    if kept >= FEW_KEPT:
+        return chosen
+    why = (
+        f"Of the first labels {kept:,} comparisons are kept from training. On so few hardly a reward model is known to "
+        "be better than guessing, and without this line no policy is trained on one that is not. The gate still "
+        "judges the policy. Take the line away once there are more labels."
+    )
+    return chosen.over({"reward_model": {"accept_chance": True}}, {"reward_model": {"accept_chance": why}})
 
 
 def _of_task(task: str, folder: Path) -> Starter:
