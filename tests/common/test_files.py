@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 import tempfile
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_dagster.cli import main
 from rlhf_dagster.common import files
 from rlhf_dagster.common.files import cache_folder, disk_sentence, locked, write_atomically, write_once
 from rlhf_dagster.errors import UserError
@@ -83,3 +85,18 @@ def test_an_error_of_the_disk_is_one_sentence_and_no_other_is() -> None:
     assert disk_sentence(failed) == f"/loop/models/a.json: Input/output error; {again}"
     assert disk_sentence(OSError(errno.ENOSPC, "No space left on device")) == f"No space left on device; {again}"
     assert disk_sentence(FileNotFoundError(errno.ENOENT, "No such file or directory", "a")) == ""
+
+
+def test_such_an_error_ends_a_command_in_its_sentence(monkeypatch, capsys) -> None:
+    def fail(number: int) -> None:
+        raise OSError(number, os.strerror(number), "/loop/models/a.json")
+
+    for name in ("OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM"):  # set by the command
+        monkeypatch.setenv(name, os.environ.get(name, "false"))
+    monkeypatch.setattr("rlhf_dagster.cli._run", lambda: fail(errno.EIO))
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith("rlhf: /loop/models/a.json: Input/output error; look whether the disk")
+    monkeypatch.setattr("rlhf_dagster.cli._run", lambda: fail(errno.ENOENT))
+    with pytest.raises(FileNotFoundError):
+        main()
