@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
+from rlhf_dagster.common.files import reading
 from rlhf_dagster.config.loop import CONFIG_FILE, load_config
 from rlhf_dagster.errors import UserError, first_line
 from rlhf_dagster.records.loop_names import ALONE
@@ -118,7 +119,9 @@ def find_loop(place: Path) -> "LoopFolder":
     if project := _project.get():
         return find_declared(str(place), project)
     file = place / CONFIG_FILE
-    if not (file.exists() or place.is_absolute()) and (around := _project_around(Path.cwd())):
+    with reading(file):
+        is_there = file.exists()
+    if not (is_there or place.is_absolute()) and (around := _project_around(Path.cwd())):
         return find_declared(str(place), around, f"{file}: no such file, and ")
     return LoopFolder(load_config(place), place.resolve(), replace(ALONE, said=str(place)))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rlhf_dagster.common.bounds.odd_files import require_no_odd_file
 from rlhf_dagster.errors import UserError
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
@@ -104,7 +105,11 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what the system raises where something that is there cannot be read into one sentence."""
+    """Turn what the system raises where something that is there cannot be read into one sentence.
+
+    What is no file, as a pipe, is refused before anything waits for it.
+    """
+    require_no_odd_file(path)
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -121,17 +126,6 @@ def disk_sentence(error: OSError) -> str:
         return ""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}; look whether the disk is well and has room, then run this again."
-
-
-@contextmanager
-def disk_errors_in_sentences() -> Iterator[None]:
-    """Turn such an error, wherever it comes from, into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        if not (sentence := disk_sentence(error)):
-            raise
-        raise UserError(sentence) from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.lineage.foreign_folders import require_files
 from rlhf_dagster.lineage.weight_files import CONFIG, require_whole, weight_files
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.records.parquet import without_tag
@@ -107,6 +108,7 @@ def require_checkpoint(folder: Path) -> Path:
         raise UserError(f"{folder} is a file; give the Hugging Face model folder that it is in.")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder; train that stage first or correct the path.")
+    require_files(folder)
     if holds_adapters(folder):
         raise UserError(
             f"{folder}: these are adapters without the model under them; write both as a plain model with "

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhf_dagster.common.bounds.json_text import parse_json
+from rlhf_dagster.common.bounds.limits import MEBIBYTE, MODEL_TEXT_MIB
 from rlhf_dagster.errors import Damaged, UserError
+from rlhf_dagster.lineage.foreign_folders import beyond_a_model
 
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG = "config.json"
@@ -78,7 +80,10 @@ def tensors_of(file: Path) -> dict[str, TensorHeader]:
         with file.open("rb") as opened:
             begin = opened.read(8)
             (length,) = struct.unpack("<Q", begin)
-            header = parse_json(opened.read(min(length, MOST_HEADER + 1, file.stat().st_size)))
+            size = min(length, MOST_HEADER + 1, file.stat().st_size)
+            if size > MODEL_TEXT_MIB.most * MEBIBYTE:
+                raise beyond_a_model(file, "its header")
+            header = parse_json(opened.read(size))
         return {
             name: TensorHeader(entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1])
             for name, entry in header.items()

@@ -64,6 +64,10 @@ def test_a_folder_with_an_odd_name_is_a_folder(tmp_path, name) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_name_that_no_folder_has(tmp_path) -> None:
+    assert_one_sentence(rlhf_here("round", "status", "--loop", "a" * 300), "cannot be read (File name too long)")
+
+
 def test_a_folder_that_holds_something_else(tmp_path) -> None:
     (tmp_path / "thesis.txt").write_text("not to be mixed with")
     assert_one_sentence(rlhf_here("demo", "--out", tmp_path), f"{tmp_path} exists and is not a demo's folder")

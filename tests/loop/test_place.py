@@ -1,5 +1,6 @@
 """A folder that was copied does not do the work of its original again; one that was moved goes on."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -130,3 +131,15 @@ def test_a_damaged_place_is_found_and_set_aside(loop: LoopFolder) -> None:
     finding.repair()
     require_in_place(loop)
     assert (loop.root / CONFIG_FILE).exists()
+
+
+def test_a_place_that_is_a_folder_or_a_pipe_is_a_sentence(loop: LoopFolder) -> None:
+    file = loop.root / PLACE_FILE
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(Damaged, match=r"place.json is a folder; delete it"):
+        require_in_place(loop)
+    file.rmdir()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match=r"place.json: a pipe, not a file"):
+        require_in_place(loop)

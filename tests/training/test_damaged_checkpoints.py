@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, foreign or no causal language model: each is refused, in a sentence that says why."""
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -419,6 +420,28 @@ def test_no_code_of_a_folder_is_run(folder: Path, tmp_path: Path) -> None:
     policy = load_policy(base, COMPUTE)
     policy.model.generate(torch.arange(4)[None], max_new_tokens=2)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "a/b.jinja"])
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a folder", "long"])
+def test_a_file_that_would_be_read_for_ever_is_refused(
+    what: str, name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    if what == "long":
+        monkeypatch.setenv("RLHF_LIMIT_MODEL_TEXT_MIB", "1")
+        file.write_bytes(b"{" + bytes(1 << 20))
+    elif what == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to({"a device": "/dev/zero", "a folder": tmp_path}[what])
+    said = (
+        "more than 1 MiB, which no model's has.+RLHF_LIMIT_MODEL_TEXT_MIB" if what == "long" else f"{what}, not a file"
+    )
+    with pytest.raises(UserError, match=rf"{name}: .*{said}"):
+        load_base_model(BaseModelSettings(source="folder", name=str(folder)), tmp_path / "base")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

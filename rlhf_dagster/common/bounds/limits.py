@@ -60,6 +60,9 @@ IMPORT_FILES = _limit("FILES", 10_000, "files with rows in one folder")
 UNPACKED_RATIO = _limit("UNPACKED_RATIO", 200, "times its size that a compressed file may unpack to, beyond 256 MiB")
 ROW_GROUP_MIB = _limit("ROW_GROUP_MIB", 8192, "MiB, unpacked, of a row group of a Parquet file")
 ANSWER_MIB = _limit("ANSWER_MIB", 256, "MiB of an answer of a label server, unpacked")
+MODEL_TEXT_MIB = _limit(
+    "MODEL_TEXT_MIB", 64, "MiB of a config, an index or a tokenizer's file of a model, and of a header of its weights"
+)
 TEMPLATE_SECONDS = _limit("TEMPLATE_SECONDS", 5, "seconds of computing that a chat template may take for one chat")
 TEMPLATE_MIB = _limit("TEMPLATE_MIB", 512, "MiB of memory that a chat template may use")
 TEMPLATE_CHARACTERS = _limit("TEMPLATE_CHARACTERS", 1_000_000, "characters of a chat template, and of what it writes")

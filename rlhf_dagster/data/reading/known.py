@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_dagster.common.bounds.limits import IMPORT_FILES
+from rlhf_dagster.common.bounds.odd_files import odd_kind
 from rlhf_dagster.data.reading.csv_rows import csv_rows
 from rlhf_dagster.data.reading.json_rows import json_rows
 from rlhf_dagster.data.reading.source import NumberedRow, RowSource
@@ -30,7 +31,6 @@ _MAGIC = {b"PAR1": _PARQUET, b"ARROW1": _ARROW, b"\xff\xff\xff\xff": _ARROW}
 SUFFIXES = tuple(suffix for known in _FORMATS for suffix in known.suffixes)
 _ABOUT = ("dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json")
 """Files about a data set that lie beside its rows."""
-_ODD = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISSOCK, "a socket"))
 
 
 def open_source(path: Path) -> RowSource:
@@ -42,9 +42,8 @@ def open_source(path: Path) -> RowSource:
     mode = _mode(path)
     if stat.S_ISDIR(mode):
         return _folder(path)
-    for is_odd, what in _ODD:
-        if is_odd(mode):
-            raise UserError(f"{path}: {what}, not a file; give a file or a folder.")
+    if what := odd_kind(mode):
+        raise UserError(f"{path}: {what}, not a file; give a file or a folder.")
     kind = _format_of(path)
     return RowSource(path.name, str(path), kind.unit, lambda: kind.rows(path))
 

@@ -60,6 +60,16 @@ def not_utf8(path: Path, byte: int) -> UserError:
     return UserError(f"{path}: not UTF-8 text (byte {byte}); save it as UTF-8.")
 
 
+def require_no_bomb(path: Path, packed: int, unpacked: int) -> None:
+    """Raise UserError where so many bytes of a file have made so many as no text does."""
+    ratio = UNPACKED_RATIO.most
+    if unpacked > max(_BOMB_FROM, ratio * packed):
+        raise UserError(
+            f"{path}: unpacks to more than {ratio:,} times its size, which no text does; unpack it yourself and look "
+            f"at it, or {UNPACKED_RATIO.said()}."
+        )
+
+
 def inner_suffix(path: Path) -> str:
     """The ending of the file's name that says what is in it, without that of its compression."""
     return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).suffix.lower()
@@ -92,7 +102,6 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, path: Path, raw: BinaryIO, inner: Any) -> None:
         self._path, self._raw, self._inner, self._given = path, raw, inner, 0
-        self._ratio = UNPACKED_RATIO.most
 
     def readable(self) -> bool:
         return True
@@ -101,9 +110,5 @@ class _Bounded(io.RawIOBase):
         data = self._inner.read(len(buffer))
         buffer[: len(data)] = data
         self._given += len(data)
-        if self._given > max(_BOMB_FROM, self._ratio * self._raw.tell()):
-            raise UserError(
-                f"{self._path}: unpacks to more than {self._ratio:,} times its size, which no text does; unpack it "
-                f"yourself and look at it, or {UNPACKED_RATIO.said()}."
-            )
+        require_no_bomb(self._path, self._raw.tell(), self._given)
         return len(data)

@@ -9,6 +9,7 @@ from pyarrow import parquet
 
 from rlhf_dagster.common.bounds.limits import MEBIBYTE, ROW_GROUP_MIB
 from rlhf_dagster.data.reading.source import NumberedRow
+from rlhf_dagster.data.reading.streams import require_no_bomb
 from rlhf_dagster.errors import UserError, first_line
 
 _FIRST_BATCH, _BATCH_BYTES = 16, 8 * 2**20
@@ -19,7 +20,7 @@ def parquet_rows(path: Path) -> Iterator[NumberedRow]:
     try:
         with parquet.ParquetFile(path) as file:
             _require_bounded(path, file.metadata)
-            yield from _numbered(_sound(_parquet_batches(file)))
+            yield from _numbered(_no_bomb(path, _sound(_parquet_batches(file))))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a whole Parquet file ({first_line(error)}).") from None
 
@@ -85,6 +86,15 @@ def _sound(batches: Iterator[Any]) -> Iterator[Any]:
     """Batches of which every part is looked at first: by damaged offsets, texts would come from anywhere in memory."""
     for batch in batches:
         batch.validate(full=True)
+        yield batch
+
+
+def _no_bomb(path: Path, batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches, as long as they are not far more than the file: in it a value may be once, for many rows."""
+    packed, unpacked = path.stat().st_size, 0
+    for batch in batches:
+        unpacked += batch.nbytes
+        require_no_bomb(path, packed, unpacked)
         yield batch
 
 

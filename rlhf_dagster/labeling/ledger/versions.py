@@ -2,14 +2,19 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlhf_dagster.labeling.ledger.rows import LedgerRow
 from rlhf_dagster.labeling.store import Annotation
 from rlhf_dagster.records.json_text import json_encoding
 
-result_json = json_encoding(sort_keys=True)
-"""The text of a result."""
+_as_json = json_encoding(sort_keys=True)
+
+
+def result_json(result: Any) -> str:
+    """The text of a result. Half of a surrogate pair, which a server can send and no database holds, is escaped."""
+    text = _as_json(result)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Version(NamedTuple):

@@ -172,6 +172,8 @@ def _read(root: Path) -> LoopPlace | None:
             data = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError:
+        raise Damaged(f"{file} is a folder; delete it, and the loop lives where it is.") from None
     try:
         return read_as(LoopPlace, unseal(data, str(file)), str(file))
     except Damaged as damaged:

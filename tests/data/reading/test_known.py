@@ -207,6 +207,16 @@ def test_a_table_that_unpacks_to_more_than_may_be_in_memory(tmp_path: Path, monk
         read(file)
 
 
+def test_a_table_of_one_value_for_many_rows_is_no_way_round_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_BOMB_FROM", 2**22)
+    file = tmp_path / "a.parquet"
+    pd.DataFrame({"a": ["x" * 2**14] * 400}).to_parquet(file)
+    with pytest.raises(UserError, match=r"a.parquet: unpacks to more than 200 times its size"):
+        read(file)
+    pd.DataFrame({"a": [str(number) * 2**10 for number in range(400)]}).to_parquet(file, compression=None)
+    assert len(read(file)) == 400
+
+
 def test_an_arrow_file_whose_offsets_lead_elsewhere_is_a_sentence(tmp_path: Path) -> None:
     """Read as they are, texts would come from anywhere in memory, or end the process."""
     texts = pa.array(["one", "two", "three"])

@@ -437,6 +437,18 @@ def test_a_time_that_is_none_is_left_out(store, fake, label, seconds) -> None:
         assert labels(store) == 1
 
 
+@pytest.mark.parametrize("half", ["\ud800", "é\udfff"])
+def test_half_of_a_character_in_an_answer_is_set_aside_and_stops_nothing(store, fake, frame, label, half) -> None:
+    task = fake.task_of(records(frame)[0]["comparison_id"])["id"]
+    region = {"from_name": "preference", "to_name": "prompt", "type": "choices", "value": {"choices": [half]}}
+    fake.annotate(task, [region])
+    label(1)
+    assert labels(store) == 1
+    [odd, _] = store.read(ROUND, PURPOSE)[0]
+    assert odd.result["raw"] == [region]
+    assert store.count(ROUND, PURPOSE).labels == 1
+
+
 def test_a_clock_that_is_ahead_makes_nobody_wait_for_a_year(store, fake, label) -> None:
     fake.database.now = datetime.now(UTC) + timedelta(days=365)
     label(0)
