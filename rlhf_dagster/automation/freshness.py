@@ -39,7 +39,10 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Records:
-    """Dagster's records of what was materialised for one round of a loop, or outside of any round."""
+    """Dagster's records of what was materialised for one round of a loop, or outside of any round.
+
+    Each record is looked up once, so that all answers are about one state of the loop: ask a new object after a run.
+    """
 
     loop: LoopFolder
     instance: dg.DagsterInstance
@@ -135,6 +138,11 @@ class Records:
 
     def _record(self, asset: str, before: int | None = None) -> dg.EventLogRecord | None:
         """The newest record of an asset, in this round if it is made by round."""
+        if (asset, before) not in self._found:
+            self._found[asset, before] = self._fetch(asset, before)
+        return self._found[asset, before]
+
+    def _fetch(self, asset: str, before: int | None) -> dg.EventLogRecord | None:
         partitions = [self.round_key] if self.round_key and self._is_of_round(asset) else None
         wanted = dg.AssetRecordsFilter(self._asset_key(asset), asset_partitions=partitions, before_storage_id=before)
         return next(iter(self.instance.fetch_materializations(wanted, limit=1).records), None)
@@ -147,6 +155,11 @@ class Records:
 
     def _key_of(self, asset: str) -> str:
         return self.round_key if self.round_key and self._is_of_round(asset) else ""
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, int | None], dg.EventLogRecord | None]:
+        """What was looked up already: each asset is asked for once for each of its children."""
+        return {}
 
     @cached_property
     def _policies(self) -> list[str]:

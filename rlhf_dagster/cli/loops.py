@@ -53,12 +53,12 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
 
 def _missing(runner: "LoopRunner", job: str, key: str | None, until: str | None) -> list[str]:
     """What is to be made; what stays although something newer is there is said."""
-    kept = runner.freshness(job, key).kept
-    if kept:
+    found = runner.freshness(job, key)
+    if kept := found.kept:
         why = f"{key} is decided, or sent to annotators" if key else "promoted rounds are built on it"
         newer = ", ".join(sorted(set(kept.values())))
         print(f"{newer} is newer than {', '.join(kept)}, which stays: {why}. --again makes it again.")
-    return runner.missing(job, key, until)
+    return [asset for asset in runner.assets(job, until) if asset in found.outdated]
 
 
 def add_round(folder: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_loop_among_others_makes_what_it_makes_alone(beside, instance, stages)
     assert records.is_there("completions")
     assert records.freshness(["round_manifest", "completions"]).outdated == {}
     assert run("collect_round", "completions").success
-    assert records.made_from_newer("preference_batch") == ""
+    assert Records(loop, instance, graph, ROUND).made_from_newer("preference_batch") == ""
     made = instance.get_latest_materialization_event(dg.AssetKey(["one", "completions"]))
     assert instance.get_run_by_id(made.run_id).tags[LOOP_TAG] == "one"
     lineage = made.asset_materialization.metadata[COLUMN_LINEAGE].value.deps_by_column
