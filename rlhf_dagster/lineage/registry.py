@@ -19,6 +19,8 @@ from rlhf_dagster.storage.base import Store
 
 INITIAL_ROUND = ""
 """The round of the SFT policy, which sorts before every labelling round."""
+GATE = "gate"
+"""Who has promoted, in the history, where no person did."""
 HISTORY, APPROVALS, POLICIES, PINS = (f"registry/{name}" for name in ("history", "approvals", "policies", "pins"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 

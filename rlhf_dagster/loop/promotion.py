@@ -10,7 +10,7 @@ from rlhf_dagster.evaluation.rules import Verdict
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
-from rlhf_dagster.lineage.registry import ApprovalRecord
+from rlhf_dagster.lineage.registry import GATE, ApprovalRecord, ChampionRecord
 from rlhf_dagster.loop.evaluation import decide
 from rlhf_dagster.loop.folder import LoopFolder
 
@@ -25,7 +25,8 @@ def promote_round(
 ) -> dict[str, Any]:
     """Ask the gate about a round's own report and judgments, move the champion if it passes, and return the decision.
 
-    Promotion only moves forward: running it again for a round older than the champion's changes nothing. A person's
+    Promotion only moves forward: running it again for a round older than the champion's changes nothing, and for the
+    champion's own round it returns the same decision. A person's
     approval of exactly this policy promotes it where the gate passes, and against the gate where the approval says so.
     A person's refusal of it promotes nothing. The last word counts.
 
@@ -41,7 +42,10 @@ def promote_round(
     if not (found.passed or (approval and approval.anyway)):
         return decided(found, promoted=False)
     if refusal:
-        return decided(found, promoted=_is_champion(loop, policy.model_id), reasons=[refusal])
+        # Whoever was interrupted after the promotion was on record ends with the decision that was not written.
+        made = _own_promotion(loop, round_key, policy.model_id)
+        again = _reasons(found, made.by, made.reason) if made else [refusal]
+        return decided(found, promoted=_is_champion(loop, policy.model_id), reasons=again)
     if loop.config.gate.approval and approval is None:
         waits = [how_to_approve(loop, round_key), *found.reasons]
         return decided(found, promoted=False, outcome="waiting for approval", reasons=waits)
@@ -50,8 +54,7 @@ def promote_round(
     moved = registry.promote(policy.model_id, round_key, by=by, reason=reason)
     if not moved.promoted:
         return decided(found, promoted=False, reasons=[moved.reason])
-    said = [f"Promoted by {by}: {reason}"] if approval else []
-    return decided(found, promoted=True, reasons=[*said, *found.reasons])
+    return decided(found, promoted=True, reasons=_reasons(found, by, reason))
 
 
 def require_current(loop: LoopFolder, round_key: str, policy_id: str) -> None:
@@ -69,6 +72,18 @@ def require_current(loop: LoopFolder, round_key: str, policy_id: str) -> None:
     snapshot = loop.table("preference_dataset", round_key)
     if snapshot is not None and manifest["dataset"] not in (None, snapshot_hash(snapshot)):
         raise UserError(f"{policy_id} learned from other labels than preference_dataset of {round_key} has; {again}.")
+
+
+def _reasons(found: GateDecision, by: str, reason: str) -> list[str]:
+    """Why a policy is promoted: a person's word, if it was a person, and the gate's rules."""
+    return found.reasons if by == GATE else [f"Promoted by {by}: {reason}", *found.reasons]
+
+
+def _own_promotion(loop: LoopFolder, round_key: str, policy_id: str) -> ChampionRecord | None:
+    """The entry by which a round's policy became the champion, if that was the last change of all."""
+    last = loop.registry.champion()
+    is_own = last is not None and (last.policy_id, last.round_key, last.action) == (policy_id, round_key, "promotion")
+    return last if is_own else None
 
 
 def _is_champion(loop: LoopFolder, policy_id: str) -> bool:
@@ -117,7 +132,7 @@ def _refused_by(found: GateDecision, word: ApprovalRecord) -> GateDecision:
 def _by_whom(found: GateDecision, approval: ApprovalRecord | None) -> tuple[str, str]:
     """Who promotes, and the reason on record."""
     if approval is None:
-        return "gate", "every rule of the gate is met"
+        return GATE, "every rule of the gate is met"
     return approval.by, approval.reason if found.passed else AGAINST_THE_GATE + approval.reason
 
 

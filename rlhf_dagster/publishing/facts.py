@@ -6,11 +6,9 @@ from typing import Any
 from rlhf_dagster.evaluation.win_rate import PEOPLE, REWARD_MODEL, SIMULATED_ANNOTATORS
 from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.lineage.models import Checkpoint
-from rlhf_dagster.lineage.registry import ChampionRecord
+from rlhf_dagster.lineage.registry import GATE, ChampionRecord
 from rlhf_dagster.loop.folder import LoopFolder
 
-GATE = "gate"
-"""Who has promoted, in the history, where no person did."""
 _AGAINST = {"sft": "the SFT policy", "behaviour": "the champion before"}
 
 

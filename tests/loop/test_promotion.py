@@ -14,7 +14,9 @@ from rlhf_dagster.evaluation.win_rate import REWARD_MODEL
 from rlhf_dagster.labeling.dataset import snapshot_hash
 from rlhf_dagster.lineage.models import Checkpoint, model_digest
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.interventions.champions import restore_champion
 from rlhf_dagster.loop.promotion import promote_round
+from rlhf_dagster.loop.sampling import pin_round
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.schemas import PREFERENCES, table
 
@@ -120,14 +122,22 @@ def test_a_rollback_in_between_counts_too(loop) -> None:
     assert failed(decide(loop, "ppo-2", judged_against="ppo-1")) == ["champion"]
 
 
-def test_deciding_again_moves_nothing_and_says_so(loop) -> None:
+def test_deciding_again_moves_nothing_and_says_the_same(loop) -> None:
+    """As after a kill between the entry in the registry and the decision's file."""
     first, history = decide(loop), loop.registry.history()
-    again = decide(loop)
-    assert (again["promoted"], again["outcome"], again["champion"]) == (True, "pass", "ppo-1")
-    assert (again["reasons"], again["rules"]) == (["ppo-1 is already the champion."], first["rules"])
+    assert decide(loop) == first
     stricter = decide(with_gate(loop, max_kl=1.0))
     assert (stricter["promoted"], failed(stricter)) == (False, ["max_kl"])
     assert loop.registry.history() == history
+
+
+def test_after_a_rollback_to_it_a_policy_is_the_champion_already(loop) -> None:
+    decide(loop, "ppo-1")
+    decide(loop, "ppo-2", judged_against="ppo-1")
+    loop.registry.rollback("ppo-1", "ada", "repeats itself")
+    found = decide(loop, "ppo-1")
+    assert (found["promoted"], found["champion"]) == (True, "ppo-1")
+    assert found["reasons"] == ["ppo-1 is already the champion."]
 
 
 def test_an_old_round_never_rolls_back(loop) -> None:
@@ -171,7 +181,7 @@ def test_an_approval_does_not_overrule_the_gate_unless_it_says_so(asking) -> Non
     assert found["reasons"][0] == "Promoted by ada: against the gate: the judges were wrong"
     assert "and is not" in found["reasons"][1]
     assert asking.registry.history()[-1].reason == "against the gate: the judges were wrong"
-    assert decide(asking, judgments=people(low=0.4))["promoted"]
+    assert decide(asking, judgments=people(low=0.4)) == found
 
 
 def test_a_refusal_by_a_person_holds_until_another_word(loop) -> None:
@@ -225,6 +235,21 @@ def test_a_policy_whose_folder_is_gone_is_not_promoted(loop) -> None:
     with pytest.raises(UserError, match="the checkpoint of policy ppo-1 is gone; restore it"):
         decide(loop)
     assert champion(loop) == "sft"
+
+
+def test_what_is_gone_is_neither_rolled_back_to_nor_pinned(loop) -> None:
+    decide(loop)
+    shutil.rmtree(loop.root / "models" / "sft")
+    with pytest.raises(UserError, match="the checkpoint of policy sft is gone; restore it"):
+        restore_champion(loop, None, "ada", "it swears")
+    assert champion(loop) == "ppo-1"
+    assert pin_round(loop, "round-0002")["behaviour_policy"] == "ppo-1"
+    shutil.rmtree(loop.root / "models" / "ppo-1")
+    with pytest.raises(UserError, match=r"policy ppo-1 is gone.*\. round-0003 is not pinned to it\."):
+        pin_round(loop, "round-0003")
+    assert loop.registry.pins() == ["round-0002"]
+    with pytest.raises(UserError, match="round-0002 is pinned to it: bring it back, or delete the round"):
+        pin_round(loop, "round-0002")
 
 
 def test_a_policy_whose_files_are_damaged_is_not_promoted(loop) -> None:
