@@ -15,12 +15,14 @@ def main() -> None:
 
     from rlhf_dagster.cli.output import end_output, guard_output, require_output, say_error
     from rlhf_dagster.common.bounds.limits import require_known_limits
+    from rlhf_dagster.common.files import disk_errors_in_sentences
     from rlhf_dagster.errors import UserError, first_line
 
     try:
         guard_output()
         require_known_limits()
-        code = _run()
+        with disk_errors_in_sentences():
+            code = _run()
         require_output()
     except UserError as error:
         say_error(str(error))

@@ -128,6 +128,17 @@ def disk_sentence(error: OSError) -> str:
     return f"{where}{error.strerror}; look whether the disk is well and has room, then run this again."
 
 
+@contextmanager
+def disk_errors_in_sentences() -> Iterator[None]:
+    """Turn such an error, wherever it comes from, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if not (sentence := disk_sentence(error)):
+            raise
+        raise UserError(sentence) from None
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power loss. Some file systems cannot, and say so: they are left alone."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_dagster.cli import main
 from rlhf_dagster.common import files
 from rlhf_dagster.common.files import cache_folder, disk_sentence, locked, reading, write_atomically, write_once
 from rlhf_dagster.errors import UserError
@@ -97,3 +98,18 @@ def test_what_is_no_file_is_refused_before_anything_waits_for_it(tmp_path: Path)
         (tmp_path / "none").read_bytes()
     with pytest.raises(UserError, match=r"cannot be read \(File name too long"), reading(tmp_path / ("a" * 300)):
         (tmp_path / ("a" * 300)).exists()
+
+
+def test_such_an_error_ends_a_command_in_its_sentence(monkeypatch, capsys) -> None:
+    def fail(number: int) -> None:
+        raise OSError(number, os.strerror(number), "/loop/models/a.json")
+
+    for name in ("OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM"):  # set by the command
+        monkeypatch.setenv(name, os.environ.get(name, "false"))
+    monkeypatch.setattr("rlhf_dagster.cli._run", lambda: fail(errno.EIO))
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith("rlhf: /loop/models/a.json: Input/output error; look whether the disk")
+    monkeypatch.setattr("rlhf_dagster.cli._run", lambda: fail(errno.ENOENT))
+    with pytest.raises(FileNotFoundError):
+        main()

@@ -25,7 +25,11 @@ def writing_output(output: Path) -> Iterator[Path]:
     try:
         with replacing(output) if is_main() else tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
+        # A tokenizer raises what the system says as a plain Exception.
+        plain = type(error) is Exception and "(os error " in str(error)
+        if not (plain or isinstance(error, OSError | SafetensorError)):
+            raise
         raise UserError(
             f"{output}: the trained model cannot be written ({first_line(error)}); mend that and train again, "
             "which goes on from the last state."
