@@ -10,10 +10,11 @@ import yaml
 
 from rlhf_dagster.assets.rounds import open_next_round
 from rlhf_dagster.automation.failures import sentence
-from rlhf_dagster.automation.instance import open_instance
+from rlhf_dagster.automation.instance import open_instance, prepare_home
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.loops import run_job
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common.files import disk_errors_in_sentences
 from rlhf_dagster.config.loop import CONFIG_FILE
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.loop.upkeep.files import check_files
@@ -36,6 +37,12 @@ CONFIG: dict[str, Any] = {
     "compute": {"threads": 1, "launch": "in_process", "device": "cpu", "checkpoint_seconds": 0},
 }
 """States are written at every step, and every candidate passes the gate."""
+NO_LOGS = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+"""For Dagster's instance: it would start two processes for each asset that copy what is printed."""
 _WHEN = ("created_at", "updated_at", "promoted_at", "seconds", "usage", "reported_at", "time", "at")
 """Fields and columns that say when something was done, or what it cost."""
 
@@ -44,6 +51,8 @@ def make_collected(root: Path) -> None:
     """A loop whose first round is collected and labelled."""
     root.mkdir(parents=True)
     (root / CONFIG_FILE).write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    with (prepare_home(root) / "dagster.yaml").open("a", encoding="utf-8") as file:
+        file.write(NO_LOGS)
     runner = LoopRunner.open(LoopFolder.open(root))
     for job, key in (("prepare", None), ("collect_round", ROUND)):
         if key:
@@ -53,9 +62,14 @@ def make_collected(root: Path) -> None:
             raise SystemExit(f"{job} fails by itself: {outcome.failure}")
 
 
+def trained_assets(root: Path) -> list[str]:
+    """What `rlhf run train_round` makes in a loop, upstream first."""
+    return job_assets(LoopFolder.open(root).config)[JOB]
+
+
 def train_round(root: Path, until: str | None = None) -> None:
     """Do as `rlhf run train_round` does. Raises UserError where that ends with a sentence."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), disk_errors_in_sentences():
         run_job(JOB, root, ROUND, until, again=False)
 
 
@@ -78,7 +92,7 @@ def damages(root: Path) -> list[str]:
 def digests(root: Path) -> dict[str, str]:
     """What a round has made, without when: a digest of each table, report, decision and model, and the champions."""
     loop = LoopFolder.open(root)
-    made = {asset: _digest(loop, asset) for asset in job_assets(loop.config)[JOB]}
+    made = {asset: _digest(loop, asset) for asset in trained_assets(root)}
     ledger = loop.label_store.state()
     champions = [entry.policy_id for entry in loop.registry.history()]
     return made | {"champions": " ".join(champions), "annotations": str(ledger.annotations)}

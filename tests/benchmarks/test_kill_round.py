@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import kill_round
 from benchmarks.faults import shim
-from benchmarks.kill_round import Point, Stage, differences, points_of, report, site_of
+from benchmarks.kill_round import Outcome, Point, Stage, differences, points_of, report, site_of, try_all
 
 FAULTS = ["kill", "eio", "full"]
 STAGES = [
@@ -44,8 +44,12 @@ def test_what_differs_is_named_and_counted(capsys: pytest.CaptureFixture[str]) -
     assert differences("a: 1\nb: 2", "a: 1\nb: 2") == ""
     assert differences("a: 1\nb: 2", "a: 1\nb: 3") == "b: 2 and not b: 3"
     points = [Point(STAGES[0], 0, "kill"), Point(STAGES[1], 1, "eio")]
-    assert report(iter(points), lambda _: "") == 0
-    assert report(iter(points), lambda point: "no sentence" if point.fault == "eio" else "") == 1
+    assert report(Outcome(point, "w a", "") for point in points) == 0
+
+    def try_one(point: Point) -> Outcome:
+        return Outcome(point, point.stage.sites[point.call], "no sentence" if point.fault == "eio" else "")
+
+    assert report(try_all(points, try_one, jobs=1)) == 1
     said = capsys.readouterr().out
     assert "promotion, eio at call 1 (w a): no sentence" in said
     assert "2 tried at 2 kinds of calls, 1 failed" in said
