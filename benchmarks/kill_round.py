@@ -7,8 +7,8 @@ Counted are the calls about the loop's files but for Dagster's own records. Each
 command for one (`--until`), in a folder and a process of its own, with one fault at one call. After it `rlhf check`
 must find nothing, an error must be one sentence, and the same command must go on and end with the tables, reports,
 decisions and models (by their digests) of a round without a fault. First comes one call of each kind (what is done,
-with which file), the faults taking turns, then the other faults at these, then calls at random. A point takes
-some three CPU seconds: its processes are forked from one that has made a round, and pictures are not drawn. ``--in-place``
+with which file), the faults taking turns, then the other faults at these, then calls at random. A point takes some
+three CPU seconds: its processes are forked from one that has made a round, and pictures are not drawn. ``--in-place``
 shows that the check can fail: the store then overwrites files where they are.
 """
 
