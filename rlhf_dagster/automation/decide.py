@@ -21,6 +21,8 @@ class Attempt:
     """It ended without success, and not by the stop cord."""
     position: int = 0
     """Position in the ledger up to which labels had been counted when it was launched; 0 where a person launched it."""
+    stopped: bool = False
+    """The stop cord ended it."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,23 @@ def train_decision(waiting: Waiting, settings: AutomationSettings, now: datetime
         return Wait(f"{state.round}: {why.why}{failed}")
     key = f"{state.round}:{labels.position}:{epoch}"
     return Launch("train_round", state.round, key, f"{state.round}: {why}", labels.position)
+
+
+def sending_decision(state: RoundState, attempt: Attempt | None, epoch: int) -> Launch | Wait:
+    """Whether a run is begun once more that ended between the report on a policy and its way to the judges."""
+    short = attempt.run_id[:8] if attempt else ""
+    if attempt and attempt.active:
+        return Wait(f"{state.round} is being trained (run {short}).")
+    if attempt and attempt.failed:
+        return Wait(
+            f"{state.round}: {state.policy} is trained, and run {short} failed before it was decided on or sent to be "
+            "judged; re-execute it once that is mended."
+        )
+    if not (attempt and attempt.stopped and state.labels):
+        return Wait(f"{state.round}: {state.policy} is not decided on, nor sent to be judged; run train_round again.")
+    position = state.labels.position
+    why = f"{state.round}: run {short} was stopped before {state.policy} was decided on or sent to be judged."
+    return Launch("train_round", state.round, f"{state.round}:{position}:{epoch}", why, position)
 
 
 def release_decision(waiting: Waiting, settings: AutomationSettings, now: datetime, epoch: int) -> Launch | Wait:

@@ -90,16 +90,25 @@ def new_labels(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.Sen
             return dg.SensorResult(skip_reason=stop.sentence, cursor=cursor)
         if active := active_run(context.instance, loop, "train_round"):
             return dg.SensorResult(skip_reason=f"{active}; one training at a time.", cursor=cursor)
-        now, epoch = datetime.now(UTC), resumes(loop.store)
         decisions = [
-            decide.train_decision(waiting_for(context.instance, loop, "train_round", state), settings, now, epoch)
+            _train_or_send(context.instance, loop, state, settings)
             for state in states
-            if state.phase in ("labelling", "refused")
+            if state.phase in ("labelling", "refused", "trained")
         ]
         notices = [*_notices(context, states), *_unsettled(context, loop)]
         return _first(decisions, "No round waits for labels.", cursor, notices)
 
     return sensor
+
+
+def _train_or_send(
+    instance: dg.DagsterInstance, loop: LoopFolder, state: RoundState, settings: AutomationSettings
+) -> Launch | Wait:
+    epoch = resumes(loop.store)
+    if state.phase == "trained":
+        return decide.sending_decision(state, last_attempt(instance, loop, "train_round", state.round), epoch)
+    waiting = waiting_for(instance, loop, "train_round", state)
+    return decide.train_decision(waiting, settings, datetime.now(UTC), epoch)
 
 
 def opened_rounds(settings: AutomationSettings, names: LoopNames = ALONE) -> dg.SensorDefinition:

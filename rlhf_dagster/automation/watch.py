@@ -48,8 +48,9 @@ def last_attempt(instance: dg.DagsterInstance, loop: LoopFolder, job: str, round
         return None
     run = runs[0]
     active = run.status in ALIVE or (run.status == dg.DagsterRunStatus.FAILURE and run.tags.get(_WILL_RETRY) == "true")
-    failed = not active and run.status != dg.DagsterRunStatus.SUCCESS and STOPPED_TAG not in run.tags
-    return Attempt(run.run_id, active, failed, int(run.tags.get(POSITION_TAG, 0)))
+    ended_badly, stopped = not active and run.status != dg.DagsterRunStatus.SUCCESS, STOPPED_TAG in run.tags
+    position = int(run.tags.get(POSITION_TAG, 0))
+    return Attempt(run.run_id, active, ended_badly and not stopped, position, ended_badly and stopped)
 
 
 def active_run(instance: dg.DagsterInstance, loop: LoopFolder, job: str) -> str:

@@ -90,7 +90,8 @@ def waits_for(loop: LoopFolder, state: RoundState) -> str:
         return _waits_for_people(state.round, state.labels, "train_round", "comparisons")
     if state.phase == "trained":
         return (
-            f"{state.round} waits for the end of train_round: {state.policy} is not decided on, nor sent to be judged."
+            f"{state.round} waits for the end of train_round: {state.policy} is not decided on, nor sent to be judged. "
+            "A run of it that failed is to be re-executed."
         )
     if state.phase == "judging" and state.judgments:
         return _waits_for_people(state.round, state.judgments, "release_round", "A/B comparisons")

@@ -1,6 +1,7 @@
 """What is launched, and the sentence shown where nothing is."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from rlhf_dagster.automation.decide import (
     collect_decision,
     open_decision,
     release_decision,
+    sending_decision,
     train_decision,
 )
 from rlhf_dagster.config.automation import AutomationSettings
@@ -145,6 +147,25 @@ def test_what_was_stopped_may_be_launched_again_after_a_resume() -> None:
 def test_a_refused_round_is_trained_again_with_enough_new_labels() -> None:
     refused = RoundState("round-0001", "refused", counts(new=120, complete=250), policy="p", reasons=["no"])
     assert isinstance(train_decision(Waiting(refused), SETTINGS, NOW, 0), Launch)
+
+
+def test_a_trained_policy_that_is_not_on_its_way_says_why_and_goes_on_after_a_stop() -> None:
+    trained = RoundState("round-0001", "trained", counts(new=0, complete=300), policy="p")
+    run = partial(Attempt, "abcdef123456")
+    assert sending_decision(trained, run(active=True, failed=False), 0) == Wait(
+        "round-0001 is being trained (run abcdef12)."
+    )
+    assert sending_decision(trained, run(active=False, failed=True, position=7), 0) == Wait(
+        "round-0001: p is trained, and run abcdef12 failed before it was decided on or sent to be judged; re-execute "
+        "it once that is mended."
+    )
+    stopped = run(active=False, failed=False, position=7, stopped=True)
+    launches = [sending_decision(trained, stopped, epoch) for epoch in (0, 1)]
+    assert [launch.run_key for launch in launches if isinstance(launch, Launch)] == ["round-0001:7:0", "round-0001:7:1"]
+    for other in (None, run(active=False, failed=False, position=7)):
+        assert sending_decision(trained, other, 0) == Wait(
+            "round-0001: p is not decided on, nor sent to be judged; run train_round again."
+        )
 
 
 def judging(judgments: LabelCounts, reasons: list[str] | None = None) -> Waiting:

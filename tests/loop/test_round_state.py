@@ -49,7 +49,9 @@ def test_a_round_from_opening_to_the_approval(loop: LoopFolder) -> None:
     store(loop, "eval_report", ROUND, report("p1", labels_read={"position": position}))
     state = round_state(loop, ROUND)
     assert (state.phase, state.policy, state.labels.new) == ("trained", "p1", 0)
-    assert waits_for(loop, state).endswith("p1 is not decided on, nor sent to be judged.")
+    assert waits_for(loop, state).endswith(
+        "p1 is not decided on, nor sent to be judged. A run of it that failed is to be re-executed."
+    )
 
     store(loop, "promotion", ROUND, {"policy": "p1", "outcome": "waiting for approval", "reasons": ["The gate passes"]})
     state = round_state(loop, ROUND)
