@@ -6,8 +6,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from rlhf_dagster.common.child_processes import end_with_parent
 from rlhf_dagster.errors import UserError
@@ -20,6 +23,8 @@ _POLL = 0.5
 SHORTEST_LIFE = 60.0
 """Seconds after which a service that dies is started again at once; one that dies sooner waits longer each time."""
 LONGEST_PAUSE = 30.0
+LOOK_SECONDS = 5.0
+"""Seconds between two looks at the child of a service, for which all processes are listed."""
 
 
 @dataclass
@@ -31,18 +36,32 @@ class Service:
     log: Path
     is_ready: Callable[[], bool] = lambda: True
     """Whether the services that come after this one can start."""
+    works_in_child: bool = False
+    """Whether a child of the process does the work, without which the service is dead although its process is not."""
     process: subprocess.Popen[bytes] | None = None
     pause: float = 0.0
     started: float = 0.0
     due: float = field(default=0.0)
     """When it is to be started, by the monotonic clock."""
+    had_child: bool = False
+    next_look: float = 0.0
 
     def launch(self) -> None:
-        self.process, self.started = self.start(), time.monotonic()
+        self.process, self.started, self.had_child = self.start(), time.monotonic(), False
 
     def died(self) -> int | None:
         """Its exit code where it is not running; None while it is."""
         return None if self.process is None else self.process.poll()
+
+    def has_lost_child(self) -> bool:
+        """Whether the child that does the work was there and is gone."""
+        now = time.monotonic()
+        if not self.works_in_child or self.process is None or now < self.next_look:
+            return False
+        self.next_look = now + LOOK_SECONDS
+        children = _living_children(self.process.pid)
+        self.had_child = self.had_child or children > 0
+        return self.had_child and not children
 
 
 def listens(host: str, port: int) -> Callable[[], bool]:
@@ -118,6 +137,8 @@ def stop_all(services: Sequence[Service]) -> None:
 def _look_after(service: Service, say: Callable[[str], None]) -> None:
     now, code = time.monotonic(), service.died()
     if service.process is not None and code is None:
+        if service.has_lost_child():
+            service.process.kill()
         return
     if service.process is not None:
         lived = now - service.started
@@ -127,3 +148,10 @@ def _look_after(service: Service, say: Callable[[str], None]) -> None:
         say(f"The {service.name} ended ({how}); it is started again. Its log: {service.log}")
     if now >= service.due:
         service.launch()
+
+
+def _living_children(pid: int) -> int:
+    """How many children of a process are there, but for those that have ended and are not waited for."""
+    with suppress(psutil.Error):
+        return sum(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process(pid).children())
+    return 0

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -137,7 +138,8 @@ def _dagster(loop: LoopFolder, port: int) -> list[Service]:
     code += ["--location-name", CODE_LOCATION, "--use-python-environment-entry-point", "--heartbeat-ttl", "15"]
     return [
         Service("page server", logged(pages, log, plain), log, listens(LOOPBACK, pages_port)),
-        service("code server", code, listens(LOOPBACK, code_port)),
+        # It passes on what its child answers, and does so for ever where that was killed, by the system for memory say.
+        replace(service("code server", code, listens(LOOPBACK, code_port)), works_in_child=True),
         service("web server", web, lambda: answers(f"http://{LOOPBACK}:{port}/server_info")),
         service("daemon", daemon),
     ]
