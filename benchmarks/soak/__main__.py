@@ -15,7 +15,7 @@ a soak knows is there: `soak.json`, `samples.jsonl`, `story.log` with a summary 
 - no label is in a ledger or on a server twice, none that an annotator had a confirmation of is lost, and none is in a
   ledger that is on no server; in the end a ledger has all that its server has;
 - every round is decided, at work, or waits for something that is said, and none stands still for 45 minutes;
-- a tick that fails says in a sentence what is away, unless its code server was killed under it;
+- a tick that fails says in a sentence what is away, unless its code server was killed or gave no answer in time;
 - memory, open files, and the disk that a round takes do not grow without end (benchmarks/soak/series.py has bounds);
 - in the end, commands that look at a loop (`round status`, `doctor`, `check`, `metrics`) end without a traceback.
 

@@ -22,10 +22,10 @@ from rlhf_dagster.loop.round_state import waits_for
 
 SENTENCES = {"TickFailed"}
 """Errors of ticks that say in a sentence what is away."""
-KILLED = {"DagsterUserCodeUnreachableError", "DagsterUserCodeProcessError"}
-"""Errors of ticks whose code server was killed under them."""
+AWAY = {"DagsterUserCodeUnreachableError", "DagsterUserCodeProcessError"}
+"""Errors of ticks whose code server was killed under them, or gave no answer in time."""
 _GIVEN = re.compile(r"^(\S+), (\w+): ([\d,]+) labels? given", re.MULTILINE)
-_REEXECUTED = re.compile(r"run (\w{8})(?: failed)?; re-execute it")
+_REEXECUTED = re.compile(r"run (\w{8})(?: failed[^;]*)?; re-execute it")
 _REEXECUTE = "mutation($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) { __typename } }"
 
 
@@ -156,7 +156,7 @@ def _ticks(instance: dg.DagsterInstance, seen: Seen) -> str:
 
 def _outcome(error: SerializableErrorInfo) -> str:
     names = {one.cls_name for one in _chain(error)}
-    return "failed in a sentence" if names & SENTENCES else "code server killed" if names & KILLED else "traceback"
+    return "failed in a sentence" if names & SENTENCES else "code server away" if names & AWAY else "traceback"
 
 
 def _chain(error: SerializableErrorInfo) -> Iterator[SerializableErrorInfo]:

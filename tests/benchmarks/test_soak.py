@@ -19,7 +19,7 @@ def error(name: str, cause: SerializableErrorInfo | None = None) -> Serializable
     ("found", "outcome"),
     [
         (error("SensorExecutionError", error("TickFailed")), "failed in a sentence"),
-        (error("DagsterUserCodeUnreachableError", error("_InactiveRpcError")), "code server killed"),
+        (error("DagsterUserCodeUnreachableError", error("_InactiveRpcError")), "code server away"),
         (error("SensorExecutionError", error("KeyError")), "traceback"),
     ],
 )
