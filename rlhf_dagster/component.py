@@ -12,12 +12,12 @@ from pydantic import BaseModel, ModelWrapValidatorHandler, PrivateAttr, field_va
 
 from rlhf_dagster.config.loop import LoopConfig
 from rlhf_dagster.errors import UserError
-from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.records.loop_names import ALONE, GPU_POOL, LoopNames
 from rlhf_dagster.storage.known import is_remote
 
 if TYPE_CHECKING:
     from rlhf_dagster.build import Translate
+    from rlhf_dagster.loop.folder import LoopFolder
 
 
 class RlhfLoopAttributes(LoopConfig):
@@ -119,9 +119,10 @@ class RlhfLoop(dg.Component):
         """Where the loop keeps its files."""
         return self.config.root or str(self.root)
 
-    def loop(self) -> LoopFolder:
+    def loop(self) -> "LoopFolder":
         """The loop, with the names that its assets have here."""
         from rlhf_dagster.build import name_assets
+        from rlhf_dagster.loop.folder import LoopFolder
 
         return LoopFolder(self.config, self.root, name_assets(self.config, self.names, self.get_asset_spec).names)
 

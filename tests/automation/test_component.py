@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,3 +114,12 @@ def test_the_scaffolder_writes_a_file_that_loads() -> None:
             assert isinstance(component, RlhfLoop)
             assert component.config.name == written["attributes"]["name"] == "my_loop"
             dg.Definitions.validate_loadable(definitions)
+
+
+def test_a_project_without_a_loop_imports_no_library_of_loops() -> None:
+    """Dagster imports the component wherever the package is installed, to list it."""
+    code = (
+        "import sys, rlhf_dagster.component; print(*sorted(set(sys.modules) & {'pandas', 'pyarrow', 'numpy', 'torch'}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert loaded.stdout.strip() == ""
