@@ -18,7 +18,7 @@ MOST_GROWTH = 1.2
 SPARE = {"MiB": 40.0, "open": 50.0, "processes": 5.0, "MiB per round": 5.0, "files per round": 100.0}
 """What may come on top of that, by unit."""
 MOST_FILES = 1024
-FEWEST = 15
+FEWEST = 8
 """Samples of a third, with fewer of which nothing is said."""
 _SIGNS = {
     "daemon": "dagster._daemon",

@@ -40,9 +40,9 @@ def test_labels_that_were_confirmed_are_counted_over_all_runs(tmp_path: Path) ->
 
 def test_what_grows_without_end_is_said_and_what_settles_is_not(tmp_path: Path) -> None:
     for minute in range(3 * FEWEST):
-        keep(tmp_path, "loop0", minute, {"daemon, MiB": 200 + 10 * minute, "web server, MiB": min(150 + minute, 160)})
+        keep(tmp_path, "loop0", minute, {"daemon, MiB": 200 + 30 * minute, "web server, MiB": min(150 + minute, 160)})
     (tmp_path / "samples.jsonl").open("a").write('{"loop": "loop0", "sec')  # its soak was killed
-    assert growth(kept(tmp_path)["loop0"]) == ["daemon, MiB: 420, then 570"]
+    assert growth(kept(tmp_path)["loop0"]) == ["daemon, MiB: 545, then 785"]
 
 
 def test_a_soak_finds_its_loops_again(tmp_path: Path) -> None:
