@@ -53,7 +53,11 @@ def round_manifest(
 
 @loop_asset("preferences", by_round=True, gpu=True)
 def completions(
-    loop: dg.ResourceParam[LoopFolder], compute: Compute, round_manifest: dict[str, str], prompts: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    loop: dg.ResourceParam[LoopFolder],
+    compute: Compute,
+    round_manifest: dict[str, str],
+    prompts: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Samples of the pinned policy for training prompts, with the log-probability of every token.
 
@@ -62,7 +66,7 @@ def completions(
     """
     require_prompts(loop.config, prompts)
     cuts = Cuts()
-    frame = sample_completions(compute.on(loop), round_manifest, prompts, cuts)
+    frame = sample_completions(compute.on(loop), round_manifest, prompts, cuts, stage_progress(context))
     return table_result(
         frame,
         ["completion_id", "text"],

@@ -122,9 +122,11 @@ def reading(path: Path) -> Iterator[None]:
 
 def disk_sentence(error: OSError) -> str:
     """One sentence on an error that a disk's owner can mend, wherever it came from; empty for any other."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{where}{error.strerror}; choose a shorter name."
     if error.errno not in _OF_A_DISK:
         return ""
-    where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}; look whether the disk is well and has room, then run this again."
 
 

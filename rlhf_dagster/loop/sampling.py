@@ -22,7 +22,7 @@ from rlhf_dagster.records.chats import Prompt, messages_of, prompts_of
 from rlhf_dagster.records.ids import completion_id, content_hash
 from rlhf_dagster.records.round_keys import IMPORT_ROUND, IMPORTED_POLICY
 from rlhf_dagster.records.schemas import COMPLETIONS
-from rlhf_dagster.training.specs import silent
+from rlhf_dagster.training.specs import OnStep, silent
 from rlhf_dagster.training.texts.cuts import Cuts
 
 if TYPE_CHECKING:
@@ -61,11 +61,16 @@ def _require_whole(loop: LoopFolder, round_key: str, policy_id: str, is_pinned: 
 
 
 def sample_completions(
-    loop: LoopFolder, manifest: dict[str, str], prompts: pd.DataFrame, cuts: Cuts | None = None
+    loop: LoopFolder,
+    manifest: dict[str, str],
+    prompts: pd.DataFrame,
+    cuts: Cuts | None = None,
+    progress: OnStep = silent,
 ) -> pd.DataFrame:
     """K samples of the pinned policy for each chosen training prompt (schema COMPLETIONS).
 
-    ``cuts`` counts prompts that are cut and responses that do not end, here and in :func:`sample_policy`.
+    ``cuts`` counts prompts that are cut and responses that do not end, and ``progress`` is told of the samples, here
+    and in :func:`sample_policy`.
     """
     round_key, policy_id = manifest["round"], manifest["behaviour_policy"]
     if policy_id == IMPORTED_POLICY:
@@ -80,7 +85,8 @@ def sample_completions(
     wanted = math.ceil(labeling.comparisons_per_round * pool)
     chosen = draw_prompts(train, math.ceil(wanted * SPARE), seed)
     per_prompt = labeling.responses * math.ceil(wanted / len(chosen))
-    return sample_policy(loop, loop.policy(policy_id), chosen, seed=seed, samples_per_prompt=per_prompt, cuts=cuts)
+    policy = loop.policy(policy_id)
+    return sample_policy(loop, policy, chosen, seed=seed, samples_per_prompt=per_prompt, cuts=cuts, progress=progress)
 
 
 def sample_evaluation(
@@ -140,12 +146,13 @@ def sample_policy(
     samples_per_prompt: int = 1,
     reference: Checkpoint | None = None,
     cuts: Cuts | None = None,
+    progress: OnStep = silent,
 ) -> pd.DataFrame:
     """Samples of one policy, with log-probabilities under it and, where given, under a reference policy."""
     sampling = loop.config.sampling
     decoding = sampling.model_dump(exclude={"batch_size"})
     asked, tokenizer = prompts_of(prompts, "text"), tokenizer_digest(policy.folder)
-    samples = _samples(loop, policy, asked, seed, samples_per_prompt, cuts)
+    samples = _samples(loop, policy, asked, seed, samples_per_prompt, cuts, progress)
     rows = list(zip(prompts["prompt_id"].astype(str), asked, strict=True))
     keys = [(*row, index) for row in rows for index in range(samples_per_prompt)]
     reference_log_probs: list[list[float]] = [[] for _ in samples]
@@ -174,7 +181,13 @@ def sample_policy(
 
 
 def _samples(
-    loop: LoopFolder, policy: Checkpoint, prompts: list[Prompt], seed: int, n: int, cuts: Cuts | None
+    loop: LoopFolder,
+    policy: Checkpoint,
+    prompts: list[Prompt],
+    seed: int,
+    n: int,
+    cuts: Cuts | None,
+    progress: OnStep,
 ) -> "list[Sample]":
     """``n`` samples for each prompt: here, or in parts on Ray."""
     from rlhf_dagster.training.models.log_probs import decoding_of
@@ -185,8 +198,8 @@ def _samples(
     sampling, compute = loop.config.sampling, loop.config.compute
     task = ShardTask("samples", policy.folder, plain_prompts(prompts), sampling, compute, seed, n)
     if not is_on_ray(task):
-        return sample(policy.folder, prompts, sampling, seed, n, compute=compute, cuts=cuts)
-    samples = [Sample(*row) for row in shard_rows(loop, task)]
+        return sample(policy.folder, prompts, sampling, seed, n, compute=compute, cuts=cuts, progress=progress)
+    samples = [Sample(*row) for row in shard_rows(loop, task, progress)]
     if cuts is not None:
         tokenizer = load_tokenizer(policy.folder)
         encode_prompts(tokenizer, prompts, sampling.prompt_tokens, cuts)
@@ -208,11 +221,11 @@ def _log_probs(
     return response_log_probs(policy.folder, prompts, responses, sampling, compute)
 
 
-def shard_rows(loop: LoopFolder, task: ShardTask) -> PartRows:
+def shard_rows(loop: LoopFolder, task: ShardTask, progress: OnStep = silent) -> PartRows:
     """A task's rows, which parts of a Ray job give; raises what :func:`rows_on_ray` does."""
     folder = loop.models.work_folder(f"shards-{task.identity[:16]}")
     work = Work(folder, loop.store, project=loop.config.name)
-    return rows_on_ray(task, work, silent)
+    return rows_on_ray(task, work, progress)
 
 
 def best_responses(

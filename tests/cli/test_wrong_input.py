@@ -66,6 +66,7 @@ def test_a_folder_with_an_odd_name_is_a_folder(tmp_path, name) -> None:
 
 def test_a_name_that_no_folder_has(tmp_path) -> None:
     assert_one_sentence(rlhf_here("round", "status", "--loop", "a" * 300), "cannot be read (File name too long)")
+    assert_one_sentence(rlhf_here("init", "a" * 300), "File name too long; choose a shorter name.")
 
 
 def test_a_folder_that_holds_something_else(tmp_path) -> None:

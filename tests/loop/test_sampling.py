@@ -44,8 +44,12 @@ def test_sampling_again_gives_the_same_and_another_round_other_prompts(finished)
 def test_few_prompts_give_more_samples_each(finished) -> None:
     prompts = pd.read_parquet(asset_path(finished.loop, "prompts"))
     few = prompts[prompts["split"] == "train"].head(15)
-    completions = sample_completions(finished.loop, pin_round(finished.loop, ROUND), few)
+    told: list[tuple[int, int]] = []
+    pinned = pin_round(finished.loop, ROUND)
+    completions = sample_completions(finished.loop, pinned, few, progress=lambda *step: told.append(step))
     assert completions.groupby("prompt_id").size().tolist() == [12] * 15  # 3 comparisons of 4 on each of 15
+    assert told[-1] == (180, 180)
+    assert told[0][0] == min(180, finished.loop.config.sampling.batch_size)
 
 
 def test_evaluation_is_on_test_prompts_with_every_role_answering_each(two_rounds) -> None:

@@ -17,6 +17,7 @@ from rlhf_dagster.training.sampling.backend import Responses, RolloutBackend
 from rlhf_dagster.training.sampling.importance import require_same_model
 from rlhf_dagster.training.sampling.native import draw_uniforms
 from rlhf_dagster.training.sampling.rollouts import rollout_backend
+from rlhf_dagster.training.specs import OnStep, silent
 from rlhf_dagster.training.texts.cuts import Cuts
 from rlhf_dagster.training.texts.tokens import PaddedBatch, TokenIds, decode_responses, encode_prompts, pad
 
@@ -46,13 +47,14 @@ def sample(
     compute: ComputeSettings | None = None,
     backend: RolloutBackend | None = None,
     cuts: Cuts | None = None,
+    progress: OnStep = silent,
 ) -> list[Sample]:
     """Sample responses, all of the first prompt's first.
 
     Each sample has its own row of random numbers, drawn up front from ``seed``: the batch size changes the result only
     through rounding. ``greedy`` takes the likeliest token instead (temperature 0). ``backend`` is by default that of
     ``compute``; one of another program gets all prompts at once, and log-probs of its samples are computed here again.
-    ``cuts`` counts what is lost of prompts, and the responses that do not end.
+    ``cuts`` counts what is lost of prompts, and the responses that do not end; ``progress`` is told of the responses.
 
     Raises:
         UserError: the checkpoint cannot be opened, prompt and response do not fit its context, or the backend does not
@@ -70,6 +72,7 @@ def sample(
                 compute=compute,
                 backend=own,
                 cuts=cuts,
+                progress=progress,
             )
     policy = policy if isinstance(policy, Policy) else load_policy(policy, compute)
     _require_fit(policy, sampling)
@@ -79,7 +82,7 @@ def sample(
     generator = torch.Generator().manual_seed(seed)
     uniforms = None if greedy else draw_uniforms(len(rows), sampling.response_tokens, generator)
     at_once = sampling.batch_size if backend.own_arithmetic else max(len(rows), 1)
-    samples = _drawn(policy, rows, uniforms, decoding, at_once, backend, compute)
+    samples = _drawn(policy, rows, uniforms, decoding, at_once, backend, compute, progress)
     if cuts is not None:
         count_unended(cuts, samples, sampling, decoding)
     if backend.own_arithmetic:
@@ -110,7 +113,9 @@ def sample_part(
     own = repeated[rows.start - first * samples_per_prompt :][: len(rows)]
     uniforms = draw_uniforms(count, sampling.response_tokens, torch.Generator().manual_seed(seed))
     with rollout_backend(compute, sampling.batch_size) as backend:
-        return _drawn(policy, own, uniforms[rows.start : rows.stop], decoding, sampling.batch_size, backend, compute)
+        return _drawn(
+            policy, own, uniforms[rows.start : rows.stop], decoding, sampling.batch_size, backend, compute, silent
+        )
 
 
 def count_unended(cuts: Cuts, samples: Sequence[Sample], sampling: SamplingSettings, decoding: Decoding) -> None:
@@ -127,6 +132,7 @@ def _drawn(
     at_once: int,
     backend: RolloutBackend,
     compute: ComputeSettings | None,
+    progress: OnStep,
 ) -> list[Sample]:
     """A response to each of ``rows``, which are encoded prompts, decided by the row's ``uniforms``."""
     samples: list[Sample] = []
@@ -136,6 +142,7 @@ def _drawn(
             batch = pad(rows[part], decoding.pad_id, "left").to(policy.device)
             noise = None if uniforms is None else uniforms[part].to(policy.device)
             samples += _as_samples(backend.generate(policy.model, batch, noise, decoding), rows[part], policy)
+            progress(len(samples), len(rows))
     return samples
 
 
