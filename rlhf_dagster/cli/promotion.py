@@ -1,6 +1,5 @@
 """`rlhf promote`, `rlhf refuse` and `rlhf rollback`: a person's word on the champion, on record."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +44,11 @@ def refuse_policy(folder: Path, round_key: str | None, by: str, reason: str) -> 
 
 def roll_back(folder: Path, policy: str | None, by: str, reason: str) -> None:
     """Make an earlier champion, the one before by default, the champion again."""
-    asked = datetime.now(UTC)  # before what takes seconds to import
     from rlhf_dagster.cli.which_loop import open_loop
+    from rlhf_dagster.common.processes import begun_at
     from rlhf_dagster.loop.interventions.champions import restore_champion
 
-    done = restore_champion(open_loop(folder), policy, by, reason, asked)
+    done = restore_champion(open_loop(folder), policy, by, reason, begun_at())
     print(f"old champion  {done.before}")
     print(f"new champion  {done.champion}  ({done.checkpoint})")
     print("Rounds collected from now on sample from it; earlier ones keep the policy that they sampled from.")

@@ -6,7 +6,9 @@ import os
 import re
 import socket
 import sys
+import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -91,6 +93,15 @@ def process_tag(pid: int) -> str:
     ``SPACE`` is :func:`process_space`; without one there is no ``+`` either.
     """
     return f"{pid}:{_started(pid)}@{'+'.join(filter(None, (own_host(), process_space())))}"
+
+
+def begun_at() -> datetime:
+    """When this process was begun, before it had read a line of ours: to 1/100 s on Linux, else as psutil says."""
+    ticks = _started(os.getpid())
+    if not (ticks.isdigit() and sys.platform == "linux"):
+        return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / TICKS
+    return datetime.now(UTC) - timedelta(seconds=age)
 
 
 def other_host(tag: str) -> str:
