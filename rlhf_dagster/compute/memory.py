@@ -1,6 +1,7 @@
 """Whether a training fits into context and memory, said before it starts. Importing this imports no torch."""
 
 import math
+import platform
 from dataclasses import replace
 
 from rlhf_dagster.compute.context import require_lengths
@@ -19,11 +20,12 @@ PROCESS = 350_000_000
 """Bytes of a training process before it trains: Python, PyTorch and Transformers, or CUDA's context on its device."""
 
 
-def require_memory(spec: Spec, free: Free | None = None) -> None:
+def require_memory(spec: Spec, free: Free | None = None, here: int | None = None) -> None:
     """Raise UserError where a training needs more memory than is ``free``, on its device by default; does nothing if
     that is unknown.
 
-    The context is looked at first: sequences that do not fit it need no memory.
+    The context is looked at first: sequences that do not fit it need no memory. ``here`` are the ranks on this machine,
+    of which one after the other opens whole models that are to be in parts; None: all.
     """
     require_lengths(spec)
     free = free or free_memory(spec.compute)
@@ -34,13 +36,17 @@ def require_memory(spec: Spec, free: Free | None = None) -> None:
             f"{training.title} needs about {needed / 1e9:.1f} GB and {_giga(free)} are free on {free.where}; {parts}"
             f"{training.remedy}, or take a smaller base model."
         )
-    if is_divided(spec.compute) and not free.shared:
-        machine, opened = Free(free_on_machine(), "this machine", shared=True), opening_bytes(spec)
-        if not _is_enough(machine, opened):
-            raise UserError(
-                f"{training.title} opens its models on this machine before they are divided among GPUs, which takes "
-                f"about {opened / 1e9:.1f} GB, and {_giga(machine)} are free; take a smaller base model."
-            )
+    if is_divided(spec.compute):
+        _require_room_to_open(spec, here or spec.compute.processes)
+
+
+def _require_room_to_open(spec: Spec, here: int) -> None:
+    machine, opened = Free(free_on_machine(), "this machine", shared=True), opening_bytes(spec, here)
+    if not _is_enough(machine, opened):
+        raise UserError(
+            f"{training_of(spec).title} opens its models whole on {platform.node()} before they are divided among "
+            f"ranks, which takes about {opened / 1e9:.1f} GB, and {_giga(machine)} are free; take a smaller base model."
+        )
 
 
 def settled(spec: Spec, free: Free | None = None) -> Spec:
@@ -69,15 +75,16 @@ def why_whole(spec: Spec) -> str:
     return spec.compute.needed_to_shard()
 
 
-def opening_bytes(spec: Spec) -> int:
-    """Bytes that a machine holds at most while models that will be in parts are opened: one rank's, on the CPU.
+def opening_bytes(spec: Spec, here: int) -> int:
+    """Bytes that a machine with ``here`` ranks holds at most while models that will be in parts are opened: one rank's,
+    on the CPU.
 
     PPO opens the policy and one more, and a reward model is opened beside SFT; numbers are in float32.
     """
     folders = [getattr(spec, name, None) for name in ("model", "start", "sft", "reward_model")]
     sizes = [parameters_of(folder) for folder in folders if folder is not None]
     together = 2 if isinstance(spec, PpoSpec | RewardModelSpec) else 1
-    return PROCESS * spec.compute.processes + NUMBER * together * max(sizes, default=0)
+    return PROCESS * here + NUMBER * together * max(sizes, default=0)
 
 
 def _needed(spec: Spec, free: Free) -> int:

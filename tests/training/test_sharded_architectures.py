@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import test_resume_architectures
+from sharded_cases import IN_PARTS, require_the_same, sharded
 from test_ranks import train_on_ranks
 from test_resume_architectures import Base, spec_of
-from test_sharding import IN_PARTS, Outcomes, require_the_same, sharded
+from test_sharding import Outcomes
 from toy_language import Tables
 
 from rlhf_dagster.compute.trainings import train_here

@@ -4,8 +4,8 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import ranks
 import torch
 from forks import forked, join_all
 from label_studio import free_port
-from ppo_modes import MODES, spec_of
 from pydantic import ValidationError
-from test_ranks import WORLD, Asked, train_on_ranks, weights
-from toy_language import COMPUTE, VARIABLE, Tables, dpo_spec, reward_spec, sft_spec
+from sharded_cases import CASES, IN_PARTS, Models, Spec, Train, require_the_same, sharded, spec_of_case
+from test_ranks import WORLD, train_on_ranks
+from toy_language import Tables
 
 from rlhf_dagster.common.processes import descendants
 from rlhf_dagster.compute import memory
@@ -27,67 +27,20 @@ from rlhf_dagster.compute.run import run_training
 from rlhf_dagster.compute.trainings import train_here
 from rlhf_dagster.compute.work import TrainingDied, Work
 from rlhf_dagster.config.loop import LoopConfig
-from rlhf_dagster.config.training import ComputeSettings, LoraSettings
 from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.runtime.resuming import KEEP_NOTHING, Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.sharding.states import REST
 from rlhf_dagster.training.runtime.state_folders import states_in
 from rlhf_dagster.training.specs import TrainingResult, silent
 
-IN_PARTS = COMPUTE.changed(launch="process", processes=WORLD, sharding="full")
-LORA = LoraSettings(rank=2)
-CLIPPED = {"max_grad_norm": 0.5}
-UNEVEN = {"batch_size": 19, "minibatches": 2}
-"""Episodes of which the ranks have 9 and 10."""
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "sft": ("sft", {"batch_size": 23, "accumulate": 2, "weight_decay": 0.1}),
-    "reward_model": ("reward_model", {"batch_size": 17, "ties": "davidson", "heads": 2, "lora": LORA}),
-    # 350 comparisons in batches of 349: a rank has none of the last, and a pass of its own all the same.
-    "kto": ("dpo", {"batch_size": 349, "loss": "kto", "lora": LORA, "accumulate": 2, "epochs": 1}),
-    "dpo": ("dpo", {"batch_size": 64, "epochs": 1, "max_grad_norm": 0.1}),
-    # A norm of gradients that took parameters while they were whole would leave out those around the layers.
-    "separate": ("separate", CLIPPED | UNEVEN),
-    "lora": ("lora", CLIPPED),
-    "sft_lora": ("sft", {"lora": LORA}),
-    "sft_own": ("sft", {"lora": LORA.changed(merge=False), "packing": True}),
-    "sft_untrained": ("sft", {"epochs": 0}),
-    "reward_model_rao_kupper": ("reward_model", {"ties": "rao_kupper", "heads": 3, "accumulate": 2}),
-    "reward_model_own": ("reward_model", {"lora": LORA.changed(merge=False)}),
-    "dpo_lora": ("dpo", {"batch_size": 64, "epochs": 1, "accumulate": 3, "lora": LORA}),
-    "ragged": ("instructgpt", CLIPPED),
-    **{f"{mode}_clipped": (mode, CLIPPED) for mode in MODES},
-}
-"""A stage, or a mode of PPO, and settings."""
 AT_ONCE = ("sft", "reward_model", "kto", "separate", "lora")
 """What `make test` tries; the rest is for `make test-long`."""
-
-Train = Callable[[str], TrainingResult]
-Spec = Callable[[str, Path], tuple[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def spec(base: Path, deep_sft: Path, deep_reward: Path, tables: Tables) -> Spec:
     """The stage of a case, and its spec for one process."""
-
-    def made(case: str, output: Path) -> tuple[str, Any]:
-        kind, changes = CASES[case]
-        if kind in MODES:
-            spec: Any = spec_of(kind, deep_sft, deep_reward, tables, output)
-            # 9 and 10 episodes are read 9 at a time: in one pass by a rank alone, and in two by both together.
-            sampling = VARIABLE.changed(response_tokens=4) if case == "ragged" else spec.sampling
-            kind, spec = "ppo", replace(spec, sampling=sampling.changed(batch_size=9))
-        else:
-            start, make = {
-                "sft": (base, sft_spec),
-                "reward_model": (deep_sft, reward_spec),
-                "dpo": (deep_sft, dpo_spec),
-            }[kind]
-            spec = make(start, tables, output)
-            changes = changes if kind != "reward_model" else {"epochs": 1} | changes
-            spec = replace(spec, sampling=spec.sampling.changed(batch_size=128))  # few passes take less time
-        return kind, replace(spec, settings=spec.settings.changed(**changes))
-
-    return made
+    return partial(spec_of_case, Models(base, deep_sft, deep_reward), tables)
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +54,6 @@ def alone(spec: Spec, tmp_path_factory: pytest.TempPathFactory) -> Train:
         return results[case]
 
     return train
-
-
-def sharded(trained: tuple[str, Any], compute: ComputeSettings = IN_PARTS, **asked: Any) -> Asked:
-    stage, spec = trained
-    return Asked(stage, replace(spec, compute=compute), **asked)
 
 
 def stop_after_one(trained: tuple[str, Any], state: Path) -> None:
@@ -134,24 +82,6 @@ def together(request: pytest.FixtureRequest, spec: Spec, tmp_path_factory: pytes
         asked[f"{case}_kept"] = sharded(kept, state=folder / f"{case}_kept_state", reason="enough")
     outcomes = train_on_ranks(folder, list(asked.values()))
     return folder, {name: list(row) for name, row in zip(asked, zip(*outcomes, strict=True), strict=True)}
-
-
-def require_the_same(outcome: dict[str, Any], folder: Path, expected: TrainingResult, others: float = 0.0) -> None:
-    """The same curves, metrics and files, and the same weights but for a share of ``others`` in each tensor."""
-    assert outcome["curves"].keys() == expected.curves.keys()
-    for curve, values in expected.curves.items():
-        assert outcome["curves"][curve] == pytest.approx(values, rel=1e-3, abs=1e-4), curve
-    assert outcome["metrics"] == pytest.approx(expected.metrics, rel=1e-3, abs=1e-3)
-    files = {file.relative_to(expected.folder) for file in expected.folder.rglob("*") if file.is_file()}
-    assert {file.relative_to(folder) for file in folder.rglob("*") if file.is_file()} == files
-    for file in (file for file in files if file.suffix == ".safetensors"):
-        own, other = ({**weights(place / file)} for place in (folder, expected.folder))
-        # What is added to all scores of a comparison alike has no gradient but that of rounding, which Adam scales up.
-        for tensors in (own, other):
-            tensors.pop("transformer.ln_f.bias" if "score.weight" in tensors else "", None)
-        assert own.keys() == other.keys()
-        for name, tensor in own.items():
-            assert float(((tensor - other[name]).abs() > 3e-4).float().mean()) <= others, name
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.long][case in AT_ONCE :]) for case in CASES])

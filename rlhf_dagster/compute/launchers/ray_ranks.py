@@ -99,7 +99,7 @@ def _fitting(spec: Spec) -> Spec:
     free = _free_here(spec.compute)
     sharding = broadcast_text(settled(spec, free).compute.sharding if is_main() else "") or spec.compute.sharding
     spec = replace(spec, compute=spec.compute.changed(sharding=sharding))
-    _on_all_ranks(lambda: require_memory(spec, free))
+    _on_all_ranks(lambda: require_memory(spec, free, _ranks_here()))
     return spec
 
 
@@ -113,8 +113,12 @@ def _free_here(compute: ComputeSettings) -> Free:
     free = free_memory(compute.changed(launch="in_process", processes=1, sharding="none", ray={}))
     if free.bytes is None or not free.shared:
         return free
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return replace(free, bytes=free.bytes * world() // here, where=f"nodes like {socket.gethostname()}")
+    return replace(free, bytes=free.bytes * world() // _ranks_here(), where=f"nodes like {socket.gethostname()}")
+
+
+def _ranks_here() -> int:
+    """How many of the ranks are on this node."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _on_all_ranks(act: Callable[[], object]) -> None:
