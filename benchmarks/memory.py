@@ -100,7 +100,7 @@ def make_model(folder: Path, sizes: argparse.Namespace) -> Path:
         num_attention_heads=sizes.heads,
         num_key_value_heads=sizes.key_value_heads,
         max_position_embeddings=context,
-        tie_word_embeddings=True,
+        tie_word_embeddings=not getattr(sizes, "untied", False),
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=1,

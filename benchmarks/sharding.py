@@ -61,6 +61,7 @@ def parse() -> argparse.Namespace:
     for size, default in (("layers", 12), ("width", 768), ("heads", 12), ("key-value-heads", 12), ("inner", 2048)):
         parser.add_argument(f"--{size}", type=int, default=default)
     parser.add_argument("--vocabulary", type=int, default=8192)
+    parser.add_argument("--untied", action="store_true", help="an output head of its own beside the embedding")
     parser.add_argument("--rows", type=int, default=8, help="of a batch")
     parser.add_argument("--prompt", type=int, default=16, help="tokens")
     parser.add_argument("--response", type=int, default=16, help="tokens")

@@ -6,10 +6,10 @@ from typing import Any
 
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.dpo.memory import dpo_memory
-from rlhf_dagster.training.footprint.parts import Parts
-from rlhf_dagster.training.ppo.memory import ppo_memory
+from rlhf_dagster.training.footprint.parts import Parts, largest
+from rlhf_dagster.training.ppo.memory import ppo_rollout_memory, ppo_update_memory
 from rlhf_dagster.training.pretraining.memory import pretraining_memory
-from rlhf_dagster.training.reward.memory import reward_model_memory
+from rlhf_dagster.training.reward.memory import normalisation_memory, reward_model_memory
 from rlhf_dagster.training.runtime.resuming import Checkpointing
 from rlhf_dagster.training.sft.memory import sft_memory
 from rlhf_dagster.training.specs import (
@@ -37,10 +37,16 @@ class Training:
     """Imports the training's function, and torch with it."""
     title: str
     """The training's name at the beginning of a sentence."""
-    peak_memory: Callable[[Any], Parts]
-    """The parts of the memory that a spec's training takes at most, beside its process."""
+    learning_memory: Callable[[Any], Parts]
+    """The parts of the memory that a spec's training takes at most while it learns, beside its process."""
     remedy: str
-    """How settings lower this peak; what changes the result least comes first."""
+    """How settings lower its peak; what changes the result least comes first."""
+    drawing_memory: Callable[[Any], Parts] = lambda spec: Parts()
+    """And while it draws responses; nothing where it draws none."""
+
+    def peak_memory(self, spec: Any) -> Parts:
+        """The parts of the memory that a spec's training takes at most, beside its process."""
+        return largest(self.learning_memory(spec), self.drawing_memory(spec))
 
 
 def _load_tiny_model() -> Train:
@@ -79,7 +85,7 @@ _ROWS = (
         spec=TinyModelSpec,
         load=_load_tiny_model,
         title="Pretraining",
-        peak_memory=pretraining_memory,
+        learning_memory=pretraining_memory,
         remedy="lower base_model.tiny.batch_size",
     ),
     Training(
@@ -87,7 +93,7 @@ _ROWS = (
         spec=SftSpec,
         load=_load_sft,
         title="SFT",
-        peak_memory=sft_memory,
+        learning_memory=sft_memory,
         remedy="raise sft.accumulate, lower sft.max_tokens",
     ),
     Training(
@@ -95,7 +101,8 @@ _ROWS = (
         spec=RewardModelSpec,
         load=_load_reward_model,
         title="Reward-model training",
-        peak_memory=reward_model_memory,
+        learning_memory=reward_model_memory,
+        drawing_memory=normalisation_memory,
         remedy="raise reward_model.accumulate, lower reward_model.max_tokens or sampling.batch_size",
     ),
     Training(
@@ -103,7 +110,8 @@ _ROWS = (
         spec=PpoSpec,
         load=_load_ppo,
         title="PPO",
-        peak_memory=ppo_memory,
+        learning_memory=ppo_update_memory,
+        drawing_memory=ppo_rollout_memory,
         remedy="raise ppo.accumulate, lower ppo.batch_size or sampling.response_tokens",
     ),
     Training(
@@ -111,7 +119,7 @@ _ROWS = (
         spec=DpoSpec,
         load=_load_dpo,
         title="DPO",
-        peak_memory=dpo_memory,
+        learning_memory=dpo_memory,
         remedy="raise dpo.accumulate, lower sampling.batch_size or sampling.response_tokens",
     ),
 )

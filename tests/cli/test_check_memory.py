@@ -12,7 +12,7 @@ from rlhf_dagster.cli.app import app
 from rlhf_dagster.errors import UserError
 
 STAGES = ["SFT", "Reward model", "PPO", "DPO"]
-PARTS = ("weights", "optimizer", "activations", "logits", "cache")
+PARTS = ("weights", "optimizer", "gathered", "activations", "logits", "cache")
 
 
 def check(what: Path, *options: str) -> tuple[int, str]:

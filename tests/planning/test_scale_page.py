@@ -8,9 +8,11 @@ from compose_file import DEPLOY
 from planning.test_plan import ADAPTERS, SMALL, asked
 
 from rlhf_dagster.cli.sizing.outlines import outline_of_size
+from rlhf_dagster.compute.stages import loop_specs
 from rlhf_dagster.planning import constants
 from rlhf_dagster.planning.arithmetic import number_text
 from rlhf_dagster.planning.plan import PaperPlan, plan_on_paper
+from rlhf_dagster.planning.training import at_size, sharded
 
 PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 COLUMNS = [("8B", "all"), ("8B", "adapters"), ("70B", "all"), ("70B", "adapters")]
@@ -87,27 +89,40 @@ def test_the_sentences_say_what_the_plan_says(plans: dict[tuple[str, str], Paper
     assert SMALL.ppo.updates * SMALL.ppo.batch_size == 102_400
     reward, ppo = (large.value("A round", f"GPU-hours of {name}") for name in ("the reward model", "PPO"))
     assert reward / ppo == pytest.approx(84, abs=25)
-    assert large.value("Memory of the trainings", "GPUs for the trainings") == 9 * 8
-    assert plans["70B", "adapters"].value("Memory of the trainings", "GPUs for the trainings") == 4
+    assert large.value("Memory of the trainings", "GPUs for the trainings") == 8 * 8
+    assert plans["70B", "adapters"].value("Memory of the trainings", "GPUs for the trainings") == 8
     assert "engines of their own have to draw them" in large.advice[-1]
 
 
-@pytest.mark.parametrize(("size", "gpus"), [("70B", 72), ("8B", 8)])
-def test_a_sharded_training_s_own_estimate_is_what_the_page_says(size: str, gpus: int) -> None:
-    from rlhf_dagster.compute.stages import loop_specs
-    from rlhf_dagster.planning.training import at_size
-    from rlhf_dagster.training.ppo.memory import ppo_moments
-
-    with outline_of_size(size) as folder:
-        config = at_size(SMALL)
-        several = config.compute.changed(launch="process", processes=gpus, sharding="full")
-        (learning,) = (
-            ppo_moments(spec)[1]
-            for title, spec in loop_specs(folder, config.changed(compute=several)).items()
-            if title == "PPO"
-        )
+def test_the_memory_of_70_billion_parameters_is_what_the_command_computes(
+    plans: dict[tuple[str, str], PaperPlan],
+) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert f"{learning.total / 1e9:.0f} GB o" in page
+    (sheet,) = (one for one in plans["70B", "all"].sheets if one.title == "Memory of the trainings")
+    computed = [line for line in sheet.lines if ": a GPU of" in line.name]
+    assert len(computed) == 4
+    for line in computed:
+        title = line.name.split(":")[0]
+        title = title if title.isupper() else title.lower()
+        assert f"{title:13} {number_text(line.value):>6} = {line.how}\n" in page
+
+
+def test_what_is_whole_for_a_time_by_hand() -> None:
+    page, embedding, layer = PAGE.read_text(encoding="utf-8"), 128_256 * 8192 * 4 / 1e9, 855_654_400 * 4 / 1e9
+    assert f"embedding and output head ({2 * embedding:.1f} GB in float32)" in page
+    assert f"gradient ({embedding:.1f}), and of the layers ({layer:.1f} GB each)" in page
+    whole = 3 * embedding + 4 * layer
+    assert f"{whole:.1f} are whole for a time" in page
+    assert f"each has 72 GB: {(2 * 16 + 2 * 2) * 70.5537 / 64:.1f} are its share" in page
+
+
+def test_what_8b_needs_to_learn_and_to_draw_on_one_host() -> None:
+    with outline_of_size("8B") as folder:
+        eight = sharded("PPO", loop_specs(folder, at_size(SMALL))["PPO"], 8)
+    assert eight.drawing is not None
+    learning, drawing = (round(moment.total / 1e9) for moment in (eight.learning, eight.drawing))
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"learn on 8 GPUs with {learning} GB of each, and draws there with {drawing}" in page
 
 
 def test_what_it_says_of_deploy_is_there() -> None:

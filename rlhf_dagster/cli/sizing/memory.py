@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ NOTE = (
     "Estimates for texts that are as long as the settings allow. On a GPU its context and libraries come on top, about "
     "0.5 to 1 GB of every process."
 )
-COLUMNS = ("weights", "optimizer", "activations", "logits", "cache")
+COLUMNS = tuple(field.name for field in fields(Parts))
+OF_PARTS = "gathered"
+"""Shown where models are in parts."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,12 @@ def _print(rows: list[StageMemory], free: Free) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column("stage", no_wrap=True)
-    for name in (*COLUMNS, "peak"):
+    names = [name for name in COLUMNS if name != OF_PARTS or any(row.parts.gathered for row in rows)]
+    for name in (*names, "peak"):
         table.add_column(name, justify="right")
     table.add_column("fits")
     for row in rows:
-        parts = (f"{getattr(row.parts, name) / GIGA:.2f}" for name in COLUMNS)
+        parts = (f"{getattr(row.parts, name) / GIGA:.2f}" for name in names)
         table.add_row(row.stage, *parts, f"{row.peak / GIGA:.2f}", {None: "?", True: "yes", False: "no"}[row.fits])
     console = Console(highlight=False)
     console.print(table)

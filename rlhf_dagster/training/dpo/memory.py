@@ -12,7 +12,7 @@ from rlhf_dagster.training.footprint.activations import (
 )
 from rlhf_dagster.training.footprint.parts import Parts, largest
 from rlhf_dagster.training.footprint.ranks import own_rows
-from rlhf_dagster.training.footprint.sharding import gathered, own_share, reduced
+from rlhf_dagster.training.footprint.sharding import learned_in_parts, own_share, read_in_parts
 from rlhf_dagster.training.footprint.weights import model_in_training
 from rlhf_dagster.training.input_sizes import model_sizes, responses_at_most, rows_at_most
 from rlhf_dagster.training.specs import DpoSpec
@@ -44,5 +44,5 @@ def dpo_memory(spec: DpoSpec) -> Parts:
         logits=logits_bytes(POLICY_LOGITS, model.shape, read * sampling.response_tokens, compute),
     )
     held = own_share(model_in_training(model, compute, settings.lora), compute)
-    held += gathered(model, compute, settings.lora)
-    return held + largest(training + reduced(model, compute, settings.lora), reading)
+    reading += read_in_parts(model, compute, settings.lora)
+    return held + largest(training + learned_in_parts(model, compute, settings.lora), reading)

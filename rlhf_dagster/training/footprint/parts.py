@@ -12,6 +12,8 @@ class Parts:
     """Of all models, and copies of weights in another precision."""
     optimizer: float = 0.0
     """Gradients and what the optimiser keeps of them."""
+    gathered: float = 0.0
+    """Weights, and gradients of them, that a rank whose models are in parts has whole for a time."""
     activations: float = 0.0
     """What layers keep for the backward pass, or hold in a pass without one."""
     logits: float = 0.0

@@ -7,10 +7,11 @@ from rlhf_dagster.training.footprint.parts import Parts
 from rlhf_dagster.training.footprint.shape import ModelSizes
 from rlhf_dagster.training.footprint.weights import NUMBER, read_number
 
-GATHERED_LAYERS = 3
-"""Layers whose weights are there at once: one that computes, the next one as it comes, and what both come through."""
-REDUCED = 2
-"""Copies of a gradient while ranks add it up: as it was computed, and as it is sent."""
+READ_LAYERS = 3
+"""Layers that are whole in a forward pass: one that computes, the next one as it comes, and what both come through."""
+LEARNED_LAYERS = 4
+"""And in a backward pass: one that computes, its gradients, the next one as it comes, and the gradients of the one
+before, as they are sent (FSDP2 sends those of one layer at a time)."""
 
 
 def is_divided(compute: ComputeSettings) -> bool:
@@ -25,26 +26,36 @@ def own_share(parts: Parts, compute: ComputeSettings) -> Parts:
     return replace(parts, weights=parts.weights / compute.processes, optimizer=parts.optimizer / compute.processes)
 
 
-def gathered(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None = None) -> Parts:
-    """What is whole in a pass over a model in parts: some layers, and what stands around the layers."""
+def read_in_parts(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None = None) -> Parts:
+    """What is whole in a forward pass over a model in parts: some layers, and what stands around the layers."""
     if not is_divided(compute):
         return Parts()
     number = NUMBER if lora is None else read_number(compute)
-    return Parts(weights=number * (model.outside + GATHERED_LAYERS * model.layer))
+    return Parts(gathered=number * (model.outside + READ_LAYERS * model.layer))
 
 
-def reduced(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None = None) -> Parts:
-    """Gradients that are whole in a backward pass: of one layer, or of what stands around them."""
+def learned_in_parts(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None = None) -> Parts:
+    """What is whole in a backward pass: layers and their gradients, and what stands around them with its gradient.
+
+    Of the latter, the output head's gradient is there from the beginning. At the end comes the embedding's, twice as it
+    is added up, when the gradients of the first layer are still being sent. Gradients of adapters are sent in a copy.
+    Models that learn one after the other need this one after the other.
+    """
     if not is_divided(compute):
         return Parts()
-    adapters = 0 if lora is None else model.adapter_parameters(lora) / max(model.shape.layers, 1)
-    largest = max(model.layer, model.outside) if lora is None else adapters
-    return Parts(optimizer=REDUCED * NUMBER * largest)
+    if lora is not None:
+        adapters = model.adapter_parameters(lora) / max(model.shape.layers, 1)
+        return read_in_parts(model, compute, lora) + Parts(gathered=2 * NUMBER * adapters)
+    embedding = min(model.shape.vocabulary * model.shape.width, model.outside)
+    within = embedding + LEARNED_LAYERS * model.layer
+    at_the_end = 3 * embedding + model.layer
+    return Parts(gathered=NUMBER * (model.outside + max(within, at_the_end)))
 
 
-def sampled_whole(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None = None) -> Parts:
-    """All weights of a model in parts, which every rank has for the time of a rollout."""
+def drawn_whole(model: ModelSizes, compute: ComputeSettings, trained: bool) -> Parts:
+    """All weights of a model in parts, which every rank has while responses are drawn from it; float32 where they are
+    ``trained``."""
     if not is_divided(compute):
         return Parts()
-    number = NUMBER if lora is None else read_number(compute)
-    return Parts(weights=number * (model.parameters + model.layer))
+    number = NUMBER if trained else read_number(compute)
+    return Parts(gathered=number * (model.parameters + model.layer))

@@ -17,7 +17,7 @@ from rlhf_dagster.training.footprint.parts import Parts, largest
 from rlhf_dagster.training.footprint.ranks import own_rows
 from rlhf_dagster.training.footprint.sampling import sampling_parts, token_cache_bytes
 from rlhf_dagster.training.footprint.shape import ModelSizes, Shape
-from rlhf_dagster.training.footprint.sharding import gathered, is_divided, own_share, reduced, sampled_whole
+from rlhf_dagster.training.footprint.sharding import drawn_whole, is_divided, learned_in_parts, own_share
 from rlhf_dagster.training.footprint.weights import (
     HALF,
     NUMBER,
@@ -35,22 +35,24 @@ LONGEST_WINDOW = 1024
 """Tokens of PPO-ptx's windows of text, where a model's context allows as many."""
 
 
-def ppo_memory(spec: PpoSpec) -> Parts:
-    """Memory at the peak, in the rollout or in an update, with every episode as long as the settings allow."""
-    return largest(*ppo_moments(spec))
-
-
-def ppo_moments(spec: PpoSpec) -> tuple[Parts, Parts]:
-    """Memory at the peak of the rollout, and at that of an update."""
+def ppo_update_memory(spec: PpoSpec) -> Parts:
+    """Memory at the peak of an update, with every episode as long as the settings allow."""
     models = _Models(spec)
-    compute, lora = spec.compute, spec.settings.lora
-    held = own_share(Parts(weights=models.read) + trained_weights(models.trained, compute), compute)
-    held += _beside(spec, models)
-    # Between updates there are no gradients.
-    update = own_share(gradients(models.trained, compute), compute) + _update(spec, models)
-    for model in (models.policy, *([models.value] if models.value else [])):
-        update += gathered(model, compute, lora) + reduced(model, compute, lora)
-    return held + _rollout(spec, models) + sampled_whole(models.policy, compute, lora), held + update
+    return (
+        _held(spec, models) + own_share(gradients(models.trained, spec.compute), spec.compute) + _update(spec, models)
+    )
+
+
+def ppo_rollout_memory(spec: PpoSpec) -> Parts:
+    """Memory at the peak of a rollout. Between updates there are no gradients."""
+    models, trained = _Models(spec), spec.settings.lora is None
+    return _held(spec, models) + _rollout(spec, models) + drawn_whole(models.policy, spec.compute, trained)
+
+
+def _held(spec: PpoSpec, models: "_Models") -> Parts:
+    """What is there all the time."""
+    held = Parts(weights=models.read) + trained_weights(models.trained, spec.compute)
+    return own_share(held, spec.compute) + _beside(spec, models)
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,16 @@ class _Models:
     @cached_property
     def trained(self) -> int:
         """Parameters that are trained."""
-        lora, models = self.spec.settings.lora, [model for model in (self.policy, self.value) if model]
-        if lora is not None:
-            return sum(model.adapter_parameters(lora) for model in models)
-        return sum(model.parameters for model in models) - self._below
+        lora = self.spec.settings.lora
+        if self.value is None:
+            return self.trained_policy
+        return self.trained_policy + (self.value.parameters if lora is None else self.value.adapter_parameters(lora))
+
+    @cached_property
+    def trained_policy(self) -> int:
+        """Parameters of the policy that are trained."""
+        lora = self.spec.settings.lora
+        return self.policy.parameters - self._below if lora is None else self.policy.adapter_parameters(lora)
 
     @cached_property
     def read(self) -> float:
@@ -158,9 +166,11 @@ def _judge(models: _Models) -> Shape:
 
 
 def _cast(spec: PpoSpec, models: _Models) -> Parts:
-    """The copy in bfloat16 of trained float32 weights that responses are sampled from."""
-    copied = spec.compute.precision == "bf16" and trained_number(spec.compute) == NUMBER
-    return Parts(weights=HALF * models.trained if copied else 0)
+    """The policy's copy in bfloat16, where its weights are trained in float32, from which responses are drawn."""
+    compute = spec.compute
+    copied = compute.precision == "bf16" and trained_number(compute) == NUMBER
+    copy = HALF * models.trained_policy if copied else 0
+    return Parts(gathered=copy) if is_divided(compute) else Parts(weights=copy)
 
 
 def _update(spec: PpoSpec, models: _Models) -> Parts:
@@ -176,9 +186,11 @@ def _update(spec: PpoSpec, models: _Models) -> Parts:
     logits = logits_bytes(POLICY_LOGITS, policy.shape, predicted, compute)
     logits += logits_bytes(LOSS_LOGITS, policy.shape, texts * window, compute)
     logits += head_bytes(policy, predicted, compute, settings.lora)
-    updated = training_parts(graphs, logits, compute, settings.lora)
-    values = [Graph(models.value, rows, length)] if models.value else []
-    return largest(updated, training_parts(values, 0, compute, settings.lora)) if values else updated
+    updated = training_parts(graphs, logits, compute, settings.lora) + learned_in_parts(policy, compute, settings.lora)
+    if models.value is None:
+        return updated
+    valued = training_parts([Graph(models.value, rows, length)], 0, compute, settings.lora)
+    return largest(updated, valued + learned_in_parts(models.value, compute, settings.lora))
 
 
 def _window(spec: PpoSpec, policy: ModelSizes) -> int:

@@ -12,7 +12,7 @@ from rlhf_dagster.training.footprint.parts import Parts, largest
 from rlhf_dagster.training.footprint.ranks import own_rows
 from rlhf_dagster.training.footprint.sampling import sampling_parts
 from rlhf_dagster.training.footprint.shape import ModelSizes
-from rlhf_dagster.training.footprint.sharding import gathered, own_share, reduced, sampled_whole
+from rlhf_dagster.training.footprint.sharding import drawn_whole, learned_in_parts, own_share, read_in_parts
 from rlhf_dagster.training.footprint.weights import model_in_training, read_bytes, shares_base, trained_number
 from rlhf_dagster.training.input_sizes import model_sizes, responses_at_most, rows_at_most
 from rlhf_dagster.training.specs import RewardModelSpec
@@ -29,8 +29,8 @@ def scored_at_once(length: int) -> int:
 
 
 def reward_model_memory(spec: RewardModelSpec) -> Parts:
-    """Memory at the peak, with every response as long as the settings allow."""
-    model, settings, sampling, compute = model_sizes(spec.sft), spec.settings, spec.sampling, spec.compute
+    """Memory at the peak while it learns, with every response as long as the settings allow."""
+    model, settings, compute = model_sizes(spec.sft), spec.settings, spec.compute
     labels = min(settings.batch_size, rows_at_most(spec.preferences))
     length, responses = settings.max_tokens, responses_at_most(spec.preferences)
     own = math.ceil(own_rows(labels, compute) / settings.accumulate)
@@ -39,14 +39,21 @@ def reward_model_memory(spec: RewardModelSpec) -> Parts:
     scored = math.ceil(labels / settings.accumulate) * responses
     scored = max(scored, min(scored_at_once(length), settings.normalisation_samples))
     scoring = Parts(activations=passing_bytes(model.shape, scored * length, compute))
+    scoring += read_in_parts(model, compute, settings.lora)
     held = own_share(model_in_training(model, compute, settings.lora), compute)
-    held += gathered(model, compute, settings.lora)
-    trained = held + largest(training + reduced(model, compute, settings.lora), scoring)
-    # The SFT policy is loaded beside the new model to draw those samples, before there are gradients.
+    return held + largest(training + learned_in_parts(model, compute, settings.lora), scoring)
+
+
+def normalisation_memory(spec: RewardModelSpec) -> Parts:
+    """Memory at the peak while the SFT policy draws samples that set the scale, beside the new model, before there are
+    gradients; nothing where demonstrations set it."""
+    if spec.settings.normalisation == "demonstrations":
+        return Parts()
+    model, settings, sampling, compute = model_sizes(spec.sft), spec.settings, spec.sampling, spec.compute
     drawn = min(sampling.batch_size, settings.normalisation_samples)
-    read = own_share(Parts(weights=_both(model, compute, settings.lora)), compute)
-    read += sampled_whole(model, compute, settings.lora)
-    return largest(trained, read + sampling_parts(model.shape, drawn, sampling, compute))
+    held = own_share(Parts(weights=_both(model, compute, settings.lora)), compute)
+    whole = drawn_whole(model, compute, trained=False)
+    return held + whole + sampling_parts(model.shape, drawn, sampling, compute)
 
 
 def _both(model: ModelSizes, compute: ComputeSettings, lora: LoraSettings | None) -> float:

@@ -12,7 +12,7 @@ from rlhf_dagster.training.footprint.activations import (
 )
 from rlhf_dagster.training.footprint.parts import Parts, largest
 from rlhf_dagster.training.footprint.ranks import own_rows
-from rlhf_dagster.training.footprint.sharding import gathered, own_share, reduced
+from rlhf_dagster.training.footprint.sharding import learned_in_parts, own_share, read_in_parts
 from rlhf_dagster.training.footprint.weights import NUMBER, model_in_training
 from rlhf_dagster.training.input_sizes import model_sizes, rows_at_most
 from rlhf_dagster.training.specs import SftSpec
@@ -34,8 +34,8 @@ def sft_memory(spec: SftSpec) -> Parts:
         activations=passing_bytes(model.shape, at_once * length, compute),
         logits=logits_bytes(LOSS_LOGITS, model.shape, at_once * predicted, compute),
     )
-    passing = gathered(model, compute, settings.lora)
+    measuring += read_in_parts(model, compute, settings.lora)
     if not settings.epochs:
-        return own_share(Parts(weights=NUMBER * model.parameters), compute) + passing + measuring
-    held = own_share(model_in_training(model, compute, settings.lora), compute) + passing
-    return held + largest(training + reduced(model, compute, settings.lora), measuring)
+        return own_share(Parts(weights=NUMBER * model.parameters), compute) + measuring
+    held = own_share(model_in_training(model, compute, settings.lora), compute)
+    return held + largest(training + learned_in_parts(model, compute, settings.lora), measuring)
