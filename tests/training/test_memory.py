@@ -47,6 +47,7 @@ IN_TEXT = 2 * 4 * (16 * 8 + 12)
 BACK = 4 * 2 * 32
 """Bytes of gradients of a token in the inner layer of the last layer, where they outweigh those of logits."""
 PASSING = 4 * 12 * 8
+STATES = 4 * 8
 CACHE = 2 * 4 * 2 * 8
 """Bytes of a token's keys and values."""
 LOGITS = 4 * 100
@@ -167,8 +168,8 @@ def test_each_of_two_ranks_trains_its_rows_and_measures_all(model: Path, tables:
     # A pass over all 5 rows, whose logits outweigh what is kept of 3.
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"vocab_size": 1000}))
-    assert 50 * PASSING + 20 * 30 * LOGITS > 30 * LAYER + 12 * 30 * LOGITS
-    assert required_bytes(spec) - PROCESS - BUFFERS == 20 * 13 + 50 * PASSING + 20 * 30 * LOGITS
+    assert 50 * STATES + 20 * 30 * LOGITS > 30 * LAYER + 12 * 30 * LOGITS
+    assert required_bytes(spec) - PROCESS - BUFFERS == 20 * 13 + 50 * STATES + 20 * 30 * LOGITS
     (model / "config.json").write_text(json.dumps(config | {"vocab_size": 10}))
     assert required_bytes(spec) - PROCESS - BUFFERS == 20 * 13 + 30 * (LAYER + BACK)
 
@@ -190,17 +191,17 @@ def test_a_reward_model_whose_samples_need_most(model: Path, tables: Tables) -> 
 
 
 def test_ppo(model: Path, tables: Tables) -> None:
-    # Three models of which one learns. The rollout samples 9 episodes, then has 4 copies of 4 tokens' logits.
-    rollout = 20 * 13 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    # Three models of which one learns. The rollout samples 9 episodes, then has 3 copies of 4 tokens' logits.
+    rollout = 20 * 13 + 9 * (10 * CACHE + DRAWN + 4 * 3 * LOGITS)
     # A minibatch has up to 5 of them, here with fewer bytes.
-    update = 24 * 13 + 5 * (10 * LAYER + 4 * 4 * LOGITS)
+    update = 24 * 13 + 5 * (10 * LAYER + 4 * 3 * LOGITS)
     assert required_bytes(ppo_spec(model, tables)) - BUFFERS == rollout > update
-    whole = 24 * 13 + 9 * (10 * LAYER + 4 * 4 * LOGITS)
+    whole = 24 * 13 + 9 * (10 * LAYER + 4 * 3 * LOGITS)
     assert required_bytes(ppo_spec(model, tables, minibatches=1)) - BUFFERS == max(whole, rollout)
 
 
 def test_ppo_with_pretraining_text_has_a_window_for_each_episode(model: Path, tables: Tables) -> None:
-    update = 24 * 13 + 5 * (10 * LAYER + 4 * 4 * LOGITS) + 5 * 12 * (IN_TEXT + 3 * LOGITS)
+    update = 24 * 13 + 5 * (10 * LAYER + 4 * 3 * LOGITS) + 5 * 12 * (IN_TEXT + 3 * LOGITS)
     assert required_bytes(ppo_spec(model, tables, pretraining_coef=1.0)) - BUFFERS == update
 
 
@@ -216,9 +217,9 @@ def test_ppo_that_averages_its_weights_has_a_copy(model: Path, tables: Tables) -
 
 def test_ppo_with_a_value_model_trains_two_models(model: Path, tables: Tables) -> None:
     # Of the two, one after the other is read and learns.
-    update = 8 * 13 + 32 * 13 + 9 * (10 * LAYER + 4 * 4 * LOGITS)
+    update = 8 * 13 + 32 * 13 + 9 * (10 * LAYER + 4 * 3 * LOGITS)
     spec = ppo_spec(model, tables, minibatches=1, value="separate")
-    rollout = 8 * 13 + 24 * 13 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    rollout = 8 * 13 + 24 * 13 + 9 * (10 * CACHE + DRAWN + 4 * 3 * LOGITS)
     assert required_bytes(spec) - BUFFERS == max(update, rollout) == update
 
 
@@ -227,18 +228,18 @@ def test_ppo_with_adapters_has_one_model_less_and_trains_little(model: Path, tab
     spec = ppo_spec(model, tables, minibatches=1, lora={"rank": 2})
     # Of each token 4 adapters of a layer keep 2 numbers.
     inside = 2 * 4 * 4 * 2
-    update = 8 * 13 + 16 * 512 + 9 * (10 * (LAYER + inside) * (1 + HOLES) + 4 * 4 * LOGITS)
+    update = 8 * 13 + 16 * 512 + 9 * (10 * (LAYER + inside) * (1 + HOLES) + 4 * 3 * LOGITS)
     assert required_bytes(spec) - BUFFERS == update
     # From another start there is a copy of SFT as well.
     assert required_bytes(replace(spec, start=Path(shutil.copytree(model, model / "other")))) - BUFFERS == update + 52
     # In several passes less is kept than the rollout needs.
-    rollout = 8 * 13 + 12 * 512 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    rollout = 8 * 13 + 12 * 512 + 9 * (10 * CACHE + DRAWN + 4 * 3 * LOGITS)
     assert required_bytes(ppo_spec(model, tables, lora={"rank": 2}, accumulate=5)) - BUFFERS == rollout
 
 
 def test_ppo_with_frozen_layers_keeps_their_states(model: Path, tables: Tables) -> None:
     # All 13 numbers count as embeddings, so that nothing is left to train.
-    rollout = 8 * 13 + 4 * 8 * 9 * 10 + 9 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    rollout = 8 * 13 + 4 * 8 * 9 * 10 + 9 * (10 * CACHE + DRAWN + 4 * 3 * LOGITS)
     assert required_bytes(ppo_spec(model, tables, frozen_layers=1)) - BUFFERS == rollout
     # One update ahead, those of the episodes that wait as well.
     ahead = required_bytes(ppo_spec(model, tables, frozen_layers=1, rollouts_ahead=1))
@@ -252,7 +253,7 @@ def test_sft_in_several_passes_keeps_less(model: Path, tables: Tables) -> None:
 
 
 def test_ppo_in_several_passes_keeps_less(model: Path, tables: Tables) -> None:
-    update = 24 * 13 + 5 * (10 * LAYER + 4 * 4 * LOGITS) + 5 * 12 * (IN_TEXT + 3 * LOGITS)
+    update = 24 * 13 + 5 * (10 * LAYER + 4 * 3 * LOGITS) + 5 * 12 * (IN_TEXT + 3 * LOGITS)
     spec = ppo_spec(model, tables, pretraining_coef=1.0, minibatches=1, accumulate=2)
     assert required_bytes(spec) - BUFFERS == update
 
@@ -264,7 +265,7 @@ def test_ppo_that_keeps_its_best_weights_has_a_copy(model: Path, tables: Tables)
 
 def test_ppo_on_two_ranks(model: Path, tables: Tables) -> None:
     # 5 of 9 episodes; of a minibatch of 5, 3 rows.
-    rollout = 20 * 13 + 5 * (10 * CACHE + DRAWN + 4 * 4 * LOGITS)
+    rollout = 20 * 13 + 5 * (10 * CACHE + DRAWN + 4 * 3 * LOGITS)
     assert required_bytes(ppo_spec(model, tables, TWO)) - PROCESS - BUFFERS == rollout
 
 
@@ -275,11 +276,11 @@ def dpo_spec(model: Path, tables: Tables, compute: ComputeSettings = CPU, **chan
 
 def test_dpo_has_one_model(model: Path, tables: Tables) -> None:
     # 5 comparisons of up to 4 responses, of 10 tokens with logits at 4.
-    update = 16 * 13 + 20 * (10 * LAYER + 4 * 4 * LOGITS)
+    update = 16 * 13 + 20 * (10 * LAYER + 4 * 3 * LOGITS)
     assert required_bytes(dpo_spec(model, tables)) - BUFFERS == update
     # 3 of 5 comparisons on a rank, which measures all of them.
-    reading = 20 * (10 * PASSING + 4 * 4 * LOGITS)
-    own = 12 * (10 * LAYER + 4 * 4 * LOGITS)
+    reading = 20 * (10 * STATES + 4 * 3 * LOGITS)
+    own = 12 * (10 * LAYER + 4 * 3 * LOGITS)
     assert required_bytes(dpo_spec(model, tables, TWO)) - PROCESS - BUFFERS == 20 * 13 + max(reading, own)
 
 
@@ -502,19 +503,23 @@ def test_logits_are_computed_in_pieces(model: Path, tables: Tables) -> None:
     (model / "config.json").write_text(json.dumps(config | {"vocab_size": 1 << 17}))
     spec = dpo_spec(model, tables, CPU.changed(logits_mib=1))
     head = 4 * 8 * (1 << 17)
-    assert required_bytes(spec) - BUFFERS == 16 * 13 + 200 * LAYER + (4 << 20) + head
+    assert required_bytes(spec) - BUFFERS == 16 * 13 + 200 * LAYER + (3 << 20) + head
     # Adapters leave the head as it is.
     adapted = dpo_spec(model, tables, CPU.changed(logits_mib=1), lora=LoraSettings(rank=3))
     adapters = 3 * 16 * 8 * 2
     assert required_bytes(adapted) - BUFFERS == 4 * 13 + 16 * adapters + 200 * (LAYER + 2 * 4 * 4 * 3) * (1 + HOLES) + (
-        4 << 20
+        3 << 20
     )
 
 
 def test_gradient_checkpointing_keeps_inputs_and_one_layer(model: Path, tables: Tables) -> None:
     spec = sft_spec(model, tables, CPU.changed(gradient_checkpointing=True))
     inputs = 50 * 2 * 4 * 8
-    assert required_bytes(spec) - BUFFERS == 16 * 13 + inputs + 50 * LAYER // 2 + 60 * LOGITS
+    assert required_bytes(spec) - BUFFERS == 16 * 13 + inputs + 50 * LAYER // 2 + 50 * BACK
+    # While there are logits no layer is computed again.
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"vocab_size": 1000}))
+    assert required_bytes(spec) - BUFFERS == 16 * 13 + inputs + 60 * 10 * LOGITS
 
 
 def test_weights_in_bfloat16_and_moments_in_eight_bits(model: Path, tables: Tables) -> None:

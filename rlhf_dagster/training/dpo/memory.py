@@ -3,11 +3,10 @@
 import math
 
 from rlhf_dagster.training.footprint.activations import (
-    POLICY_LOGITS,
     Graph,
     head_bytes,
     logits_bytes,
-    passing_bytes,
+    reading_parts,
     training_parts,
 )
 from rlhf_dagster.training.footprint.parts import Parts, largest
@@ -34,15 +33,12 @@ def dpo_memory(spec: DpoSpec) -> Parts:
     labels, trained, responses = _rows(spec)
     own = math.ceil(own_rows(labels, compute) / settings.accumulate) * trained
     predicted = own * sampling.response_tokens
-    logits = logits_bytes(POLICY_LOGITS, model.shape, predicted, compute)
+    logits = logits_bytes(model.shape, predicted, compute)
     logits += head_bytes(model, predicted, compute, settings.lora)
     training = training_parts([Graph(model, own, length)], logits, compute, settings.lora)
     # Every rank measures parts of whole batches after training; the reference's log-probs are computed before it.
     read = max(math.ceil(labels / settings.accumulate) * responses, sampling.batch_size)
-    reading = Parts(
-        activations=passing_bytes(model.shape, read * length, compute),
-        logits=logits_bytes(POLICY_LOGITS, model.shape, read * sampling.response_tokens, compute),
-    )
+    reading = reading_parts(model.shape, read * length, read * sampling.response_tokens, compute)
     held = own_share(model_in_training(model, compute, settings.lora), compute)
     reading += read_in_parts(model, compute, settings.lora)
     return held + largest(training + learned_in_parts(model, compute, settings.lora), reading)

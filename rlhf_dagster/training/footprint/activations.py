@@ -11,10 +11,9 @@ from rlhf_dagster.training.footprint.weights import HALF, NUMBER, trained_number
 INNER: dict[Activation, float] = {"plain": 2, "relu": 1, "in_pieces": 2 + 15 / 4}
 """Copies of the inner layer that are kept where it is not gated, by its activation function; a gate and its product
 are two more."""
-LOSS_LOGITS = 3
-"""Copies of logits in a language-modelling loss: logits and log-softmax, or log-softmax and two gradients."""
-POLICY_LOGITS = 4
-"""Copies in a response's log-probs: logits, divided by the temperature, without suppressed tokens, log-softmax."""
+COPIES = 3
+"""Of logits, in a language-modelling loss (logits and log-softmax, or log-softmax and two gradients) and in a
+response's log-probs (logits, those of the policy, log-softmax)."""
 MIB = 1 << 20
 HOLES, HEAP = 0.75, 32 * MIB
 """Memory that adapters add on a CPU to what a layer keeps, as a share of it: the outputs of a linear map and of its
@@ -38,9 +37,14 @@ def kept_bytes(graphs: Sequence[Graph], compute: ComputeSettings, lora: LoraSett
     With gradient checkpointing these are each layer's input, and everything of the one layer that is computed again.
     Copies of trained weights in bfloat16 are kept too; quantised weights are unpacked one at a time.
     """
+    again = max(_of_layers(graph, compute, lora, 1) for graph in graphs) if compute.gradient_checkpointing else 0
+    return kept_at_loss(graphs, compute, lora) + again
+
+
+def kept_at_loss(graphs: Sequence[Graph], compute: ComputeSettings, lora: LoraSettings | None = None) -> float:
+    """Those of them that are there while there are logits: with gradient checkpointing no layer is computed again."""
     if compute.gradient_checkpointing:
-        inputs = sum(_inputs(graph, compute, lora) for graph in graphs)
-        return inputs + max(_of_layers(graph, compute, lora, 1) for graph in graphs)
+        return sum(_inputs(graph, compute, lora) for graph in graphs)
     return sum(_of_layers(graph, compute, lora, graph.model.shape.layers) for graph in graphs)
 
 
@@ -49,9 +53,9 @@ def training_parts(
 ) -> Parts:
     """A backward pass through all ``graphs``: most is needed where it begins, at the ``logits``, or in the last layer,
     where gradients of the inner layer stand beside all that is kept."""
-    kept = kept_bytes(graphs, compute, lora)
+    at_loss = Parts(activations=kept_at_loss(graphs, compute, lora), logits=logits)
     back = max(_gradients_of_inner(graph, compute) for graph in graphs)
-    return largest(Parts(activations=kept, logits=logits), Parts(activations=kept + back))
+    return largest(at_loss, Parts(activations=kept_bytes(graphs, compute, lora) + back))
 
 
 def _gradients_of_inner(graph: Graph, compute: ComputeSettings) -> int:
@@ -107,10 +111,17 @@ def passing_bytes(shape: Shape, tokens: int, compute: ComputeSettings) -> float:
     return tokens * (NUMBER * 4 * shape.width + _number(compute) * max(inner, 4 * shape.queries))
 
 
-def logits_bytes(copies: int, shape: Shape, tokens: int, compute: ComputeSettings) -> float:
-    """Bytes of ``copies`` of the logits at ``tokens`` positions, or at as many as are computed at once."""
+def reading_parts(shape: Shape, tokens: int, predicted: int, compute: ComputeSettings) -> Parts:
+    """Such a pass, and logits at ``predicted`` of its tokens: when there are logits, states are left of the layers."""
+    states = NUMBER * shape.width * tokens
+    logits = Parts(activations=states, logits=logits_bytes(shape, predicted, compute))
+    return largest(Parts(activations=passing_bytes(shape, tokens, compute)), logits)
+
+
+def logits_bytes(shape: Shape, tokens: int, compute: ComputeSettings) -> float:
+    """Bytes of logits and their copies at ``tokens`` positions, or at as many as are computed at once."""
     at_once = max(1, compute.logits_mib * MIB // (NUMBER * max(shape.vocabulary, 1)))
-    return NUMBER * copies * shape.vocabulary * min(tokens, at_once)
+    return NUMBER * COPIES * shape.vocabulary * min(tokens, at_once)
 
 
 def head_bytes(model: ModelSizes, tokens: int, compute: ComputeSettings, lora: LoraSettings | None) -> float:

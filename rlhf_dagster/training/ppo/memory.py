@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rlhf_dagster.training.footprint.activations import (
-    LOSS_LOGITS,
-    POLICY_LOGITS,
     Graph,
     head_bytes,
     logits_bytes,
@@ -154,7 +152,7 @@ def _rollout(spec: PpoSpec, models: _Models) -> Parts:
     compute, shape = spec.compute, models.policy.shape
     episodes = own_rows(spec.settings.batch_size, compute)
     episodes = min(episodes, spec.sampling.batch_size) if compute.rollout_backend == "native" else episodes
-    reading = Parts(logits=logits_bytes(POLICY_LOGITS, shape, episodes * spec.sampling.response_tokens, compute))
+    reading = Parts(logits=logits_bytes(shape, episodes * spec.sampling.response_tokens, compute))
     judging = Parts(activations=passing_bytes(_judge(models), episodes * _length(spec), compute))
     return sampling_parts(shape, episodes, spec.sampling, compute) + largest(reading, judging) + _cast(spec, models)
 
@@ -183,8 +181,8 @@ def _update(spec: PpoSpec, models: _Models) -> Parts:
     texts = rows * settings.pretraining_examples
     graphs = [Graph(_without_frozen(spec, policy), rows, length)]
     graphs += [Graph(policy, texts, window)] if window else []
-    logits = logits_bytes(POLICY_LOGITS, policy.shape, predicted, compute)
-    logits += logits_bytes(LOSS_LOGITS, policy.shape, texts * window, compute)
+    logits = logits_bytes(policy.shape, predicted, compute)
+    logits += logits_bytes(policy.shape, texts * window, compute)
     logits += head_bytes(policy, predicted, compute, settings.lora)
     updated = training_parts(graphs, logits, compute, settings.lora) + learned_in_parts(policy, compute, settings.lora)
     if models.value is None:

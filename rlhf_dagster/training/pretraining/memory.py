@@ -2,7 +2,6 @@
 
 from rlhf_dagster.config.training import TinyModelSettings
 from rlhf_dagster.training.footprint.activations import (
-    LOSS_LOGITS,
     Graph,
     logits_bytes,
     training_parts,
@@ -20,7 +19,7 @@ def pretraining_memory(spec: TinyModelSpec) -> Parts:
     weights = trained_weights(model.parameters, compute) + gradients(
         model.parameters, compute.changed(processes=1, sharding="none")
     )
-    logits = logits_bytes(LOSS_LOGITS, model.shape, tokens, compute)
+    logits = logits_bytes(model.shape, tokens, compute)
     return weights + training_parts([Graph(model, tiny.batch_size, tiny.context)], logits, compute)
 
 

@@ -3,11 +3,10 @@
 import math
 
 from rlhf_dagster.training.footprint.activations import (
-    LOSS_LOGITS,
     Graph,
     head_bytes,
     logits_bytes,
-    passing_bytes,
+    reading_parts,
     training_parts,
 )
 from rlhf_dagster.training.footprint.parts import Parts, largest
@@ -26,14 +25,11 @@ def sft_memory(spec: SftSpec) -> Parts:
     own = math.ceil(own_rows(rows, compute) / settings.accumulate)
     # Logits are computed at responses alone.
     predicted = min(length, spec.sampling.response_tokens) if spec.sampling.fixed_length else length
-    logits = logits_bytes(LOSS_LOGITS, model.shape, own * predicted, compute)
+    logits = logits_bytes(model.shape, own * predicted, compute)
     logits += head_bytes(model, own * predicted, compute, settings.lora)
     training = training_parts([Graph(model, own, length)], logits, compute, settings.lora)
     # Every rank measures the loss before and after training on whole batches.
-    measuring = Parts(
-        activations=passing_bytes(model.shape, at_once * length, compute),
-        logits=logits_bytes(LOSS_LOGITS, model.shape, at_once * predicted, compute),
-    )
+    measuring = reading_parts(model.shape, at_once * length, at_once * predicted, compute)
     measuring += read_in_parts(model, compute, settings.lora)
     if not settings.epochs:
         return own_share(Parts(weights=NUMBER * model.parameters), compute) + measuring
