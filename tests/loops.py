@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from rlhf_dagster.automation.execution import RunOutcome
 from rlhf_dagster.automation.jobs import HALF_MODELS, JUDGE, LEARN
 from rlhf_dagster.cli import main
 from rlhf_dagster.cli.runner import LoopRunner
+from rlhf_dagster.common import processes
 from rlhf_dagster.common.sealed import seal, unseal
 from rlhf_dagster.config.loop import CONFIG_FILE, LoopConfig
 from rlhf_dagster.lineage.models import Checkpoint
@@ -150,8 +152,9 @@ def rlhf_here(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def rlhf_main(*arguments: object) -> None:
-    """Do what the command does."""
-    with mock.patch.object(sys, "argv", ["rlhf", *map(str, arguments)]):
+    """Do what the command does, as if this process had been begun for it."""
+    begun = mock.patch.object(processes, "begun_at", return_value=datetime.now(UTC))
+    with mock.patch.object(sys, "argv", ["rlhf", *map(str, arguments)]), begun:
         main()
 
 

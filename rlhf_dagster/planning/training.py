@@ -18,7 +18,7 @@ from rlhf_dagster.training.specs import PpoSpec, Spec
 
 MOST_GPUS = 1024
 """That are tried."""
-PLAIN = ComputeSettings()
+_PLAIN = ComputeSettings()
 BACKEND = ("rollout_backend", "rollout_server")
 BYTES_IN_GB = 1e9
 
@@ -45,7 +45,7 @@ def at_size(config: LoopConfig) -> LoopConfig:
     How many GPUs a training takes, and who draws its responses, is for the plan to say.
     """
     compute = config.compute.changed(
-        **{name: getattr(PLAIN, name) for name in ("launch", "processes", "sharding", "ray", *BACKEND)},
+        **{name: getattr(_PLAIN, name) for name in ("launch", "processes", "sharding", "ray", *BACKEND)},
         device="cuda",
         precision="bf16",
         gradient_checkpointing=True,

@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 from rlhf_dagster.common import processes
 from rlhf_dagster.common.processes import (
     SLACK,
+    begun_at,
     descendants,
     is_alive,
     is_gone,
@@ -137,3 +139,9 @@ def test_nothing_is_below_a_process_that_is_gone(other: subprocess.Popen[bytes])
     other.kill()
     other.wait()
     assert descendants(other.pid) == []
+
+
+def test_when_this_process_was_begun() -> None:
+    began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+    assert abs(begun_at() - began) < timedelta(seconds=2)  # psutil counts from the boot, in whole seconds
+    assert begun_at() < datetime.now(UTC)

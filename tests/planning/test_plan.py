@@ -117,10 +117,10 @@ def test_the_hours_of_a_round_by_hand(large: PaperPlan) -> None:
 def test_weights_gradients_and_moments_are_divided_among_gpus(outlines: dict[str, Path]) -> None:
     found = {training.title: training for training in smallest(outlines["70B"], SMALL, find_gpu("H100"))}
     p, ppo = 70_553_706_496, found["PPO"]
-    assert (found["SFT"].gpus, ppo.gpus, ppo.drawing) == (32, 64, None)
+    assert (found["SFT"].gpus, ppo.gpus, ppo.drawing) == (32, 56, None)
     assert found["SFT"].learning.weights + found["SFT"].learning.optimizer == pytest.approx(16 * p / 32)
     # Policy and value model are trained; reference and reward model are read, two bytes each.
-    assert ppo.learning.weights + ppo.learning.optimizer == pytest.approx((2 * 16 * p + 2 * 2 * p) / 64)
+    assert ppo.learning.weights + ppo.learning.optimizer == pytest.approx((2 * 16 * p + 2 * 2 * p) / 56)
     # The model that learns: embedding, head and its gradient, and of the layers two, and the gradients of two.
     embedding, norm = 128_256 * 8192, 8192
     layer = (p - 2 * embedding - norm) / 80

@@ -89,7 +89,7 @@ def test_the_sentences_say_what_the_plan_says(plans: dict[tuple[str, str], Paper
     assert SMALL.ppo.updates * SMALL.ppo.batch_size == 102_400
     reward, ppo = (large.value("A round", f"GPU-hours of {name}") for name in ("the reward model", "PPO"))
     assert reward / ppo == pytest.approx(84, abs=25)
-    assert large.value("Memory of the trainings", "GPUs for the trainings") == 8 * 8
+    assert large.value("Memory of the trainings", "GPUs for the trainings") == 7 * 8
     assert plans["70B", "adapters"].value("Memory of the trainings", "GPUs for the trainings") == 8
     assert "engines of their own have to draw them" in large.advice[-1]
 
@@ -113,7 +113,7 @@ def test_what_is_whole_for_a_time_by_hand() -> None:
     assert f"gradient ({embedding:.1f}), and of the layers ({layer:.1f} GB each)" in page
     whole = 3 * embedding + 4 * layer
     assert f"{whole:.1f} are whole for a time" in page
-    assert f"each has 72 GB: {(2 * 16 + 2 * 2) * 70.5537 / 64:.1f} are its share" in page
+    assert f"each has 77 GB: {(2 * 16 + 2 * 2) * 70.5537 / 56:.1f} are its share" in page
 
 
 def test_what_8b_needs_to_learn_and_to_draw_on_one_host() -> None:
