@@ -44,7 +44,7 @@ def run_demo(folder: Path, rounds: int, environment: dict[str, str], kills: int,
     while True:
         process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
         try:
-            code = process.wait(draw.uniform(20, 90) if killed < kills else None)
+            code = process.wait(draw.uniform(10, 50) if killed < kills else None)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

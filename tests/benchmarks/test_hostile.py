@@ -56,7 +56,7 @@ def test_what_a_case_takes_is_its_own(tmp_path: Path) -> None:
     outcome = run(Case("takes", act), tmp_path)
     assert outcome.wrong == []
     assert outcome.seconds >= 0.2
-    assert 64 <= outcome.mib < 200
+    assert 60 <= outcome.mib < 200  # of 64 that are taken; some pages of before may be free
     assert too_much(outcome, 0.1, 50) == ["more than 0.1 s", "more than 50 MiB"]
     assert too_much(outcome, 60, 1024) == []
 
