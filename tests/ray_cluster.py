@@ -92,10 +92,15 @@ def ray_cluster(cpus: int, environment: Mapping[str, str]) -> Iterator[RayCluste
             yield cluster
 
 
-def forget_token() -> None:
-    """Have Ray read its variables again: it keeps what they were when this process imported it first."""
+def let_in(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process's clients let in.
+
+    Ray keeps what its variables were when a process imported it first, and is told to read them again.
+    """
     from ray._private.authentication_test_utils import reset_auth_token_state
 
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
     reset_auth_token_state()
 
 

@@ -16,7 +16,7 @@ import ranks
 import torch
 from forks import forked, join_all
 from label_studio import free_port
-from ray_cluster import RayCluster, forget_token, ray_cluster, require_ray_installed
+from ray_cluster import RayCluster, let_in, ray_cluster, require_ray_installed
 from safetensors.torch import load_file
 from toy_language import COMPUTE, VARIABLE, Tables, sft_spec
 
@@ -50,9 +50,7 @@ def cluster() -> Iterator[RayCluster]:
 
 @pytest.fixture
 def compute(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> ComputeSettings:
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    forget_token()
+    let_in(cluster, monkeypatch)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     return ComputeSettings(
         threads=1,

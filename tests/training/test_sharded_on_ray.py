@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_cluster import RayCluster, forget_token, ray_cluster, require_ray_installed
+from ray_cluster import RayCluster, let_in, ray_cluster, require_ray_installed
 from sharded_cases import IN_PARTS, Models, Spec, Train, require_the_same, sharded, spec_of_case
 from test_on_ray import pid_of_rank
 from test_ranks import train_on_ranks
@@ -39,9 +39,7 @@ def cluster() -> Iterator[RayCluster]:
 
 @pytest.fixture
 def compute(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> ComputeSettings:
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    forget_token()
+    let_in(cluster, monkeypatch)
     return on_ray(cluster.address, 2)
 
 
