@@ -7,6 +7,7 @@ is noticed, in page headers and the footer too, which the checksums of Parquet's
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,9 @@ _MAGIC = b"RLHF-SHA256-1:"
 TAG_LENGTH = len(_MAGIC) + hashlib.sha256().digest_size
 _TAIL = 8
 """Bytes at the end of a Parquet file: the footer's length, and ``PAR1``."""
+
+_IN_THIS_THREAD: Any = {"use_threads": False, "pre_buffer": False}
+"""A thread of Arrow's that lets go of Python's bytes while the interpreter ends aborts the whole process."""
 
 
 def to_parquet(table: pa.Table) -> bytes:
@@ -44,7 +48,9 @@ def read_parquet(source: Path | bytes, name: str = "", columns: list[str] | None
     name = name or str(source)
     check_parquet(data, name)
     try:
-        table = pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+        table = pq.read_table(
+            pa.BufferReader(data), columns=columns, page_checksum_verification=True, **_IN_THIS_THREAD
+        )
         if not is_sealed(data):
             table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from rlhf_dagster.errors import UserError
 
 LAST = "manifest.json"
 """Of a folder, the file that is written last and deleted first: where it is, the folder is whole."""
+_T = TypeVar("_T")
 _SEGMENT = re.compile(r"[^/\x00]+")
 
 
@@ -19,6 +20,10 @@ class Found:
 
     data: bytes
     version: str
+
+
+class ReplacedError(Exception):
+    """An object was replaced while it was read in parts."""
 
 
 class Store(Protocol):
@@ -59,7 +64,11 @@ class Store(Protocol):
         """The keys in a folder and in the folders in it, sorted; of the whole store by default."""
 
     def open(self, key: str) -> BinaryIO:
-        """A seekable reader; raises FileNotFoundError without the key."""
+        """A seekable reader of what is there now; raises FileNotFoundError without the key.
+
+        It reads these bytes or, where they are replaced meanwhile, may raise
+        :class:`ReplacedError`: see :func:`read_with`.
+        """
 
     def local(self, key: str) -> Path:
         """A file on this machine with the same content, not to be written; raises FileNotFoundError without the key."""
@@ -88,6 +97,19 @@ def update(store: Store, key: str, change: Callable[[bytes | None], bytes], priv
             done = data == found.data or store.replace(key, data, found.version)
         if done:
             return
+
+
+def read_with(store: Store, key: str, read: Callable[[BinaryIO], _T]) -> _T:
+    """What ``read`` makes of an object that is too large to get whole; called anew where it was replaced meanwhile.
+
+    Raises what :meth:`Store.open` and ``read`` raise.
+    """
+    while True:
+        try:
+            with store.open(key) as file:
+                return read(file)
+        except ReplacedError:
+            continue
 
 
 def require_key(key: str) -> str:

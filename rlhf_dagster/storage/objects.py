@@ -8,7 +8,7 @@ import hashlib
 import io
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,9 +16,11 @@ from typing import Any, BinaryIO, cast
 from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.common.files import cache_folder, make_folder, writing
 from rlhf_dagster.errors import UserError, first_line
-from rlhf_dagster.storage.base import LAST, Found, is_hidden, require_key
+from rlhf_dagster.storage.base import LAST, Found, ReplacedError, is_hidden, read_with, require_key
 
 SCHEMES = ("s3", "gs", "az", "memory")
+_READ_AHEAD = 1 << 20
+"""Bytes asked for at once where little is read."""
 _memory: dict[str, Any] = {}
 """The stores in this process's memory, by address."""
 
@@ -100,10 +102,11 @@ class ObjectStore:
         return sorted(key for key in found if not is_hidden(key))
 
     def open(self, key: str) -> BinaryIO:
-        import obstore
-
-        with self._said():
-            return cast("BinaryIO", io.BufferedReader(_Reader(obstore.open_reader(self._store, require_key(key)))))
+        meta = self._head(key)
+        if meta is None:
+            raise FileNotFoundError(key)
+        reader = _Reader(meta["size"], lambda start, end: self._range(key, _version(meta), start, end))
+        return cast("BinaryIO", io.BufferedReader(reader, _READ_AHEAD))
 
     def local(self, key: str) -> Path:
         meta = self._head(key)
@@ -149,6 +152,22 @@ class ObjectStore:
             except FileNotFoundError:
                 return None
 
+    def _range(self, key: str, version: str, start: int, end: int) -> bytes:
+        """Bytes ``start`` to ``end`` (exclusive) of that version; raises ReplacedError where another one is there."""
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        kind, _, value = version.partition(":")
+        condition = {"if_match": value} if kind == "e_tag" else {"version": value}
+        with self._said():
+            try:
+                answer = obstore.get(
+                    self._store, require_key(key), options=cast("Any", condition | {"range": (start, end)})
+                )
+                return bytes(answer.bytes())
+            except (PreconditionError, FileNotFoundError):
+                raise ReplacedError(key) from None
+
     def _put(self, key: str, data: bytes | Path, **options: Any) -> None:
         import obstore
 
@@ -167,8 +186,8 @@ class ObjectStore:
             beside = path.with_name(f".fetched-{uuid.uuid4().hex}")
             file = beside.open("xb")
         try:
-            with file, self.open(key) as source, writing(path.parent):
-                shutil.copyfileobj(source, file, 1 << 20)
+            with file:
+                read_with(self, key, lambda source: _copy(source, file))
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
@@ -196,10 +215,10 @@ class ObjectStore:
 
 
 class _Reader(io.RawIOBase):
-    """obstore's reader as Python's libraries expect a file."""
+    """An object of ``size`` bytes as Python's libraries expect a file; ``get`` takes where to begin and to end."""
 
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
+    def __init__(self, size: int, get: Callable[[int, int], bytes]) -> None:
+        self._size, self._get, self._at = size, get, 0
 
     def readable(self) -> bool:
         return True
@@ -208,20 +227,29 @@ class _Reader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._reader.seek(offset, whence))
+        before = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(before + offset, 0)
+        return self._at
 
     def tell(self) -> int:
-        return int(self._reader.tell())
+        return self._at
 
     def readinto(self, buffer: Any) -> int:
-        data = bytes(self._reader.read(len(buffer)))
+        end = min(self._at + len(buffer), self._size)
+        if end <= self._at:
+            return 0
+        data = self._get(self._at, end)
         buffer[: len(data)] = data
+        self._at += len(data)
         return len(data)
 
-    def close(self) -> None:
-        if not self.closed:
-            self._reader.close()
-        super().close()
+
+def _copy(source: BinaryIO, file: BinaryIO) -> None:
+    """Make a file hold what ``source`` reads."""
+    with writing(Path(file.name).parent):
+        file.seek(0)
+        file.truncate()
+        shutil.copyfileobj(source, file, _READ_AHEAD)
 
 
 def _opened(address: str) -> Any:

@@ -2,6 +2,9 @@
 
 import io
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -65,3 +68,21 @@ def test_half_a_table_is_damaged(cut: int) -> None:
 def test_zeros_are_damaged() -> None:
     with pytest.raises(Damaged, match="t is damaged"):
         read_parquet(bytes(5000), "t")
+
+
+def test_a_process_that_ends_after_it_has_read_a_table_ends_well(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(
+        to_parquet(pa.table({f"column {n}": [*map(str, range(200))] for n in range(12)}))
+    )
+    script = """
+import os, sys
+from pathlib import Path
+from rlhf_dagster.records.parquet import read_parquet
+for number in range(15):
+    if not os.fork():
+        table = read_parquet(Path(sys.argv[1]))
+        sys.exit()
+    if status := os.wait()[1]:
+        sys.exit(f"process {number} ended with status {status}")
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "t.parquet")], check=True)

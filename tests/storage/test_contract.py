@@ -5,11 +5,13 @@ import os
 import pickle
 import signal
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from benchmarks.race_stores import race
 from rlhf_dagster.errors import UserError
+from rlhf_dagster.storage.base import read_with
 from rlhf_dagster.storage.known import open_store
 
 FEW, MANY = (4, 2), (12, 4)
@@ -75,6 +77,24 @@ def test_reading_seeks_and_a_local_file_holds_the_same(store) -> None:
     assert store.local("big").read_bytes() == data
     store.put("big", b"other")
     assert store.local("big").read_bytes() == b"other"
+
+
+def test_a_reader_never_mixes_what_was_there_with_what_took_its_place(store) -> None:
+    old, new = os.urandom(3 << 20), os.urandom(2 << 20)
+    store.put("big", old)
+    turns = []
+
+    def halves(file: BinaryIO) -> bytes:
+        first = file.read(1 << 20)
+        if not turns:
+            store.put("big", new)
+        turns.append(first)
+        file.seek(1 << 20)
+        return first + file.read()
+
+    assert read_with(store, "big", halves) in (old, new)
+    assert turns[0] == old[: 1 << 20]
+    assert read_with(store, "big", halves) == new
 
 
 @pytest.mark.parametrize("verb", ["open", "local"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from rlhf_dagster.errors import Damaged, UserError, first_line
 from rlhf_dagster.records.parquet import read_parquet, to_parquet
 from rlhf_dagster.records.schemas import cast_to
-from rlhf_dagster.storage.base import Store, update
+from rlhf_dagster.storage.base import Store, read_with, update
 
 PART_ROWS = 10_000
 """A part with as many rows is left as it is, and what comes goes to the next one."""
@@ -52,10 +53,7 @@ class ImportedTable:
         """Those of some columns that each part has, or the ``last`` alone; the rest of the part is not read."""
         for key in self.parts()[-1 if last else 0 :]:
             try:
-                with self.store.open(key) as file:
-                    part = pq.ParquetFile(file, page_checksum_verification=True)
-                    there = [name for name in names if name in part.schema_arrow.names]
-                    yield part.read(columns=there)
+                yield read_with(self.store, key, lambda file: _columns(file, names))
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise self._unreadable(key, error) from None
 
@@ -79,8 +77,7 @@ class ImportedTable:
 
     def _rows(self, key: str) -> int:
         try:
-            with self.store.open(key) as file:
-                return int(pq.read_metadata(file).num_rows)
+            return int(read_with(self.store, key, lambda file: pq.read_metadata(file).num_rows))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._unreadable(key, error) from None
 
@@ -102,6 +99,12 @@ class ImportedTable:
         return UserError(
             f"{key}: not a table of imported records ({first_line(error)}); move it away and import again."
         )
+
+
+def _columns(file: BinaryIO, names: list[str]) -> pa.Table:
+    part = pq.ParquetFile(file, page_checksum_verification=True)
+    there = [name for name in names if name in part.schema_arrow.names]
+    return part.read(columns=there, use_threads=False)
 
 
 def without_repeats(rows: pa.Table) -> pa.Table:
