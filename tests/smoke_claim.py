@@ -29,6 +29,13 @@ FREE = Variant(
     after="reward_model_accuracy",
 )
 """The same without a penalty, on the other's labels and reward model."""
+SMALLER = replace(
+    FREE,
+    name="smaller",
+    settings=overlaid(dict(FREE.settings), {"base_model": {"tiny": {"width": 16}}, "ppo": {"start": "sft"}}),
+    anew=("base_model", "sft_checkpoint"),
+)
+"""A smaller model against the same reward model."""
 ALONE = replace(FREE, forks=None, after="")
 """The same loop, made from its beginning."""
 

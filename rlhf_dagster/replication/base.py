@@ -46,6 +46,9 @@ class Variant:
     """A variant with the same beginning: its assets up to :attr:`after` are taken over instead of made again."""
     after: str = ""
     """The last asset that is taken over; of the first round, where it belongs to a round."""
+    anew: Sequence[str] = ()
+    """Assets of that beginning that it makes again with its own settings, for a policy of another size on the same
+    labels and the same reward model: what was made from them is taken over all the same."""
     probes: Sequence[Probe] = ()
 
 

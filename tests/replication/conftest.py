@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 from forks import forked
-from smoke_claim import ALONE, FREE, PLAIN, Heard, Smoke, plan_of, run, run_until_killed
+from smoke_claim import ALONE, FREE, PLAIN, SMALLER, Heard, Smoke, plan_of, run, run_until_killed
 
 from rlhf_dagster.replication.running.plan import Plan
 
 
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory, base_model_cache: Path) -> tuple[Plan, Heard]:
-    """Both loops, of which the second begins as the first."""
-    plan = plan_of(tmp_path_factory.mktemp("begun"), Smoke(PLAIN, FREE))
+    """Three loops, of which two begin as the first."""
+    plan = plan_of(tmp_path_factory.mktemp("begun"), Smoke(PLAIN, FREE, SMALLER))
     heard, failures = run(plan)
     assert failures == {}
     return plan, heard

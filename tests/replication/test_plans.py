@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from smoke_claim import ALONE, FREE, PLAIN, SETTINGS, ZERO_SHOT, Smoke, plan_of
+from smoke_claim import ALONE, FREE, PLAIN, SETTINGS, SMALLER, ZERO_SHOT, Smoke, plan_of
 
 from rlhf_dagster.config.base import overlaid
 from rlhf_dagster.errors import UserError
@@ -46,6 +46,47 @@ def test_what_it_begins_with_does_not_change_which_loop_it_is() -> None:
     assert VariantLoop(FREE, 0).identity == VariantLoop(ALONE, 0).identity
     others = [VariantLoop(FREE, 1), VariantLoop(PLAIN, 0), VariantLoop(replace(FREE, until="ppo_policy"), 0)]
     assert len({VariantLoop(FREE, 0).identity, *(other.identity for other in others)}) == 4
+
+
+def test_which_reward_model_a_smaller_one_learns_from_changes_which_loop_it_is() -> None:
+    other = replace(SMALLER, forks=changed(PLAIN, {"reward_model": {"epochs": 2}}))
+    assert VariantLoop(SMALLER, 0).identity != VariantLoop(other, 0).identity
+
+
+def test_a_smaller_model_is_not_begun_without_what_it_takes_over(tmp_path: Path) -> None:
+    source, small = plan_of(tmp_path, Smoke(PLAIN, SMALLER)).works
+    with pytest.raises(UserError) as refused:
+        small.request()
+    assert str(refused.value) == (
+        f"smaller, seed 0 needs what plain, seed 0 kept after reward_model_accuracy, and {small.beginning} is gone; "
+        f"delete {source.folder}, and both are run again."
+    )
+    assert small.beginning is not None
+    small.beginning.mkdir(parents=True)
+    assert [step.assets[:2] for step in small.request().steps] == [
+        ["base_model", "sft_checkpoint"],
+        ["reward_model_halves", "ppo_policy"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "anew", "sentence"),
+    [
+        ({"sft": {"epochs": 3}}, ("base_model",), "set differently: sft.epochs"),
+        ({}, ("base_model", "completions"), "makes completions anew; of a beginning that can be base_model, sft_check"),
+        (
+            {"ppo": {"start": "behaviour"}},
+            SMALLER.anew,
+            "that the round sampled from all the same; set `ppo.start: sft`",
+        ),
+    ],
+)
+def test_only_models_are_made_anew_in_a_beginning_and_with_their_own_settings(
+    settings: dict[str, Any], anew: tuple[str, ...], sentence: str
+) -> None:
+    other = changed(SMALLER, settings, anew=anew)
+    with pytest.raises(UserError, match=sentence):
+        begin(other, "reward_model_accuracy")
 
 
 def test_a_loop_under_another_name_is_found_again(tmp_path: Path) -> None:

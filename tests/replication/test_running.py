@@ -1,9 +1,10 @@
 """Variants run in worker processes: from another's beginning, killed and taken up again, with the same numbers."""
 
+import json
 from collections import Counter
 from typing import Any
 
-from smoke_claim import ALONE, FREE, PLAIN, ZERO_SHOT, Heard, Smoke, run
+from smoke_claim import ALONE, FREE, PLAIN, SMALLER, ZERO_SHOT, Heard, Smoke, run
 
 from rlhf_dagster.lineage.stop_cord import RESERVE
 from rlhf_dagster.loop.upkeep.check import check_loop
@@ -28,6 +29,24 @@ def test_what_is_taken_over_is_made_once(begun: tuple[Plan, Heard]) -> None:
     assert {asset for name, asset in made(heard) if name == "free"} == own
     assert plan.unfinished() == []
     assert run(plan) == ([], {})
+
+
+def test_a_smaller_model_learns_from_the_labels_and_the_reward_model_of_a_larger_one(
+    begun: tuple[Plan, Heard],
+) -> None:
+    plan, heard = begun
+    own = {"reward_model_halves", "ppo_policy", "evaluation_completions", "eval_report"}
+    assert {asset for name, asset in made(heard) if name == "smaller"} == own | {"base_model", "sft_checkpoint"}
+    small, large = (results_of(plan).loop(variant) for variant in (SMALLER, PLAIN))
+    for same in ("preference_batch", "reward_model"):
+        key = small.asset_key(same, "round-0001", "json" if same == "reward_model" else "parquet")
+        assert (small.root / key).read_bytes() == (large.root / key).read_bytes()
+    widths = [
+        json.loads((loop.checkpoint(asset, key).folder / "config.json").read_text())["n_embd"]
+        for loop in (small, large)
+        for asset, key in (("sft_checkpoint", ""), ("ppo_policy", "round-0001"))
+    ]
+    assert widths == [16, 16, 32, 32]
 
 
 def test_a_beginning_is_a_whole_loop(begun: tuple[Plan, Heard]) -> None:

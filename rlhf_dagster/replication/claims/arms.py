@@ -118,18 +118,12 @@ ONLINE = of_prepared(
 )
 """As many labels and updates, in rounds that each sample from the newest policy."""
 
-SMALL_MODEL = Variant(
-    f"small-labels-{SOME_COMPARISONS}",
-    STYLE_TASK,
-    overlaid(
-        dict(SHARED),
-        {
-            "base_model": {"tiny": {"width": 32}},
-            "labeling": {"comparisons_per_round": SOME_COMPARISONS},
-        },
-    ),
+SMALL_MODEL = replace(
+    learning_anew(labelled(SOME_COMPARISONS), "small", {"base_model": {"tiny": {"width": 32}}}),
+    anew=("base_model", "sft_checkpoint"),
 )
-"""The whole loop with a model of less than a tenth of the size."""
+"""A model of less than a tenth of the size, from its pretraining on, against the large one's labels and reward model:
+InstructGPT (appendix C.2) trained policies of all sizes against one reward model, of 6 billion parameters."""
 PTX = learning_anew(
     labelled(SOME_COMPARISONS),
     "ptx",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlhf_dagster.config.text import commented_yaml
+from rlhf_dagster.errors import UserError
 from rlhf_dagster.loop.folder import LoopFolder
 from rlhf_dagster.replication.base import Claim, Probe, Size, Variant
 from rlhf_dagster.replication.probes.kept import probe_is_taken
@@ -62,11 +63,16 @@ class VariantWork:
         return self.begins_from if beginning and not beginning.exists() and not self.folder.exists() else None
 
     def request(self) -> RunRequest:
-        """What a worker is asked, now that nothing is waited for."""
-        beginning = self.beginning
-        taken_over = beginning if beginning and beginning.exists() else None
+        """What a worker is asked, now that nothing is waited for; UserError where what it must begin with is gone."""
+        beginning, anew = self.beginning, self.loop.variant.anew
+        kept = beginning if beginning and beginning.exists() else None
+        if anew and self.begins_from and not (kept or self.folder.exists()):
+            raise UserError(
+                f"{self.title} needs what {self.begins_from.title} kept after {self.begins_after}, and {beginning} "
+                f"is gone; delete {self.begins_from.folder}, and both are run again."
+            )
         settings = commented_yaml(self.loop.settings)
-        return RunRequest(self.folder, settings, self.steps, taken_over, self.keep, self.probes)
+        return RunRequest(self.folder, settings, self.steps, kept, anew, self.keep, self.probes)
 
 
 @dataclass(frozen=True)

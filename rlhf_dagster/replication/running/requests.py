@@ -21,6 +21,8 @@ class RunRequest:
     steps: Sequence[Step]
     begin_from: Path | None = None
     """What another variant has kept of its beginning (:mod:`rlhf_dagster.replication.variants.beginnings`)."""
+    anew: Sequence[str] = ()
+    """What of that is left out, and made again."""
     keep: Mapping[str, Path] = field(default_factory=dict)
     """By asset after which others go on, where to keep the loop as it is then."""
     probes: Sequence[Probe] = ()
@@ -52,6 +54,7 @@ def read_request(line: str) -> RunRequest:
         values["settings"],
         [Step(**step) for step in values["steps"]],
         values["begin_from"] and Path(values["begin_from"]),
+        values["anew"],
         {asset: Path(place) for asset, place in values["keep"].items()},
         [Probe(**probe) for probe in values["probes"]],
     )

@@ -46,7 +46,7 @@ def run_variant(request: RunRequest, say: Speak) -> None:
 
 def _open(request: RunRequest) -> LoopFolder:
     if request.begin_from and not request.folder.exists():
-        begin_from(request.begin_from, request.folder, request.settings)
+        begin_from(request.begin_from, request.folder, request.settings, request.anew)
     begin(request.folder, request.settings)
     return LoopFolder.open(request.folder)
 

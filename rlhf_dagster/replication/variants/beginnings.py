@@ -8,6 +8,7 @@ trainings and Dagster's records are no part of them.
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from rlhf_dagster.common.files import make_folder, move_folder, write_atomically, writing
@@ -29,10 +30,13 @@ def keep_beginning(loop: LoopFolder, target: Path) -> None:
             _move_into_place(loop.root, target, "")
 
 
-def begin_from(beginning: Path, folder: Path, settings: str) -> None:
-    """Make the loop's folder ``folder``, with these lines as its `loop.yaml`, from what another loop has kept."""
+def begin_from(beginning: Path, folder: Path, settings: str, anew: Iterable[str] = ()) -> None:
+    """Make the loop's folder ``folder``, with these lines as its `loop.yaml`, from what another loop has kept.
+
+    Of the assets that belong to no round, those ``anew`` are left out.
+    """
     with writing(folder.parent):
-        _move_into_place(beginning, folder, settings)
+        _move_into_place(beginning, folder, settings, anew)
     reserve(LocalStore(folder))
 
 
@@ -41,13 +45,15 @@ def begin(folder: Path, settings: str) -> None:
     write_atomically(folder / CONFIG_FILE, settings.encode())
 
 
-def _move_into_place(source: Path, target: Path, settings: str) -> None:
+def _move_into_place(source: Path, target: Path, settings: str, anew: Iterable[str] = ()) -> None:
     """Copy what a loop keeps, so that ``target`` is there whole or not at all."""
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.new")
     make_folder(beside)
     try:
         for name in (*KEPT_FOLDERS, FORMAT_FILE, MARK_FILE, PEOPLE_FILE):
             _link(source / name, beside / name)
+        for asset in anew:
+            (beside / "assets" / f"{asset}.json").unlink()
         _copy_ledger(source, beside)
         if settings:
             (beside / CONFIG_FILE).write_text(settings, encoding="utf-8")

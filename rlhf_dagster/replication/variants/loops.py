@@ -14,7 +14,7 @@ from rlhf_dagster.errors import UserError
 from rlhf_dagster.records.ids import content_hash
 from rlhf_dagster.replication.base import Probe, Variant
 from rlhf_dagster.replication.probes.known import find_probe
-from rlhf_dagster.replication.variants.steps import Step, steps_of
+from rlhf_dagster.replication.variants.steps import Step, steps_of, taken_over, without
 
 ONE_THREAD = {"compute": {"threads": 1}}
 """Several variants run side by side, and the same number of threads gives the same numbers on every machine."""
@@ -48,9 +48,21 @@ class VariantLoop:
         return config
 
     @cached_property
-    def steps(self) -> Sequence[Step]:
-        """What is run, in this order. Raises UserError where the variant ends after an asset that it does not have."""
+    def all_steps(self) -> Sequence[Step]:
+        """To its end, in this order. Raises UserError where the variant ends after an asset that it does not have."""
         return steps_of(self.config, self.variant)
+
+    @cached_property
+    def steps(self) -> Sequence[Step]:
+        """What it may have to make: all steps, unless it makes its beginning :attr:`~Variant.anew` in part only."""
+        if not self.variant.anew:
+            return self.all_steps
+        return without(self.all_steps, taken_over(self.all_steps, self.variant))
+
+    @cached_property
+    def source(self) -> "VariantLoop | None":
+        """The loop whose beginning it takes over."""
+        return VariantLoop(self.variant.forks, self.seed) if self.variant.forks else None
 
     @cached_property
     def probes(self) -> Sequence[Probe]:
@@ -64,12 +76,15 @@ class VariantLoop:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that decides what the loop becomes; what it forks is none of it.
+        """A hash of all that decides what the loop becomes; what it forks counts only where it cannot make it itself.
 
         The release counts too: another one may compute something else.
         """
         steps = [[step.round_key, *step.assets] for step in self.steps]
-        return content_hash("variant", __version__, self.config.model_dump(mode="json"), steps)
+        takes = (
+            [self.source.identity, self.variant.after, *self.variant.anew] if self.source and self.variant.anew else []
+        )
+        return content_hash("variant", __version__, self.config.model_dump(mode="json"), steps, *takes)
 
     @property
     def folder_name(self) -> str:

@@ -54,6 +54,18 @@ def first_steps(steps: Sequence[Step], after: str) -> list[Step]:
     return [] if place is None else [*steps[:place], _cut(steps[place], after)]
 
 
+def taken_over(steps: Sequence[Step], variant: Variant) -> set[tuple[str | None, str]]:
+    """The assets with their round that a variant of these steps takes from its beginning and never makes itself."""
+    beginning = first_steps(steps, variant.after)
+    return {(step.round_key, asset) for step in beginning for asset in step.assets if asset not in variant.anew}
+
+
+def without(steps: Sequence[Step], made: Collection[tuple[str | None, str]]) -> list[Step]:
+    """The steps that are left, where assets (with their round) are made already."""
+    left = [replace(step, assets=[one for one in step.assets if (step.round_key, one) not in made]) for step in steps]
+    return [step for step in left if step.assets]
+
+
 def cut_after(steps: Sequence[Step], assets: Collection[str]) -> Iterator[Step]:
     """The same steps, with those in two in which one of ``assets`` is made for the first time: that ends the first."""
     seen: set[str] = set()
