@@ -1,4 +1,4 @@
-"""A Ray cluster of one node for the tests, on this machine's loopback and with a token; and one that is none."""
+"""Ray clusters for the tests, with a token: of one node on this machine's loopback, and one that is none."""
 
 import os
 import secrets
@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from label_studio import free_port
 from rlhf_dagster.compute.launchers.child_process import guarded
 
 REPOSITORY = Path(__file__).parents[1]
+STARTS = 5
 
 
 def require_ray_installed() -> None:
@@ -63,33 +64,83 @@ def ray_cluster(cpus: int, environment: Mapping[str, str]) -> Iterator[RayCluste
     """A head node with so many CPUs, whose processes have ``environment`` as well."""
     # Not in pytest's folder: the paths of Ray's sockets have to be short.
     with TemporaryDirectory(prefix="rlhf-ray-", ignore_cleanup_errors=True) as name:
-        folder, port, dashboard = Path(name), free_port(), free_port()
-        cluster = RayCluster(f"http://127.0.0.1:{dashboard}", folder)
-        token = os.open(folder / "token", os.O_WRONLY | os.O_CREAT, 0o600)
-        os.write(token, secrets.token_hex(32).encode())
-        os.close(token)
-        scripts = Path(sys.executable).parent
-        given = (
-            os.environ
-            | cluster.environment
-            | {
-                "PATH": f"{scripts}:{os.environ['PATH']}",
-                "PYTHONPATH": str(REPOSITORY),
-                "RAY_USAGE_STATS_ENABLED": "0",
-                "RAY_memory_monitor_refresh_ms": "0",
-                "OMP_NUM_THREADS": "1",
-                **environment,
-            }
-        )
-        command = [
-            *(str(scripts / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
-            *("--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1"),
-            *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
-            *(f"--num-cpus={cpus}", "--object-store-memory=80000000", f"--temp-dir={folder}"),
-        ]
-        with (folder / "start.log").open("wb") as log, guarded(command, 10.0, log, environment=given) as guard:
-            _wait_until_up(cluster, guard)
+        cluster = new_cluster(Path(name))
+        with started_node(cluster, head_options(cluster, cpus), environment) as guard:
+            wait_until_up(cluster, guard)
             yield cluster
+
+
+def new_cluster(folder: Path, host: str = "127.0.0.1") -> RayCluster:
+    """One that is not started yet; writes its token."""
+    token = os.open(folder / "token", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(token, secrets.token_hex(32).encode())
+    os.close(token)
+    return RayCluster(f"http://{host}:{free_port()}", folder)
+
+
+def head_options(cluster: RayCluster, cpus: int, port: int | None = None) -> list[str]:
+    """Of `ray start`, for a head node at the address of ``cluster`` with so many CPUs."""
+    host, dashboard = cluster.address.removeprefix("http://").split(":")
+    return [
+        *("--head", f"--node-ip-address={host}", f"--port={port or free_port()}", f"--dashboard-host={host}"),
+        *(f"--dashboard-port={dashboard}", f"--num-cpus={cpus}", f"--temp-dir={cluster.folder}"),
+    ]
+
+
+@contextmanager
+def started_node(
+    cluster: RayCluster, options: Sequence[str], environment: Mapping[str, str], within: Sequence[str] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A node that is part of its cluster, by `ray start` with ``options`` and by way of the command ``within``; ended
+    with all that it has started.
+
+    Ray gives a node thirty seconds to start, which no setting changes and a busy machine exceeds: it is started again.
+    """
+    for _ in range(STARTS):
+        with _begun_node(cluster, options, environment, within) as guard:
+            if _is_part(cluster, guard):
+                yield guard
+                return
+    raise AssertionError(f"Ray did not start:\n{_log(cluster).read_text(errors='replace')}")
+
+
+@contextmanager
+def _begun_node(
+    cluster: RayCluster, options: Sequence[str], environment: Mapping[str, str], within: Sequence[str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    _log(cluster).unlink(missing_ok=True)
+    if "--head" in options:
+        # Ray starts no head where this names one that a process of this machine, such as another host's, knows. While
+        # the head runs it has to stay: by it alone jobs tell their cluster from others on this machine.
+        (cluster.folder / "ray_current_cluster").unlink(missing_ok=True)
+    scripts = Path(sys.executable).parent
+    own = {
+        "PATH": f"{scripts}:{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_memory_monitor_refresh_ms": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        *(*within, str(scripts / "ray"), "start", "--block", "--disable-usage-stats"),
+        *(f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=80000000", *options),
+    ]
+    given = os.environ | cluster.environment | own | environment
+    with _log(cluster).open("wb") as log, guarded(command, 10.0, log, environment=given) as guard:
+        yield guard
+
+
+def _is_part(cluster: RayCluster, guard: "subprocess.Popen[bytes]") -> bool:
+    """Whether the node is, which it says; False where it has ended."""
+    while guard.poll() is None:
+        if "Ray runtime started" in _log(cluster).read_text(errors="replace"):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _log(cluster: RayCluster) -> Path:
+    return cluster.folder / "start.log"
 
 
 def let_in(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +155,10 @@ def let_in(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     reset_auth_token_state()
 
 
-def _wait_until_up(cluster: RayCluster, guard: "subprocess.Popen[bytes]") -> None:
+def wait_until_up(cluster: RayCluster, guard: "subprocess.Popen[bytes]") -> None:
     token = {"Authorization": f"Bearer {cluster.token}"}
     while True:
-        assert guard.poll() is None, (cluster.folder / "start.log").read_text()
+        assert guard.poll() is None, _log(cluster).read_text(errors="replace")
         try:
             if cluster.answer("/api/jobs/", token)[0] == 200:
                 return

@@ -4,8 +4,7 @@ import json
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from forks import forked, join_all
 from label_studio import free_port
 from ray_cluster import RayCluster, let_in, ray_cluster, require_ray_installed
+from ray_hosts import wait_until
 from safetensors.torch import load_file
 from toy_language import COMPUTE, VARIABLE, Tables, sft_spec
 
@@ -255,8 +255,3 @@ def test_samples_are_drawn_on_nodes(base: Path, tables: Tables, compute: Compute
     plain = sample(base, prompts, sampling, 5, 2, compute=COMPUTE)
     assert rows == [[one.text, one.token_ids, one.log_probs] for one in plain]
     assert steps == [1, 2, 3, 4]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    while not condition():
-        time.sleep(0.2)
