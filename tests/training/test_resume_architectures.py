@@ -38,7 +38,6 @@ PPO = PpoSettings(updates=3, batch_size=8, learning_rate=1e-2)
 QUICK = {
     ("sft", "mixtral"),
     ("sft", "gpt_neox"),
-    ("sft", "nemotron_h"),
     ("reward_model", "qwen3_moe"),
     ("dpo", "gemma"),
     ("ppo", "deepseek_v3"),
@@ -125,11 +124,10 @@ def test_a_training_goes_on_bit_for_bit(stage: str, name: str, of: Base, few: Ta
 @pytest.mark.parametrize(
     ("stage", "name"),
     [
-        ("sft", "mixtral"),
         ("dpo", "gpt2"),
         *(
             pytest.param(*case, marks=pytest.mark.long)
-            for case in (("sft", "gpt2"), ("sft", "zamba"), ("dpo", "mixtral"), ("dpo", "zamba"))
+            for case in (("sft", "gpt2"), ("sft", "mixtral"), ("sft", "zamba"), ("dpo", "mixtral"), ("dpo", "zamba"))
         ),
     ],
 )
@@ -159,7 +157,7 @@ def as_version_0_1(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "name"),
     [
         pytest.param({}, "gpt2", id="all-gpt2"),
-        pytest.param({"lora": LORA}, "gemma", id="lora-gemma"),
+        pytest.param({"lora": LORA}, "gemma", id="lora-gemma", marks=pytest.mark.long),
         pytest.param({}, "gemma", id="all-gemma", marks=pytest.mark.long),
         pytest.param({"lora": LORA}, "gpt2", id="lora-gpt2", marks=pytest.mark.long),
     ],
@@ -177,7 +175,7 @@ def test_a_state_of_version_0_1_goes_on_where_its_names_are_the_models(
     assert folder_digest(result.folder) == folder_digest(whole.folder)
 
 
-@pytest.mark.parametrize("name", ["mixtral", "gpt_neox"])
+@pytest.mark.parametrize("name", ["gpt_neox", pytest.param("mixtral", marks=pytest.mark.long)])
 def test_a_state_of_version_0_1_with_other_names_begins_anew_and_says_so(
     name: str, of: Base, few: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
