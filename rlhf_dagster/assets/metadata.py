@@ -87,6 +87,8 @@ def model_result(result: StageResult, shown_metrics: Sequence[str] = (), **metad
         "model_id": checkpoint.model_id,
         "checkpoint": dg.MetadataValue.path(checkpoint.address),
     }
+    if result.ray_job:
+        shown["ray_job"] = result.ray_job
     if result.logs:
         shown["logs"] = dg.MetadataValue.path(str(result.logs))
     if result.curves:

@@ -53,6 +53,8 @@ class TrainingOutcome:
     error: str = ""
     """A sentence for the user: why this cannot be trained."""
     usage: dict[str, float] = field(default_factory=dict)
+    ray_job: str = ""
+    """The job of Ray that did it; empty where none did."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Trained:
 
     result: TrainingResult
     usage: dict[str, float] = field(default_factory=dict)
+    ray_job: str = ""
+    """The job of Ray that trained it; empty where none did."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def trained_by(outcome: TrainingOutcome) -> Trained:
     if outcome.stopped:
         raise TrainingStopped(outcome.stopped)
     result = json.loads(outcome.result)
-    return Trained(TrainingResult(**result | {"folder": Path(result["folder"])}), outcome.usage)
+    return Trained(TrainingResult(**result | {"folder": Path(result["folder"])}), outcome.usage, outcome.ray_job)
 
 
 def tail_of_log(work: Work) -> list[str]:

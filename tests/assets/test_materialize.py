@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from loops import ROUND, asset_path, checkpoint, run_missing
 
-from rlhf_dagster.assets.metadata import page_shown
+from rlhf_dagster.assets.metadata import model_result, page_shown
 from rlhf_dagster.automation.headlines import HEADLINES
 from rlhf_dagster.automation.jobs import job_assets
 from rlhf_dagster.cli.runner import LoopRunner
@@ -19,6 +19,7 @@ from rlhf_dagster.lineage.manifest import read_manifest
 from rlhf_dagster.loop import sampling
 from rlhf_dagster.loop.candidate import CHOICE
 from rlhf_dagster.loop.folder import LoopFolder
+from rlhf_dagster.loop.trainings.keeping import StageResult
 from rlhf_dagster.records.parquet import to_parquet
 from rlhf_dagster.records.schemas import PROMPTS, table
 from rlhf_dagster.resources.io_managers import TABLES, ParquetFiles
@@ -101,6 +102,12 @@ def test_the_report_s_numbers_are_numbers_that_the_ui_plots(finished) -> None:
 @pytest.mark.parametrize("asset", MADE)
 def test_the_terminal_shows_a_number_of_every_asset(finished, asset) -> None:
     assert set(HEADLINES[asset]) & metadata(finished, asset).keys()
+
+
+def test_a_model_names_the_job_of_ray_that_trained_it(finished) -> None:
+    model = checkpoint(finished.loop, "sft_checkpoint")
+    assert (model_result(StageResult(model, ray_job="rlhf-sft-1")).metadata or {})["ray_job"] == "rlhf-sft-1"
+    assert "ray_job" not in (model_result(StageResult(model)).metadata or {})
 
 
 def test_no_metadata_is_missing_or_not_a_number(finished) -> None:

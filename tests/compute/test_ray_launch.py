@@ -70,7 +70,7 @@ def on_rank(work: Work) -> Callable[[str], str]:
     def does(job: str) -> str:
         if not (work.folder / OUTCOME).exists():
             outcome = ray_ranks.train_on_rank({"folder": str(work.folder), "job": job})
-            write_record(work.folder / OUTCOME, TrainingOutcome(**outcome))
+            write_record(work.folder / OUTCOME, TrainingOutcome(**outcome | {"ray_job": job}))
         return "SUCCEEDED"
 
     return does
@@ -87,6 +87,7 @@ def test_a_training_is_a_job_whose_output_progress_and_usage_come_back(
     assert (work.output / "model.safetensors").is_file()
     assert steps == [1, 2, 3]
     assert trained.usage["seconds"] > 0
+    assert [trained.ray_job] == ray.submitted
     assert (work.folder / "training.log").read_text() == f"last words of {ray.submitted[0]}"
     assert ray.environment == {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
     assert "hunter2" not in ray.commands[0]

@@ -94,6 +94,7 @@ def test_it_has_the_bytes_of_two_ranks_of_one_host_and_no_secret_is_seen(
     assert folder_digest(done.result.folder) == digest_on_two_ranks(spec, tmp_path)
     assert steps == [1, 2, 3, 4, 5]
     assert done.usage["seconds"] > 0
+    assert done.ray_job == job_of(work)
     assert "world_size=2" in (work.folder / "training.log").read_text()
     assert cluster.answer("/api/jobs/")[0] == 401
     shown = cluster.answer("/api/jobs/", {"Authorization": f"Bearer {cluster.token}"})[1]
@@ -136,8 +137,7 @@ def command_of(process: psutil.Process) -> list[str]:
 
 def reached(work: Work) -> int:
     """The last step of which there is a state."""
-    (state,) = states_in(work.state)
-    return int(state.name.removeprefix("state-"))
+    return int(states_in(work.state)[-1].name.removeprefix("state-"))
 
 
 @pytest.mark.long

@@ -75,7 +75,7 @@ def _trained(compute: ComputeSettings, folder: Path, job: str) -> TrainingOutcom
             returned = trainer.fit().return_value
         except TrainingFailedError as error:
             leave(str(error), GAVE_UP)
-    return TrainingOutcome(**returned)
+    return TrainingOutcome(**returned | {"ray_job": job})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ again. Importing this imports no Ray.
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def main() -> None:
     if not owns(folder, job):
         leave(f"Another job has taken over {folder}.", ANOTHERS)
     try:
-        write_record(folder / OUTCOME, outcome)
+        write_record(folder / OUTCOME, replace(outcome, ray_job=job))
     except UserError as error:
         leave(str(error), CANNOT_WRITE)
 

@@ -33,6 +33,8 @@ class StageResult:
     """What the training cost (:func:`rlhf_dagster.compute.usage.measuring`)."""
     logs: Path | None = None
     """Folder of the training's metrics and TensorBoard events; None where the model was not trained now."""
+    ray_job: str = ""
+    """The job of Ray that trained it; empty where none did."""
 
 
 def stage_work(loop: LoopFolder, kind: str, round_key: str = "") -> Work:
@@ -77,7 +79,7 @@ def keep_model(
     loop.models.keep(result.folder, checkpoint)
     work.clear()
     logs = work.logs if trained.usage else None
-    return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage, logs)
+    return StageResult(checkpoint, result.metrics, result.curves, result.warnings, trained.usage, logs, trained.ray_job)
 
 
 def keep_policy(
