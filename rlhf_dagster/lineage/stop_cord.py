@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_dagster.common.bounds.json_text import parse_json
+from rlhf_dagster.common.bounds.odd_files import leads_nowhere, odd_kind
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.journal import Journal
 from rlhf_dagster.storage.base import Store
@@ -43,9 +45,11 @@ class Stop:
 
 def read_stop(store: Store) -> Stop | None:
     """Who has stopped the loop in ``store`` and why; None while it may go on."""
+    if odd := _odd_kind(store):
+        return Stop(f"{odd} {STOP_FILE}", "no reason was given", _now())
     found = store.get(STOP_FILE)
     if found is None:
-        return Stop(f"the folder {STOP_FILE}", "no reason was given", _now()) if _is_folder(store) else None
+        return None
     text = found.data.decode("utf-8", "replace").strip()
     try:
         values = parse_json(text)
@@ -130,8 +134,18 @@ def _create_without_room(root: Path, data: bytes) -> bool:
     return True
 
 
-def _is_folder(store: Store) -> bool:
-    return isinstance(store, LocalStore) and (store.root / STOP_FILE).is_dir()
+def _odd_kind(store: Store) -> str:
+    """What has the cord's name and is no file; empty where nothing has. Whoever has put it there wants a stop."""
+    if not isinstance(store, LocalStore):
+        return ""
+    path = store.root / STOP_FILE
+    if leads_nowhere(path):
+        return "the link"
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    return "the folder" if stat.S_ISDIR(mode) else odd_kind(mode).replace("a ", "the ", 1)
 
 
 def _written_at(store: Store) -> str:

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import BinaryIO
 
+from rlhf_dagster.common.bounds.odd_files import leads_nowhere
 from rlhf_dagster.common.files import (
     copy_atomically,
     locked,
@@ -74,7 +75,9 @@ class LocalStore:
     def list(self, folder: str = "") -> list[str]:
         start = self._path(folder) if folder else self.root
         with reading(start):
-            keys = [path.relative_to(self.root).as_posix() for path in start.rglob("*") if path.is_file()]
+            # A link that leads nowhere has taken its key; whoever reads it is told.
+            found = [path for path in start.rglob("*") if path.is_file() or leads_nowhere(path)]
+            keys = [path.relative_to(self.root).as_posix() for path in found]
         return sorted(key for key in keys if not is_hidden(key))
 
     def open(self, key: str) -> BinaryIO:
@@ -102,9 +105,9 @@ class LocalStore:
     def delete(self, key: str) -> None:
         path = self._path(key)
         with writing(path.parent):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 self._set_aside(path)
-            elif path.exists():
+            elif path.exists() or leads_nowhere(path):
                 path.unlink()
                 sync_folder(path.parent)
 

@@ -1,7 +1,10 @@
 """Anybody can stop the loop, in any of three ways, and it is on record who did and why."""
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from rlhf_dagster.lineage.stop_cord import pull, read_stop, reset, resumes
 from rlhf_dagster.storage.local import LocalStore
@@ -43,3 +46,24 @@ def test_a_release_is_on_record_and_counted(tmp_path: Path) -> None:
     assert resumes(LocalStore(tmp_path)) == 1
     lines = [json.loads(file.read_text()) for file in sorted((tmp_path / "stops").iterdir())]
     assert [(line["action"], line["by"]) for line in lines] == [("stop", "Ada"), ("resume", "Ben")]
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to nothing", "a link to itself", "a link to a folder", "a pipe"])
+def test_whatever_has_the_name_of_the_cord_stops_and_is_taken_away(tmp_path: Path, what: str) -> None:
+    cord, store = tmp_path / "STOP", LocalStore(tmp_path)
+    (tmp_path / "logs").mkdir()
+    {
+        "a folder": cord.mkdir,
+        "a link to nothing": lambda: cord.symlink_to("gone"),
+        "a link to itself": lambda: cord.symlink_to("STOP"),
+        "a link to a folder": lambda: cord.symlink_to("logs"),
+        "a pipe": lambda: os.mkfifo(cord),
+    }[what]()
+    first = read_stop(store)
+    assert first is not None
+    assert (first.by.removeprefix("the ").split()[1], first.reason) == ("STOP", "no reason was given")
+    assert pull(store, "Ada", "one").by == first.by
+    assert reset(store, "Ben") is not None
+    assert read_stop(store) is None
+    assert not os.path.lexists(cord)
+    assert (tmp_path / "logs").is_dir()

@@ -1,4 +1,4 @@
-"""What is no file: reading a pipe waits for ever, and reading a device may have no end."""
+"""What is no file: reading a pipe waits for ever, reading a device may have no end, and a link may lead nowhere."""
 
 import stat
 from pathlib import Path
@@ -13,10 +13,15 @@ def odd_kind(mode: int) -> str:
     return next((what for is_odd, what in _ODD if is_odd(mode)), "")
 
 
+def leads_nowhere(path: Path) -> bool:
+    """Whether a path is a link to what is not there: its name is taken, and nothing can be read."""
+    return path.is_symlink() and not path.exists()
+
+
 def require_no_odd_file(path: Path) -> None:
     """Raise UserError where ``path`` is there and is neither a file nor a folder."""
     try:
-        what = odd_kind(path.stat().st_mode)
+        what = "a link that leads nowhere" if leads_nowhere(path) else odd_kind(path.stat().st_mode)
     except (OSError, ValueError):
         return
     if what:
