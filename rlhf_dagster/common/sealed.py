@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from rlhf_dagster.common.bounds.json_text import parse_json
-from rlhf_dagster.errors import Damaged, UserError
+from rlhf_dagster.errors import Damaged, UserError, first_line
 
 FORMAT = 1
 """Of everything that a loop keeps. A release that writes what an older one would misread counts one further."""
@@ -89,11 +91,36 @@ def checksum(record: Mapping[str, Any]) -> str:
 
 
 def read_as(kind: type[_Record], values: Mapping[str, Any], name: str) -> _Record:
-    """The dataclass ``kind`` from a record's values; raises Damaged where a key is missing or not known."""
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(values.keys() - known):
+    """The dataclass ``kind`` from a record's values.
+
+    Raises Damaged where a key is missing or not known, or a value is of another type than its field.
+    """
+    known: dict[str, Any] = _types_of(cast("Any", kind))
+    if unknown := sorted(values.keys() - known.keys()):
         raise Damaged(f"{name} is damaged or by a newer release: it has the unknown key {unknown[0]!r}.")
+    if wrong := [key for key, value in values.items() if not _is_a(known[key], value)]:
+        raise Damaged(f"{name} is damaged: {wrong[0]!r} is not what it must be.")
     try:
         return kind(**values)
     except TypeError:
         raise Damaged(f"{name} is damaged: it lacks a key that it must have.") from None
+    except ValueError as error:
+        raise Damaged(f"{name} is damaged: {first_line(error)}.") from None
+
+
+@cache
+def _types_of(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _is_a(hint: Any, value: Any) -> bool:
+    """Whether a value of JSON is of a field's type; what a list or a mapping holds is not looked at."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is_a(part, value) for part in get_args(hint))
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, {float: (int, float), tuple: (list, tuple)}.get(origin or hint, origin or hint))

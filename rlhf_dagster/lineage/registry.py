@@ -51,6 +51,16 @@ class ChampionRecord:
     at: str
     """When, as ISO 8601 in UTC."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where ``at`` is no time."""
+        _ = self.since
+
+    @property
+    def since(self) -> datetime:
+        """When it was made; a time without a zone is UTC's."""
+        at = datetime.fromisoformat(self.at)
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True)
 class PromotionResult:
@@ -304,7 +314,7 @@ def _checked(name: str, what: str) -> str:
 
 def changed_since(history: Sequence[ChampionRecord], since: datetime) -> str:
     """A sentence on who has changed the champion after a moment; empty where nobody has."""
-    if not history or datetime.fromisoformat(history[-1].at) <= since:
+    if not history or history[-1].since <= since:
         return ""
     newest = history[-1]
     return (

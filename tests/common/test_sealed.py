@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -74,7 +75,16 @@ class Pin:
     policy_id: str
 
 
-@pytest.mark.parametrize("values", [{"round": "r"}, {"round": "r", "policy_id": "p", "colour": "red"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"round": "r"},
+        {"round": "r", "policy_id": "p", "colour": "red"},
+        {"round": "r", "policy_id": 5},
+        {"round": None, "policy_id": "p"},
+        {"round": ["r"], "policy_id": "p"},
+    ],
+)
 def test_a_record_with_other_keys_is_damaged(values: dict) -> None:
     assert read_as(Pin, {"round": "r", "policy_id": "p"}, "pin") == Pin("r", "p")
     with pytest.raises(Damaged, match="pin is damaged"):
@@ -90,3 +100,21 @@ def test_a_page_is_whole_or_not() -> None:
         flipped[position] ^= 4
         mark = page.index(b"<!--")
         assert not is_whole_page(bytes(flipped)) or mark <= position < mark + len(b"<!-- _sha256 ")
+
+
+@dataclass(frozen=True)
+class Mixed:
+    number: float
+    maybe: int | None
+    action: Literal["a", "b"]
+    parts: tuple[str, ...]
+    there: bool = False
+
+
+def test_a_record_of_many_types_is_read_and_a_flag_is_no_number() -> None:
+    good = {"number": 1, "maybe": None, "action": "a", "parts": ["x"], "there": True}
+    assert read_as(Mixed, good, "x") == Mixed(**good)
+    changes = ({"number": True}, {"number": "1"}, {"maybe": 1.5}, {"action": "c"}, {"parts": "x"}, {"there": 1})
+    for change in changes:
+        with pytest.raises(Damaged, match=f"x is damaged: '{next(iter(change))}' is not what it must be"):
+            read_as(Mixed, good | change, "x")

@@ -63,7 +63,12 @@ class Note:
 
 @pytest.mark.parametrize(
     ("values", "why"),
-    [({"n": 4, "more": 1}, "it has the unknown key 'more'"), ({}, "it lacks a key that it must have")],
+    [
+        ({"n": 4, "more": 1}, "it has the unknown key 'more'"),
+        ({}, "it lacks a key that it must have"),
+        ({"n": "4"}, "'n' is not what it must be"),
+        ({"n": True}, "'n' is not what it must be"),
+    ],
 )
 def test_an_entry_of_another_kind_is_named_and_can_be_set_aside(journal, values: dict, why: str) -> None:
     file(journal, 4).write_bytes(seal(values))

@@ -2,9 +2,11 @@ import json
 import multiprocessing
 import os
 import signal
+from datetime import UTC, datetime
 
 import pytest
 
+from rlhf_dagster.common.sealed import seal
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage import registry as registry_module
 from rlhf_dagster.lineage.registry import PolicyRegistry
@@ -217,7 +219,7 @@ def _die_at(step: str) -> None:
 
 def _pin(root, policy: str, barrier, results) -> None:
     registry = PolicyRegistry(LocalStore(root))
-    registry.champion = lambda: registry_module.ChampionRecord(policy, "", "initial", "", "", "")
+    registry.champion = lambda: registry_module.ChampionRecord(policy, "", "initial", "", "", "2026-01-01")
     barrier.wait()
     results.put(registry.pin("round-0001"))
 
@@ -259,3 +261,24 @@ def test_a_policy_whose_parents_are_no_list_is_damaged(registry) -> None:
     registry.store.put("registry/policies/ppo-1.json", b'{"policy_id": "ppo-1", "parents": 1.5}')
     with pytest.raises(UserError, match=r"ppo-1.json is damaged: its parents are no list"):
         registry.get("ppo-1")
+
+
+def test_a_champion_of_no_time_is_damaged_and_one_without_a_zone_is_of_utc(registry) -> None:
+    change = {"policy_id": "sft", "round_key": "", "action": "initial", "by": "ann", "reason": "by hand"}
+    registry.store.put("registry/history/000001.json", seal(change | {"at": "yesterday"}))
+    with pytest.raises(UserError, match=r"registry/history/000001.json is damaged: Invalid isoformat string"):
+        registry.champion()
+    registry.store.put("registry/history/000001.json", seal(change | {"at": "2026-01-01"}))
+    champion = PolicyRegistry(registry.store).champion()
+    assert champion is not None
+    assert champion.since == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_link_that_leads_nowhere_in_the_place_of_a_record_is_said(registry) -> None:
+    """A copy of links to a disk that is gone: the name is taken, and there is nothing to read."""
+    for folder, ask in (("history", registry.set_initial), ("pins", registry.pin)):
+        place = registry.store.root / "registry" / folder / ("000001.json" if folder == "history" else "sft.json")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to("/gone/away")
+        with pytest.raises(UserError, match=f"{place.name}: a link that leads nowhere, not a file; put the file in"):
+            ask("sft")

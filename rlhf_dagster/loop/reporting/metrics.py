@@ -5,7 +5,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -100,7 +99,7 @@ class LoopMetrics:
         champion = self.loop.registry.champion()
         if champion is None:
             return
-        policy, since = champion.policy_id, datetime.fromisoformat(champion.at).timestamp()
+        policy, since = champion.policy_id, champion.since.timestamp()
         labels = {"policy": policy, "round": self.loop.registry.get(policy).round_key}
         yield Gauge.of("rlhf_champion_info", "1, with the champion's id and round.", 1, **labels)
         yield Gauge.of("rlhf_champion_since_timestamp_seconds", "When it became the champion.", since)
