@@ -67,7 +67,8 @@ def _text_of(path: Path) -> str:
         raise _TooMuchError(
             f"has more than {SETTINGS_MIB.most:,} MiB, so it is no file of settings; {SETTINGS_MIB.said()}"
         )
-    return data.decode("utf-8")
+    # Some editors begin a file with a byte order mark.
+    return data.decode("utf-8-sig")
 
 
 def _count_values(node: yaml.Node | None, depth: int, counted: dict[int, int]) -> int:

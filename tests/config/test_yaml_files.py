@@ -1,6 +1,9 @@
 """What people write by hand: a key that is set twice, and times that cannot be followed."""
 
+import random
+
 import pytest
+from dagster._utils.schedules import is_valid_cron_schedule
 
 from rlhf_dagster.config.automation import AutomationSettings
 from rlhf_dagster.config.cron import cron_problem
@@ -110,11 +113,35 @@ def test_cron_expressions_that_can_be_followed(good: str) -> None:
         ("0 6 * * 8", "'8' as day of week"),
         ("*/0 6 * * 1", r"'\*/0' as minute"),
         ("every monday at six sharp", "'every' as minute"),
+        ("0 6 31 2 *", "'31' as day of month, which no month of '2' has"),
+        ("0 6 30,31 feb 1", "'30,31' as day of month, which no month of 'feb' has"),
+        ("0 6 31 4,6,9-9,11 *", "'31' as day of month, which no month"),
     ],
 )
 def test_cron_expressions_that_cannot(bad: str, part: str) -> None:
     with pytest.raises(UserError, match=f"open_round_cron .*{part}"):
         AutomationSettings.parse({"open_round_cron": bad}, "loop.yaml")
+
+
+@pytest.mark.parametrize("expression", ["0 6 29 2 *", "0 6 31 */2 *", "0 6 30 12-2 *", "0 6 5-1 * sun-sat"])
+def test_a_schedule_that_comes_seldom_is_followed_by_dagster_too(expression: str) -> None:
+    assert cron_problem(expression) == ""
+    assert is_valid_cron_schedule(expression)
+
+
+def test_what_is_taken_dagster_takes() -> None:
+    """Fields put together at random: what Dagster refuses would fail each tick of the schedule."""
+    parts = ["*", "0", "1-5", "5-1", "*/2", "1/2", "1-5/2", "jan", "mon", "sun-sat", "dec-jan", "1,2", "31", "30", "2"]
+    drawn = random.Random(1)
+    taken = [text for text in (" ".join(drawn.choices(parts, k=5)) for _ in range(3000)) if not cron_problem(text)]
+    assert len(taken) > 300
+    assert [text for text in taken if not is_valid_cron_schedule(text)] == []
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path) -> None:
+    for name in ("a.json", "a.yaml"):
+        (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"seed": 1}')
+        assert parse_file(tmp_path / name) == {"seed": 1}
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc", "Europe/Berlin "])
