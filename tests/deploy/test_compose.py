@@ -2,16 +2,22 @@
 
 import ast
 import json
+import os
 import re
 import runpy
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psutil
 import pytest
 import yaml
 from compose_file import COMPOSE, DEPLOY, example_variables, raw_compose, services, variables_in
+from dagster._cli import cli as dagster_cli
+from label_studio import free_port
 from object_server import S3Server
 
 from rlhf_dagster.labeling.label_studio.server import SETTINGS, VERSION
@@ -40,6 +46,41 @@ def problems(document: dict[str, Any]) -> list[str]:
 
 def filled() -> dict[str, dict[str, Any]]:
     return services({name: value or "given" for name, value in example_variables().items()})
+
+
+def test_a_service_of_ours_that_is_killed_is_started_again() -> None:
+    """Compose starts again what has ended, not what is unhealthy: what it starts must be the one that works."""
+    found = filled()
+    assert {found[name]["restart"] for name in OPEN_THE_INSTANCE} == {"unless-stopped"}
+    program, *words = found["code"]["command"]
+    command: Any = dagster_cli
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    assert (program, command.name) == ("dagster", "grpc")
+    assert command.make_context("grpc", list(words)).params["module_name"] == "team_rlhf.definitions"
+
+
+@pytest.mark.long
+def test_the_code_server_has_no_child_without_which_it_would_go_on(tmp_path: Path) -> None:
+    code, port = filled()["code"], str(free_port())
+    loops = tmp_path / "loops.py"
+    loops.write_text("import dagster as dg\n\ndefs = dg.Definitions(assets=[])\n", encoding="utf-8")
+    here = {
+        "dagster": "-mdagster",
+        "0.0.0.0": "127.0.0.1",
+        "4000": port,
+        "-m": "-f",
+        "team_rlhf.definitions": str(loops),
+    }
+    command = [sys.executable, *(here.get(word, word) for word in code["command"])]
+    health = [sys.executable, *(here.get(word, word) for word in code["healthcheck"]["test"][1:])]
+    environment = os.environ | {"DAGSTER_HOME": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
+        while subprocess.run(health, check=False, capture_output=True).returncode:
+            assert server.poll() is None
+        assert psutil.Process(server.pid).children() == []
+        server.kill()
+    assert subprocess.run(health, check=False, capture_output=True).returncode
 
 
 @pytest.mark.parametrize("name", FILES)
