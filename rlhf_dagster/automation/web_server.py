@@ -15,6 +15,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
+from rlhf_dagster.common.http.arriving import stated_length
 from rlhf_dagster.common.http.own_requests import OWN_NAMES, READING, Refusal, refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.pages.server import PAGES_PATH
@@ -113,10 +114,10 @@ def _query_refusal(method: str, path: str, headers: Mapping[str, str]) -> Refusa
         # The page on which people write queries is at the same address.
         shows_page = "text/html" in headers.get("accept", "")
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Send queries by POST.") if is_query and not shows_page else None
-    length = headers.get("content-length", "")
-    if not length.isdecimal() or "transfer-encoding" in headers:
+    length = stated_length(headers.get("content-length", ""))
+    if length is None or "transfer-encoding" in headers:
         return Refusal(HTTPStatus.LENGTH_REQUIRED, "Say with Content-Length how long the request is.")
-    if int(length) > LARGEST_QUERY:
+    if length > LARGEST_QUERY:
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request has at most {LARGEST_QUERY:,} bytes.")
     return None
 

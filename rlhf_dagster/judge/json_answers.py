@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+from rlhf_dagster.common.bounds.limits import REPLY_CHARACTERS
 from rlhf_dagster.judge.asking import UnreadableAnswer
 
 
@@ -12,6 +13,9 @@ def last_object_with(name: str, text: str) -> dict[str, Any]:
 
     The last, since judges that think aloud come to their answer in the end. Raises :class:`UnreadableAnswer`.
     """
+    if len(text) > REPLY_CHARACTERS.most:
+        # Each bracket may open an object that is read to its end: what has many of them takes the square of its length.
+        raise UnreadableAnswer(f"it has more than {REPLY_CHARACTERS.most:,} characters")
     decoder, found, start = json.JSONDecoder(), None, text.find("{")
     while start >= 0:
         try:

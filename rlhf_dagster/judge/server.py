@@ -9,14 +9,15 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rlhf_dagster.common.bounds.limits import MEBIBYTE, REPLY_MIB
 from rlhf_dagster.config.judging.judge import JudgeService
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:  # a loop is declared without it, in a fifth of a second less
     import httpx
 
-LARGEST_REPLY = 8 * 2**20
-"""Bytes of a reply; one with the longest of answers has a hundredth of this."""
+_MOST_TOKENS = 1 << 53
+"""A number of tokens that no server has read."""
 _PASSING = (408, 409, 425, 429)
 """Statuses below 500 with which a server says that the same request may succeed later."""
 _TURNED_AWAY = "content_filter", "content_policy", "content policy", "content management policy"
@@ -104,7 +105,7 @@ class JudgeServer:
 
         try:
             with client.stream("POST", f"{self.url}/chat/completions", json=dict(body)) as streamed:
-                response = read_whole(streamed, LARGEST_REPLY)
+                response = read_whole(streamed, REPLY_MIB.most * MEBIBYTE)
         except httpx.HTTPError as error:
             raise self._transport_error(error) from None
         if response.is_success:
@@ -126,7 +127,9 @@ class JudgeServer:
         from rlhf_dagster.common.http.limits import TOO_LARGE
 
         if str(error) == TOO_LARGE:
-            return UserError(f"The judge's server at {self.url} answers with more than {LARGEST_REPLY // 2**20} MB.")
+            return UserError(
+                f"The judge's server at {self.url} answers with more than {REPLY_MIB.most} MiB; {REPLY_MIB.said()}."
+            )
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return JudgeAway(f"The judge's server at {self.url} cannot be reached.", billed=False)
         if isinstance(error, httpx.TimeoutException):
@@ -181,15 +184,15 @@ def _is_address(url: str) -> bool:
 def _tokens(body: Mapping[str, Any]) -> int:
     usage = body.get("usage")
     total = usage.get("total_tokens") if isinstance(usage, dict) else 0
-    return total if isinstance(total, int) and not isinstance(total, bool) and total > 0 else 0
+    return total if isinstance(total, int) and not isinstance(total, bool) and 0 < total < _MOST_TOKENS else 0
 
 
 def _retry_after(response: "httpx.Response") -> float | None:
     """Seconds that the header `Retry-After` asks to wait: it holds them, or a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isascii() and value.isdecimal():
         return float(value[:9])
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return None

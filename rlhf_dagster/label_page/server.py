@@ -15,7 +15,8 @@ from importlib import resources
 from threading import Lock
 from typing import Any
 
-from rlhf_dagster.common.http.own_requests import refusal
+from rlhf_dagster.common.http.arriving import TimedRequests, json_object_of
+from rlhf_dagster.common.http.own_requests import Refusal, refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.label_page.desk import Desk, command_after
@@ -36,10 +37,8 @@ class Refused(Exception):  # noqa: N818
         self.status = status
 
 
-class LabelHandler(BaseHTTPRequestHandler):
+class LabelHandler(TimedRequests, BaseHTTPRequestHandler):
     server_version, sys_version = "rlhf-label", ""
-    timeout = 30.0
-    """Seconds after which a client that sends nothing is dropped."""
 
     def __init__(self, desk: Desk, token: str, lock: Lock, *connection: object) -> None:
         self._desk, self._token, self._lock = desk, token, lock
@@ -96,15 +95,9 @@ class LabelHandler(BaseHTTPRequestHandler):
     def _asked(self) -> dict[str, Any]:
         """The JSON of a request that may be made; raises Refused for any other."""
         self._require_own_page()
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request has at most {MOST_BYTES:,} bytes.")
-        try:
-            asked = json.loads(self.rfile.read(int(length)) or b"{}")
-        except (ValueError, RecursionError):
-            raise Refused(HTTPStatus.BAD_REQUEST, "This is no JSON.") from None
-        if not isinstance(asked, dict):
-            raise Refused(HTTPStatus.BAD_REQUEST, "Send a JSON object.")
+        asked = json_object_of(self, MOST_BYTES)
+        if isinstance(asked, Refusal):
+            raise Refused(*asked)
         return asked
 
     def _require_own_page(self) -> None:

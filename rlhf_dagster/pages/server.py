@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from rlhf_dagster.common.http.arriving import TimedRequests
 from rlhf_dagster.common.http.own_requests import OWN_NAMES, refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.common.sealed import is_whole_page
@@ -47,10 +48,8 @@ Dagster's UI, and reload.</p></body></html>
 """
 
 
-class PageHandler(BaseHTTPRequestHandler):
+class PageHandler(TimedRequests, BaseHTTPRequestHandler):
     server_version, sys_version = "rlhf-pages", ""
-    timeout = 10.0
-    """Seconds after which a client that sends nothing is dropped."""
 
     def __init__(self, address: str, names: Sequence[str], *connection: object) -> None:
         self._address, self._names = address, names

@@ -16,7 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from rlhf_dagster.common.bounds.json_text import parse_json
-from rlhf_dagster.common.http.own_requests import refusal
+from rlhf_dagster.common.bounds.limits import MEBIBYTE, REQUEST_MIB
+from rlhf_dagster.common.http.arriving import TimedRequests, json_object_of
+from rlhf_dagster.common.http.own_requests import Refusal, refusal
 from rlhf_dagster.common.ports import LOOPBACK
 from rlhf_dagster.loop.inference.named_policy import CHAMPION
 from rlhf_dagster.serving.backend import Backend
@@ -27,8 +29,6 @@ from rlhf_dagster.serving.switchboard import Switchboard
 POLICY_HEADER = "X-RLHF-Policy"
 PASSED_ON = ("/v1/chat/completions", "/v1/completions")
 _FEEDBACK = "/v1/feedback"
-LARGEST_REQUEST = 16 * 2**20
-"""Bytes."""
 _EVENT = b"data: {"
 _RESPONSE_ID = re.compile(r"(chatcmpl|cmpl)-[0-9a-f]{32}")
 
@@ -47,7 +47,7 @@ class FrontServer(ThreadingHTTPServer):
     daemon_threads = True
 
 
-class FrontHandler(BaseHTTPRequestHandler):
+class FrontHandler(TimedRequests, BaseHTTPRequestHandler):
     server_version, sys_version = "rlhf-serve", ""
 
     def __init__(
@@ -67,17 +67,24 @@ class FrontHandler(BaseHTTPRequestHandler):
             self._reply_error(HTTPStatus.NOT_FOUND, f"There is no {self.path} here.", policy_id)
 
     def do_POST(self) -> None:
-        with self._board.backend() as backend:
-            try:
-                values = self._asked()
-                if self.path == _FEEDBACK:
-                    self._take_thumbs(values, backend.policy_id)
-                else:
-                    self._pass_on(backend, values)
-            except RefusedError as refused:
-                self._reply_error(refused.status, str(refused), backend.policy_id)
-            except ConnectionError:
-                self.close_connection = True  # who asked is gone
+        try:
+            # A policy is held by nobody whose request has not arrived: it could not give way to another one.
+            values = self._asked()
+            with self._board.backend() as backend:
+                self._answer(values, backend)
+        except RefusedError as refused:
+            self._reply_error(refused.status, str(refused), self._board.policy_id)
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True  # who asked is gone, or takes no answer
+
+    def _answer(self, values: dict[str, Any], backend: Backend) -> None:
+        try:
+            if self.path == _FEEDBACK:
+                self._take_thumbs(values, backend.policy_id)
+            else:
+                self._pass_on(backend, values)
+        except RefusedError as refused:
+            self._reply_error(refused.status, str(refused), backend.policy_id)
 
     def _asked(self) -> dict[str, Any]:
         """What is asked, from somebody who may ask it here."""
@@ -86,7 +93,10 @@ class FrontHandler(BaseHTTPRequestHandler):
         known = PASSED_ON if self._log is None else (*PASSED_ON, _FEEDBACK)
         if self.path not in known:
             raise RefusedError(HTTPStatus.NOT_FOUND, f"There is no {self.path} here; there are {', '.join(known)}.")
-        return _json_object(self._body())
+        values = json_object_of(self, REQUEST_MIB.most * MEBIBYTE)
+        if isinstance(values, Refusal):
+            raise RefusedError(*values)
+        return values
 
     def _for_backend(self, values: dict[str, Any], backend: Backend) -> bytes:
         """The request as the backend is to get it."""
@@ -95,14 +105,6 @@ class FrontHandler(BaseHTTPRequestHandler):
             raise RefusedError(HTTPStatus.NOT_FOUND, f"{wanted} does not answer here; ask {CHAMPION}.")
         passed = {key: value for key, value in values.items() if key not in ("model", *ABOUT_THE_USER)}
         return json.dumps(passed | ({"model": backend.policy_id} if self._named else {})).encode()
-
-    def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
-            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "Say with Content-Length how long the request is.")
-        if int(length) > LARGEST_REQUEST:
-            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request has at most {LARGEST_REQUEST:,} bytes.")
-        return self.rfile.read(int(length))
 
     def _pass_on(self, backend: Backend, values: dict[str, Any]) -> None:
         body, connection = self._for_backend(values, backend), http.client.HTTPConnection(LOOPBACK, backend.port)
@@ -172,16 +174,6 @@ def _answered(connection: http.client.HTTPConnection, path: str, body: bytes) ->
         return connection.getresponse()
     except (OSError, http.client.HTTPException):
         raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "The server of this policy has ended; ask again.") from None
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        values = parse_json(body)
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "The request is no JSON object.")
-    return values
 
 
 def _pieces(answer: http.client.HTTPResponse, kind: str, exchange: Exchange, heard: bool) -> Iterator[bytes]:

@@ -13,7 +13,8 @@ from rlhf_dagster.config.judging.reward import HttpReward
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.judge import asking
 from rlhf_dagster.judge.answers import ANSWERS, SPENT, Budget, BudgetSpent
-from rlhf_dagster.judge.asking import Judge, Pace
+from rlhf_dagster.judge.asking import Judge, Pace, UnreadableAnswer
+from rlhf_dagster.judge.json_answers import last_object_with
 from rlhf_dagster.judge.ratings import Ratings, rate
 from rlhf_dagster.storage.base import Store
 from rlhf_dagster.storage.local import LocalStore
@@ -102,13 +103,26 @@ def test_the_key_is_in_no_file_and_no_sentence(store: Store, monkeypatch: pytest
         ((503, "down"), 3),
         ((429, {"error": "slow down"}, {"Retry-After": "0"}), 3),
         ((429, {"error": "slow down"}, {"Retry-After": "Thu, 01 Jan 2015 00:00:00 GMT"}), 3),
+        ((429, {"error": "slow down"}, {"Retry-After": "\xb2"}), 3),
         ((NO_ANSWER, ""), 4),
+        ((200, "[" * 100_000), 4),
         ((200, '{"choices": [{"mess'), 4),
         ((200, "<html>welcome</html>"), 4),
         ((200, {"choices": []}), 4),
         ((200, completion("{}"), {"Content-Length": "9999"}), 4),
     ],
-    ids=["down", "busy", "busy until a date", "closed", "half JSON", "a page", "no choice", "cut short"],
+    ids=[
+        "down",
+        "busy",
+        "busy until a date",
+        "no number",
+        "closed",
+        "deep",
+        "half JSON",
+        "a page",
+        "no choice",
+        "cut short",
+    ],
 )
 def test_a_server_in_trouble_is_asked_again(
     trouble: Answer, paid: int, store: Store, monkeypatch: pytest.MonkeyPatch
@@ -310,3 +324,28 @@ def test_an_address_that_is_none(url: str, problem: str, store: Store, monkeypat
     with pytest.raises(UserError, match=problem) as error:
         Judge.of(RATER, store, "test")
     assert "secret" not in str(error.value)
+
+
+def test_a_reply_is_bounded_and_the_sentence_says_how_to_raise_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLHF_LIMIT_REPLY_MIB", "1")
+    with (
+        judging(lambda _: says("x" * (1 << 20)), monkeypatch) as server,
+        pytest.raises(UserError, match=r"answers with more than 1 MiB; .* set RLHF_LIMIT_REPLY_MIB \(now 1\) higher"),
+    ):
+        rated(store, service(at_once=1))
+    assert len(server.asked) == 1
+
+
+def test_a_judge_s_answer_of_many_brackets_is_not_read_for_minutes() -> None:
+    """Each of its brackets opens an object that has no end."""
+    monstrous = '{"a":' * 900 + "[" + "1," * 4_000_000
+    with pytest.raises(UnreadableAnswer, match="it has more than 250,000 characters"):
+        last_object_with("rating", monstrous)
+    assert last_object_with("rating", '{"a":' * 900 + "[" + "1," * 1000 + '{"rating": 3}') == {"rating": 3}
+
+
+def test_a_number_of_tokens_that_no_server_has_read_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with judging(lambda _: (200, completion('{"rating": 5}', tokens=10**400)), monkeypatch):
+        assert None not in rated(store, service(at_once=1)).scores

@@ -75,6 +75,7 @@ def test_what_is_no_answer_is_a_sentence(page: httpx.Client) -> None:
         ({"content": b"{"}, 400),
         ({"content": b"[1]"}, 400),
         ({"content": b"[" * 100_000}, 400),
+        ({"content": b'{"result":' + b"[" * 101 + b"]" * 101 + b"}"}, 400),
         ({"content": json.dumps({"comparison_id": 7}).encode()}, 400),
         ({"content": json.dumps({"seconds": "long"}).encode()}, 400),
         ({"content": b" " * (MOST_BYTES + 1)}, 413),

@@ -1,6 +1,8 @@
 """The front and the servers behind it: the champion changes, nothing is dropped, each answer names its policy."""
 
 import json
+import select
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -102,3 +104,19 @@ def test_what_is_missing_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         command_of("vllm")
     loop = loop_of_policies(tmp_path)
     assert_one_sentence(rlhf_here("serve", "--backend", "ollama", "--loop", loop.root), "choose one of transformers")
+
+
+def test_a_request_that_does_not_arrive_holds_up_no_other_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLHF_LIMIT_REQUEST_SECONDS", "2")
+    with serving_loop(tmp_path) as served, socket.create_connection(("127.0.0.1", served.port)) as sender:
+        head = "POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        sender.sendall(f"{head}Content-Length: 100\r\n\r\n".encode())
+        held = set[int]()
+        while not select.select([sender], [], [], 0.01)[0]:
+            held.add(served.board._current.requests)
+        assert held == {0}
+        answer = sender.makefile("rb").read().decode()
+        assert answer.split()[1] == "408"
+        assert answer.endswith('"type": "Request Timeout"}}')

@@ -60,6 +60,11 @@ IMPORT_FILES = _limit("FILES", 10_000, "files with rows in one folder")
 UNPACKED_RATIO = _limit("UNPACKED_RATIO", 200, "times its size that a compressed file may unpack to, beyond 256 MiB")
 ROW_GROUP_MIB = _limit("ROW_GROUP_MIB", 8192, "MiB, unpacked, of a row group of a Parquet file")
 ANSWER_MIB = _limit("ANSWER_MIB", 256, "MiB of an answer of a label server, unpacked")
+REPLY_MIB = _limit("REPLY_MIB", 8, "MiB of a reply of a judge's server, unpacked")
+REPLY_CHARACTERS = _limit("REPLY_CHARACTERS", 250_000, "characters of a judge's answer")
+REQUEST_MIB = _limit("REQUEST_MIB", 16, "MiB of a request to `rlhf serve`")
+REQUEST_DEPTH = _limit("REQUEST_DEPTH", 100, "lists and objects within one another in a request to a server of ours")
+REQUEST_SECONDS = _limit("REQUEST_SECONDS", 30, "seconds in which such a request has arrived")
 MODEL_TEXT_MIB = _limit(
     "MODEL_TEXT_MIB", 64, "MiB of a config, an index or a tokenizer's file of a model, and of a header of its weights"
 )

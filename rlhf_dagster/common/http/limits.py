@@ -39,8 +39,9 @@ def read_whole(response: httpx.Response, largest: int | None = None) -> httpx.Re
         if size > largest:
             raise httpx.ReadError(TOO_LARGE)
         pieces.append(piece)
-    packing = ("content-encoding", "transfer-encoding", "content-length")
-    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in packing]
+    packing = (b"content-encoding", b"transfer-encoding", b"content-length")
+    # As bytes: a header's value may be no ASCII, and no client can then write again what it reads as text.
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in packing]
     return httpx.Response(response.status_code, headers=headers, content=b"".join(pieces), request=response.request)
 
 

@@ -11,7 +11,11 @@ import pytest
 from rlhf_dagster.common.http import limits as http_limits
 from rlhf_dagster.labeling.label_studio.client import LabelStudioClient
 from rlhf_dagster.labeling.label_studio.session import AnnotatorSession
-from rlhf_dagster.labeling.label_studio.transport.errors import LabelStudioNonsense, LabelStudioTimeout
+from rlhf_dagster.labeling.label_studio.transport.errors import (
+    LabelStudioError,
+    LabelStudioNonsense,
+    LabelStudioTimeout,
+)
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
@@ -81,3 +85,12 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch) -> None:
     monkeypatch.setattr(http_limits.read_whole, "__defaults__", (2**20,))
     with talking(endless) as url, pytest.raises(LabelStudioNonsense, match="more than 256 MiB, which is not read"):
         LabelStudioClient(url, TOKEN, timeout=20).check()
+
+
+def test_a_header_of_other_letters_breaks_nothing() -> None:
+    def answer(client: socket.socket, _: Event) -> None:
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 200 OK\r\nX-Server: Caf\xe9\r\nX-Other: \xff\xc2\xb2\r\nContent-Length: 2\r\n\r\n{}")
+
+    with talking(answer) as url, pytest.raises(LabelStudioError, match="is no Label Studio"):
+        LabelStudioClient(url, TOKEN, timeout=5).check()
