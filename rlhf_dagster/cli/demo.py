@@ -1,6 +1,7 @@
 """`rlhf demo`: the whole loop on a task, through Dagster."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +143,14 @@ def _show(console: Console, out: Path, store: str, summary: dict[str, Any]) -> N
     console.print(rounds_table(summary["rounds"]))
     for sentence in why_not(summary["rounds"]):
         console.print(sentence, highlight=False, soft_wrap=True)
-    last = summary["rounds"][-1]
+    last, folder = summary["rounds"][-1], shlex.quote(str(out))
     console.print(f"Took {summary['seconds']['total']:.0f} s.", highlight=False)
     for label, what in (
         ("champion", f"{store}/{summary['champion']['checkpoint']}  (open it with transformers)"),
         ("report", f"{store}/{last['report']}"),
         ("all rounds", f"{store}/{ROUNDS_PAGE}"),
         ("numbers", str(out / SUMMARY)),
-        ("look around", f"rlhf ui --loop {out}"),
-        ("another round", f"rlhf demo --out {out} --seed {summary['seed']} --rounds {len(summary['rounds']) + 1}"),
+        ("look around", f"rlhf ui --loop {folder}"),
+        ("another round", f"rlhf demo --out {folder} --seed {summary['seed']} --rounds {len(summary['rounds']) + 1}"),
     ):
         console.print(f"  {label:<14} {what}", highlight=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """Rows as records of the kind that is imported, in the form that they have."""
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +49,11 @@ def reader_of(kind: str, source: RowSource, first: Sequence[RowValues], form: st
 
 def better_command(kind: str, source: RowSource, first: Sequence[RowValues], form: str) -> str:
     """The command for what rows look like that this one refuses; empty if there is none."""
-    found = recognised(first)
+    found, file = recognised(first), shlex.quote(str(source.place))
     if kind == "judgments":
-        return f"rlhf import judgments {source.place} --form {found.name}" if found and found.name != form else ""
+        return f"rlhf import judgments {file} --form {found.name}" if found and found.name != form else ""
     other = "judgments" if found else fitting_command(list(first), kind)
-    return f"rlhf import {other} {source.place}" if other else ""
+    return f"rlhf import {other} {file}" if other else ""
 
 
 def _recognised(source: RowSource, first: Sequence[RowValues]) -> JudgmentForm:
@@ -63,7 +64,8 @@ def _recognised(source: RowSource, first: Sequence[RowValues]) -> JudgmentForm:
     other = fitting_command(list(first), "judgments")
     if other:
         raise UserError(
-            f"{source.place}: its rows are {other}, not judgments; try `rlhf import {other} {source.place}`."
+            f"{source.place}: its rows are {other}, not judgments; "
+            f"try `rlhf import {other} {shlex.quote(str(source.place))}`."
         )
     if any(row.keys() & set(_OURS) for row in first):
         return FORMS[_OWN]

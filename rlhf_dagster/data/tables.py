@@ -1,5 +1,6 @@
 """The three data tables, whatever their source."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -203,7 +204,8 @@ def _imported(store: Store, kind: str, schema: pa.Schema, root: Path) -> list[di
     found = imported(store, kind, schema)
     if found is None:
         raise UserError(
-            f"{store.address}/{imported_key(kind)}: nothing imported yet; run `rlhf import {kind} FILE --loop {root}`."
+            f"{store.address}/{imported_key(kind)}: nothing imported yet; "
+            f"run `rlhf import {kind} FILE --loop {shlex.quote(str(root))}`."
         )
     return cast("list[dict[str, Any]]", found.to_pylist())
 

@@ -1,6 +1,7 @@
 """Model folders: written under another name and renamed, hashed by content. Importing this imports no torch."""
 
 import hashlib
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def require_checkpoint(folder: Path) -> Path:
     if holds_adapters(folder):
         raise UserError(
             f"{folder}: these are adapters without the model under them; write both as a plain model with "
-            f"`rlhf merge {folder} OUT`, and give that."
+            f"`rlhf merge {shlex.quote(str(folder))} OUT`, and give that."
         )
     if (folder / ADAPTER_CONFIG).is_file():
         raise UserError(

@@ -1,5 +1,6 @@
 """A loop: its config, the store that holds everything it makes, and answers about what is there."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +55,12 @@ class LoopFolder:
     @property
     def option(self) -> str:
         """The option by which a command finds it."""
-        return f"--loop {self.names.said or self.root}"
+        return f"--loop {self.said}"
+
+    @property
+    def said(self) -> str:
+        """What a command calls it, as a shell reads it."""
+        return shlex.quote(self.names.said or str(self.root))
 
     @property
     def run_tag(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What a replication came to, as `replication.json` has it and the page shows it."""
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -101,7 +102,7 @@ def read_replication(out: Path) -> dict[str, Any]:
     """What `replication.json` says; raises UserError where there is none, Damaged where it was changed."""
     path = out / RECORD_FILE
     if not path.exists():
-        raise UserError(f"{path}: there is no replication yet; run `rlhf replicate --out {out}`.")
+        raise UserError(f"{path}: there is no replication yet; run `rlhf replicate --out {shlex.quote(str(out))}`.")
     return unseal(path.read_bytes(), str(path))
 
 

@@ -1,6 +1,7 @@
 """`rlhf init`: what it asks, what it writes, and what it knows before anything is trained."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,9 @@ def test_own_files_become_a_loop_that_can_be_run(files: dict[str, Path], tmp_pat
     assert open_rounds(runner.instance, runner.loop) == [IMPORT_ROUND]
     commands = [line.split("   ")[0].strip() for line in made.stdout.partition("Next:\n")[2].splitlines()]
     assert commands[:3] == [
-        f"rlhf run prepare --loop {folder}",
-        f"rlhf run collect_round --round {IMPORT_ROUND} --loop {folder}",
-        f"rlhf run train_round --round {IMPORT_ROUND} --loop {folder}",
+        f"rlhf run prepare --loop {shlex.quote(str(folder))}",
+        f"rlhf run collect_round --round {IMPORT_ROUND} --loop {shlex.quote(str(folder))}",
+        f"rlhf run train_round --round {IMPORT_ROUND} --loop {shlex.quote(str(folder))}",
     ]
 
 

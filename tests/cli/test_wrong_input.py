@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -58,10 +60,19 @@ def test_a_folder_whose_name_dagster_would_misread(tmp_path, name) -> None:
     assert_one_sentence(rlhf_here("round", "open", "--loop", write_loop(tmp_path / name)), "rename it")
 
 
-@pytest.mark.parametrize("name", ["a#b", "100%", "a b[bold]"])
+@pytest.mark.parametrize("name", ["a#b", "100%", "a b[bold]", "d[/x]", "two\nlines", "it's; touch x", "$(touch x)"])
 def test_a_folder_with_an_odd_name_is_a_folder(tmp_path, name) -> None:
     assert rlhf_here("round", "open", "--loop", write_loop(tmp_path / name)).returncode == 0
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in tmp_path.iterdir()] == [Path(name).parts[0]]
+
+
+@pytest.mark.parametrize("name", ["a b", "it's; touch x", "$(touch x)", "two\nlines"])
+def test_a_command_that_is_said_can_be_copied_whatever_the_folder_is_called(tmp_path, name) -> None:
+    folder = write_loop(tmp_path / name)
+    said = rlhf_here("stop", "why", "--loop", folder).stdout
+    command = said.partition("Next: ")[2]
+    assert shlex.split(command) == ["rlhf", "resume", "--loop", str(folder)]
+    assert shlex.split(LoopFolder.open(folder).option) == ["--loop", str(folder)]
 
 
 def test_a_name_that_no_folder_has(tmp_path) -> None:

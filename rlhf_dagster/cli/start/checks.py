@@ -35,7 +35,7 @@ def on_few_prompts(test: int) -> str:
 
 
 def _memory(loop: LoopFolder) -> Diagnosis:
-    more = f"rlhf check-memory {loop.root}"
+    more = f"rlhf check-memory {loop.said}"
     try:
         with outline_of_model(loop.config.base_model) as model:
             needed = {stage: required_bytes(spec) for stage, spec in loop_specs(model, loop.config).items()}

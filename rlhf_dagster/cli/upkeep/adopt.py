@@ -1,5 +1,6 @@
 """`rlhf adopt`: a copy of a loop's folder is where the loop lives from now on, or a loop of its own."""
 
+import shlex
 from pathlib import Path
 
 from rlhf_dagster.cli.which_loop import find_loop
@@ -14,4 +15,4 @@ def adopt_folder(folder: Path, new: bool) -> None:
         print(f"{loop.root} is a loop of its own, with what it was copied with.")
     else:
         print(f"The loop lives in {loop.root} from now on. {adopt_copy(loop)}".rstrip())
-    print(f"  next       rlhf doctor {folder}")
+    print(f"  next       rlhf doctor {shlex.quote(str(folder))}")

@@ -1,5 +1,6 @@
 """The command `rlhf doctor`."""
 
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,9 @@ def _diagnoses(folder: Path) -> Iterator[Diagnosis]:
     try:
         loop = find_loop(folder)
     except UserError as error:
-        yield Diagnosis("settings", str(error), f"correct {folder / CONFIG_FILE}, or `rlhf init {folder}`")
+        yield Diagnosis(
+            "settings", str(error), f"correct {folder / CONFIG_FILE}, or `rlhf init {shlex.quote(str(folder))}`"
+        )
         return
     place = "a component of its project" if isinstance(loop, DeclaredLoop) else f"in {folder / CONFIG_FILE}"
     yield Diagnosis("settings", f"The loop {loop.config.name} is declared: {place}.")

@@ -1,5 +1,6 @@
 """`rlhf check`, `rlhf backup` and `rlhf restore`."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def print_findings(folder: Path, repair: bool) -> int:
     if not findings:
         print(f"Everything that {loop.config.name} keeps is whole.")
     elif not repair and any(finding.repair for finding in findings):
-        print(f"`rlhf check {folder} --repair` does what is safe.")
+        print(f"`rlhf check {shlex.quote(str(folder))} --repair` does what is safe.")
     left = [finding for finding in findings if not (repair and finding.repair)]
     return 1 if left else 0
 
@@ -55,7 +56,7 @@ def back_up_loop(folder: Path, to: str) -> None:
         )
     backup = back_up(loop, to, print)
     print(f"{to} holds {backup.loop} as it was at {backup.at}, with {backup.annotations:,} annotations.")
-    print(f"  back       rlhf restore {to} FOLDER")
+    print(f"  back       rlhf restore {shlex.quote(to)} FOLDER")
 
 
 def restore_loop(source: str, folder: Path) -> None:
@@ -63,7 +64,7 @@ def restore_loop(source: str, folder: Path) -> None:
     print(
         f"{folder} is {backup.loop} as it was at {backup.at}, with {backup.annotations:,} annotations. It is stopped."
     )
-    print(f"  next       rlhf check {folder}")
+    print(f"  next       rlhf check {shlex.quote(str(folder))}")
     if loop.config.label_store.kind == "label_studio":
         print("             The label server may have moved on; what it has is compared when labels are read.")
     print(f"             rlhf resume {loop.option}")

@@ -54,7 +54,7 @@ def require_in_place(loop: LoopFolder) -> None:
         return
     kept = _read(loop.root) or _first(loop.root)
     if why := _why_not(loop.root, kept):
-        raise UserError(f"{why} `rlhf adopt {loop.root}` lets it go on here instead, or `--new` beside that one.")
+        raise UserError(f"{why} `rlhf adopt {loop.said}` lets it go on here instead, or `--new` beside that one.")
     here = _here(loop.root, kept.loop)
     if kept.machine == here.machine and kept.path != here.path:
         _write(here)

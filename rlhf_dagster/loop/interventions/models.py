@@ -16,7 +16,7 @@ def retire(loop: LoopFolder, model_id: str, by: str, reason: str) -> RemovalReco
     found = next((model for model in stored_models(loop, keep=0) if model.model_id == model_id), None)
     if found is None:
         gone = loop.removals.removed().get(model_id)
-        why = gone.sentence if gone else f"`rlhf models {loop.names.said or loop.root}` lists those that there are."
+        why = gone.sentence if gone else f"`rlhf models {loop.said}` lists those that there are."
         raise UserError(f"There is no model {model_id}: {why}")
     if found.needed:
         raise UserError(f"{model_id} stays: {'; '.join(found.needed)}.")

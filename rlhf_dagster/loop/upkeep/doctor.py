@@ -1,5 +1,6 @@
 """`rlhf doctor`: whether a loop has what it needs to go on, a line for each thing; nothing is changed."""
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def diagnoses_of(loop: LoopFolder) -> Iterator[Diagnosis]:
         try:
             yield look(loop)
         except UserError as error:
-            yield Diagnosis(about, str(error), f"mend this, then `rlhf doctor {loop.root}` again")
+            yield Diagnosis(about, str(error), f"mend this, then `rlhf doctor {loop.said}` again")
 
 
 def _packages(loop: LoopFolder) -> Diagnosis:
@@ -84,12 +85,12 @@ def _needed(config: LoopConfig, address: str) -> Iterator[tuple[str, str]]:
 def _room(loop: LoopFolder) -> Diagnosis:
     free = shutil.disk_usage(loop.root).free / 1e9
     sentence = f"{free:,.1f} GB are free at {loop.root}."
-    return Diagnosis("room", sentence, f"rlhf models {loop.root} --remove" if free < LEAST_FREE_GB else "")
+    return Diagnosis("room", sentence, f"rlhf models {loop.said} --remove" if free < LEAST_FREE_GB else "")
 
 
 def _place(loop: LoopFolder) -> Diagnosis:
     notice = place_notice(loop)
-    mend = f"rlhf adopt {loop.root}, or work there" if notice else ""
+    mend = f"rlhf adopt {loop.said}, or work there" if notice else ""
     return Diagnosis("place", notice or f"The loop lives at {loop.address}.", mend)
 
 
@@ -98,7 +99,7 @@ def _files(loop: LoopFolder) -> Diagnosis:
     if not findings:
         return Diagnosis("files", "Everything that the loop keeps is whole.")
     more = f" There are {len(findings) - 1:,} findings more." if len(findings) > 1 else ""
-    return Diagnosis("files", f"{findings[0].sentence}{more}", f"rlhf check {loop.root}")
+    return Diagnosis("files", f"{findings[0].sentence}{more}", f"rlhf check {loop.said}")
 
 
 def _stop_cord(loop: LoopFolder) -> Diagnosis:
@@ -180,5 +181,5 @@ def _logs(loop: LoopFolder) -> Diagnosis:
     missing = Logs.of(names, loop.root).missing
     if missing:
         sentence = f"{missing[0]} of data.feedback.logs is not there yet."
-        return Diagnosis("logs", sentence, f"rlhf serve --log {loop.root / missing[0]} {loop.option}")
+        return Diagnosis("logs", sentence, f"rlhf serve --log {shlex.quote(str(loop.root / missing[0]))} {loop.option}")
     return Diagnosis("logs", f"{len(names)} logs of conversations are read." if names else "No log is to be read.")
