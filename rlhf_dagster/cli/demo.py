@@ -12,6 +12,7 @@ from rlhf_dagster.assets.rounds import add_partition, open_rounds
 from rlhf_dagster.automation.instance import prepare_home
 from rlhf_dagster.automation.pages import write_page
 from rlhf_dagster.cli.console import RunView, terminal
+from rlhf_dagster.cli.output import sentence_of
 from rlhf_dagster.cli.runner import LoopRunner
 from rlhf_dagster.cli.tables import rounds_table, why_not
 from rlhf_dagster.common.files import keep_from_others
@@ -95,7 +96,7 @@ def _run(runner: LoopRunner, view: RunView, job: str, key: str | None) -> None:
         return
     outcome = runner.run(job, key, assets, view.event)
     if not (outcome.success or outcome.stopped_by_gate):
-        raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
+        raise UserError(f"{outcome.failed_asset or job} failed: {sentence_of(outcome.failure)}")
 
 
 def _run_training(runner: LoopRunner, view: RunView, key: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from rlhf_dagster.cli.output import sentence_of
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run_job(job: str, folder: Path, round_key: str | None, until: str | None, ag
     if outcome.stopped_by_gate:
         print(f"{key} stops here, by the gate: {outcome.failure}")
     elif not outcome.success:
-        raise UserError(f"{outcome.failed_asset or job} failed: {outcome.failure}")
+        raise UserError(f"{outcome.failed_asset or job} failed: {sentence_of(outcome.failure)}")
     if key and job == "train_round" and loop.store.exists(report := loop.asset_key("eval_report", key, "html")):
         print(f"Report of {key}: {loop.store.address}/{report}")
     print(f"All rounds on one page: {loop.store.address}/{page}")

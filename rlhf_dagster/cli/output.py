@@ -86,6 +86,14 @@ def say_error(sentence: str) -> None:
         _lead_nowhere(sys.stderr.fileno())
 
 
+def sentence_of(failure: str) -> str:
+    """The sentence of a failure; the end of a training's log, where it comes with one, goes to standard error."""
+    sentence, *log = failure.splitlines() or [""]
+    if log:
+        print(*log, sep="\n", file=sys.stderr)
+    return sentence
+
+
 def _record(stream: GuardedOutput, error: OSError) -> str:
     """Note a loss; returns the sentence of the first one."""
     _lead_nowhere(stream.fileno())

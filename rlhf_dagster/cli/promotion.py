@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.cli.output import sentence_of
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def _idle_runner(folder: Path) -> "LoopRunner":
 def _run_promotion(runner: "LoopRunner", key: str, word: str) -> dict[str, Any]:
     outcome = runner.run("release_round", key, ["promotion"])
     if not outcome.success:
-        raise UserError(f"The {word} is on record, and {outcome.failed_asset or 'the run'} failed: {outcome.failure}")
+        where, why = outcome.failed_asset or "the run", sentence_of(outcome.failure)
+        raise UserError(f"The {word} is on record, and {where} failed: {why}")
     return runner.loop.json("promotion", key) or {}
 
 

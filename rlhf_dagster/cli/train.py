@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.cli.output import sentence_of
 from rlhf_dagster.common.bounds.json_text import parse_json
 from rlhf_dagster.config.yaml_files import parse_file
 from rlhf_dagster.errors import UserError
@@ -189,7 +190,7 @@ def _run(stage: str, spec: Any, record: dict[str, Any]) -> "TrainingResult":
         print("rlhf: stopped after a step; run the same command again to go on.", file=sys.stderr)
         raise SystemExit(130) from None
     except (TrainingDied, TrainingFailed) as error:
-        raise UserError(f"{error}\nThe same command goes on from the last state.") from None
+        raise UserError(f"{sentence_of(str(error))} The same command goes on from the last state.") from None
     finished = record | {"metrics": result.metrics, "warnings": list(result.warnings)}
     (work.output / RECORD).write_text(json.dumps(finished, indent=1) + "\n", encoding="utf-8")
     work.output.rename(spec.output)

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from rlhf_dagster.compute.exchange import (
 )
 from rlhf_dagster.compute.launchers.child_process import _outcome
 from rlhf_dagster.compute.work import TRAINING_LOG, TrainingDied, TrainingFailed, Work
-from rlhf_dagster.errors import Damaged, UserError
+from rlhf_dagster.errors import Damaged, UserError, in_one_line
 from rlhf_dagster.storage.local import LocalStore
 from rlhf_dagster.training.runtime.resuming import TrainingStopped
 
@@ -72,7 +73,7 @@ def test_a_damaged_outcome_is_said_and_no_result(tmp_path: Path) -> None:
 def test_what_became_of_a_training_is_told_apart(tmp_path: Path) -> None:
     work = work_in(tmp_path)
     write_record(tmp_path / OUTCOME, TrainingOutcome(error=REASON))
-    with pytest.raises(UserError, match=REASON):
+    with pytest.raises(UserError, match=re.escape(in_one_line(REASON))):
         _outcome("sft", work, 0, 1)
     write_record(tmp_path / OUTCOME, TrainingOutcome(stopped=REASON))
     with pytest.raises(TrainingStopped, match=REASON):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_dagster.cli.output import sentence_of
 from rlhf_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,5 +37,5 @@ def _prompts_made(loop: "LoopFolder") -> dict[str, Any]:
 
     outcome = LoopRunner.open(loop).run("prepare", assets=["prompts"])
     if not outcome.success:
-        raise UserError(f"prompts failed: {outcome.failure}")
+        raise UserError(f"prompts failed: {sentence_of(outcome.failure)}")
     return loop.json("prompts") or {}
