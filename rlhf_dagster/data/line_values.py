@@ -1,11 +1,13 @@
 """Values in a row of what is imported: texts, names, numbers and times."""
 
 import math
+import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+from rlhf_dagster.common.bounds.limits import TEXT_CHARACTERS
 from rlhf_dagster.data.lines import BadLineError
 
 _MILLISECONDS = 10**11
@@ -30,12 +32,25 @@ def json_text(value: Any, what: str) -> str:
     """A text that every table can hold; raises BadLineError, which begins with ``what``, for anything else."""
     if not isinstance(value, str):
         raise BadLineError(f"{what} is not a text")
+    require_shorter(len(value), what)
     try:
         if not value.isascii():
             value.encode()
     except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
         raise BadLineError(f"{what} holds a character that Unicode does not have") from None
     return value
+
+
+def require_shorter(characters: int, what: str) -> None:
+    """Raise BadLineError where a text is longer than any page, label store or model can take."""
+    # Asked for with each of many million values, the environment would take longer than reading them.
+    if characters > TEXT_CHARACTERS.default or TEXT_CHARACTERS.variable in os.environ:
+        _require(characters, what)
+
+
+def _require(characters: int, what: str) -> None:
+    if characters > TEXT_CHARACTERS.most:
+        raise BadLineError(f"{what} has more than {TEXT_CHARACTERS.most:,} characters; {TEXT_CHARACTERS.said()}")
 
 
 def is_missing(value: Any) -> bool:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_dagster.data.line_values import json_text, text_of
+from rlhf_dagster.common.bounds.limits import MESSAGES
+from rlhf_dagster.data.line_values import json_text, require_shorter, text_of
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Message, Prompt
 
@@ -59,7 +60,11 @@ def with_response(values: Mapping[str, Any]) -> Mapping[str, Any]:
 def _messages(given: list[Any], what: str, empty: bool = False) -> tuple[Message, ...]:
     if not given:
         raise BadLineError(f"{what} is a list without any message")
-    return tuple(_message(one, f"message {number} of {what}", empty) for number, one in enumerate(given, 1))
+    if len(given) > MESSAGES.most:
+        raise BadLineError(f"{what} has more than {MESSAGES.most:,} messages; {MESSAGES.said()}")
+    read = tuple(_message(one, f"message {number} of {what}", empty) for number, one in enumerate(given, 1))
+    require_shorter(sum(len(one.content) for one in read), what)
+    return read
 
 
 def _message(given: Any, what: str, empty: bool) -> Message:

@@ -40,6 +40,16 @@ class PolicyRecord:
 
 
 @dataclass(frozen=True)
+class PinRecord:
+    """The policy that a round samples from."""
+
+    round: str
+    policy_id: str
+    at: str = ""
+    """When it was fixed, as ISO 8601 in UTC."""
+
+
+@dataclass(frozen=True)
 class ChampionRecord:
     """One change of the champion."""
 
@@ -157,8 +167,8 @@ class PolicyRegistry:
         chosen = policy_id or (champion and champion.policy_id)
         if not chosen:
             raise UserError(f"Round {round_key} cannot be pinned: no champion yet; run the job `prepare` first.")
-        values = {"round": round_key, "policy_id": chosen, "at": _now()}
-        if self.store.create(_pin_key(round_key), seal(values, indent=None)):
+        pin = PinRecord(round_key, chosen, _now())
+        if self.store.create(_pin_key(round_key), seal(asdict(pin), indent=None)):
             return chosen
         return self.pinned(round_key) or chosen
 
@@ -168,10 +178,7 @@ class PolicyRegistry:
         found = self.store.get(key)
         if found is None:
             return None
-        policy_id = unseal(found.data, key).get("policy_id")
-        if not isinstance(policy_id, str):
-            raise UserError(f"{key} is damaged: it names no policy; `rlhf check LOOP` says what mends it.")
-        return policy_id
+        return read_as(PinRecord, unseal(found.data, key), key).policy_id
 
     def pins(self) -> list[str]:
         """Keys of the rounds that are pinned, sorted."""

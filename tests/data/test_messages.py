@@ -15,6 +15,7 @@ from rlhf_dagster.data.imported import imported
 from rlhf_dagster.data.judgment_forms.own import parse_judgment
 from rlhf_dagster.data.line_records import parse_demonstration, parse_gold, parse_prompt
 from rlhf_dagster.data.lines import BadLineError
+from rlhf_dagster.data.messages import prompt_in, response_in
 from rlhf_dagster.data.tables import build_demonstrations, build_prompts
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.labeling.embedded import EmbeddedLabelStore
@@ -170,3 +171,22 @@ def test_data_frames_may_hold_chats() -> None:
     assert labels["comparison_id"].nunique() == 2
     shown = demonstrations_table(pd.DataFrame({"prompt": [TURNS], "response": ["a"]}), validation=0)
     assert prompt_of_row(shown.to_dict("records")[0]) == CHAT
+
+
+def test_texts_and_chats_are_bounded_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a model's tokenizer makes of them, pages and label stores hold them whole."""
+    raised = "set RLHF_LIMIT_{} .now {}. higher"
+    with pytest.raises(BadLineError, match=r"`prompt` has more than 4,000,000 characters; .*TEXT_CHARACTERS"):
+        prompt_in({"prompt": "x" + " " * 4_000_000})
+    monkeypatch.setenv("RLHF_LIMIT_TEXT_CHARACTERS", "10")
+    monkeypatch.setenv("RLHF_LIMIT_MESSAGES", "3")
+    assert prompt_in({"prompt": "x" * 10}) == "x" * 10
+    for contents, why in (
+        (["x" * 11], raised.format("TEXT_CHARACTERS", 10)),
+        (["x" * 6, "y" * 6], raised.format("TEXT_CHARACTERS", 10)),
+        (["x"] * 4, raised.format("MESSAGES", 3)),
+    ):
+        with pytest.raises(BadLineError, match=why):
+            prompt_in({"prompt": [{"role": "user", "content": content} for content in contents]})
+    with pytest.raises(BadLineError, match=raised.format("TEXT_CHARACTERS", 10)):
+        response_in("x" * 11, "`response`")

@@ -82,3 +82,26 @@ def test_a_second_stop_on_a_full_disk_leaves_the_first(disk: Path) -> None:
     fill(disk)
     first = pull(store, "Ada", "one")
     assert pull(store, "Ben", "two") == first
+
+
+def test_no_write_of_the_registry_is_half_done_or_raw(disk: Path) -> None:
+    registry = PolicyRegistry(LocalStore(disk))
+    for policy in ("sft", "ppo-1"):
+        registry.register(policy, f"models/{policy}", "sft", "")
+    registry.set_initial("sft")
+    fill(disk)
+    before = contents(disk)
+    for write in (
+        lambda: registry.register("ppo-2", "models/ppo-2", "ppo", "round-0001"),
+        lambda: registry.pin("round-0001"),
+        lambda: registry.promote("ppo-1", "round-0001", "gate", "better"),
+        lambda: registry.approve("ppo-1", "round-0001", "Ada", "good"),
+        lambda: registry.refuse("ppo-1", "round-0001", "Ada", "bad"),
+        lambda: registry.rollback("ppo-1", "Ada", "odd"),
+    ):
+        with pytest.raises(UserError, match=r"No space left on device|never champion"):
+            write()
+    assert contents(disk) == before
+    (disk / FILLER).unlink()
+    assert registry.pin("round-0001") == "sft"
+    assert registry.promote("ppo-1", "round-0001", "gate", "better").promoted

@@ -282,3 +282,17 @@ def test_a_link_that_leads_nowhere_in_the_place_of_a_record_is_said(registry) ->
         place.symlink_to("/gone/away")
         with pytest.raises(UserError, match=f"{place.name}: a link that leads nowhere, not a file; put the file in"):
             ask("sft")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"policy_id": 5}, "'policy_id' is not what it must be"),
+        ({"policy_id": None}, "'policy_id' is not what it must be"),
+        ({"weight": 1}, "it has the unknown key 'weight'"),
+    ],
+)
+def test_a_pin_of_another_form_is_damaged(registry, change: dict, why: str) -> None:
+    registry.store.put("registry/pins/round-0001.json", seal({"round": "round-0001", "policy_id": "sft"} | change))
+    with pytest.raises(UserError, match=f"registry/pins/round-0001.json is damaged.*{why}"):
+        registry.pinned("round-0001")
