@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_dagster.common.bounds.limits import MESSAGES
+from rlhf_dagster.common.bounds.limits import CHAT_LENGTH
 from rlhf_dagster.data.line_values import json_text, require_shorter, text_of
 from rlhf_dagster.data.lines import BadLineError
 from rlhf_dagster.records.chats import ROLE_NAMES, Chat, Message, Prompt
@@ -60,8 +60,8 @@ def with_response(values: Mapping[str, Any]) -> Mapping[str, Any]:
 def _messages(given: list[Any], what: str, empty: bool = False) -> tuple[Message, ...]:
     if not given:
         raise BadLineError(f"{what} is a list without any message")
-    if len(given) > MESSAGES.most:
-        raise BadLineError(f"{what} has more than {MESSAGES.most:,} messages; {MESSAGES.said()}")
+    if len(given) > CHAT_LENGTH.most:
+        raise BadLineError(f"{what} has more than {CHAT_LENGTH.most:,} messages; {CHAT_LENGTH.said()}")
     read = tuple(_message(one, f"message {number} of {what}", empty) for number, one in enumerate(given, 1))
     require_shorter(sum(len(one.content) for one in read), what)
     return read
