@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +40,12 @@ class RayCluster:
 
     address: str
     folder: Path
+    client_port: int = field(default_factory=free_port)
+    """Of Ray's client server, which nobody here asks anything, and which every head has."""
+
+    @property
+    def host(self) -> str:
+        return self.address.removeprefix("http://").split(":")[0]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -80,10 +87,11 @@ def new_cluster(folder: Path, host: str = "127.0.0.1") -> RayCluster:
 
 def head_options(cluster: RayCluster, cpus: int, port: int | None = None) -> list[str]:
     """Of `ray start`, for a head node at the address of ``cluster`` with so many CPUs."""
-    host, dashboard = cluster.address.removeprefix("http://").split(":")
+    host, dashboard = cluster.host, cluster.address.split(":")[-1]
     return [
         *("--head", f"--node-ip-address={host}", f"--port={port or free_port()}", f"--dashboard-host={host}"),
         *(f"--dashboard-port={dashboard}", f"--num-cpus={cpus}", f"--temp-dir={cluster.folder}"),
+        f"--ray-client-server-port={cluster.client_port}",
     ]
 
 
@@ -94,11 +102,12 @@ def started_node(
     """A node that is part of its cluster, by `ray start` with ``options`` and by way of the command ``within``; ended
     with all that it has started.
 
-    Ray gives a node thirty seconds to start, which no setting changes and a busy machine exceeds: it is started again.
+    Ray gives a node thirty seconds to start, and a head's client server as many, with which the head ends. No setting
+    changes that, and a busy machine exceeds it: the node is started again.
     """
     for _ in range(STARTS):
         with _begun_node(cluster, options, environment, within) as guard:
-            if _is_part(cluster, guard):
+            if _is_part(cluster, guard, "--head" in options):
                 yield guard
                 return
     raise AssertionError(f"Ray did not start:\n{_log(cluster).read_text(errors='replace')}")
@@ -130,13 +139,22 @@ def _begun_node(
         yield guard
 
 
-def _is_part(cluster: RayCluster, guard: "subprocess.Popen[bytes]") -> bool:
-    """Whether the node is, which it says; False where it has ended."""
+def _is_part(cluster: RayCluster, guard: "subprocess.Popen[bytes]", is_head: bool) -> bool:
+    """Whether the node is, with all that has to start; False where it has ended."""
     while guard.poll() is None:
-        if "Ray runtime started" in _log(cluster).read_text(errors="replace"):
+        if "Ray runtime started" in _log(cluster).read_text(errors="replace") and (not is_head or _is_asked(cluster)):
             return True
         time.sleep(0.2)
     return False
+
+
+def _is_asked(cluster: RayCluster) -> bool:
+    """Whether the client server is there."""
+    try:
+        socket.create_connection((cluster.host, cluster.client_port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _log(cluster: RayCluster) -> Path:

@@ -48,6 +48,7 @@ class Hosts:
     def start(self, number: int) -> None:
         """Start Ray on a host with one CPU, and wait until it is part of the cluster; a head takes jobs then."""
         options = head_options(self.cluster, 1, self.port) if number == 1 else self._options(number)
+        self.end(number)
         stack = ExitStack()
         within = ["ip", "netns", "exec", self.names[number - 1]]
         guard = stack.enter_context(started_node(self.cluster, options, IMPATIENT, within))
@@ -63,10 +64,19 @@ class Hosts:
 
     def lose(self, number: int) -> None:
         """Kill every process of a host at once."""
+        self.send(number, signal.SIGKILL)
+        self.end(number)
+
+    def end(self, number: int) -> None:
+        """Have Ray end on a host, if it has not ended there."""
+        if number in self.nodes:
+            self.nodes.pop(number).close()
+
+    def send(self, number: int, sent: signal.Signals) -> None:
+        """Send it to every process of a host."""
         for pid in self.pids(number):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.nodes.pop(number).close()
+                os.kill(pid, sent)
 
     def cut(self, number: int) -> None:
         """Take a host off the network; what runs there runs on, and sees the disk."""
@@ -85,7 +95,7 @@ class Hosts:
     def stop(self) -> None:
         for number in sorted(self.nodes, reverse=True):
             self.join(number)
-            self.nodes.pop(number).close()
+            self.end(number)
 
 
 @contextmanager

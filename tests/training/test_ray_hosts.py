@@ -1,4 +1,4 @@
-"""Trainings on the hosts of a Ray cluster that are killed or cut off: they end in the bytes of one host."""
+"""Trainings on the hosts of a Ray cluster that are killed or cut off: they go on, or end, as they should."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from ray_cluster import let_in
 from ray_hosts import Hosts, hosts, wait_until
-from test_on_ray import digest_on_two_ranks
+from test_on_ray import digest_on_two_ranks, reached
 from toy_language import Tables, sft_spec
 
 from rlhf_dagster.compute.run import run_training
-from rlhf_dagster.compute.work import Work
+from rlhf_dagster.compute.work import TrainingDied, Work
 from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.lineage.model_folders import folder_digest
 from rlhf_dagster.storage.local import LocalStore
@@ -131,3 +131,21 @@ def test_a_partition_of_a_minute_costs_no_byte(spec: SftSpec, work: Work, two: H
     done = run_training("sft", spec, work, Watched({10: partition}))
     assert folder_digest(done.result.folder) == expected
     wait_until(lambda: not two.ranks(1) and not two.ranks(2))
+
+
+def test_a_head_that_is_killed_takes_all_ranks_with_it_and_the_next_try_goes_on(
+    spec: SftSpec, work: Work, two: Hosts, expected: str
+) -> None:
+    def lose_head() -> None:
+        two.lose(1)
+        two.start(1)
+
+    with pytest.raises(TrainingDied, match="Ray does not know it any more"):
+        run_training("sft", spec, work, Watched({10: lose_head}))
+    wait_until(lambda: not two.pids(2))  # a node without its head ends by itself
+    kept, watched = reached(work), Watched({})
+    assert kept >= 10
+    two.start(2)
+    done = run_training("sft", spec, work, watched)
+    assert watched.steps == list(range(kept + 1, 41))
+    assert folder_digest(done.result.folder) == expected
