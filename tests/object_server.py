@@ -1,6 +1,7 @@
-"""An S3 server on the loopback address, in a process of its own."""
+"""An S3 server on this machine, in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ import sys
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 application = DomainDispatcherApplication(create_backend_app)
-run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=False)
+run_simple(sys.argv[1], int(sys.argv[2]), application, threaded=False)
 """
 """One request at a time: moto looks whether something is there and writes it in two steps, which S3 does in one."""
 
@@ -28,6 +29,7 @@ run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=False)
 @dataclass(frozen=True)
 class S3Server:
     url: str
+    pid: int
 
     @property
     def environment(self) -> dict[str, str]:
@@ -39,14 +41,20 @@ class S3Server:
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT")).close()
         return name
 
+    def hold(self, seconds: float) -> None:
+        """Answer nothing for a while. What it has it has in memory: it cannot be started again."""
+        os.kill(self.pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(self.pid, signal.SIGCONT)
+
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
+def s3_server(host: str = "127.0.0.1") -> Iterator[S3Server]:
     port = free_port()
-    command = [sys.executable, "-c", _SERVER, str(port)]
+    command = [sys.executable, "-c", _SERVER, host, str(port)]
     environment = os.environ | {"MOTO_S3_DEFAULT_MAX_KEYS": "1000"}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    server = S3Server(f"http://127.0.0.1:{port}")
+    server = S3Server(f"http://{host}:{port}", process.pid)
     try:
         _wait_for(server, process)
         yield server
