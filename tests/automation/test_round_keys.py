@@ -15,7 +15,9 @@ def test_keys_of_rounds_are_accepted() -> None:
         require_round_key(round_key(number))
 
 
-@pytest.mark.parametrize("key", ["round-1", "Round-0001", "2026-11-21", "round-00001", "round-0001 "])
+@pytest.mark.parametrize(
+    "key", ["round-1", "Round-0001", "2026-11-21", "round-00001", "round-0001 ", "round-10000", "round-99999"]
+)
 def test_other_partitions_are_no_rounds(key: str) -> None:
     with pytest.raises(UserError, match="rounds are called round-0001, round-0002"):
         require_round_key(key)
