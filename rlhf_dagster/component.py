@@ -1,6 +1,7 @@
 """`RlhfLoop`: the loop as a Dagster component, configured in YAML."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -161,7 +162,7 @@ def _default_root(config: LoopConfig, names: LoopNames) -> Path:
 
 
 def _said(config: LoopConfig, prefix: str | list[str] | None, project: Path) -> str:
-    return f"{'/'.join(_parts(prefix)) or config.name} --project {project}"
+    return f"{shlex.quote('/'.join(_parts(prefix)) or config.name)} --project {shlex.quote(str(project))}"
 
 
 def _parts(prefix: str | list[str] | None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import shlex
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -123,7 +124,7 @@ def find_loop(place: Path) -> "LoopFolder":
         is_there = file.exists()
     if not (is_there or place.is_absolute()) and (around := _project_around(Path.cwd())):
         return find_declared(str(place), around, f"{file}: no such file, and ")
-    return LoopFolder(load_config(place), place.resolve(), replace(ALONE, said=str(place)))
+    return LoopFolder(load_config(place), place.resolve(), replace(ALONE, said=shlex.quote(str(place))))
 
 
 def _project_around(folder: Path) -> Path | None:

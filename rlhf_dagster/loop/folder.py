@@ -60,7 +60,7 @@ class LoopFolder:
     @property
     def said(self) -> str:
         """What a command calls it, as a shell reads it."""
-        return shlex.quote(self.names.said or str(self.root))
+        return self.names.said or shlex.quote(str(self.root))
 
     @property
     def run_tag(self) -> dict[str, str]:

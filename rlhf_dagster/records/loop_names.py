@@ -30,7 +30,7 @@ class LoopNames:
     moved: tuple[tuple[str, ...], ...] = ()
     """Keys that do not begin with the prefix, each by its parts; the last one is the asset's name."""
     said: str = field(default="", compare=False)
-    """What commands take after `--loop`, where that is not the loop's folder."""
+    """What commands take after `--loop`, as a shell reads it, where that is not the loop's folder."""
 
     def __post_init__(self) -> None:
         for part in self.prefix:
