@@ -3,7 +3,7 @@
 A figure that is missing or not a number fails, unless the report says why it could not be measured.
 """
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -14,6 +14,7 @@ from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_M
 
 RuleOutcome = Literal["pass", "fail", "not enough judgments", "not measured"]
 Figures = Mapping[str, Any]
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def drift_rule(report: Figures, settings: GateSettings) -> Verdict | None:
 def number(figures: Figures | None, name: str) -> float | None:
     """The figure, or None where it is missing or not a finite number."""
     figure = (figures or {}).get(name)
-    if isinstance(figure, bool) or not isinstance(figure, Real) or not math.isfinite(figure):
+    if isinstance(figure, bool) or not isinstance(figure, Real) or not abs(figure) <= _LARGEST:
         return None
     return float(figure)
 

@@ -1,7 +1,6 @@
 """The JSON object in a judge's answer, which may have words or a code fence around it."""
 
 import json
-import math
 from typing import Any
 
 from rlhf_dagster.common.bounds.limits import REPLY_CHARACTERS
@@ -32,7 +31,7 @@ def last_object_with(name: str, text: str) -> dict[str, Any]:
 
 def number_between(value: Any, lowest: float, highest: float, name: str) -> float:
     """``value`` as a number within two bounds. Raises :class:`UnreadableAnswer`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise UnreadableAnswer(f"`{name}` is no number")
     if not lowest <= value <= highest:
         raise UnreadableAnswer(f"`{name}` is not between {lowest:g} and {highest:g}")

@@ -133,7 +133,7 @@ def replaced(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, None, "6", True, MISSING])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 10**400, None, "6", True, MISSING])
 @pytest.mark.parametrize("rule", PATHS)
 def test_a_figure_that_is_no_number_fails(rule: str, wrong: Any) -> None:
     decision = decide(replaced(PATHS[rule], wrong))

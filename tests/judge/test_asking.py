@@ -225,6 +225,8 @@ def test_a_rating_is_found_among_words(text: str, score: float, store: Store, mo
         ('{"rating": ', "holds no JSON object"),
         ('{"rating": 11}', "not between 1 and 10"),
         ('{"rating": true}', "no number"),
+        (f'{{"rating": {"1" * 400}}}', "not between 1 and 10"),
+        ('{"rating": Infinity}', "not between 1 and 10"),
         ('{"rating": NaN}', "no number"),
         ('{"rating": "9"}', "no number"),
         ("", "holds no JSON object"),
