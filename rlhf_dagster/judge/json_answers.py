@@ -31,7 +31,7 @@ def last_object_with(name: str, text: str) -> dict[str, Any]:
 
 def number_between(value: Any, lowest: float, highest: float, name: str) -> float:
     """``value`` as a number within two bounds. Raises :class:`UnreadableAnswer`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise UnreadableAnswer(f"`{name}` is no number")
     if not lowest <= value <= highest:
         raise UnreadableAnswer(f"`{name}` is not between {lowest:g} and {highest:g}")

@@ -227,7 +227,7 @@ def test_a_rating_is_found_among_words(text: str, score: float, store: Store, mo
         ('{"rating": true}', "no number"),
         (f'{{"rating": {"1" * 400}}}', "not between 1 and 10"),
         ('{"rating": Infinity}', "not between 1 and 10"),
-        ('{"rating": NaN}', "no number"),
+        ('{"rating": NaN}', "not between 1 and 10"),
         ('{"rating": "9"}', "no number"),
         ("", "holds no JSON object"),
         (None, "holds no JSON object"),
