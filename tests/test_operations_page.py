@@ -101,3 +101,20 @@ def test_links_of_the_page_lead_somewhere() -> None:
     heads = {line.lstrip("# ").lower().replace(" ", "-") for line in PAGE.splitlines() if line.startswith("#")}
     for link in re.findall(r"\]\(([^)]+)\)", PAGE):
         assert link.startswith("https://") or link.removeprefix("#") in heads, link
+
+
+def test_every_sentence_of_the_page_is_expected_by_a_test() -> None:
+    """Three words in a row of it stand in a test, or in a benchmark that causes it."""
+    files = (file for folder in ("tests", "benchmarks") for file in (ROOT / folder).rglob("*.py"))
+    code = "".join(file.read_text(encoding="utf-8") for file in files if file != Path(__file__))
+    expected = " ".join(re.sub(r'"\s*\n\s*r?f?"', "", code).replace("\\", "").split())
+    runs = {quote: list(in_threes(quote)) for quote in QUOTES}
+    assert [quote for quote, found in runs.items() if found and not any(words in expected for words in found)] == []
+    assert sum(map(bool, runs.values())) > 50
+
+
+def in_threes(quote: str) -> Iterator[str]:
+    """All runs of three words with nothing put in between them."""
+    for part in PLACE.split(quote):
+        words = part.strip(" .;:,").split()
+        yield from (" ".join(words[at : at + 3]) for at in range(len(words) - 2))

@@ -80,7 +80,7 @@ def test_what_became_of_a_training_is_told_apart(tmp_path: Path) -> None:
         _outcome("sft", work, 0, 1)
     (tmp_path / OUTCOME).unlink()
     (tmp_path / TRAINING_LOG).write_text(f"{REASON}\nlast words\n", encoding="utf-8")
-    with pytest.raises(TrainingDied, match="signal 9"):
+    with pytest.raises(TrainingDied, match=r"^The training process of sft ended \(killed by signal 9\)\."):
         _outcome("sft", work, 137, 1)
     with pytest.raises(TrainingFailed, match=f"{REASON}\nlast words"):
         _outcome("sft", work, 1, 1)

@@ -90,7 +90,7 @@ def test_a_rollback_holds_against_reruns_until_a_newer_round(registry) -> None:
     assert not registry.rollback("ppo-1", "ada", "again").promoted
     rerun = registry.promote("ppo-2", "round-0002", "gate", "better")
     assert (rerun.promoted, rerun.champion) == (False, "ppo-1")
-    assert "gave way" in rerun.reason
+    assert rerun.reason == "ppo-2 was champion before and gave way to ppo-1; roll back to return to it."
     last = registry.history()[-1]
     assert (last.policy_id, last.round_key, last.action, last.by, last.reason) == (
         "ppo-1",

@@ -1,9 +1,12 @@
 """What a loop's folder answers, and what it says where an answer is missing, damaged, or from version 0.1."""
 
 import json
+import uuid
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from kept_models import loop_of_policies
 from loops import ROUND, asset_path, checkpoint, read_record, write_loop, write_record
 
 from rlhf_dagster.errors import UserError
@@ -99,3 +102,18 @@ def test_columns_of_a_table(finished) -> None:
     batch = finished.loop.table("preference_batch", ROUND, ["comparison_id"])
     assert isinstance(batch, pd.DataFrame)
     assert batch.columns.tolist() == ["comparison_id"]
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_a_model_that_is_gone_is_said_with_the_ways_back(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = loop_of_policies(
+        tmp_path / "loop", **({"root": f"memory://{uuid.uuid4().hex}"} if place == "bucket" else {})
+    )
+    monkeypatch.setenv("RLHF_CACHE", str(tmp_path / "cache"))
+    sft = loop.checkpoint("sft_checkpoint")
+    assert sft is not None
+    loop.store.delete(sft.path)
+    with pytest.raises(UserError, match=f"the model {sft.model_id} is gone; restore it from a backup, or make it"):
+        _ = sft.folder
