@@ -138,7 +138,7 @@ def test_simulated_annotators_where_people_label(tmp_path) -> None:
 
 def test_nothing_imported_yet(tmp_path) -> None:
     loop = write_loop(tmp_path, data={"source": "imports"}, label_store={"simulated_annotators": False})
-    result = rlhf_here("run", "prepare", "--loop", loop)
+    result = rlhf("run", "prepare", "--loop", loop)
     assert_one_sentence(result, "prompts failed", "nothing imported yet; run `rlhf import prompts FILE")
 
 
