@@ -114,7 +114,7 @@ def _summarize(out: Path, loops: list[Living], record: Record, faults: Faults) -
         except Exception as error:  # its database is locked or its server away: the next summary looks again
             faults.story(f"{record.seconds / 60:.0f} min, {name}: no summary: {type(error).__name__}: {error}")
             continue
-        for problem in [*seen.problems, *record.stands(name, seen.rounds), *series.growth(series.kept(out)[name])]:
+        for problem in [*seen.problems, *record.stands(name, seen.rounds)]:
             if f"{name}: {problem}" not in record.problems:
                 record.problems.append(f"{name}: {problem}")
                 faults.story(f"PROBLEM {name}: {problem}")

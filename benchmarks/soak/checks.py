@@ -98,7 +98,8 @@ def _see_labels(
     }
     wrong = {
         "more labels were confirmed than the server has": given[key, purpose] > server.total(),
-        "a label is there twice": any(n > 1 for n in (*server.values(), *ledger.values())),
+        # A server that was frozen may keep an answer after it was given once more: it is there twice, and trains once.
+        "a label trains twice": _trains_twice(loop, key),
         "the ledger has what the server has not": bool(more),
         "the server has what the ledger has not": at_rest and bool(missing),
     }
@@ -113,6 +114,11 @@ def _comparisons(labels: Counter[tuple[str, str]]) -> Counter[str]:
 def _in_ledger(loop: LoopFolder, key: str, purpose: str) -> Counter[tuple[str, str]]:
     newest = {annotation.annotation_id: annotation for annotation in loop.label_store.read(key, purpose)[0]}
     return Counter((one.comparison_id, one.annotator) for one in newest.values() if one.status == "submitted")
+
+
+def _trains_twice(loop: LoopFolder, key: str) -> bool:
+    trained = loop.table("preference_dataset", key, ["comparison_id", "annotator"])
+    return trained is not None and bool(trained.duplicated().any())
 
 
 def _on_server(loop: LoopFolder, key: str, purpose: str) -> Counter[tuple[str, str]]:
