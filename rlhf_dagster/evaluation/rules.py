@@ -3,18 +3,17 @@
 A figure that is missing or not a number fails, unless the report says why it could not be measured.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
+from rlhf_dagster.common.intervals import finite_or_none
 from rlhf_dagster.config.evaluation import GateSettings
 from rlhf_dagster.evaluation.win_rate import BEHAVIOUR, PEOPLE, POLICY, REWARD_MODEL, SFT, find_win_rate
 
 RuleOutcome = Literal["pass", "fail", "not enough judgments", "not measured"]
 Figures = Mapping[str, Any]
-_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -161,9 +160,13 @@ def drift_rule(report: Figures, settings: GateSettings) -> Verdict | None:
 def number(figures: Figures | None, name: str) -> float | None:
     """The figure, or None where it is missing or not a finite number."""
     figure = (figures or {}).get(name)
-    if isinstance(figure, bool) or not isinstance(figure, Real) or not abs(figure) <= _LARGEST:
+    if isinstance(figure, bool) or not isinstance(figure, Real):
         return None
-    return float(figure)
+    try:
+        found = float(figure)
+    except OverflowError:
+        return None
+    return finite_or_none(found)
 
 
 def _excess(rule: str, report: Figures, figure: str, limit: float | None, said: str) -> Verdict | None:
