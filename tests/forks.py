@@ -1,9 +1,11 @@
 """Processes of their own that need no seconds for imports: forked from one that has done nothing else."""
 
 import atexit
+import faulthandler
 import gc
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -46,10 +48,20 @@ def _run(
     if output is not None:
         _redirect(sys.stdout, output.with_suffix(".out"))
         _redirect(sys.stderr, output.with_suffix(".err"))
-    try:
-        function(*arguments)
-    finally:
-        atexit._run_exitfuncs()  # which `multiprocessing` leaves out
+    crash = _crash_of(os.getpid())
+    with crash.open("w") as stacks:
+        faulthandler.enable(stacks)
+        try:
+            function(*arguments)
+        finally:
+            atexit._run_exitfuncs()  # which `multiprocessing` leaves out
+            faulthandler.disable()
+            crash.unlink(missing_ok=True)
+
+
+def _crash_of(pid: int) -> Path:
+    """Where the stacks of a process are that a signal such as SIGSEGV has ended."""
+    return Path(tempfile.gettempdir(), f"rlhf-crash-{pid}.txt")
 
 
 def _redirect(stream: Any, path: Path) -> None:
@@ -68,4 +80,9 @@ def join_all(processes: Sequence[ForkServerProcess]) -> None:
             if process.exitcode:
                 for other in running.values():
                     other.kill()
-                raise AssertionError(f"{process.name} ended with {process.exitcode}")
+                raise AssertionError(f"{process.name} ended with {process.exitcode}\n{_stacks(process)}")
+
+
+def _stacks(process: ForkServerProcess) -> str:
+    crash = _crash_of(process.pid or 0)
+    return crash.read_text() if crash.exists() else ""

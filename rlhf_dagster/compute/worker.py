@@ -5,6 +5,7 @@ what ends it early. Progress and what became of the training go into the request
 (:mod:`rlhf_dagster.compute.exchange`). What is printed is a log for people.
 """
 
+import faulthandler
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from rlhf_dagster.compute.trainings import TRAININGS, train_here
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.stop_cord import StopCord
 from rlhf_dagster.storage.known import open_store
+from rlhf_dagster.training.runtime.distributed import leave_group
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.state_copies import StateCopies
 from rlhf_dagster.training.specs import Spec, spec_from_json
@@ -47,6 +49,7 @@ def main() -> None:
         except UserError as error:
             sys.stderr.write(f"{error}\n")
             sys.exit(CANNOT_WRITE)
+    leave_group()
 
 
 @contextmanager
@@ -119,4 +122,5 @@ def _is_first() -> bool:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # the log says where a signal such as SIGSEGV met it
     main()

@@ -17,7 +17,7 @@ from rlhf_dagster.config.training import ComputeSettings
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.sharding.opening import sharding_models
 from rlhf_dagster.training.runtime.device import training_on
-from rlhf_dagster.training.runtime.distributed import is_main, rank
+from rlhf_dagster.training.runtime.distributed import is_main, leave_group, rank
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.sharding.tensors import empty_sharded, own_part, sharded_like
 from rlhf_dagster.training.runtime.state_keeper import StateKeeper
@@ -46,6 +46,7 @@ def main(asked: Path, number: int, world: int, port: int) -> None:
         except UserError as error:
             outcomes.append({"error": str(error)})
     asked.with_name(f"rank-{rank()}.json").write_text(json.dumps(outcomes))
+    leave_group()
 
 
 def shard(folder: Path, names: list[str], number: int, world: int, port: int) -> None:

@@ -29,6 +29,13 @@ def join(device: torch.device) -> None:
     dist.init_process_group(backend, timeout=PATIENCE)
 
 
+def leave_group() -> None:
+    """Part from the other ranks, as the last thing of a process: gloo's threads must not outlive the interpreter, which
+    they may need for the tensors that they still hold."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def local_rank() -> int:
     """The number of this rank among those of this machine, which is also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
