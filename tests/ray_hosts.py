@@ -1,5 +1,6 @@
 """Hosts of a Ray cluster, each a network namespace of this machine, which can be lost, cut off, and started again."""
 
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,8 @@ IMPATIENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
 }
 """Ray takes a node for lost after twenty seconds without an answer, and a node its head after sixty."""
+NO_HEAD = "no_head"
+"""A resource of Ray's of every host but the head's, one each."""
 
 
 def require_hosts() -> None:
@@ -59,7 +62,8 @@ class Hosts:
     def _options(self, number: int) -> list[str]:
         return [
             *(f"--address={self.network}.1:{self.port}", f"--node-ip-address={self.network}.{number}"),
-            *("--num-cpus=1", f"--temp-dir={self.cluster.folder / str(number)}"),
+            *("--num-cpus=1", f"--resources={json.dumps({NO_HEAD: 1})}"),
+            f"--temp-dir={self.cluster.folder / str(number)}",
         ]
 
     def lose(self, number: int) -> None:
@@ -90,7 +94,11 @@ class Hosts:
 
     def ranks(self, number: int) -> list[int]:
         """Processes of a host in which ranks train."""
-        return [pid for pid in self.pids(number) if "RayTrainWorker" in " ".join(_command(pid))]
+        return self.at_work(number, "RayTrainWorker")
+
+    def at_work(self, number: int, on: str) -> list[int]:
+        """Processes of a host that Ray has named after what they do."""
+        return [pid for pid in self.pids(number) if on in " ".join(_command(pid))]
 
     def stop(self) -> None:
         for number in sorted(self.nodes, reverse=True):
