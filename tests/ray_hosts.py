@@ -47,6 +47,8 @@ class Hosts:
     network: str
     port: int = field(default_factory=free_port)
     nodes: dict[int, ExitStack] = field(default_factory=dict)
+    pinned: bool = False
+    """Whether each host has a core of its own, by its number."""
 
     def start(self, number: int) -> None:
         """Start Ray on a host with one CPU, and wait until it is part of the cluster; a head takes jobs then."""
@@ -54,6 +56,8 @@ class Hosts:
         self.end(number)
         stack = ExitStack()
         within = ["ip", "netns", "exec", self.names[number - 1]]
+        if self.pinned:
+            within += ["taskset", "--cpu-list", str(number - 1)]
         guard = stack.enter_context(started_node(self.cluster, options, IMPATIENT, within))
         self.nodes[number] = stack
         if number == 1:
@@ -107,8 +111,8 @@ class Hosts:
 
 
 @contextmanager
-def hosts(count: int) -> Iterator[Hosts]:
-    """So many hosts on one bridge, beside this one; none has been started."""
+def hosts(count: int, pinned: bool = False) -> Iterator[Hosts]:
+    """So many hosts on one bridge, beside this one; none has been started. ``pinned`` ones have a core each."""
     require_hosts()
     tag, network = f"rl{os.getpid() % 100_000}", f"10.99.{os.getpid() % 250}"
     # Not in pytest's folder: the paths of Ray's sockets have to be short.
@@ -120,7 +124,7 @@ def hosts(count: int) -> Iterator[Hosts]:
         names = [f"{tag}h{number}" for number in range(1, count + 1)]
         for number, host in enumerate(names, start=1):
             _add_host(stack, tag, host, f"{network}.{number}")
-        made = Hosts(new_cluster(Path(name), f"{network}.1"), names, network)
+        made = Hosts(new_cluster(Path(name), f"{network}.1"), names, network, pinned=pinned)
         stack.callback(made.stop)
         yield made
 

@@ -36,8 +36,9 @@ def _speed(sizes: dict[str, Any], device: str) -> dict[str, Any]:
     )
     case |= {"key_value_heads": sizes["heads"], "set": [f"compute.device={device}", "compute.precision=bf16", ADAPTERS]}
     with made(case) as (model, specs):
-        rollout = {kind: _rollout_seconds(model, specs["ppo"], device, kind) for kind in ("fp32", "bf16")}
-        generated = _generate_seconds(model, specs["ppo"], device)
+        asked = model, specs["ppo"].prompts, specs["ppo"]
+        rollout = {kind: rollout_seconds(*asked, kind, device) for kind in ("fp32", "bf16")}
+        generated = generate_seconds(*asked, device)
         TRAININGS["reward_model"].load()(specs["reward_model"], silent, KEEP_NOTHING)
         update = _update_seconds(specs["ppo"], device)
         parameters, drawn = parameters_of(model), case["rows"] * tokens[1]
@@ -58,20 +59,21 @@ def _speed(sizes: dict[str, Any], device: str) -> dict[str, Any]:
     }
 
 
-def _rollout_seconds(model: Path, spec: Any, device: str, precision: str) -> float:
+def rollout_seconds(model: Path, prompts: Path, spec: Any, precision: str, device: str = "cpu") -> float:
+    """Of responses to ``prompts`` with the sampling of ``spec``, as rollouts draw them, once all is warm."""
     compute = spec.compute.changed(precision=precision)
     policy = load_policy(model, compute)
-    draw = lambda: sample(policy, _prompts(spec), spec.sampling, 0, compute=compute)  # noqa: E731
+    draw = lambda: sample(policy, _texts(prompts), spec.sampling, 0, compute=compute)  # noqa: E731
     draw()
     return timed(draw, device)
 
 
-def _generate_seconds(model: Path, spec: Any, device: str) -> float:
+def generate_seconds(model: Path, prompts: Path, spec: Any, device: str = "cpu") -> float:
     """Of transformers' ``generate`` from the same prompts, with weights in bf16; it returns no log-probs."""
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).to(device).eval()
     tokenizer = load_policy(model, spec.compute).tokenizer
     tokens = {"truncation": True, "max_length": spec.sampling.prompt_tokens, "padding_side": "left"}
-    batch = tokenizer([str(text) for text in _prompts(spec)], return_tensors="pt", padding=True, **tokens).to(device)
+    batch = tokenizer(_texts(prompts), return_tensors="pt", padding=True, **tokens).to(device)
     count = spec.sampling.response_tokens
     settings: dict[str, Any] = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
     settings |= {"max_new_tokens": count, "min_new_tokens": count}
@@ -84,8 +86,8 @@ def _generate_seconds(model: Path, spec: Any, device: str) -> float:
     return timed(draw, device)
 
 
-def _prompts(spec: Any) -> list[str]:
-    texts: list[str] = read_table(spec.prompts, PROMPTS)["text"].tolist()
+def _texts(prompts: Path) -> list[str]:
+    texts: list[str] = read_table(prompts, PROMPTS)["text"].tolist()
     return texts
 
 
