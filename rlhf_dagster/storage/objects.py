@@ -10,6 +10,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -21,6 +22,10 @@ from rlhf_dagster.storage.base import LAST, Found, ReplacedError, is_hidden, rea
 SCHEMES = ("s3", "gs", "az", "memory")
 _READ_AHEAD = 1 << 20
 """Bytes asked for at once where little is read."""
+_PATIENCE = timedelta(seconds=60)
+"""How long a service that has answered before is tried again: servers restart."""
+_answered: set[str] = set()
+"""Addresses that have answered this process. Of others, a few tries say at once that the address may be wrong."""
 _memory: dict[str, Any] = {}
 """The stores in this process's memory, by address."""
 
@@ -31,7 +36,8 @@ class ObjectStore:
     def __init__(self, address: str) -> None:
         """Raises UserError where obstore is missing, or cannot read the address."""
         self._address = address.rstrip("/")
-        self._store = _opened(self._address)
+        self._patient = self._address in _answered
+        self._store = _opened(self._address, self._patient)
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.address!r})"
@@ -206,12 +212,20 @@ class ObjectStore:
         try:
             yield
         except answers:
+            self._has_answered()
             raise
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise UserError(
                 f"{self.address} gives no answer ({_short(error)}); check the address, the network and the credentials "
                 "in the environment."
             ) from None
+        self._has_answered()
+
+    def _has_answered(self) -> None:
+        """Be patient from now on."""
+        if not self._patient:
+            _answered.add(self._address)
+            self._patient, self._store = True, _opened(self._address, patient=True)
 
 
 class _Reader(io.RawIOBase):
@@ -252,7 +266,7 @@ def _copy(source: BinaryIO, file: BinaryIO) -> None:
         shutil.copyfileobj(source, file, _READ_AHEAD)
 
 
-def _opened(address: str) -> Any:
+def _opened(address: str, patient: bool) -> Any:
     try:
         from obstore.exceptions import BaseError
         from obstore.store import MemoryStore, from_url
@@ -263,7 +277,8 @@ def _opened(address: str) -> Any:
     if address.startswith("memory:"):
         return _memory.setdefault(address, MemoryStore())
     try:
-        return from_url(address)
+        patience: Any = {"max_retries": 10_000, "retry_timeout": _PATIENCE} if patient else None
+        return from_url(address, retry_config=patience)
     except (BaseError, ValueError) as error:
         raise UserError(
             f"{address} cannot be a store ({_short(error)}); give an address such as s3://bucket/loop."

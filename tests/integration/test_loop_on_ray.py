@@ -46,6 +46,7 @@ class Elsewhere:
         self.postgres.stop()
         self.postgres.start()
         self.s3.hold(AWAY)
+        self.s3.restart()
         self._lose_host_in("ppo")
 
     def _lose_host_in(self, stage: str) -> None:
