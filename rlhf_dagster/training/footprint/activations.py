@@ -19,7 +19,8 @@ HOLES, HEAP = 0.75, 32 * MIB
 """Memory that adapters add on a CPU to what a layer keeps, as a share of it: the outputs of a linear map and of its
 adapter are freed once their sum is computed, which leaves holes among what is kept. Measured in ten trainings of 4 to
 30 million parameters, the shares were 0.7 to 0.8. Blocks from 32 MiB on are not on the C library's heap, and leave
-none; a GPU's allocator fills them."""
+none; a GPU's allocator fills them, and with a base in codes memory is given back at once
+(:func:`~rlhf_dagster.training.runtime.freeing.return_what_is_freed`)."""
 
 
 class Graph(NamedTuple):
@@ -83,7 +84,7 @@ def _of_layers(graph: Graph, compute: ComputeSettings, lora: LoraSettings | None
 
 def _holes(graph: Graph, compute: ComputeSettings, lora: LoraSettings | None) -> float:
     on_heap = _number(compute) * graph.rows * graph.length * graph.model.shape.width < HEAP
-    return HOLES if lora is not None and compute.device == "cpu" and on_heap else 0
+    return HOLES if lora is not None and not lora.base_bits and compute.device == "cpu" and on_heap else 0
 
 
 def _kept_by_layer(shape: Shape, length: int, compute: ComputeSettings, lora: LoraSettings | None) -> float:

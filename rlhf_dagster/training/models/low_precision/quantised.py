@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from rlhf_dagster.common.extras import install_extras
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.training.models.low_precision.held_weights import BFLOAT16, in_bfloat16, multiplies_bfloat16
+from rlhf_dagster.training.runtime.freeing import return_what_is_freed
 
 BLOCK_OF_8_BITS = 256
 
@@ -83,8 +84,12 @@ class _Product(torch.autograd.Function):
 def quantise(model: PreTrainedModel, names: Sequence[str], bits: int, device: torch.device) -> None:
     """Code the linear layers ``names`` of ``model``, in place, one after the other on ``device``.
 
-    Layers that share a weight share its codes. Raises UserError where bitsandbytes is not there or cannot.
+    Layers that share a weight share its codes. The numbers that are made anew at each use would leave holes among what
+    layers keep: a processor's memory is given back as soon as it is free. Raises UserError where bitsandbytes is not
+    there or cannot.
     """
+    if device.type == "cpu":
+        return_what_is_freed()
     made: dict[int, QuantisedLinear] = {}
     for name in names:
         layer = cast("nn.Linear | Conv1D", model.get_submodule(name))
