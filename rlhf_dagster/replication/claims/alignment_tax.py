@@ -9,7 +9,14 @@ from rlhf_dagster.common.intervals import Rate, mean_interval
 from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import draw_line, label_axes, new_chart, place_legend
-from rlhf_dagster.replication.claims.arms import KL_SWEEP, PTX, SOME_COMPARISONS, TAXED, WORDS_AT_THE_END, at_kl
+from rlhf_dagster.replication.claims.arms import (
+    KL_SWEEP,
+    STUDIED,
+    TAXED,
+    WORDS_AT_THE_END,
+    at_kl,
+    with_pretraining_text,
+)
 from rlhf_dagster.replication.claims.figures import along, between, in_digits, in_percent, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference
 from rlhf_dagster.replication.measures.answers import answers_of, on_same_prompts
@@ -33,11 +40,11 @@ class TaxOfAlignment:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (*_with_more_kl(size), PTX)
+        return (*_with_more_kl(size), with_pretraining_text(size))
 
     def measure(self, results: Results, size: Size) -> Measured:
         loops = [results.loop(variant) for variant in _with_more_kl(size)]
-        mixed = results.loop(PTX)
+        mixed = results.loop(with_pretraining_text(size))
         sft, ptx, *policies = on_same_prompts(answers_of(mixed, SFT), answers_of(mixed), *map(answers_of, loops))
         taxes, taxed = [tax_of(loop) for loop in loops], tax_of(mixed)
         # SFT is where more KL leads in the end: no tax, and nothing gained.
@@ -49,7 +56,7 @@ class TaxOfAlignment:
             "ptx": {"tax": taxed.as_dict(), "gold": mean_interval(ptx.gold - sft.gold).as_dict()},
             "saved": difference_of_rates(taxes[0], taxed).as_dict(),
             "ahead": paired_difference(ptx.gold, at_same_tax).as_dict(),
-            "last_words": _last_words(results),
+            "last_words": _last_words(results, size),
         }
 
     def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
@@ -91,14 +98,14 @@ class TaxOfAlignment:
 
 def _with_more_kl(size: Size) -> list[Variant]:
     """PPO without pretraining text, the one that it is compared with first, then with more and more KL."""
-    return [at_kl(SOME_COMPARISONS, coefficient) for coefficient in sorted(KL_SWEEP[size]) if coefficient >= TAXED]
+    return [at_kl(STUDIED[size], coefficient) for coefficient in sorted(KL_SWEEP[size]) if coefficient >= TAXED]
 
 
-def _last_words(results: Results) -> dict[str, Any]:
+def _last_words(results: Results, size: Size) -> dict[str, Any]:
     """The share of held-out texts whose last word is found, by policy."""
     mixed, plain = (
-        results.probe(PTX, WORDS_AT_THE_END.name),
-        results.probe(at_kl(SOME_COMPARISONS, TAXED), WORDS_AT_THE_END.name),
+        results.probe(with_pretraining_text(size), WORDS_AT_THE_END.name),
+        results.probe(at_kl(STUDIED[size], TAXED), WORDS_AT_THE_END.name),
     )
     return {"sft": mixed["sft"], "ppo": plain["policy"], "ptx": mixed["policy"]}
 

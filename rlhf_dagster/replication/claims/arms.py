@@ -48,10 +48,15 @@ WORDS_AT_THE_END = Probe("last_words")
 """How often the last round's policy, and SFT, find the last word of a held-out text."""
 TAXED = 0.03
 """The KL coefficient at which PPO is compared with PPO-ptx."""
+NATS = 20.0
+"""KL to which the full size steers online and offline labels' policies, as Ziegler et al. (section 2.2) do: with a
+coefficient that stays as it is, one policy in some goes several times as far as the others."""
 PREPARED = Variant("prepared", STYLE_TASK, SHARED, until="sft_checkpoint", probes=(ZERO_SHOT,))
 """Data, base model and SFT, with which all others begin."""
 FEW_COMPARISONS, SOME_COMPARISONS, MANY_COMPARISONS = 250, 1000, 5000
 """Comparisons: budgets that several claims look at."""
+STUDIED: Mapping[Size, int] = {"quick": SOME_COMPARISONS, "full": 2500}
+"""Comparisons behind policies that differ in little else: the more, the less do seeds differ."""
 
 
 def of_prepared(name: str, settings: Mapping[str, Any], *probes: Probe, rounds: int = 1, until: str = "") -> Variant:
@@ -82,7 +87,7 @@ KL_SWEEP: Mapping[Size, Sequence[float]] = {
 def at_kl(comparisons: int, coefficient: float) -> Variant:
     """PPO on so many comparisons with a KL coefficient that no controller moves."""
     settings = {"ppo": {"kl_coef": coefficient, "kl_target": None}}
-    probes = (WORDS_AT_THE_END,) if (comparisons, coefficient) == (SOME_COMPARISONS, TAXED) else ()
+    probes = (WORDS_AT_THE_END,) if comparisons in STUDIED.values() and coefficient == TAXED else ()
     return learning_anew(labelled(comparisons), f"kl-{coefficient:g}", settings, *probes)
 
 
@@ -100,23 +105,27 @@ def learning_anew(source: Variant, name: str, settings: Mapping[str, Any], *prob
 
 
 ONLINE_ROUNDS = 4
-OFFLINE = at_kl(SOME_COMPARISONS, LOOSE)
-"""One round's labels, all of SFT's responses."""
-ONLINE = of_prepared(
-    "online",
-    {
-        "labeling": {"comparisons_per_round": SOME_COMPARISONS // ONLINE_ROUNDS},
-        "ppo": {
-            "kl_coef": LOOSE,
-            "kl_target": None,
-            "updates": UPDATES // ONLINE_ROUNDS,
-            "start": "behaviour",
-        },
-    },
-    MORE_PAIRS,
-    rounds=ONLINE_ROUNDS,
-)
-"""As many labels and updates, in rounds that each sample from the newest policy."""
+
+
+def offline(size: Size) -> Variant:
+    """One round's labels, all of SFT's responses."""
+    if size == "quick":
+        return at_kl(STUDIED[size], LOOSE)
+    return learning_anew(labelled(STUDIED[size]), f"at-{NATS:g}-nats", {"ppo": _loose(size)})
+
+
+def online(size: Size) -> Variant:
+    """As many labels and updates, in rounds that each sample from the newest policy."""
+    settings = {
+        "labeling": {"comparisons_per_round": STUDIED[size] // ONLINE_ROUNDS},
+        "ppo": _loose(size) | {"updates": UPDATES // ONLINE_ROUNDS, "start": "behaviour"},
+    }
+    return of_prepared("online", settings, MORE_PAIRS, rounds=ONLINE_ROUNDS)
+
+
+def _loose(size: Size) -> dict[str, Any]:
+    return {"kl_coef": LOOSE, "kl_target": None if size == "quick" else NATS}
+
 
 SMALL_MODEL = replace(
     learning_anew(labelled(SOME_COMPARISONS), "small", {"base_model": {"tiny": {"width": 32}}}),
@@ -124,13 +133,13 @@ SMALL_MODEL = replace(
 )
 """A model of less than a tenth of the size, from its pretraining on, against the large one's labels and reward model:
 InstructGPT (appendix C.2) trained policies of all sizes against one reward model, of 6 billion parameters."""
-PTX = learning_anew(
-    labelled(SOME_COMPARISONS),
-    "ptx",
-    {"ppo": {"kl_coef": TAXED, "kl_target": None, "pretraining_coef": 1.0}},
-    WORDS_AT_THE_END,
-)
-"""The same with the loss on pretraining text mixed into each update."""
+
+
+def with_pretraining_text(size: Size) -> Variant:
+    """PPO-ptx: at the same KL coefficient, with the loss on pretraining text mixed into each update."""
+    settings = {"ppo": {"kl_coef": TAXED, "kl_target": None, "pretraining_coef": 1.0}}
+    return learning_anew(labelled(STUDIED[size]), "ptx", settings, WORDS_AT_THE_END)
+
 
 DPO_BETAS: Mapping[Size, Sequence[float]] = {"quick": (1.0, 0.3, 0.1), "full": (1.0, 0.5, 0.3, 0.1, 0.03)}
 RLOO_COEFFICIENTS: Mapping[Size, Sequence[float]] = {"quick": (0.1, 0.03), "full": (0.3, 0.1, 0.03)}

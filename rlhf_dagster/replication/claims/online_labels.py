@@ -7,7 +7,7 @@ from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import draw_bars, draw_bound, label_axes, new_chart
-from rlhf_dagster.replication.claims.arms import OFFLINE, ONLINE, ONLINE_ROUNDS
+from rlhf_dagster.replication.claims.arms import ONLINE_ROUNDS, offline, online
 from rlhf_dagster.replication.claims.figures import along, in_digits, in_percent, planted
 from rlhf_dagster.replication.measures.answers import answers_of
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
@@ -27,17 +27,17 @@ class OnlineLabels:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (OFFLINE, ONLINE)
+        return (offline(size), online(size))
 
     def measure(self, results: Results, size: Size) -> Measured:
-        online, offline = (answers_of(results.loop(variant)) for variant in (ONLINE, OFFLINE))
-        sft = answers_of(results.loop(OFFLINE), SFT)
-        over_sft = [share_of_wins(gold_wins(policy, sft)).as_dict() for policy in (offline, online)]
-        rounds = [answers_of(results.loop(ONLINE), round_key=round_key(number + 1)) for number in range(ONLINE_ROUNDS)]
+        at_once, in_rounds = (results.loop(variant) for variant in self.variants(size))
+        policies = answers_of(at_once), answers_of(in_rounds)
+        sft = answers_of(at_once, SFT)
+        rounds = [answers_of(in_rounds, round_key=round_key(number + 1)) for number in range(ONLINE_ROUNDS)]
         return {
-            "online_over_offline": share_of_wins(gold_wins(online, offline)).as_dict(),
-            "over_sft": over_sft,
-            "kl": [policy.kl().as_dict() for policy in (offline, online)],
+            "online_over_offline": share_of_wins(gold_wins(policies[1], policies[0])).as_dict(),
+            "over_sft": [share_of_wins(gold_wins(policy, sft)).as_dict() for policy in policies],
+            "kl": [policy.kl().as_dict() for policy in policies],
             "by_round": [share_of_wins(gold_wins(policy, sft)).as_dict() for policy in rounds],
         }
 
@@ -55,11 +55,11 @@ class OnlineLabels:
         return figure
 
     def summary(self, figures: Sequence[Measured]) -> str:
-        offline, online = along(figures, "kl")
+        at_once, in_rounds = along(figures, "kl")
         return (
             f"The gold judge prefers the policy of {ONLINE_ROUNDS} rounds to that of one on "
-            f"{in_percent(across_seeds(figures, 'online_over_offline'))} of prompts, at {in_digits(online)} and "
-            f"{in_digits(offline)} nats of KL."
+            f"{in_percent(across_seeds(figures, 'online_over_offline'))} of prompts, at {in_digits(in_rounds)} and "
+            f"{in_digits(at_once)} nats of KL."
         )
 
     def supporting(self) -> Sequence[Measured]:

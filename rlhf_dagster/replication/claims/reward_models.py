@@ -10,7 +10,7 @@ from rlhf_dagster.common.intervals import Rate
 from rlhf_dagster.records.round_keys import round_key
 from rlhf_dagster.replication.base import Criterion, Measured, Results, Size, Variant
 from rlhf_dagster.replication.charts import count_axis, draw_bars, draw_line, label_axes, new_chart
-from rlhf_dagster.replication.claims.arms import MANY_COMPARISONS, MORE_PAIRS, NEW_PAIRS, ONLINE, labelled
+from rlhf_dagster.replication.claims.arms import MANY_COMPARISONS, MORE_PAIRS, NEW_PAIRS, labelled, online
 from rlhf_dagster.replication.claims.few_labels import BUDGETS
 from rlhf_dagster.replication.claims.figures import along, in_percent, in_points, planted
 from rlhf_dagster.replication.estimates.differences import difference_of_rates, paired_difference_of_shares
@@ -37,7 +37,7 @@ class RewardModels:
     )
 
     def variants(self, size: Size) -> Sequence[Variant]:
-        return (*map(labelled, BUDGETS[size]), ONLINE)
+        return (*map(labelled, BUDGETS[size]), online(size))
 
     def measure(self, results: Results, size: Size) -> Measured:
         budgets = list(BUDGETS[size])
@@ -47,7 +47,7 @@ class RewardModels:
             "budgets": budgets,
             "by_budget": [share_of_wins(found).as_dict() for found in right],
             "by_doubling": paired_slope([math.log2(budget) for budget in budgets], right).as_dict(),
-            **_by_round(results),
+            **_by_round(results, size),
             "people": [share_of_wins(shares).as_dict() for shares in (one, together)],
             "of_three": paired_difference_of_shares(together, one).as_dict(),
         }
@@ -114,9 +114,9 @@ def _voted(results: Results) -> tuple[np.ndarray, np.ndarray]:
     return voted.one, voted.together
 
 
-def _by_round(results: Results) -> dict[str, Any]:
+def _by_round(results: Results, size: Size) -> dict[str, Any]:
     """The last reward model on pairs of responses of the policy that each round sampled from."""
-    rounds = results.probe(ONLINE, MORE_PAIRS.name)["rounds"]
+    rounds = results.probe(online(size), MORE_PAIRS.name)["rounds"]
     accuracy = [_accuracy([one]) for one in rounds]
     unsure = [share_of_wins([strength < CLEAR for strength in one["strength"]]) for one in rounds]
     by_strength = [_accuracy(rounds, [strength]) for strength in (SLIGHT, CLEAR)]

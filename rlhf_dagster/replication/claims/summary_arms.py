@@ -15,6 +15,8 @@ HEURISTIC, CHECKING = "heuristic", "checking"
 SUMMARIES_COMPARED: Mapping[Size, int] = {"quick": 800, "full": 3000}
 SUMMARY_UPDATES: Mapping[Size, int] = {"quick": 60, "full": 120}
 """Of PPO."""
+SUMMARY_NATS: Mapping[Size, float | None] = {"quick": None, "full": 3.0}
+"""KL to which policies are steered, for the reason of :data:`~rlhf_dagster.replication.claims.arms.NATS`."""
 UNTRAINED, RL, SUPERVISED, BOTH = "zero-shot", "RL", "SFT", "SFT + RL"
 """The four policies of the paper."""
 FOUR = (UNTRAINED, RL, SUPERVISED, BOTH)
@@ -48,9 +50,8 @@ def four_policies(results: Results, size: Size) -> dict[str, VariantAnswers]:
 
 
 def _variant(name: str, size: Size, settings: Mapping[str, Any], forks: Variant, after: str) -> Variant:
-    return Variant(
-        _named(name, size), SUMMARY_TASK, overlaid(_settings(size), dict(settings)), forks=forks, after=after
-    )
+    steered = overlaid(_settings(size), {"ppo": {"kl_target": SUMMARY_NATS[size]}})
+    return Variant(_named(name, size), SUMMARY_TASK, overlaid(steered, dict(settings)), forks=forks, after=after)
 
 
 def _named(name: str, size: Size) -> str:
