@@ -120,7 +120,7 @@ def online(size: Size) -> Variant:
         "labeling": {"comparisons_per_round": STUDIED[size] // ONLINE_ROUNDS},
         "ppo": _loose(size) | {"updates": UPDATES // ONLINE_ROUNDS, "start": "behaviour"},
     }
-    return of_prepared("online", settings, MORE_PAIRS, rounds=ONLINE_ROUNDS)
+    return of_prepared(f"online-{STUDIED[size]}", settings, MORE_PAIRS, rounds=ONLINE_ROUNDS)
 
 
 def _loose(size: Size) -> dict[str, Any]:
