@@ -58,5 +58,6 @@ def test_rows_of_estimates_are_put_together_over_seeds() -> None:
 def test_estimates_are_said_with_their_intervals() -> None:
     rate = Rate(0.861, 0.833, 0.887, 512)
     assert in_percent(rate) == "86% (83 to 89%)"
+    assert in_percent(Rate(0.6, -0.004, 1.21, 5)) == "60% (0 to 100%)"
     assert in_digits(rate) == "0.86 (0.83 to 0.89)"
     assert in_points(Rate(-0.012, -0.031, 0.008, 512)) == "-1.2 points (-3.1 to 0.8)"

@@ -33,8 +33,9 @@ def between(places: ArrayLike, values: ArrayLike, place: float) -> np.ndarray:
 
 
 def in_percent(rate: Rate) -> str:
-    """A share with its interval, such as ``86% (83 to 89%)``."""
-    return f"{rate.value:.0%} ({100 * rate.low:.0f} to {rate.high:.0%})"
+    """A share with its interval, such as ``86% (83 to 89%)``; Student's may reach beyond what a share can be."""
+    low, high = max(rate.low, 0.0), min(rate.high, 1.0)
+    return f"{rate.value:.0%} ({100 * low:.0f} to {high:.0%})"
 
 
 def in_points(rate: Rate) -> str:
