@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -51,13 +50,15 @@ def main() -> int:
         try:
             began = time.monotonic()
             plain = folder_of(root / "plain", compute=TWO_RANKS | {"launch": "process"})
-            run_demo(plain, rounds, {}, tries=1)
+            run_demo(plain, rounds, tries=1)
             between = time.monotonic()
+            # Ray's nodes take theirs from this process: secrets are no part of a job.
+            environment = s3.environment | ray.cluster.environment | {"LEDGER": postgres.address()}
+            os.environ.update(environment)
             elsewhere = _elsewhere(root / "elsewhere", ray, postgres, s3)
             disturbed = Thread(target=_disturb, args=(elsewhere, ray, postgres, s3), daemon=True)
             disturbed.start()
-            environment = s3.environment | ray.cluster.environment | {"LEDGER": postgres.address()}
-            tries = run_demo(elsewhere, rounds, environment, TRIES)
+            tries = run_demo(elsewhere, rounds, TRIES)
             ended = time.monotonic()
             same = figures(plain / "summary.json") == figures(elsewhere / "summary.json")
         finally:
@@ -74,10 +75,10 @@ def folder_of(folder: Path, **sections: Any) -> Path:
     return folder
 
 
-def run_demo(folder: Path, rounds: int, environment: Mapping[str, str], tries: int) -> int:
+def run_demo(folder: Path, rounds: int, tries: int) -> int:
     """Run the demo until it ends well; after how many tries. A server that is away may end one."""
     command = [sys.executable, "-c", "from rlhf_dagster.cli import main; main()", "demo", "--out", str(folder)]
-    own = os.environ | environment | {"RLHF_CACHE": f"{folder}-cache"}
+    own = os.environ | {"RLHF_CACHE": f"{folder}-cache"}
     for number in range(1, tries + 1):
         ran = subprocess.run([*command, "--rounds", str(rounds)], env=own, check=False)  # noqa: S603
         if ran.returncode == 0:
@@ -86,7 +87,6 @@ def run_demo(folder: Path, rounds: int, environment: Mapping[str, str], tries: i
 
 
 def _elsewhere(folder: Path, ray: Hosts, postgres: PostgresServer, s3: S3Server) -> Path:
-    os.environ.update(ray.cluster.environment)
     ray.start(1)
     ray.start(2)
     asked = {"address": ray.cluster.address, "environment": {"GLOO_SOCKET_IFNAME": "eth0"}, "restarts": 5}
