@@ -30,7 +30,6 @@ from rlhf_dagster.compute.trainings import TRAININGS, train_here
 from rlhf_dagster.errors import UserError
 from rlhf_dagster.lineage.stop_cord import StopCord
 from rlhf_dagster.storage.known import open_store
-from rlhf_dagster.training.runtime.distributed import leave_group
 from rlhf_dagster.training.runtime.resuming import Checkpointing, TrainingStopped
 from rlhf_dagster.training.runtime.state_copies import StateCopies
 from rlhf_dagster.training.specs import Spec, spec_from_json
@@ -49,7 +48,6 @@ def main() -> None:
         except UserError as error:
             sys.stderr.write(f"{error}\n")
             sys.exit(CANNOT_WRITE)
-    leave_group()
 
 
 @contextmanager
@@ -78,9 +76,14 @@ def outcome_of(train: Callable[[], TrainingOutcome]) -> TrainingOutcome:
 
 
 def _asked(path: Path, messages: Messages) -> TrainingOutcome:
+    from rlhf_dagster.training.runtime.distributed import leave_group
+
     request = read_record(Request, path)
     spec = spec_from_json(TRAININGS[request.stage].spec, request.spec, request.stage)
-    return trained_here(request.stage, spec, messages, _checkpointing(request))
+    try:
+        return trained_here(request.stage, spec, messages, _checkpointing(request))
+    finally:
+        leave_group()
 
 
 def trained_here(stage: str, spec: Spec, messages: Messages, checkpointing: Checkpointing) -> TrainingOutcome:
