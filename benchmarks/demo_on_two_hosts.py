@@ -64,7 +64,7 @@ def main() -> int:
         finally:
             postgres.stop()
     whether = "the same" if same else "ANOTHER"
-    print(f"{between - began:.0f} s here, {ended - between:.0f} s there in {tries} tries: {whether} summary")
+    print(f"{between - began:.0f} s here, {ended - between:.0f} s there (tries: {tries}): {whether} summary")
     return 0 if same and not disturbed.is_alive() else 1
 
 
