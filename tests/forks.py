@@ -5,12 +5,13 @@ import faulthandler
 import gc
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 _FORKS = get_context("forkserver")
@@ -34,13 +35,17 @@ def forked(function: Callable[..., object], *arguments: Any, output: Path | None
 
     What it writes goes to ``NAME.out`` and ``NAME.err`` for an ``output`` of that name, and else to this one's.
     """
-    process = _FORKS.Process(target=_run, args=(function, arguments, dict(os.environ), output))
+    process = _FORKS.Process(target=_run, args=(function, arguments, dict(os.environ), output, Path(_crashes().name)))
     process.start()
     return process
 
 
 def _run(
-    function: Callable[..., object], arguments: Sequence[Any], environment: Mapping[str, str], output: Path | None
+    function: Callable[..., object],
+    arguments: Sequence[Any],
+    environment: Mapping[str, str],
+    output: Path | None,
+    crashes: Path,
 ) -> None:
     gc.freeze()
     os.environ.clear()
@@ -48,20 +53,19 @@ def _run(
     if output is not None:
         _redirect(sys.stdout, output.with_suffix(".out"))
         _redirect(sys.stderr, output.with_suffix(".err"))
-    crash = _crash_of(os.getpid())
-    with crash.open("w") as stacks:
+    with (crashes / str(os.getpid())).open("w") as stacks:
         faulthandler.enable(stacks)
         try:
             function(*arguments)
         finally:
             atexit._run_exitfuncs()  # which `multiprocessing` leaves out
             faulthandler.disable()
-            crash.unlink(missing_ok=True)
 
 
-def _crash_of(pid: int) -> Path:
-    """Where the stacks of a process are that a signal such as SIGSEGV has ended."""
-    return Path(tempfile.gettempdir(), f"rlhf-crash-{pid}.txt")
+@cache
+def _crashes() -> TemporaryDirectory[str]:
+    """Where the stacks of processes are that a signal such as SIGSEGV has ended, by their pids."""
+    return TemporaryDirectory(prefix="rlhf-crashes-")
 
 
 def _redirect(stream: Any, path: Path) -> None:
@@ -84,5 +88,5 @@ def join_all(processes: Sequence[ForkServerProcess]) -> None:
 
 
 def _stacks(process: ForkServerProcess) -> str:
-    crash = _crash_of(process.pid or 0)
+    crash = Path(_crashes().name, str(process.pid))
     return crash.read_text() if crash.exists() else ""
