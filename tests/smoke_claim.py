@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Smoke:
     title = "Two loops run"
     source = "nobody"
     paper = "No figure."
+    seeds_for_one = 3
 
     def __init__(self, *variants: Variant) -> None:
         self._variants = variants or (PLAIN, FREE)
@@ -78,7 +80,7 @@ class Smoke:
 
 
 def plan_of(out: Path, *claims: Claim, seeds: Sequence[int] = (0,)) -> Plan:
-    return make_plan(claims, "quick", seeds, out, claims)
+    return make_plan(product(claims, seeds), "quick", out, claims)
 
 
 def run(plan: Plan, jobs: int = 1) -> tuple[Heard, dict[str, str]]:

@@ -95,6 +95,8 @@ class Claim(Protocol):
     """Paper and section."""
     paper: str
     """The paper's figure, in a sentence."""
+    seeds_for_one: int
+    """How many seeds the full size takes for each one asked for: more where policies of different seeds differ much."""
 
     def variants(self, size: Size) -> Sequence[Variant]: ...
 

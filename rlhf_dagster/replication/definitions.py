@@ -6,6 +6,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,7 +27,8 @@ from rlhf_dagster.replication.running.schedule import WorkListener
 
 FOLDER_VARIABLE = "RLHF_REPLICATION"
 """Environment variable with the folder for everything; `replication` where it is not set."""
-CELL_SEEDS = range(5)
+CELL_SEEDS = range(20)
+"""As many as the claim with the most of them has in the full size with five."""
 _GROUP = "replication"
 
 
@@ -65,7 +67,7 @@ def _claim_figures(claims: Sequence[Claim]) -> dg.AssetsDefinition:
         cell = cast(dg.MultiPartitionKey, context.partition_key).keys_by_dimension
         claim, seed = by_name[cell["claim"]], int(cell["seed"])
         try:
-            plan = make_plan([claim], config.size, [seed], _folder(), claims)
+            plan = make_plan([(claim, seed)], config.size, _folder(), claims)
             failures = run_plan(plan, config.jobs, Costs(1.0).of, _to_log(context), patience=None)
             figures = measure_cell(claim, config.size, seed, plan, failures)
         except UserError as error:
@@ -80,7 +82,7 @@ def _replication_page(claims: Sequence[Claim]) -> dg.AssetsDefinition:
     @dg.asset(deps=["claim_figures"], group_name=_GROUP, kinds={"html"})
     def replication_page(config: PageConfig) -> dg.MaterializeResult[Any]:
         """The page and `replication.json`, about the claims and seeds whose loops are finished."""
-        plan = make_plan(claims, config.size, CELL_SEEDS, _folder(), claims)
+        plan = make_plan(product(claims, CELL_SEEDS), config.size, _folder(), claims)
         seeds = {claim.name: _finished_seeds(plan, claim) for claim in claims}
         finished = [claim for claim in claims if seeds[claim.name]]
         if not finished:

@@ -19,13 +19,23 @@ class Replication:
 
     claims: Sequence[Claim]
     size: Size
-    seeds: Sequence[int]
+    seeds: range
     out: Path
+
+    def seeds_of(self, claim: Claim) -> range:
+        """Those of one claim, from the first one asked for on (:attr:`Claim.seeds_for_one`)."""
+        times = claim.seeds_for_one if self.size == "full" else 1
+        return range(self.seeds.start, self.seeds.start + times * len(self.seeds))
+
+    def cells(self) -> list[tuple[Claim, int]]:
+        """Every claim with each of its seeds, by seed."""
+        found = [(claim, seed) for claim in self.claims for seed in self.seeds_of(claim)]
+        return sorted(found, key=lambda cell: cell[1])
 
 
 def record_of(asked: Replication, plan: Plan, failures: Mapping[str, str]) -> ReplicationRecord:
     """Measure and judge each claim, whose variants have been run; ``failures`` are those of :func:`run_plan`."""
-    claims = [claim_record(claim, asked.size, asked.seeds, plan, failures) for claim in asked.claims]
+    claims = [claim_record(claim, asked.size, asked.seeds_of(claim), plan, failures) for claim in asked.claims]
     return ReplicationRecord(asked.size, list(asked.seeds), claims, seconds_of(plan))
 
 
@@ -51,7 +61,9 @@ def claim_record(
         criteria, found = [], (FAILED, str(error))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         criteria, found = [], (FAILED, f"It could not be measured ({type(error).__name__}: {error}).")
-    return ClaimRecord(claim.name, claim.title, claim.source, claim.paper, *found, criteria, figures, variants)
+    return ClaimRecord(
+        claim.name, claim.title, claim.source, claim.paper, *found, list(seeds), criteria, figures, variants
+    )
 
 
 def _variant_record(work: VariantWork, out: Path) -> VariantRecord:

@@ -70,9 +70,10 @@ class ClaimRecord:
     """A :data:`~rlhf_dagster.replication.verdicts.Verdict`, or :data:`FAILED`."""
     summary: str
     """Our figure, in a sentence; why there is none, where the verdict is :data:`FAILED`."""
+    seeds: Sequence[int]
     criteria: Sequence[Criterion]
     figures: Sequence[Measured]
-    """Of each seed, in the order of :attr:`ReplicationRecord.seeds`; those that failed are left out."""
+    """Of each of the claim's seeds, in their order; those that failed are left out."""
     variants: Sequence[VariantRecord]
 
 
@@ -82,6 +83,7 @@ class ReplicationRecord:
 
     size: Size
     seeds: Sequence[int]
+    """Those that were asked for; a claim may have more."""
     claims: Sequence[ClaimRecord]
     seconds: float
     """Of computing, over all variants and calls."""

@@ -61,4 +61,4 @@ def test_without_a_finished_cell_the_page_says_so(
 def test_the_module_that_dagster_opens_has_a_cell_for_each_claim() -> None:
     job = replication_definitions.resolve_job_def("replicate_cells")
     assert job.partitions_def is not None
-    assert len(job.partitions_def.get_partition_keys()) == 5 * len(CLAIMS)
+    assert len(job.partitions_def.get_partition_keys()) == 20 * len(CLAIMS)

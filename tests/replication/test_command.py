@@ -10,8 +10,10 @@ from smoke_claim import FREE, PLAIN, Smoke
 
 from rlhf_dagster.cli.replication import command
 from rlhf_dagster.replication import known
+from rlhf_dagster.replication.judging import Replication, record_of
 from rlhf_dagster.replication.records import read_replication
 from rlhf_dagster.replication.running import costs
+from rlhf_dagster.replication.running.plan import make_plan
 
 
 @pytest.fixture
@@ -61,6 +63,29 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(smoke: None, tmp_path: 
 def test_settings_are_chosen_on_seeds_that_are_not_reported(smoke: None, tmp_path: Path) -> None:
     said = rlhf_here("replicate", "--dry-run", "--full", "--pilot", "--out", tmp_path / "out")
     assert "C0 (full, seeds 100 to 104)" in said.stdout
+
+
+def test_the_full_size_takes_more_seeds_of_a_claim_that_asks_for_them(smoke: None, tmp_path: Path) -> None:
+    said = rlhf_here("replicate", "--dry-run", "--full", "--seeds", "2", "--out", tmp_path / "out")
+    assert "C0 (full, seeds 0 to 1)" in said.stdout
+    assert "seeds 0 to 5 for C0" in said.stdout
+    assert "12 loops, 0 done before" in said.stdout
+
+
+def test_a_claim_is_judged_on_all_of_its_seeds(tmp_path: Path) -> None:
+    several, one = Smoke(PLAIN), Smoke(FREE)
+    one.name, one.seeds_for_one = "C1", 1
+    asked = Replication([several, one], "full", range(2), tmp_path)
+    assert [(claim.name, seed) for claim, seed in asked.cells()] == [
+        ("C0", 0),
+        ("C1", 0),
+        ("C0", 1),
+        ("C1", 1),
+        *(("C0", seed) for seed in (2, 3, 4, 5)),
+    ]
+    record = record_of(asked, make_plan(asked.cells(), "full", tmp_path, asked.claims), {})
+    assert [claim.seeds for claim in record.claims] == [[0, 1, 2, 3, 4, 5], [0, 1]]
+    assert record.seeds == [0, 1]
 
 
 def test_the_speed_of_this_machine_is_a_number() -> None:

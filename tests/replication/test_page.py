@@ -88,6 +88,7 @@ def claim(name: str, verdict: str = "reproduced", text: str = "words", **changes
         "paper": f"The paper has 86% {text}",
         "verdict": verdict,
         "summary": f"Here it is 61% {text}",
+        "seeds": [0],
         "criteria": [jsonable(asdict(one)) | {"sentence": f"{one.sentence} {text}"} for one in (WINS, SLOPE, UNKNOWN)],
         "figures": [*FIGURES],
         "variants": [variant],
@@ -99,7 +100,7 @@ def record(*claims: dict[str, Any], seeds: tuple[int, ...] = (0,), text: str = "
     return {
         "size": "quick",
         "seeds": list(seeds),
-        "claims": list(claims) or [claim("C1", text=text)],
+        "claims": [one | {"seeds": list(seeds)} for one in claims or (claim("C1", text=text),)],
         "seconds": 5400.0,
         "machine": {"processor": f"fast {text}", "cores": 2},
         "versions": {"rlhf-dagster": "0.2.0", "torch": f"2.9 {text}"},
@@ -161,6 +162,14 @@ def test_the_page_says_what_its_intervals_are_over() -> None:
 def test_seeds_on_which_settings_were_chosen_are_no_results() -> None:
     assert "These are no results" in shown(record(seeds=(100,))).text
     assert "These are no results" not in shown(record(seeds=(0, 99))).text
+
+
+def test_a_claim_with_other_seeds_than_those_asked_for_names_them() -> None:
+    given = record(claim("C1"), claim("C2"), seeds=(0, 1))
+    given["claims"][1]["seeds"] = [0, 1, 2, 3]
+    text = shown(given).text
+    assert text.count("seeds 0 to 1") == 1
+    assert text.count("· seeds 0 to 3") == 1
     assert "none of those is shown here" in shown(record()).text
     decided = "was decided once, after a first run of it on seeds 0 to 4"
     assert decided in shown(record() | {"size": "full"}).text and decided not in shown(record()).text
@@ -256,8 +265,8 @@ def test_headline_and_seeds() -> None:
 def test_the_page_is_written_from_what_the_record_says(tmp_path) -> None:
     criteria = [WINS, UNKNOWN]
     variant = VariantRecord("labels-250", 0, "variants/labels-250", "sentiment", 1, "eval_report", {}, {"base": 60.0})
-    found = ClaimRecord("C1", "Few labels", "Ziegler", "86%.", "not decided", "61%.", criteria, FIGURES, [variant])
-    undrawn = ClaimRecord("C2", "Undrawn", "Ziegler", "86%.", "not decided", "61%.", criteria, [{}], [variant])
+    found = ClaimRecord("C1", "Few labels", "Ziegler", "86%.", "not decided", "61%.", [0], criteria, FIGURES, [variant])
+    undrawn = ClaimRecord("C2", "Undrawn", "Ziegler", "86%.", "not decided", "61%.", [0], criteria, [{}], [variant])
     write_replication(tmp_path, ReplicationRecord("quick", [0], [found, undrawn], 60.0))
     page = Page(write_replication_page(tmp_path, [Drawn("C1"), Drawn("C2")]).read_text(encoding="utf-8"))
     assert "0 of 2 claims reproduced; 2 not decided" in page.text

@@ -107,7 +107,7 @@ def test_what_only_others_begin_with_is_run_as_far_as_they_need(tmp_path: Path) 
 
 
 def test_beginnings_are_kept_for_claims_that_may_come_later(tmp_path: Path) -> None:
-    plan = make_plan([Smoke(PLAIN)], "quick", [0], tmp_path, [Smoke(PLAIN), Smoke(FREE)])
+    plan = make_plan([(Smoke(PLAIN), 0)], "quick", tmp_path, [Smoke(PLAIN), Smoke(FREE)])
     assert [work.loop.variant.name for work in plan.works] == ["plain"]
     assert list(plan.works[0].keep) == ["reward_model_accuracy"]
 

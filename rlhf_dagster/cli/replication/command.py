@@ -43,7 +43,7 @@ def run_replication(names: Sequence[str], size: Size, seeds: range, out: Path, h
     asked = Replication(find_claims(names), size, seeds, out)
     jobs = default_jobs() if how.jobs is None else _at_least_one(how.jobs, "--jobs")
     _require_room(out)
-    plan, console = make_plan(asked.claims, size, asked.seeds, out, CLAIMS), terminal(how.quiet)
+    plan, console = make_plan(asked.cells(), size, out, CLAIMS), terminal(how.quiet)
     costs = Costs(measure_speed())
     view = ReplicationView(console, plan, costs, jobs)
     view.say_cost(asked)

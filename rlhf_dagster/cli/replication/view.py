@@ -40,6 +40,8 @@ class ReplicationView:
         """What is going to be run, and how long it takes."""
         claims = ", ".join(claim.name for claim in asked.claims)
         self._say(f"{claims} ({asked.size}, {seeds_named(asked.seeds)}), everything under {asked.out}/")
+        for seeds, names in _with_more_seeds(asked).items():
+            self._say(f"{seeds_named(seeds)} for {', '.join(names)}, whose policies differ more from seed to seed")
         done, cost = len(self._plan.works) - self._total, sum(map(self._costs.of, self._left))
         self._say(
             f"{len(self._plan.works)} loops, {done} done before; about {in_minutes(cost)} minutes of one core, "
@@ -98,3 +100,12 @@ def in_minutes(seconds: float) -> str:
 
 def _of_round(work: VariantWork, said: WorkerMessage) -> str:
     return f"{work.title} {said.round_key}".rstrip()
+
+
+def _with_more_seeds(asked: Replication) -> dict[range, list[str]]:
+    """The claims that have other seeds than those asked for, by their seeds."""
+    found: dict[range, list[str]] = {}
+    for claim in asked.claims:
+        if asked.seeds_of(claim) != asked.seeds:
+            found.setdefault(asked.seeds_of(claim), []).append(claim.name)
+    return found

@@ -38,6 +38,7 @@ class TaxOfAlignment:
         "PPO loses on public language tasks; mixing pretraining text into its updates makes up for most of it, while a "
         "KL coefficient of up to a hundred times as much costs reward and never does."
     )
+    seeds_for_one = 4
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (*_with_more_kl(size), with_pretraining_text(size))

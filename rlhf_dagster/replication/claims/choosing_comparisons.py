@@ -25,6 +25,7 @@ class ChoosingComparisons:
     title = "Choosing what to label helps"
     source = "Ziegler et al. 2019, section 4.4 (future work)"
     paper = "No figure: active learning is named as a way to need fewer labels."
+    seeds_for_one = 1
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return tuple(map(choosing, CHOOSING))

@@ -45,6 +45,7 @@ class Copying:
         "Sentences that are not in the text, on TL;DR: zero-shot 96.3%, RL 29.0%, supervised 96.9%, both 94.0%. RL "
         "begins by copying the beginning on 28.3% of posts, and on 0.2% of those that begin with a preamble."
     )
+    seeds_for_one = 4
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (prepared(size), rl_alone(size), sft_and_rl(size))

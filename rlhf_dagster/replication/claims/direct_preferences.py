@@ -44,6 +44,7 @@ class DirectPreferences:
         "DPO reaches the highest reward at every KL (sentiment); its summaries are preferred to references on 61% of "
         "posts, PPO's on 57%."
     )
+    seeds_for_one = 1
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (labelled(SOME_COMPARISONS), *(variant for arm in _arms(size).values() for variant in arm))

@@ -30,6 +30,7 @@ class Heuristics:
         "Labelers preferred the first three sentences of an article to everything; the authors did not. What is copied "
         "was true in 29 and 26 of 30 summaries, what is in other words in 19 and 8."
     )
+    seeds_for_one = 1
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (prepared(size), rl_alone(size), rl_checked(size))

@@ -25,6 +25,7 @@ class OnlineLabels:
         "At equal numbers of labels, people clearly prefer the policy of several rounds, each about the responses of "
         "the newest policy, to that of one round (Bai et al.: 44,000 comparisons either way)."
     )
+    seeds_for_one = 4
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (offline(size), online(size))

@@ -44,6 +44,7 @@ class OverOptimisation:
         "Without a KL penalty the reward model's score rises on while the gold score falls; the gold score follows "
         "d(a - b log d), where d is the square root of the KL. Best-of-n spends less KL."
     )
+    seeds_for_one = 1
 
     def variants(self, size: Size) -> Sequence[Variant]:
         swept = [at_kl(labels, coefficient) for labels in SWEPT_LABELS[size] for coefficient in KL_SWEEP[size]]

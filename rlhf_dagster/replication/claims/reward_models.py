@@ -35,6 +35,7 @@ class RewardModels:
         "and rises with the strength of the preference (55 to 81%); more labels are unsure (30 to 40%); the mode of "
         "three people agrees with researchers more often than one (77 against 72%)."
     )
+    seeds_for_one = 1
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (*map(labelled, BUDGETS[size]), online(size))

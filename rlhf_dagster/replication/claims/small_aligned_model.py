@@ -28,6 +28,7 @@ class SmallAlignedModel:
     title = "A small aligned model is preferred to a large one that is not"
     source = "InstructGPT (Ouyang et al. 2022), section 4.1"
     paper = "People prefer the 1.3-billion InstructGPT to the 175-billion GPT-3, which has a hundred times its weights."
+    seeds_for_one = 1
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (PREPARED, labelled(SOME_COMPARISONS), SMALL_MODEL)

@@ -38,6 +38,7 @@ class SupervisedStart:
         "By ROUGE, RL alone is below the supervised model, and RL that begins from the supervised model is above it; "
         "people prefer what RL has made."
     )
+    seeds_for_one = 4
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (prepared(size), rl_alone(size), sft_and_rl(size))

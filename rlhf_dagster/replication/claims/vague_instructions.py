@@ -29,6 +29,7 @@ class VagueInstructions:
         "What makes a summary good is hard to say, and labels of summaries were inconsistent; the paper tells of it, "
         "and has no experiment."
     )
+    seeds_for_one = 1
 
     def variants(self, size: Size) -> Sequence[Variant]:
         return (_told(CLEAR_INSTRUCTIONS, size), _told(VAGUE_INSTRUCTIONS, size))

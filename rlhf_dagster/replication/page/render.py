@@ -35,7 +35,7 @@ def render_replication(record: Mapping[str, Any], plots: Mapping[str, str]) -> s
         record=record,
         headline=headline_of(record["claims"]),
         seeds=seeds_named(record["seeds"]),
-        pilot=max(record["seeds"]) >= PILOT_SEED,
+        pilot=max(seed for claim in record["claims"] for seed in claim["seeds"]) >= PILOT_SEED,
         several=any(len(claim["figures"]) > 1 for claim in record["claims"]),
         alone=any(len(claim["figures"]) == 1 for claim in record["claims"]),
         classes=CLASSES,
@@ -43,6 +43,7 @@ def render_replication(record: Mapping[str, Any], plots: Mapping[str, str]) -> s
         claims=[
             claim
             | {
+                "seeds_named": seeds_named(claim["seeds"]),
                 "rows": criterion_rows(claim["criteria"]),
                 "measured": figure_rows(claim["figures"]),
                 "loops": variant_rows(claim["variants"]),

@@ -96,19 +96,19 @@ class Plan:
         return [work for work in self.works if work in needed]
 
 
-def make_plan(claims: Sequence[Claim], size: Size, seeds: Sequence[int], out: Path, known: Iterable[Claim]) -> Plan:
-    """The works of ``claims``. Beginnings are kept for all ``known`` claims, so that others can be added later.
+def make_plan(asked: Iterable[tuple[Claim, int]], size: Size, out: Path, known: Iterable[Claim]) -> Plan:
+    """The works of the claims and seeds ``asked``. Beginnings are kept for all ``known`` claims, so that others can be
+    added later.
 
     Raises UserError where a variant cannot be a loop, or takes over what it would have made in another way.
     """
     planner = _Planner(out)
     cells = {
         (claim.name, seed): [planner.wanted(variant, seed, claim.name) for variant in claim.variants(size)]
-        for seed in seeds
-        for claim in claims
+        for claim, seed in asked
     }
     works = planner.in_order()
-    for seed in seeds:
+    for seed in sorted({seed for _, seed in cells}):
         for claim in known:
             planner.keep_for(claim.variants(size), seed)
     return Plan(out, works, cells)
