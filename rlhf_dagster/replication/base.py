@@ -82,6 +82,8 @@ class Criterion:
     """How many seeds, or prompts of one seed, the interval rests on."""
     percent: bool = False
     """Whether the numbers are shares, and shown as percentages."""
+    clear: float | None = None
+    """The least value at which the effect would be as clear as the claim has it, where that is not the bound."""
 
 
 class Claim(Protocol):

@@ -11,6 +11,12 @@ CriterionOutcome = Literal["holds", "fails", "open"]
 ClaimVerdict = Literal["reproduced", "not reproduced", "not decided"]
 
 
+CLEAR_PREFERENCE = 0.6
+"""Share of prompts from which on a preference is as clear as the papers have theirs."""
+CLEAR_GOLD = 0.25
+"""Difference of gold scores that is as clear: about an eighth of the deviation of SFT's scores."""
+
+
 def judge(criteria: Sequence[Criterion]) -> ClaimVerdict:
     """The verdict on a claim that stands or falls with ``criteria``.
 
@@ -28,18 +34,30 @@ def judge(criteria: Sequence[Criterion]) -> ClaimVerdict:
 def outcome_of_criterion(criterion: Criterion) -> CriterionOutcome:
     """``holds`` where the whole interval lies on the side asked for, ``fails`` where it lies on the other one.
 
-    An interval that holds the bound, or an end of which is not known (infinite or NaN), leaves the criterion open.
+    With :attr:`Criterion.clear` it also fails where the whole interval falls short of that: no number of seeds puts the
+    interval of an effect that is not there on either side. An interval that does neither, or an end of which is not
+    known (infinite or NaN), leaves the criterion open.
     """
     if not (math.isfinite(criterion.low) and math.isfinite(criterion.high)):
         return "open"
-    above, below = criterion.low > criterion.bound, criterion.high < criterion.bound
-    wanted, unwanted = (above, below) if criterion.side == "above" else (below, above)
+    short = criterion.bound if criterion.clear is None else criterion.clear
+    if criterion.side == "above":
+        wanted, unwanted = criterion.low > criterion.bound, criterion.high < short
+    else:
+        wanted, unwanted = criterion.high < criterion.bound, criterion.low > short
     return "holds" if wanted else "fails" if unwanted else "open"
 
 
-def must_exceed(sentence: str, rate: Rate, bound: float, *, percent: bool = False) -> Criterion:
+def must_exceed(
+    sentence: str, rate: Rate, bound: float, *, percent: bool = False, clear: float | None = None
+) -> Criterion:
     """The criterion that ``rate`` lies above ``bound``; ``sentence`` says what that means."""
-    return Criterion(sentence, rate.value, rate.low, rate.high, bound, "above", rate.n, percent)
+    return Criterion(sentence, rate.value, rate.low, rate.high, bound, "above", rate.n, percent, clear)
+
+
+def must_be_preferred(sentence: str, rate: Rate) -> Criterion:
+    """The criterion that ``rate``, a share of prompts with ties as halves, is a preference."""
+    return must_exceed(sentence, rate, 0.5, percent=True, clear=CLEAR_PREFERENCE)
 
 
 def must_stay_below(sentence: str, rate: Rate, bound: float, *, percent: bool = False) -> Criterion:

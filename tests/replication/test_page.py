@@ -162,6 +162,9 @@ def test_the_page_says_what_its_intervals_are_over() -> None:
 def test_seeds_on_which_settings_were_chosen_are_no_results() -> None:
     assert "These are no results" in shown(record(seeds=(100,))).text
     assert "These are no results" not in shown(record(seeds=(0, 99))).text
+    assert "none of those is shown here" in shown(record()).text
+    decided = "was decided after runs of it on seeds 0 to 4"
+    assert decided in shown(record() | {"size": "full"}).text and decided not in shown(record()).text
 
 
 def test_a_claim_with_other_seeds_than_those_asked_for_names_them() -> None:
@@ -170,9 +173,6 @@ def test_a_claim_with_other_seeds_than_those_asked_for_names_them() -> None:
     text = shown(given).text
     assert text.count("seeds 0 to 1") == 1
     assert text.count("· seeds 0 to 3") == 1
-    assert "none of those is shown here" in shown(record()).text
-    decided = "was decided once, after a first run of it on seeds 0 to 4"
-    assert decided in shown(record() | {"size": "full"}).text and decided not in shown(record()).text
 
 
 def test_the_page_stands_alone() -> None:

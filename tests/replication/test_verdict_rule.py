@@ -12,6 +12,7 @@ from rlhf_dagster.replication.verdicts import (
     across_seeds,
     criterion_of,
     judge,
+    must_be_preferred,
     must_exceed,
     must_stay_below,
     outcome_of_criterion,
@@ -43,6 +44,32 @@ HOLDS, FAILS, OPEN = criterion(0.6, 0.8), criterion(0.2, 0.4), criterion(0.4, 0.
 )
 def test_the_whole_interval_decides(low: float, high: float, side: str, outcome: str) -> None:
     assert outcome_of_criterion(Criterion("It holds", math.nan, low, high, 0.5, side, 3)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "side", "outcome"),
+    [
+        (0.40, 0.59, "above", "fails"),  # a preference, if there is one, is no clear one
+        (0.40, 0.61, "above", "open"),
+        (0.51, 0.55, "above", "holds"),  # small, and surely there
+        (0.51, 0.70, "above", "holds"),
+        (0.10, 0.40, "above", "fails"),
+        (0.41, 0.60, "below", "fails"),
+        (0.39, 0.60, "below", "open"),
+        (0.30, 0.49, "below", "holds"),
+    ],
+)
+def test_an_interval_that_falls_short_of_a_clear_effect_decides_too(
+    low: float, high: float, side: str, outcome: str
+) -> None:
+    clear = 0.6 if side == "above" else 0.4
+    assert outcome_of_criterion(Criterion("It holds", math.nan, low, high, 0.5, side, 3, clear=clear)) == outcome
+
+
+def test_a_preference_is_clear_from_60_percent() -> None:
+    assert outcome_of_criterion(must_be_preferred("It wins", Rate(0.5, 0.45, 0.599, 20))) == "fails"
+    assert outcome_of_criterion(must_be_preferred("It wins", Rate(0.5, 0.45, 0.601, 20))) == "open"
+    assert outcome_of_criterion(must_be_preferred("It wins", Rate(0.52, 0.501, 0.54, 20))) == "holds"
 
 
 def test_every_criterion_must_hold_and_one_that_fails_is_enough() -> None:

@@ -25,15 +25,15 @@ from rlhf_dagster.replication.claims.figures import along, between, in_digits, i
 from rlhf_dagster.replication.estimates.differences import paired_difference
 from rlhf_dagster.replication.measures.answers import VariantAnswers, answers_of, on_same_prompts
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
-from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
+from rlhf_dagster.replication.verdicts import CLEAR_GOLD, across_seeds, must_exceed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEAST_PREFERRED = 0.6
 """What the win rate of DPO over SFT must exceed; the paper has 61% over references of people."""
-AS_GOOD = -0.25
-"""By how much DPO's gold score may be behind PPO's at the same KL: about an eighth of the deviation of SFT's scores."""
+AS_GOOD = -CLEAR_GOLD
+"""By how much DPO's gold score may be behind PPO's at the same KL."""
 
 
 class DirectPreferences:

@@ -13,7 +13,7 @@ from rlhf_dagster.replication.measures.labels import agreement
 from rlhf_dagster.replication.measures.other_people import agreement_with
 from rlhf_dagster.replication.measures.preferences import annotator_wins, share_of_wins
 from rlhf_dagster.replication.measures.truth import covered_shares
-from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
+from rlhf_dagster.replication.verdicts import across_seeds, must_be_preferred, must_exceed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,10 +53,8 @@ class Heuristics:
         heuristic, checking = (across_seeds(figures, "preferred", kind) for kind in KINDS_OF_PEOPLE)
         less, more = across_seeds(figures, "agree_less"), across_seeds(figures, "says_more")
         return (
-            must_exceed(
-                "People who go by heuristics prefer the policy that learned from them", heuristic, 0.5, percent=True
-            ),
-            must_exceed("People who check prefer the policy that learned from them", checking, 0.5, percent=True),
+            must_be_preferred("People who go by heuristics prefer the policy that learned from them", heuristic),
+            must_be_preferred("People who check prefer the policy that learned from them", checking),
             must_exceed("The two kinds agree less often than people of one kind", less, 0.0, percent=True),
             must_exceed("Who learned from people who check says more of the key facts", more, 0.0, percent=True),
         )

@@ -11,7 +11,7 @@ from rlhf_dagster.replication.claims.arms import ONLINE_ROUNDS, offline, online
 from rlhf_dagster.replication.claims.figures import along, in_digits, in_percent, planted
 from rlhf_dagster.replication.measures.answers import answers_of
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
-from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
+from rlhf_dagster.replication.verdicts import across_seeds, must_be_preferred
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ class OnlineLabels:
 
     def criteria(self, figures: Sequence[Measured]) -> Sequence[Criterion]:
         rate = across_seeds(figures, "online_over_offline")
-        return (must_exceed("The policy of several rounds is preferred to that of one round", rate, 0.5, percent=True),)
+        return (must_be_preferred("The policy of several rounds is preferred to that of one round", rate),)
 
     def plot(self, figures: Sequence[Measured]) -> "Figure":
         figure, (panel,) = new_chart()

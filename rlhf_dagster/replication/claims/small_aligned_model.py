@@ -13,7 +13,7 @@ from rlhf_dagster.replication.claims.figures import along, in_percent, planted
 from rlhf_dagster.replication.measures.answers import answers_of
 from rlhf_dagster.replication.measures.preferences import gold_wins, share_of_wins
 from rlhf_dagster.replication.measures.rounds import round_figures
-from rlhf_dagster.replication.verdicts import across_seeds, must_exceed
+from rlhf_dagster.replication.verdicts import across_seeds, must_be_preferred
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ class SmallAlignedModel:
             raise ValueError(f"the large model has {larger:.1f} times the small one's weights, and not {TIMES}")
         rate = across_seeds(figures, "over", 0)
         sentence = f"The small policy is preferred to a zero-shot model of {larger:.0f} times its size"
-        return (must_exceed(sentence, rate, 0.5, percent=True),)
+        return (must_be_preferred(sentence, rate),)
 
     def plot(self, figures: Sequence[Measured]) -> "Figure":
         figure, (panel,) = new_chart()

@@ -24,7 +24,7 @@ from rlhf_dagster.replication.claims.summary_arms import (
 from rlhf_dagster.replication.estimates.differences import paired_difference
 from rlhf_dagster.replication.measures.overlap import rouge_average
 from rlhf_dagster.replication.measures.preferences import annotator_wins, gold_wins, share_of_wins
-from rlhf_dagster.replication.verdicts import across_seeds, must_exceed, must_stay_below
+from rlhf_dagster.replication.verdicts import across_seeds, must_be_preferred, must_exceed, must_stay_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +60,8 @@ class SupervisedStart:
         return (
             must_stay_below("RL alone is below SFT by ROUGE", alone, 0.0),
             must_exceed("RL that begins from SFT is above SFT by ROUGE", both, 0.0),
-            must_exceed("The people who label prefer it to SFT", preferred, 0.5, percent=True),
-            must_exceed("The gold judge prefers it to RL alone", better, 0.5, percent=True),
+            must_be_preferred("The people who label prefer it to SFT", preferred),
+            must_be_preferred("The gold judge prefers it to RL alone", better),
         )
 
     def plot(self, figures: Sequence[Measured]) -> "Figure":

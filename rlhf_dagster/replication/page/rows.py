@@ -60,11 +60,19 @@ def _criterion_row(criterion: Criterion) -> dict[str, Any]:
         "sentence": criterion.sentence,
         "value": value(rate.as_dict()["value"], digits),
         "interval": interval(rate.as_dict(), digits, scale=100 if criterion.percent else 1),
-        "bound": f"{criterion.side} {value(criterion.bound, _digits_of_bound(criterion))}",
+        "bound": _bound(criterion),
         "outcome": outcome_of_criterion(criterion),
         "n": criterion.n,
         "strip": strip(criterion),
     }
+
+
+def _bound(criterion: Criterion) -> str:
+    """Such as ``above 50%``, or ``above 50%, clear from 60%``."""
+    value = percent if criterion.percent else decimals
+    bounds = [criterion.bound] if criterion.clear is None else [criterion.bound, criterion.clear]
+    shown = [value(bound, _digits_of_bound(bound, criterion.percent)) for bound in bounds]
+    return f"{criterion.side} {', clear from '.join(shown)}"
 
 
 def strip(criterion: Criterion) -> dict[str, float] | None:
@@ -85,9 +93,9 @@ def digits_for(rate: Rate) -> int:
     return min(MOST_DIGITS, max(0, 1 - math.floor(math.log10(width))))
 
 
-def _digits_of_bound(criterion: Criterion) -> int:
+def _digits_of_bound(bound: float, as_percent: bool) -> int:
     """As many as it takes to say it."""
-    scaled = criterion.bound * (100 if criterion.percent else 1)
+    scaled = bound * (100 if as_percent else 1)
     return next((digits for digits in range(MOST_DIGITS) if math.isclose(round(scaled, digits), scaled)), MOST_DIGITS)
 
 
