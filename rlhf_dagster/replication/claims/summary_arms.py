@@ -6,7 +6,7 @@ from typing import Any
 from rlhf_dagster.config.base import overlaid
 from rlhf_dagster.evaluation.win_rate import SFT
 from rlhf_dagster.replication.base import Results, Size, Variant
-from rlhf_dagster.replication.claims.arms import NATS_HORIZON, OPEN_GATE, TEST_PROMPTS
+from rlhf_dagster.replication.claims.arms import OPEN_GATE, TEST_PROMPTS
 from rlhf_dagster.replication.measures.answers import VariantAnswers, answers_of, on_same_prompts
 
 SUMMARY_TASK = "summaries"
@@ -50,9 +50,7 @@ def four_policies(results: Results, size: Size) -> dict[str, VariantAnswers]:
 
 
 def _variant(name: str, size: Size, settings: Mapping[str, Any], forks: Variant, after: str) -> Variant:
-    nats = SUMMARY_NATS[size]
-    ppo = {"kl_target": nats} | ({"kl_horizon": NATS_HORIZON} if nats else {})
-    steered = overlaid(_settings(size), {"ppo": ppo})
+    steered = overlaid(_settings(size), {"ppo": {"kl_target": SUMMARY_NATS[size]}})
     return Variant(_named(name, size), SUMMARY_TASK, overlaid(steered, dict(settings)), forks=forks, after=after)
 
 
