@@ -72,6 +72,12 @@ def test_the_full_size_takes_more_seeds_of_a_claim_that_asks_for_them(smoke: Non
     assert "12 loops, 0 done before" in said.stdout
 
 
+def test_seeds_on_which_settings_are_chosen_are_refused_before_anything_runs(smoke: None, tmp_path: Path) -> None:
+    asked = ("replicate", "--full", "--dry-run", "--out", tmp_path / "out", "--seeds")
+    assert_one_sentence(rlhf_here(*asked, "34"), "--seeds 34: C0 would have seeds up to 101")
+    assert rlhf_here(*asked, "33").returncode == 0
+
+
 def test_a_claim_is_judged_on_all_of_its_seeds(tmp_path: Path) -> None:
     several, one = Smoke(PLAIN), Smoke(FREE)
     one.name, one.seeds_for_one = "C1", 1

@@ -41,6 +41,7 @@ def run_replication(names: Sequence[str], size: Size, seeds: range, out: Path, h
     Raises UserError where there is no such claim, or where the folder is something else.
     """
     asked = Replication(find_claims(names), size, seeds, out)
+    _require_reported_seeds(asked)
     jobs = default_jobs() if how.jobs is None else _at_least_one(how.jobs, "--jobs")
     _require_room(out)
     plan, console = make_plan(asked.cells(), size, out, CLAIMS), terminal(how.quiet)
@@ -85,6 +86,16 @@ def cost_lines(plan: Plan, costs: Costs) -> Iterator[str]:
         source, after = work.begins_from, work.begins_after
         begins = f"begins as {source.loop.variant.name} up to {after}" if source else ""
         yield f"  {work.title:<{width}} {cost:>6}  {', '.join(work.claims):<20} {begins}".rstrip()
+
+
+def _require_reported_seeds(asked: Replication) -> None:
+    """Raise UserError where seeds that are reported would reach those on which settings are chosen."""
+    for claim in asked.claims:
+        if asked.seeds.start < PILOT_SEED <= asked.seeds_of(claim)[-1]:
+            raise UserError(
+                f"--seeds {len(asked.seeds)}: {claim.name} would have seeds up to {asked.seeds_of(claim)[-1]}, and "
+                f"settings are chosen on those from {PILOT_SEED} on; ask for fewer."
+            )
 
 
 def _at_least_one(number: int, option: str) -> int:

@@ -53,7 +53,8 @@ NATS = 20.0
 coefficient that stays as it is, one policy in some goes several times as far as the others."""
 NATS_HORIZON = 150
 """Episodes in which that corrects an error of 100%, of :data:`UPDATES` times 64. With 1,500, the default, it hardly
-moves within a round; of 1,500, 400 and 150 this held four seeds from 100 on nearest to it (19 to 27 nats)."""
+moves within a round; of 1,500, 400 and 150 this held four seeds from 100 on nearest to it (19 to 27 nats).
+It holds most others, not all."""
 PREPARED = Variant("prepared", STYLE_TASK, SHARED, until="sft_checkpoint", probes=(ZERO_SHOT,))
 """Data, base model and SFT, with which all others begin."""
 FEW_COMPARISONS, SOME_COMPARISONS, MANY_COMPARISONS = 250, 1000, 5000
